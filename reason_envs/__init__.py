@@ -1,0 +1,1 @@
+"""Gymnasium-style environments for reinforcement learning of LLM reasoning."""

@@ -1,0 +1,123 @@
+"""The environment contract: who acts, what a step returns, how episodes fork and how randomness is addressed."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import numpy as np
+from gymnasium import Space
+
+AgentId = str
+Action = Any
+Message = dict[str, str]
+"""One chat message: ``{"role": "system" | "user" | "assistant", "content": text}``."""
+
+
+def derive_seed(*address: int | str) -> int:
+    """Hash an address such as ``(episode_seed, agent, turn, call)`` into a seed.
+
+    Every random draw of the library is keyed by where it happens, never by how many draws came before it,
+    so batch composition and the other agents' behaviour cannot shift it.
+
+    Returns:
+        An integer in ``[0, 2**63)``, the same on every platform.
+    """
+    digest = hashlib.blake2b(repr(address).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What ``reset`` and ``step`` return; the keys of ``observations`` are the agents that act next."""
+
+    observations: dict[AgentId, Any]
+    """One observation for each agent that must act next; empty when the episode is over."""
+    rewards: dict[AgentId, float] = field(default_factory=dict)
+    """Reward for each named agent; it belongs to that agent's latest decision."""
+    terminated: dict[AgentId, bool] = field(default_factory=dict)
+    """Agents whose episode reached an end of its own."""
+    truncated: dict[AgentId, bool] = field(default_factory=dict)
+    """Agents whose episode was cut off by a limit (learners bootstrap there)."""
+    info: dict[str, Any] = field(default_factory=dict)
+    """Deterministic extras: equal for equal seeds, actions and weights."""
+
+    @property
+    def done(self) -> bool:
+        """Whether nobody acts any more."""
+        return not self.observations
+
+
+class Environment(ABC):
+    """An asynchronous, multi-agent-by-construction environment.
+
+    Subclasses keep everything that changes during an episode in ``self.state`` (a dataclass) and everything that is
+    shared between forks (tasks, engine, reward model, options) in other attributes.
+    """
+
+    agents: tuple[AgentId, ...]
+    render_mode: str | None = None
+    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012  (Gymnasium's convention)
+    state: Any = None
+    _base_seed: int | None = None
+    _episode: int = 0
+
+    @abstractmethod
+    def observation_space(self, agent: AgentId) -> Space:
+        """Return the agent's observation space: the same object at every call."""
+
+    @abstractmethod
+    def action_space(self, agent: AgentId) -> Space:
+        """Return the agent's action space: the same object at every call."""
+
+    @abstractmethod
+    async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
+        """Start an episode. ``seed=None`` continues the environment's own sequence of episode seeds.
+
+        ``options={"task": ...}`` fixes the problem; other options are ignored.
+        """
+
+    @abstractmethod
+    async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
+        """Apply the actions of the agents that were to act. Invalid actions never raise."""
+
+    @abstractmethod
+    def render_messages(self, observation: Any) -> list[Message]:
+        """Write an observation as chat messages, so that a language policy can play."""
+
+    @abstractmethod
+    def parse_action(self, text: str) -> Action:
+        """Read an action from generated text; garbage becomes an invalid action, never an exception."""
+
+    def fork(self, seed: int | None = None) -> Self:
+        """Copy the episode's state between steps; task, engine and reward model stay shared.
+
+        Args:
+            seed: ``None`` replays the original's random draws; a number re-keys them.
+        """
+        clone = copy.copy(self)
+        clone.state = copy.deepcopy(self.state)
+        if seed is not None:
+            clone.state.seed = derive_seed(self.state.seed, "fork", seed)
+        return clone
+
+    def render(self) -> Any:
+        """Render the episode according to ``render_mode`` (``None``: nothing)."""
+        return None
+
+    def close(self) -> None:  # noqa: B027  (most environments own nothing that needs closing)
+        """Release what this environment alone owns; shared engines and reward models stay open."""
+
+    def episode_seed(self, seed: int | None) -> int:
+        """Turn ``reset``'s seed into this episode's seed, drawing the next one of the sequence for ``None``."""
+        if seed is not None:
+            self._base_seed, self._episode = seed, 0
+            return seed
+        if self._base_seed is None:
+            self._base_seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
+        self._episode += 1
+        return derive_seed(self._base_seed, "episode", self._episode)

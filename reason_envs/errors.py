@@ -1,0 +1,24 @@
+"""Errors that name the value, the rule and the fix."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class ReasonEnvsError(ValueError):
+    """Base of the errors this library raises on wrong input."""
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str]) -> ReasonEnvsError:
+    """Build the error for an unknown name, with the nearest valid ones first.
+
+    Args:
+        kind: what the name should have been, such as ``"task family"``.
+        name: what was given.
+        valid: every accepted name.
+    """
+    names = sorted(valid)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    return ReasonEnvsError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.")

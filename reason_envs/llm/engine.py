@@ -1,0 +1,105 @@
+"""What a language model looks like from inside an environment: the engine protocol and its request types."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+
+from reason_envs.core import Message
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn."""
+
+    max_tokens: int = 128
+    """Most tokens of a completion, the end-of-sequence token included."""
+    temperature: float = 1.0
+    """Divides the logits; 0 takes the most likely token."""
+    top_p: float = 1.0
+    """Keep the smallest set of tokens with this probability mass; 1 keeps all."""
+    top_k: int = 0
+    """Keep this many most likely tokens; 0 keeps all."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a completion; they are cut from ``text`` but their tokens stay."""
+
+
+@dataclass(frozen=True)
+class GenerationRequest:
+    """One prompt and how to continue it."""
+
+    prompt: list[Message] | list[int]
+    """Chat messages (the engine applies the model's template) or token ids (taken as they are)."""
+    seed: int
+    """Keys every random draw of this request: sample ``i`` at position ``t`` depends on ``(seed, i, t)`` alone."""
+    sampling: Sampling = field(default_factory=Sampling)
+    n: int = 1
+    """Number of samples."""
+    adapter: str | None = None
+    """Name of a loaded adapter; ``None`` uses the engine's current weights."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One sampled completion."""
+
+    text: str
+    token_ids: list[int]
+    """Every sampled token, the end-of-sequence token included where one was drawn."""
+    log_probs: list[float] | None
+    """Of each sampled token, at the sampling temperature, uncut by top-p and top-k."""
+    finish_reason: FinishReason
+    policy_version: int
+    """Version of the weights that sampled it (see ``load_weights``)."""
+    prompt_ids: list[int]
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that this sample cost."""
+        return len(self.token_ids)
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A language model that answers awaited requests, batching those that wait together."""
+
+    capabilities: frozenset[str]
+    """Among ``log_probs``, ``hidden_states``, ``adapters``, ``trainable``."""
+
+    async def generate(self, request: GenerationRequest) -> list[Generation]:
+        """Return ``request.n`` samples."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+@runtime_checkable
+class TrainableEngine(Engine, Protocol):
+    """An engine whose weights a learner can replace."""
+
+    tokenizer: Any
+
+    def load_weights(self, source: Mapping[str, Tensor], version: int) -> None:
+        """Replace the weights (full, adapter merged) and set the version that generations report."""
+        ...
+
+    async def score(self, token_ids: list[int], prompt_length: int, temperature: float = 1.0) -> list[float]:
+        """Return the log-probability of every token after the prompt, under the engine's weights."""
+        ...
+
+    def weights_digest(self) -> str | None:
+        """Hash the weights that generate; ``None`` where the engine cannot see them."""
+        ...
+
+
+def greedy(sampling: Sampling) -> Sampling:
+    """The same sampling without randomness or cuts."""
+    return replace(sampling, temperature=0.0, top_p=1.0, top_k=0)
