@@ -60,7 +60,7 @@ class TaskSet(ABC):
         return self[derive_seed(seed, "task") % len(self)]
 
     def ordered(self, position: int, seed: int) -> Task:
-        """Return the problem at ``position`` of an endless run of shuffled epochs: a pure function of both numbers."""
+        """Return the problem at ``position`` of endless shuffled epochs: a pure function of both numbers."""
         epoch, offset = divmod(position, len(self))
         return self[int(self._permutation(epoch, seed)[offset])]
 
