@@ -1,0 +1,239 @@
+"""Many awaiting calls become one call on a list.
+
+Environments await a generator, a reward model or a grader one request at a time. `MicroBatcher` holds such
+calls back until nothing else can run, then answers all of them with one call of a function on lists::
+
+    batcher = MicroBatcher(generate_batch)            # list of requests -> list of answers
+    answers = await gather(*(play(env, batcher) for env in environments))
+
+`gather` opens a scope (or adds to the one it is called in) and counts the running tasks. When the
+last one waits on a batcher, every batcher flushes, its calls sorted by where they were made: the same batches
+from run to run. A task that waits for anything else (a pool, a sandbox, HTTP) counts as running: nothing is
+flushed early.
+
+Two consequences. A call outside any scope, or from a task that ``asyncio.gather`` or ``create_task`` started,
+is answered as soon as the event loop has nothing else ready. And a task of a scope must not wait for another
+one by a semaphore or an event, as a flush would then wait for both: use ``max_batch_size`` to bound work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from reason_envs.errors import ReasonEnvsError
+
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
+T = TypeVar("T")
+
+SETTLE_TICKS = 3
+"""Turns of the event loop without a new call after which calls outside a scope are answered."""
+
+
+class MicroBatcher(Generic[Request, Answer]):
+    """Answers concurrent awaited calls with one call of a function on a list.
+
+    Args:
+        function: maps a list of requests to the list of their answers, in order. It runs in the event loop's
+            thread, one call at a time. What it raises is raised to every caller of that batch.
+        max_batch_size: most requests of one call; a larger flush becomes several. ``None``: no limit.
+    """
+
+    def __init__(
+        self, function: Callable[[list[Request]], Sequence[Answer]], max_batch_size: int | None = None
+    ) -> None:
+        if max_batch_size is not None and max_batch_size < 1:
+            raise ReasonEnvsError(
+                f"max_batch_size={max_batch_size}: must be at least 1, or None for no limit."
+            )
+        self.calls = 0
+        """How many times the function was called."""
+        self.requests = 0
+        """How many requests it was given in all."""
+        self._function = function
+        self._max_batch_size = max_batch_size
+        self._lock = threading.Lock()
+        self._loose: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
+
+    async def __call__(self, request: Request) -> Answer:
+        """Wait for the batch this request goes into and return its answer."""
+        member = _current_member()
+        if member is not None:
+            return await member.scope.call(self, request, member.next_position())
+        return await self._call_loose(request)
+
+    async def _call_loose(self, request: Request) -> Answer:
+        loop = asyncio.get_running_loop()
+        call = _Call(request, loop.create_future(), ())
+        waiting = self._loose.setdefault(loop, [])
+        waiting.append(call)
+        if len(waiting) == 1:
+            loop.call_soon(self._settle, loop, 1, SETTLE_TICKS)
+        return await call.future
+
+    def _settle(self, loop: asyncio.AbstractEventLoop, seen: int, ticks: int) -> None:
+        count = len(self._loose[loop])
+        if count > seen:
+            ticks = SETTLE_TICKS
+        if ticks:
+            loop.call_soon(self._settle, loop, count, ticks - 1)
+        else:
+            self._answer(self._loose.pop(loop))
+
+    def _answer(self, calls: Sequence[_Call]) -> None:
+        """Call the function on the calls whose callers still wait, and hand out what it returns or raises."""
+        waiting = [call for call in calls if not call.future.done()]
+        size = self._max_batch_size or max(len(waiting), 1)
+        for start in range(0, len(waiting), size):
+            batch = waiting[start : start + size]
+            try:
+                answers = self._call_function([call.request for call in batch])
+            except Exception as error:  # noqa: BLE001  (it is raised in every caller)
+                for call in batch:
+                    call.future.set_exception(error)
+            else:
+                for call, answer in zip(batch, answers, strict=True):
+                    call.future.set_result(answer)
+
+    def _call_function(self, requests: list[Request]) -> Sequence[Answer]:
+        with self._lock:
+            self.calls += 1
+            self.requests += len(requests)
+            try:
+                answers = self._function(requests)
+            except StopIteration as error:  # a future cannot carry it
+                raise RuntimeError("The batch function ran out of answers (StopIteration).") from error
+        if len(answers) != len(requests):
+            raise RuntimeError(
+                f"The batch function returned {len(answers)} answers to {len(requests)} requests; "
+                "it must return one for each, in order."
+            )
+        return answers
+
+
+async def gather(*coroutines: Coroutine[Any, Any, T], slots: Sequence[int] | None = None) -> list[T]:
+    """Run coroutines concurrently, batching the calls they wait for together; return their results in order.
+
+    Inside a coroutine that ``gather`` itself runs, the new ones join the same scope. The first exception
+    cancels the others, waits until they have ended, and is raised.
+
+    Args:
+        coroutines: what to run, each as a task of its own.
+        slots: number of each coroutine, which orders its calls within a batch; by default 0, 1, 2, ...
+    """
+    if not coroutines:
+        return []
+    parent = _current_member()
+    scope, prefix = (parent.scope, parent.next_position()) if parent else (_Scope(), ())
+    numbers = list(range(len(coroutines)) if slots is None else slots)
+    if len(numbers) != len(coroutines):
+        raise ReasonEnvsError(f"{len(numbers)} slots for {len(coroutines)} coroutines: give one for each.")
+    members = [_Member(scope, (*prefix, slot)) for slot in numbers]
+    family = _Family(scope, parent, remaining=len(coroutines))
+    scope.running += len(coroutines) - (parent is not None)
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [_start(group, c, member, family) for c, member in zip(coroutines, members, strict=True)]
+    except BaseExceptionGroup as errors:
+        raise errors.exceptions[0] from errors.exceptions[0].__cause__
+    return [task.result() for task in tasks]
+
+
+@dataclass(eq=False)
+class _Call:
+    request: Any
+    future: asyncio.Future
+    position: tuple[int, ...]
+    resumed: bool = False
+
+
+@dataclass(eq=False)
+class _Scope:
+    """Counts the running tasks of one outermost `gather` and flushes when there are none."""
+
+    running: int = 0
+    waiting: dict[MicroBatcher, list[_Call]] = field(default_factory=dict)
+
+    async def call(self, batcher: MicroBatcher, request: Any, position: tuple[int, ...]) -> Any:
+        call = _Call(request, asyncio.get_running_loop().create_future(), position)
+        self.waiting.setdefault(batcher, []).append(call)
+        self.stop_one()
+        try:
+            return await call.future
+        finally:
+            self.resume(call)  # only a cancelled caller has not been resumed by the flush
+
+    def stop_one(self) -> None:
+        self.running -= 1
+        if not self.running:
+            asyncio.get_running_loop().call_soon(self.flush)
+
+    def resume(self, call: _Call) -> None:
+        if not call.resumed:
+            call.resumed = True
+            self.running += 1
+
+    def flush(self) -> None:
+        """Answer everything that waits, unless somebody has been set running meanwhile."""
+        if self.running or not self.waiting:
+            return
+        waiting, self.waiting = self.waiting, {}
+        for calls in waiting.values():
+            calls.sort(key=lambda call: call.position)
+        for batcher, calls in sorted(waiting.items(), key=lambda item: item[1][0].position):
+            for call in calls:
+                self.resume(call)
+            batcher._answer(calls)
+
+
+@dataclass(eq=False)
+class _Member:
+    """A task that a scope counts, and how many calls and gathers it has made."""
+
+    scope: _Scope
+    path: tuple[int, ...]
+    task: asyncio.Task | None = None
+    count: int = 0
+
+    def next_position(self) -> tuple[int, ...]:
+        self.count += 1
+        return (*self.path, self.count)
+
+
+@dataclass(eq=False)
+class _Family:
+    """The tasks of one `gather`: the last to end sets the waiting parent running again."""
+
+    scope: _Scope
+    parent: _Member | None
+    remaining: int
+
+    def child_ended(self, _: asyncio.Task) -> None:
+        self.remaining -= 1
+        if self.remaining or self.parent is None:
+            self.scope.stop_one()
+
+
+_MEMBER: ContextVar[_Member | None] = ContextVar("reason_envs_batch_member", default=None)
+
+
+def _current_member() -> _Member | None:
+    """The scope's record of the running task; ``None`` in a task that only inherited the variable."""
+    member = _MEMBER.get()
+    return member if member is not None and member.task is asyncio.current_task() else None
+
+
+def _start(group: asyncio.TaskGroup, coroutine: Coroutine, member: _Member, family: _Family) -> asyncio.Task:
+    token = _MEMBER.set(member)
+    try:
+        member.task = group.create_task(coroutine)
+    finally:
+        _MEMBER.reset(token)
+    # A callback, because a task cancelled before its first step never reaches a `finally` of its own.
+    member.task.add_done_callback(family.child_ended)
+    return member.task

@@ -1,0 +1,269 @@
+"""Calls that wait together are answered together, in a fixed order, whatever else the tasks do."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reason_envs.batching import MicroBatcher, gather
+from reason_envs.errors import ReasonEnvsError
+
+
+class Recorder:
+    """A batched function that doubles numbers and remembers its batches."""
+
+    def __init__(self, max_batch_size=None):
+        self.batches = []
+        self.batcher = MicroBatcher(self._double, max_batch_size)
+
+    def _double(self, requests):
+        self.batches.append(list(requests))
+        return [2 * r for r in requests]
+
+
+def run(coroutine):
+    async def limited():
+        async with asyncio.timeout(5):
+            return await coroutine
+
+    return asyncio.run(limited())
+
+
+def test_sixty_four_tasks_of_three_calls_make_three_batches():
+    recorder = Recorder()
+
+    async def play(slot):
+        return [await recorder.batcher(100 * turn + slot) for turn in range(3)]
+
+    answers = run(gather(*(play(s) for s in range(64))))
+    assert answers == [[2 * s, 200 + 2 * s, 400 + 2 * s] for s in range(64)]
+    assert recorder.batches == [[100 * turn + s for s in range(64)] for turn in range(3)]
+    assert (recorder.batcher.calls, recorder.batcher.requests) == (3, 192)
+
+
+def test_batch_order_is_slot_then_call_whatever_the_arrival():
+    recorder = Recorder()
+
+    async def play(slot):
+        await asyncio.sleep(0.01 * (3 - slot))
+        return await gather(recorder.batcher(10 * slot), recorder.batcher(10 * slot + 1))
+
+    assert run(gather(*(play(s) for s in range(3)))) == [[0, 2], [20, 22], [40, 42]]
+    assert recorder.batches == [[0, 1, 10, 11, 20, 21]]
+
+
+def test_given_slots_order_the_calls():
+    recorder = Recorder()
+    assert run(gather(recorder.batcher(1), recorder.batcher(2), slots=[9, 4])) == [2, 4]
+    assert recorder.batches == [[2, 1]]
+
+
+def test_waiting_for_something_else_counts_as_running():
+    recorder = Recorder()
+
+    async def slow():
+        await asyncio.sleep(0.05)
+        return await recorder.batcher(1)
+
+    run(gather(slow(), recorder.batcher(2), asyncio.to_thread(lambda: None)))
+    assert recorder.batches == [[1, 2]]
+
+
+def test_children_hold_the_flush_until_their_parent_goes_on():
+    recorder = Recorder()
+
+    async def parent():
+        await gather(asyncio.sleep(0), asyncio.sleep(0.01))
+        return await recorder.batcher(1)
+
+    run(gather(parent(), recorder.batcher(2)))
+    assert recorder.batches == [[1, 2]]
+
+
+def test_all_batchers_flush_together():
+    first, second = Recorder(), Recorder()
+
+    async def play(batcher):
+        return [await batcher(1), await batcher(2)]
+
+    run(gather(play(first.batcher), play(second.batcher), play(first.batcher)))
+    assert (first.batches, second.batches) == ([[1, 1], [2, 2]], [[1], [2]])
+
+
+def test_tasks_that_end_early_release_the_rest():
+    recorder = Recorder()
+
+    async def play(turns):
+        return [await recorder.batcher(turn) for turn in range(turns)]
+
+    run(gather(play(0), play(1), play(3)))
+    assert recorder.batches == [[0, 0], [1], [2]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.recursive(st.integers(0, 3), lambda inner: st.lists(inner, max_size=4), max_leaves=12))
+def test_any_nesting_ends_and_answers_everybody(plan):
+    recorder = Recorder()
+
+    async def play(part):
+        if isinstance(part, list):
+            results = await gather(*(play(p) for p in part))
+            return [*results, await recorder.batcher(7)]
+        return [await recorder.batcher(n) for n in range(part)]
+
+    def expected(part):
+        return [*map(expected, part), 14] if isinstance(part, list) else [2 * n for n in range(part)]
+
+    assert run(gather(play(plan), play(plan))) == [expected(plan)] * 2
+    assert all(len(batch) % 2 == 0 for batch in recorder.batches)
+
+
+def test_max_batch_size_cuts_a_flush():
+    recorder = Recorder(max_batch_size=2)
+    assert run(gather(*(recorder.batcher(n) for n in range(5)))) == [0, 2, 4, 6, 8]
+    assert recorder.batches == [[0, 1], [2, 3], [4]]
+    with pytest.raises(ReasonEnvsError, match="max_batch_size=0"):
+        MicroBatcher(list, max_batch_size=0)
+
+
+def test_outside_a_scope_plain_calls_work_and_batch():
+    recorder = Recorder()
+
+    async def delayed(n):
+        await asyncio.sleep(0)
+        return await recorder.batcher(n)
+
+    async def main():
+        assert await recorder.batcher(1) == 2
+        return await asyncio.gather(recorder.batcher(2), delayed(3), asyncio.create_task(delayed(4)))
+
+    assert run(main()) == [4, 6, 8]
+    assert recorder.batches[0] == [1]
+    assert sorted(recorder.batches[1]) == [2, 3, 4]
+    assert recorder.batcher.calls == 2
+
+
+def test_plain_asyncio_gather_inside_a_scope_is_answered():
+    recorder = Recorder()
+
+    async def play(slot):
+        await asyncio.gather(recorder.batcher(slot), recorder.batcher(slot + 10))
+        return await recorder.batcher(slot + 20)
+
+    run(gather(play(0), play(1)))
+    assert [sorted(b) for b in recorder.batches] == [[0, 1, 10, 11], [20, 21]]
+
+
+def test_an_exception_reaches_every_caller():
+    def broken(requests):
+        raise ValueError("no weights")
+
+    batcher = MicroBatcher(broken)
+    caught = []
+
+    async def play():
+        try:
+            await batcher(1)
+        except ValueError as error:
+            caught.append(str(error))
+
+    run(gather(play(), play()))
+    assert caught == ["no weights"] * 2
+    with pytest.raises(ValueError, match="no weights"):
+        run(gather(batcher(1), batcher(2)))
+    with pytest.raises(ValueError, match="no weights"):
+        run(batcher(1))
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [(lambda r: [], "0 answers to 1 requests"), (lambda r: next(iter([])), "ran out")],
+)
+def test_a_function_with_missing_answers_is_an_error_not_a_hang(function, message):
+    with pytest.raises(RuntimeError, match=message):
+        run(gather(MicroBatcher(function)(1)))
+
+
+def test_a_failing_task_cancels_the_others_and_is_raised_itself():
+    recorder, ended = Recorder(), []
+
+    async def patient():
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(True)
+
+    async def failing():
+        await recorder.batcher(1)
+        raise KeyError("here")
+
+    async def play():
+        with pytest.raises(KeyError, match="here"):
+            await gather(failing(), recorder.batcher(5))
+        return await recorder.batcher(3)
+
+    assert run(gather(play(), recorder.batcher(2))) == [6, 4]
+    with pytest.raises(KeyError, match="beside"):
+        run(gather(_fail_soon(), patient()))
+    assert ended == [True]
+
+
+async def _fail_soon():
+    await asyncio.sleep(0)
+    raise KeyError("beside")
+
+
+def test_a_cancelled_caller_leaves_the_batch_and_holds_nobody_up():
+    recorder = Recorder()
+
+    async def impatient():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await gather(recorder.batcher(1), asyncio.sleep(60))
+        return await recorder.batcher(2)
+
+    assert run(gather(impatient(), recorder.batcher(3))) == [4, 6]
+    assert recorder.batches == [[2, 3]]
+
+
+def test_a_cancelled_scope_ends_and_the_batcher_lives_on():
+    recorder = Recorder()
+
+    async def main():
+        task = asyncio.create_task(gather(recorder.batcher(1), asyncio.sleep(60)))
+        await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await gather(recorder.batcher(2))
+
+    assert run(main()) == [4]
+    assert recorder.batches == [[2]]
+
+
+def test_one_batcher_serves_loops_in_several_threads():
+    recorder = Recorder()
+    results = [None, None]
+
+    def work(index):
+        results[index] = run(gather(*(recorder.batcher(n) for n in range(50))))
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [[2 * n for n in range(50)]] * 2
+    assert recorder.batches == [list(range(50))] * 2
+
+
+def test_gather_of_nothing_and_wrong_slots():
+    assert run(gather()) == []
+    coroutine = asyncio.sleep(0)
+    with pytest.raises(ReasonEnvsError, match="2 slots for 1 coroutines"):
+        run(gather(coroutine, slots=[1, 2]))
+    coroutine.close()
