@@ -1,0 +1,60 @@
+"""A key/value cache for batched decoding: preallocated, expandable to samples, and able to drop finished rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, PretrainedConfig
+from transformers.cache_utils import DynamicLayer
+
+
+class GrowingLayer(DynamicLayer):
+    """A dynamic layer that writes into spare room instead of copying everything at each token."""
+
+    def __init__(self, spare: int) -> None:
+        super().__init__()
+        self._spare = spare
+        self._room: tuple[Tensor, Tensor] | None = None
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Append [rows, heads, new, head_dim] keys and values; return all of them so far."""
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self.keys, self.values = key_states, value_states
+            return self.keys, self.values
+        if self._room is None or self.get_seq_length() + key_states.shape[-2] > self._room[0].shape[-2]:
+            self._room = self._grown(self.keys), self._grown(self.values)
+        start = self.keys.shape[-2]
+        end = start + key_states.shape[-2]
+        self._room[0][:, :, start:end] = key_states
+        self._room[1][:, :, start:end] = value_states
+        self.keys, self.values = self._room[0][:, :, :end], self._room[1][:, :, :end]
+        return self.keys, self.values
+
+    def _grown(self, tensor: Tensor) -> Tensor:
+        rows, heads, length, width = tensor.shape
+        room = tensor.new_empty(rows, heads, length + self._spare, width)
+        room[:, :, :length] = tensor
+        return room
+
+    def batch_select_indices(self, indices: Tensor) -> None:
+        """Keep or repeat rows by index [M]."""
+        self.keys, self.values = self.keys.index_select(0, indices), self.values.index_select(0, indices)
+        self._room = None
+
+
+def decoding_cache(config: PretrainedConfig, spare: int) -> DynamicCache:
+    """Build a cache for a model; full-attention layers grow by ``spare`` positions at a time."""
+    cache = DynamicCache(config=config)
+    cache.layers = [GrowingLayer(spare) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    return cache
+
+
+def select_rows(cache: DynamicCache, rows: Tensor) -> None:
+    """Keep or repeat the cache's rows by index [M]."""
+    with torch.inference_mode():
+        cache.batch_select_indices(rows)

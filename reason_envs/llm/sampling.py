@@ -1,0 +1,86 @@
+"""Drawing tokens so that a sample depends on its own seed and position alone, never on who else is in the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reason_envs.llm.engine import Sampling
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+
+
+def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Hash (seed, position) pairs into uniform numbers (the SplitMix64 finaliser, Steele et al. 2014).
+
+    Args:
+        seeds: unsigned 64-bit seeds, [N].
+        positions: token positions within the completion, [N].
+
+    Returns:
+        Numbers in [0, 1) with 53 random bits, [N].
+    """
+    with np.errstate(over="ignore"):
+        state = _mix(_mix(seeds.astype(np.uint64)) + (positions.astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(z: np.ndarray) -> np.ndarray:
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return z ^ (z >> np.uint64(31))
+
+
+class TokenSampler:
+    """Draws the next token of every row by inverting the cumulative distribution at the row's uniform number."""
+
+    def __init__(self, samplings: Sequence[Sampling], device: torch.device) -> None:
+        temperatures = torch.tensor([s.temperature for s in samplings], dtype=torch.float32)
+        self._greedy = (temperatures == 0).to(device)
+        self._temperatures = torch.where(temperatures == 0, 1.0, temperatures).to(device)[:, None]
+        self._top_p = torch.tensor([s.top_p for s in samplings], dtype=torch.float32, device=device)[:, None]
+        self._top_k = torch.tensor([s.top_k for s in samplings], device=device)[:, None]
+        self._cuts = any(s.top_p < 1 or s.top_k > 0 for s in samplings)
+        self._any_greedy = bool(self._greedy.any())
+
+    def select(self, rows: Tensor) -> None:
+        """Keep only these rows (indices, [M]), as the decoding loop drops finished ones."""
+        for name in ("_greedy", "_temperatures", "_top_p", "_top_k"):
+            setattr(self, name, getattr(self, name)[rows])
+
+    def __call__(self, logits: Tensor, uniform: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Draw one token a row.
+
+        Args:
+            logits: [N, vocabulary].
+            uniform: numbers in [0, 1), [N].
+
+        Returns:
+            Token ids [N] and their log-probabilities [N] at the temperature, before top-p and top-k cut anything
+            (greedy rows: at temperature 1).
+        """
+        log_probs = torch.log_softmax(logits.float() / self._temperatures, dim=-1)
+        probs = log_probs.exp()
+        if self._cuts:
+            probs = _cut(probs, self._top_p, self._top_k)
+        cumulative = probs.double().cumsum(-1)
+        targets = torch.as_tensor(uniform, device=logits.device)[:, None] * cumulative[:, -1:]
+        tokens = (
+            torch.searchsorted(cumulative, targets, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
+        )
+        if self._any_greedy:
+            tokens = torch.where(self._greedy, logits.argmax(-1), tokens)
+        return tokens, log_probs.gather(-1, tokens[:, None]).squeeze(-1)
+
+
+def _cut(probs: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:
+    """Zero the tokens outside top-k and outside the smallest set with mass top-p (the first token always stays)."""
+    ordered, order = probs.sort(dim=-1, descending=True, stable=True)
+    ranks = torch.arange(probs.shape[-1], device=probs.device)[None]
+    keep = (top_k == 0) | (ranks < top_k)
+    mass_before = ordered.cumsum(-1) - ordered
+    keep = keep & ((mass_before < top_p) | (ranks == 0))
+    return torch.zeros_like(probs).scatter(-1, order, ordered * keep)

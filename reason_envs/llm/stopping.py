@@ -1,0 +1,39 @@
+"""Strings that end a completion, checked cheaply while decoding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+class StopStrings:
+    """Finds stop strings in the text of sampled tokens."""
+
+    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
+        self._tokenizer = tokenizer
+        self._stop = stop
+        # A token's text has at least one byte, so the longest stop string lies within as many tokens as it has bytes.
+        self._window = max((len(s.encode()) for s in stop), default=0)
+        self._last = {s[-1] for s in stop}
+        self._may_end: dict[int, bool] = {}
+
+    def ends(self, token_ids: Sequence[int]) -> bool:
+        """Whether the newest token completed a stop string."""
+        if not self._stop or not self._candidate(token_ids[-1]):
+            return False
+        tail = list(token_ids[-self._window :])
+        with_newest, before = self._tokenizer.decode(tail), self._tokenizer.decode(tail[:-1])
+        return any(with_newest.count(s) > before.count(s) for s in self._stop)
+
+    def _candidate(self, token: int) -> bool:
+        """Whether a token's text holds the last character of a stop string (or part of a multi-byte one)."""
+        if token not in self._may_end:
+            text = self._tokenizer.decode([token])
+            self._may_end[token] = "\ufffd" in text or any(c in text for c in self._last)
+        return self._may_end[token]
+
+    @staticmethod
+    def cut(text: str, stop: tuple[str, ...]) -> str:
+        """Cut the text at the first stop string."""
+        ends = [at for s in stop if (at := text.find(s)) >= 0]
+        return text[: min(ends)] if ends else text

@@ -1,0 +1,221 @@
+"""The in-process engine on Hugging Face transformers: batched decoding with addressed sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reason_envs.batching import MicroBatcher
+from reason_envs.core import derive_seed
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.chat import encode_prompt, eos_ids
+from reason_envs.llm.engine import FinishReason, Generation, GenerationRequest
+from reason_envs.llm.kv_cache import decoding_cache, select_rows
+from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
+from reason_envs.llm.sampling import TokenSampler, uniforms
+from reason_envs.llm.stopping import StopStrings
+from reason_envs.llm.weights import copy_weights, digest
+
+CACHE_SPARE = 64
+"""Positions by which the key/value cache grows at a time."""
+COMPACT_BELOW = 0.75
+"""Finished rows are dropped from the batch once fewer than this share of its rows still decode."""
+
+
+@dataclass
+class TransformersEngineConfig:
+    """Options of ``engine=transformers``."""
+
+    model: str = "embedded"
+    """``embedded``, a folder, or a hub name."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda:N``."""
+    dtype: str = "auto"
+    """``auto`` (float32 on a CPU, bfloat16 on a GPU), ``float32``, ``bfloat16`` or ``float16``."""
+    attention: str = "sdpa"
+    """``sdpa``, ``eager`` or ``flash_attention_2``."""
+    max_batch_size: int = 256
+    """Most samples decoded at the same time; lower it when memory runs out."""
+
+
+@dataclass
+class _Row:
+    """One sample being decoded."""
+
+    request: int
+    seed: int
+    prompt: int
+    token_ids: list[int]
+    log_probs: list[float]
+    finish_reason: FinishReason | None = None
+
+
+class TransformersEngine:
+    """A causal language model in this process.
+
+    A sample depends on its request's seed and prompt alone: in float32 the same tokens come out alone or in a batch.
+    """
+
+    capabilities = frozenset({"log_probs", "trainable"})
+
+    def __init__(self, config: TransformersEngineConfig | None = None, **overrides: Any) -> None:
+        self.config = config or TransformersEngineConfig(**overrides)
+        self.device = resolve_device(self.config.device)
+        self.tokenizer = load_tokenizer(self.config.model)
+        self.model = load_model(
+            self.config.model,
+            device=self.device,
+            dtype=resolve_dtype(self.config.dtype, self.device),
+            attention=self.config.attention,
+        )
+        self.policy_version = 0
+        self.generated_tokens = 0
+        """Every token sampled since the start."""
+        self._eos = eos_ids(self.model, self.tokenizer)
+        self._stops: dict[tuple[str, ...], StopStrings] = {}
+        self.batcher: MicroBatcher[GenerationRequest, list[Generation]] = MicroBatcher(self.generate_batch)
+
+    async def generate(self, request: GenerationRequest) -> list[Generation]:
+        """Return ``request.n`` samples; requests that wait together are decoded together."""
+        return await self.batcher(request)
+
+    @torch.inference_mode()
+    def generate_batch(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
+        """Answer many requests at once; equal prompts are computed once."""
+        if any(request.adapter for request in requests):
+            raise ReasonEnvsError("engine=transformers holds one set of weights; adapters need engine=vllm.")
+        prompts: dict[tuple[int, ...], int] = {}
+        rows: list[_Row] = []
+        for index, request in enumerate(requests):
+            ids = tuple(encode_prompt(self.tokenizer, request.prompt))
+            prompt = prompts.setdefault(ids, len(prompts))
+            rows += [_Row(index, derive_seed(request.seed, i), prompt, [], []) for i in range(request.n)]
+        prompt_ids = list(prompts)
+        order = sorted(range(len(rows)), key=lambda r: (len(prompt_ids[rows[r].prompt]), rows[r].prompt))
+        for start in range(0, len(order), self.config.max_batch_size):
+            chunk = [rows[r] for r in order[start : start + self.config.max_batch_size]]
+            self._decode(chunk, prompt_ids, requests)
+        answers: list[list[Generation]] = [[] for _ in requests]
+        for row in rows:
+            answers[row.request].append(self._finish(row, requests[row.request], prompt_ids[row.prompt]))
+        return answers
+
+    def _decode(
+        self, rows: list[_Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]
+    ) -> None:
+        """Sample until every row has ended."""
+        samplings = [requests[row.request].sampling for row in rows]
+        sampler = TokenSampler(samplings, self.device)
+        stops = [self._stop_strings(sampling.stop) for sampling in samplings]
+        seeds = np.array([row.seed for row in rows], dtype=np.uint64)
+        live = list(range(len(rows)))
+        logits, cache, mask, positions = self._prefill(rows, prompts)
+        while True:
+            steps = np.array([len(rows[r].token_ids) for r in live])
+            tokens, log_probs = sampler(logits, uniforms(seeds[live], steps))
+            for r, token, log_prob in zip(live, tokens.tolist(), log_probs.tolist(), strict=True):
+                self._append(rows[r], token, log_prob, samplings[r].max_tokens, stops[r])
+            open_rows = [i for i, r in enumerate(live) if rows[r].finish_reason is None]
+            if not open_rows:
+                return
+            if len(open_rows) < COMPACT_BELOW * len(live):
+                keep = torch.tensor(open_rows, device=self.device)
+                live = [live[i] for i in open_rows]
+                tokens, mask, positions = tokens[keep], mask[keep], positions[keep]
+                sampler.select(keep)
+                select_rows(cache, keep)
+            positions = positions + 1
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            logits = self._forward(tokens[:, None], mask, positions, cache)
+
+    def _stop_strings(self, stop: tuple[str, ...]) -> StopStrings:
+        if stop not in self._stops:
+            self._stops[stop] = StopStrings(self.tokenizer, stop)
+        return self._stops[stop]
+
+    def _append(self, row: _Row, token: int, log_prob: float, max_tokens: int, stop: StopStrings) -> None:
+        """Record a sampled token and whether it ends the row; a row that has ended takes no more."""
+        if row.finish_reason is not None:
+            return
+        row.token_ids.append(token)
+        row.log_probs.append(log_prob)
+        if token in self._eos or stop.ends(row.token_ids):
+            row.finish_reason = "stop"
+        elif len(row.token_ids) >= max_tokens:
+            row.finish_reason = "length"
+
+    def _prefill(
+        self, rows: list[_Row], prompts: list[tuple[int, ...]]
+    ) -> tuple[Tensor, Any, Tensor, Tensor]:
+        """Compute each distinct prompt once and repeat its cache for its samples."""
+        distinct = sorted({row.prompt for row in rows})
+        width = max(len(prompts[p]) for p in distinct)
+        ids = torch.zeros(len(distinct), width, dtype=torch.long)
+        mask = torch.zeros(len(distinct), width, dtype=torch.long)
+        for i, p in enumerate(distinct):
+            ids[i, width - len(prompts[p]) :] = torch.tensor(prompts[p])
+            mask[i, width - len(prompts[p]) :] = 1
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        cache = decoding_cache(self.model.config, CACHE_SPARE)
+        logits = self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
+        place = {p: i for i, p in enumerate(distinct)}
+        repeat = torch.tensor([place[row.prompt] for row in rows], device=self.device)
+        select_rows(cache, repeat)
+        mask = mask[repeat]
+        return logits[repeat], cache, mask, mask.sum(-1, keepdim=True) - 1
+
+    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+        """Return the logits after the last position, [rows, vocabulary]."""
+        out = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1]
+
+    def _finish(self, row: _Row, request: GenerationRequest, prompt_ids: tuple[int, ...]) -> Generation:
+        self.generated_tokens += len(row.token_ids)
+        assert row.finish_reason is not None
+        text = self.tokenizer.decode(row.token_ids, skip_special_tokens=True)
+        return Generation(
+            text=StopStrings.cut(text, request.sampling.stop),
+            token_ids=row.token_ids,
+            log_probs=row.log_probs,
+            finish_reason=row.finish_reason,
+            policy_version=self.policy_version,
+            prompt_ids=list(prompt_ids),
+        )
+
+    def load_weights(self, source: Mapping[str, Tensor], version: int) -> None:
+        """Copy full weights in (adapters merged) and report ``version`` with what is sampled from now on.
+
+        Raises:
+            ReasonEnvsError: a tensor is missing, unknown, or of another shape.
+        """
+        copy_weights(self.model, source)
+        self.policy_version = version
+
+    @torch.inference_mode()
+    async def score(self, token_ids: list[int], prompt_length: int, temperature: float = 1.0) -> list[float]:
+        """Return the log-probability of every token after the prompt, under the engine's weights."""
+        ids = torch.tensor([token_ids], device=self.device)
+        logits = self.model(input_ids=ids).logits[0, prompt_length - 1 : -1].float() / temperature
+        return torch.log_softmax(logits, -1).gather(-1, ids[0, prompt_length:, None]).squeeze(-1).tolist()
+
+    def weights_digest(self) -> str:
+        """Hash the weights that generate."""
+        return digest(self.model.state_dict())
+
+    def close(self) -> None:
+        """Free the model."""
+        del self.model
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

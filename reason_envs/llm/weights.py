@@ -1,0 +1,62 @@
+"""Weights on their way from a learner to an engine: strict copying and a digest that both sides can compute."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from reason_envs.errors import ReasonEnvsError
+
+_INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_CHUNK = 1 << 24
+
+
+@torch.no_grad()
+def copy_weights(model: nn.Module, source: Mapping[str, Tensor]) -> None:
+    """Copy ``source`` into the model's state dict, casting to its dtype and device.
+
+    Raises:
+        ReasonEnvsError: a tensor is missing, unknown, or of another shape.
+    """
+    target = model.state_dict()
+    missing, unknown = sorted(target.keys() - source.keys()), sorted(source.keys() - target.keys())
+    if missing or unknown:
+        raise ReasonEnvsError(
+            f"The weights do not fit the engine's model: {len(missing)} missing ({_some(missing)}), {len(unknown)} "
+            f"unknown ({_some(unknown)}). Learner and engine must load the same model."
+        )
+    for name, tensor in source.items():
+        if tensor.shape != target[name].shape:
+            raise ReasonEnvsError(
+                f"Weight {name} has shape {tuple(tensor.shape)}, the engine's model wants {tuple(target[name].shape)}."
+            )
+        target[name].copy_(tensor)
+
+
+@torch.no_grad()
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """Hash names, shapes, dtypes and bits of a state dict (a position-weighted checksum on the tensors' own device)."""
+    hasher = hashlib.blake2b(digest_size=16)
+    for name in sorted(weights):
+        tensor = weights[name]
+        bits = tensor.detach().contiguous().view(-1).view(_INTEGER_OF_SIZE[tensor.element_size()])
+        hasher.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}{_checksum(bits)}".encode())
+    return hasher.hexdigest()
+
+
+def _checksum(bits: Tensor) -> list[int]:
+    """Two 64-bit sums (wrapping), one of them weighted by position so that a swap of values is seen."""
+    sums = []
+    for start in range(0, bits.numel(), _CHUNK):
+        chunk = bits[start : start + _CHUNK].to(torch.int64)
+        weights = torch.arange(1, chunk.numel() + 1, device=bits.device) * 2654435761
+        sums += [int(chunk.sum()), int((chunk * weights).sum())]
+    return sums
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") or "none"
