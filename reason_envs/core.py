@@ -43,6 +43,8 @@ class StepResult:
     """Agents whose episode reached an end of its own."""
     truncated: dict[AgentId, bool] = field(default_factory=dict)
     """Agents whose episode was cut off by a limit (learners bootstrap there)."""
+    final_observations: dict[AgentId, Any] = field(default_factory=dict)
+    """What ended agents would see next, for those whose last observation is no longer true (bootstrapping)."""
     info: dict[str, Any] = field(default_factory=dict)
     """Deterministic extras: equal for equal seeds, actions and weights."""
 

@@ -1,0 +1,50 @@
+"""Spaces that Gymnasium lacks: text in any script."""
+
+from __future__ import annotations
+
+import string
+from typing import Any, NoReturn
+
+import numpy as np
+from gymnasium.spaces import Text
+from gymnasium.vector.utils import create_shared_memory
+
+from reason_envs.errors import ReasonEnvsError
+
+SAMPLE_CHARACTERS = string.printable + "äéñß√≤π∑漢字🙂"
+"""What random texts are made of; it does not limit what the space contains."""
+
+
+class UnicodeText(Text):
+    """Every string of ``min_length`` to ``max_length`` characters, spaces, accents and newlines included.
+
+    Gymnasium's ``Text`` accepts the characters of a fixed set only, which chat text never keeps to.
+
+    Args:
+        max_length: most characters, inclusive.
+        min_length: fewest characters, inclusive.
+        seed: seeds `sample`, which draws a length and then that many of `SAMPLE_CHARACTERS`.
+    """
+
+    def __init__(self, max_length: int, *, min_length: int = 0, seed: int | np.random.Generator | None = None) -> None:
+        super().__init__(max_length, min_length=min_length, charset=SAMPLE_CHARACTERS, seed=seed)
+
+    def contains(self, x: Any) -> bool:
+        """Whether ``x`` is a string of an allowed length."""
+        return isinstance(x, str) and self.min_length <= len(x) <= self.max_length
+
+    def __repr__(self) -> str:
+        return f"UnicodeText({self.max_length}, min_length={self.min_length})"
+
+    def __eq__(self, other: object, /) -> bool:
+        mine = (self.min_length, self.max_length)
+        return isinstance(other, UnicodeText) and mine == (other.min_length, other.max_length)
+
+
+@create_shared_memory.register(UnicodeText)
+def _refuse_shared_memory(space: UnicodeText, n: int = 1, ctx: Any = None) -> NoReturn:
+    raise ReasonEnvsError(
+        f"{space} cannot live in shared memory: AsyncVectorEnv would return constant text. Use "
+        "gymnasium.make_vec(id, num_envs=...), which batches all environments in one process, or pass "
+        "shared_memory=False to AsyncVectorEnv."
+    )

@@ -1,0 +1,67 @@
+"""Addressed seeds, episode sequences and forks."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hypothesis import given
+from hypothesis import strategies as st
+from toys import Toy
+
+from reason_envs.core import StepResult, derive_seed
+
+ADDRESSES = st.lists(st.one_of(st.integers(), st.text(max_size=5)), max_size=4)
+
+
+def test_derive_seed_known_values():
+    assert derive_seed(0) == 7210762507766007076
+    assert derive_seed(7, "solver", 2, 0) == 6162288708340619165
+
+
+@given(ADDRESSES, ADDRESSES)
+def test_derive_seed_separates_addresses(first, second):
+    assert (derive_seed(*first) == derive_seed(*second)) == (first == second)
+    assert 0 <= derive_seed(*first) < 2**63
+
+
+def test_numbers_and_their_text_are_different_addresses():
+    assert derive_seed(1, 2) != derive_seed("1", 2) != derive_seed(12)
+
+
+def test_episode_seeds_form_a_sequence_that_a_seed_restarts():
+    def seeds(toy):
+        return [toy.episode_seed(s) for s in (5, None, None, 5, None)]
+
+    first = seeds(Toy())
+    assert first == seeds(Toy())
+    assert first[:3] == [5, derive_seed(5, "episode", 1), derive_seed(5, "episode", 2)]
+    assert first[3:] == first[:2]
+
+
+def test_unseeded_environments_draw_their_own_base():
+    assert Toy().episode_seed(None) != Toy().episode_seed(None)
+
+
+def _answers(toy, actions):
+    async def play():
+        return [(await toy.step({"solver": a})).final_observations or toy.state.answers[-1] for a in actions]
+
+    return asyncio.run(play())
+
+
+def test_forks_replay_and_leave_the_original_alone():
+    toy = Toy()
+    asyncio.run(toy.reset(seed=3))
+    fork, rekeyed = toy.fork(), toy.fork(seed=1)
+    before = list(toy.state.answers)
+    fork_answers = _answers(fork, "ab")
+    assert toy.state.answers == before
+    assert toy.state.turn == 0
+    assert _answers(toy, "ab") == fork_answers
+    assert _answers(rekeyed, "ab") != fork_answers
+    assert fork.engine is toy.engine
+
+
+def test_a_result_without_observations_is_done():
+    assert StepResult({}).done
+    assert not StepResult({"solver": "go"}).done
