@@ -1,0 +1,157 @@
+"""Problems from JSON and JSON-lines files: plain, GSM8K-style and MATH-style.
+
+``path`` is one file, a folder that holds ``train.*`` and/or ``test.*``, or a mapping ``{"train": file, "test": file}``.
+A folder or mapping has official splits, which are kept. One file has none, whatever it is called, and is divided by
+the hash of the questions (about a fifth is the test split), or taken whole with ``split_by="none"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+
+from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.tasks.base import Split
+from reason_envs.tasks.formats import Fields, read_tasks
+from reason_envs.tasks.listed import ListTaskSet, MissingSplitError, by_hash, first_samples
+from reason_envs.tasks.records import SUFFIXES, read_records
+
+Source = str | PathLike[str] | Mapping[str, str | PathLike[str]]
+_SPLIT_BY = ("hash", "none")
+
+
+def json_files(
+    split: Split,
+    *,
+    path: Source,
+    question_field: str | Sequence[str] | None = None,
+    answer_field: str | None = None,
+    split_by: str | None = None,
+    skip_missing: bool = False,
+    max_samples: int | None = None,
+) -> ListTaskSet:
+    """JSON or JSON-lines files with a question and an answer.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        path: a file, a folder or a mapping of splits to files.
+        question_field: the question's field, or several that are joined by line breaks; tried in order by default:
+            question, problem, input.
+        answer_field: the answer's field; by default ground_truth, answer, target, final_answer.
+        split_by: how one file is divided: ``"hash"`` (default) or ``"none"``.
+        skip_missing: leave records without an answer out and count them in ``skipped``.
+        max_samples: at most so many problems, a sample that depends on the texts alone.
+    """
+    fields = Fields(question_field, answer_field)
+    return _load("json", "plain", fields, split, path, split_by, skip_missing, max_samples)
+
+
+def gsm8k_files(
+    split: Split,
+    *,
+    path: Source,
+    question_field: str | Sequence[str] | None = None,
+    answer_field: str | None = None,
+    split_by: str | None = None,
+    skip_missing: bool = False,
+    max_samples: int | None = None,
+) -> ListTaskSet:
+    """GSM8K-style files: worked solutions that end in ``#### answer``.
+
+    The answer loses its thousands commas; the solution, without calculator annotations, is in the metadata.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        path: a file, a folder or a mapping of splits to files.
+        question_field: the question's field; by default question, problem, input.
+        answer_field: the field with the solution and answer; ``"answer"`` by default.
+        split_by: how one file is divided: ``"hash"`` (default) or ``"none"``.
+        skip_missing: leave records without an answer out and count them in ``skipped``.
+        max_samples: at most so many problems, a sample that depends on the texts alone.
+    """
+    fields = Fields(question_field, answer_field)
+    return _load("gsm8k", "gsm8k", fields, split, path, split_by, skip_missing, max_samples)
+
+
+def math_files(
+    split: Split,
+    *,
+    path: Source,
+    question_field: str | Sequence[str] | None = None,
+    answer_field: str | None = None,
+    solution_field: str | None = None,
+    split_by: str | None = None,
+    skip_missing: bool = False,
+    max_samples: int | None = None,
+) -> ListTaskSet:
+    r"""MATH- or NuminaMath-style files: an answer field, or else the solution's last box.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        path: a file, a folder or a mapping of splits to files.
+        question_field: the question's field; by default question, problem, input.
+        answer_field: the answer's field; by default ground_truth, answer, target, final_answer.
+        solution_field: the field whose last ``\boxed{}`` holds the answer when there is no answer field.
+        split_by: how one file is divided: ``"hash"`` (default) or ``"none"``.
+        skip_missing: leave records without an answer (proofs) out and count them in ``skipped``.
+        max_samples: at most so many problems, a sample that depends on the texts alone.
+    """
+    fields = Fields(question_field, answer_field, solution_field)
+    return _load("math", "math", fields, split, path, split_by, skip_missing, max_samples)
+
+
+def _load(
+    name: str,
+    format: str,
+    fields: Fields,
+    split: Split,
+    path: Source,
+    split_by: str | None,
+    skip_missing: bool,
+    max_samples: int | None,
+) -> ListTaskSet:
+    file, official = _locate(path, split)
+    _check_split_by(split_by, official)
+    prefix = f"{name}/{file.name.partition('.')[0]}"
+    tasks, skipped = read_tasks(format, fields, read_records(file), prefix, skip_missing)
+    if not official and split_by != "none":
+        tasks = by_hash(tasks, split)
+    if not tasks:
+        raise ReasonEnvsError(f"The {split} split of {file} is empty ({skipped} records without answer left out).")
+    return ListTaskSet(name, split, first_samples(tasks, max_samples), skipped)
+
+
+def _check_split_by(split_by: str | None, official: bool) -> None:
+    if split_by is None:
+        return
+    if split_by not in _SPLIT_BY:
+        raise unknown_name("split_by", split_by, _SPLIT_BY)
+    if official:
+        raise ReasonEnvsError(
+            f"split_by={split_by!r} is for a single file; a folder or mapping has splits of its own. Drop it, or give "
+            "the one file as path."
+        )
+
+
+def _locate(path: Source, split: Split) -> tuple[Path, bool]:
+    if isinstance(path, Mapping):
+        unknown = set(path) - {"train", "test"}
+        if unknown:
+            raise unknown_name("split in path", sorted(map(str, unknown))[0], ("train", "test"))
+        if split not in path:
+            raise MissingSplitError(f"path names no {split} file; it has {', '.join(map(repr, path)) or 'nothing'}.")
+        return Path(path[split]).expanduser(), True
+    place = Path(path).expanduser()
+    return (_in_folder(place, split), True) if place.is_dir() else (place, False)
+
+
+def _in_folder(folder: Path, split: Split) -> Path:
+    for suffix in SUFFIXES:
+        if (folder / f"{split}{suffix}").is_file():
+            return folder / f"{split}{suffix}"
+    held = ", ".join(sorted(item.name for item in folder.iterdir())) or "nothing"
+    raise MissingSplitError(
+        f"The folder {folder} has no {split} split ({split}{SUFFIXES[0]} or the like); it holds {held}. "
+        "Give one file as path to have it divided by hash."
+    )

@@ -1,0 +1,123 @@
+"""Mixtures of task families in exact ratios."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from reason_envs.core import derive_seed
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.tasks.base import Split, Task, TaskSet
+from reason_envs.tasks.listed import check_count
+from reason_envs.tasks.registry import make
+
+
+class MixtureTaskSet(TaskSet):
+    """Several task sets interleaved so that the whole, and nearly every stretch of it, keeps their ratios."""
+
+    def __init__(
+        self, split: Split, parts: Mapping[str, TaskSet], ratios: Mapping[str, float], size: int, seed: int
+    ) -> None:
+        """Interleave task sets.
+
+        Args:
+            split: which split the parts are.
+            parts: the task sets by label.
+            ratios: their shares by label, which add up to 1.
+            size: how many problems the mixture has.
+            seed: shuffles the problems within each part.
+        """
+        self.name, self.split, self.parts, self.seed = "mixture", split, dict(parts), seed
+        counts = apportion(list(ratios.values()), size)
+        self._labels = list(ratios)
+        self._part, self._turn = interleave(counts)
+
+    def __len__(self) -> int:
+        """Number of problems."""
+        return len(self._part)
+
+    def __getitem__(self, index: int) -> Task:
+        """Return problem ``index``; its metadata's ``source`` is the label of the part that it comes from."""
+        if not 0 <= index < len(self):
+            raise IndexError(f"Problem {index} of {self.name!r} is outside 0..{len(self) - 1}.")
+        label, turn = self._labels[self._part[index]], int(self._turn[index])
+        part = self.parts[label]
+        task = part.ordered(turn, derive_seed(self.seed, label))
+        epoch = turn // len(part)
+        task_id = f"{label}/{task.id}" + (f"#{epoch + 1}" if epoch else "")
+        return Task(task_id, task.question, task.answer, {**task.metadata, "source": label})
+
+
+def mixture(
+    split: Split,
+    *,
+    parts: Mapping[str, float | Mapping[str, Any]],
+    size: int | None = None,
+    seed: int = 0,
+    max_samples: int | None = None,
+) -> MixtureTaskSet:
+    """Other families in given ratios.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        parts: family names with their ratios (``{"chain_sum": 3, "gcd": 1}``), or labels with a ratio and a task's
+            options (``{"school": {"ratio": 0.4, "name": "gsm8k", "path": "data"}}``; the name defaults to the label).
+            Ratios are relative to their sum.
+        size: how many problems; by default as many as fit without repeating any. A larger size repeats the parts
+            that run out, each time in another order.
+        seed: shuffles the problems within each part.
+        max_samples: at most so many problems (the ratios hold for what is left).
+    """
+    if not isinstance(parts, Mapping) or not parts:
+        raise ReasonEnvsError(f"parts maps names to ratios, such as {{'chain_sum': 3, 'gcd': 1}}; not {parts!r}.")
+    ratios = {label: _ratio(label, part) for label, part in parts.items()}
+    total = math.fsum(ratios.values())
+    shares = {label: ratio / total for label, ratio in ratios.items()}
+    sets = {label: make(_spec(label, part), split) for label, part in parts.items()}
+    count = _largest(sets, shares) if size is None else check_count("size", size)
+    if max_samples is not None:
+        count = min(count, check_count("max_samples", max_samples))
+    return MixtureTaskSet(split, sets, shares, count, seed)
+
+
+def apportion(shares: Sequence[float], size: int) -> list[int]:
+    """Divide ``size`` problems by shares that add up to 1, the left-over ones to the largest remainders."""
+    exact = [share * size for share in shares]
+    # shares such as 0.1 + 0.2 are off by a rounding error, which must not cost a whole problem
+    counts = [math.floor(value + 1e-9) for value in exact]
+    order = sorted(range(len(shares)), key=lambda i: (counts[i] - exact[i], i))
+    for i in order[: size - sum(counts)]:
+        counts[i] += 1
+    return counts
+
+
+def interleave(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Spread parts evenly over one sequence.
+
+    Returns:
+        For each position the part's number, and how many of that part came before.
+    """
+    part = np.repeat(np.arange(len(counts)), counts)
+    turn = np.concatenate([np.arange(count) for count in counts])
+    order = np.lexsort((part, (turn + 0.5) / np.asarray(counts)[part]))
+    return part[order], turn[order]
+
+
+def _largest(sets: Mapping[str, TaskSet], shares: Mapping[str, float]) -> int:
+    return max(1, min(math.floor(len(tasks) / shares[label] + 1e-9) for label, tasks in sets.items()))
+
+
+def _ratio(label: str, part: float | Mapping[str, Any]) -> float:
+    ratio = part.get("ratio") if isinstance(part, Mapping) else part
+    valid = isinstance(ratio, int | float) and not isinstance(ratio, bool) and math.isfinite(ratio) and ratio > 0
+    if not valid:
+        raise ReasonEnvsError(f"The mixture's part {label!r} needs a positive ratio, not {ratio!r}.")
+    return float(ratio)  # type: ignore[arg-type]  # checked above
+
+
+def _spec(label: str, part: float | Mapping[str, Any]) -> dict[str, Any]:
+    options = dict(part) if isinstance(part, Mapping) else {}
+    return {"name": label, **{key: value for key, value in options.items() if key != "ratio"}}

@@ -1,0 +1,133 @@
+"""Task families by name: the built-in ones, those of reasoning-gym and those that other packages add."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, get_args
+
+from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.tasks.base import Split, TaskSet
+
+ENTRY_POINT_GROUP = "reason_envs.tasks"
+REQUIRED = inspect.Parameter.empty
+"""Stands in ``Family.options`` for the default of an option that must be given."""
+
+_BUILT_IN = {
+    "json": "reason_envs.tasks.files:json_files",
+    "gsm8k": "reason_envs.tasks.files:gsm8k_files",
+    "math": "reason_envs.tasks.files:math_files",
+    "hub": "reason_envs.tasks.hub:hub",
+    "mixture": "reason_envs.tasks.mixture:mixture",
+}
+_registered: dict[str, Callable[..., TaskSet]] = {}
+
+
+@dataclass(frozen=True)
+class Family:
+    """A named source of problems."""
+
+    name: str
+    """What ``make`` calls it."""
+    summary: str
+    """One line on what its problems are."""
+    factory: Callable[..., TaskSet]
+    """Called as ``factory(split, **options)``."""
+    options: Mapping[str, Any]
+    """Every option with its default (``REQUIRED`` for none)."""
+
+
+def make(spec: TaskSet | str | Mapping[str, Any], split: Split = "train") -> TaskSet:
+    """Build a set of problems.
+
+    Args:
+        spec: a task set (returned as it is), the name of a family (``"chain_sum"``), or a mapping of its name and
+            options (``{"name": "chain_sum", "min_terms": 3}``).
+        split: ``"train"`` or ``"test"``.
+
+    Raises:
+        ReasonEnvsError: for an unknown name, split or option, a missing option, and whatever the family refuses.
+    """
+    if isinstance(spec, TaskSet):
+        return spec
+    if split not in get_args(Split):
+        raise unknown_name("split", str(split), get_args(Split))
+    name, options = _parse(spec)
+    chosen = family(name)
+    for option in options:
+        if option not in chosen.options:
+            raise unknown_name(f"option of task family {name!r}", option, chosen.options)
+    for option, default in chosen.options.items():
+        if default is REQUIRED and option not in options:
+            raise ReasonEnvsError(f"Task family {name!r} needs the option {option!r}; none was given.")
+    return chosen.factory(split, **options)
+
+
+def register(name: str, factory: Callable[..., TaskSet]) -> None:
+    """Add a task family.
+
+    Args:
+        name: the new family's name.
+        factory: called as ``factory(split, **options)``; its keyword parameters are the family's options. A package
+            can offer one without being imported first through the entry-point group ``reason_envs.tasks``.
+    """
+    if name in names():
+        raise ReasonEnvsError(f"The task family {name!r} exists already; register yours under another name.")
+    _registered[name] = factory
+
+
+def names() -> list[str]:
+    """Return the name of every task family, sorted."""
+    from reason_envs.tasks import procedural
+
+    return sorted({*_BUILT_IN, *_registered, *_plugins(), *procedural.family_names()})
+
+
+def family(name: str) -> Family:
+    """Look a task family up by its name."""
+    if name in _BUILT_IN:
+        return _from_factory(name, _load(_BUILT_IN[name]))
+    if name in _registered:
+        return _from_factory(name, _registered[name])
+    plugins = _plugins()
+    if name in plugins:
+        return _from_factory(name, plugins[name].load())
+    from reason_envs.tasks import procedural
+
+    if name in procedural.family_names():
+        factory = partial(procedural.procedural, name)
+        return Family(name, procedural.summary(name), factory, procedural.option_defaults(name))
+    if Path(name).is_file():
+        raise ReasonEnvsError(f"{name!r} is a file, not a task family; write {{'name': 'json', 'path': {name!r}}}.")
+    raise unknown_name("task family", name, names())
+
+
+def _parse(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    if isinstance(spec, str):
+        return spec, {}
+    if not isinstance(spec, Mapping):
+        raise ReasonEnvsError(f"A task is a name, a mapping with 'name' or a TaskSet, not {type(spec).__name__}.")
+    options = {str(key): value for key, value in spec.items()}
+    if not isinstance(options.get("name"), str):
+        raise ReasonEnvsError(f"A task mapping names its family under 'name'; this one has {sorted(options)}.")
+    return options.pop("name"), options
+
+
+def _from_factory(name: str, factory: Callable[..., TaskSet]) -> Family:
+    _, *parameters = inspect.signature(factory).parameters.values()
+    summary = (inspect.getdoc(factory) or "").split("\n")[0]
+    return Family(name, summary, factory, {parameter.name: parameter.default for parameter in parameters})
+
+
+def _load(address: str) -> Callable[..., TaskSet]:
+    module, attribute = address.split(":")
+    return getattr(importlib.import_module(module), attribute)
+
+
+def _plugins() -> dict[str, Any]:
+    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
