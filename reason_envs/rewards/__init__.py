@@ -1,0 +1,22 @@
+"""Graders and rewards. Nothing heavy is imported and no process is started before the first grade that needs it."""
+
+from reason_envs.rewards.base import MathReward, RandomReward, Reward, RewardConfig, RewardFunction
+from reason_envs.rewards.extract import extract_answer
+from reason_envs.rewards.math_grade import MathGrade, grade_math, grade_math_async, grade_math_batch
+from reason_envs.rewards.registry import make_reward, register_reward, reward_from_config
+
+__all__ = [
+    "MathGrade",
+    "MathReward",
+    "RandomReward",
+    "Reward",
+    "RewardConfig",
+    "RewardFunction",
+    "extract_answer",
+    "grade_math",
+    "grade_math_async",
+    "grade_math_batch",
+    "make_reward",
+    "register_reward",
+    "reward_from_config",
+]

@@ -1,0 +1,88 @@
+r"""Equal spellings of an answer, and what can be decided about two answers without a computer algebra system."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import Literal
+
+QuickReason = Literal["equal", "string_match", "different"]
+
+_REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\\$", ""),  # a currency sign
+        (r"^\$+|\$+$|^\\[(\[]|\\[)\]]$", ""),  # mathematics delimiters around the whole answer
+        (r"[\u2212\u2013]", "-"),
+        (r"\\(?:left|right)(?![a-zA-Z])", ""),
+        (r"\\[dt]frac(?![a-zA-Z])", r"\\frac"),
+        (r"(?<=\d)(?:\\[,!]|\{,\}|,\\!)\s*(?=\d{3})", ","),  # thousands separators
+        (r"\\[!,;: ]", " "),
+        (r"(?<=\d)[eE]([-+]?\d+)\b", r" \\times 10^{\1}"),  # scientific notation, not Euler's number
+        (r"(?<=\d)\.(?!\d)", ""),
+        (r"\s+", " "),
+        (r"(?<![a-zA-Z0-9]) | (?![a-zA-Z0-9])", ""),
+    )
+)
+_NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?")
+_TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
+_WORD = re.compile(r"\(?[A-Za-z][A-Za-z '\-]*\)?")
+_MAX_DIGITS = 15
+"""Decimals up to this many digits are compared exactly by floating-point graders too."""
+_MAX_PLACES = 6
+"""Graders round to this many decimal places, which leaves shorter decimals as they are."""
+_MAX_INTEGER = 1000
+"""Longest integer read here, in digits: Python refuses to read very long ones."""
+
+
+def normalise(answer: str) -> str:
+    r"""Rewrite spellings that mean the same (delimiters, spacing, ``\dfrac``, ``1e3``); the meaning stays."""
+    text = answer.strip()
+    for pattern, replacement in _REWRITES:
+        text = pattern.sub(replacement, text)
+    return text.strip()
+
+
+def plain_number(text: str) -> Fraction | None:
+    """Read an integer, or a decimal short enough to be exact for every grader; ``None`` for anything else."""
+    match = _NUMBER.fullmatch(text)
+    if match is None or not (match[2] or match[3]):
+        return None
+    sign, whole, places = match[1], (match[2] or "0").replace(",", ""), match[3] or ""
+    if len(whole) > _MAX_INTEGER or (places and (len(places) > _MAX_PLACES or len(whole + places) > _MAX_DIGITS)):
+        return None
+    value = Fraction(int(whole + places), 10 ** len(places))
+    return -value if sign == "-" else value
+
+
+def word(text: str) -> str | None:
+    r"""Return the words of a purely verbal answer such as ``\text{Friday}`` or ``\text{(A)}``, in lower case.
+
+    Bare letters are no words: ``ab`` may be a product.
+    """
+    match = _TEXT.fullmatch(text)
+    return _bare_word(match[1]) if match and _WORD.fullmatch(match[1].strip()) else None
+
+
+def quick_verdict(gold: str, answer: str) -> QuickReason | None:
+    r"""Decide about two normalised answers where that takes no algebra.
+
+    Equal strings and equal plain numbers are equal, unequal plain numbers differ, and an answer to a gold answer in
+    ``\text{}`` is compared as words (algebra would take them for products of letters, in any order).
+
+    Returns:
+        The reason, or ``None`` where algebra has to decide.
+    """
+    if gold == answer:
+        return "string_match"
+    gold_number, number = plain_number(gold), plain_number(answer)
+    if gold_number is not None and number is not None:
+        return "equal" if gold_number == number else "different"
+    gold_word = word(gold)
+    if gold_word is not None:
+        return "string_match" if _bare_word(_TEXT.sub(r"\1", answer)) == gold_word else "different"
+    return None
+
+
+def _bare_word(text: str) -> str:
+    return " ".join(text.strip().strip("()").lower().split())
