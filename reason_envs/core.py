@@ -63,7 +63,7 @@ class Environment(ABC):
 
     agents: tuple[AgentId, ...]
     render_mode: str | None = None
-    metadata: dict[str, Any] = {"render_modes": ["ansi"]}  # noqa: RUF012  (Gymnasium's convention)
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (Gymnasium's convention)
     state: Any = None
     _base_seed: int | None = None
     _episode: int = 0

@@ -1,0 +1,1 @@
+"""Our environments behind the interfaces people already know."""

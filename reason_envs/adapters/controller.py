@@ -1,0 +1,135 @@
+"""A multi-agent environment played by one controller that speaks for whoever's turn it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from gymnasium import Space
+
+from reason_envs.core import Action, AgentId, Environment, Message, StepResult
+from reason_envs.errors import ReasonEnvsError
+
+CONTROLLER: AgentId = "controller"
+
+
+@dataclass
+class ControllerState:
+    """Whom the controller still has to ask before the environment moves."""
+
+    seed: int
+    """The episode's seed (that of the played environment)."""
+    asked: list[AgentId] = field(default_factory=list)
+    """Agents that act in this round, in the environment's order."""
+    observations: dict[AgentId, Any] = field(default_factory=dict)
+    """What each of them sees."""
+    actions: dict[AgentId, Action] = field(default_factory=dict)
+    """What has been decided for them so far."""
+
+
+class Controller(Environment):
+    """One agent in place of many: agents that act together are asked one after the other, then the environment moves.
+
+    The reward is the sum over all agents; ``info["rewards"]`` splits it and ``info["agent"]`` names whose turn it is
+    (absent once the episode has ended).
+
+    Args:
+        environment: the environment to play; its agents must share one observation and one action space.
+    """
+
+    agents = (CONTROLLER,)
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = environment
+        self.metadata = environment.metadata
+        self.render_mode = environment.render_mode
+        self._observation_space = _common(environment, "observation_space")
+        self._action_space = _common(environment, "action_space")
+
+    def observation_space(self, agent: AgentId) -> Space:
+        """Return the space that all agents share."""
+        return self._observation_space
+
+    def action_space(self, agent: AgentId) -> Space:
+        """Return the space that all agents share."""
+        return self._action_space
+
+    async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
+        """Start an episode of the played environment."""
+        return self._open_round(await self.environment.reset(seed=seed, options=options))
+
+    async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
+        """Note the action of the agent that was asked; move the environment when nobody is left to ask."""
+        state = self.state
+        state.actions[self._next_agent()] = actions[CONTROLLER]
+        if len(state.actions) < len(state.asked):
+            return self._ask({}, {})
+        return self._open_round(await self.environment.step(state.actions))
+
+    def render_messages(self, observation: Any) -> list[Message]:
+        """Write an observation as the played environment does."""
+        return self.environment.render_messages(observation)
+
+    def parse_action(self, text: str) -> Action:
+        """Read an action as the played environment does."""
+        return self.environment.parse_action(text)
+
+    def fork(self, seed: int | None = None) -> Self:
+        """Fork the played environment and this round's decisions."""
+        clone = super().fork()
+        clone.environment = self.environment.fork(seed)
+        return clone
+
+    def render(self) -> Any:
+        """Render the played environment."""
+        return self.environment.render()
+
+    def close(self) -> None:
+        """Close the played environment."""
+        self.environment.close()
+
+    def _next_agent(self) -> AgentId:
+        return self.state.asked[len(self.state.actions)]
+
+    def _open_round(self, result: StepResult) -> StepResult:
+        asked = [agent for agent in self.environment.agents if agent in result.observations]
+        self.state = ControllerState(self.environment.state.seed, asked, result.observations)
+        if asked:
+            return self._ask(result.rewards, result.info)
+        seen = list(result.final_observations.values())[:1]
+        return StepResult(
+            {},
+            {CONTROLLER: sum(result.rewards.values())},
+            {CONTROLLER: not any(result.truncated.values())},
+            {CONTROLLER: any(result.truncated.values())},
+            dict.fromkeys(self.agents, *seen) if seen else {},
+            {**result.info, "rewards": self._split(result.rewards)},
+        )
+
+    def _ask(self, rewards: Mapping[AgentId, float], info: Mapping[str, Any]) -> StepResult:
+        agent = self._next_agent()
+        return StepResult(
+            {CONTROLLER: self.state.observations[agent]},
+            {CONTROLLER: sum(rewards.values())},
+            info={**info, "agent": agent, "rewards": self._split(rewards)},
+        )
+
+    def _split(self, rewards: Mapping[AgentId, float]) -> dict[AgentId, float]:
+        return {agent: rewards.get(agent, 0.0) for agent in self.environment.agents}
+
+
+def single_agent(environment: Environment) -> Environment:
+    """Return the environment itself where it has one agent, else a controller of it."""
+    return environment if len(environment.agents) == 1 else Controller(environment)
+
+
+def _common(environment: Environment, kind: str) -> Space:
+    spaces = {agent: getattr(environment, kind)(agent) for agent in environment.agents}
+    first, *others = spaces.values()
+    if any(space != first for space in others):
+        raise ReasonEnvsError(
+            f"One controller cannot speak for agents with different spaces ({kind}: {spaces}); "
+            "use reason_envs.parallel_env or reason_envs.aec_env."
+        )
+    return first

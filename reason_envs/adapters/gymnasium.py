@@ -1,0 +1,253 @@
+"""Our environments as Gymnasium's ``Env`` and ``VectorEnv``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import copy
+from dataclasses import replace
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
+
+from reason_envs.adapters.controller import single_agent
+from reason_envs.adapters.loop import run
+from reason_envs.batching import gather
+from reason_envs.core import Environment, StepResult
+from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.registration import make_environment
+from reason_envs.vector import VectorEpisodes
+
+Options = dict[str, Any] | None
+
+
+class SharedArguments(dict):
+    """Keyword arguments that a deep copy shares: an engine in an environment's ``spec`` must not be copied with it."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SharedArguments:
+        return copy(self)
+
+    def __copy__(self) -> SharedArguments:
+        return SharedArguments(self)
+
+
+class _SharingSpec:
+    """Keeps the ``spec`` that ``gymnasium.make`` sets, with arguments that are shared and never copied."""
+
+    _spec: EnvSpec | None = None
+
+    @property
+    def spec(self) -> EnvSpec | None:
+        """How Gymnasium made this environment; ``None`` where it did not."""
+        return self._spec
+
+    @spec.setter
+    def spec(self, value: EnvSpec | None) -> None:
+        self._spec = value if value is None else replace(value, kwargs=SharedArguments(value.kwargs))
+
+
+class GymnasiumAdapter(_SharingSpec, gym.Env):
+    """One environment behind Gymnasium's synchronous interface; a multi-agent one is played by a controller.
+
+    ``render_messages`` and ``parse_action`` of the environment are passed on, so that a language policy can play.
+    An episode ends on its final observation or, where the environment names none, on the last one again.
+
+    Args:
+        environment: the asynchronous environment.
+    """
+
+    metadata = Environment.metadata
+
+    def __init__(self, environment: Environment) -> None:
+        self.environment = single_agent(environment)
+        (self.agent,) = self.environment.agents
+        self.metadata = environment.metadata
+        self.render_mode = environment.render_mode
+        self.observation_space = self.environment.observation_space(self.agent)
+        self.action_space = self.environment.action_space(self.agent)
+        self.render_messages = self.environment.render_messages
+        self.parse_action = self.environment.parse_action
+        self._observation: Any = None
+
+    def reset(self, *, seed: int | None = None, options: Options = None) -> tuple[Any, dict[str, Any]]:
+        """Start an episode; ``options={"task": ...}`` fixes the problem."""
+        super().reset(seed=seed)
+        result = self._run(self.environment.reset(seed=seed, options=options))
+        return self._observation, result.info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        """Take one step; a wrong action never raises."""
+        result = self._run(self.environment.step({self.agent: action}))
+        return self._observation, *_outcome(result, self.agent), result.info
+
+    def render(self) -> Any:
+        """Render according to ``render_mode``."""
+        return self.environment.render()
+
+    def close(self) -> None:
+        """Close the environment; shared engines and reward models stay open."""
+        self.environment.close()
+
+    def _run(self, move: Any) -> StepResult:
+        (result,) = run(gather(move))
+        self._observation = _seen(result, self.agent, self._observation)
+        return result
+
+
+class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
+    """Many environments whose engine and reward-model calls are answered in one batch a step.
+
+    Args:
+        environment: the first of them, not yet reset; the others are its forks and share its tasks and engine.
+        num_envs: how many.
+        autoreset_mode: when an ended episode restarts: at the ``NextStep`` (Gymnasium's default), in the ``SameStep``,
+            or never (``Disabled``: pass ``options={"reset_mask": ...}`` to ``reset``).
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        num_envs: int,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+    ) -> None:
+        first = single_agent(environment)
+        (self.agent,) = first.agents
+        self.episodes = VectorEpisodes.of(first, num_envs)
+        self.num_envs = num_envs
+        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        self.metadata = {**environment.metadata, "autoreset_mode": self.autoreset_mode}
+        self.render_mode = environment.render_mode
+        self.single_observation_space = first.observation_space(self.agent)
+        self.single_action_space = first.action_space(self.agent)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._observations: list[Any] = [None] * num_envs
+
+    @property
+    def environments(self) -> tuple[Environment, ...]:
+        """The environment of each slot."""
+        return self.episodes.environments
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: Options = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start episodes in all slots, or in those of ``options["reset_mask"]``.
+
+        Args:
+            seed: ``i`` gives slot ``j`` the seed ``i + j``; a sequence has one seed a slot.
+            options: passed to every environment, without ``reset_mask``.
+        """
+        seeds = self._spread(seed)
+        passed = dict(options or {})
+        slots = self._masked(passed.pop("reset_mask", None))
+        results = run(self.episodes.reset(slots, {s: seeds[s] for s in slots}, dict.fromkeys(slots, passed)))
+        return self._collect(results), self._merge(results)
+
+    def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+        """Move every slot by one action (an ended one according to ``autoreset_mode``)."""
+        moves = {s: {self.agent: a} for s, a in enumerate(iterate(self.action_space, actions))}
+        if len(moves) != self.num_envs:
+            raise ReasonEnvsError(f"{len(moves)} actions for {self.num_envs} environments: give one for each.")
+        stepped, started = run(self._move(moves))
+        ended = {s: r for s, r in stepped.items() if r.done and s in started}
+        infos = self._merge({**stepped, **started})
+        if ended:
+            finals = {s: {"final_obs": self._see(s, r), "final_info": r.info} for s, r in ended.items()}
+            for slot, info in finals.items():
+                infos = self._add_info(infos, info, slot)
+        outcomes = [_outcome(stepped[s], self.agent) if s in stepped else (0.0, False, False) for s in moves]
+        rewards, terminated, truncated = zip(*outcomes, strict=True)
+        return (
+            self._collect({**stepped, **started}),
+            np.array(rewards, np.float64),
+            np.array(terminated, np.bool_),
+            np.array(truncated, np.bool_),
+            infos,
+        )
+
+    def render(self) -> tuple[Any, ...]:
+        """Render every environment."""
+        return tuple(environment.render() for environment in self.environments)
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Close every environment; shared engines and reward models stay open."""
+        self.episodes.close()
+
+    async def _move(self, moves: dict[int, dict[str, Any]]) -> tuple[dict[int, StepResult], dict[int, StepResult]]:
+        """Step and restart; returns the results of the stepped and of the restarted slots."""
+        restart: list[int] = []
+        if self.autoreset_mode is AutoresetMode.NEXT_STEP:
+            restart = [s for s in moves if (last := self.episodes.result(s)) is not None and last.done]
+        going = {s: action for s, action in moves.items() if s not in restart}
+        started, stepped = await gather(self.episodes.reset(restart), self.episodes.step(going))
+        if self.autoreset_mode is AutoresetMode.SAME_STEP:
+            started = await self.episodes.reset([s for s, result in stepped.items() if result.done])
+        return stepped, started
+
+    def _see(self, slot: int, result: StepResult) -> Any:
+        return _seen(result, self.agent, self._observations[slot])
+
+    def _collect(self, results: Mapping[int, StepResult]) -> Any:
+        for slot, result in results.items():
+            self._observations[slot] = self._see(slot, result)
+        empty: Any = create_empty_array(self.single_observation_space, self.num_envs)
+        return concatenate(self.single_observation_space, self._observations, empty)
+
+    def _merge(self, results: Mapping[int, StepResult]) -> dict[str, Any]:
+        infos: dict[str, Any] = {}
+        for slot, result in sorted(results.items()):
+            infos = self._add_info(infos, result.info, slot)
+        return infos
+
+    def _spread(self, seed: int | Sequence[int | None] | None) -> list[int | None]:
+        if seed is None or isinstance(seed, int | np.integer):
+            return [None if seed is None else int(seed) + slot for slot in range(self.num_envs)]
+        if len(seed) != self.num_envs:
+            raise ReasonEnvsError(
+                f"{len(seed)} seeds for {self.num_envs} environments: give one for each, or a number."
+            )
+        return list(seed)
+
+    def _masked(self, mask: np.ndarray | None) -> list[int]:
+        if mask is None:
+            return list(range(self.num_envs))
+        mask = np.asarray(mask)
+        if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
+            raise ReasonEnvsError(
+                f"reset_mask={mask!r}: must be an array of {self.num_envs} booleans with at least one True."
+            )
+        return [int(slot) for slot in np.flatnonzero(mask)]
+
+
+def make_env(environment: str, **options: Any) -> GymnasiumAdapter:
+    """Build a registered environment for ``gymnasium.make``."""
+    return GymnasiumAdapter(make_environment(environment, **options))
+
+
+def make_vector_env(
+    environment: str, num_envs: int, autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP, **options: Any
+) -> GymnasiumVectorAdapter:
+    """Build a registered environment for ``gymnasium.make_vec``."""
+    return GymnasiumVectorAdapter(make_environment(environment, **options), num_envs, autoreset_mode)
+
+
+def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
+    values = {m.value: m for m in AutoresetMode}
+    if isinstance(mode, str) and mode not in values:
+        raise unknown_name("autoreset_mode", mode, values)
+    return mode if isinstance(mode, AutoresetMode) else values[mode]
+
+
+def _seen(result: StepResult, agent: str, last: Any) -> Any:
+    return result.observations.get(agent, result.final_observations.get(agent, last))
+
+
+def _outcome(result: StepResult, agent: str) -> tuple[float, bool, bool]:
+    return (
+        float(result.rewards.get(agent, 0.0)),
+        result.terminated.get(agent, False),
+        result.truncated.get(agent, False),
+    )

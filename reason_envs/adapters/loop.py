@@ -1,0 +1,64 @@
+"""One event loop in a thread of its own, so that synchronous code can call asynchronous environments.
+
+It works where an event loop already runs (a notebook) and is shared by every adapter of the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class LoopThread:
+    """An event loop that runs in a daemon thread of the process that made it."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="reason_envs-loop", daemon=True)
+        self._thread.start()
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end and return its result; an interrupt of the caller cancels it."""
+        problem = self._problem()
+        if problem:
+            coroutine.close()
+            raise RuntimeError(problem)
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def _problem(self) -> str | None:
+        if os.getpid() != self._process:
+            return (
+                f"Process {os.getpid()} was forked from {self._process}, which had already used its environments; "
+                "threads and models do not survive a fork. Use gymnasium.make_vec(id, num_envs=...), which batches all "
+                "environments in one process, or start the workers with multiprocessing's 'spawn' method."
+            )
+        if threading.current_thread() is self._thread:
+            return (
+                "A synchronous environment was called from inside an asynchronous one, which would wait for itself. "
+                "Inside, use reason_envs.make_environment(...) and await its reset and step."
+            )
+        return None
+
+
+_LOCK = threading.Lock()
+_thread: LoopThread | None = None
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on the process's loop thread, starting the thread at the first call."""
+    global _thread
+    with _LOCK:
+        if _thread is None:
+            _thread = LoopThread()
+    return _thread.run(coroutine)

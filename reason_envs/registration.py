@@ -1,0 +1,133 @@
+"""Environments by name: Gymnasium ids, short names, and the classes behind them, loaded at first use."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.plugins import load_attribute
+
+if TYPE_CHECKING:
+    from reason_envs.core import Environment
+
+
+@dataclass(frozen=True)
+class EnvironmentEntry:
+    """A registered environment."""
+
+    id: str
+    """Gymnasium id, such as ``"SingleTurnMath-v0"``."""
+    name: str
+    """Short name, such as ``"single_turn_math"``."""
+    environment: type[Environment] | str
+    """The class or its address ``"module:Class"``; called with one argument, the configuration."""
+    config: type | str
+    """The dataclass that holds the environment's options and their defaults, or its address."""
+
+
+_ENTRIES: dict[str, EnvironmentEntry] = {}
+_BUILT_IN = (
+    EnvironmentEntry(
+        "SingleTurnMath-v0",
+        "single_turn_math",
+        "reason_envs.envs.single_turn_math:SingleTurnMath",
+        "reason_envs.envs.single_turn_math:SingleTurnMathConfig",
+    ),
+)
+
+
+def register(id: str, environment: type[Environment] | str, config: type | str, name: str | None = None) -> None:
+    """Add an environment: `make_environment`, ``gymnasium.make`` and ``gymnasium.make_vec`` then know it.
+
+    Args:
+        id: Gymnasium id, such as ``"MyPuzzle-v0"``.
+        environment: the class, or its address ``"package.module:Class"``; called with the configuration.
+        config: the dataclass of its options, or its address. Options are its fields.
+        name: short name; the id in snake case without its version by default (``"my_puzzle"``).
+    """
+    for address in (environment, config):
+        if isinstance(address, str) and ":" not in address:
+            raise ReasonEnvsError(f"{address!r} is no address of a class: write 'package.module:Class'.")
+    _add(EnvironmentEntry(id, name or _short_name(id), environment, config))
+
+
+def names() -> list[str]:
+    """Return every short name, sorted."""
+    return sorted(entry.name for entry in _ENTRIES.values())
+
+
+def ids() -> list[str]:
+    """Return every Gymnasium id, sorted."""
+    return sorted(_ENTRIES)
+
+
+def entry(name: str) -> EnvironmentEntry:
+    """Look an environment up by its id or short name."""
+    for candidate in _ENTRIES.values():
+        if name in (candidate.id, candidate.name):
+            return candidate
+    raise unknown_name("environment", name, [*ids(), *names()])
+
+
+def env_config(name: str) -> type:
+    """Return the dataclass of an environment's options."""
+    return _load(entry(name).config)
+
+
+def make_environment(name: str, *, render_mode: str | None = None, **options: Any) -> Environment:
+    """Build the asynchronous core of an environment.
+
+    Args:
+        name: id or short name.
+        render_mode: one of the environment's ``metadata["render_modes"]``; ``None`` renders nothing.
+        options: fields of its configuration, as names, mappings or objects. Objects are shared, never copied.
+
+    Raises:
+        ReasonEnvsError: for an unknown name, option or render mode, with the valid ones.
+    """
+    found = entry(name)
+    config = _load(found.config)
+    valid = {field.name for field in fields(config)}
+    for option in options:
+        if option not in valid:
+            raise unknown_name(f"option of {found.id}", option, valid)
+    environment = _load(found.environment)(config(**options))
+    modes = environment.metadata["render_modes"]
+    if render_mode is not None and render_mode not in modes:
+        raise unknown_name(f"render_mode of {found.id}", render_mode, modes)
+    environment.render_mode = render_mode
+    return environment
+
+
+def register_all() -> None:
+    """Make every environment of the library known to Gymnasium; calling it again changes nothing."""
+    for built_in in _BUILT_IN:
+        if built_in.id not in _ENTRIES:
+            _add(built_in)
+
+
+def _add(new: EnvironmentEntry) -> None:
+    # Inside, because Gymnasium may be importing us.
+    import gymnasium
+
+    for taken in (new.id, new.name):
+        if taken in {*ids(), *names()}:
+            raise ReasonEnvsError(f"An environment {taken!r} is registered already; choose another id or name.")
+    gymnasium.register(
+        new.id,
+        entry_point="reason_envs.adapters.gymnasium:make_env",
+        vector_entry_point="reason_envs.adapters.gymnasium:make_vector_env",
+        kwargs={"environment": new.id},
+    )
+    _ENTRIES[new.id] = new
+
+
+def _short_name(id: str) -> str:
+    base = re.sub(r"-v\d+$", "", id).rsplit("/", 1)[-1]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", base).replace("-", "_").lower()
+
+
+def _load(address: type | str) -> Any:
+    return load_attribute(address) if isinstance(address, str) else address

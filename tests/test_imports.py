@@ -1,0 +1,30 @@
+"""Importing the library stays light: heavy packages load where they are used."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = [
+    "torch",
+    "transformers",
+    "vllm",
+    "ray",
+    "openai",
+    "datasets",
+    "reasoning_gym",
+    "math_verify",
+    "sympy",
+    "agents",
+]
+
+
+@pytest.mark.parametrize(
+    "module", ["reason_envs", "reason_envs.adapters.gymnasium", "reason_envs.tasks", "reason_envs.rewards"]
+)
+def test_import_loads_nothing_heavy(module):
+    code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,66 @@
+"""Names, ids, Gymnasium's registry, and what importing the package costs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+
+import gymnasium as gym
+import pytest
+from toys import Toy, ToyConfig
+
+import reason_envs
+from reason_envs import registration
+from reason_envs.errors import ReasonEnvsError
+
+
+def run_python(code):
+    return subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import reason_envs, gymnasium; print('SingleTurnMath-v0' in gymnasium.registry)",
+        "import gymnasium, reason_envs; print('SingleTurnMath-v0' in gymnasium.registry)",
+        "import gymnasium as g; g.register_envs(__import__('reason_envs')); print('SingleTurnMath-v0' in g.registry)",
+    ],
+)
+def test_ids_are_known_whatever_is_imported_first_and_without_warnings(code):
+    done = run_python(code)
+    assert (done.stdout.strip(), done.stderr) == ("True", "")
+
+
+def test_the_entry_point_registers_without_repeating():
+    (point,) = [p for p in entry_points(group="gymnasium.envs") if p.value.startswith("reason_envs.")]
+    before = dict(gym.registry)
+    point.load()()
+    assert gym.registry == before
+
+
+def test_registering_ones_own_in_one_call():
+    reason_envs.register("demo/OwnPuzzle-v3", Toy, ToyConfig)
+    assert reason_envs.make_environment("own_puzzle", turns=7).config.turns == 7
+    assert reason_envs.make_environment("demo/OwnPuzzle-v3", render_mode="ansi").render_mode == "ansi"
+    assert gym.make("demo/OwnPuzzle-v3").unwrapped.environment.config.turns == 3
+    assert reason_envs.env_config("own_puzzle") is ToyConfig
+    with pytest.raises(ReasonEnvsError, match="registered already"):
+        reason_envs.register("demo/OwnPuzzle-v3", Toy, ToyConfig)
+    with pytest.raises(ReasonEnvsError, match="registered already"):
+        reason_envs.register("Other-v0", Toy, ToyConfig, name="own_puzzle")
+    assert "Other-v0" not in gym.registry
+
+
+def test_classes_may_be_addresses():
+    reason_envs.register("Addressed-v0", "toys:Toy", "toys:ToyConfig")
+    assert type(reason_envs.make_environment("addressed")) is Toy
+    with pytest.raises(ReasonEnvsError, match=r"package\.module:Class"):
+        reason_envs.register("Misaddressed-v0", "toys.Toy", "toys:ToyConfig")
+
+
+def test_unknown_names_are_suggested():
+    with pytest.raises(ReasonEnvsError, match="Did you mean 'single_turn_math'"):
+        reason_envs.make_environment("single_turn_maths")
+    with pytest.raises(ReasonEnvsError, match="Did you mean 'SingleTurnMath-v0'"):
+        registration.entry("SingleTurnMath-v1")
