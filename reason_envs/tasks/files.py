@@ -14,7 +14,7 @@ from pathlib import Path
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.tasks.base import Split
 from reason_envs.tasks.formats import Fields, read_tasks
-from reason_envs.tasks.listed import ListTaskSet, MissingSplitError, by_hash, first_samples
+from reason_envs.tasks.listed import ListTaskSet, MissingSplitError, by_hash, empty_split, first_samples
 from reason_envs.tasks.records import SUFFIXES, read_records
 
 Source = str | PathLike[str] | Mapping[str, str | PathLike[str]]
@@ -118,7 +118,7 @@ def _load(
     if not official and split_by != "none":
         tasks = by_hash(tasks, split)
     if not tasks:
-        raise ReasonEnvsError(f"The {split} split of {file} is empty ({skipped} records without answer left out).")
+        raise empty_split(file, split, skipped)
     return ListTaskSet(name, split, first_samples(tasks, max_samples), skipped)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Split
 from reason_envs.tasks.formats import Fields, read_tasks
-from reason_envs.tasks.listed import ListTaskSet, MissingSplitError, by_hash, first_samples
+from reason_envs.tasks.listed import ListTaskSet, MissingSplitError, by_hash, empty_split, first_samples
 
 
 def hub(
@@ -51,7 +51,7 @@ def hub(
     if shared:
         tasks = by_hash(tasks, split)
     if not tasks:
-        raise ReasonEnvsError(f"The {split} split of {path} is empty ({skipped} rows without answer left out).")
+        raise empty_split(path, split, skipped)
     return ListTaskSet(path, split, first_samples(tasks, max_samples), skipped)
 
 

@@ -63,6 +63,15 @@ def check_count(option: str, value: int) -> int:
     return value
 
 
+def empty_split(source: object, split: Split, skipped: int) -> ReasonEnvsError:
+    """Build the error for a source of which no problem is left."""
+    return ReasonEnvsError(
+        f"No problem of {source} is in the {split} split ({skipped} without an answer were left out). The hash of the "
+        "questions puts a fifth into test, which can leave a small set without any: add problems, or give each split "
+        "a file of its own."
+    )
+
+
 def _rank(question: str) -> bytes:
     # salted: unsalted, the smallest hashes are the ones that the split puts together
     return hashlib.blake2b(question.encode(), digest_size=8, salt=b"sample").digest()

@@ -43,6 +43,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 _ADDRESSES = 2**32
 _LIMITED_ADDRESSES = {"gsm_symbolic": 2**18, "list_functions": 2**18, "acre": 20_000, "word_ladder": 20_000}
 """Datasets that prepare or check their indices beforehand, and how many we ask them for."""
+_DRAWS_GLOBALLY = {"codeio", "list_functions", "pool_matrix", "composite"}
+"""Datasets that draw from the global generators, and the one that may hold such."""
 _HASH_ORDERED = {"isomorphic_strings", "polynomial_multiplication", "ransom_note", "word_ladder"}
 """Datasets that iterate over sets of strings, whose order Python changes from process to process."""
 
@@ -72,15 +74,15 @@ class ProceduralTaskSet(TaskSet):
         """Generate problem ``index``."""
         if not 0 <= index < self.size:
             raise IndexError(f"Problem {index} of {self.name!r} is outside 0..{self.size - 1}.")
-        with _untouched_global_randomness():
-            entry = self._first_in_split(index)
+        entry = self._first_in_split(index)
         answer = "" if entry["answer"] is None else str(entry["answer"])
         return Task(f"{self.name}/{self.split}/{self.seed}/{index}", entry["question"], answer, entry["metadata"])
 
     def _first_in_split(self, index: int) -> dict[str, Any]:
         for attempt in range(MAX_ATTEMPTS):
             address = derive_seed(self.seed, index, attempt) % self._addresses
-            entry = self._dataset[address]
+            with _own_global_randomness(self.name, address):
+                entry = self._dataset[address]
             if split_of(entry["question"]) == self.split:
                 return entry
         raise ReasonEnvsError(
@@ -158,7 +160,7 @@ def _create(name: str, config: dict[str, Any], addresses: int) -> Any:
     if addresses < _ADDRESSES:
         config["size"] = addresses
     try:
-        with _untouched_global_randomness():
+        with _own_global_randomness(name, 0):
             return reasoning_gym.create_dataset(name, seed=0, **config)
     except (AssertionError, TypeError, ValueError) as error:
         raise ReasonEnvsError(f"reasoning-gym's {name!r} refuses the options {config}: {error}") from error
@@ -174,9 +176,14 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _untouched_global_randomness() -> Iterator[None]:
-    # a few datasets seed the global generators to draw from them
+def _own_global_randomness(name: str, seed: int) -> Iterator[None]:
+    """Give datasets that draw from the global generators a state of their own, and restore the user's."""
+    if name not in _DRAWS_GLOBALLY:  # saving the state takes longer than most problems
+        yield
+        return
     state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002
     try:
         yield
     finally:

@@ -40,6 +40,8 @@ class Family:
     """Called as ``factory(split, **options)``."""
     options: Mapping[str, Any]
     """Every option with its default (``REQUIRED`` for none)."""
+    generated: bool = False
+    """Whether its problems come from one of reasoning-gym's generators."""
 
 
 def make(spec: TaskSet | str | Mapping[str, Any], split: Split = "train") -> TaskSet:
@@ -101,7 +103,7 @@ def family(name: str) -> Family:
 
     if name in procedural.family_names():
         factory = partial(procedural.procedural, name)
-        return Family(name, procedural.summary(name), factory, procedural.option_defaults(name))
+        return Family(name, procedural.summary(name), factory, procedural.option_defaults(name), generated=True)
     if Path(name).is_file():
         raise ReasonEnvsError(f"{name!r} is a file, not a task family; write {{'name': 'json', 'path': {name!r}}}.")
     raise unknown_name("task family", name, names())

@@ -66,9 +66,7 @@ def test_answer_after_hashes(solution: str, answer: str | None) -> None:
 
 
 def test_strip_calculations() -> None:
-    assert (
-        strip_calculations("He has 2*3=<<2*3=6>>6 and 6/4=$<<6/4=1.5>>1.5.") == "He has 2*3=6 and 6/4=$1.5."
-    )
+    assert strip_calculations("He has 2*3=<<2*3=6>>6 and 6/4=$<<6/4=1.5>>1.5.") == "He has 2*3=6 and 6/4=$1.5."
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,179 @@
+"""Look at task families and write them to files: ``python -m reason_envs.tasks list | show | stats | prepare``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.tasks.base import Split, TaskSet
+from reason_envs.tasks.listed import MissingSplitError
+from reason_envs.tasks.registry import REQUIRED, family, make, names
+from reason_envs.tasks.report import Stats, overlap, stats
+
+EXAMPLES = """\
+examples:
+  python -m reason_envs.tasks list                       every family
+  python -m reason_envs.tasks list chain_sum             one family's options with their defaults
+  python -m reason_envs.tasks show chain_sum max_terms=4 --split test
+  python -m reason_envs.tasks stats gsm8k path=data/gsm8k
+  python -m reason_envs.tasks show json path=svamp.jsonl question_field=[Body,Question] answer_field=Answer
+  python -m reason_envs.tasks stats mixture parts.chain_sum=3 parts.gcd=1
+  python -m reason_envs.tasks prepare chain_sum size=1000 --output data/sums
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+        sys.stdout.flush()
+    except ReasonEnvsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m reason_envs.tasks",
+        description="Look at task families and write their problems to files.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="list | show | stats | prepare")
+    listing = commands.add_parser("list", help="list the families, or the options of one")
+    listing.add_argument("name", nargs="?", help="a family, to list its options")
+    listing.set_defaults(run=_list)
+    show = _add_command(commands, "show", "print a few problems", _show)
+    show.add_argument("--count", type=_positive, default=3, help="how many problems (default 3)")
+    _add_command(commands, "stats", "print counts, lengths, answer kinds, duplicates and overlap", _stats)
+    prepare = _add_command(commands, "prepare", "write train.jsonl and test.jsonl", _prepare)
+    prepare.add_argument("--output", type=Path, required=True, help="the folder to write to")
+    return parser
+
+
+def _add_command(commands: Any, name: str, description: str, run: Any) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=description, description=description.capitalize() + ".")
+    command.add_argument("name", help="a family; `list` shows them all")
+    command.add_argument("options", nargs="*", metavar="key=value", help="the family's options; `list NAME` has them")
+    command.add_argument("--split", choices=get_args(Split), help="one split only (default: both)")
+    command.set_defaults(run=run)
+    return command
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def _list(options: argparse.Namespace) -> None:
+    if options.name is None:
+        families = [family(name) for name in names()]
+        for title, generated in (("given problems", False), ("generated problems (reasoning-gym)", True)):
+            print(f"== {title}")
+            for entry in (one for one in families if one.generated == generated):
+                print(f"  {entry.name:26} {textwrap.shorten(entry.summary, 90, placeholder='...')}")
+        return
+    chosen = family(options.name)
+    print(f"{chosen.name}: {chosen.summary}")
+    for option, default in chosen.options.items():
+        print(f"  {option:28} {'(required)' if default is REQUIRED else repr(default)}")
+
+
+def _show(options: argparse.Namespace) -> None:
+    for tasks in _splits(options).values():
+        print(f"== {options.name} / {tasks.split}: {len(tasks)} problems")
+        for index in range(min(options.count, len(tasks))):
+            task = tasks[index]
+            print(f"\n[{task.id}]\n{textwrap.indent(task.question, '  ')}\n  -> {task.answer or '(no gold answer)'}")
+            for key, value in task.metadata.items():
+                print(f"     {key}: {textwrap.shorten(str(value), 90, placeholder='...')}")
+        print()
+
+
+def _stats(options: argparse.Namespace) -> None:
+    splits = _splits(options)
+    for tasks in splits.values():
+        _print_stats(f"{options.name} / {tasks.split}", stats(tasks))
+    if len(splits) == 2:
+        shared = overlap(splits["train"], splits["test"])
+        print(f"overlap of train and test: {shared}{' (the test figures will flatter!)' if shared else ''}")
+
+
+def _print_stats(title: str, figures: Stats) -> None:
+    rows = {
+        "problems": str(figures.count),
+        "left out, no answer": str(figures.skipped),
+        "duplicates": str(figures.duplicates),
+        "question characters": str(figures.characters),
+        "question tokens": str(figures.tokens or "(the embedded model's tokenizer is not installed)"),
+        "answers": ", ".join(f"{kind} {count}" for kind, count in figures.answer_kinds.items()),
+        "sources": ", ".join(f"{source} {count}" for source, count in figures.sources.items()),
+    }
+    print(f"== {title}")
+    for label, value in rows.items():
+        if value:
+            print(f"  {label:20} {value}")
+
+
+def _prepare(options: argparse.Namespace) -> None:
+    splits = _splits(options)
+    options.output.mkdir(parents=True, exist_ok=True)
+    for split, tasks in splits.items():
+        target = options.output / f"{split}.jsonl"
+        with target.open("w", encoding="utf-8") as file:
+            for task in tasks:
+                record = {"id": task.id, "question": task.question, "answer": task.answer}
+                # what JSON cannot hold (sets, fractions) is written as text
+                line = json.dumps({**record, "metadata": dict(task.metadata)}, ensure_ascii=False, default=str)
+                file.write(line + "\n")
+        print(f"wrote {len(tasks)} problems to {target}")
+
+
+def _splits(options: argparse.Namespace) -> dict[Split, TaskSet]:
+    """Build the wanted splits; without ``--split``, those that the source has."""
+    spec = {"name": options.name, **_parse_options(options.options)}
+    if options.split:
+        return {options.split: make(spec, options.split)}
+    splits: dict[Split, TaskSet] = {}
+    missing: MissingSplitError | None = None
+    for split in get_args(Split):
+        try:
+            splits[split] = make(spec, split)
+        except MissingSplitError as error:
+            missing = error
+            print(f"no {split} split: {error}", file=sys.stderr)
+    if not splits and missing is not None:
+        raise missing
+    return splits
+
+
+def _parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    for pair in pairs:
+        if "=" not in pair:
+            raise ReasonEnvsError(f"Options are written key=value, such as max_terms=4; not {pair!r}.")
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist(list(pairs)), resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ReasonEnvsError(f"Cannot read the options {' '.join(pairs)}: {error}") from error
+    return {str(key): value for key, value in parsed.items()} if isinstance(parsed, dict) else {}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

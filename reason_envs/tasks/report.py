@@ -1,0 +1,97 @@
+"""What a set of problems looks like: figures for people who are about to train on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from importlib.resources import files
+from statistics import fmean, median
+
+from reason_envs.tasks.base import Task, TaskSet
+from reason_envs.tasks.text import normalise_number
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """A distribution of lengths."""
+
+    mean: float
+    """Mean."""
+    median: float
+    """Median."""
+    maximum: int
+    """Longest."""
+
+    def __str__(self) -> str:
+        """Write the figures on one line."""
+        return f"mean {self.mean:.1f}, median {self.median:g}, longest {self.maximum}"
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Figures on one task set."""
+
+    count: int
+    """Problems."""
+    skipped: int
+    """Records of the source without an answer that were left out."""
+    duplicates: int
+    """Problems whose question occurred before."""
+    characters: Lengths
+    """Length of the questions in characters."""
+    tokens: Lengths | None
+    """Length of the questions in tokens of the embedded model, where it is installed."""
+    answer_kinds: dict[str, int]
+    """How many answers are of each kind."""
+    sources: dict[str, int]
+    """How many problems come from each part, for mixtures."""
+
+
+def stats(tasks: TaskSet) -> Stats:
+    """Read a whole task set and measure it."""
+    problems = list(tasks)
+    questions = [task.question for task in problems]
+    return Stats(
+        count=len(problems),
+        skipped=getattr(tasks, "skipped", 0),
+        duplicates=len(questions) - len(set(questions)),
+        characters=_lengths([len(question) for question in questions]),
+        tokens=_token_lengths(questions),
+        answer_kinds=dict(Counter(answer_kind(task.answer) for task in problems).most_common()),
+        sources=_sources(problems),
+    )
+
+
+def overlap(train: TaskSet, test: TaskSet) -> int:
+    """Count the questions of the test set that are in the training set too (0 in a sound split)."""
+    return len({task.question for task in train} & {task.question for task in test})
+
+
+def answer_kind(answer: str) -> str:
+    """Name what an answer is: ``none``, ``integer``, ``decimal``, ``expression`` or ``text``."""
+    number = normalise_number(answer.strip())
+    if not number:
+        return "none"
+    if number.lstrip("+-").isdigit():
+        return "integer"
+    if number.lstrip("+-").replace(".", "", 1).isdigit():
+        return "decimal"
+    return "expression" if any(character in answer for character in "\\^=/*+0123456789") else "text"
+
+
+def _sources(problems: list[Task]) -> dict[str, int]:
+    return dict(Counter(task.metadata["source"] for task in problems if "source" in task.metadata).most_common())
+
+
+def _lengths(values: list[int]) -> Lengths:
+    return Lengths(fmean(values), median(values), max(values))
+
+
+def _token_lengths(questions: list[str]) -> Lengths | None:
+    tokenizer_file = files("reason_envs") / "llm" / "embedded" / "base" / "tokenizer.json"
+    if not tokenizer_file.is_file():
+        return None
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(tokenizer_file.read_text(encoding="utf-8"))
+    return _lengths([len(encoding.ids) for encoding in tokenizer.encode_batch(questions)])

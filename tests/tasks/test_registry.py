@@ -1,0 +1,72 @@
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.tasks import Task, TaskSet, family, make, names, register, registry
+from reason_envs.tasks.base import Split
+from reason_envs.tasks.listed import ListTaskSet
+
+
+def count_up(split: Split, *, to: int, start: int = 1) -> TaskSet:
+    """Count from one number to another."""
+    return ListTaskSet("up", split, [Task(str(i), f"After {i}?", str(i + 1)) for i in range(start, to)])
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+
+
+def test_a_task_set_is_returned_as_it_is() -> None:
+    tasks = count_up("train", to=3)
+    assert make(tasks) is tasks
+
+
+def test_registered_families_are_made_by_name() -> None:
+    register("count_up", count_up)
+    assert "count_up" in names()
+    assert [task.answer for task in make({"name": "count_up", "to": 4})] == ["2", "3", "4"]
+    assert family("count_up").summary == "Count from one number to another."
+    assert family("count_up").options == {"to": registry.REQUIRED, "start": 1}
+    with pytest.raises(ReasonEnvsError, match="needs the option 'to'"):
+        make("count_up")
+    with pytest.raises(ReasonEnvsError, match="exists already"):
+        register("count_up", count_up)
+
+
+def test_other_packages_offer_families_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("counted", f"{__name__}:count_up", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    assert "counted" in names()
+    assert len(make({"name": "counted", "to": 5})) == 4
+
+
+@pytest.mark.parametrize(
+    ("spec", "split", "message"),
+    [
+        ("chain_summ", "train", "Unknown task family 'chain_summ'. Did you mean 'chain_sum'"),
+        ("chain_sum", "validation", "Unknown split 'validation'"),
+        (__file__, "train", "is a file, not a task family; write {'name': 'json'"),
+        ({"path": "a.json"}, "train", r"under 'name'; this one has \['path'\]"),
+        (3, "train", "not int"),
+    ],
+)
+def test_bad_specs(spec: object, split: str, message: str) -> None:
+    with pytest.raises(ReasonEnvsError, match=message):
+        make(spec, split)  # type: ignore[arg-type]
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, reason_envs.tasks as t\n"
+        "t.make({'name': 'json', 'path': sys.argv[1], 'split_by': 'none'})\n"
+        "heavy = {'reasoning_gym', 'datasets', 'torch', 'transformers'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    file = str(__import__("pathlib").Path(__file__).parents[1] / "data" / "tasks" / "answers.json")
+    result = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

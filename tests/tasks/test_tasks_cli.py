@@ -1,0 +1,95 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from reason_envs.tasks import make
+from reason_envs.tasks.__main__ import main
+from reason_envs.tasks.report import answer_kind, overlap, stats
+
+DATA = Path(__file__).parents[1] / "data" / "tasks"
+
+
+def test_list_names_every_family(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {"json", "gsm8k", "math", "hub", "mixture", "chain_sum"} <= {line.split()[0] for line in lines}
+    assert lines.index("== given problems") < lines.index("== generated problems (reasoning-gym)")
+
+
+def test_list_one_shows_options_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "gsm8k"]) == 0
+    output = capsys.readouterr().out
+    assert "(required)" in output
+    assert "skip_missing                 False" in output
+
+
+def test_show_prints_problems(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["show", "json", f"path={DATA / 'two_part.jsonl'}", "question_field=[Body,Question]"]
+    assert main([*command, "answer_field=Answer", "split_by=none", "--count", "1", "--split", "train"]) == 0
+    output = capsys.readouterr().out
+    assert "2 problems" in output
+    assert "How big is each group?" in output
+    assert "-> 145" in output
+    assert "pears" not in output
+
+
+def test_stats_count_and_find_no_overlap(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", "mixture", "parts.chain_sum=3", "parts.gcd=1", "size=40"]) == 0
+    output = capsys.readouterr().out
+    assert "chain_sum 30, gcd 10" in output
+    assert "overlap of train and test: 0" in output
+
+
+def test_stats_go_on_without_a_split_that_the_source_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", "math", f"path={DATA / 'math'}"]) == 0
+    captured = capsys.readouterr()
+    assert "expression 2" in captured.out
+    assert "no train split" in captured.err
+
+
+def test_prepared_files_load_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "chain_sum", "size=20", "--output", str(tmp_path / "out")]) == 0
+    original, again = (
+        make({"name": "chain_sum", "size": 20}, "test"),
+        make({"name": "json", "path": tmp_path / "out"}, "test"),
+    )
+    assert [(t.question, t.answer) for t in original] == [(t.question, t.answer) for t in again]
+    first = json.loads((tmp_path / "out" / "train.jsonl").read_text().splitlines()[0])
+    assert first["id"] == "chain_sum/train/0/0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["show", "chain_summ"], "Did you mean 'chain_sum'"),
+        (["show", "chain_sum", "min_terms"], "written key=value"),
+        (["show", "chain_sum", "x=[1"], "Cannot read the options"),
+        (["stats", "gsm8k"], "needs the option 'path'"),
+        (["stats", "math", f"path={DATA}"], "holds answers.json"),
+        (["show", "json", "path=/nowhere.jsonl"], "There is no file /nowhere.jsonl"),
+    ],
+)
+def test_user_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_figures() -> None:
+    tasks = make({"name": "json", "path": DATA / "answers.json", "split_by": "none"})
+    figures = stats(tasks)
+    assert (figures.count, figures.duplicates, figures.skipped) == (3, 0, 0)
+    assert figures.answer_kinds == {"integer": 2, "expression": 1}
+    assert (figures.characters.mean, figures.characters.maximum) == (pytest.approx(47 / 3), 18)
+    assert overlap(tasks, tasks) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [("-7", "integer"), ("1,000", "integer"), ("0.5", "decimal"), (r"\pi", "expression"), ("x+1", "expression"),
+     ("yes", "text"), ("", "none")],
+)  # fmt: skip
+def test_answer_kinds(answer: str, kind: str) -> None:
+    assert answer_kind(answer) == kind
