@@ -8,6 +8,7 @@ Suited to grading by mathematical equality (one number or expression as the answ
 ``decimal_arithmetic``, ``decimal_chain_sum``, ``fraction_simplification``, ``gcd``, ``gsm_symbolic``, ``lcm``,
 ``leg_counting``, ``letter_counting``, ``number_sequence``, ``polynomial_multiplication``, ``power_function``,
 ``products``, ``simple_equations``, ``simple_geometry``.
+``codeio`` runs the public programs that it asks about inside this process, as reasoning-gym warns.
 The others answer in words, grids or programs, some in several ways or without a gold answer (``""`` here); for them
 ``reasoning_gym.get_score_answer_fn(task.metadata["source_dataset"])(text, entry)`` scores a text, where ``entry`` is
 ``{"question": task.question, "answer": task.answer, "metadata": task.metadata}``.
@@ -97,6 +98,8 @@ def procedural(name: str, split: Split, **options: Any) -> ProceduralTaskSet:
     size = DEFAULT_SIZE[split] if settings["size"] is None else check_count("size", settings["size"])
     if settings["max_samples"] is not None:
         size = min(size, check_count("max_samples", settings["max_samples"]))
+    if not isinstance(settings["seed"], int):
+        raise ReasonEnvsError(f"seed is a whole number, not {settings['seed']!r}.")
     if name in _HASH_ORDERED and sys.flags.hash_randomization:
         warnings.warn(
             f"Problems of {name!r} depend on the order of Python's string sets; set PYTHONHASHSEED=0 to get the same "
@@ -106,7 +109,7 @@ def procedural(name: str, split: Split, **options: Any) -> ProceduralTaskSet:
     config = {**_DEFAULTS.get(name, {}), **{k: v for k, v in options.items() if k not in _own_options()}}
     addresses = _address_count(name, config)
     dataset = _create(name, config, addresses)
-    return ProceduralTaskSet(name, split, dataset, addresses, size, int(settings["seed"]))
+    return ProceduralTaskSet(name, split, dataset, addresses, size, settings["seed"])
 
 
 @cache

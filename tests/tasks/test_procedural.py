@@ -122,6 +122,7 @@ def test_families_that_depend_on_string_hashing_warn() -> None:
         ({"min_terms": 9}, "refuses the options .*max_terms must be >= min_terms"),
         ({"size": 0}, "size is a whole number of at least 1, not 0"),
         ({"max_samples": -1}, "max_samples is a whole number"),
+        ({"seed": "zero"}, "seed is a whole number, not 'zero'"),
         ({"min_terms": "three"}, "refuses the options"),
     ],
 )
