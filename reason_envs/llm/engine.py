@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from reason_envs.core import Message
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 FinishReason = Literal["stop", "length"]
@@ -86,6 +87,8 @@ class TrainableEngine(Engine, Protocol):
     """An engine whose weights a learner can replace."""
 
     tokenizer: Any
+    dtype: torch.dtype
+    """Of the weights that generate."""
 
     def load_weights(self, source: Mapping[str, Tensor], version: int) -> None:
         """Replace the weights (full, adapter merged) and set the version that generations report."""

@@ -67,11 +67,9 @@ class TransformersEngine:
         self.config = config or TransformersEngineConfig(**overrides)
         self.device = resolve_device(self.config.device)
         self.tokenizer = load_tokenizer(self.config.model)
+        self.dtype = resolve_dtype(self.config.dtype, self.device)
         self.model = load_model(
-            self.config.model,
-            device=self.device,
-            dtype=resolve_dtype(self.config.dtype, self.device),
-            attention=self.config.attention,
+            self.config.model, device=self.device, dtype=self.dtype, attention=self.config.attention
         )
         self.policy_version = 0
         self.generated_tokens = 0

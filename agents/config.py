@@ -1,0 +1,123 @@
+"""The configuration of a run: one typed tree, composed by hydra, checked again before anything is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from agents.registry import ALGORITHMS, POLICIES
+from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.llm import ENGINES
+from reason_envs import registration
+
+CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
+"""The YAML files: inside the package in an installed wheel, beside it in a checkout."""
+
+
+@dataclass
+class TrainConfig:
+    """Options of ``python -m agents.train``."""
+
+    seed: int = 0
+    """Keys everything random in the run."""
+    output_dir: str = "runs/${now:%Y%m%d-%H%M%S}"
+    """The run folder; one that holds a run already is refused (resume it instead)."""
+    resume: str | None = None
+    """Folder of a run to continue exactly; only ``steps`` and ``epochs`` may be given with it."""
+    init_from: str | None = None
+    """Checkpoint folder (``checkpoints/step_N``) whose policy weights a new run starts from."""
+    steps: int = 100
+    """Most training steps (one step: collect a batch of episodes, update)."""
+    epochs: float | None = None
+    """Most passes over the training tasks; whichever of the two ends first."""
+    max_minutes: float | None = None
+    """Stop, saving, after this many minutes of training."""
+    eval_every: int = 0
+    """Evaluate on held-out tasks every so many steps, and before and after training; 0: never."""
+    eval_tasks: int = 128
+    """Held-out tasks of each evaluation during training."""
+    eval_samples: int = 1
+    """Samples a task at the training temperature."""
+    save_every: int = 50
+    """Write a checkpoint every so many steps (the last step always writes one); 0: only at the end."""
+    keep_last: int = 2
+    """Checkpoints kept besides the best by held-out accuracy."""
+    log_every: int = 1
+    """Steps between lines of ``summary.log`` and points of the curves."""
+    samples_every: int = 20
+    """Print a sample answer every so many steps; 0: never."""
+    wandb: bool = False
+    """Also log to Weights & Biases (extra ``[wandb]``)."""
+    env: Any = MISSING
+    """The environment: one of the ``env=`` names."""
+    algo: Any = MISSING
+    """The learner: one of the ``algo=`` names."""
+    policy: Any = MISSING
+    """The policy: one of the ``policy=`` names."""
+    engine: Any = MISSING
+    """The engine that samples: one of the ``engine=`` names."""
+
+
+GROUPS: dict[str, tuple[Callable[[], list[str]], Callable[[str], type]]] = {
+    "env": (registration.names, registration.env_config),
+    "algo": (ALGORITHMS.names, lambda name: ALGORITHMS[name].config_class()),
+    "policy": (POLICIES.names, lambda name: POLICIES[name].config_class()),
+    "engine": (ENGINES.names, lambda name: ENGINES[name].config_class()),
+}
+"""Each group's names and the dataclass behind a name."""
+
+
+def register_schemas() -> None:
+    """Tell hydra about every named part; its dataclass is the one source of its defaults."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    for group, (names, config_of) in GROUPS.items():
+        for name in names():
+            store.store(group=group, name=name, node=_choice(config_of(name), name))
+
+
+def _choice(config: type, name: str) -> type:
+    """The dataclass plus a field ``name`` that says which part it configures."""
+    return dataclasses.make_dataclass(f"{config.__name__}Choice", [("name", str, name)], bases=(config,))
+
+
+def typed(raw: Mapping[str, Any]) -> TrainConfig:
+    """Build the typed configuration; unknown keys, names and badly typed values are errors.
+
+    Returns:
+        A ``TrainConfig`` whose groups are instances of the parts' dataclasses (with ``name``).
+    """
+    raw = dict(raw)
+    groups = {group: _typed_group(group, raw.pop(group)) for group in GROUPS}
+    config = _merge(TrainConfig, raw, "the run")
+    return dataclasses.replace(config, **groups)
+
+
+def _typed_group(group: str, raw: Any) -> Any:
+    names, config_of = GROUPS[group]
+    if raw["name"] not in names():
+        raise unknown_name(group, raw["name"], names())
+    return _merge(_choice(config_of(raw["name"]), raw["name"]), raw, group)
+
+
+def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
+    valid = [field.name for field in fields(schema)]
+    for key in raw:
+        if key not in valid:
+            raise unknown_name(f"key of {where}", str(key), valid)
+    try:
+        return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), raw))
+    except OmegaConfBaseException as error:
+        raise ReasonEnvsError(f"Bad value in {where}: {str(error).splitlines()[0]}") from error
+
+
+def options(part: Any) -> dict[str, Any]:
+    """Return a group's options as keyword arguments: its fields without ``name``."""
+    return {f.name: getattr(part, f.name) for f in fields(part) if f.name != "name"}

@@ -1,0 +1,197 @@
+"""Held-out evaluation: accuracy with a bootstrap interval, as a function and as a command.
+
+``python -m agents.evaluate run=runs/NAME output_file=result.json`` evaluates a run's final policy;
+``checkpoint=runs/NAME/checkpoints/step_50`` one of its checkpoints; neither the untrained model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agents.policies.base import Policy
+from agents.rollout import Episode, grouped, play
+from agents.trajectory import Trajectory
+from reason_envs.core import Environment, derive_seed
+from reason_envs.llm.engine import Sampling
+from reason_envs.tasks.base import Task, TaskSet
+
+BOOTSTRAP_SAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """Figures over held-out tasks."""
+
+    tasks: int
+    """Number of tasks."""
+    samples: int
+    """Samples a task."""
+    accuracy: float
+    """Mean over tasks of the share of correct samples."""
+    accuracy_low: float
+    """Lower end of the 95 % interval (bootstrap over tasks)."""
+    accuracy_high: float
+    """Upper end of it."""
+    pass_at_n: float
+    """Share of tasks with at least one correct sample among ``samples``."""
+    reward: float
+    """Mean return of an episode."""
+    frac_no_answer: float
+    """Share of responses without an answer in the right place."""
+    mean_tokens: float
+    """Mean generated tokens of an episode."""
+
+    def metrics(self, prefix: str = "eval/") -> dict[str, float]:
+        """Return the figures under the names that runs log."""
+        return {f"{prefix}{name}": float(value) for name, value in asdict(self).items()}
+
+
+async def evaluate_policy(
+    environment: Environment,
+    policy: Policy,
+    tasks: Sequence[Task],
+    *,
+    samples: int,
+    seed: int,
+    sampling: Sampling,
+) -> tuple[EvaluationResult, list[Trajectory]]:
+    """Play every task ``samples`` times and summarise.
+
+    Args:
+        environment: the prototype environment.
+        policy: who answers.
+        tasks: held-out problems.
+        samples: episodes a task.
+        seed: keys the draws; equal seeds give equal draws to different weights.
+        sampling: how tokens are drawn.
+    """
+    episodes: list[Episode] = grouped(tasks, samples, derive_seed(seed, "evaluate"))
+    trajectories = await play(environment, policy, episodes, sampling=sampling)
+    return summarise(trajectories, samples, seed), trajectories
+
+
+def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> EvaluationResult:
+    """Summarise episodes that lie ``samples`` in a row for each task."""
+    correct = np.array([t.metrics.get("correct", 0.0) for t in trajectories]).reshape(-1, samples)
+    low, high = bootstrap_interval(correct.mean(axis=1), seed)
+    return EvaluationResult(
+        tasks=len(correct),
+        samples=samples,
+        accuracy=float(correct.mean()),
+        accuracy_low=low,
+        accuracy_high=high,
+        pass_at_n=float(correct.max(axis=1).mean()),
+        reward=float(np.mean([sum(d.reward for d in t.decisions) for t in trajectories])),
+        frac_no_answer=float(np.mean([t.metrics.get("no_answer", 0.0) for t in trajectories])),
+        mean_tokens=float(np.mean([sum(len(d.choice.token_ids) for d in t.decisions) for t in trajectories])),
+    )
+
+
+def bootstrap_interval(values: np.ndarray, seed: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a mean.
+
+    Args:
+        values: one figure a task, [N].
+        seed: keys the resampling.
+        level: coverage.
+    """
+    generator = np.random.default_rng(derive_seed(seed, "bootstrap"))
+    picks = generator.integers(0, len(values), size=(BOOTSTRAP_SAMPLES, len(values)))
+    low, high = np.quantile(values[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def first_tasks(tasks: TaskSet, count: int) -> list[Task]:
+    """Return the first ``count`` problems of a set (all of them if it is smaller)."""
+    return [tasks[i] for i in range(min(count, len(tasks)))]
+
+
+@dataclass
+class EvaluateConfig:
+    """Options of ``python -m agents.evaluate``, given as ``name=value``."""
+
+    run: str | None = None
+    """Run folder: its configuration and its final policy."""
+    checkpoint: str | None = None
+    """A checkpoint folder inside a run folder, ``runs/NAME/checkpoints/step_N``, instead of the final policy."""
+    tasks: int = 1024
+    """Held-out tasks."""
+    samples: int = 4
+    """Samples a task."""
+    temperature: float = 1.0
+    """Sampling temperature; 0 is greedy (then one sample is enough)."""
+    seed: int = 0
+    """Keys the draws."""
+    output_file: str | None = None
+    """Where to write the figures and every answer as JSON."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line."""
+    from agents.command import parse_pairs, report_errors
+
+    with report_errors():
+        config = parse_pairs(EvaluateConfig, sys.argv[1:] if arguments is None else arguments, __doc__ or "")
+        result = asyncio.run(run_evaluation(config))
+        print(format_result(result))
+
+
+async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
+    """Load what the configuration names, evaluate it, and write ``output_file``."""
+    from agents.runs import load_run
+
+    run = load_run(config.run, config.checkpoint)
+    sampling = Sampling(run.policy.sampling.max_tokens, config.temperature, stop=run.policy.sampling.stop)
+    tasks = first_tasks(run.test_tasks, config.tasks)
+    result, trajectories = await evaluate_policy(
+        run.environment, run.policy, tasks, samples=config.samples, seed=config.seed, sampling=sampling
+    )
+    if config.output_file:
+        write_result(Path(config.output_file), config, result, tasks, trajectories)
+    return result
+
+
+def write_result(
+    path: Path, config: EvaluateConfig, result: EvaluationResult, tasks: list[Task], trajectories: list[Trajectory]
+) -> None:
+    """Write configuration, figures and answers as JSON."""
+    by_id = {task.id: task for task in tasks}
+    answers = [
+        {
+            "task": t.task_id,
+            "question": by_id[t.task_id].question,
+            "answer": by_id[t.task_id].answer,
+            "responses": [d.choice.text for d in t.decisions],
+            "correct": bool(t.metrics.get("correct", 0.0)),
+        }
+        for t in trajectories
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        json.dumps({"config": asdict(config), "result": asdict(result), "answers": answers}, indent=1) + "\n"
+    )
+
+
+def format_result(result: EvaluationResult) -> str:
+    """Return the figures as a small table."""
+    return "\n".join(
+        [
+            f"accuracy        {result.accuracy:7.1%}   [{result.accuracy_low:.1%}, {result.accuracy_high:.1%}] 95 %",
+            f"pass@{result.samples:<10} {result.pass_at_n:7.1%}",
+            f"no answer       {result.frac_no_answer:7.1%}",
+            f"reward          {result.reward:7.3f}",
+            f"tokens/episode  {result.mean_tokens:7.1f}",
+            f"tasks x samples {result.tasks} x {result.samples}",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

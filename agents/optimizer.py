@@ -1,0 +1,117 @@
+"""The optimizer, its schedule, clipping and loss scaling, in one place for every learner."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reason_envs.errors import ReasonEnvsError, unknown_name
+
+SCHEDULES = ("constant", "linear", "cosine")
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with warm-up, a schedule and gradient clipping."""
+
+    learning_rate: float = 1e-6
+    """Peak learning rate; LoRA wants about ten times that of full fine-tuning."""
+    schedule: str = "constant"
+    """After the warm-up: ``constant``, ``linear`` or ``cosine`` (both fall to 0 at the last step)."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay on matrices (never on norms and biases)."""
+    beta2: float = 0.999
+    """Decay of the second moment."""
+    max_grad_norm: float = 1.0
+    """Gradients are scaled down to this norm; 0 does not clip."""
+
+
+class Optimizer:
+    """Accumulates gradients over micro-batches and steps.
+
+    Args:
+        config: options.
+        parameters: what is trained.
+        total_steps: optimizer steps of the whole run, for the schedule.
+        scale_loss: whether float16 forwards need loss scaling.
+        device_type: ``"cpu"`` or ``"cuda"``, for the loss scaler.
+    """
+
+    def __init__(
+        self,
+        config: OptimizerConfig,
+        parameters: Iterable[nn.Parameter],
+        total_steps: int,
+        *,
+        scale_loss: bool = False,
+        device_type: str = "cpu",
+    ) -> None:
+        if config.schedule not in SCHEDULES:
+            raise unknown_name("schedule", config.schedule, SCHEDULES)
+        self.config = config
+        self.total_steps = total_steps
+        self.steps = 0
+        self._parameters = list(parameters)
+        self._scaler = torch.amp.GradScaler(device_type, enabled=scale_loss)
+        matrices = [p for p in self._parameters if p.ndim >= 2]
+        others = [p for p in self._parameters if p.ndim < 2]
+        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        self._adamw = torch.optim.AdamW(
+            [g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, config.beta2)
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """The rate of the next step."""
+        config, warmup = self.config, self.config.warmup_steps
+        if self.steps < warmup:
+            return config.learning_rate * (self.steps + 1) / warmup
+        progress = min(1.0, (self.steps - warmup) / max(1, self.total_steps - warmup))
+        factor = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
+        return config.learning_rate * factor[config.schedule]
+
+    def backward(self, loss: Tensor) -> None:
+        """Add a micro-batch's gradients."""
+        self._scaler.scale(loss).backward()
+
+    def step(self) -> dict[str, float]:
+        """Clip, step and clear the gradients; return ``grad_norm`` and ``learning_rate``.
+
+        Raises:
+            ReasonEnvsError: the gradients are not finite (with loss scaling the step is skipped and the scale halved).
+        """
+        rate = self.learning_rate
+        for group in self._adamw.param_groups:
+            group["lr"] = rate
+        self._scaler.unscale_(self._adamw)
+        limit = self.config.max_grad_norm or math.inf
+        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+        if not math.isfinite(norm) and not self._scaler.is_enabled():
+            self._adamw.zero_grad(set_to_none=True)
+            raise ReasonEnvsError(
+                f"The gradient norm is {norm} at optimizer step {self.steps}: the weights were left as they are. Lower "
+                "algo.optimizer.learning_rate, or use policy.precision=float32."
+            )
+        self._scaler.step(self._adamw)
+        self._scaler.update()
+        self._adamw.zero_grad(set_to_none=True)
+        self.steps += 1
+        return {"grad_norm": norm, "learning_rate": rate}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything a resumed run needs."""
+        return {"adamw": self._adamw.state_dict(), "scaler": self._scaler.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self._adamw.load_state_dict(state["adamw"])
+        self._scaler.load_state_dict(state["scaler"])
+        self.steps = state["steps"]
+

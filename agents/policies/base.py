@@ -1,0 +1,84 @@
+"""What a learner needs from a policy, whatever it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from agents.trajectory import Choice, Decision
+from reason_envs.core import Action, Environment
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a policy says about choices it made; all tensors [B, T]."""
+
+    log_probs: Tensor
+    """Of each chosen token, at the sampling temperature; 0 where masked."""
+    entropy: Tensor
+    """Of each draw's distribution, in nats; 0 where masked."""
+    mask: Tensor
+    """True where a token was chosen."""
+    values: Tensor | None = None
+    """State values, for policies with a value head."""
+
+
+class Policy(Protocol):
+    """Chooses actions."""
+
+    def observe(self, environment: Environment, observation: Any) -> Any:
+        """Turn an environment's observation into what this policy reads."""
+        ...
+
+    async def act(self, observations: Sequence[Any], seeds: Sequence[int]) -> list[Choice]:
+        """Choose for each observation; concurrent calls are batched."""
+        ...
+
+    def action(self, environment: Environment, choice: Choice) -> Action:
+        """Turn a choice into the environment's action."""
+        ...
+
+
+class TrainablePolicy(Policy, Protocol):
+    """A policy that a learner can update."""
+
+    def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
+        """Evaluate the stored choices under the current weights, with gradients where enabled."""
+        ...
+
+    def lengths(self, decisions: Sequence[Decision]) -> list[int]:
+        """Return the tokens that each decision costs in ``evaluate`` (prompt included)."""
+        ...
+
+    def reference(self) -> AbstractContextManager[None]:
+        """Within it, ``evaluate`` uses the frozen reference weights."""
+        ...
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The numeric precision that training forwards run in."""
+        ...
+
+    def training_mode(self, enabled: bool) -> AbstractContextManager[None]:
+        """Within it, dropout is on or off."""
+        ...
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Iterate over the trainable parameters."""
+        ...
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Return the trainable weights by name, for checkpoints."""
+        ...
+
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what ``state_tensors`` returned."""
+        ...
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write model or adapter and tokenizer in Hugging Face format."""
+        ...

@@ -1,0 +1,279 @@
+"""A causal language model as a policy: full fine-tuning or LoRA, sampled by an engine, evaluated here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from agents.batch import collate
+from agents.policies.base import Evaluation
+from agents.policies.log_probs import token_log_probs
+from agents.policies.lora import add_adapter, freeze_copy, merged_weights, using_adapter
+from agents.trajectory import Choice, Decision
+from reason_envs.batching import gather
+from reason_envs.core import Action, Environment, Message
+from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.llm.chat import encode_prompt
+from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
+from reason_envs.llm.loading import DTYPES, load_model, load_tokenizer, resolve_device, resolve_dtype
+
+
+@dataclass
+class LanguagePolicyConfig:
+    """Options of ``policy=language``."""
+
+    model: str = "embedded"
+    """``embedded``, a folder, or a hub name."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda:N``."""
+    dtype: str = "auto"
+    """Of the weights: ``auto`` (float32 on a CPU or for full fine-tuning, else bfloat16), or a name."""
+    precision: str = "auto"
+    """Of training forwards: ``auto`` (float32 on a CPU, bfloat16 autocast on a GPU), ``float32``, ``bfloat16``,
+    or ``float16`` (with loss scaling)."""
+    attention: str = "sdpa"
+    """``sdpa``, ``eager`` or ``flash_attention_2``."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, about a third more time."""
+    lora_rank: int = 0
+    """Rank of the LoRA matrices on all linear layers; 0 trains the full model."""
+    lora_alpha: int = 32
+    """LoRA updates are scaled by ``lora_alpha / lora_rank``."""
+    lora_dropout: float = 0.0
+    """Dropout before the LoRA matrices during updates."""
+    adapter: str | None = None
+    """Folder of an existing LoRA adapter to train on (its rank and targets are kept)."""
+    reference_device: str = "policy"
+    """Where a frozen copy of a fully fine-tuned model lies: ``policy`` (the same device) or ``cpu``."""
+    max_tokens: int = 128
+    """Most tokens of a response."""
+    temperature: float = 1.0
+    """Sampling temperature while training."""
+    top_p: float = 1.0
+    """Nucleus sampling while training; below 1 the ratios are those of the uncut distribution."""
+    top_k: int = 0
+    """Top-k sampling while training; 0 is off."""
+    stop: list[str] = field(default_factory=list)
+    """Strings that end a response."""
+    max_prompt_tokens: int = 1024
+    """Longest prompt."""
+    overlong_prompts: str = "error"
+    """What happens to tasks with a longer prompt: ``error`` or ``filter`` (left out and counted)."""
+
+    def sampling(self) -> Sampling:
+        """The sampling parameters of training rollouts."""
+        return Sampling(self.max_tokens, self.temperature, self.top_p, self.top_k, tuple(self.stop))
+
+
+class LanguagePolicy:
+    """Writes responses with an engine and evaluates their tokens with its own, trainable model."""
+
+    def __init__(self, config: LanguagePolicyConfig, *, seed: int = 0) -> None:
+        _validate(config)
+        self.config = config
+        self.device = resolve_device(config.device)
+        self.tokenizer = load_tokenizer(config.model)
+        self.model = self._build(seed)
+        self.sampling = config.sampling()
+        self.engine: Engine | None = None
+        self._reference: nn.Module | None = None
+        self._evaluating: Any = self.model
+        self.precision = resolve_dtype(config.precision, self.device)
+
+    @property
+    def uses_lora(self) -> bool:
+        """Whether only an adapter is trained."""
+        return bool(self.config.lora_rank or self.config.adapter)
+
+    @property
+    def scales_loss(self) -> bool:
+        """Whether float16 forwards need loss scaling."""
+        return self.precision == torch.float16
+
+    def _build(self, seed: int) -> Any:
+        config = self.config
+        full = "float32" if config.dtype == "auto" and not self.uses_lora else config.dtype
+        dtype = resolve_dtype(full, self.device)
+        model = load_model(config.model, device=self.device, dtype=dtype, attention=config.attention)
+        if config.gradient_checkpointing:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        if self.uses_lora:
+            return add_adapter(model, config.adapter, config.lora_rank, config.lora_alpha, config.lora_dropout, seed)
+        return model
+
+    # --- acting
+
+    def observe(self, environment: Environment, observation: Any) -> list[Message]:
+        """Write the observation as chat messages."""
+        return environment.render_messages(observation)
+
+    async def act(
+        self, observations: Sequence[list[Message]], seeds: Sequence[int], sampling: Sampling | None = None
+    ) -> list[Choice]:
+        """Sample a response to each conversation; ``sampling`` overrides the training parameters (evaluation)."""
+        if self.engine is None:
+            raise ReasonEnvsError("The policy has no engine to sample with: set `policy.engine` first.")
+        sampling = sampling or self.sampling
+        requests = [GenerationRequest(o, seed, sampling) for o, seed in zip(observations, seeds, strict=True)]
+        generations = await gather(*(self.engine.generate(request) for request in requests))
+        return [
+            Choice(
+                token_ids=generation.token_ids,
+                log_probs=generation.log_probs,
+                sampling=sampling,
+                finish_reason=generation.finish_reason,
+                policy_version=generation.policy_version,
+                prompt_ids=generation.prompt_ids,
+                text=generation.text,
+            )
+            for (generation,) in generations
+        ]
+
+    def action(self, environment: Environment, choice: Choice) -> Action:
+        """Read the environment's action from the response."""
+        return environment.parse_action(choice.text)
+
+    def prompt_length(self, messages: list[Message]) -> int:
+        """Count the prompt's tokens."""
+        return len(encode_prompt(self.tokenizer, messages))
+
+    # --- learning
+
+    def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
+        """Evaluate the stored tokens under the current weights (within ``reference()``: the frozen ones)."""
+        batch = collate(decisions, self.tokenizer.pad_token_id).to(self.device)
+        model = self._evaluating
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        with self.autocast():
+            hidden = base.base_model(
+                input_ids=batch.input_ids.to(base.device),
+                attention_mask=batch.attention_mask.to(base.device),
+                position_ids=batch.position_ids.to(base.device),
+                use_cache=False,
+            ).last_hidden_state
+            mask = batch.response_mask
+            states = hidden[:, batch.prompt_width - 1 : -1].to(self.device)[mask]
+            targets = batch.input_ids[:, batch.prompt_width :][mask]
+            temperatures = torch.tensor(_temperatures(decisions), device=self.device)[:, None].expand(mask.shape)[mask]
+            head = base.get_output_embeddings()
+            log_probs, entropy = token_log_probs(
+                head, states.to(base.device), targets.to(base.device), temperatures.to(base.device),
+                entropy_gradient=entropy_gradient,
+            )
+        empty = torch.zeros(mask.shape, dtype=torch.float32, device=self.device)
+        return Evaluation(
+            empty.masked_scatter(mask, log_probs.to(self.device)),
+            empty.masked_scatter(mask, entropy.to(self.device)),
+            mask,
+        )
+
+    def lengths(self, decisions: Sequence[Decision]) -> list[int]:
+        """Return prompt plus response tokens of each decision."""
+        return [len(d.choice.prompt_ids) + len(d.choice.token_ids) for d in decisions]
+
+    def prepare_reference(self) -> None:
+        """Freeze the present weights as the reference (a new LoRA needs no copy: its reference is the base model)."""
+        if not self.uses_lora or self.config.adapter:
+            where = torch.device("cpu") if self.config.reference_device == "cpu" else self.device
+            self._reference = freeze_copy(self.model, where)
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Evaluate with the reference weights, without dropout or gradients."""
+        without = using_adapter(self.model, enabled=False) if self._reference is None else nullcontext()
+        self._evaluating = self.model if self._reference is None else self._reference
+        try:
+            with without, torch.no_grad(), self.training_mode(False):
+                yield
+        finally:
+            self._evaluating = self.model
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The numeric precision of training forwards."""
+        enabled = self.precision != torch.float32
+        return torch.autocast(self.device.type, dtype=self.precision, enabled=True) if enabled else nullcontext()
+
+    @contextmanager
+    def training_mode(self, enabled: bool) -> Iterator[None]:
+        """Switch dropout (and gradient checkpointing) on or off, and back afterwards."""
+        before = self.model.training
+        self.model.train(enabled)
+        try:
+            yield
+        finally:
+            self.model.train(before)
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Iterate over the trainable parameters."""
+        return (p for p in self.model.parameters() if p.requires_grad)
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Iterate over the trainable parameters with their names."""
+        return ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
+
+    def export_weights(self) -> dict[str, Tensor]:
+        """Return the full weights under the base model's names, the adapter merged in."""
+        return merged_weights(self.model)
+
+    def state_tensors(self) -> dict[str, Tensor]:
+        """Return the trainable weights by name."""
+        return {name: p.detach() for name, p in self.named_parameters()}
+
+    @torch.no_grad()
+    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Restore what ``state_tensors`` returned.
+
+        Raises:
+            ReasonEnvsError: the checkpoint belongs to another model or another LoRA rank.
+        """
+        own = dict(self.named_parameters())
+        if own.keys() != tensors.keys() or any(own[n].shape != t.shape for n, t in tensors.items()):
+            raise ReasonEnvsError(
+                "The checkpoint's weights do not fit the configured policy: use the run's own policy.model and LoRA options."
+            )
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Write the model (or adapter) and the tokenizer in Hugging Face format."""
+        self.model.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+
+
+def _temperatures(decisions: Sequence[Decision]) -> list[float]:
+    temperatures = [d.choice.sampling.temperature for d in decisions if d.choice.sampling is not None]
+    if len(temperatures) != len(decisions) or min(temperatures) <= 0:
+        raise ReasonEnvsError(
+            "A decision to be trained was sampled greedily or without sampling parameters: importance ratios need a "
+            "temperature above 0."
+        )
+    return temperatures
+
+
+def _validate(config: LanguagePolicyConfig) -> None:
+    if config.precision != "auto" and config.precision not in DTYPES:
+        raise unknown_name("precision", config.precision, ["auto", *DTYPES])
+    if config.temperature <= 0:
+        raise ReasonEnvsError(f"policy.temperature={config.temperature}: training needs a temperature above 0.")
+    if not 0 < config.top_p <= 1 or config.top_k < 0 or config.max_tokens < 1:
+        raise ReasonEnvsError(
+            f"policy.top_p={config.top_p}, top_k={config.top_k}, max_tokens={config.max_tokens}: they must lie in "
+            "(0, 1], [0, ...) and [1, ...)."
+        )
+    if config.overlong_prompts not in ("error", "filter"):
+        raise unknown_name("policy.overlong_prompts", config.overlong_prompts, ["error", "filter"])
+    if config.reference_device not in ("policy", "cpu"):
+        raise unknown_name("policy.reference_device", config.reference_device, ["policy", "cpu"])
+    if config.lora_rank < 0 or (config.adapter and config.lora_rank):
+        raise ReasonEnvsError(
+            f"policy.lora_rank={config.lora_rank} with adapter={config.adapter!r}: give a rank for a new adapter, or the "
+            "folder of an existing one (its rank is kept), not both."
+        )
+    if config.lora_dropout and not (config.lora_rank or config.adapter):
+        raise ReasonEnvsError(f"policy.lora_dropout={config.lora_dropout} has no effect without policy.lora_rank > 0.")

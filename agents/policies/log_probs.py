@@ -1,0 +1,49 @@
+"""Log-probabilities of chosen tokens without ever holding batch x time x vocabulary."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+CHUNK_ELEMENTS = 1 << 24
+"""Most logits held at a time (64 MiB in float32)."""
+
+
+def token_log_probs(
+    head: nn.Module, states: Tensor, targets: Tensor, temperatures: Tensor, *, entropy_gradient: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Return log-probabilities of the target tokens and entropies, in float32.
+
+    Positions are processed in chunks; with gradients and more than one chunk, each chunk's logits are recomputed in
+    the backward pass, so memory does not grow with positions x vocabulary.
+
+    Args:
+        head: maps hidden states to logits.
+        states: hidden states that predict the targets, [N, width].
+        targets: token ids, [N].
+        temperatures: sampling temperature of each position, [N]; the logits are divided by it.
+        entropy_gradient: whether the entropies carry gradients (only an entropy bonus needs them).
+
+    Returns:
+        Log-probabilities [N] and entropies [N].
+    """
+    vocabulary = head.weight.shape[0]
+    rows = max(1, CHUNK_ELEMENTS // int(vocabulary))
+    parts = []
+    for start in range(0, max(len(targets), 1), rows):
+        args = (head, states[start : start + rows], targets[start : start + rows], temperatures[start : start + rows])
+        if len(targets) > rows and torch.is_grad_enabled():
+            parts.append(checkpoint(_chunk, *args, entropy_gradient, use_reentrant=False))
+        else:
+            parts.append(_chunk(*args, entropy_gradient))
+    return torch.cat([p[0] for p in parts]), torch.cat([p[1] for p in parts])
+
+
+def _chunk(
+    head: nn.Module, states: Tensor, targets: Tensor, temperatures: Tensor, entropy_gradient: bool
+) -> tuple[Tensor, Tensor]:
+    log_probs = torch.log_softmax(head(states).float() / temperatures[:, None], dim=-1)
+    chosen = log_probs.gather(-1, targets[:, None]).squeeze(-1)
+    source = log_probs if entropy_gradient else log_probs.detach()
+    return chosen, -(source.exp() * source).sum(-1)

@@ -1,0 +1,57 @@
+"""LoRA adapters through PEFT: adding, switching off, merging out of place, freezing copies."""
+
+from __future__ import annotations
+
+import copy
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from reason_envs.core import derive_seed
+from reason_envs.errors import ReasonEnvsError
+
+
+def add_adapter(model: Any, adapter: str | None, rank: int, alpha: int, dropout: float, seed: int) -> Any:
+    """Wrap a model with a new LoRA on all linear layers, or with the one in folder ``adapter``, ready to train."""
+    from peft import LoraConfig, PeftModel, get_peft_model
+
+    if adapter is not None:
+        if not (Path(adapter) / "adapter_config.json").is_file():
+            raise ReasonEnvsError(f"policy.adapter={adapter!r} has no adapter_config.json: give a PEFT adapter folder.")
+        return PeftModel.from_pretrained(model, adapter, is_trainable=True).eval()
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, "lora"))
+        return get_peft_model(model, config).eval()
+
+
+def using_adapter(model: Any, *, enabled: bool) -> AbstractContextManager[None]:
+    """Within the context the adapter is on or off."""
+    return nullcontext() if enabled else model.disable_adapter()
+
+
+def freeze_copy(model: nn.Module, device: torch.device) -> nn.Module:
+    """Copy a model with its adapter, without gradients, in evaluation mode."""
+    return copy.deepcopy(model).to(device).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def merged_weights(model: Any) -> dict[str, Tensor]:
+    """Return the weights under the base model's names; LoRA updates are added out of place, so nothing drifts."""
+    from peft import PeftModel
+    from peft.tuners.lora import LoraLayer
+
+    if not isinstance(model, PeftModel):
+        return {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    base = model.get_base_model()
+    weights = {n.replace(".base_layer.", "."): t for n, t in base.state_dict().items() if ".lora_" not in n}
+    for name, module in base.named_modules():
+        if isinstance(module, LoraLayer):
+            delta = module.get_delta_weight(model.active_adapter)
+            weights[f"{name}.weight"] = module.get_base_layer().weight + delta
+    return weights

@@ -1,0 +1,97 @@
+"""Samplers: they play episodes with a policy and write the `group_id` that estimators later group by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from agents.policies.base import Policy
+from agents.trajectory import Decision, Trajectory
+from reason_envs.batching import gather
+from reason_envs.core import AgentId, Environment, StepResult, derive_seed
+from reason_envs.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode to play."""
+
+    id: str
+    task: Task
+    seed: int
+    group: str
+    """Decisions of one agent whose episodes share a group are compared with each other."""
+
+
+def grouped(tasks: Sequence[Task], samples: int, seed: int) -> list[Episode]:
+    """Plan ``samples`` episodes of each task, grouped by task (two places with the same task are two groups)."""
+    return [
+        Episode(f"{i}.{k}", task, derive_seed(seed, i, k), group=f"{i}:{task.id}")
+        for i, task in enumerate(tasks)
+        for k in range(samples)
+    ]
+
+
+async def play(environment: Environment, policy: Policy, episodes: Sequence[Episode], **options: Any) -> list[Trajectory]:
+    """Play episodes concurrently, so that everything awaited inside them is batched.
+
+    Args:
+        environment: the prototype; each episode plays on a fork of it (engine and reward model shared).
+        policy: who acts.
+        episodes: what to play.
+        **options: passed on to ``policy.act`` (evaluation sampling, for example).
+    """
+    return await gather(*(_play(environment.fork(), policy, episode, options) for episode in episodes))
+
+
+async def _play(environment: Environment, policy: Policy, episode: Episode, options: dict[str, Any]) -> Trajectory:
+    result = await environment.reset(seed=episode.seed, options={"task": episode.task})
+    decisions: list[Decision] = []
+    latest: dict[AgentId, Decision] = {}
+    while not result.done:
+        acting = await gather(
+            *(_decide(environment, policy, episode, agent, result, latest, options) for agent in result.observations)
+        )
+        decisions += acting
+        latest.update({decision.agent: decision for decision in acting})
+        result = await environment.step({d.agent: policy.action(environment, d.choice) for d in acting})
+        for agent, reward in result.rewards.items():
+            latest[agent].reward += reward
+    environment.close()
+    return Trajectory(
+        task_id=episode.task.id,
+        episode_id=episode.id,
+        decisions=decisions,
+        terminated=any(result.terminated.values()),
+        truncated=any(result.truncated.values()),
+        metrics=_metrics(result.info),
+    )
+
+
+async def _decide(
+    environment: Environment,
+    policy: Policy,
+    episode: Episode,
+    agent: AgentId,
+    result: StepResult,
+    latest: dict[AgentId, Decision],
+    options: dict[str, Any],
+) -> Decision:
+    turn = latest[agent].turn + 1 if agent in latest else 0
+    observation = policy.observe(environment, result.observations[agent])
+    (choice,) = await policy.act([observation], [derive_seed(episode.seed, "policy", agent, turn)], **options)
+    return Decision(
+        episode_id=episode.id,
+        agent=agent,
+        turn=turn,
+        choice=choice,
+        reward=0.0,
+        group_id=f"{episode.group}:{agent}",
+        observation=observation,
+    )
+
+
+def _metrics(info: dict[str, Any]) -> dict[str, float]:
+    """Keep the numbers and yes/no answers of an episode's last info."""
+    return {name: float(value) for name, value in info.items() if isinstance(value, int | float)}

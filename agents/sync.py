@@ -1,0 +1,112 @@
+"""Weights really arrive: a canary at the start, digests and probe scores after every synchronisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from agents.policies.language import LanguagePolicy
+from agents.trajectory import Choice, Decision
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.chat import encode_prompt
+from reason_envs.llm.engine import Sampling, TrainableEngine
+from reason_envs.llm.weights import digest
+
+PROBE = [{"role": "user", "content": "What is 12 + 30 - 4?"}]
+PROBE_RESPONSE = "12 + 30 = 42\n42 - 4 = 38\n\\boxed{38}"
+TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
+"""Largest difference of a probe token's log-probability between learner and engine, by the coarser dtype (nats)."""
+CANARY_SCALE = 1.5
+
+
+class WeightSync:
+    """Sends a policy's weights to its engine and checks that they got there.
+
+    Args:
+        policy: the learner's side.
+        engine: the sampler's side.
+    """
+
+    def __init__(self, policy: LanguagePolicy, engine: TrainableEngine) -> None:
+        if "trainable" not in engine.capabilities:
+            raise ReasonEnvsError(
+                f"{type(engine).__name__} cannot take new weights, so nothing could be learned with it. Use "
+                "engine=transformers (or another engine whose capabilities include 'trainable')."
+            )
+        self._policy = policy
+        self._engine = engine
+        self._prompt = encode_prompt(policy.tokenizer, PROBE)
+        self._response = policy.tokenizer.encode(PROBE_RESPONSE, add_special_tokens=False)
+
+    async def canary(self) -> None:
+        """Scale one tensor, see the engine's scores move, restore it, see them return.
+
+        Raises:
+            ReasonEnvsError: the engine did not take the weights.
+        """
+        weights = self._policy.export_weights()
+        self._engine.load_weights(weights, version=0)
+        before = await self._engine_scores()
+        name = next(n for n, t in weights.items() if t.ndim == 2 and "layers" in n)
+        self._engine.load_weights({**weights, name: weights[name] * CANARY_SCALE}, version=0)
+        moved = await self._engine_scores()
+        if moved == before:
+            raise ReasonEnvsError(
+                f"Weight canary: {name} was scaled by {CANARY_SCALE} and sent to the engine, but its scores did not move. "
+                "The engine samples from other weights than it is given."
+            )
+        await self.push(version=0)
+        if await self._engine_scores() != before:
+            raise ReasonEnvsError("Weight canary: after restoring the weights the engine's scores did not return.")
+
+    async def push(self, version: int) -> float:
+        """Send the present weights.
+
+        Returns:
+            The largest difference of a probe token's log-probability between learner and engine.
+
+        Raises:
+            ReasonEnvsError: digests differ, or the probe's scores are further apart than rounding explains.
+        """
+        weights = self._policy.export_weights()
+        self._engine.load_weights(weights, version)
+        self._compare_digests(weights, version)
+        learner, engine = self._learner_scores(), await self._engine_scores()
+        gap = max(abs(a - b) for a, b in zip(learner, engine, strict=True))
+        dtypes = {next(self._policy.model.parameters()).dtype, self._engine.dtype, self._policy.precision}
+        tolerance = max(TOLERANCE[dtype] for dtype in dtypes)
+        if not gap <= tolerance:
+            raise ReasonEnvsError(
+                f"After weights version {version} were sent, learner and engine score a probe {gap:.4f} nats apart "
+                f"(tolerance {tolerance}). The engine does not sample from the learner's weights."
+            )
+        return gap
+
+    def _compare_digests(self, weights: Mapping[str, Tensor], version: int) -> None:
+        theirs = self._engine.weights_digest()
+        if theirs is None:
+            return
+        ours = digest({n: t.to(self._engine.dtype) if t.is_floating_point() else t for n, t in weights.items()})
+        if ours != theirs:
+            raise ReasonEnvsError(
+                f"Weights version {version} did not reach the engine: its digest is {theirs}, the learner's {ours}."
+            )
+
+    def _learner_scores(self) -> list[float]:
+        choice = Choice(
+            token_ids=self._response,
+            log_probs=None,
+            sampling=Sampling(),
+            finish_reason="stop",
+            policy_version=0,
+            prompt_ids=self._prompt,
+            text=PROBE_RESPONSE,
+        )
+        decision = Decision(episode_id="probe", agent="probe", turn=0, choice=choice, reward=0.0, group_id="probe")
+        with torch.no_grad(), self._policy.training_mode(False):
+            return self._policy.evaluate([decision]).log_probs[0].tolist()
+
+    async def _engine_scores(self) -> list[float]:
+        return await self._engine.score([*self._prompt, *self._response], len(self._prompt))

@@ -1,0 +1,248 @@
+"""The loop of a run: collect, update, synchronise, evaluate, save; interrupted and resumed without a trace."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from agents import checkpoint
+from agents.config import TrainConfig, options
+from agents.evaluate import EvaluationResult, evaluate_policy, first_tasks
+from agents.learner import Learner
+from agents.registry import ALGORITHMS
+from agents.runs import Run, build, check_prompts, write_config
+from agents.sync import WeightSync
+from agents.tracking import Tracker
+from agents.trajectory import Trajectory
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engine import greedy
+
+CHECKPOINTS = "checkpoints"
+FINAL = "policy_final"
+
+
+class Trainer:
+    """Runs a configuration from its first step, or from a run folder's latest checkpoint, to its last.
+
+    Args:
+        config: the run's configuration.
+        resuming: whether ``config.output_dir`` holds the run to continue.
+    """
+
+    def __init__(self, config: TrainConfig, *, resuming: bool = False) -> None:
+        self.config = config
+        self.folder = Path(config.output_dir)
+        self._resuming = resuming
+        self._claim_folder()
+        with _naming_phase("loading the model", config):
+            self.run: Run = build(config)
+        self.step = 0
+        self.generated_tokens = 0
+        self.best: tuple[float, int] | None = None
+        self._stop_signal: int | None = None
+
+    async def train(self) -> dict[str, Any]:
+        """Train to the end (or to a signal).
+
+        Returns:
+            ``steps``, the evaluations ``before`` and ``after`` (where ``eval_every`` asks for them), and
+            ``interrupted``: the signal that ended the run early, or ``None``.
+        """
+        await self._prepare()
+        started = time.monotonic()
+        with self._tracker, self._signals():
+            await self.sync.canary()
+            if self._resuming:
+                self._restore()
+                await self.sync.push(self.step)
+            before = None if self.step else await self._evaluate()
+            while self.step < self.total_steps and self._stop_signal is None and not self._out_of_time(started):
+                await self._train_step()
+            self._save()
+            after = await self._evaluate(final=True) if self._stop_signal is None else None
+            if self._stop_signal is None:
+                self.run.policy.save_pretrained(self.folder / FINAL)
+        return {"steps": self.step, "before": before, "after": after, "interrupted": self._stop_signal}
+
+    async def _prepare(self) -> None:
+        """Check the prompts, then build the learner: everything that can be wrong is found before the first step."""
+        config, run = self.config, self.run
+        run.train_tasks = await check_prompts(run, run.train_tasks)
+        algorithm = ALGORITHMS[config.algo.name]
+        algo_config = algorithm.config_class()(**options(config.algo))
+        per_epoch = len(run.train_tasks) / algo_config.tasks_per_step
+        self.total_steps = min(config.steps, math.ceil((config.epochs or math.inf) * per_epoch) if config.epochs else config.steps)
+        self.learner: Learner = algorithm.load()(
+            algo_config, run.policy, run.environment, run.train_tasks, total_steps=self.total_steps, seed=config.seed
+        )
+        self.sync = WeightSync(run.policy, run.engine)
+        self._tracker = Tracker(self.folder, self.total_steps, wandb=config.wandb)
+
+    # --- one step
+
+    async def _train_step(self) -> None:
+        started = time.monotonic()
+        with _naming_phase("generating", self.config):
+            trajectories = await self.learner.collect(self.step)
+        generated = time.monotonic()
+        metrics = self._describe(trajectories)
+        with _naming_phase("updating", self.config):
+            metrics |= self.learner.update(trajectories, self.step)
+        updated = time.monotonic()
+        self.step += 1
+        metrics["sync_gap"] = await self.sync.push(self.step)
+        tokens = sum(len(d.choice.token_ids) for t in trajectories for d in t.decisions)
+        self.generated_tokens += tokens
+        metrics |= {
+            "tokens": self.generated_tokens,
+            "time/step": time.monotonic() - started,
+            "time/generate": generated - started,
+            "time/update": updated - generated,
+            "time/tokens_per_second": tokens / (generated - started),
+        }
+        if self.config.eval_every and self.step % self.config.eval_every == 0 and self.step < self.total_steps:
+            metrics |= (await self._evaluation()).metrics()
+        self._tracker.log(self.step, metrics)
+        self._show_sample(trajectories)
+        if self.config.save_every and self.step % self.config.save_every == 0:
+            self._save(metrics.get("eval/accuracy"))
+
+    def _describe(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
+        """Figures of the collected episodes."""
+        names = {"correct": "accuracy", "no_answer": "frac_no_answer"}
+        decisions = [d for t in trajectories for d in t.decisions]
+        metrics = {
+            "reward": float(np.mean([sum(d.reward for d in t.decisions) for t in trajectories])),
+            "episode_length": len(decisions) / len(trajectories),
+            "response_length": float(np.mean([len(d.choice.token_ids) for d in decisions])),
+            "frac_truncated": float(np.mean([d.choice.finish_reason == "length" for d in decisions])),
+        }
+        for source, name in names.items():
+            values = [t.metrics[source] for t in trajectories if source in t.metrics]
+            if values:
+                metrics[name] = float(np.mean(values))
+        return metrics
+
+    def _show_sample(self, trajectories: Sequence[Trajectory]) -> None:
+        every = self.config.samples_every
+        if every and self.step % every == 0:
+            decision = trajectories[0].decisions[-1]
+            prompt = decision.observation[-1]["content"]
+            self._tracker.sample(self.step, f"{prompt}\n{decision.choice.text}\nreward {decision.reward:+.2f}")
+
+    # --- evaluation
+
+    async def _evaluate(self, *, final: bool = False) -> dict[str, EvaluationResult] | None:
+        """Sampled and greedy evaluation before and after training."""
+        if not self.config.eval_every:
+            return None
+        sampled = await self._evaluation()
+        greedy_result = await self._evaluation(greedily=True)
+        metrics = {**sampled.metrics(), "eval/greedy_accuracy": greedy_result.accuracy}
+        self._tracker.evaluation(self.step, metrics)
+        return {"sampled": sampled, "greedy": greedy_result}
+
+    async def _evaluation(self, *, greedily: bool = False) -> EvaluationResult:
+        run, config = self.run, self.config
+        sampling = greedy(run.policy.sampling) if greedily else replace(run.policy.sampling, top_p=1.0, top_k=0)
+        with _naming_phase("evaluating", config):
+            result, _ = await evaluate_policy(
+                run.environment,
+                run.policy,
+                first_tasks(run.test_tasks, config.eval_tasks),
+                samples=1 if greedily else config.eval_samples,
+                seed=config.seed,
+                sampling=sampling,
+            )
+        return result
+
+    # --- checkpoints
+
+    def _save(self, accuracy: float | None = None) -> None:
+        if accuracy is not None and (self.best is None or accuracy > self.best[0]):
+            self.best = (accuracy, self.step)
+        optimizer_tensors, optimizer_state = checkpoint.flatten_optimizer(self.learner.optimizer.state_dict())
+        folder = self.folder / CHECKPOINTS
+        checkpoint.save(
+            folder,
+            self.step,
+            {"policy": self.run.policy.state_tensors(), "optimizer": optimizer_tensors},
+            {
+                "step": self.step,
+                "generated_tokens": self.generated_tokens,
+                "best": self.best,
+                "optimizer": optimizer_state,
+            },
+        )
+        checkpoint.prune(folder, self.config.keep_last, {self.best[1]} if self.best else set())
+
+    def _restore(self) -> None:
+        tensors, state = checkpoint.load(checkpoint.latest(self.folder / CHECKPOINTS))
+        self.run.policy.load_state_tensors(tensors["policy"])
+        self.learner.optimizer.load_state_dict(
+            checkpoint.unflatten_optimizer(tensors["optimizer"], state["optimizer"])
+        )
+        self.step = state["step"]
+        self.generated_tokens = state["generated_tokens"]
+        self.best = tuple(state["best"]) if state["best"] else None
+        self._tracker.resume(self.step)
+
+    # --- beginning and ending
+
+    def _claim_folder(self) -> None:
+        """Take a new run folder; one that holds a run is never overwritten."""
+        taken = (self.folder / "config.yaml").exists()
+        if taken and not self._resuming:
+            raise ReasonEnvsError(
+                f"output_dir={self.folder} holds a run already. Continue it with resume={self.folder}, or choose another."
+            )
+        if not self._resuming:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_config(self.folder, self.config)
+
+    def _out_of_time(self, started: float) -> bool:
+        limit = self.config.max_minutes
+        return limit is not None and time.monotonic() - started > 60 * limit
+
+    @contextmanager
+    def _signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the run after the present step; a second one ends it at once."""
+        previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+        def stop(number: int, _: FrameType | None) -> None:
+            self._stop_signal = number
+            signal.signal(number, signal.SIG_DFL)
+            self._tracker.note(f"{signal.Signals(number).name}: saving after this step (again: stop at once).")
+
+        for number in previous:
+            signal.signal(number, stop)
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _naming_phase(phase: str, config: TrainConfig) -> Iterator[None]:
+    """Turn CUDA's out-of-memory error into one message with the phase, the sizes and what to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise ReasonEnvsError(
+            f"Out of GPU memory while {phase} (policy.model={config.policy.model}, policy.max_tokens="
+            f"{config.policy.max_tokens}, algo.micro_batch_tokens={getattr(config.algo, 'micro_batch_tokens', None)}, "
+            f"engine.max_batch_size={getattr(config.engine, 'max_batch_size', None)}). Lower these, set "
+            "policy.gradient_checkpointing=true or policy.lora_rank=16, or use a smaller model. "
+            f"PyTorch says: {str(error).splitlines()[0]}"
+        ) from error
