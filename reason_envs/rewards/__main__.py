@@ -35,6 +35,7 @@ CHECKS = (
     Check(r"\boxed{\frac{\pi}{4}}", r"45^\circ", 1.0),
     Check(r"\boxed{\frac{1}{2^{98}}}", r"\frac{1}{2^{99}}", -1.0),
     Check(r"\boxed{9^{9^{9}}}", "1", -1.0),
+    Check(r"\boxed{40 + 2}", "42", -1.0),
     Check(r"\boxed{42", "42", -0.5),
 )
 

@@ -15,7 +15,15 @@ from reason_envs.rewards.pool import GradingPool, default_pool
 from reason_envs.tasks.text import last_boxed
 
 Reason = Literal[
-    "equal", "string_match", "different", "no_answer", "unparsable", "algebra_error", "timeout", "worker_died"
+    "equal",
+    "string_match",
+    "different",
+    "no_answer",
+    "unevaluated",
+    "unparsable",
+    "algebra_error",
+    "timeout",
+    "worker_died",
 ]
 
 
@@ -29,7 +37,8 @@ class MathGrade:
     """The answer as written in the response; ``None`` where there is none."""
     reason: Reason
     """Why. Correct: ``equal`` (in value), ``string_match`` (in spelling or words). Wrong: ``different``, ``no_answer``,
-    ``unparsable`` (one of the two is no mathematics we can read), ``algebra_error`` (sympy gave up), ``timeout`` and
+    ``unevaluated`` (a computation such as 3+4 where the gold answer is a number), ``unparsable`` (one of the two is
+    no mathematics we can read), ``algebra_error`` (sympy gave up), ``timeout`` and
     ``worker_died`` (comparing took too long or crashed the worker, which an answer such as 9^9^9 provokes)."""
 
 

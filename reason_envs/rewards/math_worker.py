@@ -24,7 +24,7 @@ MEMORY_LIMIT = 4 * 2**30
 SIGNIFICANT = 1e-4
 """Decimals that agree to six places must agree this closely in relation to their size, too."""
 CLOSE = 1e-9
-"""Decimals this close in relation to their size are equal (large ones never agree to six places)."""
+"""Exact numbers such as roots, which are compared numerically, must agree this closely in relation to their size."""
 _EXTRACTION = [LatexExtractionConfig(boxed_match_priority=0)]
 _UNITS: dict[str, tuple[re.Pattern[str], Expr]] = {
     "percent": (re.compile(r"\s*\\?%$|\s*(?:\\text\{)?\s*percent\}?$"), Rational(1, 100)),
@@ -77,7 +77,7 @@ def _equal(gold: list[Any], answer: list[Any]) -> bool:
     left, right = _expression(gold), _expression(answer)
     if left is None or right is None:
         return accepted
-    return _is_consistent(left, right) if accepted else _are_close_decimals(left, right)
+    return accepted and _is_consistent(left, right)
 
 
 def _is_consistent(left: Any, right: Any) -> bool:
@@ -108,12 +108,6 @@ def _agree(left: Expr, right: Expr) -> bool:
         return left == right
     tolerance = SIGNIFICANT if left.has(Float) or right.has(Float) else CLOSE
     return _relative_difference(left, right) <= tolerance
-
-
-def _are_close_decimals(left: Any, right: Any) -> bool:
-    if not (_is_number(left) and _is_number(right) and (left.has(Float) or right.has(Float))):
-        return False
-    return _relative_difference(left.doit(), right.doit()) <= CLOSE
 
 
 def _relative_difference(left: Expr, right: Expr) -> float:

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from typing import Literal
 
-QuickReason = Literal["equal", "string_match", "different"]
+QuickReason = Literal["equal", "string_match", "different", "unevaluated"]
 
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
@@ -19,7 +19,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<=\d)(?:\\[,!]|\{,\}|,\\!)\s*(?=\d{3})", ","),  # thousands separators
         (r"\\[!,;: ]", " "),
         (r"(?<=\d)[eE]([-+]?\d+)\b", r" \\times 10^{\1}"),  # scientific notation, not Euler's number
-        (r"(?<=\d)\.(?!\d)", ""),
+        (r"(?<=\d)\.(?![\d\\])", ""),
         (r"\s+", " "),
         (r"(?<![a-zA-Z0-9]) | (?![a-zA-Z0-9])", ""),
     )
@@ -27,6 +27,12 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
 _NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _WORD = re.compile(r"\(?[A-Za-z][A-Za-z '\-]*\)?")
+_SIMPLE = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
+_FRACTION = re.compile(rf"(?:\d+ )?{_SIMPLE}/{_SIMPLE}|[-+]?\d*\\frac(?:\{{{_SIMPLE}\}}\{{{_SIMPLE}\}}|\d\d)")
+_SIGN = r"(?:[-+*/×÷·]|\\(?:times|cdot|div)(?![a-zA-Z]))"
+_ARITHMETIC = re.compile(rf"(?:[\d.,(){{}}\[\] ]|{_SIGN}|\\frac)+")
+_OPERATION = re.compile(rf"[\d)}}\]] ?{_SIGN} ?[-+]?(?:[\d.({{\[]|\\frac)")
+_UNIT = re.compile(r"(?<=[\d)}\]]) ?[A-Za-z]+$")
 _MAX_DIGITS = 15
 """Decimals up to this many digits are compared exactly by floating-point graders too."""
 _MAX_PLACES = 6
@@ -64,11 +70,23 @@ def word(text: str) -> str | None:
     return _bare_word(match[1]) if match and _WORD.fullmatch(match[1].strip()) else None
 
 
+def is_unevaluated(answer: str) -> bool:
+    r"""Whether an answer is a computation with plain numbers still to be done: ``3+4``, ``x=2\cdot(5-1)``.
+
+    One fraction is a number, and so are powers, roots and the like.
+    """
+    value = _UNIT.sub("", _TEXT.sub("", answer.rpartition("=")[2])).strip()
+    if _FRACTION.fullmatch(value) or not _ARITHMETIC.fullmatch(value):
+        return False
+    return _OPERATION.search(value) is not None
+
+
 def quick_verdict(gold: str, answer: str) -> QuickReason | None:
     r"""Decide about two normalised answers where that takes no algebra.
 
     Equal strings and equal plain numbers are equal, unequal plain numbers differ, and an answer to a gold answer in
     ``\text{}`` is compared as words (algebra would take them for products of letters, in any order).
+    Where the gold answer is a number, a computation is no answer: else copying an arithmetic problem would solve it.
 
     Returns:
         The reason, or ``None`` where algebra has to decide.
@@ -78,6 +96,10 @@ def quick_verdict(gold: str, answer: str) -> QuickReason | None:
     gold_number, number = plain_number(gold), plain_number(answer)
     if gold_number is not None and number is not None:
         return "equal" if gold_number == number else "different"
+    if (gold_number is not None or _FRACTION.fullmatch(gold)) and is_unevaluated(answer):
+        return "unevaluated"
+    if gold.isalpha() and answer.isalpha() and gold.lower() == answer.lower():
+        return "string_match"
     gold_word = word(gold)
     if gold_word is not None:
         return "string_match" if _bare_word(_TEXT.sub(r"\1", answer)) == gold_word else "different"

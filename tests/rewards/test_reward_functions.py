@@ -1,0 +1,183 @@
+import asyncio
+import threading
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.rewards import (
+    MathReward,
+    RandomReward,
+    Reward,
+    RewardConfig,
+    make_reward,
+    register_reward,
+    reward_from_config,
+)
+from reason_envs.rewards import __main__ as self_test
+from reason_envs.rewards import registry
+from reason_envs.tasks.base import Task
+
+TASK = Task(id="t", question="What is 40 + 2?", answer="42")
+
+
+def pay(reward, response, seed=0):
+    return asyncio.run(reward(response, TASK, seed))
+
+
+def length(response, task, scale=1.0):
+    return scale * len(response)
+
+
+async def length_and_more(response, task):
+    return len(response), {"id": task.id}
+
+
+@dataclass(frozen=True)
+class LengthReward:
+    scale: float = 1.0
+
+    async def __call__(self, response: str, task: Task, seed: int) -> Reward:
+        return Reward(self.scale * len(response) + seed, {"correct": False})
+
+
+@pytest.mark.parametrize(
+    ("response", "value", "reason"),
+    [
+        (r"\boxed{42}", 1.0, "string_match"),
+        (r"\boxed{42.0}", 1.0, "equal"),
+        (r"\boxed{41}", -1.0, "different"),
+        (r"\boxed{40+2}", -1.0, "unevaluated"),
+        ("42", -0.5, "no_answer"),
+    ],
+)
+def test_math_reward(response, value, reason):
+    reward = pay(MathReward(), response)
+    assert reward.value == value
+    assert reward.info["reason"] == reason
+    assert reward.info["correct"] == (value == 1.0)
+    assert reward.info["no_answer"] == (value == -0.5)
+    assert set(reward.info) == {"correct", "extracted", "reason", "no_answer"}
+
+
+def test_math_reward_pays_what_it_is_told():
+    reward = MathReward(correct=2.0, wrong=0.0, no_answer=0.25, fallbacks=("last_number",))
+    assert [pay(reward, text).value for text in ("it is 42", "it is 41", "dunno")] == [2.0, 0.0, 0.25]
+
+
+def test_random_reward_is_a_fair_coin_of_the_seed_alone():
+    reward = RandomReward()
+    right = [pay(reward, r"\boxed{42}", seed) for seed in range(400)]
+    wrong = [pay(reward, r"\boxed{41}", seed) for seed in range(400)]
+    assert [r.value for r in right] == [r.value for r in wrong]
+    assert {r.value for r in right} == {1.0, -1.0}
+    assert abs(np.mean([r.value for r in right])) < 0.15  # three standard deviations
+    assert all(r.info["correct"] for r in right)
+    assert not any(r.info["correct"] for r in wrong)
+
+
+def test_rewards_by_name():
+    assert make_reward("math") == MathReward(1.0, -1.0, -0.5, ())
+    assert make_reward("random", correct=3.0) == RandomReward(correct=3.0)
+    with pytest.raises(ReasonEnvsError, match=r"Unknown reward 'maths'. Did you mean 'math'"):
+        make_reward("maths")
+
+
+def test_registered_rewards_are_found_and_names_stay_unique(monkeypatch):
+    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
+    register_reward("length", LengthReward)
+    assert pay(make_reward("length", scale=2.0), "abc", seed=1).value == 7.0
+    with pytest.raises(ReasonEnvsError, match="registered already"):
+        register_reward("math", LengthReward)
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "value"),
+    [
+        ("test_reward_functions:length", {"scale": 0.5}, 1.5),
+        ("test_reward_functions:length_and_more", {}, 3.0),
+        ("test_reward_functions:LengthReward", {"scale": 2.0}, 6.0),
+        (length, {}, 3.0),
+        (lambda response, task, seed: seed + 4, {}, 4.0),
+        (lambda response, task: np.float32(2.5), {}, 2.5),
+        (lambda response, task: True, {}, 1.0),
+        (LengthReward(3.0), {}, 9.0),
+    ],
+)
+def test_own_functions(spec, options, value):
+    assert pay(make_reward(spec, **options), "abc").value == value
+
+
+def test_own_functions_give_info():
+    assert pay(make_reward(length_and_more), "abc").info == {"id": "t"}
+    assert pay(make_reward(lambda response, task: (1.0, {"why": "so"})), "abc").info == {"why": "so"}
+
+
+def test_a_reward_function_stays_the_same_object():
+    reward = LengthReward()
+    assert make_reward(reward) is reward
+
+
+def test_plain_functions_run_in_a_thread_of_their_own():
+    reward = make_reward(lambda response, task: (0.0, {"thread": threading.get_ident()}))
+    assert pay(reward, "x").info["thread"] != threading.get_ident()
+
+
+@pytest.mark.parametrize("result", [float("nan"), float("inf"), "1.0", None, (1.0, 2.0), (1.0, {}, 3), 1j])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_result_that_is_no_finite_number_is_an_error(result, is_async):
+    def plain(response, task):
+        return result
+
+    async def awaited(response, task):
+        return result
+
+    with pytest.raises(ReasonEnvsError, match=r"reward function .*(plain|awaited).* returned .*finite number"):
+        pay(make_reward(awaited if is_async else plain), "x")
+
+
+def test_errors_of_own_functions_come_through():
+    def broken(response, task):
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        pay(make_reward(broken), "x")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("no_such_module:f", r"cannot import 'no_such_module'"),
+        ("test_reward_functions:lenght", r"'lenght'. Did you mean 'length'"),
+        (3, r"reward=3 is not a reward"),
+    ],
+)
+def test_bad_specifications_are_explained(spec, message):
+    with pytest.raises(ReasonEnvsError, match=message):
+        make_reward(spec)
+
+
+def test_configuration_is_the_source_of_the_defaults():
+    assert reward_from_config(RewardConfig()) == MathReward()
+    config = RewardConfig(correct=2.0, fallbacks=["####"])
+    assert reward_from_config(config) == MathReward(correct=2.0, fallbacks=("####",))
+    assert reward_from_config(RewardConfig(name="random", wrong=0.0)) == RandomReward(wrong=0.0)
+    with pytest.raises(ReasonEnvsError, match=r"'random' does not take no_answer"):
+        reward_from_config(RewardConfig(name="random", no_answer=0.0))
+    with pytest.raises(ReasonEnvsError, match=r"fallback 'numbr'"):
+        RewardConfig(fallbacks=("numbr",))
+
+
+def test_the_self_test_prints_its_table_and_fails_when_a_check_fails(capsys, monkeypatch):
+    quick = [check for check in self_test.CHECKS if "9^" not in check.generated]
+    monkeypatch.setattr(self_test, "CHECKS", quick)
+    assert self_test.main() == 0
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "Test 1 ✓\n  Generated: The answer is \\boxed{42}\n  Truth: 42\n  Predicted: 42\n  Correct: True"
+    )
+    assert f"{len(quick)} of {len(quick)} checks passed." in out
+    monkeypatch.setattr(self_test, "CHECKS", [self_test.Check(r"\boxed{1}", "2", 1.0)])
+    assert self_test.main() == 1
+    assert "Test 1 ✗" in capsys.readouterr().out
