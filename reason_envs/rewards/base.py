@@ -35,7 +35,7 @@ class RewardFunction(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass
 class RewardConfig:
     """Which reward, and what it pays; the one place of these defaults."""
 
@@ -51,7 +51,7 @@ class RewardConfig:
     """Where else to look for an answer that is in no box: ``####``, ``last_number``."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fallbacks", check_fallbacks(self.fallbacks))
+        self.fallbacks = check_fallbacks(self.fallbacks)
 
 
 @dataclass(frozen=True)

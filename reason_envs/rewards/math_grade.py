@@ -10,7 +10,7 @@ from typing import Literal, cast
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.extract import extract_answer
-from reason_envs.rewards.normalise import normalise, quick_verdict
+from reason_envs.rewards.normalise import named_value, normalise, quick_verdict
 from reason_envs.rewards.pool import GradingPool, default_pool
 from reason_envs.tasks.text import last_boxed
 
@@ -102,4 +102,6 @@ def _begin(response: str, answer: str, fallbacks: Sequence[str], pool: GradingPo
     if extracted is None:
         return _Case(None, "no_answer")
     candidate = normalise(extracted)
+    if "=" not in gold:  # the gold answer shows whether a value or an equation is asked for
+        candidate = named_value(candidate)
     return _Case(extracted, quick_verdict(gold, candidate) or (pool or default_pool()).submit(gold, candidate))

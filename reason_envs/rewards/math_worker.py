@@ -143,6 +143,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # whatever a library prints must not get into the replies
+    judge("x+1", "1+x")  # what is loaded and compiled at first use does not count against the first question
     replies.write(b'"ready"\n')
     for line in sys.stdin.buffer:
         request = json.loads(line)

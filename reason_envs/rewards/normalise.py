@@ -32,6 +32,7 @@ _FRACTION = re.compile(rf"(?:\d+ )?{_SIMPLE}/{_SIMPLE}|[-+]?\d*\\frac(?:\{{{_SIM
 _SIGN = r"(?:[-+*/×÷·]|\\(?:times|cdot|div)(?![a-zA-Z]))"
 _ARITHMETIC = re.compile(rf"(?:[\d.,(){{}}\[\] ]|{_SIGN}|\\frac)+")
 _OPERATION = re.compile(rf"[\d)}}\]] ?{_SIGN} ?[-+]?(?:[\d.({{\[]|\\frac)")
+_NAMED_VALUE = re.compile(r"\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?(?:\([a-z]\))?=([^=]+)")
 _UNIT = re.compile(r"(?<=[\d)}\]]) ?[A-Za-z]+$")
 _MAX_DIGITS = 15
 """Decimals up to this many digits are compared exactly by floating-point graders too."""
@@ -47,6 +48,12 @@ def normalise(answer: str) -> str:
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return text.strip()
+
+
+def named_value(answer: str) -> str:
+    """Return the value in a normalised answer such as ``x=5``; any other answer is its own value."""
+    match = _NAMED_VALUE.fullmatch(answer)
+    return match[1] if match else answer
 
 
 def plain_number(text: str) -> Fraction | None:

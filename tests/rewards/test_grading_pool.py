@@ -17,7 +17,7 @@ BOMB = "9^{9^{9}}"
 
 @pytest.fixture
 def pool():
-    made = GradingPool(workers=1, limit=1.0)
+    made = GradingPool(workers=1, limit=2.0)
     yield made
     made.close()
 
@@ -64,7 +64,7 @@ def test_a_timeout_kills_and_the_next_question_works(pool):
     pool.submit("x", "y").result()
     pid, start = worker_pid(pool), time.monotonic()
     assert pool.submit("1", BOMB).result() == "timeout"
-    assert time.monotonic() - start < 2.0
+    assert time.monotonic() - start < 4.0
     assert not is_alive(pid)
     assert pool.submit("x+1", "1+x").result() == "equal"
 

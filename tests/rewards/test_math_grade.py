@@ -24,6 +24,14 @@ WRONG = (r"so \boxed{(x-1)^2}", "x^2+2x+1")
         (r"it is \boxed{40+2}", "42", MathGrade(False, "40+2", "unevaluated")),
         (r"it is \boxed{\frac{42}", "42", MathGrade(False, None, "no_answer")),
         (r"it is \boxed{\approx 42}", "42", MathGrade(False, r"\approx 42", "unparsable")),
+        (r"it is \boxed{x = 10,080}", "10080", MathGrade(True, "x = 10,080", "equal")),
+        (
+            r"it is \boxed{v_{0} = \text{Friday}}",
+            r"\text{Friday}",
+            MathGrade(True, r"v_{0} = \text{Friday}", "string_match"),
+        ),
+        (r"it is \boxed{y = x + 1}", "y=1+x", MathGrade(True, "y = x + 1", "equal")),
+        (r"it is \boxed{y = x + 1}", "x=y", MathGrade(False, "y = x + 1", "different")),
         (r"it is \boxed{0.5}", r"\frac12", MathGrade(True, "0.5", "equal")),
         (r"it is \boxed{0.5}", r"so \boxed{\frac12}", MathGrade(True, "0.5", "equal")),
     ],
@@ -74,7 +82,7 @@ def test_loops_in_several_threads_share_the_workers():
 
 
 def test_awaiting_does_not_block_the_loop():
-    pool = GradingPool(workers=1, limit=1.0)
+    pool = GradingPool(workers=1, limit=3.0)
 
     async def ticks_while_grading():
         grading = asyncio.ensure_future(grade_math_async(r"\boxed{9^{9^{9}}}", "1", pool=pool))
@@ -105,7 +113,7 @@ def test_the_callers_alarm_survives():
 
 
 def test_a_batch_keeps_its_order_and_survives_timeouts():
-    pool = GradingPool(workers=2, limit=1.0)
+    pool = GradingPool(workers=2, limit=3.0)
     grades = grade_math_batch([RIGHT, (r"\boxed{9^{9^{9}}}", "1"), WRONG, RIGHT], pool=pool)
     pool.close()
     assert [grade.reason for grade in grades] == ["equal", "timeout", "different", "equal"]

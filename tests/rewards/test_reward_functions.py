@@ -13,10 +13,10 @@ from reason_envs.rewards import (
     RewardConfig,
     make_reward,
     register_reward,
+    registry,
     reward_from_config,
 )
 from reason_envs.rewards import __main__ as self_test
-from reason_envs.rewards import registry
 from reason_envs.tasks.base import Task
 
 TASK = Task(id="t", question="What is 40 + 2?", answer="42")
