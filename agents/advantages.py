@@ -1,0 +1,117 @@
+"""Advantage estimators: pure functions from rewards to the weights of the policy gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+from agents.masking import require_shape, zero_masked
+from reason_envs.errors import ReasonEnvsError, unknown_name
+
+SCALES = ("std", "none")
+
+
+@torch.no_grad()
+def gae(
+    rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float, bootstrap: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438, equation 16).
+
+    Masked positions are skipped as if they were absent, whatever they hold: a gap changes nothing.
+
+    Args:
+        rewards: [B, T], paid for the token or decision at that place.
+        values: [B, T], the estimate before it.
+        mask: [B, T], true where a token or decision is.
+        gamma: discount.
+        lam: 0 trusts the values (one-step errors), 1 the rewards (Monte Carlo).
+        bootstrap: [B], the value after the last valid position of a truncated stream; 0 where it terminated.
+            ``None`` is 0 everywhere.
+
+    Returns:
+        Advantages and returns (advantages + values), both [B, T] and 0 where masked.
+    """
+    require_shape(mask.shape, rewards=rewards, values=values)
+    require_shape(mask.shape[:1], bootstrap=bootstrap)
+    valid = mask.bool()
+    rewards, values = zero_masked(rewards, valid), zero_masked(values, valid)
+    next_value = torch.zeros_like(values[:, 0]) if bootstrap is None else bootstrap.to(values)
+    running = torch.zeros_like(next_value)
+    advantages = torch.zeros_like(values)
+    for t in range(mask.shape[1] - 1, -1, -1):
+        error = rewards[:, t] + gamma * next_value - values[:, t]
+        running = torch.where(valid[:, t], error + gamma * lam * running, running)
+        next_value = torch.where(valid[:, t], values[:, t], next_value)
+        advantages[:, t] = torch.where(valid[:, t], running, 0.0)
+    return advantages, advantages + values
+
+
+@torch.no_grad()
+def group_relative(
+    rewards: Tensor,
+    group_ids: Sequence[Hashable],
+    scale: str = "std",
+    eps: float = 1e-6,
+    leave_one_out: bool = False,
+) -> Tensor:
+    """Compare each reward with its group's mean (GRPO, arXiv 2402.03300; Dr. GRPO, 2503.20783; RLOO, 2402.14740).
+
+    A group of one, or with equal rewards, gets advantages of exactly 0 (see ``frac_zero_std``).
+
+    Args:
+        rewards: [N].
+        group_ids: N hashable names; equal names are compared with each other, in any order.
+        scale: ``"std"`` divides by the group's sample standard deviation (n - 1) plus ``eps``, ``"none"`` by nothing.
+        eps: keeps the division finite.
+        leave_one_out: the baseline is the mean of the others instead of the mean of all; the scale is the same.
+
+    Returns:
+        Advantages [N].
+
+    Raises:
+        ReasonEnvsError: an unknown scale, a reward that is not finite, or not one group id a reward.
+    """
+    if scale not in SCALES:
+        raise unknown_name("scale", scale, SCALES)
+    exact = rewards.double()
+    advantages = torch.zeros_like(exact)
+    for members in _groups(rewards, group_ids):
+        group = exact[members]
+        if _no_signal(group):
+            continue
+        centred = group - group.mean()
+        if leave_one_out:
+            centred = centred * len(group) / (len(group) - 1)
+        advantages[members] = centred / (group.std() + eps) if scale == "std" else centred
+    return advantages.to(rewards.dtype if rewards.is_floating_point() else torch.get_default_dtype())
+
+
+def frac_zero_std(rewards: Tensor, group_ids: Sequence[Hashable]) -> float:
+    """Return the share of groups that teach nothing: those of one, or with equal rewards (0 without groups)."""
+    groups = _groups(rewards, group_ids)
+    return sum(_no_signal(rewards[members]) for members in groups) / len(groups) if groups else 0.0
+
+
+def _groups(rewards: Tensor, group_ids: Sequence[Hashable]) -> list[Tensor]:
+    """Return the positions of each group, after checking that rewards and ids fit together."""
+    if rewards.ndim != 1 or len(rewards) != len(group_ids):
+        raise ReasonEnvsError(
+            f"rewards has shape {list(rewards.shape)} but there are {len(group_ids)} group ids: give one id a reward."
+        )
+    finite = torch.isfinite(rewards)
+    if not finite.all():
+        place = int((~finite).nonzero()[0])
+        raise ReasonEnvsError(f"rewards[{place}] is {float(rewards[place])}: every reward must be a finite number.")
+    # Tensor elements hash by identity: equal ids would all be told apart.
+    names = group_ids.tolist() if isinstance(group_ids, Tensor) else group_ids
+    positions: dict[Hashable, list[int]] = {}
+    for i, name in enumerate(names):
+        positions.setdefault(name, []).append(i)
+    return [torch.tensor(members, device=rewards.device) for members in positions.values()]
+
+
+def _no_signal(group: Tensor) -> bool:
+    # Compared exactly: the rounded standard deviation of equal rewards need not be 0.
+    return len(group) == 1 or bool(group.max() == group.min())

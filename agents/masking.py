@@ -1,0 +1,42 @@
+"""Helpers of the pure functions on [B, T] tensors: what lies outside a mask must not matter."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from reason_envs.errors import ReasonEnvsError
+
+
+def zero_masked(values: Tensor, mask: Tensor) -> Tensor:
+    """Put 0 where ``mask`` is false, so that ``inf`` or ``nan`` there reaches neither values nor gradients.
+
+    Args:
+        values: [B, T].
+        mask: [B, T], boolean or 0/1.
+    """
+    return torch.where(mask.bool(), values, torch.zeros((), dtype=values.dtype, device=values.device))
+
+
+def require_shape(shape: torch.Size, **tensors: Tensor | None) -> None:
+    """Check that every given tensor has exactly this shape; nothing is broadcast silently.
+
+    Raises:
+        ReasonEnvsError: names the tensor and both shapes.
+    """
+    for name, tensor in tensors.items():
+        if tensor is not None and tensor.shape != shape:
+            raise ReasonEnvsError(f"{name} has shape {list(tensor.shape)} but must have shape {list(shape)}.")
+
+
+def spread(values: Tensor, mask: Tensor, name: str) -> Tensor:
+    """Spread one value a sequence, [B], over its tokens; values that are [B, T] already stay as they are.
+
+    Returns:
+        A tensor [B, T], 0 where masked.
+    """
+    if values.ndim == 1:
+        require_shape(mask.shape[:1], **{name: values})
+        values = values[:, None].expand(mask.shape)
+    require_shape(mask.shape, **{name: values})
+    return zero_masked(values, mask)
