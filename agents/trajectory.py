@@ -1,0 +1,87 @@
+"""The map of everything that flows from rollouts to learners."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from reason_envs.core import AgentId
+from reason_envs.errors import unknown_name
+from reason_envs.llm.engine import Sampling
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A sequence of categorical draws: T tokens of a language policy, one action of a graph policy."""
+
+    token_ids: list[int]
+    """What was drawn, [T]; these, never re-tokenised text, reach the loss."""
+    log_probs: list[float] | None
+    """The sampler's log-probability of each draw, [T]; for the mismatch metric and the correction only."""
+    sampling: Sampling | None
+    """How they were drawn."""
+    finish_reason: str
+    """``stop`` or ``length``."""
+    policy_version: int
+    """Version of the weights that drew."""
+    prompt_ids: list[int]
+    """What they were conditioned on."""
+    text: str
+    """The draws as text."""
+
+
+@dataclass
+class Decision:
+    """One turn of one agent."""
+
+    episode_id: str
+    """The episode it belongs to."""
+    agent: AgentId
+    """Who decided."""
+    turn: int
+    """How many decisions this agent had made before in the episode."""
+    choice: Choice
+    """What was chosen."""
+    reward: float
+    """Sum of the rewards paid to the agent until its next decision."""
+    group_id: str
+    """Written by the sampler: estimators compare what shares it."""
+    on_path: bool = True
+    """False for a candidate that was stepped but not continued from."""
+    observation: Any = None
+    """What the policy read."""
+
+
+@dataclass
+class Trajectory:
+    """One episode."""
+
+    task_id: str
+    """The problem."""
+    episode_id: str
+    """Unique within a batch."""
+    decisions: list[Decision]
+    """Every decision in the order it was made."""
+    terminated: bool
+    """Whether the episode ended by itself."""
+    truncated: bool
+    """Whether a limit cut it off."""
+    metrics: dict[str, float] = field(default_factory=dict)
+    """Numbers from the environment's last info (``correct``, ...)."""
+
+    def streams(self) -> Iterator[list[Decision]]:
+        """Iterate over the streams: each agent's decisions on the path, in order; candidates left behind are not."""
+        for agent in dict.fromkeys(d.agent for d in self.decisions):
+            yield [d for d in self.decisions if d.agent == agent and d.on_path]
+
+    def stream_return(self, agent: AgentId) -> float:
+        """Sum an agent's rewards over the episode's path.
+
+        Raises:
+            ReasonEnvsError: the agent made no decision in this episode.
+        """
+        agents = {d.agent for d in self.decisions}
+        if agent not in agents:
+            raise unknown_name("agent", agent, agents)
+        return sum(d.reward for d in self.decisions if d.agent == agent and d.on_path)

@@ -1,0 +1,40 @@
+"""Streams and their returns."""
+
+import pytest
+
+from agents.trajectory import Choice, Decision, Trajectory
+from reason_envs.errors import ReasonEnvsError
+
+
+def decision(agent, turn, reward, *, on_path=True):
+    choice = Choice([1], None, None, "stop", 0, [2], "text")
+    return Decision("episode", agent, turn, choice, reward, group_id=agent, on_path=on_path)
+
+
+TRAJECTORY = Trajectory(
+    "task",
+    "episode",
+    [
+        decision("solver", 0, 1.0),
+        decision("tester", 0, 0.25),
+        decision("solver", 1, 50.0, on_path=False),
+        decision("solver", 1, 2.0),
+    ],
+    terminated=True,
+    truncated=False,
+)
+
+
+def test_a_stream_is_one_agents_decisions_on_the_path_in_order():
+    streams = list(TRAJECTORY.streams())
+    assert [[(d.agent, d.turn, d.reward) for d in stream] for stream in streams] == [
+        [("solver", 0, 1.0), ("solver", 1, 2.0)],
+        [("tester", 0, 0.25)],
+    ]
+
+
+def test_stream_return():
+    assert TRAJECTORY.stream_return("solver") == 3.0
+    assert TRAJECTORY.stream_return("tester") == 0.25
+    with pytest.raises(ReasonEnvsError, match="Did you mean 'solver'"):
+        TRAJECTORY.stream_return("solvr")
