@@ -25,6 +25,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     )
 )
 _NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?")
+_RATIO = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\frac\{([-+]?\d+)\}\{(\d+)\})")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _WORD = re.compile(r"\(?[A-Za-z][A-Za-z '\-]*\)?")
 _SIMPLE = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
@@ -38,8 +39,8 @@ _MAX_DIGITS = 15
 """Decimals up to this many digits are compared exactly by floating-point graders too."""
 _MAX_PLACES = 6
 """Graders round to this many decimal places, which leaves shorter decimals as they are."""
-_MAX_INTEGER = 1000
-"""Longest integer read here, in digits: Python refuses to read very long ones."""
+_MAX_LENGTH = 1000
+"""Longest number read here, in characters: Python refuses to read very long integers."""
 
 
 def normalise(answer: str) -> str:
@@ -57,12 +58,21 @@ def named_value(answer: str) -> str:
 
 
 def plain_number(text: str) -> Fraction | None:
-    """Read an integer, or a decimal short enough to be exact for every grader; ``None`` for anything else."""
+    """Read an integer, a ratio of integers, or a decimal short enough to be exact for every grader.
+
+    Returns:
+        The value, or ``None`` for anything else.
+    """
+    if len(text) > _MAX_LENGTH:
+        return None
+    if ratio := _RATIO.fullmatch(text):
+        numerator, denominator = int(ratio[2] or ratio[4]), int(ratio[3] or ratio[5])
+        return Fraction(-numerator if ratio[1] == "-" else numerator, denominator) if denominator else None
     match = _NUMBER.fullmatch(text)
     if match is None or not (match[2] or match[3]):
         return None
     sign, whole, places = match[1], (match[2] or "0").replace(",", ""), match[3] or ""
-    if len(whole) > _MAX_INTEGER or (places and (len(places) > _MAX_PLACES or len(whole + places) > _MAX_DIGITS)):
+    if places and (len(places) > _MAX_PLACES or len(whole + places) > _MAX_DIGITS):
         return None
     value = Fraction(int(whole + places), 10 ** len(places))
     return -value if sign == "-" else value
@@ -101,8 +111,10 @@ def quick_verdict(gold: str, answer: str) -> QuickReason | None:
     if gold == answer:
         return "string_match"
     gold_number, number = plain_number(gold), plain_number(answer)
-    if gold_number is not None and number is not None:
-        return "equal" if gold_number == number else "different"
+    if gold_number is not None and number is not None and gold_number == number:
+        return "equal"
+    if gold_number is not None and number is not None and not _is_rounded(gold, answer):
+        return "different"
     if (gold_number is not None or _FRACTION.fullmatch(gold)) and is_unevaluated(answer):
         return "unevaluated"
     if gold.isalpha() and answer.isalpha() and gold.lower() == answer.lower():
@@ -111,6 +123,11 @@ def quick_verdict(gold: str, answer: str) -> QuickReason | None:
     if gold_word is not None:
         return "string_match" if _bare_word(_TEXT.sub(r"\1", answer)) == gold_word else "different"
     return None
+
+
+def _is_rounded(one: str, other: str) -> bool:
+    """Whether a ratio meets a decimal, which may stand for it: 1/3 and 0.333333."""
+    return "." in one + other and ("/" in one + other or "frac" in one + other)
 
 
 def _bare_word(text: str) -> str:

@@ -1,7 +1,7 @@
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reason_envs.rewards.math_worker import judge
@@ -33,9 +33,21 @@ def test_the_fast_path_is_exact(one, other):
 
 
 @given(numbers, numbers, st.booleans())
+@settings(deadline=None)
 def test_the_fast_path_agrees_with_math_verify(one, other, same):
     gold, answer = spelled(one, 0), spelled(one if same else other, 0)
     assert (quick_verdict(gold, answer) != "different") == (judge(gold, answer) == "equal")
+
+
+@given(st.integers(-99, 99), st.integers(1, 99), numbers, st.integers(1, 5), st.booleans())
+@settings(deadline=None)
+def test_the_fast_path_for_ratios_agrees_with_math_verify(numerator, denominator, other, factor, same):
+    gold = f"{numerator}/{denominator}"
+    ratio = rf"\frac{{{numerator * factor}}}{{{denominator * factor}}}"
+    for answer in (ratio if same else spelled(other, 0), str(numerator), f"{numerator / denominator:.6f}"):
+        verdict = quick_verdict(gold, answer)
+        assert verdict is None or (verdict != "different") == (judge(gold, answer) == "equal")
+    assert quick_verdict(gold, ratio) == "equal"
 
 
 @given(st.text(max_size=40))
@@ -75,7 +87,10 @@ def test_spellings_change_and_meanings_stay(written, text):
         ("1,23", None),
         ("", None),
         ("-", None),
-        ("1/2", None),
+        ("-1/2", Fraction(-1, 2)),
+        (r"\frac{-6}{4}", Fraction(-3, 2)),
+        ("1/0", None),
+        ("1 1/2", None),
         ("0.1234567", None),
         ("12345678901234.56", None),
         ("9" * 5000, None),
