@@ -86,7 +86,7 @@ def micro_batches(lengths: Sequence[int], max_tokens: int, max_rows: int | None 
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         if lengths[index] > max_tokens:
             raise ReasonEnvsError(
-                f"A sequence of {lengths[index]} tokens does not fit algo.micro_batch_tokens={max_tokens}: raise it, or "
+                f"A sequence of {lengths[index]} tokens does not fit algo.micro_batch_tokens={max_tokens}: raise it or "
                 "lower policy.max_tokens or policy.max_prompt_tokens."
             )
         rows = len(result[-1]) + 1 if result else 1

@@ -1,5 +1,7 @@
 """Padding and micro-batches."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -45,7 +47,7 @@ def test_micro_batches_by_area_and_by_rows():
 
 
 def test_an_item_that_cannot_fit_is_named():
-    with pytest.raises(ReasonEnvsError, match=r"9 tokens .* micro_batch_tokens=8"):
+    with pytest.raises(ReasonEnvsError, match=r"9 tokens .*micro_batch_tokens=8"):
         micro_batches([3, 9], max_tokens=8)
 
 
@@ -61,7 +63,7 @@ def test_micro_batches_hold_every_item_once_within_the_limits(lengths, max_token
         assert len(batch) * max(lengths[i] for i in batch) <= max_tokens
         assert max_rows is None or len(batch) <= max_rows
     # Greedy: no batch could also hold the next one's first item.
-    for batch, following in zip(batches, batches[1:], strict=False):
+    for batch, following in pairwise(batches):
         rows = len(batch) + 1
         assert rows * lengths[batch[0]] > max_tokens or rows > (max_rows or rows)
         assert lengths[batch[-1]] >= lengths[following[0]]

@@ -1,0 +1,79 @@
+"""Nested state (optimizers', random generators', counters) as tensors plus plain JSON, and back, bit for bit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from reason_envs.errors import ReasonEnvsError
+
+_MARK = "__"
+"""Objects with a key that begins so stand for what JSON cannot hold."""
+
+
+def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
+    """Split nested mappings, lists, tuples, tensors, numbers, strings, booleans and ``None``.
+
+    Returns:
+        Tensors by their path (``adamw/state/0/exp_avg``), and everything else as strict JSON, in which integer keys,
+        tuples and numbers that are not finite keep their kind.
+
+    Raises:
+        ReasonEnvsError: names the path and type of anything else.
+    """
+    tensors: dict[str, Tensor] = {}
+    return tensors, _encode(state, "", tensors)
+
+
+def unflatten(tensors: Mapping[str, Tensor], structure: Any) -> Any:
+    """Undo ``flatten``."""
+    if isinstance(structure, list):
+        return [unflatten(tensors, item) for item in structure]
+    if not isinstance(structure, dict):
+        return structure
+    if "__tensor__" in structure:
+        return tensors[structure["__tensor__"]]
+    if "__tuple__" in structure:
+        return tuple(unflatten(tensors, item) for item in structure["__tuple__"])
+    if "__float__" in structure:
+        return float(structure["__float__"])
+    if "__items__" in structure:
+        return {key: unflatten(tensors, value) for key, value in structure["__items__"]}
+    return {key: unflatten(tensors, value) for key, value in structure.items()}
+
+
+def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, Tensor):
+        if path in tensors:
+            raise ReasonEnvsError(f"Two tensors of the state have the path {path!r}: rename one of them.")
+        tensors[path] = value
+        return {"__tensor__": path}
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else {"__float__": repr(float(value))}
+    if isinstance(value, Mapping):
+        return _encode_mapping(value, path, tensors)
+    if isinstance(value, list | tuple):
+        items = [_encode(item, _join(path, i), tensors) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {"__tuple__": items}
+    raise ReasonEnvsError(
+        f"The state holds a {type(value).__name__} at {path!r}: only tensors, numbers, strings, booleans, None, lists, "
+        "tuples and mappings can be saved."
+    )
+
+
+def _encode_mapping(value: Mapping[Any, Any], path: str, tensors: dict[str, Tensor]) -> Any:
+    for key in value:
+        if not isinstance(key, str | int):
+            raise ReasonEnvsError(f"The state has the key {key!r} at {path!r}: keys must be strings or integers.")
+    items = [(key, _encode(item, _join(path, key), tensors)) for key, item in value.items()]
+    plain = all(isinstance(key, str) and not key.startswith(_MARK) for key in value)
+    return dict(items) if plain else {"__items__": [list(item) for item in items]}
+
+
+def _join(path: str, key: str | int) -> str:
+    return f"{path}/{key}" if path else str(key)
