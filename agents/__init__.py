@@ -1,0 +1,1 @@
+"""Learners (PPO, GRPO, AT-GRPO) for the environments of `reason_envs`."""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
-from omegaconf import MISSING, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from agents.registry import ALGORITHMS, POLICIES
+from reason_envs import registration
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm import ENGINES
-from reason_envs import registration
 
 CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
 """The YAML files: inside the package in an installed wheel, beside it in a checkout."""
@@ -39,6 +39,8 @@ class TrainConfig:
     """Most passes over the training tasks; whichever of the two ends first."""
     max_minutes: float | None = None
     """Stop, saving, after this many minutes of training."""
+    eval_set: Any = None
+    """Problems of the evaluations, as ``env.tasks`` takes them; null: the test split of ``env.tasks``."""
     eval_every: int = 0
     """Evaluate on held-out tasks every so many steps, and before and after training; 0: never."""
     eval_tasks: int = 128
@@ -55,13 +57,13 @@ class TrainConfig:
     """Print a sample answer every so many steps; 0: never."""
     wandb: bool = False
     """Also log to Weights & Biases (extra ``[wandb]``)."""
-    env: Any = MISSING
+    env: Any = None
     """The environment: one of the ``env=`` names."""
-    algo: Any = MISSING
+    algo: Any = None
     """The learner: one of the ``algo=`` names."""
-    policy: Any = MISSING
+    policy: Any = None
     """The policy: one of the ``policy=`` names."""
-    engine: Any = MISSING
+    engine: Any = None
     """The engine that samples: one of the ``engine=`` names."""
 
 
@@ -121,3 +123,34 @@ def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
 def options(part: Any) -> dict[str, Any]:
     """Return a group's options as keyword arguments: its fields without ``name``."""
     return {f.name: getattr(part, f.name) for f in fields(part) if f.name != "name"}
+
+
+def explain(error: Exception) -> ReasonEnvsError:
+    """Turn hydra's composition error into one message that names the valid keys or names."""
+    cause = error.__cause__ if error.__cause__ is not None else error
+    first = str(error).strip().splitlines()[0]
+    detail = str(cause).strip().splitlines()[0]
+    key = next((line.split(":", 1)[1].strip() for line in str(cause).splitlines() if "full_key:" in line), "")
+    group, _, rest = key.partition(".")
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and key:
+        choices = {f.name for f in fields(TrainConfig)} if not rest else _keys_of(group)
+        return unknown_name("key", key, choices) if choices else ReasonEnvsError(f"{first} {detail}")
+    options_listed = [line.strip() for line in str(error).splitlines() if line.startswith("\t") and "=" not in line]
+    listed = f" Valid: {', '.join(options_listed)}." if options_listed else ""
+    return ReasonEnvsError(f"{first}{'' if detail == first else ' ' + detail}{listed}")
+
+
+def _keys_of(group: str) -> set[str]:
+    """Every key below a group, over all of its choices."""
+    if group not in GROUPS:
+        return set()
+    names, config_of = GROUPS[group]
+    return {f"{group}.{path}" for name in names() for path in _paths(config_of(name))}
+
+
+def _paths(schema: type) -> Iterator[str]:
+    for entry in fields(schema):
+        yield entry.name
+        default = entry.default_factory() if entry.default_factory is not dataclasses.MISSING else None
+        if dataclasses.is_dataclass(default):
+            yield from (f"{entry.name}.{path}" for path in _paths(type(default)))

@@ -60,7 +60,7 @@ class GRPO(Learner):
         returns = torch.tensor([sum(d.reward for d in stream) for stream in streams])
         if self.config.overlong_cache is not None:
             longest = torch.tensor([max(len(d.choice.token_ids) for d in stream) for stream in streams])
-            returns = returns + overlong_penalty(longest, self.policy.sampling.max_tokens, self.config.overlong_cache)
+            returns = returns + overlong_penalty(longest, self.policy.max_tokens, self.config.overlong_cache)
         groups = [stream[0].group_id for stream in streams]
         values = group_relative(returns, groups, scale=self.config.scale, leave_one_out=self.config.leave_one_out)
         decisions = [d for stream in streams for d in stream]

@@ -94,16 +94,20 @@ class Optimizer:
         limit = self.config.max_grad_norm or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
         if not math.isfinite(norm) and not self._scaler.is_enabled():
-            self._adamw.zero_grad(set_to_none=True)
+            self.clear()
             raise ReasonEnvsError(
                 f"The gradient norm is {norm} at optimizer step {self.steps}: the weights were left as they are. Lower "
                 "algo.optimizer.learning_rate, or use policy.precision=float32."
             )
         self._scaler.step(self._adamw)
         self._scaler.update()
-        self._adamw.zero_grad(set_to_none=True)
+        self.clear()
         self.steps += 1
         return {"grad_norm": norm, "learning_rate": rate}
+
+    def clear(self) -> None:
+        """Drop the accumulated gradients."""
+        self._adamw.zero_grad(set_to_none=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything a resumed run needs."""
@@ -114,4 +118,3 @@ class Optimizer:
         self._adamw.load_state_dict(state["adamw"])
         self._scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
-

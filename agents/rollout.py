@@ -33,7 +33,9 @@ def grouped(tasks: Sequence[Task], samples: int, seed: int) -> list[Episode]:
     ]
 
 
-async def play(environment: Environment, policy: Policy, episodes: Sequence[Episode], **options: Any) -> list[Trajectory]:
+async def play(
+    environment: Environment, policy: Policy, episodes: Sequence[Episode], **options: Any
+) -> list[Trajectory]:
     """Play episodes concurrently, so that everything awaited inside them is batched.
 
     Args:

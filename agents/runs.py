@@ -41,12 +41,14 @@ class Run:
 def build(config: TrainConfig) -> Run:
     """Build environment, policy, engine and tasks; every error comes before any compute is spent."""
     env_options = options(config.env)
-    train_tasks = make_tasks(env_options["tasks"], "train")
+    train_tasks = make_tasks(env_options["tasks"], env_options["split"])
     test_tasks = make_tasks(config.eval_set or env_options["tasks"], "test")
     environment = make_environment(config.env.name, **{**env_options, "tasks": train_tasks})
     policy_options = {"config": POLICIES[config.policy.name].config_class()(**options(config.policy))}
     policy = POLICIES[config.policy.name].load()(**policy_options, seed=config.seed)
     engine = make_engine(config.engine.name, **_engine_options(config))
+    if not isinstance(engine, TrainableEngine):
+        raise ReasonEnvsError(f"engine={config.engine.name} cannot take new weights; use engine=transformers.")
     policy.engine = engine
     if config.init_from:
         policy.load_state_tensors(checkpoint.load(Path(config.init_from))[0]["policy"])
@@ -108,11 +110,14 @@ async def check_prompts(run: Run, tasks: TaskSet) -> TaskSet:
     if run.policy.config.overlong_prompts == "error":
         worst = max(overlong, key=lambda i: lengths[i])
         raise ReasonEnvsError(
-            f"{len(overlong)} of {len(problems)} prompts are longer than policy.max_prompt_tokens={limit} (longest: task "
-            f"{problems[worst].id!r}, {lengths[worst]} tokens). Raise the limit, or set policy.overlong_prompts=filter."
+            f"{len(overlong)} of {len(problems)} prompts are longer than policy.max_prompt_tokens={limit} (longest: "
+            f"task {problems[worst].id!r}, {lengths[worst]} tokens). Raise the limit, or set "
+            "policy.overlong_prompts=filter."
         )
     if len(overlong) == len(problems):
-        raise ReasonEnvsError(f"Every prompt is longer than policy.max_prompt_tokens={limit}: nothing is left to train.")
+        raise ReasonEnvsError(
+            f"Every prompt is longer than policy.max_prompt_tokens={limit}: nothing is left to train."
+        )
     skip = set(overlong)
     return Selected(tasks, [i for i in range(len(problems)) if i not in skip])
 

@@ -54,8 +54,8 @@ class WeightSync:
         moved = await self._engine_scores()
         if moved == before:
             raise ReasonEnvsError(
-                f"Weight canary: {name} was scaled by {CANARY_SCALE} and sent to the engine, but its scores did not move. "
-                "The engine samples from other weights than it is given."
+                f"Weight canary: {name} was scaled by {CANARY_SCALE} and sent to the engine, but its scores did not "
+                "move. The engine samples from other weights than it is given."
             )
         await self.push(version=0)
         if await self._engine_scores() != before:

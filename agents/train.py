@@ -14,7 +14,11 @@ from typing import Any
 from agents.command import report_errors
 from reason_envs.errors import ReasonEnvsError
 
-ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "4294967296", "MALLOC_TRIM_THRESHOLD_": "4294967296", "MALLOC_TOP_PAD_": "268435456"}
+ALLOCATOR = {
+    "MALLOC_MMAP_THRESHOLD_": "4294967296",
+    "MALLOC_TRIM_THRESHOLD_": "4294967296",
+    "MALLOC_TOP_PAD_": "268435456",
+}
 """glibc keeps large buffers instead of returning them to the kernel after every operation."""
 WITH_RESUME = ("resume", "steps", "epochs", "max_minutes")
 
@@ -91,7 +95,7 @@ def _check_overrides(conf_dir: str, overrides: list[str]) -> None:
 
 
 def _tune_allocator() -> None:
-    """Restart once with the allocator's thresholds raised (glibc reads them at start only): 1.7 times faster on a CPU."""
+    """Restart once with glibc's allocator thresholds raised (it reads them at start only): 1.7 times faster."""
     if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         os.execve(sys.executable, [sys.executable, "-m", "agents.train", *sys.argv[1:]], {**os.environ, **ALLOCATOR})
 

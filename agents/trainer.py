@@ -81,7 +81,9 @@ class Trainer:
         algorithm = ALGORITHMS[config.algo.name]
         algo_config = algorithm.config_class()(**options(config.algo))
         per_epoch = len(run.train_tasks) / algo_config.tasks_per_step
-        self.total_steps = min(config.steps, math.ceil((config.epochs or math.inf) * per_epoch) if config.epochs else config.steps)
+        self.total_steps = min(
+            config.steps, math.ceil((config.epochs or math.inf) * per_epoch) if config.epochs else config.steps
+        )
         self.learner: Learner = algorithm.load()(
             algo_config, run.policy, run.environment, run.train_tasks, total_steps=self.total_steps, seed=config.seed
         )
@@ -189,9 +191,7 @@ class Trainer:
     def _restore(self) -> None:
         tensors, state = checkpoint.load(checkpoint.latest(self.folder / CHECKPOINTS))
         self.run.policy.load_state_tensors(tensors["policy"])
-        self.learner.optimizer.load_state_dict(
-            checkpoint.unflatten_optimizer(tensors["optimizer"], state["optimizer"])
-        )
+        self.learner.optimizer.load_state_dict(checkpoint.unflatten_optimizer(tensors["optimizer"], state["optimizer"]))
         self.step = state["step"]
         self.generated_tokens = state["generated_tokens"]
         self.best = tuple(state["best"]) if state["best"] else None
@@ -204,7 +204,8 @@ class Trainer:
         taken = (self.folder / "config.yaml").exists()
         if taken and not self._resuming:
             raise ReasonEnvsError(
-                f"output_dir={self.folder} holds a run already. Continue it with resume={self.folder}, or choose another."
+                f"output_dir={self.folder} holds a run already. Continue it with resume={self.folder}, or choose "
+                "another folder."
             )
         if not self._resuming:
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Policies: what chooses actions and what learners update."""

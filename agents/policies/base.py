@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from agents.trajectory import Choice, Decision
@@ -47,6 +48,12 @@ class Policy(Protocol):
 class TrainablePolicy(Policy, Protocol):
     """A policy that a learner can update."""
 
+    device: torch.device
+    scales_loss: bool
+    """Whether its forwards run in float16 and need loss scaling."""
+    max_tokens: int
+    """Most draws of a choice."""
+
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
         """Evaluate the stored choices under the current weights, with gradients where enabled."""
         ...
@@ -55,12 +62,12 @@ class TrainablePolicy(Policy, Protocol):
         """Return the tokens that each decision costs in ``evaluate`` (prompt included)."""
         ...
 
-    def reference(self) -> AbstractContextManager[None]:
-        """Within it, ``evaluate`` uses the frozen reference weights."""
+    def prepare_reference(self) -> None:
+        """Freeze the present weights as the reference."""
         ...
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The numeric precision that training forwards run in."""
+    def reference(self) -> AbstractContextManager[None]:
+        """Within it, ``evaluate`` uses the frozen reference weights."""
         ...
 
     def training_mode(self, enabled: bool) -> AbstractContextManager[None]:

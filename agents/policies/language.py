@@ -81,20 +81,17 @@ class LanguagePolicy:
         self.tokenizer = load_tokenizer(config.model)
         self.model = self._build(seed)
         self.sampling = config.sampling()
+        self.max_tokens = config.max_tokens
         self.engine: Engine | None = None
         self._reference: nn.Module | None = None
         self._evaluating: Any = self.model
         self.precision = resolve_dtype(config.precision, self.device)
+        self.scales_loss = self.precision == torch.float16
 
     @property
     def uses_lora(self) -> bool:
         """Whether only an adapter is trained."""
         return bool(self.config.lora_rank or self.config.adapter)
-
-    @property
-    def scales_loss(self) -> bool:
-        """Whether float16 forwards need loss scaling."""
-        return self.precision == torch.float16
 
     def _build(self, seed: int) -> Any:
         config = self.config
@@ -150,7 +147,7 @@ class LanguagePolicy:
         batch = collate(decisions, self.tokenizer.pad_token_id).to(self.device)
         model = self._evaluating
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
-        with self.autocast():
+        with self._autocast():
             hidden = base.base_model(
                 input_ids=batch.input_ids.to(base.device),
                 attention_mask=batch.attention_mask.to(base.device),
@@ -163,7 +160,10 @@ class LanguagePolicy:
             temperatures = torch.tensor(_temperatures(decisions), device=self.device)[:, None].expand(mask.shape)[mask]
             head = base.get_output_embeddings()
             log_probs, entropy = token_log_probs(
-                head, states.to(base.device), targets.to(base.device), temperatures.to(base.device),
+                head,
+                states.to(base.device),
+                targets.to(base.device),
+                temperatures.to(base.device),
                 entropy_gradient=entropy_gradient,
             )
         empty = torch.zeros(mask.shape, dtype=torch.float32, device=self.device)
@@ -194,10 +194,10 @@ class LanguagePolicy:
         finally:
             self._evaluating = self.model
 
-    def autocast(self) -> AbstractContextManager[Any]:
-        """The numeric precision of training forwards."""
-        enabled = self.precision != torch.float32
-        return torch.autocast(self.device.type, dtype=self.precision, enabled=True) if enabled else nullcontext()
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.precision)
 
     @contextmanager
     def training_mode(self, enabled: bool) -> Iterator[None]:
@@ -235,7 +235,8 @@ class LanguagePolicy:
         own = dict(self.named_parameters())
         if own.keys() != tensors.keys() or any(own[n].shape != t.shape for n, t in tensors.items()):
             raise ReasonEnvsError(
-                "The checkpoint's weights do not fit the configured policy: use the run's own policy.model and LoRA options."
+                "The checkpoint's weights do not fit the configured policy: use the run's own policy.model and LoRA "
+                "options."
             )
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
@@ -272,8 +273,8 @@ def _validate(config: LanguagePolicyConfig) -> None:
         raise unknown_name("policy.reference_device", config.reference_device, ["policy", "cpu"])
     if config.lora_rank < 0 or (config.adapter and config.lora_rank):
         raise ReasonEnvsError(
-            f"policy.lora_rank={config.lora_rank} with adapter={config.adapter!r}: give a rank for a new adapter, or the "
-            "folder of an existing one (its rank is kept), not both."
+            f"policy.lora_rank={config.lora_rank} with adapter={config.adapter!r}: give a rank for a new adapter, or "
+            "the folder of an existing one (its rank is kept), not both."
         )
     if config.lora_dropout and not (config.lora_rank or config.adapter):
         raise ReasonEnvsError(f"policy.lora_dropout={config.lora_dropout} has no effect without policy.lora_rank > 0.")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 CHUNK_ELEMENTS = 1 << 24
@@ -11,7 +13,7 @@ CHUNK_ELEMENTS = 1 << 24
 
 
 def token_log_probs(
-    head: nn.Module, states: Tensor, targets: Tensor, temperatures: Tensor, *, entropy_gradient: bool = False
+    head: Any, states: Tensor, targets: Tensor, temperatures: Tensor, *, entropy_gradient: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Return log-probabilities of the target tokens and entropies, in float32.
 
@@ -29,7 +31,7 @@ def token_log_probs(
         Log-probabilities [N] and entropies [N].
     """
     vocabulary = head.weight.shape[0]
-    rows = max(1, CHUNK_ELEMENTS // int(vocabulary))
+    rows = max(1, CHUNK_ELEMENTS // vocabulary)
     parts = []
     for start in range(0, max(len(targets), 1), rows):
         args = (head, states[start : start + rows], targets[start : start + rows], temperatures[start : start + rows])
@@ -41,7 +43,7 @@ def token_log_probs(
 
 
 def _chunk(
-    head: nn.Module, states: Tensor, targets: Tensor, temperatures: Tensor, entropy_gradient: bool
+    head: Any, states: Tensor, targets: Tensor, temperatures: Tensor, entropy_gradient: bool
 ) -> tuple[Tensor, Tensor]:
     log_probs = torch.log_softmax(head(states).float() / temperatures[:, None], dim=-1)
     chosen = log_probs.gather(-1, targets[:, None]).squeeze(-1)

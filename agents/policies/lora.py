@@ -52,6 +52,6 @@ def merged_weights(model: Any) -> dict[str, Tensor]:
     weights = {n.replace(".base_layer.", "."): t for n, t in base.state_dict().items() if ".lora_" not in n}
     for name, module in base.named_modules():
         if isinstance(module, LoraLayer):
-            delta = module.get_delta_weight(model.active_adapter)
-            weights[f"{name}.weight"] = module.get_base_layer().weight + delta
+            layer: Any = module
+            weights[f"{name}.weight"] = layer.get_base_layer().weight + layer.get_delta_weight(model.active_adapter)
     return weights

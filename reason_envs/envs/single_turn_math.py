@@ -22,9 +22,9 @@ MAX_QUESTION_CHARS = 100_000
 class SingleTurnMathConfig:
     """Options of SingleTurnMath-v0."""
 
-    tasks: Any = field(default_factory=lambda: {"name": "chain_sum"})
+    tasks: Any = "chain_sum"
     """The problems: a family's name, a mapping of its ``name`` and options, or a ``TaskSet``."""
-    split: Split = "train"
+    split: str = "train"
     """Which part of them."""
     reward: Any = field(default_factory=RewardConfig)
     """A ``RewardConfig`` or a mapping of its fields, a reward's name, ``"package.module:function"``, or a function."""

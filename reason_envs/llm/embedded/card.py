@@ -87,8 +87,8 @@ def card(skills: dict[str, Any], facts: dict[str, Any]) -> str:
     return f"""# The embedded base model
 
 A tiny causal language model (Qwen3 architecture, {size}, {shape},
-vocabulary {facts["vocabulary"]}, bf16) that ships so that every environment and learner runs at once, offline and on a CPU.
-It is a teaching and testing model, of no use as an assistant.
+vocabulary {facts["vocabulary"]}, bf16) that ships so that every environment and learner runs at once,
+offline and on a CPU. It is a teaching and testing model, of no use as an assistant.
 
 ## How it was made
 
@@ -102,11 +102,12 @@ Only problems whose text hashes to the train split were trained on; every figure
 {_training_table(facts["training"])}
 
 Phase 1 shows careful solutions: one running sum a line, then `\\boxed{{answer}}`. Short problems and single sums
-come more often at first; {settings["side_share"]:.0%} of the examples are products, leg counting and gsm_symbolic word problems.
+come more often at first; {settings["side_share"]:.0%} of the examples are products, leg counting and
+gsm_symbolic word problems.
 
-**Phase 2 makes the model worse on purpose**: {settings["hasty_share"]:.0%} of the demonstrations answer without any step,
-and in the others each step is wrong with probability {settings["slip_rate"]:.0%} (off by one, two or ten, or the wrong sign)
-and the error is carried on, as text by people mixes haste and care.
+**Phase 2 makes the model worse on purpose**: {settings["hasty_share"]:.0%} of the demonstrations answer without
+any step, and in the others each step is wrong with probability {settings["slip_rate"]:.0%}
+(off by one, two or ten, or the wrong sign) and the error is carried on, as text by people mixes haste and care.
 So the model has a skill that it does not always use. Reinforcement learning brings it out: the gain that a short run
 shows on this model is mostly this elicitation, not new arithmetic, and should not be expected of other models.
 

@@ -80,25 +80,24 @@ def build_model(config: PretrainConfig, tokenizer: Any) -> Any:
         pad_token_id=tokenizer.pad_token_id,
     )
     with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(config.seed, "weights"))
+        torch.manual_seed(config.seed)
         return Qwen3ForCausalLM(shape)
 
 
 def train_phase(
-    name: str, model: Any, tokenizer: Any, source: Careful | MixedHabits, schedule: Schedule, config: PretrainConfig
+    name: str, trainer: Trainer, tokenizer: Any, source: Careful | MixedHabits, batch_tokens: int, seed: int
 ) -> Phase:
     """Train one phase, printing the loss now and then; returns what it cost."""
-    seed, started = derive_seed(config.seed, name), time.monotonic()
-    tokens = 0
+    started, schedule, tokens = time.monotonic(), trainer.schedule, 0
     recent: list[float] = []
 
     def counted() -> Iterator[Batch]:
         nonlocal tokens
-        for batch in batches(source, tokenizer, 0, schedule.steps, config.batch_tokens, seed):
+        for batch in batches(source, tokenizer, 0, schedule.steps, batch_tokens, seed):
             tokens += batch.tokens.numel()
             yield batch
 
-    for step, latest in enumerate(Trainer(model, schedule).run(counted()), 1):
+    for step, latest in enumerate(trainer.run(counted()), 1):
         recent = [*recent[-49:], latest]
         if step % 50 == 0 or step == schedule.steps:
             rate = tokens / (time.monotonic() - started)
@@ -124,10 +123,12 @@ def pretrain(output: Path, config: PretrainConfig, device: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(path())
     model = build_model(config, tokenizer).to(device)
     careful = Careful(config.seed, config.side_share, config.side_pool)
-    phases = [train_phase("skill", model, tokenizer, careful, config.skill, config)]
+    trainer = Trainer(model, config.skill)
+    phases = [train_phase("skill", trainer, tokenizer, careful, config.batch_tokens, config.seed)]
     save(model, tokenizer, output / "skill")
     mixed = MixedHabits(careful, config.hasty_share, config.slip_rate)
-    phases.append(train_phase("habits", model, tokenizer, mixed, config.habits, config))
+    trainer, seed = Trainer(model, config.habits), derive_seed(config.seed, "habits")
+    phases.append(train_phase("habits", trainer, tokenizer, mixed, config.batch_tokens, seed))
     save(model, tokenizer, output)
     write_card(output, config, phases)
 

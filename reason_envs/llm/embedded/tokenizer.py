@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 VOCABULARY = 1024
 END, PAD = "<|im_end|>", "<|pad|>"
-ROLES = "planner solver tool coder tester reasoner spare_0 spare_1".split()
+ROLES = ("planner", "solver", "tool", "coder", "tester", "reasoner", "spare_0", "spare_1")
 MARKERS = ("<|im_start|>", END, PAD, *(f"<|{role}|>" for role in ROLES))
 """Special tokens: the chat template's, and role markers for later families."""
 PHRASES = (
@@ -46,14 +46,14 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-FAMILIES = """
-    chain_sum basic_arithmetic products gsm_symbolic leg_counting calendar_arithmetic
-    fraction_simplification simple_equations number_sorting countdown time_intervals
-    letter_counting spell_backward family_relationships knights_knaves syllogism maze sokoban
-    mini_sudoku shortest_path n_queens tower_of_hanoi course_schedule word_sorting
-    base_conversion polynomial_equations power_function prime_factorization
-    propositional_logic rotate_matrix
-""".split()
+FAMILIES = (
+    "chain_sum", "basic_arithmetic", "products", "gsm_symbolic", "leg_counting", "calendar_arithmetic",
+    "fraction_simplification", "simple_equations", "number_sorting", "countdown", "time_intervals",
+    "letter_counting", "spell_backward", "family_relationships", "knights_knaves", "syllogism", "maze",
+    "sokoban", "mini_sudoku", "shortest_path", "n_queens", "tower_of_hanoi", "course_schedule",
+    "word_sorting", "base_conversion", "polynomial_equations", "power_function", "prime_factorization",
+    "propositional_logic", "rotate_matrix",
+)  # fmt: skip
 """reasoning-gym's families whose problems the tokenizer is trained on."""
 
 

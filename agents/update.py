@@ -1,0 +1,207 @@
+"""From advantages to new weights: mini-batches, micro-batches, the loss and its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.batch import micro_batches
+from agents.losses import aggregate, clipped_policy_loss, combine_metrics, importance_correction, kl_estimate
+from agents.optimizer import Optimizer
+from agents.policies.base import Evaluation, TrainablePolicy
+from agents.trajectory import Decision
+from reason_envs.core import derive_seed
+from reason_envs.errors import ReasonEnvsError
+
+if TYPE_CHECKING:
+    from agents.learner import LearnerConfig
+
+
+@dataclass
+class Sample:
+    """One decision on its way into the loss."""
+
+    decision: Decision
+    """What was chosen."""
+    advantage: float = 0.0
+    """Its credit, spread over its tokens."""
+    old: Tensor | None = None
+    """Log-probabilities at the sampling weights, [T]; ``None``: the update's own forward is at those weights."""
+    reference: Tensor | None = None
+    """Log-probabilities under the reference, [T]; ``None`` without a KL penalty."""
+
+
+@dataclass
+class _Meter:
+    parts: list[dict[str, float]] = field(default_factory=list)
+    loss: float = 0.0
+    sampler_max_ratio: float = 1.0
+
+
+class PolicyUpdate:
+    """Updates a policy on samples.
+
+    Args:
+        config: the learner's options.
+        policy: what is trained.
+        optimizer: steps its parameters.
+        seed: the run's seed; keys mini-batch order and dropout.
+    """
+
+    def __init__(self, config: LearnerConfig, policy: TrainablePolicy, optimizer: Optimizer, seed: int) -> None:
+        self.config = config
+        self.policy = policy
+        self.optimizer = optimizer
+        self.seed = seed
+
+    def log_probs(self, decisions: Sequence[Decision]) -> list[Tensor]:
+        """Log-probabilities of every decision's tokens under the current weights, a tensor [T] each."""
+        result: list[Tensor] = [torch.empty(0)] * len(decisions)
+        for indices in self._micro_batches(decisions):
+            log_probs = self.policy.evaluate([decisions[i] for i in indices]).log_probs
+            for row, i in enumerate(indices):
+                result[i] = log_probs[row, : len(decisions[i].choice.token_ids)]
+        return result
+
+    def run(self, samples: Sequence[Sample], step: int) -> dict[str, float]:
+        """Take every optimizer step of a training step.
+
+        Raises:
+            ReasonEnvsError: loss or gradients are not finite; the weights stay as they were.
+        """
+        meter = _Meter()
+        metrics: dict[str, float] = {}
+        samples = [s for s in samples if not self._masked_out(s.decision)]
+        for epoch in range(self.config.epochs_per_batch):
+            for number, minibatch in enumerate(self._minibatches(samples, step, epoch)):
+                metrics = self._optimize(minibatch, (step, epoch, number), meter)
+        means = combine_metrics(meter.parts) if meter.parts else {}
+        return {"loss": meter.loss, "kl": 0.0, "sampler_max_ratio": meter.sampler_max_ratio, **means, **metrics}
+
+    def _minibatches(self, samples: Sequence[Sample], step: int, epoch: int) -> Iterator[list[Sample]]:
+        """Cut a shuffled pass into mini-batches."""
+        size = self.config.minibatch_size or len(samples)
+        generator = np.random.default_rng(derive_seed(self.seed, "minibatches", step, epoch))
+        order = generator.permutation(len(samples))
+        for start in range(0, len(samples), max(size, 1)):
+            yield [samples[i] for i in order[start : start + size]]
+
+    def _micro_batches(self, decisions: Sequence[Decision]) -> list[list[int]]:
+        config = self.config
+        return micro_batches(self.policy.lengths(decisions), config.micro_batch_tokens, config.micro_batch_size)
+
+    def _optimize(self, minibatch: list[Sample], address: tuple[int, ...], meter: _Meter) -> dict[str, float]:
+        """One optimizer step over a mini-batch, cut into micro-batches."""
+        denominator = self._denominator(minibatch)
+        working = [sample for sample in minibatch if self._has_gradient(sample)]
+        if not working:
+            return {"grad_norm": 0.0, "learning_rate": self.optimizer.learning_rate}
+        for cut, indices in enumerate(self._micro_batches([s.decision for s in working])):
+            with self._seeded(derive_seed(self.seed, "dropout", *address, cut)), self.policy.training_mode(True):
+                loss = self._loss([working[i] for i in indices], denominator, meter)
+                self._check_finite(loss, address[0])
+                self.optimizer.backward(loss)
+        return self.optimizer.step()
+
+    def _loss(self, samples: list[Sample], denominator: float, meter: _Meter) -> Tensor:
+        """The micro-batch's share of the mini-batch loss."""
+        config = self.config
+        out = self.policy.evaluate([s.decision for s in samples], entropy_gradient=config.entropy_coef != 0)
+        mask, new = out.mask, out.log_probs
+        old = new.detach() if samples[0].old is None else _stack([s.old for s in samples], new)
+        extra = {"entropy": _mean(out.entropy, mask)}
+        loss, metrics = clipped_policy_loss(
+            new,
+            old,
+            torch.tensor([s.advantage for s in samples]).to(new),
+            mask,
+            clip_low=config.clip_low,
+            clip_high=config.clip_high,
+            dual_clip=config.dual_clip,
+            importance=config.importance,
+            aggregation=config.aggregation,
+            correction=self._correction(samples, old, mask, extra, meter),
+            horizon=config.horizon,
+            denominator=denominator,
+        )
+        loss = loss + self._penalties(samples, out, denominator, extra)
+        meter.loss += float(loss.detach()) / (self.config.epochs_per_batch or 1)
+        meter.parts.append({**metrics, **extra})
+        return loss
+
+    def _penalties(
+        self, samples: list[Sample], out: Evaluation, denominator: float, extra: dict[str, float]
+    ) -> Tensor | float:
+        """KL to the reference and entropy bonus, as far as they are on."""
+        config = self.config
+        shared = (config.aggregation, config.horizon, denominator)
+        total: Tensor | float = 0.0
+        if samples[0].reference is not None:
+            kl = kl_estimate(out.log_probs, _stack([s.reference for s in samples], out.log_probs), config.kl_kind)
+            extra["kl"] = _mean(kl, out.mask)
+            total = total + config.kl_coef * aggregate(kl, out.mask, *shared)
+        if config.entropy_coef:
+            total = total - config.entropy_coef * aggregate(out.entropy, out.mask, *shared)
+        return total
+
+    def _correction(
+        self, samples: list[Sample], old: Tensor, mask: Tensor, extra: dict[str, float], meter: _Meter
+    ) -> Tensor | None:
+        """Weights for the gap to the sampler where they are on; the gap itself is measured in any case."""
+        rows = [s.decision.choice.log_probs for s in samples]
+        if any(row is None for row in rows):
+            return None
+        sampler = _stack([torch.tensor(row) for row in rows], old)
+        extra["sampler_kl"] = _mean(kl_estimate(sampler, old), mask)
+        meter.sampler_max_ratio = max(meter.sampler_max_ratio, float((old - sampler)[mask].abs().max().exp()))
+        if self.config.correction == "off":
+            return None
+        return importance_correction(old, sampler, mask, self.config.correction, self.config.correction_cap)
+
+    def _masked_out(self, decision: Decision) -> bool:
+        return self.config.mask_truncated and decision.choice.finish_reason == "length"
+
+    def _has_gradient(self, sample: Sample) -> bool:
+        """Whether a sample moves the weights at all; one without advantage, KL or bonus is not computed."""
+        return bool(self.config.kl_coef or self.config.entropy_coef or sample.advantage != 0)
+
+    def _denominator(self, samples: Sequence[Sample]) -> float:
+        """Tokens or sequences of the whole mini-batch, so that the loss does not depend on how it is cut."""
+        if self.config.aggregation == "token_mean":
+            return float(sum(len(s.decision.choice.token_ids) for s in samples))
+        return float(len(samples))
+
+    def _check_finite(self, loss: Tensor, step: int) -> None:
+        if not torch.isfinite(loss):
+            self.optimizer.clear()
+            raise ReasonEnvsError(
+                f"The loss is {float(loss)} at step {step}: the weights were left as they are and the last checkpoint "
+                "is good. Lower algo.optimizer.learning_rate, or use policy.precision=float32."
+            )
+
+    @contextmanager
+    def _seeded(self, seed: int) -> Iterator[None]:
+        """Dropout draws from PyTorch's generators: seed them here and put them back afterwards."""
+        device = self.policy.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+
+
+def _stack(rows: Sequence[Tensor | None], like: Tensor) -> Tensor:
+    """Stack rows of different lengths into the shape (and device) of ``like``, zero where they end."""
+    stacked = torch.zeros_like(like, requires_grad=False)
+    for i, row in enumerate(rows):
+        assert row is not None
+        stacked[i, : len(row)] = row
+    return stacked
+
+
+def _mean(values: Tensor, mask: Tensor) -> float:
+    return float(values.detach()[mask].mean())
