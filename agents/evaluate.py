@@ -1,7 +1,7 @@
 """Held-out evaluation: accuracy with a bootstrap interval, as a function and as a command.
 
-``python -m agents.evaluate run=runs/NAME output_file=result.json`` evaluates a run's final policy;
-``checkpoint=runs/NAME/checkpoints/step_50`` one of its checkpoints; neither the untrained model.
+``python -m agents.evaluate run=runs/NAME output_file=result.json`` evaluates the latest checkpoint of a run,
+``checkpoint=runs/NAME/checkpoints/step_50`` that one, and ``run=runs/NAME untrained=true`` what the run started from.
 """
 
 from __future__ import annotations
@@ -118,9 +118,11 @@ class EvaluateConfig:
     """Options of ``python -m agents.evaluate``, given as ``name=value``."""
 
     run: str | None = None
-    """Run folder: its configuration and its final policy."""
+    """Run folder: its configuration and its latest checkpoint."""
     checkpoint: str | None = None
-    """A checkpoint folder inside a run folder, ``runs/NAME/checkpoints/step_N``, instead of the final policy."""
+    """A checkpoint folder inside a run folder, ``runs/NAME/checkpoints/step_N``, instead of ``run``."""
+    untrained: bool = False
+    """Evaluate the weights that the run started from."""
     tasks: int = 1024
     """Held-out tasks."""
     samples: int = 4
@@ -147,7 +149,7 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
     """Load what the configuration names, evaluate it, and write ``output_file``."""
     from agents.runs import load_run
 
-    run = load_run(config.run, config.checkpoint)
+    run = load_run(config.run, config.checkpoint, untrained=config.untrained)
     sampling = Sampling(run.policy.sampling.max_tokens, config.temperature, stop=run.policy.sampling.stop)
     tasks = first_tasks(run.test_tasks, config.tasks)
     result, trajectories = await evaluate_policy(

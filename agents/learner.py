@@ -141,10 +141,14 @@ class Learner(ABC):
     def _uses_reference(self) -> bool:
         return self.config.kl_coef != 0 or self.config.kl_reward_coef != 0
 
+    def _updates_twice(self, decisions: int) -> bool:
+        """Whether some forward of the update is no longer at the weights that sampled."""
+        return self.config.epochs_per_batch > 1 or (self.config.minibatch_size or decisions) < decisions
+
     def _fix_log_probs(self, samples: Sequence[Sample]) -> None:
         """Compute old and reference log-probabilities, where the configuration needs them."""
         decisions = [sample.decision for sample in samples]
-        if self.config.kl_reward_coef or self.updates_per_step > 1:
+        if self.config.kl_reward_coef or self._updates_twice(len(decisions)):
             with torch.no_grad(), self.policy.training_mode(False):
                 for sample, log_probs in zip(samples, self._updater.log_probs(decisions), strict=True):
                     sample.old = log_probs

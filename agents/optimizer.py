@@ -19,8 +19,9 @@ SCHEDULES = ("constant", "linear", "cosine")
 class OptimizerConfig:
     """AdamW with warm-up, a schedule and gradient clipping."""
 
-    learning_rate: float = 1e-6
-    """Peak learning rate; LoRA wants about ten times that of full fine-tuning."""
+    learning_rate: float = 1e-4
+    """Peak learning rate. The default suits the embedded model; billions of parameters want 1e-6 in full fine-tuning
+    and about 1e-5 with LoRA."""
     schedule: str = "constant"
     """After the warm-up: ``constant``, ``linear`` or ``cosine`` (both fall to 0 at the last step)."""
     warmup_steps: int = 0

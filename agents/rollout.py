@@ -10,6 +10,7 @@ from agents.policies.base import Policy
 from agents.trajectory import Decision, Trajectory
 from reason_envs.batching import gather
 from reason_envs.core import AgentId, Environment, StepResult, derive_seed
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Task
 
 
@@ -58,8 +59,7 @@ async def _play(environment: Environment, policy: Policy, episode: Episode, opti
         decisions += acting
         latest.update({decision.agent: decision for decision in acting})
         result = await environment.step({d.agent: policy.action(environment, d.choice) for d in acting})
-        for agent, reward in result.rewards.items():
-            latest[agent].reward += reward
+        _pay(result.rewards, latest, episode)
     environment.close()
     return Trajectory(
         task_id=episode.task.id,
@@ -92,6 +92,17 @@ async def _decide(
         group_id=f"{episode.group}:{agent}",
         observation=observation,
     )
+
+
+def _pay(rewards: dict[AgentId, float], latest: dict[AgentId, Decision], episode: Episode) -> None:
+    """Add each reward to its agent's latest decision."""
+    for agent, reward in rewards.items():
+        if agent not in latest:
+            raise ReasonEnvsError(
+                f"Task {episode.task.id!r}: agent {agent!r} was paid {reward} before its first decision. Pay it later, "
+                "or pay an agent that has acted."
+            )
+        latest[agent].reward += reward
 
 
 def _metrics(info: dict[str, Any]) -> dict[str, float]:

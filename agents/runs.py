@@ -22,6 +22,7 @@ from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import Task, TaskSet
 
 CONFIG_FILE = "config.yaml"
+CHECKPOINTS = "checkpoints"
 ENGINE_FOLLOWS_POLICY = ("model", "device", "attention")
 """Engine options that are the policy's unless given: learner and sampler must hold the same model."""
 
@@ -63,21 +64,22 @@ def _engine_options(config: TrainConfig) -> dict[str, Any]:
     return chosen
 
 
-def load_run(run: str | None, checkpoint_folder: str | None) -> Run:
-    """Build a finished or interrupted run's parts with its trained weights, ready to act.
+def load_run(run: str | None, checkpoint_folder: str | None = None, *, untrained: bool = False) -> Run:
+    """Build a run's parts with its trained weights, ready to act.
 
     Args:
-        run: run folder; its final policy (``policy_final/``) is loaded.
+        run: run folder; its latest checkpoint is loaded.
         checkpoint_folder: ``<run>/checkpoints/step_N`` instead.
+        untrained: keep the weights that the run started from.
     """
     if (run is None) == (checkpoint_folder is None):
         raise ReasonEnvsError("Give either run=<run folder> or checkpoint=<run folder>/checkpoints/step_N.")
     folder = Path(run) if run else Path(str(checkpoint_folder)).resolve().parent.parent
-    weights = Path(str(checkpoint_folder)) if checkpoint_folder else folder / "checkpoints" / "final"
     config = read_config(folder)
-    config.init_from = str(weights)
+    if not untrained:
+        config.init_from = checkpoint_folder or str(checkpoint.latest(folder / CHECKPOINTS))
     loaded = build(config)
-    loaded.engine.load_weights(loaded.policy.export_weights(), version=1)
+    loaded.engine.load_weights(loaded.policy.export_weights(), version=0)
     return loaded
 
 

@@ -49,17 +49,22 @@ class WeightSync:
         weights = self._policy.export_weights()
         self._engine.load_weights(weights, version=0)
         before = await self._engine_scores()
-        name = next(n for n, t in weights.items() if t.ndim == 2 and "layers" in n)
-        self._engine.load_weights({**weights, name: weights[name] * CANARY_SCALE}, version=0)
+        name = self._canary_name(weights)
+        self._engine.load_weights({**weights, name: _half_scaled(weights[name])}, version=0)
         moved = await self._engine_scores()
         if moved == before:
             raise ReasonEnvsError(
-                f"Weight canary: {name} was scaled by {CANARY_SCALE} and sent to the engine, but its scores did not "
-                "move. The engine samples from other weights than it is given."
+                f"Weight canary: half of {name} was scaled by {CANARY_SCALE} and sent to the engine, but its scores "
+                "did not move. The engine samples from other weights than it is given."
             )
         await self.push(version=0)
         if await self._engine_scores() != before:
             raise ReasonEnvsError("Weight canary: after restoring the weights the engine's scores did not return.")
+
+    def _canary_name(self, weights: Mapping[str, Tensor]) -> str:
+        """Choose the last matrix that is no embedding: only norms that see all of its output come after it."""
+        vocabulary = len(self._policy.model.get_output_embeddings().weight)
+        return [name for name, tensor in weights.items() if tensor.ndim == 2 and len(tensor) != vocabulary][-1]
 
     async def push(self, version: int) -> float:
         """Send the present weights.
@@ -110,3 +115,10 @@ class WeightSync:
 
     async def _engine_scores(self) -> list[float]:
         return await self._engine.score([*self._prompt, *self._response], len(self._prompt))
+
+
+def _half_scaled(weight: Tensor) -> Tensor:
+    """Scale half of the rows, since a normalisation that follows would undo the same scale on all of them."""
+    scaled = weight.clone()
+    scaled[: len(weight) // 2] *= CANARY_SCALE
+    return scaled

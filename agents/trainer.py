@@ -20,14 +20,13 @@ from agents.config import TrainConfig, options
 from agents.evaluate import EvaluationResult, evaluate_policy, first_tasks
 from agents.learner import Learner
 from agents.registry import ALGORITHMS
-from agents.runs import Run, build, check_prompts, write_config
+from agents.runs import CHECKPOINTS, Run, build, check_prompts, write_config
 from agents.sync import WeightSync
 from agents.tracking import Tracker
 from agents.trajectory import Trajectory
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import greedy
 
-CHECKPOINTS = "checkpoints"
 FINAL = "policy_final"
 
 
@@ -80,10 +79,7 @@ class Trainer:
         run.train_tasks = await check_prompts(run, run.train_tasks)
         algorithm = ALGORITHMS[config.algo.name]
         algo_config = algorithm.config_class()(**options(config.algo))
-        per_epoch = len(run.train_tasks) / algo_config.tasks_per_step
-        self.total_steps = min(
-            config.steps, math.ceil((config.epochs or math.inf) * per_epoch) if config.epochs else config.steps
-        )
+        self.total_steps = _total_steps(config, len(run.train_tasks), algo_config.tasks_per_step)
         self.learner: Learner = algorithm.load()(
             algo_config, run.policy, run.environment, run.train_tasks, total_steps=self.total_steps, seed=config.seed
         )
@@ -232,6 +228,16 @@ class Trainer:
         finally:
             for number, handler in previous.items():
                 signal.signal(number, handler)
+
+
+def _total_steps(config: TrainConfig, tasks: int, tasks_per_step: int) -> int:
+    """Whichever of ``steps`` and ``epochs`` ends first."""
+    caps = [] if config.steps is None else [config.steps]
+    if config.epochs is not None:
+        caps.append(math.ceil(config.epochs * tasks / tasks_per_step))
+    if not caps or min(caps) < 1:
+        raise ReasonEnvsError(f"steps={config.steps} and epochs={config.epochs}: at least one must be given, above 0.")
+    return min(caps)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ class Sample:
 class _Meter:
     parts: list[dict[str, float]] = field(default_factory=list)
     loss: float = 0.0
+    minibatches: int = 0
     sampler_max_ratio: float = 1.0
 
 
@@ -81,8 +82,10 @@ class PolicyUpdate:
         for epoch in range(self.config.epochs_per_batch):
             for number, minibatch in enumerate(self._minibatches(samples, step, epoch)):
                 metrics = self._optimize(minibatch, (step, epoch, number), meter)
+                meter.minibatches += 1
         means = combine_metrics(meter.parts) if meter.parts else {}
-        return {"loss": meter.loss, "kl": 0.0, "sampler_max_ratio": meter.sampler_max_ratio, **means, **metrics}
+        loss = meter.loss / max(1, meter.minibatches)
+        return {"loss": loss, "kl": 0.0, "sampler_max_ratio": meter.sampler_max_ratio, **means, **metrics}
 
     def _minibatches(self, samples: Sequence[Sample], step: int, epoch: int) -> Iterator[list[Sample]]:
         """Cut a shuffled pass into mini-batches."""
@@ -131,7 +134,7 @@ class PolicyUpdate:
             denominator=denominator,
         )
         loss = loss + self._penalties(samples, out, denominator, extra)
-        meter.loss += float(loss.detach()) / (self.config.epochs_per_batch or 1)
+        meter.loss += float(loss.detach())
         meter.parts.append({**metrics, **extra})
         return loss
 

@@ -48,7 +48,7 @@ class LanguagePolicyConfig:
     lora_dropout: float = 0.0
     """Dropout before the LoRA matrices during updates."""
     adapter: str | None = None
-    """Folder of an existing LoRA adapter to train on (its rank and targets are kept)."""
+    """Folder of an existing LoRA adapter to train on (its rank, scale, dropout and targets are kept)."""
     reference_device: str = "policy"
     """Where a frozen copy of a fully fine-tuned model lies: ``policy`` (the same device) or ``cpu``."""
     max_tokens: int = 128
@@ -276,5 +276,8 @@ def _validate(config: LanguagePolicyConfig) -> None:
             f"policy.lora_rank={config.lora_rank} with adapter={config.adapter!r}: give a rank for a new adapter, or "
             "the folder of an existing one (its rank is kept), not both."
         )
-    if config.lora_dropout and not (config.lora_rank or config.adapter):
-        raise ReasonEnvsError(f"policy.lora_dropout={config.lora_dropout} has no effect without policy.lora_rank > 0.")
+    if not 0 <= config.lora_dropout < 1 or (config.lora_dropout and not config.lora_rank):
+        raise ReasonEnvsError(
+            f"policy.lora_dropout={config.lora_dropout} with lora_rank={config.lora_rank}: it must lie in [0, 1), and it "
+            "is for a new adapter (policy.lora_rank > 0); an existing one keeps its own."
+        )
