@@ -23,9 +23,7 @@ def encode_prompt(tokenizer: Any, prompt: list[Message] | list[int]) -> list[int
             "The model's tokenizer has no chat template (it is a base model). Use an instruction-tuned model, or add a "
             "`chat_template` to its tokenizer_config.json."
         )
-    encoded = tokenizer.apply_chat_template(
-        prompt, add_generation_prompt=True, tokenize=True, return_dict=True
-    )
+    encoded = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
     return list(encoded["input_ids"])
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from reason_envs.core import Message
+from reason_envs.errors import ReasonEnvsError
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,18 @@ class Sampling:
     stop: tuple[str, ...] = ()
     """Strings that end a completion; they are cut from ``text`` but their tokens stay."""
 
+    def __post_init__(self) -> None:
+        """Refuse what cannot be drawn from."""
+        for name, holds, rule in (
+            ("max_tokens", self.max_tokens >= 1, "be at least 1"),
+            ("temperature", self.temperature >= 0, "not be negative (0 is greedy)"),
+            ("top_p", 0 < self.top_p <= 1, "lie in (0, 1] (1 keeps all)"),
+            ("top_k", self.top_k >= 0, "not be negative (0 keeps all)"),
+            ("stop", all(self.stop), "hold no empty string"),
+        ):
+            if not holds:
+                raise ReasonEnvsError(f"Sampling {name}={getattr(self, name)!r} must {rule}.")
+
 
 @dataclass(frozen=True)
 class GenerationRequest:
@@ -44,6 +57,11 @@ class GenerationRequest:
     """Number of samples."""
     adapter: str | None = None
     """Name of a loaded adapter; ``None`` uses the engine's current weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse a number of samples below 1."""
+        if self.n < 1:
+            raise ReasonEnvsError(f"GenerationRequest n={self.n} must be at least 1.")
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,7 @@ class GrowingLayer(DynamicLayer):
         self._spare = spare
         self._room: tuple[Tensor, Tensor] | None = None
 
-    def update(
-        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[Tensor, Tensor]:
+    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         """Append [rows, heads, new, head_dim] keys and values; return all of them so far."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)

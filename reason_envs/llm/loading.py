@@ -70,9 +70,7 @@ def load_model(name: str, *, device: torch.device, dtype: torch.dtype, attention
             "attention=flash_attention_2 needs the package flash-attn and a CUDA device. "
             "Install it with `pip install flash-attn --no-build-isolation`, or use attention=sdpa."
         )
-    model = _load(
-        name, "model", AutoModelForCausalLM.from_pretrained, dtype=dtype, attn_implementation=attention
-    )
+    model = _load(name, "model", AutoModelForCausalLM.from_pretrained, dtype=dtype, attn_implementation=attention)
     return model.to(device).eval()
 
 

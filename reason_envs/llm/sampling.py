@@ -68,9 +68,7 @@ class TokenSampler:
             probs = _cut(probs, self._top_p, self._top_k)
         cumulative = probs.double().cumsum(-1)
         targets = torch.as_tensor(uniform, device=logits.device)[:, None] * cumulative[:, -1:]
-        tokens = (
-            torch.searchsorted(cumulative, targets, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
-        )
+        tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
         if self._any_greedy:
             tokens = torch.where(self._greedy, logits.argmax(-1), tokens)
         return tokens, log_probs.gather(-1, tokens[:, None]).squeeze(-1)

@@ -33,10 +33,7 @@ class ScriptedEngine:
 
     def generate_batch(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
         """Answer many requests at once."""
-        return [
-            [self._answer(request, derive_seed(request.seed, i)) for i in range(request.n)]
-            for request in requests
-        ]
+        return [[self._answer(request, derive_seed(request.seed, i)) for i in range(request.n)] for request in requests]
 
     def _answer(self, request: GenerationRequest, seed: int) -> Generation:
         text = self._text(request, seed)[: request.sampling.max_tokens]

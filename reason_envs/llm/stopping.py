@@ -12,8 +12,9 @@ class StopStrings:
     def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
         self._tokenizer = tokenizer
         self._stop = stop
-        # A token's text has at least one byte, so the longest stop string lies within as many tokens as it has bytes.
-        self._window = max((len(s.encode()) for s in stop), default=0)
+        # A token's text has at least one byte, so the longest stop string lies within as many tokens as it has bytes;
+        # one more, because some tokenizers drop the leading space of the first.
+        self._window = 1 + max((len(s.encode()) for s in stop), default=0)
         self._last = {s[-1] for s in stop}
         self._may_end: dict[int, bool] = {}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -85,12 +86,11 @@ class TransformersEngine:
     @torch.inference_mode()
     def generate_batch(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
         """Answer many requests at once; equal prompts are computed once."""
-        if any(request.adapter for request in requests):
-            raise ReasonEnvsError("engine=transformers holds one set of weights; adapters need engine=vllm.")
         prompts: dict[tuple[int, ...], int] = {}
         rows: list[_Row] = []
         for index, request in enumerate(requests):
             ids = tuple(encode_prompt(self.tokenizer, request.prompt))
+            self._check(request, len(ids))
             prompt = prompts.setdefault(ids, len(prompts))
             rows += [_Row(index, derive_seed(request.seed, i), prompt, [], []) for i in range(request.n)]
         prompt_ids = list(prompts)
@@ -103,9 +103,17 @@ class TransformersEngine:
             answers[row.request].append(self._finish(row, requests[row.request], prompt_ids[row.prompt]))
         return answers
 
-    def _decode(
-        self, rows: list[_Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]
-    ) -> None:
+    def _check(self, request: GenerationRequest, prompt_tokens: int) -> None:
+        if request.adapter:
+            raise ReasonEnvsError("engine=transformers holds one set of weights; adapters need engine=vllm.")
+        positions = getattr(self.model.config, "max_position_embeddings", math.inf)
+        if prompt_tokens + request.sampling.max_tokens > positions:
+            raise ReasonEnvsError(
+                f"A prompt of {prompt_tokens} tokens and max_tokens={request.sampling.max_tokens} exceed the model's "
+                f"{positions} positions: shorten the prompt or lower max_tokens."
+            )
+
+    def _decode(self, rows: list[_Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]) -> None:
         """Sample until every row has ended."""
         samplings = [requests[row.request].sampling for row in rows]
         sampler = TokenSampler(samplings, self.device)
@@ -147,9 +155,7 @@ class TransformersEngine:
         elif len(row.token_ids) >= max_tokens:
             row.finish_reason = "length"
 
-    def _prefill(
-        self, rows: list[_Row], prompts: list[tuple[int, ...]]
-    ) -> tuple[Tensor, Any, Tensor, Tensor]:
+    def _prefill(self, rows: list[_Row], prompts: list[tuple[int, ...]]) -> tuple[Tensor, Any, Tensor, Tensor]:
         """Compute each distinct prompt once and repeat its cache for its samples."""
         distinct = sorted({row.prompt for row in rows})
         width = max(len(prompts[p]) for p in distinct)
@@ -201,12 +207,12 @@ class TransformersEngine:
         copy_weights(self.model, source)
         self.policy_version = version
 
-    @torch.inference_mode()
     async def score(self, token_ids: list[int], prompt_length: int, temperature: float = 1.0) -> list[float]:
         """Return the log-probability of every token after the prompt, under the engine's weights."""
         ids = torch.tensor([token_ids], device=self.device)
-        logits = self.model(input_ids=ids).logits[0, prompt_length - 1 : -1].float() / temperature
-        return torch.log_softmax(logits, -1).gather(-1, ids[0, prompt_length:, None]).squeeze(-1).tolist()
+        with torch.inference_mode():
+            logits = self.model(input_ids=ids).logits[0, prompt_length - 1 : -1].float() / temperature
+            return torch.log_softmax(logits, -1).gather(-1, ids[0, prompt_length:, None]).squeeze(-1).tolist()
 
     def weights_digest(self) -> str:
         """Hash the weights that generate."""

@@ -19,7 +19,7 @@ def copy_weights(model: nn.Module, source: Mapping[str, Tensor]) -> None:
     """Copy ``source`` into the model's state dict, casting to its dtype and device.
 
     Raises:
-        ReasonEnvsError: a tensor is missing, unknown, or of another shape.
+        ReasonEnvsError: a tensor is missing, unknown, or of another shape; the model is left as it was.
     """
     target = model.state_dict()
     missing, unknown = sorted(target.keys() - source.keys()), sorted(source.keys() - target.keys())
@@ -31,8 +31,10 @@ def copy_weights(model: nn.Module, source: Mapping[str, Tensor]) -> None:
     for name, tensor in source.items():
         if tensor.shape != target[name].shape:
             raise ReasonEnvsError(
-                f"Weight {name} has shape {tuple(tensor.shape)}, the engine's model wants {tuple(target[name].shape)}."
+                f"Weight {name} has shape {tuple(tensor.shape)}, the engine's model wants {tuple(target[name].shape)}. "
+                "Learner and engine must load the same model."
             )
+    for name, tensor in source.items():
         target[name].copy_(tensor)
 
 

@@ -1,0 +1,138 @@
+"""Finding models, devices, engines and parts by name, and what is said when they are not there."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm import ENGINES, loading, make_engine
+from reason_envs.llm.chat import encode_prompt, eos_ids
+from reason_envs.llm.scripted import ScriptedEngine
+from reason_envs.plugins import Plugin, Registry
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def no_cuda(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+
+
+def test_devices_that_exist(no_cuda):
+    assert loading.resolve_device("auto") == loading.resolve_device("cpu") == CPU
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "tpu:0", "", "mps"])
+def test_devices_of_no_known_kind(name):
+    with pytest.raises(ReasonEnvsError, match="auto, cpu, cuda, cuda:N"):
+        loading.resolve_device(name)
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda:0", "cuda:3"])
+def test_devices_that_are_missing(no_cuda, name):
+    with pytest.raises(ReasonEnvsError, match=rf"device='{name}'.*0 CUDA device.*device=cpu"):
+        loading.resolve_device(name)
+
+
+def test_dtypes():
+    assert loading.resolve_dtype("auto", CPU) == torch.float32
+    assert loading.resolve_dtype("auto", torch.device("cuda:0")) == torch.bfloat16
+    assert loading.resolve_dtype("float16", CPU) == torch.float16
+    with pytest.raises(ReasonEnvsError, match="Did you mean 'bfloat16'"):
+        loading.resolve_dtype("bfloat", CPU)
+
+
+def test_flash_attention_missing_names_the_install_line(tiny_model, monkeypatch):
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ReasonEnvsError, match="pip install flash-attn --no-build-isolation"):
+        make_engine("transformers", model=tiny_model, device="cpu", attention="flash_attention_2")
+
+
+def test_unknown_attention(tiny_model):
+    with pytest.raises(ReasonEnvsError, match="Did you mean 'sdpa'"):
+        loading.load_model(tiny_model, device=CPU, dtype=torch.float32, attention="spda")
+
+
+def test_a_folder_that_is_not_there():
+    with pytest.raises(ReasonEnvsError, match="looks like a folder, but there is none"):
+        loading.load_tokenizer("./nowhere")
+
+
+def test_a_folder_without_a_model(tmp_path):
+    with pytest.raises(ReasonEnvsError, match=r"Cannot load the model .*config\.json"):
+        loading.load_model(str(tmp_path), device=CPU, dtype=torch.float32)
+
+
+def test_a_name_that_no_hub_knows(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ReasonEnvsError, match="needs a network or a filled cache"):
+        loading.load_model("nobody/no-such-model", device=CPU, dtype=torch.float32)
+
+
+def test_both_attention_kernels_agree(tiny_model):
+    ids = torch.tensor([[5, 300, 77, 12]])
+    with torch.inference_mode():
+        sdpa, eager = (
+            loading.load_model(tiny_model, device=CPU, dtype=torch.float32, attention=kind)(ids).logits
+            for kind in ("sdpa", "eager")
+        )
+    assert torch.allclose(sdpa, eager, atol=1e-5)
+
+
+def test_every_token_that_ends_a_response(tiny_model):
+    model = loading.load_model(tiny_model, device=CPU, dtype=torch.float32)
+    tokenizer = loading.load_tokenizer(tiny_model)
+    assert eos_ids(model, tokenizer) == {tokenizer.eos_token_id}
+    model.generation_config.eos_token_id = [3, 4]
+    assert eos_ids(model, tokenizer) == {3, 4, tokenizer.eos_token_id}
+
+
+def test_messages_need_a_chat_template(tiny_model):
+    tokenizer = loading.load_tokenizer(tiny_model)
+    assert encode_prompt(tokenizer, [4, 5]) == [4, 5]
+    tokenizer.chat_template = None
+    with pytest.raises(ReasonEnvsError, match="no chat template"):
+        encode_prompt(tokenizer, [{"role": "user", "content": "hi"}])
+
+
+# --- engines by name
+
+
+def test_engines_by_name_mapping_or_object(tiny_model):
+    spec = {"name": "transformers", "model": tiny_model, "device": "cpu"}
+    engine = make_engine(spec, max_batch_size=3)
+    assert engine.config.max_batch_size == 3
+    assert make_engine(engine) is engine
+    scripted = ScriptedEngine("4")
+    assert make_engine(scripted) is scripted
+
+
+def test_unknown_engines_and_options():
+    with pytest.raises(ReasonEnvsError, match=r"Unknown engine 'transformer'\. Did you mean 'transformers'"):
+        make_engine("transformer")
+    with pytest.raises(ReasonEnvsError, match=r"'max_batch'\. Did you mean 'max_batch_size'"):
+        make_engine("transformers", max_batch=3)
+
+
+def test_engine_options_have_one_source():
+    assert ENGINES.configure("transformers", {"device": "cpu"}) == ENGINES["transformers"].config_class()(device="cpu")
+
+
+@dataclass
+class PartConfig:
+    """Options of a part in these tests."""
+
+    size: int = 1
+
+
+def test_registered_parts_are_loaded_when_asked_for():
+    registry = Registry("part", {"missing": Plugin("no_such_module:A", "no_such_module:B")})
+    registry.register("number", "builtins:int", f"{__name__}:PartConfig")
+    assert registry.names() == ["missing", "number"]
+    assert registry["number"].load() is int
+    with pytest.raises(ReasonEnvsError, match="exists already"):
+        registry.register("number", "builtins:str", f"{__name__}:PartConfig")
+    with pytest.raises(ModuleNotFoundError):
+        registry["missing"].load()

@@ -1,0 +1,84 @@
+"""Weights on their way: strict copying and a digest that sees every bit."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm import weights
+from reason_envs.llm.weights import copy_weights, digest
+
+
+def model():
+    layer = nn.Linear(3, 2)
+    with torch.no_grad():
+        layer.weight.copy_(torch.arange(6.0).view(2, 3))
+        layer.bias.zero_()
+    return layer
+
+
+def test_weights_are_copied_and_cast():
+    target = model().to(torch.bfloat16)
+    copy_weights(target, {"weight": torch.full((2, 3), 0.1), "bias": torch.ones(2)})
+    assert target.weight.dtype == torch.bfloat16
+    assert torch.equal(target.weight, torch.full((2, 3), 0.1).to(torch.bfloat16))
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"weight": torch.ones(2, 3)}, r"1 missing \(bias\), 0 unknown \(none\)"),
+        ({"weight": torch.ones(2, 3), "bias": torch.ones(2), "x": torch.ones(1)}, r"1 unknown \(x\)"),
+        ({"weight": torch.ones(2, 3), "bias": torch.ones(3)}, r"bias has shape \(3,\), .* wants \(2,\)"),
+    ],
+)
+def test_weights_that_do_not_fit_change_nothing(source, message):
+    target = model()
+    with pytest.raises(ReasonEnvsError, match=message):
+        copy_weights(target, source)
+    assert torch.equal(target.weight, model().weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool])
+def test_equal_weights_have_equal_digests(dtype):
+    tensor = torch.arange(10).to(dtype)
+    assert digest({"a": tensor, "b": tensor[:2]}) == digest({"b": tensor.clone()[:2], "a": tensor.clone()})
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 49), st.integers(0, 31))
+def test_one_bit_changes_the_digest(place, bit):
+    tensor = torch.linspace(-1, 1, 50)
+    changed = tensor.clone()
+    changed.view(torch.int32)[place] ^= torch.tensor(1 << bit if bit < 31 else -(1 << 31), dtype=torch.int32)
+    assert digest({"w": tensor}) != digest({"w": changed})
+
+
+def test_names_shapes_dtypes_and_order_are_seen():
+    tensor = torch.arange(6.0)
+    digests = {
+        digest(w)
+        for w in (
+            {"w": tensor},
+            {"v": tensor},
+            {"w": tensor.view(2, 3)},
+            {"w": tensor.view(torch.int32)},
+            {"w": tensor.flip(0)},
+            {"w": tensor[[1, 0, 2, 3, 4, 5]]},
+        )
+    }
+    assert len(digests) == 6
+
+
+def test_a_transposed_view_is_hashed_by_what_it_shows():
+    tensor = torch.arange(6.0).view(2, 3)
+    assert digest({"w": tensor.t()}) == digest({"w": tensor.t().contiguous()}) != digest({"w": tensor.view(3, 2)})
+
+
+def test_large_tensors_are_hashed_in_chunks(monkeypatch):
+    monkeypatch.setattr(weights, "_CHUNK", 4)
+    tensor = torch.arange(10.0)
+    assert digest({"w": tensor}) == digest({"w": tensor.clone()})
+    assert digest({"w": tensor}) != digest({"w": tensor[[4, 5, 6, 7, 0, 1, 2, 3, 8, 9]]})
