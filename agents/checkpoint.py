@@ -237,4 +237,5 @@ def _failure(folder: Path, target: Path, error: Exception) -> str:
     found = _steps(folder)
     last = f"the last good checkpoint is {found[max(found)]}" if found else "there is no earlier checkpoint"
     room = f" ({shutil.disk_usage(folder).free / 2**20:.0f} MiB free)" if folder.is_dir() else ""
-    return f"Checkpoint {target} could not be written: {error}{room}; {last}. Free disk space or lower keep_last, then resume."
+    message = f"Checkpoint {target} could not be written: {error}{room}; {last}."
+    return f"{message} Free disk space or lower keep_last, then resume."

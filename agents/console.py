@@ -1,0 +1,99 @@
+"""What a person sees while a run trains: a progress bar on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from statistics import fmean
+from typing import Any
+
+from tqdm import tqdm
+
+PLAIN_LINES = 20
+"""About how many progress lines a run prints where there is no terminal."""
+RECENT = 20
+"""Steps whose mean duration predicts the time left."""
+UNKNOWN_WIDTH = 120
+"""Columns of a terminal that does not say."""
+FIELDS = (
+    ("reward", "reward {:+.3f}"),
+    ("accuracy", "accuracy {:.1%}"),
+    ("kl", "kl {:.4f}"),
+    ("loss", "loss {:+.4f}"),
+    ("time/tokens_per_second", "{:,.0f} tokens/s"),
+    ("memory/peak_mb", "peak {:,.0f} MB"),
+)
+
+
+class Console:
+    """Progress of a run on standard output.
+
+    Args:
+        total_steps: steps of the whole run.
+    """
+
+    def __init__(self, total_steps: int) -> None:
+        self.total_steps = total_steps
+        self._durations: list[float] = []
+        self._every = max(1, total_steps // PLAIN_LINES)
+        self._shown_any = False
+        self._bar: tqdm[Any] | None = None
+
+    def open(self) -> None:
+        """Show the bar, where there is a terminal."""
+        if sys.stdout.isatty():
+            form = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}"
+            # Some containers' terminals say that they are 0 wide, and tqdm would then show nothing.
+            width = None if os.get_terminal_size(sys.stdout.fileno()).columns else UNKNOWN_WIDTH
+            self._bar = tqdm(
+                total=self.total_steps, file=sys.stdout, ncols=width, dynamic_ncols=width is None, bar_format=form
+            )
+
+    def begin_at(self, step: int) -> None:
+        """Continue after ``step``."""
+        if self._bar is not None:
+            self._bar.initial = self._bar.n = step
+            self._bar.refresh()
+
+    def step(self, step: int, row: Mapping[str, float | None]) -> None:
+        """Show that a training step is done."""
+        duration = row.get("time/step")
+        if duration is not None:
+            self._durations = [*self._durations[1 - RECENT :], duration]
+        if self._bar is not None:
+            self._bar.set_postfix_str("  ".join(_fields(row)), refresh=False)
+            self._bar.update(step - self._bar.n)
+        elif not self._shown_any or step % self._every == 0 or step == self.total_steps:
+            self._shown_any = True
+            self.write(f"step {step}/{self.total_steps}  " + "  ".join([*_fields(row), *self._time_left(step)]))
+
+    def write(self, text: str) -> None:
+        """Print text without disturbing the bar."""
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._bar is not None:
+            self._bar.close()
+
+    def _time_left(self, step: int) -> list[str]:
+        left = self.total_steps - step
+        return [f"{fmean(self._durations) * left:,.0f} s left"] if self._durations and left else []
+
+
+def evaluation_text(row: Mapping[str, float | None]) -> str | None:
+    """The held-out figures of a row in one line; ``None`` where it has none."""
+    accuracy = row.get("eval/accuracy")
+    if accuracy is None:
+        return None
+    text = f"held-out after step {row['step']}: accuracy {accuracy:.1%}"
+    low, high, greedy = (row.get(f"eval/{name}") for name in ("accuracy_low", "accuracy_high", "greedy_accuracy"))
+    if low is not None and high is not None:
+        text += f" [{low:.1%}, {high:.1%}]"
+    return text if greedy is None else f"{text}, greedy {greedy:.1%}"
+
+
+def _fields(row: Mapping[str, float | None]) -> list[str]:
+    return [form.format(value) for name, form in FIELDS if (value := row.get(name)) is not None]
