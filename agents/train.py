@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.command import report_errors
+from agents.config import TrainConfig
 from reason_envs.errors import ReasonEnvsError
 
 ALLOCATOR = {
@@ -29,8 +30,11 @@ def main() -> None:
     import hydra
     from omegaconf import DictConfig, OmegaConf
 
+    from transformers.utils import logging as transformers_logging
+
     from agents.config import CONF_DIR, register_schemas, typed
 
+    transformers_logging.disable_progress_bar()
     register_schemas()
 
     @hydra.main(version_base=None, config_path=str(CONF_DIR), config_name="config")
@@ -49,16 +53,14 @@ def main() -> None:
     hydra_main()
 
 
-def train(config: Any, *, resuming: bool = False) -> None:
-    """Train by a typed configuration, print the outcome, and exit with 128 + signal if one ended it."""
-    from agents.report import print_outcome
+def train(config: TrainConfig, *, resuming: bool = False) -> None:
+    """Train by a typed configuration; exit with 128 + signal if one ended the run."""
     from agents.trainer import Trainer
 
-    trainer = Trainer(config, resuming=resuming)
-    outcome = asyncio.run(trainer.train())
-    print_outcome(trainer, outcome)
-    if outcome["interrupted"]:
-        raise SystemExit(128 + outcome["interrupted"])
+    interrupted = asyncio.run(Trainer(config, resuming=resuming).train())
+    if interrupted is not None:
+        print(f"Continue with: python -m agents.train resume={config.output_dir}")
+        raise SystemExit(128 + interrupted)
 
 
 def resume(overrides: list[str]) -> None:

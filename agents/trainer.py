@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import numpy as np
 import torch
@@ -50,28 +49,33 @@ class Trainer:
         self.best: tuple[float, int] | None = None
         self._stop_signal: int | None = None
 
-    async def train(self) -> dict[str, Any]:
-        """Train to the end (or to a signal).
+    async def train(self) -> int | None:
+        """Train to the end, or until a signal or ``max_minutes`` stops the run after a step.
 
         Returns:
-            ``steps``, the evaluations ``before`` and ``after`` (where ``eval_every`` asks for them), and
-            ``interrupted``: the signal that ended the run early, or ``None``.
+            The signal that ended the run early, or ``None``.
         """
         await self._prepare()
-        started = time.monotonic()
         with self._tracker, self._signals():
             await self.sync.canary()
             if self._resuming:
                 self._restore()
                 await self.sync.push(self.step)
-            before = None if self.step else await self._evaluate()
-            while self.step < self.total_steps and self._stop_signal is None and not self._out_of_time(started):
-                await self._train_step()
-            self._save()
-            after = await self._evaluate(final=True) if self._stop_signal is None else None
+            if self.step == 0:
+                await self._evaluate()
+            await self._steps()
             if self._stop_signal is None:
+                await self._evaluate()
                 self.run.policy.save_pretrained(self.folder / FINAL)
-        return {"steps": self.step, "before": before, "after": after, "interrupted": self._stop_signal}
+        return self._stop_signal
+
+    async def _steps(self) -> None:
+        """Train step by step; however the loop ends, a checkpoint of its last step is written."""
+        started = time.monotonic()
+        limit = math.inf if self.config.max_minutes is None else 60 * self.config.max_minutes
+        while self.step < self.total_steps and self._stop_signal is None and time.monotonic() - started < limit:
+            await self._train_step()
+        self._save()
 
     async def _prepare(self) -> None:
         """Check the prompts, then build the learner: everything that can be wrong is found before the first step."""
@@ -84,7 +88,7 @@ class Trainer:
             algo_config, run.policy, run.environment, run.train_tasks, total_steps=self.total_steps, seed=config.seed
         )
         self.sync = WeightSync(run.policy, run.engine)
-        self._tracker = Tracker(self.folder, self.total_steps, wandb=config.wandb)
+        self._tracker = Tracker(self.folder, self.total_steps, wandb=config.wandb, log_every=config.log_every)
 
     # --- one step
 
@@ -140,15 +144,12 @@ class Trainer:
 
     # --- evaluation
 
-    async def _evaluate(self, *, final: bool = False) -> dict[str, EvaluationResult] | None:
-        """Sampled and greedy evaluation before and after training."""
-        if not self.config.eval_every:
-            return None
-        sampled = await self._evaluation()
-        greedy_result = await self._evaluation(greedily=True)
-        metrics = {**sampled.metrics(), "eval/greedy_accuracy": greedy_result.accuracy}
-        self._tracker.evaluation(self.step, metrics)
-        return {"sampled": sampled, "greedy": greedy_result}
+    async def _evaluate(self) -> None:
+        """Sampled and greedy evaluation, before and after training."""
+        if self.config.eval_every:
+            sampled = await self._evaluation()
+            greedily = await self._evaluation(greedily=True)
+            self._tracker.evaluation(self.step, {**sampled.metrics(), "eval/greedy_accuracy": greedily.accuracy})
 
     async def _evaluation(self, *, greedily: bool = False) -> EvaluationResult:
         run, config = self.run, self.config
@@ -206,10 +207,6 @@ class Trainer:
         if not self._resuming:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_config(self.folder, self.config)
-
-    def _out_of_time(self, started: float) -> bool:
-        limit = self.config.max_minutes
-        return limit is not None and time.monotonic() - started > 60 * limit
 
     @contextmanager
     def _signals(self) -> Iterator[None]:

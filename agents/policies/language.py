@@ -260,6 +260,11 @@ def _temperatures(decisions: Sequence[Decision]) -> list[float]:
 def _validate(config: LanguagePolicyConfig) -> None:
     if config.precision != "auto" and config.precision not in DTYPES:
         raise unknown_name("precision", config.precision, ["auto", *DTYPES])
+    if config.dtype == "float16" and not (config.lora_rank or config.adapter):
+        raise ReasonEnvsError(
+            "policy.dtype=float16 has too little range for weights that are trained: use dtype=float32 with "
+            "policy.precision=float16, or LoRA."
+        )
     if config.temperature <= 0:
         raise ReasonEnvsError(f"policy.temperature={config.temperature}: training needs a temperature above 0.")
     if not 0 < config.top_p <= 1 or config.top_k < 0 or config.max_tokens < 1:
