@@ -41,9 +41,9 @@ class TrainConfig:
     """Stop, saving, after this many minutes of training."""
     eval_set: Any = None
     """Problems of the evaluations, as ``env.tasks`` takes them; null: the test split of ``env.tasks``."""
-    eval_every: int = 0
+    eval_every: int = 25
     """Evaluate on held-out tasks every so many steps, and before and after training; 0: never."""
-    eval_tasks: int = 128
+    eval_tasks: int = 256
     """Held-out tasks of each evaluation during training."""
     eval_samples: int = 1
     """Samples a task at the training temperature."""

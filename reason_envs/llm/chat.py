@@ -17,7 +17,7 @@ def encode_prompt(tokenizer: Any, prompt: list[Message] | list[int]) -> list[int
     if not prompt:
         raise ReasonEnvsError("The prompt is empty: give at least one message or token.")
     if isinstance(prompt[0], int):
-        return prompt  # type: ignore[return-value]
+        return prompt
     if tokenizer.chat_template is None:
         raise ReasonEnvsError(
             "The model's tokenizer has no chat template (it is a base model). Use an instruction-tuned model, or add a "

@@ -24,10 +24,11 @@ class GrowingLayer(DynamicLayer):
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states, value_states
             return self.keys, self.values
-        if self._room is None or self.get_seq_length() + key_states.shape[-2] > self._room[0].shape[-2]:
-            self._room = self._grown(self.keys), self._grown(self.values)
-        start = self.keys.shape[-2]
+        start = self.get_seq_length()
         end = start + key_states.shape[-2]
+        if self._room is None or end > self._room[0].shape[-2]:
+            keys, values = self._filled()
+            self._room = self._grown(keys), self._grown(values)
         self._room[0][:, :, start:end] = key_states
         self._room[1][:, :, start:end] = value_states
         self.keys, self.values = self._room[0][:, :, :end], self._room[1][:, :, :end]
@@ -41,8 +42,14 @@ class GrowingLayer(DynamicLayer):
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep or repeat rows by index [M]."""
-        self.keys, self.values = self.keys.index_select(0, indices), self.values.index_select(0, indices)
+        keys, values = self._filled()
+        self.keys, self.values = keys.index_select(0, indices), values.index_select(0, indices)
         self._room = None
+
+    def _filled(self) -> tuple[Tensor, Tensor]:
+        assert self.keys is not None
+        assert self.values is not None
+        return self.keys, self.values
 
 
 def decoding_cache(config: PretrainedConfig, spare: int) -> DynamicCache:

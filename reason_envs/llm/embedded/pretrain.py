@@ -43,16 +43,16 @@ class PretrainConfig:
     side_pool: int = 3000
     """Problems drawn of each of those families."""
     skill: Schedule = field(
-        default_factory=lambda: Schedule(steps=3000, warmup=100, decay=600, matrix_lr=0.02, other_lr=0.003)
+        default_factory=lambda: Schedule(steps=4250, warmup=100, decay=600, matrix_lr=0.02, other_lr=0.003)
     )
     """Schedule of phase 1."""
     habits: Schedule = field(
         default_factory=lambda: Schedule(steps=200, warmup=10, decay=150, matrix_lr=0.004, other_lr=0.0006)
     )
     """Schedule of phase 2."""
-    hasty_share: float = 0.4
+    hasty_share: float = 0.45
     """Phase 2: share of sums answered without a step."""
-    slip_rate: float = 0.05
+    slip_rate: float = 0.06
     """Phase 2: probability that a step is wrong."""
     problems: int = 1024
     """Held-out problems of the evaluation."""
