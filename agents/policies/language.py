@@ -283,6 +283,6 @@ def _validate(config: LanguagePolicyConfig) -> None:
         )
     if not 0 <= config.lora_dropout < 1 or (config.lora_dropout and not config.lora_rank):
         raise ReasonEnvsError(
-            f"policy.lora_dropout={config.lora_dropout} with lora_rank={config.lora_rank}: it must lie in [0, 1), and it "
-            "is for a new adapter (policy.lora_rank > 0); an existing one keeps its own."
+            f"policy.lora_dropout={config.lora_dropout} with lora_rank={config.lora_rank}: it must lie in [0, 1), and "
+            "it is for a new adapter (policy.lora_rank > 0); an existing one keeps its own."
         )
