@@ -77,11 +77,11 @@ class PolicyUpdate:
             ReasonEnvsError: loss or gradients are not finite; the weights stay as they were.
         """
         meter = _Meter()
-        metrics: dict[str, float] = {}
+        metrics = {"grad_norm": 0.0, "learning_rate": self.optimizer.learning_rate}
         samples = [s for s in samples if not self._masked_out(s.decision)]
         for epoch in range(self.config.epochs_per_batch):
             for number, minibatch in enumerate(self._minibatches(samples, step, epoch)):
-                metrics = self._optimize(minibatch, (step, epoch, number), meter)
+                metrics |= self._optimize(minibatch, (step, epoch, number), meter)
                 meter.minibatches += 1
         means = combine_metrics(meter.parts) if meter.parts else {}
         loss = meter.loss / max(1, meter.minibatches)
@@ -100,11 +100,11 @@ class PolicyUpdate:
         return micro_batches(self.policy.lengths(decisions), config.micro_batch_tokens, config.micro_batch_size)
 
     def _optimize(self, minibatch: list[Sample], address: tuple[int, ...], meter: _Meter) -> dict[str, float]:
-        """One optimizer step over a mini-batch, cut into micro-batches."""
+        """One optimizer step over a mini-batch, cut into micro-batches; none where nothing has a gradient."""
         denominator = self._denominator(minibatch)
         working = [sample for sample in minibatch if self._has_gradient(sample)]
         if not working:
-            return {"grad_norm": 0.0, "learning_rate": self.optimizer.learning_rate}
+            return {}
         for cut, indices in enumerate(self._micro_batches([s.decision for s in working])):
             with self._seeded(derive_seed(self.seed, "dropout", *address, cut)), self.policy.training_mode(True):
                 loss = self._loss([working[i] for i in indices], denominator, meter)
@@ -184,7 +184,7 @@ class PolicyUpdate:
         if not torch.isfinite(loss):
             self.optimizer.clear()
             raise ReasonEnvsError(
-                f"The loss is {float(loss)} at step {step}: the weights were left as they are and the last checkpoint "
+                f"The loss is {float(loss.detach())} at step {step}: the weights were left as they are and the last checkpoint "
                 "is good. Lower algo.optimizer.learning_rate, or use policy.precision=float32."
             )
 
