@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from agents.advantages import frac_zero_std, group_relative
+from agents.advantages import SCALES, frac_zero_std, group_relative
 from agents.learner import Learner, LearnerConfig
 from agents.losses import overlong_penalty
 from agents.rollout import grouped, play
@@ -73,5 +73,7 @@ class GRPO(Learner):
             raise ReasonEnvsError(
                 f"algo.samples_per_task={self.config.samples_per_task}: a group needs at least 2 samples to compare."
             )
-        if self.config.scale not in ("std", "none"):
-            raise unknown_name("algo.scale", self.config.scale, ("std", "none"))
+        if self.config.scale not in SCALES:
+            raise unknown_name("algo.scale", self.config.scale, SCALES)
+        if self.config.overlong_cache is not None:
+            overlong_penalty(torch.zeros(1), self.policy.max_tokens, self.config.overlong_cache)

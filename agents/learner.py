@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from agents.losses import AGGREGATIONS, KL_KINDS, LEVELS, kl_estimate
+from agents.losses import AGGREGATIONS, KL_KINDS, LEVELS, check_clips, kl_estimate
 from agents.optimizer import Optimizer, OptimizerConfig
 from agents.policies.base import TrainablePolicy
 from agents.trajectory import Decision, Trajectory
@@ -186,6 +186,10 @@ class Learner(ABC):
                 f"algo.horizon={config.horizon} with algo.aggregation={config.aggregation}: the horizon is needed for, "
                 "and only for, aggregation=horizon."
             )
+        check_clips(config.clip_low, config.clip_high, config.dual_clip)
+        for name in ("tasks_per_step", "epochs_per_batch"):
+            if getattr(config, name) < 1:
+                raise ReasonEnvsError(f"algo.{name}={getattr(config, name)} must be at least 1.")
         size = config.minibatch_size
         if size is not None and not 1 <= size <= self.decisions_per_step:
             raise ReasonEnvsError(

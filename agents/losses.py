@@ -132,7 +132,7 @@ def clipped_policy_loss(
         ``ratio_max``, ``approx_kl`` (KL(old || new), k3) and their number ``loss_tokens``. Over micro-batches the means
         combine weighted by ``loss_tokens``, and ``ratio_max`` by the maximum: ``combine_metrics`` does it.
     """
-    _check_clips(clip_low, clip_high, dual_clip)
+    check_clips(clip_low, clip_high, dual_clip)
     require_shape(mask.shape, log_probs=log_probs, old_log_probs=old_log_probs)
     log_ratio = zero_masked(log_probs, mask) - zero_masked(old_log_probs, mask).detach()
     ratio = _bounded_exp(_at_level(log_ratio, mask, importance, "mean"))
@@ -255,7 +255,8 @@ def _at_level(log_ratio: Tensor, mask: Tensor, level: str, reduction: str) -> Te
     return total.expand(log_ratio.shape)
 
 
-def _check_clips(clip_low: float, clip_high: float, dual_clip: float | None) -> None:
+def check_clips(clip_low: float, clip_high: float, dual_clip: float | None) -> None:
+    """Check the bounds that ``clipped_policy_loss`` takes."""
     if not (0 <= clip_low <= 1 and clip_high >= 0):
         raise ReasonEnvsError(f"clip_low={clip_low} must lie in [0, 1] and clip_high={clip_high} must not be negative.")
     if dual_clip is not None and not dual_clip > 1:

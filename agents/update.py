@@ -184,8 +184,8 @@ class PolicyUpdate:
         if not torch.isfinite(loss):
             self.optimizer.clear()
             raise ReasonEnvsError(
-                f"The loss is {float(loss.detach())} at step {step}: the weights were left as they are and the last checkpoint "
-                "is good. Lower algo.optimizer.learning_rate, or use policy.precision=float32."
+                f"The loss is {float(loss.detach())} at step {step}: the weights were left as they are and the last "
+                "checkpoint is good. Lower algo.optimizer.learning_rate, or use policy.precision=float32."
             )
 
     @contextmanager
