@@ -33,7 +33,7 @@ class TrainConfig:
     """Folder of a run to continue exactly; only ``steps`` and ``epochs`` may be given with it."""
     init_from: str | None = None
     """Checkpoint folder (``checkpoints/step_N``) whose policy weights a new run starts from."""
-    steps: int | None = 100
+    steps: int | None = 60
     """Most training steps (one step: collect a batch of episodes, update); null: only ``epochs`` ends the run."""
     epochs: float | None = None
     """Most passes over the training tasks; null: only ``steps`` ends the run. With both, whichever is reached first."""
