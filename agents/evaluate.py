@@ -19,6 +19,7 @@ from agents.policies.base import Policy
 from agents.rollout import Episode, grouped, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
 from reason_envs.tasks.base import Task, TaskSet
 
@@ -149,6 +150,7 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
     """Load what the configuration names, evaluate it, and write ``output_file``."""
     from agents.runs import load_run
 
+    _validate(config)
     run = load_run(config.run, config.checkpoint, untrained=config.untrained)
     sampling = Sampling(run.policy.sampling.max_tokens, config.temperature, stop=run.policy.sampling.stop)
     tasks = first_tasks(run.test_tasks, config.tasks)
@@ -158,6 +160,14 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
     if config.output_file:
         write_result(Path(config.output_file), config, result, tasks, trajectories)
     return result
+
+
+def _validate(config: EvaluateConfig) -> None:
+    for name, value in (("tasks", config.tasks), ("samples", config.samples)):
+        if value < 1:
+            raise ReasonEnvsError(f"{name}={value} must be at least 1.")
+    if config.temperature < 0:
+        raise ReasonEnvsError(f"temperature={config.temperature} must not be negative (0 is greedy).")
 
 
 def write_result(
