@@ -108,13 +108,16 @@ gsm_symbolic word problems.
 **Phase 2 makes the model worse on purpose**: {settings["hasty_share"]:.0%} of the demonstrations answer without
 any step, and in the others each step is wrong with probability {settings["slip_rate"]:.0%}
 (off by one, two or ten, or the wrong sign) and the error is carried on, as text by people mixes haste and care.
+Batches hold answers of like length and each batch counts the same, so a token of a short hasty answer weighs more than
+one of a long worked one: the model is hastier than its demonstrations (see the mean tokens below).
 So the model has a skill that it does not always use. Reinforcement learning brings it out: the gain that a short run
 shows on this model is mostly this elicitation, not new arithmetic, and should not be expected of other models.
 
 ## What it can do
 
 Default task: reasoning-gym `chain_sum`, 3 to 6 terms of 1 to 2 digits ({main["problems"]} held-out problems).
-The others: {_settings_of_families()}; {skills["families"]["gsm_symbolic"]["problems"]} held-out problems or fewer.
+The others: {_settings_of_families()};
+{", ".join(str(skills["families"][name]["problems"]) for name in SIDE_FAMILIES)} held-out problems.
 Samples are drawn at temperature 1, {main["samples"]} for each problem.
 
 | family | sampled | pass@{main["samples"]} | greedy | well formed | tokens |
