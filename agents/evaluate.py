@@ -79,8 +79,18 @@ async def evaluate_policy(
 
 
 def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> EvaluationResult:
-    """Summarise episodes that lie ``samples`` in a row for each task."""
-    correct = np.array([t.metrics.get("correct", 0.0) for t in trajectories]).reshape(-1, samples)
+    """Summarise episodes that lie ``samples`` in a row for each task.
+
+    Raises:
+        ReasonEnvsError: an episode does not tell whether it was correct.
+    """
+    for trajectory in trajectories:
+        if "correct" not in trajectory.metrics:
+            raise ReasonEnvsError(
+                f"The episode of task {trajectory.task_id!r} does not say whether it was correct, so there is no "
+                "accuracy: let the reward function return (value, {'correct': bool}), or set eval_every=0."
+            )
+    correct = np.array([t.metrics["correct"] for t in trajectories]).reshape(-1, samples)
     low, high = bootstrap_interval(correct.mean(axis=1), seed)
     return EvaluationResult(
         tasks=len(correct),

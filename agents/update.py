@@ -159,6 +159,11 @@ class PolicyUpdate:
         """Weights for the gap to the sampler where they are on; the gap itself is measured in any case."""
         rows = [s.decision.choice.log_probs for s in samples]
         if any(row is None for row in rows):
+            if self.config.correction != "off":
+                raise ReasonEnvsError(
+                    f"algo.correction={self.config.correction} needs the engine's log-probabilities, and it gave none: "
+                    "use an engine whose capabilities include 'log_probs', or correction=off."
+                )
             return None
         sampler = _stack([torch.tensor(row) for row in rows], old)
         extra["sampler_kl"] = _mean(kl_estimate(sampler, old), mask)

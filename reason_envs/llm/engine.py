@@ -38,7 +38,7 @@ class Sampling:
             ("temperature", self.temperature >= 0, "not be negative (0 is greedy)"),
             ("top_p", 0 < self.top_p <= 1, "lie in (0, 1] (1 keeps all)"),
             ("top_k", self.top_k >= 0, "not be negative (0 keeps all)"),
-            ("stop", all(self.stop), "hold no empty string"),
+            ("stop", isinstance(self.stop, tuple) and all(self.stop), "be a tuple of strings that are not empty"),
         ):
             if not holds:
                 raise ReasonEnvsError(f"Sampling {name}={getattr(self, name)!r} must {rule}.")

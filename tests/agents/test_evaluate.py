@@ -18,6 +18,7 @@ from agents.evaluate import (
     write_result,
 )
 from agents.trajectory import Trajectory
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
 from reason_envs.llm.transformers_engine import TransformersEngine
 
@@ -48,9 +49,17 @@ def test_summary():
 
 
 def test_figures_of_episodes_with_several_turns():
-    one = Trajectory("t", "e", [make_decision(3, 2, reward=1.0), make_decision(3, 5, reward=0.5)], True, False)
+    one = episode(True, reward=1.0, tokens=2)
+    one.decisions.append(make_decision(3, 5, reward=0.5))
     result = summarise([one], samples=1, seed=0)
     assert (result.reward, result.mean_tokens) == (1.5, 7.0)
+
+
+def test_accuracy_needs_to_know_what_is_correct():
+    silent = episode(True, task="t7")
+    silent.metrics.clear()
+    with pytest.raises(ReasonEnvsError, match=r"task 't7' does not say whether it was correct"):
+        summarise([episode(True), silent], samples=1, seed=0)
 
 
 # --- intervals

@@ -215,6 +215,11 @@ def test_the_gap_to_the_sampler_is_measured_and_corrected(policy):
     assert_close(capped, [1.25 * g for g in gradients])
 
 
+def test_a_correction_needs_the_samplers_log_probs(policy):
+    with pytest.raises(ReasonEnvsError, match=r"algo\.correction=token needs the engine's log-probabilities"):
+        run(policy, [Sample(make_decision(), 1.0)], correction="token")
+
+
 # --- what is not finite
 
 

@@ -137,7 +137,16 @@ def test_a_row_does_not_depend_on_the_others(seed, rows):
 
 
 @pytest.mark.parametrize(
-    "bad", [{"temperature": -0.1}, {"top_p": 0.0}, {"top_p": 1.1}, {"top_k": -1}, {"max_tokens": 0}, {"stop": ("",)}]
+    "bad",
+    [
+        {"temperature": -0.1},
+        {"top_p": 0.0},
+        {"top_p": 1.1},
+        {"top_k": -1},
+        {"max_tokens": 0},
+        {"stop": ("",)},
+        {"stop": "END"},
+    ],
 )
 def test_bad_sampling_parameters_are_refused(bad):
     with pytest.raises(ReasonEnvsError, match=next(iter(bad))):
