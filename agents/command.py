@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -42,9 +44,17 @@ def parse_pairs(schema: type[Config], arguments: Sequence[str], description: str
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Print the library's own errors as one message on standard error and exit with status 2."""
+    """Print the library's own errors and a full disk as one message on standard error; exit with status 2."""
     try:
         yield
     except ReasonEnvsError as error:
         print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error}. Free disk space, then go on (a run: from its last checkpoint).", file=sys.stderr)
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
+    else:
+        return
+    raise SystemExit(2)

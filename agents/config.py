@@ -1,24 +1,25 @@
-"""The configuration of a run: one typed tree, composed by hydra, checked again before anything is computed."""
+"""The configuration of a run: one typed tree, checked before anything is computed."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
-from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from omegaconf.errors import OmegaConfBaseException
 
 from agents.registry import ALGORITHMS, POLICIES
 from reason_envs import registration
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm import ENGINES
 
-CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
-"""The YAML files: inside the package in an installed wheel, beside it in a checkout."""
+LEAST = {
+    **{"eval_every": 0, "save_every": 0, "samples_every": 0},
+    **{"eval_tasks": 1, "eval_samples": 1, "keep_last": 1, "log_every": 1},
+}
+"""The smallest value of an option."""
 
 
 @dataclass
@@ -30,7 +31,7 @@ class TrainConfig:
     output_dir: str = "runs/${now:%Y%m%d-%H%M%S}"
     """The run folder; one that holds a run already is refused (resume it instead)."""
     resume: str | None = None
-    """Folder of a run to continue exactly; only ``steps`` and ``epochs`` may be given with it."""
+    """Folder of a run to continue exactly; only ``steps``, ``epochs`` and ``max_minutes`` may be given with it."""
     init_from: str | None = None
     """Checkpoint folder (``checkpoints/step_N``) whose policy weights a new run starts from."""
     steps: int | None = 60
@@ -66,6 +67,14 @@ class TrainConfig:
     engine: Any = None
     """The engine that samples: one of the ``engine=`` names."""
 
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            if getattr(self, name) < least:
+                raise ReasonEnvsError(f"{name}={getattr(self, name)} must be at least {least}.")
+        caps = (self.steps, self.epochs)
+        if caps == (None, None) or any(cap is not None and cap <= 0 for cap in caps):
+            raise ReasonEnvsError(f"steps={caps[0]} and epochs={caps[1]}: at least one must be given, above 0.")
+
 
 GROUPS: dict[str, tuple[Callable[[], list[str]], Callable[[str], type]]] = {
     "env": (registration.names, registration.env_config),
@@ -76,17 +85,8 @@ GROUPS: dict[str, tuple[Callable[[], list[str]], Callable[[str], type]]] = {
 """Each group's names and the dataclass behind a name."""
 
 
-def register_schemas() -> None:
-    """Tell hydra about every named part; its dataclass is the one source of its defaults."""
-    store = ConfigStore.instance()
-    store.store(name="train_schema", node=TrainConfig)
-    for group, (names, config_of) in GROUPS.items():
-        for name in names():
-            store.store(group=group, name=name, node=_choice(config_of(name), name))
-
-
-def _choice(config: type, name: str) -> type:
-    """The dataclass plus a field ``name`` that says which part it configures."""
+def choice(config: type, name: str) -> type:
+    """Return the dataclass plus a field ``name`` that says which part it configures."""
     return dataclasses.make_dataclass(f"{config.__name__}Choice", [("name", str, name)], bases=(config,))
 
 
@@ -97,16 +97,17 @@ def typed(raw: Mapping[str, Any]) -> TrainConfig:
         A ``TrainConfig`` whose groups are instances of the parts' dataclasses (with ``name``).
     """
     raw = dict(raw)
-    groups = {group: _typed_group(group, raw.pop(group)) for group in GROUPS}
+    groups = {group: _typed_group(group, raw.pop(group, None)) for group in GROUPS}
     config = _merge(TrainConfig, raw, "the run")
     return dataclasses.replace(config, **groups)
 
 
 def _typed_group(group: str, raw: Any) -> Any:
     names, config_of = GROUPS[group]
-    if raw["name"] not in names():
-        raise unknown_name(group, raw["name"], names())
-    return _merge(_choice(config_of(raw["name"]), raw["name"]), raw, group)
+    name = raw.get("name") if isinstance(raw, Mapping) else None
+    if name not in names():
+        raise unknown_name(group, str(name), names())
+    return _merge(choice(config_of(name), name), raw, group)
 
 
 def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
@@ -123,34 +124,3 @@ def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
 def options(part: Any) -> dict[str, Any]:
     """Return a group's options as keyword arguments: its fields without ``name``."""
     return {f.name: getattr(part, f.name) for f in fields(part) if f.name != "name"}
-
-
-def explain(error: Exception) -> ReasonEnvsError:
-    """Turn hydra's composition error into one message that names the valid keys or names."""
-    cause = error.__cause__ if error.__cause__ is not None else error
-    first = str(error).strip().splitlines()[0]
-    detail = str(cause).strip().splitlines()[0]
-    key = next((line.split(":", 1)[1].strip() for line in str(cause).splitlines() if "full_key:" in line), "")
-    group, _, rest = key.partition(".")
-    if isinstance(cause, ConfigKeyError | ConfigAttributeError) and key:
-        choices = {f.name for f in fields(TrainConfig)} if not rest else _keys_of(group)
-        return unknown_name("key", key, choices) if choices else ReasonEnvsError(f"{first} {detail}")
-    options_listed = [line.strip() for line in str(error).splitlines() if line.startswith("\t") and "=" not in line]
-    listed = f" Valid: {', '.join(options_listed)}." if options_listed else ""
-    return ReasonEnvsError(f"{first}{'' if detail == first else ' ' + detail}{listed}")
-
-
-def _keys_of(group: str) -> set[str]:
-    """Every key below a group, over all of its choices."""
-    if group not in GROUPS:
-        return set()
-    names, config_of = GROUPS[group]
-    return {f"{group}.{path}" for name in names() for path in _paths(config_of(name))}
-
-
-def _paths(schema: type) -> Iterator[str]:
-    for entry in fields(schema):
-        yield entry.name
-        default = entry.default_factory() if entry.default_factory is not dataclasses.MISSING else None
-        if dataclasses.is_dataclass(default):
-            yield from (f"{entry.name}.{path}" for path in _paths(type(default)))

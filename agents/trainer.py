@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +15,15 @@ from types import FrameType
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 
 from agents import checkpoint
+from agents.checkpoint import CheckpointError
 from agents.config import TrainConfig, options
 from agents.evaluate import EvaluationResult, evaluate_policy, first_tasks
 from agents.learner import Learner
 from agents.registry import ALGORITHMS
-from agents.runs import CHECKPOINTS, Run, build, check_prompts, write_config
+from agents.runs import CHECKPOINTS, CONFIG_FILE, Run, build, check_prompts, write_config
 from agents.sync import WeightSync
 from agents.tracking import Tracker
 from agents.trajectory import Trajectory
@@ -41,12 +45,20 @@ class Trainer:
         self.config = config
         self.folder = Path(config.output_dir)
         self._resuming = resuming
-        self._claim_folder()
+        if not resuming and (self.folder / CONFIG_FILE).exists():
+            raise ReasonEnvsError(
+                f"output_dir={self.folder} holds a run already. Continue it with resume={self.folder}, or choose "
+                "another folder."
+            )
+        if resuming:
+            # Now rather than after loading the model: there may be nothing to continue from.
+            checkpoint.latest(self.folder / CHECKPOINTS)
         with _naming_phase("loading the model", config):
             self.run: Run = build(config)
         self.step = 0
         self.generated_tokens = 0
         self.best: tuple[float, int] | None = None
+        self._saved: int | None = None
         self._stop_signal: int | None = None
 
     async def train(self) -> int | None:
@@ -57,7 +69,9 @@ class Trainer:
         """
         await self._prepare()
         with self._tracker, self._signals():
-            await self.sync.canary()
+            self._announce()
+            with _naming_phase("sending weights to the engine", self.config):
+                await self.sync.canary()
             if self._resuming:
                 self._restore()
                 await self.sync.push(self.step)
@@ -66,28 +80,50 @@ class Trainer:
             await self._steps()
             if self._stop_signal is None:
                 await self._evaluate()
-                self.run.policy.save_pretrained(self.folder / FINAL)
+                self._save_final()
+            else:
+                self._tracker.note(f"Stopped by {signal.Signals(self._stop_signal).name}; step {self.step} is saved.")
         return self._stop_signal
 
     async def _steps(self) -> None:
-        """Train step by step; however the loop ends, a checkpoint of its last step is written."""
+        """Train step by step; a checkpoint of the last whole step is written even if an error ends the loop."""
         started = time.monotonic()
         limit = math.inf if self.config.max_minutes is None else 60 * self.config.max_minutes
         while self.step < self.total_steps and self._stop_signal is None and time.monotonic() - started < limit:
-            await self._train_step()
+            updates = self.learner.optimizer.steps
+            try:
+                await self._train_step()
+            except CheckpointError:
+                raise
+            except ReasonEnvsError:
+                if self.learner.optimizer.steps == updates:
+                    self._save()
+                raise
         self._save()
 
     async def _prepare(self) -> None:
         """Check the prompts, then build the learner: everything that can be wrong is found before the first step."""
         config, run = self.config, self.run
         run.train_tasks = await check_prompts(run, run.train_tasks)
+        if config.eval_every:
+            run.test_tasks = await check_prompts(run, run.test_tasks)
         algorithm = ALGORITHMS[config.algo.name]
         algo_config = algorithm.config_class()(**options(config.algo))
         self.total_steps = _total_steps(config, len(run.train_tasks), algo_config.tasks_per_step)
-        self.learner: Learner = algorithm.load()(
-            algo_config, run.policy, run.environment, run.train_tasks, total_steps=self.total_steps, seed=config.seed
-        )
+        with _naming_phase("copying the reference", config):
+            self.learner: Learner = algorithm.load()(
+                algo_config,
+                run.policy,
+                run.environment,
+                run.train_tasks,
+                total_steps=self.total_steps,
+                seed=config.seed,
+            )
         self.sync = WeightSync(run.policy, run.engine)
+        if not self._resuming:
+            # Only now: a folder is not taken by a run that could not begin.
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_config(self.folder, config)
         self._tracker = Tracker(self.folder, self.total_steps, wandb=config.wandb, log_every=config.log_every)
 
     # --- one step
@@ -102,7 +138,8 @@ class Trainer:
             metrics |= self.learner.update(trajectories, self.step)
         updated = time.monotonic()
         self.step += 1
-        metrics["sync_gap"] = await self.sync.push(self.step)
+        with _naming_phase("sending weights to the engine", self.config):
+            metrics["sync_gap"] = await self.sync.push(self.step)
         tokens = sum(len(d.choice.token_ids) for t in trajectories for d in t.decisions)
         self.generated_tokens += tokens
         metrics |= {
@@ -116,8 +153,8 @@ class Trainer:
             metrics |= (await self._evaluation()).metrics()
         self._tracker.log(self.step, metrics)
         self._show_sample(trajectories)
-        if self.config.save_every and self.step % self.config.save_every == 0:
-            self._save(metrics.get("eval/accuracy"))
+        if self.config.save_every and (self._is_best(metrics) or self.step % self.config.save_every == 0):
+            self._save()
 
     def _describe(self, trajectories: Sequence[Trajectory]) -> dict[str, float]:
         """Figures of the collected episodes."""
@@ -167,9 +204,18 @@ class Trainer:
 
     # --- checkpoints
 
-    def _save(self, accuracy: float | None = None) -> None:
-        if accuracy is not None and (self.best is None or accuracy > self.best[0]):
-            self.best = (accuracy, self.step)
+    def _is_best(self, metrics: Mapping[str, float]) -> bool:
+        """Whether this step has the best held-out accuracy so far; if so it is remembered."""
+        accuracy = metrics.get("eval/accuracy")
+        if accuracy is None or (self.best is not None and accuracy <= self.best[0]):
+            return False
+        self.best = (accuracy, self.step)
+        return True
+
+    def _save(self) -> None:
+        """Write a checkpoint of the present step, unless it has one."""
+        if self._saved == self.step:
+            return
         optimizer_tensors, optimizer_state = checkpoint.flatten_optimizer(self.learner.optimizer.state_dict())
         folder = self.folder / CHECKPOINTS
         checkpoint.save(
@@ -183,30 +229,43 @@ class Trainer:
                 "optimizer": optimizer_state,
             },
         )
+        self._saved = self.step
         checkpoint.prune(folder, self.config.keep_last, {self.best[1]} if self.best else set())
+
+    def _save_final(self) -> None:
+        """Write the trained model, or adapter, under its final name once it is whole."""
+        partial, final = self.folder / f"{FINAL}.partial", self.folder / FINAL
+        try:
+            self.run.policy.save_pretrained(partial)
+            if final.exists():
+                shutil.rmtree(final)
+            partial.rename(final)
+        except (OSError, SafetensorError) as error:
+            raise ReasonEnvsError(
+                f"{final} could not be written: {error}. The checkpoint of step {self.step} is good: free disk space, "
+                f"then resume={self.folder}."
+            ) from error
 
     def _restore(self) -> None:
         tensors, state = checkpoint.load(checkpoint.latest(self.folder / CHECKPOINTS))
         self.run.policy.load_state_tensors(tensors["policy"])
         self.learner.optimizer.load_state_dict(checkpoint.unflatten_optimizer(tensors["optimizer"], state["optimizer"]))
-        self.step = state["step"]
+        self.step = self._saved = state["step"]
         self.generated_tokens = state["generated_tokens"]
         self.best = tuple(state["best"]) if state["best"] else None
         self._tracker.resume(self.step)
 
     # --- beginning and ending
 
-    def _claim_folder(self) -> None:
-        """Take a new run folder; one that holds a run is never overwritten."""
-        taken = (self.folder / "config.yaml").exists()
-        if taken and not self._resuming:
-            raise ReasonEnvsError(
-                f"output_dir={self.folder} holds a run already. Continue it with resume={self.folder}, or choose "
-                "another folder."
-            )
-        if not self._resuming:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_config(self.folder, self.config)
+    def _announce(self) -> None:
+        """Say what is about to be trained on what."""
+        config, run = self.config, self.run
+        parameters = sum(p.numel() for p in run.policy.parameters())
+        self._tracker.note(
+            f"{config.algo.name} trains {parameters:,} parameters of model {config.policy.model!r} on "
+            f"{len(run.train_tasks):,} problems of {run.train_tasks.name}, {self.total_steps:,} steps; held out: "
+            f"{len(run.test_tasks):,} problems of {run.test_tasks.name}. Everything goes to {self.folder}"
+        )
 
     @contextmanager
     def _signals(self) -> Iterator[None]:
@@ -216,7 +275,8 @@ class Trainer:
         def stop(number: int, _: FrameType | None) -> None:
             self._stop_signal = number
             signal.signal(number, signal.SIG_DFL)
-            self._tracker.note(f"{signal.Signals(number).name}: saving after this step (again: stop at once).")
+            # Not through the tracker: it may be in the middle of printing.
+            os.write(2, f"\n{signal.Signals(number).name}: saving after this step (again: stop at once).\n".encode())
 
         for number in previous:
             signal.signal(number, stop)
@@ -232,8 +292,6 @@ def _total_steps(config: TrainConfig, tasks: int, tasks_per_step: int) -> int:
     caps = [] if config.steps is None else [config.steps]
     if config.epochs is not None:
         caps.append(math.ceil(config.epochs * tasks / tasks_per_step))
-    if not caps or min(caps) < 1:
-        raise ReasonEnvsError(f"steps={config.steps} and epochs={config.epochs}: at least one must be given, above 0.")
     return min(caps)
 
 

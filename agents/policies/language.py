@@ -84,6 +84,7 @@ class LanguagePolicy:
         self.max_tokens = config.max_tokens
         self.engine: Engine | None = None
         self._reference: nn.Module | None = None
+        self._adapter_is_new = not config.adapter
         self._evaluating: Any = self.model
         self.precision = resolve_dtype(config.precision, self.device)
         self.scales_loss = self.precision == torch.float16
@@ -179,7 +180,7 @@ class LanguagePolicy:
 
     def prepare_reference(self) -> None:
         """Freeze the present weights as the reference (a new LoRA needs no copy: its reference is the base model)."""
-        if not self.uses_lora or self.config.adapter:
+        if not self.uses_lora or not self._adapter_is_new:
             where = torch.device("cpu") if self.config.reference_device == "cpu" else self.device
             self._reference = freeze_copy(self.model, where)
 
@@ -240,6 +241,7 @@ class LanguagePolicy:
             )
         for name, tensor in tensors.items():
             own[name].copy_(tensor)
+        self._adapter_is_new = False
 
     def save_pretrained(self, folder: Path) -> None:
         """Write the model (or adapter) and the tokenizer in Hugging Face format."""

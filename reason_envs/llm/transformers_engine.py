@@ -43,6 +43,10 @@ class TransformersEngineConfig:
     max_batch_size: int = 256
     """Most samples decoded at the same time; lower it when memory runs out."""
 
+    def __post_init__(self) -> None:
+        if self.max_batch_size < 1:
+            raise ReasonEnvsError(f"engine.max_batch_size={self.max_batch_size} must be at least 1.")
+
 
 @dataclass
 class _Row:

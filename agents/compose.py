@@ -1,0 +1,95 @@
+"""From ``key=value`` overrides to a typed configuration: hydra composes, and every mistake gets one message."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from agents.config import GROUPS, TrainConfig, choice, typed
+from reason_envs.errors import ReasonEnvsError, unknown_name
+
+CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
+"""The YAML files: inside the package in an installed wheel, beside it in a checkout."""
+
+
+def register_schemas() -> None:
+    """Tell hydra about every named part; its dataclass is the one source of its defaults."""
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    for group, (names, config_of) in GROUPS.items():
+        for name in names():
+            store.store(group=group, name=name, node=choice(config_of(name), name))
+
+
+def compose_config(overrides: Sequence[str]) -> TrainConfig:
+    """Compose a run's configuration.
+
+    Args:
+        overrides: such as ``["algo=grpo", "algo.kl_coef=0.05", "+experiment=grpo_math_lora"]``.
+
+    Raises:
+        ReasonEnvsError: an unknown key, name, group or experiment (with the valid ones), or a bad value.
+    """
+    register_schemas()
+    for override in overrides:
+        group, equals, value = override.partition("=")
+        if equals and group in GROUPS and value not in GROUPS[group][0]():
+            raise unknown_name(group, value, GROUPS[group][0]())
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base=None):
+            raw: Any = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explain(error) from error
+    return typed(raw)
+
+
+def _explain(error: Exception) -> ReasonEnvsError:
+    """Turn a composition error into one message that names the valid keys or names."""
+    first, *rest = str(error).strip().splitlines()
+    if isinstance(error, MissingConfigException):
+        group, _, name = (error.missing_cfg_file or "").partition("/")
+        return unknown_name(group, name, error.options or [])
+    if isinstance(error, OverrideParseException):
+        reason = "" if error.override in first else f" ({first})"
+        return ReasonEnvsError(
+            f"Cannot read {error.override!r}{reason}: write key=value, and quote a value that holds more than letters "
+            "and digits twice, as in 'key=\"a=b\"'."
+        )
+    cause = error.__cause__ or error
+    detail, *facts = str(cause).strip().splitlines()
+    key = next((fact.split(":", 1)[1].strip() for fact in facts if "full_key:" in fact), "")
+    if first.startswith("Could not override"):
+        return _unknown_key(key or first.split("'")[1])
+    return ReasonEnvsError(f"Bad value of {key}: {detail}." if key else " ".join([first, *rest[:1]]))
+
+
+def _unknown_key(key: str) -> ReasonEnvsError:
+    group = key.partition(".")[0]
+    known = _keys_of(group) if group in GROUPS else {f.name for f in dataclasses.fields(TrainConfig)}
+    parent = key.rpartition(".")[0]
+    if parent in known and f"{parent}." not in "".join(known):
+        leaf = key.rpartition(".")[2]
+        return ReasonEnvsError(f"Unknown key {key!r}: give {parent} as a whole, {parent}='{{name: ..., {leaf}: ...}}'.")
+    return unknown_name("key", key, known)
+
+
+def _keys_of(group: str) -> set[str]:
+    """Every key below a group, over all of its choices."""
+    names, config_of = GROUPS[group]
+    return {f"{group}.{path}" for name in names() for path in _paths(config_of(name))}
+
+
+def _paths(schema: type) -> Iterator[str]:
+    for entry in dataclasses.fields(schema):
+        yield entry.name
+        default = entry.default_factory() if entry.default_factory is not dataclasses.MISSING else None
+        if dataclasses.is_dataclass(default):
+            yield from (f"{entry.name}.{path}" for path in _paths(type(default)))
