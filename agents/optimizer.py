@@ -19,7 +19,7 @@ SCHEDULES = ("constant", "linear", "cosine")
 class OptimizerConfig:
     """AdamW with warm-up, a schedule and gradient clipping."""
 
-    learning_rate: float = 1e-4
+    learning_rate: float = 5e-5
     """Peak learning rate. The default suits the embedded model; billions of parameters want 1e-6 in full fine-tuning
     and about 1e-5 with LoRA."""
     schedule: str = "constant"
