@@ -229,6 +229,8 @@ class TestShippedModel:
         assert model.config.vocab_size == len(tokenizer)
         assert model.generation_config.eos_token_id == tokenizer.eos_token_id
         assert model.generation_config.pad_token_id == tokenizer.pad_token_id
+        assert model.config.use_cache
+        assert model.generation_config.use_cache
 
     def test_weights_are_bf16_and_small(self):
         stored = AutoModelForCausalLM.from_pretrained(embedded.path(), dtype="auto")
