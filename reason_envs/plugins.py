@@ -1,4 +1,4 @@
-"""Parts by name: each kind (engine, policy, algorithm, ...) is a registry from a name to a class and its configuration."""
+"""Parts by name: each kind (engine, policy, algorithm, ...) maps names to a class and its configuration."""
 
 from __future__ import annotations
 
