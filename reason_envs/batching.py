@@ -48,9 +48,7 @@ class MicroBatcher(Generic[Request, Answer]):
         self, function: Callable[[list[Request]], Sequence[Answer]], max_batch_size: int | None = None
     ) -> None:
         if max_batch_size is not None and max_batch_size < 1:
-            raise ReasonEnvsError(
-                f"max_batch_size={max_batch_size}: must be at least 1, or None for no limit."
-            )
+            raise ReasonEnvsError(f"max_batch_size={max_batch_size}: must be at least 1, or None for no limit.")
         self.calls = 0
         """How many times the function was called."""
         self.requests = 0

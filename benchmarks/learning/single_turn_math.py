@@ -4,7 +4,7 @@ One line does everything, and continues where it was interrupted:
 
     python benchmarks/learning/single_turn_math.py
 
-Each run trains with ``python -m agents.train`` and its defaults, so the figures are those of the README's first command.
+Each run trains with ``python -m agents.train`` and its defaults: the figures are those of the README's first command.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def load(folder: Path) -> dict[str, dict[str, Any]]:
 def report(results: dict[str, list[dict[str, Any]]]) -> str:
     """Return the table: accuracy before and after, and the gain with its interval over seeds and problems."""
     lines = [
-        "| rewards | decoding | before | after | gain in points (95 % interval) | gain of each seed | tokens before -> after |",
+        "| rewards | decoding | before | after | gain in points (95 % interval) | each seed | tokens before -> after |",
         "|---|---|---|---|---|---|---|",
     ]
     for reward, runs in results.items():

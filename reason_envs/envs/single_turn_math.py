@@ -11,7 +11,7 @@ from reason_envs.envs.problem import choose_task
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.rewards import Reward, RewardConfig, RewardFunction, make_reward, reward_from_config
 from reason_envs.spaces import UnicodeText
-from reason_envs.tasks import Split, Task, make
+from reason_envs.tasks import Task, make
 
 SOLVER: AgentId = "solver"
 MAX_QUESTION_CHARS = 100_000
