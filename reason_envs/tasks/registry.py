@@ -44,7 +44,7 @@ class Family:
     """Whether its problems come from one of reasoning-gym's generators."""
 
 
-def make(spec: TaskSet | str | Mapping[str, Any], split: Split = "train") -> TaskSet:
+def make(spec: TaskSet | str | Mapping[str, Any], split: str = "train") -> TaskSet:
     """Build a set of problems.
 
     Args:
@@ -58,7 +58,7 @@ def make(spec: TaskSet | str | Mapping[str, Any], split: Split = "train") -> Tas
     if isinstance(spec, TaskSet):
         return spec
     if split not in get_args(Split):
-        raise unknown_name("split", str(split), get_args(Split))
+        raise unknown_name("split", split, get_args(Split))
     name, options = _parse(spec)
     chosen = family(name)
     for option in options:

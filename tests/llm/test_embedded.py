@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm import embedded
+from reason_envs.llm import embedded, make_engine
 from reason_envs.llm.embedded import demonstrations as demo
 from reason_envs.llm.embedded import evaluation
 from reason_envs.llm.embedded.curriculum import (
@@ -263,11 +263,12 @@ class TestShippedModel:
         assert skills["settings"]["hasty_share"] == config.hasty_share
         assert [p["schedule"]["steps"] for p in skills["training"]] == [config.skill.steps, config.habits.steps]
 
-    def test_measured_again(self, model, tokenizer, skills):
+    def test_measured_again(self, skills):
+        engine = make_engine("transformers", device="cpu")
         problems = evaluation.default_problems(128, seed=11)
-        again = evaluation.measure(model, tokenizer, problems, samples=2, seed=1)
+        again = evaluation.measure(engine, problems, samples=2, seed=1)
         expected = skills["families"]["chain_sum"]
         assert again.sampled == pytest.approx(expected["sampled"], abs=0.12)
         assert again.well_formed >= 0.93
         openings = [evaluation.careful_opening(p) for p in problems]
-        assert evaluation.greedy_accuracy(model, tokenizer, openings) >= 0.85
+        assert evaluation.greedy_accuracy(engine, openings) >= 0.85

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from reason_envs.llm.embedded import evaluation
 from reason_envs.llm.embedded.curriculum import SIDE_FAMILIES
 from reason_envs.llm.embedded.training import Schedule
+from reason_envs.llm.transformers_engine import TransformersEngine
 
 if TYPE_CHECKING:
     from reason_envs.llm.embedded.pretrain import PretrainConfig
@@ -31,15 +32,6 @@ class Phase:
     """Mean loss of the last steps."""
 
 
-def load(folder: Path) -> tuple[Any, Any]:
-    """Load a saved model for evaluation in float32, with its tokenizer."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    return model, AutoTokenizer.from_pretrained(folder)
-
-
 def measure_skills(folder: Path, problems: int, samples: int, seed: int = 0) -> dict[str, Any]:
     """Measure the saved model, and phase 1's in its subfolder ``skill``, on held-out problems.
 
@@ -49,29 +41,29 @@ def measure_skills(folder: Path, problems: int, samples: int, seed: int = 0) -> 
         samples: samples of each.
         seed: keys the problems and the draws.
     """
-    model, tokenizer = load(folder)
+    engine = TransformersEngine(model=str(folder), device="cpu")
+    phase_1 = TransformersEngine(model=str(folder / "skill"), device="cpu")
     sums = evaluation.default_problems(problems, seed)
     openings = [evaluation.careful_opening(p) for p in sums]
-    families = {"chain_sum": evaluation.measure(model, tokenizer, sums, samples, seed).as_dict()}
+    families = {"chain_sum": evaluation.measure(engine, sums, samples, seed).as_dict()}
     careful = {
-        "greedy": evaluation.greedy_accuracy(model, tokenizer, openings),
-        "sampled": evaluation.measure(model, tokenizer, openings, 1, seed).sampled,
-        "phase_1_greedy": evaluation.greedy_accuracy(*load(folder / "skill"), sums),
+        "greedy": evaluation.greedy_accuracy(engine, openings),
+        "sampled": evaluation.measure(engine, openings, 1, seed).sampled,
+        "phase_1_greedy": evaluation.greedy_accuracy(phase_1, sums),
     }
     for family in SIDE_FAMILIES:
         held_out = evaluation.family_problems(family, problems // 4, seed)
-        families[family] = evaluation.measure(model, tokenizer, held_out, samples, seed).as_dict()
+        families[family] = evaluation.measure(engine, held_out, samples, seed).as_dict()
     return {"families": families, "careful_mode": {k: round(v, 4) for k, v in careful.items()}}
 
 
 def write_card(folder: Path, config: PretrainConfig, phases: list[Phase]) -> None:
     """Evaluate the model in ``folder`` and write ``skills.json`` and ``MODEL_CARD.md`` beside it."""
     skills = measure_skills(folder, config.problems, config.samples)
-    model, tokenizer = load(folder)
-    parameters = sum(p.numel() for p in model.parameters())
+    model = TransformersEngine(model=str(folder), device="cpu").model
     facts = {
-        "parameters": parameters,
-        "vocabulary": len(tokenizer),
+        "parameters": model.num_parameters(),
+        "vocabulary": model.config.vocab_size,
         "training": [asdict(phase) for phase in phases],
         "settings": {k: v for k, v in asdict(config).items() if not isinstance(v, dict)},
     }

@@ -7,11 +7,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from reason_envs.core import derive_seed
+from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.embedded.curriculum import family_demonstrations
+from reason_envs.llm.engine import GenerationRequest, Sampling
 from reason_envs.tasks.base import split_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from reason_envs.llm.transformers_engine import TransformersEngine
 
 DEFAULT_TASK = {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 2}
 """reasoning-gym's settings of ``chain_sum`` in the default task."""
@@ -83,95 +85,56 @@ def careful_opening(problem: Problem) -> Problem:
 
 
 def complete(
-    model: Any, tokenizer: Any, problems: list[Problem], *, temperature: float, seed: int = 0, max_tokens: int = 160
-) -> list[list[int]]:
-    """Continue each problem once; returns the completions' token ids, openings and end-of-turn tokens included.
+    engine: TransformersEngine,
+    problems: list[Problem],
+    *,
+    temperature: float,
+    samples: int = 1,
+    seed: int = 0,
+    max_tokens: int = 160,
+) -> list[list[list[int]]]:
+    """Continue each problem; returns the token ids of each of its samples, openings and end-of-turn tokens included.
 
     Args:
-        model: a causal language model of ``transformers``.
-        tokenizer: its tokenizer, padding on the left.
+        engine: holds the model.
         problems: what to answer.
         temperature: 0 takes the most likely token.
+        samples: how often each problem is answered.
         seed: keys the draws.
         max_tokens: most new tokens.
     """
-    import torch
-
-    generator = torch.Generator().manual_seed(derive_seed(seed, "sampling"))
-    order = sorted(range(len(problems)), key=lambda i: len(problems[i].question))
-    completions: list[list[int]] = [[] for _ in problems]
-    for start in range(0, len(order), 512):
-        chunk = order[start : start + 512]
-        rows = _complete_batch(model, tokenizer, [problems[i] for i in chunk], temperature, generator, max_tokens)
-        for i, row in zip(chunk, rows, strict=True):
-            completions[i] = row
-    return completions
-
-
-def measure(model: Any, tokenizer: Any, problems: list[Problem], samples: int, seed: int, **options: Any) -> Skill:
-    """Measure samples at temperature 1 and greedy answers of a set of problems."""
-    drawn = [
-        complete(model, tokenizer, problems, temperature=1.0, seed=derive_seed(seed, i), **options)
-        for i in range(samples)
+    tokenizer, sampling = engine.tokenizer, Sampling(max_tokens, temperature)
+    openings = [tokenizer.encode(p.opening, add_special_tokens=False) for p in problems]
+    prompts = [encode_prompt(tokenizer, [{"role": "user", "content": p.question}]) for p in problems]
+    requests = [
+        GenerationRequest([*prompt, *opening], derive_seed(seed, i), sampling, samples)
+        for i, (prompt, opening) in enumerate(zip(prompts, openings, strict=True))
     ]
-    right = [[_right(tokenizer, ids, p) for ids, p in zip(r, problems, strict=True)] for r in drawn]
-    solved = sum(any(column) for column in zip(*right, strict=True))
-    total = len(problems) * samples
+    answers = engine.generate_batch(requests)
+    return [[[*o, *g.token_ids] for g in generations] for o, generations in zip(openings, answers, strict=True)]
+
+
+def measure(engine: TransformersEngine, problems: list[Problem], samples: int, seed: int) -> Skill:
+    """Measure samples at temperature 1 and greedy answers of a set of problems."""
+    tokenizer = engine.tokenizer
+    drawn = complete(engine, problems, temperature=1.0, samples=samples, seed=seed)
+    right = [[_right(tokenizer, ids, p) for ids in rows] for rows, p in zip(drawn, problems, strict=True)]
+    every = [ids for rows in drawn for ids in rows]
     return Skill(
         problems=len(problems),
         samples=samples,
-        sampled=sum(map(sum, right)) / total,
-        pass_at_k=solved / len(problems),
-        well_formed=sum(_well_formed(tokenizer, ids) for row in drawn for ids in row) / total,
-        greedy=greedy_accuracy(model, tokenizer, problems, **options),
-        mean_tokens=sum(len(ids) for row in drawn for ids in row) / total,
+        sampled=sum(map(sum, right)) / len(every),
+        pass_at_k=sum(map(any, right)) / len(problems),
+        well_formed=sum(_well_formed(tokenizer, ids) for ids in every) / len(every),
+        greedy=greedy_accuracy(engine, problems),
+        mean_tokens=sum(map(len, every)) / len(every),
     )
 
 
-def greedy_accuracy(model: Any, tokenizer: Any, problems: list[Problem], **options: Any) -> float:
+def greedy_accuracy(engine: TransformersEngine, problems: list[Problem]) -> float:
     """Return the share of problems whose most likely answer is right."""
-    rows = complete(model, tokenizer, problems, temperature=0.0, **options)
-    return sum(_right(tokenizer, ids, p) for ids, p in zip(rows, problems, strict=True)) / len(problems)
-
-
-def _complete_batch(
-    model: Any, tokenizer: Any, problems: list[Problem], temperature: float, generator: Any, max_tokens: int
-) -> list[list[int]]:
-    import torch
-
-    chats = [[{"role": "user", "content": p.question}] for p in problems]
-    prompts = [tokenizer.apply_chat_template(c, tokenize=False, add_generation_prompt=True) for c in chats]
-    texts = [prompt + p.opening for prompt, p in zip(prompts, problems, strict=True)]
-    inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False)
-    mask, ids = inputs["attention_mask"].to(model.device), inputs["input_ids"].to(model.device)
-    openings = [tokenizer(p.opening, add_special_tokens=False)["input_ids"] for p in problems]
-    rows, cache, alive = [list(o) for o in openings], None, [True] * len(problems)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    for _ in range(max_tokens):
-        with torch.inference_mode():
-            out = model(
-                input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
-                logits_to_keep=1,
-            )  # fmt: skip
-        chosen = _choose(out.logits[:, -1].float(), temperature, generator)
-        for i, token in enumerate(chosen.tolist()):
-            if alive[i]:
-                rows[i].append(token)
-                alive[i] = token != tokenizer.eos_token_id
-        if not any(alive):
-            break
-        cache, ids, positions = out.past_key_values, chosen[:, None], positions[:, -1:] + 1
-        mask = torch.cat([mask, mask.new_ones(len(problems), 1)], dim=1)
-    return rows
-
-
-def _choose(logits: Tensor, temperature: float, generator: Any) -> Tensor:
-    import torch
-
-    if temperature == 0:
-        return logits.argmax(-1)
-    weights = torch.softmax(logits / temperature, -1).cpu()
-    return torch.multinomial(weights, 1, generator=generator)[:, 0].to(logits.device)
+    rows = complete(engine, problems, temperature=0.0)
+    return sum(_right(engine.tokenizer, ids, p) for (ids,), p in zip(rows, problems, strict=True)) / len(problems)
 
 
 def _right(tokenizer: Any, ids: list[int], problem: Problem) -> bool:
