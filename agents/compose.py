@@ -20,6 +20,10 @@ CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).paren
 """The YAML files: inside the package in an installed wheel, beside it in a checkout."""
 
 
+FREE_FORM = ("tasks", "eval_set")
+"""Options whose mappings have the keys of the task family that they name."""
+
+
 def register_schemas() -> None:
     """Tell hydra about every named part; its dataclass is the one source of its defaults."""
     store = ConfigStore.instance()
@@ -45,10 +49,20 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
             raise unknown_name(group, value, GROUPS[group][0]())
     try:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
-            raw: Any = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+            raw: Any = OmegaConf.to_container(compose("config", overrides=[*_spelled_out(overrides)]), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise _explain(error) from error
     return typed(raw)
+
+
+def _spelled_out(overrides: Sequence[str]) -> Iterator[str]:
+    """Let ``env.tasks={...}`` replace a mapping instead of merging into it, and ``env.tasks.x=`` add to it."""
+    free = {key for key in _keys_of("env") | {"eval_set"} if key.rpartition(".")[2] in FREE_FORM}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in free and value.lstrip().startswith("{"):
+            yield f"{key}=null"
+        yield f"++{override}" if key.rpartition(".")[0] in free else override
 
 
 def _explain(error: Exception) -> ReasonEnvsError:
@@ -74,10 +88,6 @@ def _explain(error: Exception) -> ReasonEnvsError:
 def _unknown_key(key: str) -> ReasonEnvsError:
     group = key.partition(".")[0]
     known = _keys_of(group) if group in GROUPS else {f.name for f in dataclasses.fields(TrainConfig)}
-    parent = key.rpartition(".")[0]
-    if parent in known and f"{parent}." not in "".join(known):
-        leaf = key.rpartition(".")[2]
-        return ReasonEnvsError(f"Unknown key {key!r}: give {parent} as a whole, {parent}='{{name: ..., {leaf}: ...}}'.")
     return unknown_name("key", key, known)
 
 

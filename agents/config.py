@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -85,6 +86,7 @@ GROUPS: dict[str, tuple[Callable[[], list[str]], Callable[[str], type]]] = {
 """Each group's names and the dataclass behind a name."""
 
 
+@functools.cache
 def choice(config: type, name: str) -> type:
     """Return the dataclass plus a field ``name`` that says which part it configures."""
     return dataclasses.make_dataclass(f"{config.__name__}Choice", [("name", str, name)], bases=(config,))

@@ -1,0 +1,140 @@
+"""Composing a run's configuration: every file in conf/, every kind of mistake, and what --help says."""
+
+import re
+import subprocess
+import sys
+from dataclasses import fields
+
+import pytest
+
+from agents.compose import CONF_DIR, compose_config
+from agents.config import GROUPS, TrainConfig, options, typed
+from agents.grpo import GRPOConfig
+from agents.optimizer import OptimizerConfig
+from agents.runs import read_config, write_config
+from reason_envs.errors import ReasonEnvsError
+
+EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+
+
+def refused(*overrides):
+    with pytest.raises(ReasonEnvsError) as caught:
+        compose_config(overrides)
+    return str(caught.value)
+
+
+def test_every_file_is_known():
+    names = {str(path.relative_to(CONF_DIR)) for path in CONF_DIR.rglob("*") if path.is_file()}
+    assert names == {"config.yaml", *(f"experiment/{name}.yaml" for name in EXPERIMENTS)}
+    assert EXPERIMENTS
+
+
+@pytest.mark.parametrize("overrides", [[], *([f"+experiment={name}"] for name in EXPERIMENTS)])
+def test_every_file_composes_into_a_typed_configuration(overrides, tmp_path):
+    config = compose_config(overrides)
+    assert isinstance(config, TrainConfig)
+    assert isinstance(config.algo, GRPOConfig)
+    for group, (_, config_of) in GROUPS.items():
+        assert isinstance(getattr(config, group), config_of(getattr(config, group).name))
+    write_config(tmp_path, config)
+    assert read_config(tmp_path) == config
+
+
+def test_defaults_are_the_dataclasses():
+    config = compose_config([])
+    for group, (_, config_of) in GROUPS.items():
+        part = getattr(config, group)
+        assert options(part) == vars(config_of(part.name)())
+
+
+def test_overrides_reach_nested_options():
+    config = compose_config(
+        ["algo.optimizer.learning_rate=1e-5", "env.reward.correct=2", "policy.stop=[END]", "epochs=0.5", "steps=null"]
+    )
+    assert config.algo.optimizer.learning_rate == 1e-5
+    assert config.env.reward.correct == 2.0
+    assert config.policy.stop == ["END"]
+    assert (config.steps, config.epochs) == (None, 0.5)
+
+
+def test_the_run_folder_is_named_by_the_time():
+    assert compose_config([]).output_dir.startswith("runs/20")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "tasks"),
+    [
+        (["env.tasks={name: chain_sum, max_terms: 3}"], {"name": "chain_sum", "max_terms": 3}),
+        (["env.tasks={name: a, x: 1}", "env.tasks={name: b, y: 2}"], {"name": "b", "y": 2}),
+        (["env.tasks={name: a, x: 1}", "env.tasks.x=3", "env.tasks.y=4"], {"name": "a", "x": 3, "y": 4}),
+        (["+experiment=grpo_math_lora", "env.tasks={name: json, path: p}"], {"name": "json", "path": "p"}),
+    ],
+)
+def test_problems_are_replaced_as_a_whole_or_changed_by_key(overrides, tasks):
+    assert compose_config(overrides).env.tasks == tasks
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("stepz=3", "Unknown key 'stepz'. Did you mean 'steps'"),
+        ("+foo=1", "'foo'. Valid: algo, engine, env"),
+        ("++foo=1", "'foo'. Valid: algo, engine, env"),
+        ("algo.samples_per_tsk=3", "Unknown key 'algo.samples_per_tsk'. Did you mean 'algo.samples_per_task'"),
+        ("algo.optimizer.learning_rat=1", "Did you mean 'algo.optimizer.learning_rate'"),
+        ("+algo.optimizer.foo=1", "'foo'"),
+        ("env.reward.corect=1", "Did you mean 'env.reward.correct'"),
+        ("env=single_turn_maths", "Unknown env 'single_turn_maths'. Did you mean 'single_turn_math'? Valid: single"),
+        ("algo=gppo", "Unknown algo 'gppo'. Did you mean 'grpo'"),
+        ("policy=null", "Unknown policy 'null'. Valid: language"),
+        ("engine=vllmm", "Valid: transformers"),
+        ("~env", "Unknown env 'None'. Valid: single_turn_math"),
+        ("env.name=other", "Unknown env 'other'. Valid: single_turn_math"),
+        ("egine=transformers", "Unknown key 'egine'. Did you mean 'engine'"),
+        ("+experiment=grpo_math", "Unknown experiment 'grpo_math'. Did you mean 'grpo_math_lora'"),
+        ("steps=many", "Bad value of steps: Value 'many' of type 'str' could not be converted to Integer"),
+        ("env.reward.correct=one", "Bad value of env.reward.correct"),
+        ("policy.gradient_checkpointing=perhaps", "Bad value of policy.gradient_checkpointing"),
+        ("seed=${nothing}", "Bad value of seed: Interpolation key 'nothing' not found"),
+        ("nonsense", "Cannot read 'nonsense'"),
+        ("env.system_prompt=a=b", "quote a value"),
+        ("keep_last=0", "keep_last=0 must be at least 1"),
+        ("eval_every=-1", "eval_every=-1 must be at least 0"),
+        ("steps=0", "steps=0 and epochs=None: at least one must be given, above 0"),
+    ],
+)
+def test_mistakes_name_the_value_and_the_valid_ones(override, expected):
+    assert expected in refused(override)
+
+
+def test_configurations_from_files_are_checked_too():
+    good = {group: {"name": names()[0]} for group, (names, _) in GROUPS.items()}
+    assert typed(good).seed == 0
+    for bad, expected in (
+        ({**good, "sede": 1}, "Did you mean 'seed'"),
+        ({**good, "algo": {"name": "grpo", "kl_coeff": 1}}, "Did you mean 'kl_coef'"),
+        ({**good, "algo": {"name": "grpo", "optimizer": {"lr": 1}}}, "'lr'"),
+        ({**good, "env": {}}, "Unknown env 'None'"),
+        ({k: v for k, v in good.items() if k != "policy"}, "Unknown policy 'None'"),
+    ):
+        with pytest.raises(ReasonEnvsError, match=expected):
+            typed(bad)
+
+
+@pytest.mark.slow
+def test_help_names_every_choice_and_every_key():
+    done = subprocess.run([sys.executable, "-m", "agents.train", "--help"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    for group, (names, _) in GROUPS.items():
+        assert f"{group}: {', '.join(names())}" in done.stdout
+    assert f"experiment: {', '.join(EXPERIMENTS)}" in done.stdout
+    for key in [field.name for field in fields(TrainConfig)]:
+        assert f"\n{key}: " in done.stdout or f"\n{key}:\n" in done.stdout
+    for expected in (
+        f"learning_rate: {OptimizerConfig().learning_rate}",
+        "python -m agents.train resume=",
+        "override with key=value",
+    ):
+        assert expected in done.stdout
+    rate = re.search(r"learning_rate: (\S+)\n", done.stdout)
+    assert float(rate[1]) == OptimizerConfig().learning_rate
