@@ -148,8 +148,11 @@ class EvaluateConfig:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
+    from transformers.utils import logging as transformers_logging
+
     from agents.command import parse_pairs, report_errors
 
+    transformers_logging.disable_progress_bar()
     with report_errors():
         config = parse_pairs(EvaluateConfig, sys.argv[1:] if arguments is None else arguments, __doc__ or "")
         result = asyncio.run(run_evaluation(config))
@@ -161,6 +164,8 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
     from agents.runs import load_run
 
     _validate(config)
+    if config.output_file:
+        _make_folder(Path(config.output_file))
     run = load_run(config.run, config.checkpoint, untrained=config.untrained)
     sampling = Sampling(run.policy.sampling.max_tokens, config.temperature, stop=run.policy.sampling.stop)
     tasks = first_tasks(run.test_tasks, config.tasks)
@@ -195,10 +200,17 @@ def write_result(
         }
         for t in trajectories
     ]
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path)
     path.write_text(
         json.dumps({"config": asdict(config), "result": asdict(result), "answers": answers}, indent=1) + "\n"
     )
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ReasonEnvsError(f"output_file={path} cannot be written: {error}. Choose another place.") from error
 
 
 def format_result(result: EvaluationResult) -> str:

@@ -130,11 +130,7 @@ def test_help_names_every_choice_and_every_key():
     assert f"experiment: {', '.join(EXPERIMENTS)}" in done.stdout
     for key in [field.name for field in fields(TrainConfig)]:
         assert f"\n{key}: " in done.stdout or f"\n{key}:\n" in done.stdout
-    for expected in (
-        f"learning_rate: {OptimizerConfig().learning_rate}",
-        "python -m agents.train resume=",
-        "override with key=value",
-    ):
+    for expected in ("python -m agents.train resume=", "override with key=value"):
         assert expected in done.stdout
     rate = re.search(r"learning_rate: (\S+)\n", done.stdout)
     assert float(rate[1]) == OptimizerConfig().learning_rate

@@ -1,0 +1,87 @@
+"""``python -m agents.evaluate`` on the folder of a real run."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from run_toys import LORA, make_run, train
+
+from agents.evaluate import main
+from agents.runs import load_run
+
+KINDS = {"full": (), "lora": LORA}
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def folder(request, tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / request.param
+    options = ("steps=2", "save_every=1", "eval_every=0", "algo.optimizer.learning_rate=1e-2")
+    train(make_run(tiny_model, folder, *KINDS[request.param], *options))
+    return folder
+
+
+def evaluate(tmp_path, *arguments):
+    """Run the command; return the file it writes."""
+    path = tmp_path / "new" / "result.json"
+    main([*arguments, "tasks=3", "samples=2", f"output_file={path}"])
+    return json.loads(path.read_text())
+
+
+def responses(written):
+    return [answer["responses"] for answer in written["answers"]]
+
+
+def test_the_latest_checkpoint_that_one_and_the_untrained_weights(folder, tmp_path, capsys):
+    latest = evaluate(tmp_path, f"run={folder}")
+    shown = capsys.readouterr().out
+    assert "accuracy" in shown
+    assert "95 %" in shown
+    assert "pass@2" in shown
+    assert "tasks x samples 3 x 2" in shown
+    assert latest["config"]["run"] == str(folder)
+    assert latest["result"]["tasks"] == 3
+    assert all(math.isfinite(value) for value in latest["result"].values())
+    assert len(latest["answers"]) == 6
+    assert latest["answers"][0].keys() == {"task", "question", "answer", "responses", "correct"}
+    last, first = (evaluate(tmp_path, f"checkpoint={folder}/checkpoints/step_{step}", "seed=0") for step in (2, 1))
+    untrained = evaluate(tmp_path, f"run={folder}", "untrained=true")
+    assert responses(last) == responses(latest)
+    assert responses(first) != responses(latest)
+    assert responses(untrained) not in (responses(first), responses(latest))
+
+
+def test_a_run_is_loaded_with_its_trained_weights(folder):
+    trained, untrained = load_run(str(folder)), load_run(str(folder), untrained=True)
+    final = load_run(None, str(folder / "checkpoints" / "step_2"))
+    ours, theirs, before = (run.policy.export_weights() for run in (trained, final, untrained))
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert not all(torch.equal(ours[name], before[name]) for name in ours)
+    assert trained.engine.weights_digest() != untrained.engine.weights_digest()
+
+
+def test_greedy_answers_do_not_depend_on_the_seed(folder, tmp_path):
+    one, other = (evaluate(tmp_path, f"run={folder}", "temperature=0", f"seed={seed}") for seed in (1, 2))
+    assert responses(one) == responses(other)
+    assert one["result"]["pass_at_n"] == one["result"]["accuracy"]
+
+
+def test_what_is_missing_is_named(folder, tmp_path, capsys):
+    damaged = tmp_path / "damaged"
+    shutil.copytree(folder, damaged)
+    (damaged / "checkpoints" / "step_2" / "policy.safetensors").unlink()
+    shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("checkpoints"))
+    for arguments, expected in (
+        ([f"run={damaged}"], "step_2 lacks the file policy.safetensors"),
+        ([f"run={tmp_path / 'bare'}"], "holds no checkpoint"),
+        ([f"checkpoint={folder}/checkpoints/step_7"], "step_7"),
+        ([f"checkpoint={tmp_path}"], "is no run folder"),
+        ([f"run={folder}", f"output_file={folder}/config.yaml/x.json"], "output_file"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "tasks=1", "samples=1"])
+        assert ended.value.code == 2
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        assert expected in message
