@@ -1,0 +1,116 @@
+"""The README says what is true: its code runs, its commands exist, its table of ids is the registry."""
+
+import asyncio
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from agents.compose import compose_config
+from reason_envs import registration
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+FIXTURES = {"data/gsm8k": str(ROOT / "tests" / "data" / "tasks" / "gsm8k")}
+"""What stands for the paths that the README invents."""
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def commands():
+    """Every line of a shell block, and every command in backticks."""
+    lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
+    return [*lines, *re.findall(r"`(python -m [^`]+)`", README)]
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.splitlines()[-1][:40])
+def test_python_blocks_run(block, capsys):
+    for path, fixture in FIXTURES.items():
+        block = block.replace(path, fixture)
+    if "await " in block:
+        body = textwrap.indent(block, "    ")
+        scope = {}
+        exec(f"async def main():\n{body}    return result\n", scope)
+        assert asyncio.run(scope["main"]()).done
+    else:
+        exec(block, {})
+
+
+def test_the_first_python_block_prints_what_it_is_about(capsys):
+    exec(blocks("python")[0], {})
+    assert "9" in capsys.readouterr().out
+
+
+def test_every_module_that_is_named_is_a_command():
+    modules = {found[1] for command in commands() for found in re.finditer(r"python -m ([\w.]+)", command)}
+    assert {"agents.train", "agents.evaluate", "reason_envs.tasks", "reason_envs.rewards"} <= modules
+    for module in sorted(modules - {"venv", "pytest", "pip"}):
+        if module.startswith(("models", "utils")):
+            continue
+        spec = importlib.util.find_spec(module)
+        assert spec is not None, module
+        if spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{module}.__main__")
+            assert spec is not None, f"{module} has no __main__"
+        source = Path(spec.origin).read_text()
+        assert '__name__ == "__main__"' in source or spec.name.endswith("__main__"), module
+
+
+def overrides(command):
+    """The overrides of an ``agents.train`` command, placeholders left out."""
+    arguments = re.findall(r"'[^']*'|\S+", command.split("agents.train", 1)[1].split("#")[0])
+    return [a.strip("'") for a in arguments if a not in ("key=value", "...", "\\") and not a.startswith("-")]
+
+
+def test_training_commands_compose():
+    seen = 0
+    for command in commands():
+        if "agents.train" in command and "resume=" not in command and "--config" not in command:
+            compose_config(overrides(command))
+            seen += 1
+    assert seen >= 2
+
+
+def test_options_that_are_named_exist():
+    table = README.split("| key | meaning |")[1].split("\n\n")[0]
+    names = [name for row in table.splitlines()[2:] for name in re.findall(r"`([\w.]+)`", row.split("|")[1])]
+    config, group = compose_config([]), ""
+    for name in names:
+        group = name.rpartition(".")[0] or (group if not hasattr(config, name) else "")
+        owner = config
+        for part in [*filter(None, group.split(".")), name.rpartition(".")[2]]:
+            assert hasattr(owner, part), name
+            owner = getattr(owner, part)
+    for setting in re.findall(r"`((?:algo|policy|engine|env)\.[\w.]+=[\w.]+(?: [\w.]+=[\w.]+)*)`", README):
+        compose_config([part for part in setting.split() if "package.module" not in part])
+
+
+def test_the_table_of_ids_is_the_registry():
+    rows = re.findall(r"^\| `(\w+-v\d+)` \| `(\w+)` \|", README, re.MULTILINE)
+    assert sorted(rows) == sorted((registration.entry(name).id, name) for name in registration.names())
+
+
+def test_files_that_are_linked_exist():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.slow
+def test_commands_work_from_any_folder(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": ""}
+    done = subprocess.run(
+        [sys.executable, "-m", "reason_envs.tasks", "show", "chain_sum", "max_terms=4"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "problem" in done.stdout
