@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents import distributed
 from reason_envs.errors import ReasonEnvsError, unknown_name
 
 SCHEDULES = ("constant", "linear", "cosine")
@@ -88,6 +89,7 @@ class Optimizer:
         Raises:
             ReasonEnvsError: the gradients are not finite (with loss scaling the step is skipped and the scale halved).
         """
+        distributed.sum_gradients(self._parameters)
         rate = self.learning_rate
         for group in self._adamw.param_groups:
             group["lr"] = rate

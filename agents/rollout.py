@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from agents import distributed
 from agents.policies.base import Policy
 from agents.trajectory import Decision, Trajectory
 from reason_envs.batching import gather
@@ -39,13 +40,18 @@ async def play(
 ) -> list[Trajectory]:
     """Play episodes concurrently, so that everything awaited inside them is batched.
 
+    Where several processes train together each plays the episodes of some groups; all of them get all trajectories.
+
     Args:
         environment: the prototype; each episode plays on a fork of it (engine and reward model shared).
         policy: who acts.
         episodes: what to play.
         **options: passed on to ``policy.act`` (evaluation sampling, for example).
     """
-    return await gather(*(_play(environment.fork(), policy, episode, options) for episode in episodes))
+    group_size = sum(episode.group == episodes[0].group for episode in episodes)
+    mine = distributed.share(episodes, group_size)
+    played = await gather(*(_play(environment.fork(), policy, episode, options) for episode in mine))
+    return distributed.merge(played, len(episodes), group_size)
 
 
 async def _play(environment: Environment, policy: Policy, episode: Episode, options: dict[str, Any]) -> Trajectory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents import distributed
 from agents.batch import micro_batches
 from agents.losses import aggregate, clipped_policy_loss, combine_metrics, importance_correction, kl_estimate
 from agents.optimizer import Optimizer
@@ -64,11 +66,16 @@ class PolicyUpdate:
     def log_probs(self, decisions: Sequence[Decision]) -> list[Tensor]:
         """Log-probabilities of every decision's tokens under the current weights, a tensor [T] each."""
         result: list[Tensor] = [torch.empty(0)] * len(decisions)
-        for indices in self._micro_batches(decisions):
-            log_probs = self.policy.evaluate([decisions[i] for i in indices]).log_probs
-            for row, i in enumerate(indices):
-                result[i] = log_probs[row, : len(decisions[i].choice.token_ids)]
+        cuts = self._micro_batches(decisions)
+        mine = [self._rows(decisions, indices) for indices in distributed.share(cuts)]
+        for indices, rows in zip(cuts, distributed.merge(mine, len(cuts)), strict=True):
+            for i, row in zip(indices, rows, strict=True):
+                result[i] = row
         return result
+
+    def _rows(self, decisions: Sequence[Decision], indices: Sequence[int]) -> list[Tensor]:
+        log_probs = self.policy.evaluate([decisions[i] for i in indices]).log_probs
+        return [log_probs[row, : len(decisions[i].choice.token_ids)] for row, i in enumerate(indices)]
 
     def run(self, samples: Sequence[Sample], step: int) -> dict[str, float]:
         """Take every optimizer step of a training step.
@@ -83,9 +90,15 @@ class PolicyUpdate:
             for number, minibatch in enumerate(self._minibatches(samples, step, epoch)):
                 metrics |= self._optimize(minibatch, (step, epoch, number), meter)
                 meter.minibatches += 1
-        means = combine_metrics(meter.parts) if meter.parts else {}
-        loss = meter.loss / max(1, meter.minibatches)
-        return {"loss": loss, "kl": 0.0, "sampler_max_ratio": meter.sampler_max_ratio, **means, **metrics}
+        meters = distributed.everyone(meter)
+        parts = [part for each in meters for part in each.parts]
+        return {
+            "loss": sum(each.loss for each in meters) / max(1, meter.minibatches),
+            "kl": 0.0,
+            "sampler_max_ratio": max(each.sampler_max_ratio for each in meters),
+            **(combine_metrics(parts) if parts else {}),
+            **metrics,
+        }
 
     def _minibatches(self, samples: Sequence[Sample], step: int, epoch: int) -> Iterator[list[Sample]]:
         """Cut a shuffled pass into mini-batches."""
@@ -105,11 +118,14 @@ class PolicyUpdate:
         working = [sample for sample in minibatch if self._has_gradient(sample)]
         if not working:
             return {}
-        for cut, indices in enumerate(self._micro_batches([s.decision for s in working])):
+        losses: list[float] = []
+        cuts = list(enumerate(self._micro_batches([s.decision for s in working])))
+        for cut, indices in distributed.share(cuts):
             with self._seeded(derive_seed(self.seed, "dropout", *address, cut)), self.policy.training_mode(True):
                 loss = self._loss([working[i] for i in indices], denominator, meter)
-                self._check_finite(loss, address[0])
+                losses.append(float(loss.detach()))
                 self.optimizer.backward(loss)
+        self._check_finite(losses, address[0])
         return self.optimizer.step()
 
     def _loss(self, samples: list[Sample], denominator: float, meter: _Meter) -> Tensor:
@@ -185,12 +201,13 @@ class PolicyUpdate:
             return float(sum(len(s.decision.choice.token_ids) for s in samples))
         return float(len(samples))
 
-    def _check_finite(self, loss: Tensor, step: int) -> None:
-        if not torch.isfinite(loss):
+    def _check_finite(self, losses: list[float], step: int) -> None:
+        strange = [loss for each in distributed.everyone(losses) for loss in each if not math.isfinite(loss)]
+        if strange:
             self.optimizer.clear()
             raise ReasonEnvsError(
-                f"The loss is {float(loss.detach())} at step {step}: the weights were left as they are and the last "
-                "checkpoint is good. Lower algo.optimizer.learning_rate, or use policy.precision=float32."
+                f"The loss is {strange[0]} at step {step}: the weights were left as they are and the last checkpoint "
+                "is good. Lower algo.optimizer.learning_rate, or use policy.precision=float32."
             )
 
     @contextmanager
