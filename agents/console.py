@@ -44,11 +44,11 @@ class Console:
         """Show the bar, where there is a terminal."""
         if sys.stdout.isatty():
             form = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}"
-            # Some containers' terminals say that they are 0 wide, and tqdm would then show nothing.
-            width = None if os.get_terminal_size(sys.stdout.fileno()).columns else UNKNOWN_WIDTH
-            self._bar = tqdm(
-                total=self.total_steps, file=sys.stdout, ncols=width, dynamic_ncols=width is None, bar_format=form
-            )
+            # Some containers' terminals say that they have no columns or lines, and tqdm would then show nothing.
+            columns, lines = os.get_terminal_size(sys.stdout.fileno())
+            fixed = {"ncols": columns or UNKNOWN_WIDTH, "nrows": 2}
+            size: dict[str, Any] = {"dynamic_ncols": True} if columns and lines else fixed
+            self._bar = tqdm(total=self.total_steps, file=sys.stdout, bar_format=form, **size)
 
     def begin_at(self, step: int) -> None:
         """Continue after ``step``."""

@@ -185,10 +185,10 @@ with Tracker(Path(sys.argv[1]), 4, tensorboard=False) as tracker:
 """
 
 
-@pytest.mark.parametrize("columns", [0, 130])
-def test_a_terminal_gets_a_bar(tmp_path, columns):
+@pytest.mark.parametrize(("lines", "columns"), [(24, 0), (0, 130), (0, 0), (24, 130)])
+def test_a_terminal_gets_a_bar(tmp_path, lines, columns):
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, columns))
+    termios.tcsetwinsize(theirs, (lines, columns))
     command = [sys.executable, "-c", TERMINAL, str(tmp_path)]
     process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.STDOUT)
     os.close(theirs)

@@ -146,6 +146,17 @@ def test_random_rewards_are_the_control(whole):
     assert all(row["accuracy"] == 0 for row in rows(whole["full"])[1:5])
 
 
+def test_a_new_run_can_start_from_a_checkpoint_and_refers_to_it(whole, tiny_model, tmp_path):
+    for kind, options in KINDS.items():
+        start = whole[kind] / "checkpoints" / "step_4"
+        more = ["policy.lora_dropout=0"] if kind == "lora" else []
+        more += ["algo.kl_coef=0.05", "steps=2", "eval_every=0", f"init_from={start}"]
+        train(make_run(tiny_model, tmp_path / kind, *options, *more))
+        first, second = rows(tmp_path / kind)
+        assert first["kl"] == pytest.approx(0, abs=1e-7)
+        assert second["kl"] > 1e-6
+
+
 # --- interrupted and resumed
 
 
