@@ -26,7 +26,7 @@ ORDER = {
         "__init__",
     ),
     "agents": (
-        "__init__ trajectory masking state_tree metrics_file console command registry",
+        "__init__ trajectory masking state_tree metrics_file console command registry distributed",
         "batch checkpoint curves optimizer config",
         "policies tracking compose",
         "rollout",
