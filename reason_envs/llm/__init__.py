@@ -15,6 +15,10 @@ ENGINES = Registry(
             "reason_envs.llm.transformers_engine:TransformersEngine",
             "reason_envs.llm.transformers_engine:TransformersEngineConfig",
         ),
+        "openai": Plugin(
+            "reason_envs.llm.openai_engine:OpenAIEngine",
+            "reason_envs.llm.openai_engine:OpenAIEngineConfig",
+        ),
     },
 )
 """Engines by name; ``ENGINES.register(name, engine, config)`` adds one."""

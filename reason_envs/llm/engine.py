@@ -77,11 +77,13 @@ class Generation:
     policy_version: int
     """Version of the weights that sampled it (see ``load_weights``)."""
     prompt_ids: list[int]
+    usage_tokens: int | None = None
+    """Tokens that a server counted for this sample without saying which; ``None``: ``token_ids`` are all of them."""
 
     @property
     def generated_tokens(self) -> int:
         """Tokens that this sample cost."""
-        return len(self.token_ids)
+        return len(self.token_ids) if self.usage_tokens is None else self.usage_tokens
 
 
 @runtime_checkable
