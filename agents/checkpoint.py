@@ -217,7 +217,9 @@ def _read_manifest(path: Path) -> Any:
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path / MANIFEST} is damaged ({error}). Use another checkpoint.") from error
+        raise CheckpointError(
+            f"{path / MANIFEST} is damaged ({error}). Delete that folder to use the one before."
+        ) from error
     if manifest["format"] != FORMAT:
         raise CheckpointError(f"{path} has checkpoint format {manifest['format']}; this version reads {FORMAT}.")
     return manifest
@@ -225,12 +227,18 @@ def _read_manifest(path: Path) -> Any:
 
 def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
     if not path.is_file():
-        raise CheckpointError(f"Checkpoint {path.parent} lacks the file {path.name}. Use another checkpoint.")
+        raise CheckpointError(
+            f"Checkpoint {path.parent} lacks the file {path.name}. Delete that folder to use the one before."
+        )
     size = path.stat().st_size
     if size != expected["bytes"]:
-        raise CheckpointError(f"{path} has {size} bytes instead of {expected['bytes']}. Use another checkpoint.")
+        raise CheckpointError(
+            f"{path} has {size} bytes instead of {expected['bytes']}. Delete that folder to use the one before."
+        )
     if _describe(path) != expected:
-        raise CheckpointError(f"{path} is damaged: its digest is not the manifest's. Use another checkpoint.")
+        raise CheckpointError(
+            f"{path} is damaged: its digest is not the manifest's. Delete that folder to use the one before."
+        )
 
 
 def _failure(folder: Path, target: Path, error: Exception) -> str:

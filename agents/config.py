@@ -12,12 +12,13 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agents.registry import ALGORITHMS, POLICIES
+from agents.validation import check_least
 from reason_envs import registration
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm import ENGINES
 
 LEAST = {
-    **{"eval_every": 0, "save_every": 0, "samples_every": 0},
+    **{"eval_every": 0, "save_every": 0, "samples_every": 0, "max_minutes": 0},
     **{"eval_tasks": 1, "eval_samples": 1, "keep_last": 1, "log_every": 1},
 }
 """The smallest value of an option."""
@@ -69,9 +70,7 @@ class TrainConfig:
     """The engine that samples: one of the ``engine=`` names."""
 
     def __post_init__(self) -> None:
-        for name, least in LEAST.items():
-            if getattr(self, name) < least:
-                raise ReasonEnvsError(f"{name}={getattr(self, name)} must be at least {least}.")
+        check_least(self, "", LEAST)
         caps = (self.steps, self.epochs)
         if caps == (None, None) or any(cap is not None and cap <= 0 for cap in caps):
             raise ReasonEnvsError(f"steps={caps[0]} and epochs={caps[1]}: at least one must be given, above 0.")

@@ -120,8 +120,8 @@ def bootstrap_interval(values: np.ndarray, seed: int, level: float = 0.95) -> tu
 
 
 def first_tasks(tasks: TaskSet, count: int) -> list[Task]:
-    """Return the first ``count`` problems of a set (all of them if it is smaller)."""
-    return [tasks[i] for i in range(min(count, len(tasks)))]
+    """Return ``count`` problems of a set (all of them if it is smaller), the same shuffled sample at every call."""
+    return [tasks.ordered(i, seed=0) for i in range(min(count, len(tasks)))]
 
 
 @dataclass
@@ -168,6 +168,7 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
         _make_folder(Path(config.output_file))
     run = load_run(config.run, config.checkpoint, untrained=config.untrained)
     sampling = Sampling(run.policy.sampling.max_tokens, config.temperature, stop=run.policy.sampling.stop)
+    assert run.test_tasks is not None  # load_run always evaluates
     tasks = first_tasks(run.test_tasks, config.tasks)
     result, trajectories = await evaluate_policy(
         run.environment, run.policy, tasks, samples=config.samples, seed=config.seed, sampling=sampling

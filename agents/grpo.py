@@ -19,8 +19,9 @@ from agents.learner import Learner, LearnerConfig
 from agents.losses import overlong_penalty
 from agents.rollout import grouped, play
 from agents.trajectory import Decision, Trajectory
+from agents.validation import check_least
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import unknown_name
 
 
 @dataclass
@@ -35,6 +36,12 @@ class GRPOConfig(LearnerConfig):
     """Compare with the mean of the others (RLOO) instead of the mean of all."""
     overlong_cache: int | None = None
     """Responses lose up to 1 linearly over this many last tokens before ``policy.max_tokens`` (DAPO); off if null."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, "algo.", {"samples_per_task": 2, "overlong_cache": 1})
+        if self.scale not in SCALES:
+            raise unknown_name("algo.scale", self.scale, SCALES)
 
 
 class GRPO(Learner):
@@ -69,11 +76,5 @@ class GRPO(Learner):
 
     def _validate(self) -> None:
         super()._validate()
-        if self.config.samples_per_task < 2:
-            raise ReasonEnvsError(
-                f"algo.samples_per_task={self.config.samples_per_task}: a group needs at least 2 samples to compare."
-            )
-        if self.config.scale not in SCALES:
-            raise unknown_name("algo.scale", self.config.scale, SCALES)
         if self.config.overlong_cache is not None:
             overlong_penalty(torch.zeros(1), self.policy.max_tokens, self.config.overlong_cache)

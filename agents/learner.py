@@ -15,9 +15,16 @@ from agents.optimizer import Optimizer, OptimizerConfig
 from agents.policies.base import TrainablePolicy
 from agents.trajectory import Decision, Trajectory
 from agents.update import PolicyUpdate, Sample
+from agents.validation import check_least
 from reason_envs.core import Environment
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.tasks.base import TaskSet
+
+LEAST = {
+    **dict.fromkeys(("tasks_per_step", "epochs_per_batch", "micro_batch_tokens", "micro_batch_size", "horizon"), 1),
+    **dict.fromkeys(("kl_coef", "kl_reward_coef", "entropy_coef", "correction_cap"), 0),
+}
+"""The smallest value of an option."""
 
 
 @dataclass
@@ -65,6 +72,24 @@ class LearnerConfig:
     """Weights are truncated there."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Learning rate, schedule, clipping."""
+
+    def __post_init__(self) -> None:
+        check_least(self, "algo.", LEAST)
+        for name, valid in (
+            ("importance", LEVELS),
+            ("aggregation", AGGREGATIONS),
+            ("kl_kind", KL_KINDS),
+            ("kl_reward_kind", KL_KINDS),
+            ("correction", ("off", *LEVELS)),
+        ):
+            if getattr(self, name) not in valid:
+                raise unknown_name(f"algo.{name}", getattr(self, name), valid)
+        if (self.aggregation == "horizon") != (self.horizon is not None):
+            raise ReasonEnvsError(
+                f"algo.horizon={self.horizon} with algo.aggregation={self.aggregation}: the horizon is needed for, and "
+                "only for, aggregation=horizon."
+            )
+        check_clips(self.clip_low, self.clip_high, self.dual_clip)
 
 
 class Learner(ABC):
@@ -171,26 +196,7 @@ class Learner(ABC):
         return {"kl_in_reward": total / len(samples)}
 
     def _validate(self) -> None:
-        config = self.config
-        for name, value, valid in (
-            ("algo.importance", config.importance, LEVELS),
-            ("algo.aggregation", config.aggregation, AGGREGATIONS),
-            ("algo.kl_kind", config.kl_kind, KL_KINDS),
-            ("algo.kl_reward_kind", config.kl_reward_kind, KL_KINDS),
-            ("algo.correction", config.correction, ("off", *LEVELS)),
-        ):
-            if value not in valid:
-                raise unknown_name(name, value, valid)
-        if (config.aggregation == "horizon") != (config.horizon is not None):
-            raise ReasonEnvsError(
-                f"algo.horizon={config.horizon} with algo.aggregation={config.aggregation}: the horizon is needed for, "
-                "and only for, aggregation=horizon."
-            )
-        check_clips(config.clip_low, config.clip_high, config.dual_clip)
-        for name in ("tasks_per_step", "epochs_per_batch"):
-            if getattr(config, name) < 1:
-                raise ReasonEnvsError(f"algo.{name}={getattr(config, name)} must be at least 1.")
-        size = config.minibatch_size
+        size = self.config.minibatch_size
         if size is not None and not 1 <= size <= self.decisions_per_step:
             raise ReasonEnvsError(
                 f"algo.minibatch_size={size} must lie between 1 and the {self.decisions_per_step} decisions of a step."

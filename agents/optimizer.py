@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agents import distributed
+from agents.validation import check_least
 from reason_envs.errors import ReasonEnvsError, unknown_name
 
 SCHEDULES = ("constant", "linear", "cosine")
@@ -34,6 +35,12 @@ class OptimizerConfig:
     max_grad_norm: float = 1.0
     """Gradients are scaled down to this norm; 0 does not clip."""
 
+    def __post_init__(self) -> None:
+        least = ("learning_rate", "warmup_steps", "weight_decay", "beta2", "max_grad_norm")
+        check_least(self, "algo.optimizer.", dict.fromkeys(least, 0))
+        if self.schedule not in SCHEDULES:
+            raise unknown_name("schedule", self.schedule, SCHEDULES)
+
 
 class Optimizer:
     """Accumulates gradients over micro-batches and steps.
@@ -55,8 +62,6 @@ class Optimizer:
         scale_loss: bool = False,
         device_type: str = "cpu",
     ) -> None:
-        if config.schedule not in SCHEDULES:
-            raise unknown_name("schedule", config.schedule, SCHEDULES)
         self.config = config
         self.total_steps = total_steps
         self.steps = 0

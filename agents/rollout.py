@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from agents import distributed
 from agents.policies.base import Policy
 from agents.trajectory import Decision, Trajectory
@@ -113,4 +115,4 @@ def _pay(rewards: dict[AgentId, float], latest: dict[AgentId, Decision], episode
 
 def _metrics(info: dict[str, Any]) -> dict[str, float]:
     """Keep the numbers and yes/no answers of an episode's last info."""
-    return {name: float(value) for name, value in info.items() if isinstance(value, int | float)}
+    return {name: float(value) for name, value in info.items() if isinstance(value, int | float | np.number | np.bool_)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,14 +37,15 @@ class Run:
     policy: LanguagePolicy
     engine: TrainableEngine
     train_tasks: TaskSet
-    test_tasks: TaskSet
+    test_tasks: TaskSet | None
+    """Held-out problems; ``None`` where nothing evaluates."""
 
 
 def build(config: TrainConfig) -> Run:
     """Build environment, policy, engine and tasks; every error comes before any compute is spent."""
     env_options = options(config.env)
     train_tasks = make_tasks(env_options["tasks"], env_options["split"])
-    test_tasks = make_tasks(config.eval_set or env_options["tasks"], "test")
+    test_tasks = _held_out(config) if config.eval_every else None
     environment = make_environment(config.env.name, **{**env_options, "tasks": train_tasks})
     policy_options = {"config": POLICIES[config.policy.name].config_class()(**options(config.policy))}
     policy = POLICIES[config.policy.name].load()(**policy_options, seed=config.seed)
@@ -54,6 +56,15 @@ def build(config: TrainConfig) -> Run:
     if config.init_from:
         policy.load_state_tensors(checkpoint.load(Path(config.init_from))[0]["policy"])
     return Run(config, environment, policy, engine, train_tasks, test_tasks)
+
+
+def _held_out(config: TrainConfig) -> TaskSet:
+    if config.eval_set is None and config.env.split == "test":
+        raise ReasonEnvsError(
+            "env.split=test trains on the problems that evaluation would call held out: set eval_set to others, or "
+            "eval_every=0."
+        )
+    return make_tasks(config.eval_set or config.env.tasks, "test")
 
 
 def _engine_options(config: TrainConfig) -> dict[str, Any]:
@@ -76,6 +87,7 @@ def load_run(run: str | None, checkpoint_folder: str | None = None, *, untrained
         raise ReasonEnvsError("Give either run=<run folder> or checkpoint=<run folder>/checkpoints/step_N.")
     folder = Path(run) if run else Path(str(checkpoint_folder)).resolve().parent.parent
     config = read_config(folder)
+    config.eval_every = config.eval_every or 1
     if not untrained:
         config.init_from = checkpoint_folder or str(checkpoint.latest(folder / CHECKPOINTS))
     loaded = build(config)
@@ -103,22 +115,25 @@ async def check_prompts(run: Run, tasks: TaskSet) -> TaskSet:
     Returns:
         The tasks to use; a filtered set says in ``name`` how many were left out.
     """
-    limit = run.policy.config.max_prompt_tokens
+    positions = getattr(run.policy.model.config, "max_position_embeddings", math.inf)
     problems = list(tasks)
     lengths = await gather(*(_prompt_length(run, task) for task in problems))
+    limit = min(run.policy.config.max_prompt_tokens, positions - run.policy.max_tokens)
     overlong = [i for i, length in enumerate(lengths) if length > limit]
     if not overlong:
         return tasks
     if run.policy.config.overlong_prompts == "error":
         worst = max(overlong, key=lambda i: lengths[i])
         raise ReasonEnvsError(
-            f"{len(overlong)} of {len(problems)} prompts are longer than policy.max_prompt_tokens={limit} (longest: "
-            f"task {problems[worst].id!r}, {lengths[worst]} tokens). Raise the limit, or set "
-            "policy.overlong_prompts=filter."
+            f"{len(overlong)} of {len(problems)} prompts are longer than {limit} tokens (longest: task "
+            f"{problems[worst].id!r}, {lengths[worst]} tokens): the lower of policy.max_prompt_tokens="
+            f"{run.policy.config.max_prompt_tokens} and the model's {positions} positions less policy.max_tokens. "
+            "Raise the limit, lower policy.max_tokens, or set policy.overlong_prompts=filter."
         )
     if len(overlong) == len(problems):
         raise ReasonEnvsError(
-            f"Every prompt is longer than policy.max_prompt_tokens={limit}: nothing is left to train."
+            f"Every prompt is longer than {limit} tokens (policy.max_prompt_tokens, or the model's positions less "
+            "policy.max_tokens): nothing is left."
         )
     skip = set(overlong)
     return Selected(tasks, [i for i in range(len(problems)) if i not in skip])

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from agents.policies.language import LanguagePolicy
+from agents.policies.lora import adapter_weights, write_adapter
 from agents.trajectory import Choice, Decision
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import Sampling, TrainableEngine
-from reason_envs.llm.weights import digest
+from reason_envs.llm.weights import cast, digest
 
 PROBE = [{"role": "user", "content": "What is 12 + 30 - 4?"}]
 PROBE_RESPONSE = "12 + 30 = 42\n42 - 4 = 38\n\\boxed{38}"
 TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
 """Largest difference of a probe token's log-probability between learner and engine, by the coarser dtype (nats)."""
 CANARY_SCALE = 1.5
+CANARY_SHIFT = 0.1
 
 
 class WeightSync:
     """Sends a policy's weights to its engine and checks that they got there.
+
+    A LoRA policy sends its adapter alone where the engine takes adapters, and merged weights elsewhere.
 
     Args:
         policy: the learner's side.
@@ -37,6 +43,7 @@ class WeightSync:
             )
         self._policy = policy
         self._engine = engine
+        self._sends_adapter = policy.uses_lora and "adapters" in engine.capabilities
         self._prompt = encode_prompt(policy.tokenizer, PROBE)
         self._response = policy.tokenizer.encode(PROBE_RESPONSE, add_special_tokens=False)
 
@@ -46,16 +53,16 @@ class WeightSync:
         Raises:
             ReasonEnvsError: the engine did not take the weights.
         """
-        weights = self._policy.export_weights()
-        self._engine.load_weights(weights, version=0)
+        weights = self._weights()
+        self._send(weights, version=0)
         before = await self._engine_scores()
         name = self._canary_name(weights)
-        self._engine.load_weights({**weights, name: _half_scaled(weights[name])}, version=0)
+        self._send({**weights, name: _half_changed(weights[name])}, version=0)
         moved = await self._engine_scores()
         if moved == before:
             raise ReasonEnvsError(
-                f"Weight canary: half of {name} was scaled by {CANARY_SCALE} and sent to the engine, but its scores "
-                "did not move. The engine samples from other weights than it is given."
+                f"Weight canary: half of {name} was changed and sent to the engine, but its scores did not move. The "
+                "engine samples from other weights than it is given."
             )
         await self.push(version=0)
         if await self._engine_scores() != before:
@@ -75,8 +82,8 @@ class WeightSync:
         Raises:
             ReasonEnvsError: digests differ, or the probe's scores are further apart than rounding explains.
         """
-        weights = self._policy.export_weights()
-        self._engine.load_weights(weights, version)
+        weights = self._weights()
+        self._send(weights, version)
         self._compare_digests(weights, version)
         learner, engine = self._learner_scores(), await self._engine_scores()
         gap = max(abs(a - b) for a, b in zip(learner, engine, strict=True))
@@ -89,11 +96,24 @@ class WeightSync:
             )
         return gap
 
+    def _weights(self) -> dict[str, Tensor]:
+        """What is sent: the policy's adapter or its full weights, in the engine's dtype."""
+        weights = adapter_weights(self._policy.model) if self._sends_adapter else self._policy.export_weights()
+        return cast(weights, self._engine.dtype)
+
+    def _send(self, weights: Mapping[str, Tensor], version: int) -> None:
+        if not self._sends_adapter:
+            self._engine.load_weights(weights, version)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            write_adapter(self._policy.model, weights, Path(folder))
+            self._engine.load_weights(Path(folder), version)
+
     def _compare_digests(self, weights: Mapping[str, Tensor], version: int) -> None:
         theirs = self._engine.weights_digest()
         if theirs is None:
             return
-        ours = digest({n: t.to(self._engine.dtype) if t.is_floating_point() else t for n, t in weights.items()})
+        ours = digest(weights)
         if ours != theirs:
             raise ReasonEnvsError(
                 f"Weights version {version} did not reach the engine: its digest is {theirs}, the learner's {ours}."
@@ -117,8 +137,12 @@ class WeightSync:
         return await self._engine.score([*self._prompt, *self._response], len(self._prompt))
 
 
-def _half_scaled(weight: Tensor) -> Tensor:
-    """Scale half of the rows, since a normalisation that follows would undo the same scale on all of them."""
-    scaled = weight.clone()
-    scaled[: len(weight) // 2] *= CANARY_SCALE
-    return scaled
+def _half_changed(weight: Tensor) -> Tensor:
+    """Change half of the rows, since a normalisation that follows would undo the same scale on all of them.
+
+    The shift is for new LoRA matrices, which are zero.
+    """
+    changed = weight.clone()
+    half = slice(len(weight) // 2)
+    changed[half] = changed[half] * CANARY_SCALE + CANARY_SHIFT * (not weight.any())
+    return changed

@@ -198,6 +198,32 @@ class Tracker:
         plot_curves(self._shown_rows(), self.folder / "curves.png", self.folder.name)
 
 
+class Silence:
+    """The tracker of a run's other processes: it records and shows nothing."""
+
+    def __enter__(self) -> Self:
+        """Start nothing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End nothing."""
+
+    def resume(self, step: int) -> None:
+        """Ignore the step."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Ignore the metrics."""
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Ignore the figures."""
+
+    def sample(self, step: int, text: str) -> None:
+        """Ignore the text."""
+
+    def note(self, text: str) -> None:
+        """Ignore the text."""
+
+
 def peak_memory_mb() -> float:
     """Return the most memory used so far in MB: on the CUDA device where one is in use, else by this process."""
     import torch

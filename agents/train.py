@@ -58,14 +58,19 @@ def train(config: TrainConfig, *, resuming: bool = False) -> None:
     """Train by a typed configuration; exit with 128 + signal if one ended the run."""
     from transformers.utils import logging as transformers_logging
 
+    from agents import distributed
     from agents.trainer import Trainer
 
     if config.resume is not None:
         raise ReasonEnvsError(f"resume={config.resume} cannot be given with an option of hydra: drop it.")
     transformers_logging.disable_progress_bar()
+    distributed.start()
     interrupted = asyncio.run(Trainer(config, resuming=resuming).train())
-    if interrupted is not None:
+    main = distributed.rank() == 0
+    distributed.stop()
+    if interrupted is not None and main:
         print(f"Continue with: python -m agents.train resume={config.output_dir}")
+    if interrupted is not None:
         raise SystemExit(128 + interrupted)
 
 

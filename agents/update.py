@@ -94,7 +94,6 @@ class PolicyUpdate:
         parts = [part for each in meters for part in each.parts]
         return {
             "loss": sum(each.loss for each in meters) / max(1, meter.minibatches),
-            "kl": 0.0,
             "sampler_max_ratio": max(each.sampler_max_ratio for each in meters),
             **(combine_metrics(parts) if parts else {}),
             **metrics,
@@ -134,7 +133,7 @@ class PolicyUpdate:
         out = self.policy.evaluate([s.decision for s in samples], entropy_gradient=config.entropy_coef != 0)
         mask, new = out.mask, out.log_probs
         old = new.detach() if samples[0].old is None else _stack([s.old for s in samples], new)
-        extra = {"entropy": _mean(out.entropy, mask)}
+        extra: dict[str, float] = {}
         loss, metrics = clipped_policy_loss(
             new,
             old,

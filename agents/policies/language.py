@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
 from reason_envs.llm.loading import DTYPES, load_model, load_tokenizer, resolve_device, resolve_dtype
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -87,6 +90,13 @@ class LanguagePolicy:
         self._adapter_is_new = not config.adapter
         self._evaluating: Any = self.model
         self.precision = resolve_dtype(config.precision, self.device)
+        if config.top_p < 1 or config.top_k:
+            _log.warning(
+                "policy.top_p=%s, top_k=%s: responses come from a cut distribution, but importance ratios are those of "
+                "the uncut one. Use top_p=1 top_k=0 unless a preset asks for the cut.",
+                config.top_p,
+                config.top_k,
+            )
         self.scales_loss = self.precision == torch.float16
 
     @property

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.adapters import ADAPTER_WEIGHTS
 
 
 def add_adapter(model: Any, adapter: str | None, rank: int, alpha: int, dropout: float, seed: int) -> Any:
@@ -55,3 +58,18 @@ def merged_weights(model: Any) -> dict[str, Tensor]:
             layer: Any = module
             weights[f"{name}.weight"] = layer.get_base_layer().weight + layer.get_delta_weight(model.active_adapter)
     return weights
+
+
+@torch.no_grad()
+def adapter_weights(model: Any) -> dict[str, Tensor]:
+    """Return the active adapter's matrices under PEFT's names."""
+    from peft import get_peft_model_state_dict
+
+    matrices = get_peft_model_state_dict(model, adapter_name=model.active_adapter, save_embedding_layers=False)
+    return {name: tensor.detach() for name, tensor in matrices.items()}
+
+
+def write_adapter(model: Any, matrices: Mapping[str, Tensor], folder: Path) -> None:
+    """Write an adapter folder (PEFT's format) with these matrices."""
+    model.peft_config[model.active_adapter].save_pretrained(str(folder))
+    save_file({name: tensor.cpu().contiguous() for name, tensor in matrices.items()}, folder / ADAPTER_WEIGHTS)

@@ -22,7 +22,7 @@ MAX_QUESTION_CHARS = 100_000
 class SingleTurnMathConfig:
     """Options of SingleTurnMath-v0."""
 
-    tasks: Any = "chain_sum"
+    tasks: Any = field(default_factory=lambda: {"name": "chain_sum"})
     """The problems: a family's name, a mapping of its ``name`` and options, or a ``TaskSet``."""
     split: str = "train"
     """Which part of them."""

@@ -96,7 +96,9 @@ def test_interval_covers_the_truth():
 
 def test_first_tasks():
     tasks = problems(5)
-    assert first_tasks(tasks, 3) == [tasks[0], tasks[1], tasks[2]]
+    first = first_tasks(tasks, 3)
+    assert first == first_tasks(tasks, 3) == first_tasks(tasks, 5)[:3]
+    assert {task.id for task in first} <= {task.id for task in tasks}
     assert len(first_tasks(tasks, 9)) == 5
 
 

@@ -71,7 +71,6 @@ def test_metrics_have_the_names_that_readers_expect(whole):
             "reward",
             "accuracy",
             "loss",
-            "kl",
             "entropy",
             "grad_norm",
             "frac_zero_std",
@@ -113,7 +112,7 @@ def test_steps_and_epochs_end_a_run_whichever_is_first(tiny_model, tmp_path):
         train(make_run(tiny_model, folder, *caps, problems, "eval_every=0", "save_every=0"))
         counts.append(rows(folder)[-1]["step"])
     assert counts == [3, 2, 2]
-    assert checkpoints(tmp_path / "0") == ["step_3"]
+    assert checkpoints(tmp_path / "0") == ["step_0", "step_3"]
 
 
 def test_max_minutes_ends_a_run_in_good_order(tiny_model, tmp_path):
@@ -166,7 +165,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(kind, place, whole, tiny_m
     trainer = make_run(tiny_model, tmp_path / "run", *KINDS[kind])
     with monkeypatch.context() as patch:
         if place == "generating":
-            interrupt_in(patch, Trainer, "_describe", lambda self, _: self.step == 2)
+            interrupt_in(patch, Trainer, "_sample_text", lambda self, _: self.progress.step == 2)
         else:
             interrupt_in(patch, PolicyUpdate, "run", lambda self, _, step: step == 0, signal.SIGINT)
         stopped = train(trainer)
@@ -195,7 +194,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(whole, tiny_model, tmp_pa
         patch.setattr(PolicyUpdate, "run", dying_at(3, PolicyUpdate.run, KeyboardInterrupt()))
         with pytest.raises(KeyboardInterrupt):
             train(make_run(tiny_model, folder))
-    assert checkpoints(folder) == ["step_2"]
+    assert checkpoints(folder) == ["step_0", "step_2"]
     assert rows(folder)[-1]["step"] == 3
     train(make_run(tiny_model, folder, resuming=True))
     assert_same_run(folder, whole["full"])
@@ -370,7 +369,7 @@ def test_no_half_step_is_ever_saved(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(PolicyUpdate, "_loss", spoiled)
     with pytest.raises(ReasonEnvsError, match="nan"):
         train(make_run(tiny_model, folder, "algo.minibatch_size=4", "save_every=1", "eval_every=0"))
-    assert checkpoints(folder) == ["step_1"]
+    assert checkpoints(folder) == ["step_0", "step_1"]
 
 
 def full_disk(*_, **__):
@@ -395,7 +394,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(what, tiny_model, tmp_path, capsy
             )
         message = fails(overrides(tiny_model, folder, "eval_every=0"), capsys, patch)
     assert "No space left on device" in message
-    assert checkpoints(folder) == (["step_2", "step_4"] if what == "final" else ["step_2"])
+    assert checkpoints(folder) == (["step_2", "step_4"] if what == "final" else ["step_0", "step_2"])
     train(make_run(tiny_model, folder, "eval_every=0", resuming=True))
     assert rows(folder)[-1]["step"] == 4
     assert final_weights(folder)
@@ -429,7 +428,7 @@ def test_overlong_prompts_are_an_error_or_are_left_out_and_counted(tiny_model, t
     (tmp_path / "test.jsonl").write_text(json.dumps(problems[0]) + "\n")
     options = [f"env.tasks={{name: json, path: {tmp_path}}}", "policy.max_prompt_tokens=60", "steps=1"]
     message = fails(overrides(tiny_model, tmp_path / "a", *options), capsys, monkeypatch)
-    assert "1 of 4 prompts are longer than policy.max_prompt_tokens=60" in message
+    assert "1 of 4 prompts are longer than 60 tokens" in message
     assert "policy.overlong_prompts=filter" in message
     trainer = make_run(tiny_model, tmp_path / "b", *options, "policy.overlong_prompts=filter")
     train(trainer)
