@@ -15,6 +15,10 @@ ENGINES = Registry(
             "reason_envs.llm.transformers_engine:TransformersEngine",
             "reason_envs.llm.transformers_engine:TransformersEngineConfig",
         ),
+        "vllm": Plugin(
+            "reason_envs.llm.vllm_engine:VllmEngine",
+            "reason_envs.llm.vllm_options:VllmEngineConfig",
+        ),
         "openai": Plugin(
             "reason_envs.llm.openai_engine:OpenAIEngine",
             "reason_envs.llm.openai_engine:OpenAIEngineConfig",

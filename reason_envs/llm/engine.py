@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from reason_envs.core import Message
@@ -110,8 +111,14 @@ class TrainableEngine(Engine, Protocol):
     dtype: torch.dtype
     """Of the weights that generate."""
 
-    def load_weights(self, source: Mapping[str, Tensor], version: int) -> None:
-        """Replace the weights (full, adapter merged) and set the version that generations report."""
+    def load_weights(self, source: Mapping[str, Tensor] | Path, version: int) -> None:
+        """Replace the weights and set the version that generations report.
+
+        Args:
+            source: full weights (adapters merged), or the folder of a LoRA adapter on top of the full weights, which
+                only engines whose capabilities include ``adapters`` take.
+            version: of the policy that they belong to.
+        """
         ...
 
     async def score(self, token_ids: list[int], prompt_length: int, temperature: float = 1.0) -> list[float]:
@@ -119,7 +126,7 @@ class TrainableEngine(Engine, Protocol):
         ...
 
     def weights_digest(self) -> str | None:
-        """Hash the weights that generate; ``None`` where the engine cannot see them."""
+        """Hash the weights, or the adapter, that were loaded last; ``None`` where the engine cannot see them."""
         ...
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from reason_envs.llm.weights import copy_weights, digest
 
 CACHE_SPARE = 64
 """Positions by which the key/value cache grows at a time."""
+ONE_SET_OF_WEIGHTS = "engine=transformers holds one set of weights and no adapters."
 COMPACT_BELOW = 0.75
 """Finished rows are dropped from the batch once fewer than this share of its rows still decode."""
 
@@ -109,7 +111,7 @@ class TransformersEngine:
 
     def _check(self, request: GenerationRequest, prompt_tokens: int) -> None:
         if request.adapter:
-            raise ReasonEnvsError("engine=transformers holds one set of weights; adapters need engine=vllm.")
+            raise ReasonEnvsError(f"{ONE_SET_OF_WEIGHTS} Use engine=vllm for adapters.")
         positions = getattr(self.model.config, "max_position_embeddings", math.inf)
         if prompt_tokens + request.sampling.max_tokens > positions:
             raise ReasonEnvsError(
@@ -202,12 +204,14 @@ class TransformersEngine:
             prompt_ids=list(prompt_ids),
         )
 
-    def load_weights(self, source: Mapping[str, Tensor], version: int) -> None:
+    def load_weights(self, source: Mapping[str, Tensor] | Path, version: int) -> None:
         """Copy full weights in (adapters merged) and report ``version`` with what is sampled from now on.
 
         Raises:
-            ReasonEnvsError: a tensor is missing, unknown, or of another shape.
+            ReasonEnvsError: a tensor is missing, unknown, or of another shape; or an adapter's folder was given.
         """
+        if isinstance(source, Path):
+            raise ReasonEnvsError(f"{ONE_SET_OF_WEIGHTS} Send merged weights, or use engine=vllm.")
         copy_weights(self.model, source)
         self.policy_version = version
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.loading import model_path
 
 _INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _CHUNK = 1 << 24
@@ -22,20 +23,47 @@ def copy_weights(model: nn.Module, source: Mapping[str, Tensor]) -> None:
         ReasonEnvsError: a tensor is missing, unknown, or of another shape; the model is left as it was.
     """
     target = model.state_dict()
-    missing, unknown = sorted(target.keys() - source.keys()), sorted(source.keys() - target.keys())
+    check_weights({name: tensor.shape for name, tensor in target.items()}, source)
+    for name, tensor in source.items():
+        target[name].copy_(tensor)
+
+
+def weight_shapes(model: str) -> dict[str, torch.Size]:
+    """Return the shape of every tensor of a model's state dict, without loading it."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with torch.device("meta"):
+        empty = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(model_path(model)))
+    return {name: tensor.shape for name, tensor in empty.state_dict().items()}
+
+
+def check_weights(shapes: Mapping[str, torch.Size], source: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not exactly an engine's.
+
+    Args:
+        shapes: of every tensor of the engine's model, by name.
+        source: the weights that a learner sends.
+
+    Raises:
+        ReasonEnvsError: a tensor is missing, unknown, or of another shape.
+    """
+    missing, unknown = sorted(shapes.keys() - source.keys()), sorted(source.keys() - shapes.keys())
     if missing or unknown:
         raise ReasonEnvsError(
             f"The weights do not fit the engine's model: {len(missing)} missing ({_some(missing)}), {len(unknown)} "
             f"unknown ({_some(unknown)}). Learner and engine must load the same model."
         )
     for name, tensor in source.items():
-        if tensor.shape != target[name].shape:
+        if tensor.shape != shapes[name]:
             raise ReasonEnvsError(
-                f"Weight {name} has shape {tuple(tensor.shape)}, the engine's model wants {tuple(target[name].shape)}. "
+                f"Weight {name} has shape {tuple(tensor.shape)}, the engine's model wants {tuple(shapes[name])}. "
                 "Learner and engine must load the same model."
             )
-    for name, tensor in source.items():
-        target[name].copy_(tensor)
+
+
+def cast(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Cast the floating-point tensors."""
+    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
 
 
 @torch.no_grad()

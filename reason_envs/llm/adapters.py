@@ -1,0 +1,56 @@
+"""LoRA adapter folders (PEFT's format), checked before an engine takes one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from reason_envs.errors import ReasonEnvsError
+
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+
+def check_adapter(folder: Path, shapes: Mapping[str, torch.Size], max_rank: int) -> None:
+    """Refuse an adapter that an engine's model cannot take.
+
+    Args:
+        folder: holds ``adapter_config.json`` and ``adapter_model.safetensors``.
+        shapes: of every tensor of the engine's model, by name.
+        max_rank: highest rank that the engine has room for.
+
+    Raises:
+        ReasonEnvsError: a file is missing, the rank is too high, or a matrix belongs to another model.
+    """
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        if not (folder / name).is_file():
+            raise ReasonEnvsError(f"{folder} is no adapter folder: it has no {name}.")
+    rank = json.loads((folder / ADAPTER_CONFIG).read_text())["r"]
+    if rank > max_rank:
+        raise ReasonEnvsError(
+            f"The adapter has rank {rank}, above engine.max_lora_rank={max_rank}: set engine.max_lora_rank={rank}."
+        )
+    with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
+        for name in file.keys():  # noqa: SIM118  (no mapping)
+            _check_matrix(name, torch.Size(file.get_slice(name).get_shape()), shapes, rank)
+
+
+def _check_matrix(name: str, shape: torch.Size, shapes: Mapping[str, torch.Size], rank: int) -> None:
+    module, _, matrix = name.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
+    base = shapes.get(f"{module}.weight")
+    if base is None or matrix not in ("lora_A", "lora_B"):
+        raise ReasonEnvsError(
+            f"The adapter's tensor {name} is no LoRA matrix of the engine's model. Learner and engine must load the "
+            "same model."
+        )
+    expected = (rank, base[1]) if matrix == "lora_A" else (base[0], rank)
+    if tuple(shape) != expected:
+        raise ReasonEnvsError(
+            f"The adapter's tensor {name} has shape {tuple(shape)}, the engine's model wants {expected} at rank "
+            f"{rank}. Learner and engine must load the same model."
+        )
