@@ -27,6 +27,8 @@ RETRIED_STATUS = (408, 409, 429)
 """Besides every status from 500."""
 NO_KEY = "no-key-is-set"
 """Sent where the key's environment variable is not set: servers at home ask for no key."""
+CONTEXT_WORDS = ("context_length", "context length", "max_model_len", "maximum model length")
+"""One of these is in a server's complaint about too many tokens."""
 CLOSE_S = 10.0
 """Seconds that another thread's event loop gets to close its connections."""
 
@@ -260,7 +262,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 def _advice(text: str) -> str:
     """What to change about a request that the server refuses."""
     lower = text.lower()
-    if "context_length" in lower or "context length" in lower:
+    if any(words in lower for words in CONTEXT_WORDS):
         return "Prompt and max_tokens exceed the model's context: shorten the prompt or lower max_tokens."
     if "max_completion_tokens" in lower:
         return "Set engine.max_tokens_field=max_completion_tokens."

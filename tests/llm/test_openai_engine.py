@@ -299,13 +299,14 @@ def test_jitter_differs_by_seed_and_attempt():
     [
         (reply(404, "no such model"), ["no model 'served' there", "alpha, beta"]),
         (reply(400, "This model's maximum context length is 512 tokens."), ["lower max_tokens", "512 tokens"]),
+        (reply(400, "max_tokens=5000 cannot be greater than max_model_len=512."), ["lower max_tokens"]),
         (reply(400, "Use 'max_completion_tokens' instead."), ["engine.max_tokens_field=max_completion_tokens"]),
         (reply(422, "Unexpected fields: top_k"), ["status 422", "top_k", "engine.extra_body"]),
         (reply(429, '{"error": {"code": "insufficient_quota"}}'), ["no quota left"]),
         (reply(body={"choices": [choice()]}), ["no token counts", "reports usage"]),
         (reply(body=completion(choice(finish_reason="content_filter"))), ["content_filter", "'stop' or 'length'"]),
     ],
-    ids=["model", "context", "field", "unknown", "quota", "usage", "filter"],
+    ids=["model", "context", "length", "field", "unknown", "quota", "usage", "filter"],
 )
 def test_what_no_retry_mends_fails_at_once(server, make, answer, parts):
     server.models = ["alpha", "beta"]
