@@ -1,4 +1,12 @@
-"""An engine behind an OpenAI-compatible server: ``vllm serve``, ``transformers serve``, or a hosted one."""
+"""An engine behind an OpenAI-compatible server: ``vllm serve``, ``transformers serve``, or a hosted one.
+
+What servers do on their own, and a request cannot undo:
+
+* ``vllm serve`` fills what a request leaves out (``top_k``, penalties) from the model's ``generation_config.json``,
+  unless it is started with ``--generation-config vllm``. It cuts ``max_tokens`` to the room left in the context.
+* ``transformers serve`` samples only where the model's ``generation_config.json`` says ``do_sample``: else every answer
+  is the greedy one, whatever the temperature. It gives no log-probs and one choice a request.
+"""
 
 from __future__ import annotations
 
