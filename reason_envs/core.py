@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from typing import Any, Self
 
 import numpy as np
 from gymnasium import Space
+
+from reason_envs.errors import ReasonEnvsError
 
 AgentId = str
 Action = Any
@@ -22,12 +25,13 @@ def derive_seed(*address: int | str) -> int:
     """Hash an address such as ``(episode_seed, agent, turn, call)`` into a seed.
 
     Every random draw of the library is keyed by where it happens, never by how many draws came before it,
-    so batch composition and the other agents' behaviour cannot shift it.
+    so batch composition and the other agents' behaviour cannot shift it. NumPy's whole numbers count as Python's.
 
     Returns:
         An integer in ``[0, 2**63)``, the same on every platform.
     """
-    digest = hashlib.blake2b(repr(address).encode(), digest_size=8).digest()
+    parts = tuple(str(part) if isinstance(part, str) else operator.index(part) for part in address)
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
@@ -99,8 +103,10 @@ class Environment(ABC):
         """Copy the episode's state between steps; task, engine and reward model stay shared.
 
         Args:
-            seed: ``None`` replays the original's random draws; a number re-keys them.
+            seed: ``None`` replays the original's random draws; a number re-keys them, which takes a running episode.
         """
+        if seed is not None and self.state is None:
+            raise ReasonEnvsError(f"fork(seed={seed}) re-keys an episode, and none has begun: call reset first.")
         clone = copy.copy(self)
         clone.state = copy.deepcopy(self.state)
         if seed is not None:
@@ -117,8 +123,8 @@ class Environment(ABC):
     def episode_seed(self, seed: int | None) -> int:
         """Turn ``reset``'s seed into this episode's seed, drawing the next one of the sequence for ``None``."""
         if seed is not None:
-            self._base_seed, self._episode = seed, 0
-            return seed
+            self._base_seed, self._episode = operator.index(seed), 0
+            return self._base_seed
         if self._base_seed is None:
             self._base_seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
         self._episode += 1

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from toys import Toy
 
 from reason_envs.core import StepResult, derive_seed
+from reason_envs.errors import ReasonEnvsError
 
 ADDRESSES = st.lists(st.one_of(st.integers(), st.text(max_size=5)), max_size=4)
 
@@ -26,6 +29,18 @@ def test_derive_seed_separates_addresses(first, second):
 
 def test_numbers_and_their_text_are_different_addresses():
     assert derive_seed(1, 2) != derive_seed("1", 2) != derive_seed(12)
+
+
+@pytest.mark.parametrize("number", [np.int64(7), np.uint8(7), np.array(7)])
+def test_numbers_of_numpy_are_the_same_addresses(number):
+    assert derive_seed(number, np.str_("solver"), 2, 0) == derive_seed(7, "solver", 2, 0) == 6162288708340619165
+    seed = Toy().episode_seed(number)
+    assert (seed, type(seed)) == (7, int)
+
+
+def test_what_is_no_whole_number_is_no_address():
+    with pytest.raises(TypeError, match="float"):
+        derive_seed(1.0)
 
 
 def test_episode_seeds_form_a_sequence_that_a_seed_restarts():
@@ -60,6 +75,12 @@ def test_forks_replay_and_leave_the_original_alone():
     assert _answers(toy, "ab") == fork_answers
     assert _answers(rekeyed, "ab") != fork_answers
     assert fork.engine is toy.engine
+
+
+def test_a_new_key_takes_a_running_episode():
+    with pytest.raises(ReasonEnvsError, match=r"fork\(seed=1\).*call reset first"):
+        Toy().fork(seed=1)
+    assert Toy().fork().state is None
 
 
 def test_a_result_without_observations_is_done():

@@ -130,6 +130,6 @@ def _common(environment: Environment, kind: str) -> Space:
     if any(space != first for space in others):
         raise ReasonEnvsError(
             f"One controller cannot speak for agents with different spaces ({kind}: {spaces}); "
-            "use reason_envs.parallel_env or reason_envs.aec_env."
+            "play it through reason_envs.make_environment, whose step takes and returns a mapping by agent."
         )
     return first

@@ -2,12 +2,12 @@
 
 ``path`` is one file, a folder that holds ``train.*`` and/or ``test.*``, or a mapping ``{"train": file, "test": file}``.
 A folder or mapping has official splits, which are kept. One file has none, whatever it is called, and is divided by
-the hash of the questions (about a fifth is the test split), or taken whole with ``split_by="none"``.
+the hash of the questions (about a fifth is the test split); with ``split_by="none"`` all of it is the train split.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -21,57 +21,50 @@ Source = str | PathLike[str] | Mapping[str, str | PathLike[str]]
 _SPLIT_BY = ("hash", "none")
 
 
-def json_files(
-    split: Split,
-    *,
-    path: Source,
-    question_field: str | Sequence[str] | None = None,
-    answer_field: str | None = None,
-    split_by: str | None = None,
-    skip_missing: bool = False,
-    max_samples: int | None = None,
-) -> ListTaskSet:
-    """JSON or JSON-lines files with a question and an answer.
-
+_OPTIONS = """
     Args:
         split: ``"train"`` or ``"test"``.
         path: a file, a folder or a mapping of splits to files.
         question_field: the question's field, or several that are joined by line breaks; tried in order by default:
             question, problem, input.
-        answer_field: the answer's field; by default ground_truth, answer, target, final_answer.
-        split_by: how one file is divided: ``"hash"`` (default) or ``"none"``.
-        skip_missing: leave records without an answer out and count them in ``skipped``.
-        max_samples: at most so many problems, a sample that depends on the texts alone.
-    """
-    fields = Fields(question_field, answer_field)
-    return _load("json", "plain", fields, split, path, split_by, skip_missing, max_samples)
+        answer_field: the field with the answer; by default {answer_fields}.
+        split_by: how one file is divided: ``"hash"`` (default) or ``"none"`` (all of it is for training).
+        skip_missing: leave records without an answer (such as proofs) out and count them in ``skipped``.
+        max_samples: at most so many problems, a sample that depends on the texts alone."""
 
 
-def gsm8k_files(
-    split: Split,
-    *,
-    path: Source,
-    question_field: str | Sequence[str] | None = None,
-    answer_field: str | None = None,
-    split_by: str | None = None,
-    skip_missing: bool = False,
-    max_samples: int | None = None,
-) -> ListTaskSet:
+def _family(name: str, format: str, summary: str, answer_fields: str) -> Callable[..., ListTaskSet]:
+    def files(
+        split: Split,
+        *,
+        path: Source,
+        question_field: str | Sequence[str] | None = None,
+        answer_field: str | None = None,
+        split_by: str | None = None,
+        skip_missing: bool = False,
+        max_samples: int | None = None,
+    ) -> ListTaskSet:
+        fields = Fields(question_field, answer_field)
+        return _load(name, format, fields, split, path, split_by, skip_missing, max_samples)
+
+    files.__doc__ = summary + "\n" + _OPTIONS.format(answer_fields=answer_fields)
+    return files
+
+
+json_files = _family(
+    "json",
+    "plain",
+    "JSON or JSON-lines files with a question and an answer.",
+    "ground_truth, answer, target, final_answer",
+)
+gsm8k_files = _family(
+    "gsm8k",
+    "gsm8k",
     """GSM8K-style files: worked solutions that end in ``#### answer``.
 
-    The answer loses its thousands commas; the solution, without calculator annotations, is in the metadata.
-
-    Args:
-        split: ``"train"`` or ``"test"``.
-        path: a file, a folder or a mapping of splits to files.
-        question_field: the question's field; by default question, problem, input.
-        answer_field: the field with the solution and answer; ``"answer"`` by default.
-        split_by: how one file is divided: ``"hash"`` (default) or ``"none"``.
-        skip_missing: leave records without an answer out and count them in ``skipped``.
-        max_samples: at most so many problems, a sample that depends on the texts alone.
-    """
-    fields = Fields(question_field, answer_field)
-    return _load("gsm8k", "gsm8k", fields, split, path, split_by, skip_missing, max_samples)
+    The answer loses its thousands commas; the solution, without calculator annotations, is in the metadata.""",
+    "``answer``, which holds solution and answer",
+)
 
 
 def math_files(
@@ -93,7 +86,7 @@ def math_files(
         question_field: the question's field; by default question, problem, input.
         answer_field: the answer's field; by default ground_truth, answer, target, final_answer.
         solution_field: the field whose last ``\boxed{}`` holds the answer when there is no answer field.
-        split_by: how one file is divided: ``"hash"`` (default) or ``"none"``.
+        split_by: how one file is divided: ``"hash"`` (default) or ``"none"`` (all of it is for training).
         skip_missing: leave records without an answer (proofs) out and count them in ``skipped``.
         max_samples: at most so many problems, a sample that depends on the texts alone.
     """
@@ -113,6 +106,11 @@ def _load(
 ) -> ListTaskSet:
     file, official = _locate(path, split)
     _check_split_by(split_by, official)
+    if split_by == "none" and split == "test":
+        raise MissingSplitError(
+            f"split_by='none' makes all of {file} the train split, so nothing is left to test on: give path as "
+            "{'train': file, 'test': file}, take split_by='hash', or evaluate on another set."
+        )
     prefix = f"{name}/{file.name.partition('.')[0]}"
     tasks, skipped = read_tasks(format, fields, read_records(file), prefix, skip_missing)
     if not official and split_by != "none":

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks import Task, make, split_of
-from reason_envs.tasks.listed import by_hash, first_samples
+from reason_envs.tasks import Task, family, make, split_of
+from reason_envs.tasks.listed import MissingSplitError, by_hash, first_samples
 
 DATA = Path(__file__).parents[1] / "data" / "tasks"
 REAL = Path(os.environ.get("REASON_ENVS_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -78,6 +78,18 @@ def test_one_file_is_divided_by_hash(tmp_path: Path) -> None:
     assert 60 < len(test) < 140
     assert all(split_of(task.question) == "test" for task in test)
     assert not {task.question for task in train} & {task.question for task in test}
+
+
+def test_a_file_that_is_all_for_training_has_nothing_held_out() -> None:
+    assert len(whole("json", "answers.json")) == 3
+    with pytest.raises(MissingSplitError, match=r"nothing is left to test on.*split_by='hash'"):
+        make({"name": "json", "path": DATA / "answers.json", "split_by": "none"}, "test")
+
+
+def test_families_of_files_say_what_they_are() -> None:
+    assert family("gsm8k").summary.startswith("GSM8K-style files")
+    assert list(family("gsm8k").options) == list(family("json").options)
+    assert set(family("math").options) - set(family("json").options) == {"solution_field"}
 
 
 @pytest.mark.parametrize(
@@ -156,13 +168,15 @@ def test_samples_are_nested_ordered_and_disjoint(texts: set[str], first: int, se
             1000,
             "145",
         ),
-        ({"name": "json", "path": "mawps/multiarith.jsonl", "split_by": "none"}, 600, "39"),
-        ({"name": "json", "path": "hotpotqa/dev_simplified.json", "split_by": "none"}, None, "yes"),
+        ({"name": "json", "path": {"test": "mawps/multiarith.jsonl"}}, 600, "39"),
+        ({"name": "json", "path": {"test": "hotpotqa/dev_simplified.json"}}, None, "yes"),
     ],
-    ids=lambda value: value["path"] if isinstance(value, dict) else None,
+    ids=lambda value: str(value["path"]) if isinstance(value, dict) else None,
 )
 def test_public_data_loads(spec: dict[str, Any], count: int | None, answer: str) -> None:
-    tasks = make({**spec, "path": REAL / spec["path"]}, "test")
+    place = spec["path"]
+    path = REAL / place if isinstance(place, str) else {split: REAL / file for split, file in place.items()}
+    tasks = make({**spec, "path": path}, "test")
     assert count is None or len(tasks) == count
     assert tasks[0].answer == answer
     assert all(task.answer and task.question for task in tasks)

@@ -1,5 +1,6 @@
 import json
 import random
+from pathlib import Path
 import subprocess
 import sys
 import warnings
@@ -71,7 +72,10 @@ def test_every_family_is_pure_and_leaves_global_randomness_alone(name: str) -> N
 
 
 @pytest.mark.parametrize("name", ["codeio", "list_functions", "pool_matrix"])
-def test_families_that_draw_from_global_generators_stay_pure(name: str) -> None:
+def test_families_that_draw_from_global_generators_stay_pure(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # some of codeio's programs write files
     tasks = make({"name": name, "size": 60})
     random.seed(1)
     state = random.getstate()
