@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class ReasonEnvsError(ValueError):
@@ -22,3 +23,11 @@ def unknown_name(kind: str, name: str, valid: Iterable[str]) -> ReasonEnvsError:
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
     return ReasonEnvsError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.")
+
+
+def check_options(kind: str, given: Iterable[Any], valid: Iterable[str]) -> None:
+    """Raise the error for the first given option that ``kind`` does not have."""
+    names = list(valid)
+    for option in given:
+        if option not in names:
+            raise unknown_name(f"option of {kind}", str(option), names)

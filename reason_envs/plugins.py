@@ -1,46 +1,88 @@
-"""Parts by name: each kind (engine, policy, algorithm, ...) maps names to a class and its configuration."""
+"""Parts by name: each kind (engine, policy, algorithm, ...) maps names to a class and its configuration.
+
+Installed packages add parts without being imported first: under the entry-point group of a kind, such as
+``reason_envs.engines``, an entry point names a function without arguments that registers them.
+"""
 
 from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass, fields
+from importlib.metadata import entry_points
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError, check_options, unknown_name
+
+_asked: set[str] = set()
+"""Entry-point groups whose functions have been called."""
 
 
 def load_attribute(address: str) -> Any:
     """Import what ``"package.module:name"`` names."""
-    module, _, name = address.partition(":")
-    return getattr(importlib.import_module(module), name)
+    module_name, _, name = address.partition(":")
+    if not module_name or not name:
+        raise ReasonEnvsError(f"{address!r} is no address: write 'package.module:name'.")
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ReasonEnvsError(
+            f"{address!r}: cannot import {module_name!r} ({error}). Is it installed, or its folder on PYTHONPATH?"
+        ) from error
+    if not hasattr(module, name):
+        public = [known for known in vars(module) if not known.startswith("_")]
+        raise unknown_name(f"name in module {module_name}", name, public)
+    return getattr(module, name)
+
+
+def load_plugins(group: str) -> None:
+    """Let the installed packages that have an entry point in a group register their parts; the second time is free."""
+    if group in _asked:
+        return
+    _asked.add(group)  # before the calls: registering looks names up
+    for point in entry_points(group=group):
+        try:
+            register = point.load()
+        except (ImportError, AttributeError) as error:
+            raise ReasonEnvsError(
+                f"The plugin {point.name!r} ({point.value}, group {group}) cannot be loaded: {error}. "
+                "Mend or uninstall its package."
+            ) from error
+        register()
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """One named part; both addresses are ``"package.module:name"`` and are imported when they are needed."""
+    """One named part, as classes or as their addresses ``"package.module:name"``, imported when they are needed."""
 
-    target: str
-    """The class or function, called with an instance of the configuration."""
-    config: str
-    """The dataclass that holds its options: the one source of their defaults."""
+    target: Any
+    """The class or function, or its address; called with an instance of the configuration."""
+    config: Any
+    """The dataclass that holds its options, or its address: the one source of their defaults."""
 
     def load(self) -> Any:
-        """Import the class."""
-        return load_attribute(self.target)
+        """Return the class."""
+        return load_attribute(self.target) if isinstance(self.target, str) else self.target
 
     def config_class(self) -> type:
-        """Import the configuration dataclass."""
-        return load_attribute(self.config)
+        """Return the configuration dataclass."""
+        return load_attribute(self.config) if isinstance(self.config, str) else self.config
+
+    def configure(self, kind: str, options: dict[str, Any]) -> Any:
+        """Build the configuration; an unknown option is an error that calls the part ``kind``."""
+        config = self.config_class()
+        check_options(kind, options, [field.name for field in fields(config)])
+        return config(**options)
 
 
 class Registry:
-    """Named parts of one kind."""
+    """Named parts of one kind; its entry-point group is the kind's plural, such as ``reason_envs.engines``."""
 
     def __init__(self, kind: str, built_in: dict[str, Plugin]) -> None:
         self.kind = kind
+        self.group = f"reason_envs.{kind[:-1]}ies" if kind.endswith("y") else f"reason_envs.{kind}s"
         self._plugins = built_in
 
-    def register(self, name: str, target: str, config: str) -> None:
+    def register(self, name: str, target: Any, config: Any) -> None:
         """Add a part under a name that is not taken."""
         if name in self._plugins:
             raise ReasonEnvsError(f"The {self.kind} {name!r} exists already; register yours under another name.")
@@ -48,19 +90,16 @@ class Registry:
 
     def names(self) -> list[str]:
         """Return every name, sorted."""
+        load_plugins(self.group)
         return sorted(self._plugins)
 
     def __getitem__(self, name: str) -> Plugin:
         """Look a part up; an unknown name is an error that suggests near ones."""
+        load_plugins(self.group)
         if name not in self._plugins:
             raise unknown_name(self.kind, name, self._plugins)
         return self._plugins[name]
 
     def configure(self, name: str, options: dict[str, Any]) -> Any:
         """Build the configuration of a part; an unknown option is an error."""
-        config = self[name].config_class()
-        valid = [field.name for field in fields(config)]
-        for option in options:
-            if option not in valid:
-                raise unknown_name(f"option of {self.kind} {name}", option, valid)
-        return config(**options)
+        return self[name].configure(f"{self.kind} {name}", options)

@@ -3,43 +3,47 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import gymnasium
+
 from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.plugins import load_attribute
+from reason_envs.plugins import Plugin, load_plugins
 
 if TYPE_CHECKING:
     from reason_envs.core import Environment
 
 
+ENTRY_POINT_GROUP = "reason_envs.environments"
+
+
 @dataclass(frozen=True)
-class EnvironmentEntry:
-    """A registered environment."""
+class EnvironmentEntry(Plugin):
+    """A registered environment: its class, called with one argument, the configuration, and its two names."""
 
     id: str
     """Gymnasium id, such as ``"SingleTurnMath-v0"``."""
     name: str
     """Short name, such as ``"single_turn_math"``."""
-    environment: type[Environment] | str
-    """The class or its address ``"module:Class"``; called with one argument, the configuration."""
-    config: type | str
-    """The dataclass that holds the environment's options and their defaults, or its address."""
 
 
 _ENTRIES: dict[str, EnvironmentEntry] = {}
 _BUILT_IN = (
     EnvironmentEntry(
-        "SingleTurnMath-v0",
-        "single_turn_math",
         "reason_envs.envs.single_turn_math:SingleTurnMath",
         "reason_envs.envs.single_turn_math:SingleTurnMathConfig",
+        "SingleTurnMath-v0",
+        "single_turn_math",
     ),
 )
 
 
 def register(id: str, environment: type[Environment] | str, config: type | str, name: str | None = None) -> None:
     """Add an environment: `make_environment`, ``gymnasium.make`` and ``gymnasium.make_vec`` then know it.
+
+    A package that calls this from a function in the entry-point group ``reason_envs.environments`` need not be imported
+    first; to Gymnasium its environments are ``"package:Id-v0"`` then.
 
     Args:
         id: Gymnasium id, such as ``"MyPuzzle-v0"``.
@@ -50,21 +54,24 @@ def register(id: str, environment: type[Environment] | str, config: type | str, 
     for address in (environment, config):
         if isinstance(address, str) and ":" not in address:
             raise ReasonEnvsError(f"{address!r} is no address of a class: write 'package.module:Class'.")
-    _add(EnvironmentEntry(id, name or _short_name(id), environment, config))
+    _add(EnvironmentEntry(environment, config, id, name or _short_name(id)))
 
 
 def names() -> list[str]:
     """Return every short name, sorted."""
+    load_plugins(ENTRY_POINT_GROUP)
     return sorted(entry.name for entry in _ENTRIES.values())
 
 
 def ids() -> list[str]:
     """Return every Gymnasium id, sorted."""
+    load_plugins(ENTRY_POINT_GROUP)
     return sorted(_ENTRIES)
 
 
 def entry(name: str) -> EnvironmentEntry:
     """Look an environment up by its id or short name."""
+    load_plugins(ENTRY_POINT_GROUP)
     for candidate in _ENTRIES.values():
         if name in (candidate.id, candidate.name):
             return candidate
@@ -73,7 +80,7 @@ def entry(name: str) -> EnvironmentEntry:
 
 def env_config(name: str) -> type:
     """Return the dataclass of an environment's options."""
-    return _load(entry(name).config)
+    return entry(name).config_class()
 
 
 def make_environment(name: str, *, render_mode: str | None = None, **options: Any) -> Environment:
@@ -88,12 +95,7 @@ def make_environment(name: str, *, render_mode: str | None = None, **options: An
         ReasonEnvsError: for an unknown name, option or render mode, with the valid ones.
     """
     found = entry(name)
-    config = _load(found.config)
-    valid = {field.name for field in fields(config)}
-    for option in options:
-        if option not in valid:
-            raise unknown_name(f"option of {found.id}", option, valid)
-    environment = _load(found.environment)(config(**options))
+    environment = found.load()(found.configure(found.id, options))
     modes = environment.metadata["render_modes"]
     if render_mode is not None and render_mode not in modes:
         raise unknown_name(f"render_mode of {found.id}", render_mode, modes)
@@ -109,11 +111,8 @@ def register_all() -> None:
 
 
 def _add(new: EnvironmentEntry) -> None:
-    # Inside, because Gymnasium may be importing us.
-    import gymnasium
-
     for taken in (new.id, new.name):
-        if taken in {*ids(), *names()}:
+        if any(taken in (known.id, known.name) for known in _ENTRIES.values()):
             raise ReasonEnvsError(f"An environment {taken!r} is registered already; choose another id or name.")
     gymnasium.register(
         new.id,
@@ -127,7 +126,3 @@ def _add(new: EnvironmentEntry) -> None:
 def _short_name(id: str) -> str:
     base = re.sub(r"-v\d+$", "", id).rsplit("/", 1)[-1]
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", base).replace("-", "_").lower()
-
-
-def _load(address: type | str) -> Any:
-    return load_attribute(address) if isinstance(address, str) else address

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import entry_points
 
 import gymnasium as gym
 import pytest
@@ -13,6 +12,11 @@ from toys import Toy, ToyConfig
 import reason_envs
 from reason_envs import registration
 from reason_envs.errors import ReasonEnvsError
+
+
+@pytest.fixture(autouse=True)
+def _own_entries(monkeypatch):
+    monkeypatch.setattr(registration, "_ENTRIES", dict(registration._ENTRIES))
 
 
 def run_python(code):
@@ -32,10 +36,14 @@ def test_ids_are_known_whatever_is_imported_first_and_without_warnings(code):
     assert (done.stdout.strip(), done.stderr) == ("True", "")
 
 
-def test_the_entry_point_registers_without_repeating():
-    (point,) = [p for p in entry_points(group="gymnasium.envs") if p.value.startswith("reason_envs.")]
+def test_gymnasium_finds_ids_by_their_package():
+    done = run_python("import gymnasium as g; print(g.make('reason_envs:SingleTurnMath-v0').spec.id)")
+    assert (done.stdout.strip(), done.stderr) == ("SingleTurnMath-v0", "")
+
+
+def test_registering_all_again_changes_nothing():
     before = dict(gym.registry)
-    point.load()()
+    registration.register_all()
     assert gym.registry == before
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult, derive_seed
 from reason_envs.envs.problem import choose_task
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError, check_options
 from reason_envs.rewards import Reward, RewardConfig, RewardFunction, make_reward, reward_from_config
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task, make
@@ -127,9 +127,6 @@ class SingleTurnMath(Environment):
 def build_reward(spec: Any) -> RewardFunction:
     """Build the reward that an environment's ``reward`` option describes."""
     if isinstance(spec, Mapping):
-        valid = list(RewardConfig.__dataclass_fields__)
-        for key in spec:
-            if key not in valid:
-                raise unknown_name("option of reward", str(key), valid)
+        check_options("reward", spec, RewardConfig.__dataclass_fields__)
         spec = RewardConfig(**spec)
     return reward_from_config(spec) if isinstance(spec, RewardConfig) else make_reward(spec)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import inspect
 import math
 from collections.abc import Callable
@@ -12,15 +11,21 @@ from functools import partial
 from typing import Any, cast
 
 from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.plugins import load_attribute, load_plugins
 from reason_envs.rewards.base import MathReward, RandomReward, Reward, RewardConfig, RewardFunction
 from reason_envs.tasks.base import Task
 
 Factory = Callable[..., RewardFunction]
+ENTRY_POINT_GROUP = "reason_envs.rewards"
 _factories: dict[str, Factory] = {"math": MathReward, "random": RandomReward}
 
 
 def register_reward(name: str, factory: Factory) -> None:
-    """Make ``make_reward(name, **options)`` call a factory; a name that is taken is an error."""
+    """Make ``make_reward(name, **options)`` call a factory; a name that is taken is an error.
+
+    A package that calls this from a function in the entry-point group ``reason_envs.rewards`` need not be imported
+    first.
+    """
     if name in _factories:
         raise ReasonEnvsError(f"The reward {name!r} is registered already; choose another name.")
     _factories[name] = factory
@@ -35,10 +40,10 @@ def make_reward(spec: Any, **options: Any) -> RewardFunction:
             one that takes ``seed`` gets it.
         options: keyword arguments for the factory of the name, the imported class or the function.
     """
-    if isinstance(spec, str) and spec in _factories:
-        return _factories[spec](**options)
     if isinstance(spec, str):
-        spec = _import(spec)
+        spec, registered = _find(spec), spec in _factories
+        if registered:
+            return spec(**options)
     if inspect.isclass(spec):
         return make_reward(spec(**options))
     if not callable(spec):
@@ -55,7 +60,7 @@ def reward_from_config(config: RewardConfig) -> RewardFunction:
     """Build the reward that a configuration describes; a changed field that the reward does not take is an error."""
     values = asdict(config)
     name = values.pop("name")
-    target = _factories[name] if name in _factories else _import(name)
+    target = _find(name)
     taken = inspect.signature(target).parameters
     defaults = asdict(RewardConfig())
     ignored = [key for key, value in values.items() if key not in taken and value != defaults[key]]
@@ -95,19 +100,14 @@ class FunctionReward:
         return Reward(float(value), info)
 
 
-def _import(path: str) -> Any:
-    module_name, colon, name = path.partition(":")
-    if not colon:
-        raise unknown_name("reward", path, [*_factories, "package.module:function"])
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ReasonEnvsError(
-            f"reward={path!r}: cannot import {module_name!r} ({error}). Is its folder on PYTHONPATH?"
-        ) from error
-    if not hasattr(module, name):
-        raise unknown_name(f"reward in module {module_name}", name, [n for n in vars(module) if n[:1] != "_"])
-    return getattr(module, name)
+def _find(name: str) -> Any:
+    """Return the factory of a registered name, or what an address names."""
+    load_plugins(ENTRY_POINT_GROUP)
+    if name in _factories:
+        return _factories[name]
+    if ":" not in name:
+        raise unknown_name("reward", name, [*_factories, "package.module:function"])
+    return load_attribute(name)
 
 
 def _is_async(function: Any) -> bool:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, get_args
 
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError, check_options, unknown_name
+from reason_envs.plugins import load_attribute, load_plugins
 from reason_envs.tasks.base import Split, TaskSet
 
 ENTRY_POINT_GROUP = "reason_envs.tasks"
@@ -61,9 +60,7 @@ def make(spec: TaskSet | str | Mapping[str, Any], split: str = "train") -> TaskS
         raise unknown_name("split", split, get_args(Split))
     name, options = _parse(spec)
     chosen = family(name)
-    for option in options:
-        if option not in chosen.options:
-            raise unknown_name(f"option of task family {name!r}", option, chosen.options)
+    check_options(f"task family {name!r}", options, chosen.options)
     for option, default in chosen.options.items():
         if default is REQUIRED and option not in options:
             raise ReasonEnvsError(f"Task family {name!r} needs the option {option!r}; none was given.")
@@ -75,8 +72,9 @@ def register(name: str, factory: Callable[..., TaskSet]) -> None:
 
     Args:
         name: the new family's name.
-        factory: called as ``factory(split, **options)``; its keyword parameters are the family's options. A package
-            can offer one without being imported first through the entry-point group ``reason_envs.tasks``.
+        factory: called as ``factory(split, **options)``; its keyword parameters are the family's options.
+
+    A package that calls this from a function in the entry-point group ``reason_envs.tasks`` need not be imported first.
     """
     if name in names():
         raise ReasonEnvsError(f"The task family {name!r} exists already; register yours under another name.")
@@ -87,18 +85,17 @@ def names() -> list[str]:
     """Return the name of every task family, sorted."""
     from reason_envs.tasks import procedural
 
-    return sorted({*_BUILT_IN, *_registered, *_plugins(), *procedural.family_names()})
+    load_plugins(ENTRY_POINT_GROUP)
+    return sorted({*_BUILT_IN, *_registered, *procedural.family_names()})
 
 
 def family(name: str) -> Family:
     """Look a task family up by its name."""
+    load_plugins(ENTRY_POINT_GROUP)
     if name in _BUILT_IN:
-        return _from_factory(name, _load(_BUILT_IN[name]))
+        return _from_factory(name, load_attribute(_BUILT_IN[name]))
     if name in _registered:
         return _from_factory(name, _registered[name])
-    plugins = _plugins()
-    if name in plugins:
-        return _from_factory(name, plugins[name].load())
     from reason_envs.tasks import procedural
 
     if name in procedural.family_names():
@@ -124,12 +121,3 @@ def _from_factory(name: str, factory: Callable[..., TaskSet]) -> Family:
     _, *parameters = inspect.signature(factory).parameters.values()
     summary = (inspect.getdoc(factory) or "").split("\n")[0]
     return Family(name, summary, factory, {parameter.name: parameter.default for parameter in parameters})
-
-
-def _load(address: str) -> Callable[..., TaskSet]:
-    module, attribute = address.split(":")
-    return getattr(importlib.import_module(module), attribute)
-
-
-def _plugins() -> dict[str, Any]:
-    return {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}

@@ -1,9 +1,9 @@
 import json
 import random
-from pathlib import Path
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np

@@ -4,6 +4,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
+from reason_envs import plugins
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks import Task, TaskSet, family, make, names, register, registry
 from reason_envs.tasks.base import Split
@@ -13,6 +14,11 @@ from reason_envs.tasks.listed import ListTaskSet
 def count_up(split: Split, *, to: int, start: int = 1) -> TaskSet:
     """Count from one number to another."""
     return ListTaskSet("up", split, [Task(str(i), f"After {i}?", str(i + 1)) for i in range(start, to)])
+
+
+def add_family() -> None:
+    """What an installed package would call."""
+    register("counted", count_up)
 
 
 @pytest.fixture(autouse=True)
@@ -38,9 +44,10 @@ def test_registered_families_are_made_by_name() -> None:
 
 
 def test_other_packages_offer_families_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("counted", f"{__name__}:count_up", registry.ENTRY_POINT_GROUP)
+    point = EntryPoint("theirs", f"{__name__}:add_family", registry.ENTRY_POINT_GROUP)
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setattr(plugins, "_asked", set())
     assert "counted" in names()
     assert len(make({"name": "counted", "to": 5})) == 4
 

@@ -1,0 +1,131 @@
+"""Parts by name, by address, and from other installed packages."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint
+
+import pytest
+from toys import Toy, ToyConfig
+
+import agents.registry
+from reason_envs import plugins, register, registration
+from reason_envs.errors import ReasonEnvsError, check_options
+from reason_envs.llm import ENGINES
+from reason_envs.plugins import Plugin, Registry, load_attribute
+from reason_envs.rewards import make_reward, register_reward
+from reason_envs.rewards import registry as rewards
+
+
+@dataclass
+class HammerConfig:
+    weight: float = 1.0
+
+
+class Hammer:
+    def __init__(self, config):
+        self.config = config
+
+
+TOOLS = Registry("tool", {})
+
+
+def add_hammer():
+    assert "hammer" not in TOOLS.names()  # a look-up from inside asks nobody again
+    TOOLS.register("hammer", Hammer, "test_plugins:HammerConfig")
+
+
+def add_environment():
+    register("Installed-v0", Toy, ToyConfig)
+
+
+def add_reward():
+    register_reward("installed", lambda: lambda response, task: 1.0)
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """Pretend that a package is installed which has this function of ours in this entry-point group."""
+
+    def install(group, function):
+        point = EntryPoint("theirs", f"{__name__}:{function}", group)
+        monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+        monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == point.group else [])
+        monkeypatch.setattr(plugins, "_asked", set())
+
+    return install
+
+
+def test_groups_are_the_kinds_in_the_plural():
+    assert [r.group for r in (ENGINES, agents.registry.ALGORITHMS, agents.registry.POLICIES)] == [
+        "reason_envs.engines",
+        "reason_envs.algorithms",
+        "reason_envs.policies",
+    ]
+
+
+def test_installed_parts_are_known_and_asked_for_once(installed, monkeypatch):
+    monkeypatch.setattr(TOOLS, "_plugins", {})
+    installed("reason_envs.tools", "add_hammer")
+    assert TOOLS.names() == TOOLS.names() == ["hammer"]
+    config = TOOLS.configure("hammer", {"weight": 2.5})
+    assert TOOLS["hammer"].load()(config).config == HammerConfig(2.5)
+
+
+def test_installed_environments_have_names_and_ids(installed, monkeypatch):
+    monkeypatch.setattr(registration, "_ENTRIES", dict(registration._ENTRIES))
+    installed("reason_envs.environments", "add_environment")
+    assert registration.env_config("installed") is ToyConfig
+    assert {"installed"} <= set(registration.names())
+    assert "Installed-v0" in registration.ids()
+
+
+def test_installed_rewards_are_made_by_name(installed, monkeypatch):
+    monkeypatch.setattr(rewards, "_factories", dict(rewards._factories))
+    installed("reason_envs.rewards", "add_reward")
+    assert callable(make_reward("installed"))
+
+
+@pytest.mark.parametrize("function", ["no_such_function", "no_such.function"])
+def test_a_broken_plugin_is_named(installed, function):
+    installed("reason_envs.tools", function)
+    with pytest.raises(ReasonEnvsError, match=rf"plugin 'theirs' \(test_plugins:{function}, group reason_envs.tools\)"):
+        TOOLS.names()
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("toys", "'toys' is no address: write 'package.module:name'"),
+        ("toys:", "is no address"),
+        ("no_such_module:f", r"cannot import 'no_such_module' .*PYTHONPATH"),
+        ("toys:ToyConfg", r"name in module toys 'ToyConfg'. Did you mean 'ToyConfig'"),
+    ],
+)
+def test_wrong_addresses_are_explained(address, message):
+    with pytest.raises(ReasonEnvsError, match=message):
+        load_attribute(address)
+
+
+def test_classes_and_addresses_are_the_same():
+    by_class, by_address = Plugin(Hammer, HammerConfig), Plugin("test_plugins:Hammer", "test_plugins:HammerConfig")
+    assert by_class.load() is Hammer
+    assert by_class.config_class() is HammerConfig
+    assert by_address.load().__name__ == "Hammer"
+    assert by_address.configure("hammer", {"weight": 3.0}).weight == 3.0
+
+
+def test_an_unknown_option_is_named_with_near_ones():
+    check_options("hammer", {"weight": 1}, ["weight"])
+    with pytest.raises(ReasonEnvsError, match=r"Unknown option of hammer 'wieght'. Did you mean 'weight'"):
+        Plugin(Hammer, HammerConfig).configure("hammer", {"wieght": 1})
+
+
+def test_a_name_is_taken_once(monkeypatch):
+    monkeypatch.setattr(TOOLS, "_plugins", {})
+    TOOLS.register("saw", Hammer, HammerConfig)
+    with pytest.raises(ReasonEnvsError, match="tool 'saw' exists already"):
+        TOOLS.register("saw", Hammer, HammerConfig)
+    with pytest.raises(ReasonEnvsError, match=r"Unknown tool 'saww'. Did you mean 'saw'"):
+        TOOLS["saww"]
