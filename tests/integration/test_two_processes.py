@@ -1,0 +1,99 @@
+"""Two learner processes on loopback: the same run as one process, one writer of files, exact resume."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+
+OPTIONS = [
+    "steps=3",
+    "env.tasks.size=48",
+    "env.tasks.max_terms=3",
+    "algo.tasks_per_step=3",
+    "algo.samples_per_task=4",
+    "algo.micro_batch_size=4",
+    "algo.minibatch_size=6",
+    "algo.kl_coef=0.05",
+    "policy.lora_rank=4",
+    "policy.lora_dropout=0.1",
+    "policy.max_tokens=24",
+    "eval_set={name: chain_sum, size: 5}",
+    "eval_every=2",
+]
+
+
+def launch(folder, *options, processes):
+    """Start a training; it ends with the test at the latest."""
+    launcher = ["torch.distributed.run", "--nproc_per_node", str(processes), "--standalone", "-m"]
+    command = [sys.executable, "-m", *(launcher if processes > 1 else []), "agents.train", *options]
+    where = [] if any(o.startswith("resume=") for o in options) else [f"output_dir={folder}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, *where],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process):
+    try:
+        output, _ = process.communicate(timeout=240)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, output
+
+
+def rows(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if not k.startswith(("time/", "memory/"))} for line in lines]
+
+
+def assert_equal_runs(one, other):
+    assert len(rows(one)) == len(rows(other))
+    for left, right in zip(rows(one), rows(other), strict=True):
+        assert left.keys() == right.keys()
+        for name, value in left.items():
+            assert right[name] == pytest.approx(value, rel=1e-4, abs=1e-6), (left["step"], name)
+    mine, theirs = (load_file(f / "checkpoints" / "step_3" / "policy.safetensors") for f in (one, other))
+    assert all((mine[name] - theirs[name]).abs().max() < 1e-6 for name in mine)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone") / "run"
+    code, output = finish(launch(folder, *OPTIONS, processes=1))
+    assert code == 0, output
+    return folder
+
+
+def test_two_processes_equal_one(alone, tmp_path):
+    code, output = finish(launch(tmp_path / "run", *OPTIONS, processes=2))
+    assert code == 0, output
+    assert "in 2 processes" in output
+    assert output.count("tokens generated") == 1, "one process reports"
+    assert_equal_runs(alone, tmp_path / "run")
+
+
+def test_interrupted_and_resumed(alone, tmp_path):
+    folder = tmp_path / "run"
+    process = launch(folder, *OPTIONS, processes=2)
+    deadline = time.monotonic() + 200
+    while not (folder / "metrics.jsonl").exists() or len(rows(folder)) < 2:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    code, output = finish(process)
+    assert code != 0, output
+    code, output = finish(launch(folder, f"resume={folder}", processes=2))
+    assert code == 0, output
+    assert_equal_runs(alone, folder)
