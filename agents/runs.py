@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,9 @@ def build(config: TrainConfig) -> Run:
     policy = POLICIES[config.policy.name].load()(**policy_options, seed=config.seed)
     engine = make_engine(config.engine.name, **_engine_options(config))
     if not isinstance(engine, TrainableEngine):
-        raise ReasonEnvsError(f"engine={config.engine.name} cannot take new weights; use engine=transformers.")
+        raise ReasonEnvsError(
+            f"engine={config.engine.name} cannot take new weights; use engine=transformers or engine=vllm."
+        )
     policy.engine = engine
     if config.init_from:
         policy.load_state_tensors(checkpoint.load(Path(config.init_from))[0]["policy"])
@@ -68,11 +70,11 @@ def _held_out(config: TrainConfig) -> TaskSet:
 
 
 def _engine_options(config: TrainConfig) -> dict[str, Any]:
-    chosen = options(config.engine)
-    for name in ENGINE_FOLLOWS_POLICY:
-        if name in chosen and chosen[name] == type(config.engine).__dataclass_fields__[name].default:
-            chosen[name] = getattr(config.policy, name)
-    return chosen
+    """Resolve what follows the policy, in the configuration itself, so that ``config.yaml`` tells what ran."""
+    for entry in fields(config.engine):
+        if entry.name in ENGINE_FOLLOWS_POLICY and getattr(config.engine, entry.name) == entry.default:
+            setattr(config.engine, entry.name, getattr(config.policy, entry.name))
+    return options(config.engine)
 
 
 def load_run(run: str | None, checkpoint_folder: str | None = None, *, untrained: bool = False) -> Run:
