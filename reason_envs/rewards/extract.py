@@ -6,16 +6,9 @@ import re
 from collections.abc import Callable, Sequence
 
 from reason_envs.errors import unknown_name
-from reason_envs.tasks.text import last_boxed
+from reason_envs.tasks.text import NUMBER, after_hashes, last_boxed
 
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|(?<![\w.])[-+]?\.\d+")
-
-
-def after_hashes(text: str) -> str | None:
-    """Return what follows the last ``####`` on its line, or ``None``."""
-    _, marker, tail = text.rpartition("####")
-    answer = tail.lstrip(" \t").split("\n", 1)[0].strip()
-    return answer if marker and answer else None
+_NUMBER = re.compile(rf"(?<![\w.]){NUMBER}")
 
 
 def last_number(text: str) -> str | None:

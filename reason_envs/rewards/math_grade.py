@@ -11,6 +11,7 @@ from typing import Literal, cast
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.extract import extract_answer
 from reason_envs.rewards.normalise import named_value, normalise, quick_verdict
+from reason_envs.rewards.notation import asks_for_number, is_number, without_words
 from reason_envs.rewards.pool import GradingPool, default_pool
 from reason_envs.tasks.text import last_boxed
 
@@ -37,7 +38,7 @@ class MathGrade:
     """The answer as written in the response; ``None`` where there is none."""
     reason: Reason
     """Why. Correct: ``equal`` (in value), ``string_match`` (in spelling or words). Wrong: ``different``, ``no_answer``,
-    ``unevaluated`` (a computation such as 3+4 where the gold answer is a number), ``unparsable`` (one of the two is
+    ``unevaluated`` (an expression such as 3+4 where the gold answer is a number), ``unparsable`` (one of the two is
     no mathematics we can read), ``algebra_error`` (sympy gave up), ``timeout`` and
     ``worker_died`` (comparing took too long or crashed the worker, which an answer such as 9^9^9 provokes)."""
 
@@ -85,8 +86,13 @@ class _Case:
 
     extracted: str | None
     verdict: Reason | Future[str]
+    """The reason, unless ``is_in_form`` forbids it."""
+    is_in_form: bool = True
+    """Whether the answer is a number where the gold answer is one."""
 
     def grade(self, reason: str) -> MathGrade:
+        if reason == "equal" and not self.is_in_form:
+            reason = "unevaluated"
         return MathGrade(reason in ("equal", "string_match"), self.extracted, cast(Reason, reason))
 
     def wait(self) -> MathGrade:
@@ -104,4 +110,9 @@ def _begin(response: str, answer: str, fallbacks: Sequence[str], pool: GradingPo
     candidate = normalise(extracted)
     if "=" not in gold:  # the gold answer shows whether a value or an equation is asked for
         candidate = named_value(candidate)
-    return _Case(extracted, quick_verdict(gold, candidate) or (pool or default_pool()).submit(gold, candidate))
+    is_in_form = True
+    if asks_for_number(gold):
+        is_in_form = is_number(candidate)
+        candidate = without_words(candidate) if is_in_form else candidate
+    verdict = quick_verdict(gold, candidate) or (pool or default_pool()).submit(gold, candidate)
+    return _Case(extracted, verdict, is_in_form)

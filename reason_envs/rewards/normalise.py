@@ -6,6 +6,9 @@ import re
 from fractions import Fraction
 from typing import Literal
 
+from reason_envs.rewards.notation import asks_for_number, is_computation
+from reason_envs.tasks.text import NUMBER
+
 QuickReason = Literal["equal", "string_match", "different", "unevaluated"]
 
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
@@ -24,17 +27,11 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(?<![a-zA-Z0-9]) | (?![a-zA-Z0-9])", ""),
     )
 )
-_NUMBER = re.compile(r"([-+]?)(\d{1,3}(?:,\d{3})+|\d+)?(?:\.(\d+))?")
+_NUMBER = re.compile(NUMBER)
 _RATIO = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\frac\{([-+]?\d+)\}\{(\d+)\})")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _WORD = re.compile(r"\(?[A-Za-z][A-Za-z '\-]*\)?")
-_SIMPLE = r"[-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
-_FRACTION = re.compile(rf"(?:\d+ )?{_SIMPLE}/{_SIMPLE}|[-+]?\d*\\frac(?:\{{{_SIMPLE}\}}\{{{_SIMPLE}\}}|\d\d)")
-_SIGN = r"(?:[-+*/×÷·]|\\(?:times|cdot|div)(?![a-zA-Z]))"
-_ARITHMETIC = re.compile(rf"(?:[\d.,(){{}}\[\] ]|{_SIGN}|\\frac)+")
-_OPERATION = re.compile(rf"[\d)}}\]] ?{_SIGN} ?[-+]?(?:[\d.({{\[]|\\frac)")
 _NAMED_VALUE = re.compile(r"\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?(?:\([a-z]\))?=([^=]+)")
-_UNIT = re.compile(r"(?<=[\d)}\]]) ?[A-Za-z]+$")
 _MAX_DIGITS = 15
 """Decimals up to this many digits are compared exactly by floating-point graders too."""
 _MAX_PLACES = 6
@@ -68,14 +65,13 @@ def plain_number(text: str) -> Fraction | None:
     if ratio := _RATIO.fullmatch(text):
         numerator, denominator = int(ratio[2] or ratio[4]), int(ratio[3] or ratio[5])
         return Fraction(-numerator if ratio[1] == "-" else numerator, denominator) if denominator else None
-    match = _NUMBER.fullmatch(text)
-    if match is None or not (match[2] or match[3]):
+    if not _NUMBER.fullmatch(text):
         return None
-    sign, whole, places = match[1], (match[2] or "0").replace(",", ""), match[3] or ""
+    bare = text.replace(",", "")
+    whole, _, places = bare.lstrip("+-").partition(".")
     if places and (len(places) > _MAX_PLACES or len(whole + places) > _MAX_DIGITS):
         return None
-    value = Fraction(int(whole + places), 10 ** len(places))
-    return -value if sign == "-" else value
+    return Fraction(bare)
 
 
 def word(text: str) -> str | None:
@@ -87,23 +83,12 @@ def word(text: str) -> str | None:
     return _bare_word(match[1]) if match and _WORD.fullmatch(match[1].strip()) else None
 
 
-def is_unevaluated(answer: str) -> bool:
-    r"""Whether an answer is a computation with plain numbers still to be done: ``3+4``, ``x=2\cdot(5-1)``.
-
-    One fraction is a number, and so are powers, roots and the like.
-    """
-    value = _UNIT.sub("", _TEXT.sub("", answer.rpartition("=")[2])).strip()
-    if _FRACTION.fullmatch(value) or not _ARITHMETIC.fullmatch(value):
-        return False
-    return _OPERATION.search(value) is not None
-
-
 def quick_verdict(gold: str, answer: str) -> QuickReason | None:
     r"""Decide about two normalised answers where that takes no algebra.
 
     Equal strings and equal plain numbers are equal, unequal plain numbers differ, and an answer to a gold answer in
     ``\text{}`` is compared as words (algebra would take them for products of letters, in any order).
-    Where the gold answer is a number, a computation is no answer: else copying an arithmetic problem would solve it.
+    Where the gold answer is a number, a computation is no answer (see ``notation``); one without letters is told here.
 
     Returns:
         The reason, or ``None`` where algebra has to decide.
@@ -115,7 +100,7 @@ def quick_verdict(gold: str, answer: str) -> QuickReason | None:
         return "equal"
     if gold_number is not None and number is not None and not _is_rounded(gold, answer):
         return "different"
-    if (gold_number is not None or _FRACTION.fullmatch(gold)) and is_unevaluated(answer):
+    if asks_for_number(gold) and is_computation(answer):
         return "unevaluated"
     if gold.isalpha() and answer.isalpha() and gold.lower() == answer.lower():
         return "string_match"

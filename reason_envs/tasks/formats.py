@@ -11,7 +11,7 @@ from typing import Any
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.tasks.base import Task
 from reason_envs.tasks.records import Record
-from reason_envs.tasks.text import answer_after_hashes, last_boxed, strip_calculations
+from reason_envs.tasks.text import after_hashes, last_boxed, normalise_number, strip_calculations
 
 QUESTION_FIELDS = ("question", "problem", "input")
 ANSWER_FIELDS = ("ground_truth", "answer", "target", "final_answer")
@@ -113,11 +113,11 @@ def _gsm8k(fields: Fields, record: Record, place: str) -> _Answer:
     text = record.get(name)
     if not isinstance(text, str):
         raise _no_answer(place, record, (name,))
-    answer = answer_after_hashes(text)
+    answer = after_hashes(text)
     if answer is None:
         raise NoAnswerError(f"{place}: {name!r} has no answer after '####': ...{text[-60:]!r}.")
     solution = strip_calculations(text.rpartition("####")[0]).strip()
-    return answer, {name}, {"solution": solution}
+    return normalise_number(answer), {name}, {"solution": solution}
 
 
 def _math(fields: Fields, record: Record, place: str) -> _Answer:

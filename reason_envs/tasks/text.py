@@ -6,7 +6,9 @@ import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _CALCULATION = re.compile(r"<<[^<>]*>>")
-_NUMBER = re.compile(r"[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|[-+]?\.\d+")
+NUMBER = r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
+"""Pattern of a plain decimal number, with thousands commas or without."""
+_PLAIN = re.compile(rf"{NUMBER}\.?")
 
 
 def last_boxed(text: str) -> str | None:
@@ -38,11 +40,11 @@ def last_boxed(text: str) -> str | None:
     return None
 
 
-def answer_after_hashes(solution: str) -> str | None:
-    """Return what follows the last ``####`` on its line, as GSM8K marks answers, without thousands commas."""
-    _, marker, tail = solution.rpartition("####")
-    answer = tail.strip().split("\n")[0].strip()
-    return normalise_number(answer) if marker and answer else None
+def after_hashes(text: str) -> str | None:
+    """Return what follows the last ``####`` on its line, as GSM8K marks answers, or ``None``."""
+    _, marker, tail = text.rpartition("####")
+    answer = tail.lstrip(" \t").split("\n", 1)[0].strip()
+    return answer if marker and answer else None
 
 
 def strip_calculations(solution: str) -> str:
@@ -55,7 +57,6 @@ def normalise_number(answer: str) -> str:
 
     ``"1,200"`` becomes ``"1200"``, ``"27.0"`` becomes ``"27"``, and ``"(1,200)"`` stays what it is.
     """
-    if not _NUMBER.fullmatch(answer):
+    if not _PLAIN.fullmatch(answer):
         return answer
-    number = answer.replace(",", "")
-    return re.sub(r"\.0*$", "", number)
+    return re.sub(r"\.0*$", "", answer.replace(",", "").removesuffix("."))

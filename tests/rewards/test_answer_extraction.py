@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards import extract_answer
-from reason_envs.rewards.extract import after_hashes, last_number
+from reason_envs.rewards.extract import last_number
 
 balanced = st.recursive(
     st.text(st.sampled_from("abc0123456789+-=.,^_ "), max_size=6),
@@ -60,7 +60,6 @@ def test_last_number_reads_any_integer(number):
 def test_last_number_reads_no_parts_of_words():
     assert last_number("in 3.5 of x2") == "3.5"
     assert last_number("version 1.2.3") == "1.2"
-    assert after_hashes("a #### 3 #### 4 ") == "4"
 
 
 def test_an_unknown_fallback_is_named():

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reason_envs.tasks.text import answer_after_hashes, last_boxed, normalise_number, strip_calculations
+from reason_envs.tasks.text import after_hashes, last_boxed, normalise_number, strip_calculations
 
 balanced = st.recursive(
     st.text(alphabet="ab1 +$", max_size=5),
@@ -54,15 +54,16 @@ def test_last_boxed_never_raises_and_stays_inside_the_text(text: str) -> None:
     ("solution", "answer"),
     [
         ("2 + 3 = 5\n#### 5", "5"),
-        ("#### 1,234,567\n", "1234567"),
+        ("#### 1,234,567\nbye 5", "1,234,567"),
         ("#### 1 then #### -2", "-2"),
         ("#### 3.50", "3.50"),
         ("no marker", None),
         ("####  ", None),
+        ("#### \n5", None),
     ],
 )
-def test_answer_after_hashes(solution: str, answer: str | None) -> None:
-    assert answer_after_hashes(solution) == answer
+def test_after_hashes(solution: str, answer: str | None) -> None:
+    assert after_hashes(solution) == answer
 
 
 def test_strip_calculations() -> None:
@@ -76,6 +77,8 @@ def test_strip_calculations() -> None:
         ("1,200", "1200"),
         ("1,200.50", "1200.50"),
         ("-3.", "-3"),
+        ("27.0.", "27"),
+        ("1,2345", "1,2345"),
         ("0.5", "0.5"),
         ("(1,200)", "(1,200)"),
     ],
