@@ -246,7 +246,7 @@ def test_adapters_by_name(engine, base, tmp_path):
     with pytest.raises(ReasonEnvsError, match="Did you mean 'planner'"):
         engine.generate_batch([GenerationRequest(PROMPTS[0], 0, GREEDY, adapter="planer")])
     engine.load_adapter("solver", tmp_path / "planner")
-    with pytest.raises(ReasonEnvsError, match="one more than engine.max_loras=2"):
+    with pytest.raises(ReasonEnvsError, match=r"one more than engine\.max_loras=2"):
         engine.load_adapter("third", tmp_path / "planner")
 
 

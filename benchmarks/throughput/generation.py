@@ -1,0 +1,123 @@
+"""Generated tokens per second: our engines and ``transformers.generate``, one model, one machine.
+
+    python benchmarks/throughput/generation.py                        # what is installed; `pip install ...` for vLLM
+    python benchmarks/throughput/generation.py model=FOLDER dtype=bfloat16
+
+Samples go on to 128 tokens at temperature 1: the model's copy takes a token that hardly ever comes for the end of a
+response. Prompts are sums of the embedded model's task. Prints a markdown table of medians.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reason_envs.llm import make_engine
+from reason_envs.llm.chat import encode_prompt
+from reason_envs.llm.engine import GenerationRequest, Sampling
+from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
+from reason_envs.tasks import make
+
+BATCHES = (1, 16, 64)
+MAX_TOKENS = 128
+REPEATS = 5
+ENDLESS = "<|spare_1|>"
+
+Generate = Callable[[list[list[dict[str, str]]], int], int]
+"""Samples a response to each prompt, given a seed; returns the number of tokens."""
+
+
+def without_end(model: str, folder: Path) -> str:
+    """Copy the model to a folder, with another token as the end of a response."""
+    tokenizer = load_tokenizer(model)
+    if ENDLESS not in tokenizer.get_vocab():
+        tokenizer.add_special_tokens({"additional_special_tokens": [ENDLESS]})
+    tokenizer.eos_token = ENDLESS
+    copy = load_model(model, device=torch.device("cpu"), dtype=torch.float32)
+    copy.resize_token_embeddings(max(len(tokenizer), copy.config.vocab_size))
+    copy.config.eos_token_id = copy.generation_config.eos_token_id = tokenizer.eos_token_id
+    copy.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def engine_side(name: str, **options: Any) -> tuple[Generate, Callable[[], None]]:
+    """Generate with one of our engines."""
+    engine: Any = make_engine(name, **options)
+
+    def generate(prompts: list[list[dict[str, str]]], seed: int) -> int:
+        requests = [GenerationRequest(p, seed + i, Sampling(MAX_TOKENS)) for i, p in enumerate(prompts)]
+        return sum(len(sample.token_ids) for samples in engine.generate_batch(requests) for sample in samples)
+
+    return generate, engine.close
+
+
+def transformers_side(model: str, device: str, dtype: str) -> tuple[Generate, Callable[[], None]]:
+    """Generate with ``transformers.generate``."""
+    where = resolve_device(device)
+    tokenizer = load_tokenizer(model)
+    loaded = load_model(model, device=where, dtype=resolve_dtype(dtype, where))
+
+    def generate(prompts: list[list[dict[str, str]]], seed: int) -> int:
+        torch.manual_seed(seed)
+        encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
+        batch = tokenizer.pad({"input_ids": encoded}, padding_side="left", return_tensors="pt").to(where)
+        with torch.inference_mode():
+            out = loaded.generate(**batch, max_new_tokens=MAX_TOKENS, do_sample=True, temperature=1.0, top_k=0)
+        ended = (out[:, batch["input_ids"].shape[1] :] == tokenizer.eos_token_id).cumsum(1)
+        return int((ended == 0).sum() + ended[:, -1].clamp(max=1).sum())
+
+    return generate, lambda: None
+
+
+def sides(options: dict[str, Any]) -> Iterator[tuple[str, tuple[Generate, Callable[[], None]]]]:
+    """Build each side when its turn comes, so that they never hold memory together."""
+    yield "`engine=transformers`", engine_side("transformers", **options)
+    yield "`transformers.generate`", transformers_side(**options)
+    if importlib.util.find_spec("vllm") is not None:
+        yield "`engine=vllm`", engine_side("vllm", max_model_len=512, **options)
+
+
+def speed(generate: Generate, prompts: list[list[dict[str, str]]]) -> float:
+    """Median tokens per second over repeats, after one that warms up."""
+    speeds = []
+    for repeat in range(REPEATS + 1):
+        start = time.perf_counter()
+        tokens = generate(prompts, 1000 * repeat)
+        speeds.append(tokens / (time.perf_counter() - start))
+    return statistics.median(speeds[1:])
+
+
+def main() -> None:
+    """Measure and print."""
+    options = {"model": "embedded", "device": "cpu", "dtype": "float32"}
+    options.update(argument.split("=", 1) for argument in sys.argv[1:])
+    tasks = make("chain_sum")
+    prompts = [[{"role": "user", "content": tasks.ordered(i, 0).question}] for i in range(max(BATCHES))]
+    print("| tokens/s | " + " | ".join(f"batch {size}" for size in BATCHES) + " |")
+    print("|---|" + "---|" * len(BATCHES))
+    with tempfile.TemporaryDirectory() as folder:
+        print_rows(sides({**options, "model": without_end(options["model"], Path(folder))}), prompts)
+    print(json.dumps({**options, "threads": torch.get_num_threads(), "torch": torch.__version__}))
+
+
+def print_rows(measured: Any, prompts: list[list[dict[str, str]]]) -> None:
+    for name, (generate, close) in measured:
+        print(
+            f"| {name} | " + " | ".join(f"{speed(generate, prompts[:size]):,.0f}" for size in BATCHES) + " |",
+            flush=True,
+        )
+        close()
+
+
+if __name__ == "__main__":
+    main()
