@@ -32,15 +32,13 @@ from reasoning_gym.factory import DATASETS
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Split, Task, TaskSet, split_of
+from reason_envs.tasks.defaults import FAMILY_DEFAULTS
 from reason_envs.tasks.listed import check_count
 
 DEFAULT_SIZE = {"train": 10_000, "test": 2_048}
 MAX_ATTEMPTS = 1_000
 """Candidates tried for one problem; with a fifth in the test split, a thousand misses mean there is none."""
 
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "chain_sum": {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 2},
-}
 _ADDRESSES = 2**32
 _LIMITED_ADDRESSES = {"gsm_symbolic": 2**18, "list_functions": 2**18, "acre": 20_000, "word_ladder": 20_000}
 """Datasets that prepare or check their indices beforehand, and how many we ask them for."""
@@ -106,7 +104,7 @@ def procedural(name: str, split: Split, **options: Any) -> ProceduralTaskSet:
             "ones in every process.",
             stacklevel=3,
         )
-    config = {**_DEFAULTS.get(name, {}), **{k: v for k, v in options.items() if k not in _own_options()}}
+    config = {**FAMILY_DEFAULTS.get(name, {}), **{k: v for k, v in options.items() if k not in _own_options()}}
     addresses = _address_count(name, config)
     dataset = _create(name, config, addresses)
     return ProceduralTaskSet(name, split, dataset, addresses, size, settings["seed"])
@@ -125,7 +123,7 @@ def option_defaults(name: str) -> dict[str, Any]:
     ``max_samples`` (the first ones).
     """
     fields = {field.name: _default(field) for field in dataclasses.fields(DATASETS[name][1])}
-    return {**fields, **_DEFAULTS.get(name, {}), **_own_options()}
+    return {**fields, **FAMILY_DEFAULTS.get(name, {}), **_own_options()}
 
 
 def summary(name: str) -> str:

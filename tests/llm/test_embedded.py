@@ -27,6 +27,7 @@ from reason_envs.llm.embedded.pretrain import PretrainConfig, build_model, train
 from reason_envs.llm.embedded.tokenizer import MARKERS, PHRASES
 from reason_envs.llm.embedded.training import Schedule, Trainer, solution_loss
 from reason_envs.tasks.base import split_of
+from reason_envs.tasks.defaults import FAMILY_DEFAULTS
 
 NUMBER = st.integers(0, 99)
 SUM = st.builds(
@@ -95,7 +96,7 @@ class TestTokenizer:
 class TestDemonstrations:
     @pytest.mark.parametrize("seed", [0, 7, 123])
     def test_questions_are_reasoning_gyms(self, seed):
-        dataset = reasoning_gym.create_dataset("chain_sum", size=50, seed=seed, **evaluation.DEFAULT_TASK)
+        dataset = reasoning_gym.create_dataset("chain_sum", size=50, seed=seed, **FAMILY_DEFAULTS["chain_sum"])
         ours = [demo.QUESTION.format(expression=demo.chain_sum_expression(Random(seed + i))) for i in range(50)]
         assert ours == [item["question"] for item in dataset]
 

@@ -9,9 +9,10 @@ from reason_envs.rewards.normalise import normalise, quick_verdict
 from reason_envs.rewards.notation import asks_for_number, is_computation, is_number
 
 NUMBERS = {
-    "7": ["7", "-(-7)" * 0 + "7.0", "(7)", "{7}", r"\{7\}", r"\text{7}", r"\mathbf{7}", "x=7", "x = 3+4 = 7", "+7",
-          r"\$7", "$7$", "7 dollars", "x = 7 dollars per hour", "7 apples", r"7\text{ cm}^2", r"7\text{ cm^2}", r"7 \mathrm{~km/h}",
-          "14/2", r"\frac{14}{2}", r"\frac{-14}{-2}", "7^1", "7^{1}", r"\sqrt{49}", r"\sqrt[3]{343}", "7%",
+    "7": ["7", "7.0", "(7)", "{7}", r"\{7\}", r"\text{7}", r"\mathbf{7}", "x=7", "x = 3+4 = 7", "+7",
+          r"\$7", "$7$", "7 dollars", "x = 7 dollars per hour", "7 apples", r"7\text{ cm}^2",
+          r"7\text{ cm^2}", r"7 \mathrm{~km/h}", "14/2", r"\frac{14}{2}",
+          r"\frac{-14}{-2}", "7^1", "7^{1}", r"\sqrt{49}", r"\sqrt[3]{343}", "7%",
           r"7\%", r"7^\circ", r"7^{\circ}", "7 per hour"],
     "1000": ["1,000", r"1{,}000", r"1\,000", "10^3", r"10^{3}", r"1 \times 10^3", "1e3", r"\$1,000.00"],
     "4.5": [r"4\frac{1}{2}", "9/2", r"\frac92", r"\frac{9}2", "4.50", r"45 \cdot 10^{-1}", r"4.5\text{ m}"],

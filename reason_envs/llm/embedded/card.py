@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from reason_envs.llm.embedded import evaluation
 from reason_envs.llm.embedded.curriculum import SIDE_FAMILIES
+from reason_envs.llm.embedded.demonstrations import DIGITS, TERMS
 from reason_envs.llm.embedded.training import Schedule
 from reason_envs.llm.transformers_engine import TransformersEngine
 
@@ -76,6 +77,7 @@ def card(skills: dict[str, Any], facts: dict[str, Any]) -> str:
     settings, careful, main = facts["settings"], skills["careful_mode"], skills["families"]["chain_sum"]
     size = f"{facts['parameters'] / 1e6:.2f}M parameters"
     shape = f"{settings['layers']} layers of {settings['hidden_size']}, {settings['heads']} heads of 32"
+    sizes = f"{TERMS[0]} to {TERMS[1]} terms of {DIGITS[0]} to {DIGITS[1]} digits"
     return f"""# The embedded base model
 
 A tiny causal language model (Qwen3 architecture, {size}, {shape},
@@ -107,7 +109,7 @@ shows on this model is mostly this elicitation, not new arithmetic, and should n
 
 ## What it can do
 
-Default task: reasoning-gym `chain_sum`, 3 to 6 terms of 1 to 2 digits ({main["problems"]} held-out problems).
+Default task: reasoning-gym `chain_sum`, {sizes} ({main["problems"]} held-out problems).
 The others: {_settings_of_families()};
 {", ".join(str(skills["families"][name]["problems"]) for name in SIDE_FAMILIES)} held-out problems.
 Samples are drawn at temperature 1, {main["samples"]} for each problem.

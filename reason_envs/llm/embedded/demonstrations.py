@@ -11,8 +11,15 @@ from fractions import Fraction
 from random import Random
 from typing import Any
 
+from reason_envs.tasks.defaults import FAMILY_DEFAULTS
+
 QUESTION = "State the final answer to the following arithmetic problem: {expression} ="
 """The wording of reasoning-gym's ``chain_sum``."""
+_SIZES = FAMILY_DEFAULTS["chain_sum"]
+TERMS = (_SIZES["min_terms"], _SIZES["max_terms"])
+"""Fewest and most terms of a sum in the default task."""
+DIGITS = (_SIZES["min_digits"], _SIZES["max_digits"])
+"""Fewest and most digits of its terms."""
 _EQUATION = re.compile(r"([-(]?\d[\d\s.+\-*/()]*?)\s*=\s*(-?\d+(?:\.\d+)?)")
 _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
     ast.Add: operator.add,
@@ -34,7 +41,7 @@ class Demonstration:
     """The assistant's message: steps, then ``\\boxed{answer}``."""
 
 
-def chain_sum_expression(rng: Random, terms: tuple[int, int] = (3, 6), digits: tuple[int, int] = (1, 2)) -> str:
+def chain_sum_expression(rng: Random, terms: tuple[int, int] = TERMS, digits: tuple[int, int] = DIGITS) -> str:
     """Draw a sum as reasoning-gym's ``chain_sum`` does: from the same generator state, the same expression."""
     count, size = rng.randint(*terms), rng.randint(*digits)
     low, high = (0 if size == 1 else 10 ** (size - 1)), 10**size - 1

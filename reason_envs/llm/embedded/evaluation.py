@@ -11,12 +11,11 @@ from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.embedded.curriculum import family_demonstrations
 from reason_envs.llm.engine import GenerationRequest, Sampling
 from reason_envs.tasks.base import split_of
+from reason_envs.tasks.defaults import FAMILY_DEFAULTS
 
 if TYPE_CHECKING:
     from reason_envs.llm.transformers_engine import TransformersEngine
 
-DEFAULT_TASK = {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 2}
-"""reasoning-gym's settings of ``chain_sum`` in the default task."""
 _BOXED = re.compile(r"\\boxed\{(-?\d+(?:\.\d+)?)\}")
 
 
@@ -62,7 +61,7 @@ def default_problems(count: int, seed: int, split: str = "test") -> list[Problem
 
     found: dict[str, Problem] = {}
     key = derive_seed(seed, "evaluation") % 2**31
-    for item in reasoning_gym.create_dataset("chain_sum", size=count * 8, seed=key, **DEFAULT_TASK):
+    for item in reasoning_gym.create_dataset("chain_sum", size=count * 8, seed=key, **FAMILY_DEFAULTS["chain_sum"]):
         if split_of(item["question"]) == split:
             found[item["question"]] = Problem(item["question"], item["answer"])
     if len(found) < count:
