@@ -65,9 +65,9 @@ class LearnerConfig:
     """Coefficient of an entropy bonus."""
     mask_truncated: bool = False
     """Leave responses that hit ``max_tokens`` out of the loss."""
-    correction: str = "off"
-    """Importance weights for the gap between sampler and learner: ``off`` (an in-process engine in float32 has none),
-    ``token`` or ``sequence``."""
+    correction: str = "auto"
+    """Importance weights for the gap between sampler and learner: ``token``, ``sequence``, ``off``, or ``auto``
+    (``token`` where another program samples, such as vLLM, and gives log-probabilities; otherwise off)."""
     correction_cap: float = 2.0
     """Weights are truncated there."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -80,7 +80,7 @@ class LearnerConfig:
             ("aggregation", AGGREGATIONS),
             ("kl_kind", KL_KINDS),
             ("kl_reward_kind", KL_KINDS),
-            ("correction", ("off", *LEVELS)),
+            ("correction", ("auto", "off", *LEVELS)),
         ):
             if getattr(self, name) not in valid:
                 raise unknown_name(f"algo.{name}", getattr(self, name), valid)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from agents import distributed
 from agents.batch import micro_batches
-from agents.losses import aggregate, clipped_policy_loss, combine_metrics, importance_correction, kl_estimate
+from agents.losses import LEVELS, aggregate, clipped_policy_loss, combine_metrics, importance_correction, kl_estimate
 from agents.optimizer import Optimizer
 from agents.policies.base import Evaluation, TrainablePolicy
 from agents.trajectory import Decision
@@ -174,7 +174,7 @@ class PolicyUpdate:
         """Weights for the gap to the sampler where they are on; the gap itself is measured in any case."""
         rows = [s.decision.choice.log_probs for s in samples]
         if any(row is None for row in rows):
-            if self.config.correction != "off":
+            if self.config.correction in LEVELS:
                 raise ReasonEnvsError(
                     f"algo.correction={self.config.correction} needs the engine's log-probabilities, and it gave none: "
                     "use an engine whose capabilities include 'log_probs', or correction=off."
@@ -183,9 +183,10 @@ class PolicyUpdate:
         sampler = _stack([torch.tensor(row) for row in rows], old)
         extra["sampler_kl"] = _mean(kl_estimate(sampler, old), mask)
         meter.sampler_max_ratio = max(meter.sampler_max_ratio, float((old - sampler)[mask].abs().max().exp()))
-        if self.config.correction == "off":
-            return None
-        return importance_correction(old, sampler, mask, self.config.correction, self.config.correction_cap)
+        level = self.config.correction
+        if level == "auto":
+            level = "token" if self.policy.samples_elsewhere else "off"
+        return None if level == "off" else importance_correction(old, sampler, mask, level, self.config.correction_cap)
 
     def _masked_out(self, decision: Decision) -> bool:
         return self.config.mask_truncated and decision.choice.finish_reason == "length"

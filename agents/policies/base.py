@@ -49,6 +49,8 @@ class TrainablePolicy(Policy, Protocol):
     """A policy that a learner can update."""
 
     device: torch.device
+    samples_elsewhere: bool
+    """Whether another program samples for it, whose log-probabilities differ from ``evaluate``'s by rounding."""
     scales_loss: bool
     """Whether its forwards run in float16 and need loss scaling."""
     max_tokens: int

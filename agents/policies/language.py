@@ -104,6 +104,11 @@ class LanguagePolicy:
         """Whether only an adapter is trained."""
         return bool(self.config.lora_rank or self.config.adapter)
 
+    @property
+    def samples_elsewhere(self) -> bool:
+        """Whether the engine is another program, with other arithmetic than the model here."""
+        return self.engine is not None and "other_program" in self.engine.capabilities
+
     def _build(self, seed: int) -> Any:
         config = self.config
         full = "float32" if config.dtype == "auto" and not self.uses_lora else config.dtype

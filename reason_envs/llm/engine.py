@@ -92,7 +92,8 @@ class Engine(Protocol):
     """A language model that answers awaited requests, batching those that wait together."""
 
     capabilities: frozenset[str]
-    """Among ``log_probs``, ``hidden_states``, ``adapters``, ``trainable``."""
+    """Among ``log_probs``, ``hidden_states``, ``adapters``, ``trainable``, and ``other_program`` (its log-probabilities
+    differ from a learner's by rounding)."""
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
         """Return ``request.n`` samples."""

@@ -49,7 +49,7 @@ class VllmEngine:
         self.dtype = resolve_dtype(self.config.dtype, self.device)
         self.tokenizer = load_tokenizer(self.config.model)
         self.capabilities = frozenset(
-            {"log_probs", "trainable"} | ({"adapters"} if self.config.max_lora_rank else set())
+            {"log_probs", "trainable", "other_program"} | ({"adapters"} if self.config.max_lora_rank else set())
         )
         self.policy_version = 0
         self.generated_tokens = 0

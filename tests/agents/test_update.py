@@ -1,6 +1,7 @@
 """The update: gradients that do not depend on how a batch is cut, and options that do what they say."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -212,6 +213,19 @@ def test_the_gap_to_the_sampler_is_measured_and_corrected(policy):
     assert_close(corrected, [math.exp(0.5) * g for g in gradients])
     _, capped = run(policy, samples, correction="token", correction_cap=1.25)
     assert_close(capped, [1.25 * g for g in gradients])
+
+
+@pytest.mark.parametrize(("capabilities", "factor"), [({"other_program"}, math.exp(0.5)), (set(), 1.0)])
+def test_another_programs_samples_are_corrected_unless_told_otherwise(policy, monkeypatch, capabilities, factor):
+    (decision,) = mixed_decisions(1)
+    object.__setattr__(decision.choice, "log_probs", (log_probs(policy, [decision])[0] - 0.5).tolist())
+    _, plain = run(policy, [Sample(decision, 1.0)], correction="off")
+    monkeypatch.setattr(policy, "engine", SimpleNamespace(capabilities=frozenset(capabilities)))
+    _, gradients = run(policy, [Sample(decision, 1.0)])
+    assert_close(gradients, [factor * g for g in plain])
+    object.__setattr__(decision.choice, "log_probs", None)
+    _, blind = run(policy, [Sample(decision, 1.0)])
+    assert_close(blind, plain)
 
 
 def test_a_correction_needs_the_samplers_log_probs(policy):
