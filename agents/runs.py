@@ -47,13 +47,13 @@ def build(config: TrainConfig) -> Run:
     train_tasks = make_tasks(env_options["tasks"], env_options["split"])
     test_tasks = _held_out(config) if config.eval_every else None
     environment = make_environment(config.env.name, **{**env_options, "tasks": train_tasks})
-    policy_options = {"config": POLICIES[config.policy.name].config_class()(**options(config.policy))}
-    policy = POLICIES[config.policy.name].load()(**policy_options, seed=config.seed)
     engine = make_engine(config.engine.name, **_engine_options(config))
     if not isinstance(engine, TrainableEngine):
         raise ReasonEnvsError(
             f"engine={config.engine.name} cannot take new weights; use engine=transformers or engine=vllm."
         )
+    policy_options = {"config": POLICIES[config.policy.name].config_class()(**options(config.policy))}
+    policy = POLICIES[config.policy.name].load()(**policy_options, seed=config.seed)
     policy.engine = engine
     if config.init_from:
         policy.load_state_tensors(checkpoint.load(Path(config.init_from))[0]["policy"])

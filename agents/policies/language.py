@@ -69,6 +69,9 @@ class LanguagePolicyConfig:
     overlong_prompts: str = "error"
     """What happens to tasks with a longer prompt: ``error`` or ``filter`` (left out and counted)."""
 
+    def __post_init__(self) -> None:
+        _validate(self)
+
     def sampling(self) -> Sampling:
         """The sampling parameters of training rollouts."""
         return Sampling(self.max_tokens, self.temperature, self.top_p, self.top_k, tuple(self.stop))
@@ -78,7 +81,6 @@ class LanguagePolicy:
     """Writes responses with an engine and evaluates their tokens with its own, trainable model."""
 
     def __init__(self, config: LanguagePolicyConfig, *, seed: int = 0) -> None:
-        _validate(config)
         self.config = config
         self.device = resolve_device(config.device)
         self.tokenizer = load_tokenizer(config.model)

@@ -196,7 +196,7 @@ def test_agents_with_different_spaces_have_no_controller():
         def action_space(self, agent):
             return UnicodeText(5 if agent == "first" else 6)
 
-    with pytest.raises(ReasonEnvsError, match="parallel_env"):
+    with pytest.raises(ReasonEnvsError, match="make_environment"):
         Controller(Uneven())
 
 
