@@ -6,10 +6,10 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, get_type_hints
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, OmegaConf
+from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from agents.registry import ALGORITHMS, POLICIES
 from agents.validation import check_least
@@ -87,8 +87,28 @@ GROUPS: dict[str, tuple[Callable[[], list[str]], Callable[[str], type]]] = {
 
 @functools.cache
 def choice(config: type, name: str) -> type:
-    """Return the dataclass plus a field ``name`` that says which part it configures."""
-    return dataclasses.make_dataclass(f"{config.__name__}Choice", [("name", str, name)], bases=(config,))
+    """Return the dataclass plus a field ``name`` that says which part it configures.
+
+    Fields of types that a configuration file cannot hold (objects shared from Python) may be anything there.
+    """
+    hints = get_type_hints(config)
+    free = [(f.name, Any, _default_of(f)) for f in fields(config) if not _fits_a_file(hints[f.name])]
+    return dataclasses.make_dataclass(f"{config.__name__}Choice", [*free, ("name", str, name)], bases=(config,))
+
+
+def _default_of(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return dataclasses.field(default_factory=field.default_factory)
+    return dataclasses.field(default=None if field.default is dataclasses.MISSING else field.default)
+
+
+def _fits_a_file(hint: Any) -> bool:
+    """Whether OmegaConf knows a type."""
+    try:
+        OmegaConf.structured(dataclasses.make_dataclass("Probe", [("value", hint, dataclasses.field(default=MISSING))]))
+    except ValidationError:
+        return False
+    return True
 
 
 def typed(raw: Mapping[str, Any]) -> TrainConfig:

@@ -5,6 +5,21 @@ from __future__ import annotations
 import pytest
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _own_registrations():
+    """What a test module registers is gone after it."""
+    import gymnasium
+
+    from reason_envs import registration
+
+    registries = (registration._ENTRIES, gymnasium.registry)
+    before = [dict(registry) for registry in registries]
+    yield
+    for registry, entries in zip(registries, before, strict=True):
+        registry.clear()
+        registry.update(entries)
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
     """Folder of a random Qwen3-shaped model that runs in milliseconds, with the embedded model's tokenizer."""

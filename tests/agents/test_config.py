@@ -6,7 +6,9 @@ import sys
 from dataclasses import fields
 
 import pytest
+from toys import Toy, ToyConfig
 
+import reason_envs
 from agents.compose import CONF_DIR, compose_config
 from agents.config import GROUPS, TrainConfig, options, typed
 from agents.grpo import GRPOConfig
@@ -139,3 +141,10 @@ def test_help_names_every_choice_and_every_key():
         assert expected in done.stdout
     rate = re.search(r"learning_rate: (\S+)\n", done.stdout)
     assert float(rate[1]) == OptimizerConfig().learning_rate
+
+
+def test_an_environment_whose_options_hold_objects_composes():
+    reason_envs.register("SharedThings-v0", Toy, ToyConfig)
+    assert compose_config([]).env.name == "single_turn_math"
+    config = compose_config(["env=shared_things", "env.turns=2"])
+    assert (config.env.turns, config.env.engine) == (2, None)

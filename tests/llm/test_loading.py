@@ -134,5 +134,5 @@ def test_registered_parts_are_loaded_when_asked_for():
     assert registry["number"].load() is int
     with pytest.raises(ReasonEnvsError, match="exists already"):
         registry.register("number", "builtins:str", f"{__name__}:PartConfig")
-    with pytest.raises(ModuleNotFoundError):
+    with pytest.raises(ReasonEnvsError, match="cannot import 'no_such_module'"):
         registry["missing"].load()
