@@ -65,7 +65,11 @@ def train(config: TrainConfig, *, resuming: bool = False) -> None:
         raise ReasonEnvsError(f"resume={config.resume} cannot be given with an option of hydra: drop it.")
     transformers_logging.disable_progress_bar()
     distributed.start()
-    interrupted = asyncio.run(Trainer(config, resuming=resuming).train())
+    trainer = Trainer(config, resuming=resuming)
+    try:
+        interrupted = asyncio.run(trainer.train())
+    finally:
+        trainer.run.engine.close()
     main = distributed.rank() == 0
     distributed.stop()
     if interrupted is not None and main:
