@@ -26,9 +26,10 @@ _ROOT = rf"[-+]?\\sqrt(?:\[\d+\])?(?:\{{{_SIMPLE}\}}|\d)"
 
 _TEXT = r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)"
 _RAISED = r"\^(?:\{-?[1-9]\}|-?[1-9])"  # not 0: 23-4+57-8x^0 is no number of units
-_WORD = rf"(?:{_TEXT}\{{(?:[^{{}}\d^]|\^[1-9])*\}}|[^\W\d_]+\.?)(?:{_RAISED})?"
+# possessive: a run of letters is one word, else trying every way to cut it takes exponential time
+_WORD = rf"(?:{_TEXT}\{{(?:[^{{}}\d^]|\^[1-9])*+\}}|[^\W\d_]++\.?)(?:{_RAISED})?"
 _MARK = r"(?:\\?%|\^(?:\\circ|\{\\circ\}|\\degree)|\\degree|°|[€£¥])"
-_UNIT = rf"(?: ?{_MARK})?(?:(?: ?/ ?| ?\\cdot ?|[ ~])?{_WORD})*"
+_UNIT = rf"(?: ?{_MARK})?(?:(?: ?/ ?| ?\\cdot ?|[ ~])?{_WORD})*+"
 
 _NUMBER_WITH_UNIT = re.compile(rf"[€£¥]?(?:{_RATIONAL}|{_POWER}|{_ROOT}){_UNIT}")
 _ASKED = re.compile(rf"{_RATIONAL}(?:\\?%|{_TEXT}\{{[^{{}}\d]*\}})?")

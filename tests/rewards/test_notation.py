@@ -1,12 +1,14 @@
 """Numbers in any notation, and computations that are none."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from reason_envs.rewards import grade_math_batch
 from reason_envs.rewards.normalise import normalise, quick_verdict
-from reason_envs.rewards.notation import asks_for_number, is_computation, is_number
+from reason_envs.rewards.notation import asks_for_number, is_computation, is_number, without_words
 
 NUMBERS = {
     "7": ["7", "7.0", "(7)", "{7}", r"\{7\}", r"\text{7}", r"\mathbf{7}", "x=7", "x = 3+4 = 7", "+7",
@@ -87,3 +89,15 @@ def test_a_sum_is_never_a_number(first, others):
 @given(st.text("0123456789+-*/^(){}|.,=x%\\ ", max_size=60))
 def test_reading_is_total_and_a_number_is_no_computation(text):
     assert not (is_number(normalise(text)) and is_computation(normalise(text)))
+
+
+@pytest.mark.parametrize(
+    "filler", ["a", "a ", " a", "ab.", "1", "1 ", "1+", "1,", "(", "{", "\\text{a}", "\\frac", "a/", "^2", "="]
+)
+def test_long_answers_take_no_time(filler):
+    for answer in ("5" + filler * 2000 + "!", filler * 2000, "5 " + filler * 2000):
+        started = time.perf_counter()
+        is_number(answer)
+        is_computation(answer)
+        without_words(answer)
+        assert time.perf_counter() - started < 2
