@@ -13,11 +13,12 @@ from typing import Any, cast
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.plugins import load_attribute, load_plugins
 from reason_envs.rewards.base import MathReward, RandomReward, Reward, RewardConfig, RewardFunction
+from reason_envs.rewards.code import CodeReward
 from reason_envs.tasks.base import Task
 
 Factory = Callable[..., RewardFunction]
 ENTRY_POINT_GROUP = "reason_envs.rewards"
-_factories: dict[str, Factory] = {"math": MathReward, "random": RandomReward}
+_factories: dict[str, Factory] = {"code": CodeReward, "math": MathReward, "random": RandomReward}
 
 
 def register_reward(name: str, factory: Factory) -> None:

@@ -1,0 +1,122 @@
+"""Runs programs in containers through the command line of docker or podman."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import uuid
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from time import monotonic
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.sandbox.base import Outcome, Program, Sandbox
+from reason_envs.sandbox.remote import unwrap, wrap
+
+COMMANDS = ("docker", "podman")
+KILLED = 137
+"""Exit status of a container that was killed from outside: for its time or its memory."""
+
+
+@dataclass
+class ContainerConfig:
+    """Options of the container sandbox."""
+
+    image: str = "python:3.11-slim"
+    """Image with ``python`` in it; pull it beforehand."""
+    command: str | None = None
+    """``docker`` or ``podman``, or a path; ``None``: the first that is installed."""
+    runtime: str | None = None
+    """Runtime of the container, such as ``runsc`` for gVisor; ``None``: the command's own."""
+    start_seconds: float = 10.0
+    """Time for the container to start and to be removed, beyond the program's own."""
+    workers: int | None = None
+    """Most containers at once; ``None``: the number of processors."""
+
+
+class ContainerSandbox(Sandbox):
+    """General Python, and the packages of the image, in a new container for each program."""
+
+    def __init__(self, config: ContainerConfig | None = None) -> None:
+        self.config = config or ContainerConfig()
+        super().__init__(self.config.workers)
+
+    def execute(self, program: Program) -> Outcome:
+        """Run a program; its time includes the start of the container."""
+        text, marker = wrap(program)
+        most = 2 * program.limits.output_bytes + len(marker)
+        name = f"reason_envs_{uuid.uuid4().hex}"
+        start = monotonic()
+        with tempfile.TemporaryFile() as source:
+            source.write(text.encode())
+            source.seek(0)
+            command = self._run_command(name, program)
+            process = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        with process, ThreadPoolExecutor(2) as readers:
+            # Who writes more than is read waits for a reader until its time is over.
+            outputs = [readers.submit(stream.read, most) for stream in (process.stdout, process.stderr) if stream]
+            is_late = bool(wait(outputs, program.limits.seconds + self.config.start_seconds).not_done)
+            if is_late or any(len(output.result()) == most for output in outputs):
+                self._command("rm", "-f", name)
+                process.kill()
+            stdout, stderr = (output.result().decode("utf-8", "replace") for output in outputs)
+            code = process.wait()
+        seconds = monotonic() - start
+        ending = unwrap(program, marker, stdout, stderr, seconds, f"it ended with status {code} before its results")
+        if ending.status != "killed":
+            return ending
+        if is_late or seconds >= program.limits.seconds:
+            return replace(ending, status="timeout", reason=f"more than {program.limits.seconds:g} seconds")
+        self._check_image()  # a program is not to blame for a service that is gone
+        return replace(ending, status="memory", reason="killed, as for memory") if code == KILLED else ending
+
+    def _start_over(self) -> None:
+        super()._start_over()
+        self._is_checked = False
+
+    def _run_command(self, name: str, program: Program) -> list[str]:
+        if not self._is_checked:
+            self._check_image()
+            self._is_checked = True
+        limits = program.limits
+        options = {
+            "name": name,
+            "network": "none",
+            "memory": f"{limits.memory_mb}m",
+            "memory-swap": f"{limits.memory_mb}m",
+            "pids-limit": str(limits.processes + 1),
+            "cap-drop": "ALL",
+            "security-opt": "no-new-privileges",
+            "user": "65534:65534",
+            "log-driver": "none",
+            "env": "PYTHONHASHSEED=0",
+            **({"runtime": self.config.runtime} if self.config.runtime else {}),
+        }
+        flags = [f"--{option}={value}" for option, value in options.items()]
+        inside = ["timeout", "-s", "KILL", f"{limits.seconds:g}", "python", "-s", "-P", "-B", "-X", "utf8", "-"]
+        return [self._path, "run", "--rm", "-i", "--read-only", *flags, self.config.image, *inside]
+
+    def _check_image(self) -> None:
+        done = self._command("image", "inspect", self.config.image)
+        if done.returncode:
+            raise ReasonEnvsError(
+                f"{self._path} cannot use the image {self.config.image!r}: {done.stderr.strip()[-300:]} "
+                f"Start its service and run '{Path(self._path).name} pull {self.config.image}'."
+            )
+
+    def _command(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([self._path, *words], capture_output=True, text=True)
+
+    @cached_property
+    def _path(self) -> str:
+        names = (self.config.command,) if self.config.command else COMMANDS
+        found = [path for name in names if (path := shutil.which(name))]
+        if not found:
+            raise ReasonEnvsError(
+                f"The container sandbox finds no {' or '.join(names)} on PATH: install one, "
+                "or use sandbox 'monty' or 'native'."
+            )
+        return found[0]

@@ -1,0 +1,231 @@
+"""The fork server of the native sandbox: forks a sealed process for each program and reports what came out of it.
+
+The text of ``runner.py`` and of this file is run by an interpreter that has no environment and none of our packages.
+Requests and replies are frames on a socket: four bytes of length, then JSON. The server reads nothing that a program
+wrote: it passes the bytes on.
+"""
+
+import ctypes
+import gc
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import struct
+import sys
+from base64 import b64decode
+from collections.abc import Callable
+from time import monotonic
+from typing import Any
+
+PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
+LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
+READ_FILE_AND_FOLDER = 1 << 2 | 1 << 3
+FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+"""Number of file rights that each version of Landlock knows; all are handled, so all but reading is forbidden."""
+RESULT_FD = 3
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def check(returned: int, what: str) -> int:
+    """Raise for a system call that failed: a layer is active or the server does not start."""
+    if returned < 0:
+        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+    return returned
+
+
+def restrict_files(version: int, readable: list[str]) -> None:
+    """Let this process and its children read under the given paths and do nothing else with files (Landlock)."""
+    handled = (1 << FILE_RIGHTS.get(version, 16)) - 1
+    tcp = 0b11 if version >= 4 else 0
+    scopes = 0b11 if version >= 6 else 0
+    attributes = struct.pack("QQQ", handled, tcp, scopes)[: 8 if version < 4 else 16 if version < 6 else 24]
+    rules = check(_libc.syscall(LANDLOCK_CREATE, attributes, len(attributes), 0), "landlock_create_ruleset")
+    for path in readable:
+        folder = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        rights = READ_FILE_AND_FOLDER if os.path.isdir(path) else 1 << 2
+        rule = struct.pack("=Qi", rights, folder)
+        check(_libc.syscall(LANDLOCK_ADD, rules, 1, rule, 0), f"landlock_add_rule {path}")
+        os.close(folder)
+    check(_libc.syscall(LANDLOCK_RESTRICT, rules, 0), "landlock_restrict_self")
+    os.close(rules)
+
+
+def restrict_system_calls(code: bytes) -> None:
+    """Load a compiled seccomp filter for this process."""
+    instructions = ctypes.create_string_buffer(code, len(code))
+    program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(instructions))
+    check(_libc.prctl(PR_SET_SECCOMP, 2, program), "seccomp")
+
+
+def seal(settings: dict[str, Any], limits: dict[str, Any]) -> None:
+    """Give up, in a process about to run a program, everything it does not need; none of it can be taken back."""
+    sizes = {
+        resource.RLIMIT_AS: limits["memory_mb"] << 20,
+        resource.RLIMIT_CPU: int(limits["seconds"]) + 2,
+        resource.RLIMIT_FSIZE: 0,
+        resource.RLIMIT_NOFILE: 64,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_NPROC: limits["processes"],
+    }
+    for name, size in sizes.items():
+        resource.setrlimit(name, (size, size))
+    if settings["uid"] is not None:
+        os.setgroups([])
+        os.setresgid(settings["uid"], settings["uid"], settings["uid"])
+        os.setresuid(settings["uid"], settings["uid"], settings["uid"])
+    check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), "pdeathsig")
+    if settings["seccomp"]:
+        restrict_system_calls(b64decode(settings["seccomp"]))
+
+
+def become_program(run: Callable[..., None], settings: dict[str, Any], request: dict[str, Any], fds: list[int]) -> None:
+    """Turn this forked process into the program; never returns."""
+    try:
+        os.setsid()
+        high = [os.dup(fd) for fd in fds]
+        for target, fd in enumerate(high):
+            os.dup2(fd, target)
+        os.closerange(RESULT_FD + 1, 256)
+        seal(settings, request["limits"])
+        sys.stdin = open(0, encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+        sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    except BaseException as error:  # noqa: BLE001  (a layer failed: nothing of the program may run)
+        os.write(RESULT_FD, json.dumps(["unsealed", repr(error)]).encode() + b"\n")
+        os._exit(1)
+
+    def emit(item: Any) -> None:
+        data = memoryview(json.dumps(item).encode() + b"\n")
+        while data:
+            data = data[os.write(RESULT_FD, data) :]
+
+    try:
+        run(request["source"], request["expressions"], emit)
+    finally:
+        os._exit(0)
+
+
+def supervise(pid: int, pipes: dict[int, str], limits: dict[str, Any]) -> dict[str, Any]:
+    """Collect what a program writes until it ends or goes over a limit; then nothing of it is left."""
+    start = monotonic()
+    deadline = start + limits["seconds"]
+    written = {name: bytearray() for name in pipes.values()}
+    ended = "running"
+    process = os.pidfd_open(pid)
+    selector = selectors.DefaultSelector()
+    for fd in (process, *pipes):
+        os.set_blocking(fd, False)
+        selector.register(fd, selectors.EVENT_READ)
+    while ended == "running":
+        ready = [key.fd for key, _ in selector.select(max(0.0, deadline - monotonic()))]
+        if process in ready:  # the pipes may hold the last of it
+            ended, ready = "ended", list(pipes)
+        elif not ready:
+            ended = "timeout"
+        for fd in ready:
+            if drain(fd, written[pipes[fd]], limits["output_bytes"]) and ended == "running":
+                selector.unregister(fd)
+        if any(len(data) > limits["output_bytes"] for data in written.values()):
+            ended = "output"
+    selector.close()
+    os.close(process)
+    code = end_process(pid)
+    texts = {name: bytes(data[: limits["output_bytes"]]).decode("utf-8", "replace") for name, data in written.items()}
+    return {"ended": ended, "exit": code, "seconds": monotonic() - start, **texts}
+
+
+def drain(fd: int, into: bytearray, enough: int) -> bool:
+    """Read what a pipe holds, little more than enough at most; return whether the pipe was closed."""
+    while len(into) <= enough:
+        try:
+            piece = os.read(fd, 65536)
+        except BlockingIOError:
+            return False
+        if not piece:
+            return True
+        into += piece
+    return False
+
+
+def end_process(pid: int) -> int:
+    """Kill a process and its group, if they are still there, and return the exit code."""
+    for kill in (os.killpg, os.kill):
+        try:
+            kill(pid, signal.SIGKILL)
+        except ProcessLookupError:  # the process makes the group itself and may not have come to it
+            continue
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def handle(run: Callable[..., None], settings: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    """Run one program in a process of its own."""
+    stdin = os.memfd_create("stdin")
+    with open(stdin, "wb", closefd=False) as file:
+        file.write(request["stdin"].encode("utf-8", "surrogatepass"))
+    os.lseek(stdin, 0, os.SEEK_SET)
+    ends = [os.pipe() for _ in range(3)]
+    theirs = [stdin, *(write for _, write in ends)]
+    pid = os.fork()
+    if pid == 0:
+        become_program(run, settings, request, theirs)
+    for fd in theirs:
+        os.close(fd)
+    names = ("stdout", "stderr", "results")
+    try:
+        return supervise(pid, {read: name for (read, _), name in zip(ends, names, strict=True)}, request["limits"])
+    finally:
+        for read, _ in ends:
+            os.close(read)
+
+
+def receive(connection: socket.socket) -> Any:
+    """Return the next frame; the server ends when the other side is gone."""
+    data = b""
+    while len(data) < 4 or len(data) < 4 + struct.unpack("!I", data[:4])[0]:
+        missing = 4 - len(data) if len(data) < 4 else 4 + struct.unpack("!I", data[:4])[0] - len(data)
+        piece = connection.recv(min(missing, 1 << 20))
+        if not piece:
+            os._exit(0)
+        data += piece
+    return json.loads(data[4:])
+
+
+def send(connection: socket.socket, message: Any) -> None:
+    """Send a frame."""
+    data = json.dumps(message).encode()
+    connection.sendall(struct.pack("!I", len(data)) + data)
+
+
+def find_library(ours: str, here: str) -> None:
+    """Import from where programs may read the library, the parts of packages that are loaded already included."""
+    sys.path[:] = [here, os.path.join(here, "lib-dynload")]
+    for module in list(sys.modules.values()):
+        if hasattr(module, "__path__"):
+            module.__path__ = [path.replace(ours, here, 1) for path in module.__path__]
+    sys.path_importer_cache.clear()
+
+
+def serve(run: Callable[..., None]) -> None:
+    """Take the settings, then answer requests until the other side closes the socket on standard input."""
+    connection = socket.socket(fileno=os.dup(0))
+    settings = receive(connection)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    os.environ.clear()
+    os.chdir("/")
+    find_library(settings["library"], settings["library_here"])
+    for name in settings["preload"]:
+        __import__(name)
+    check(_libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    if settings["landlock"]:
+        restrict_files(settings["landlock"], settings["readable"])
+    gc.collect()
+    gc.freeze()
+    send(connection, "ready")
+    while True:
+        send(connection, handle(run, settings, receive(connection)))

@@ -1,0 +1,183 @@
+"""None of the hostile programs gets out of a sandbox, each ends in time, and the sandbox works on afterwards."""
+
+import asyncio
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from hostile_programs import PROGRAMS
+
+from reason_envs.sandbox import Limits, Program, make_sandbox
+from reason_envs.sandbox.layers import detect
+
+SECRET = "kept-from-programs"
+LIMITS = Limits(seconds=2.0, memory_mb=256)
+LATE = 10.0
+"""Seconds beyond its limit that a program may take to be ended on a busy machine."""
+NEEDS_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the native sandbox needs Linux")
+
+
+def missing_layers():
+    return detect().missing if sys.platform == "linux" else ["Linux"]
+
+
+@dataclass
+class World:
+    """What a program could reach if it got out."""
+
+    folder: Path
+    sockets: dict[str, socket.socket]
+
+    def fill(self, source):
+        return source.format(
+            secret=self.folder / "secret",
+            folder=self.folder,
+            tcp=self.sockets["tcp"].getsockname()[1],
+            udp=self.sockets["udp"].getsockname()[1],
+            unix=self.folder / "socket",
+            abstract=f"reason_envs_{os.getpid()}",
+            parent=os.getpid(),
+        )
+
+    def is_untouched(self):
+        """Whether the files are as they were and nobody knocked at the sockets."""
+        files = {path.name: path.stat().st_size for path in self.folder.iterdir() if path.name != "__pycache__"}
+        return files == {"secret": len(SECRET), "victim": 6, "planted.py": 0, "socket": 0} and not any(
+            reached(listening) for listening in self.sockets.values()
+        )
+
+
+def reached(listening):
+    listening.setblocking(False)
+    try:
+        return bool(listening.recv(1) if listening.type == socket.SOCK_DGRAM else listening.accept())
+    except BlockingIOError:
+        return False
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _secret_environment():
+    os.environ["REASON_ENVS_TEST_SECRET"] = SECRET
+    yield
+    del os.environ["REASON_ENVS_TEST_SECRET"]
+
+
+@pytest.fixture(scope="module")
+def world():
+    folder = Path(tempfile.mkdtemp())  # not pytest's: any user may enter this one
+    try:
+        folder.chmod(0o777)
+        for name, text in {"secret": SECRET, "victim": "victim", "planted.py": ""}.items():
+            (folder / name).write_text(text)
+            (folder / name).chmod(0o666)
+        listening = {
+            "tcp": socket.create_server(("127.0.0.1", 0)),
+            "udp": socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+            "unix": socket.socket(socket.AF_UNIX),
+            "abstract": socket.socket(socket.AF_UNIX),
+        }
+        listening["udp"].bind(("127.0.0.1", 0))
+        listening["unix"].bind(str(folder / "socket"))
+        (folder / "socket").chmod(0o777)
+        listening["abstract"].bind(f"\0reason_envs_{os.getpid()}")
+        listening["unix"].listen()
+        listening["abstract"].listen()
+        yield World(folder, listening)
+        for each in listening.values():
+            each.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+def run_all(sandbox, world):
+    async def run():
+        start = time.monotonic()
+        programs = [Program(world.fill(hostile.source), limits=LIMITS) for hostile in PROGRAMS.values()]
+        outcomes = await asyncio.gather(*(sandbox.run(program) for program in programs))
+        return dict(zip(PROGRAMS, outcomes, strict=True)), time.monotonic() - start
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(scope="module")
+def native(world):
+    if missing_layers():
+        pytest.skip(f"the native sandbox lacks {missing_layers()} here")
+    sandbox = make_sandbox("native", workers=2)
+    outcomes, _ = run_all(sandbox, world)
+    yield sandbox, outcomes
+    sandbox.close()
+
+
+@pytest.fixture(scope="module")
+def monty(world):
+    sandbox = make_sandbox("monty", workers=2)
+    outcomes, _ = run_all(sandbox, world)
+    yield sandbox, outcomes
+    sandbox.close()
+
+
+def test_there_are_enough_programs():
+    assert len(PROGRAMS) >= 60
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_native_contains(name, native, world):
+    outcome = native[1][name]
+    assert "ESCAPED" not in outcome.stdout + outcome.stderr, outcome
+    assert SECRET not in repr(outcome)
+    assert outcome.status in PROGRAMS[name].statuses, outcome
+    assert outcome.seconds < LIMITS.seconds + LATE
+    assert len(outcome.stdout) <= LIMITS.output_bytes
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_monty_contains(name, monty):
+    outcome = monty[1][name]
+    assert "ESCAPED" not in outcome.stdout + outcome.stderr, outcome
+    assert SECRET not in repr(outcome)
+    assert outcome.seconds < LIMITS.seconds + LATE
+
+
+@pytest.mark.parametrize("backend", ["native", "monty"])
+def test_the_sandbox_works_on_and_nothing_was_touched(backend, request, world):
+    sandbox, _ = request.getfixturevalue(backend)
+    outcomes = [sandbox.execute(Program("x = 6 * 7", expressions=("x",))) for _ in range(4)]
+    assert [outcome.value for outcome in outcomes] == [42] * 4
+    assert world.is_untouched()
+
+
+def test_no_process_of_a_program_is_left(native):
+    if os.geteuid() != 0:
+        pytest.skip("programs run as the user that runs the tests")
+    left = []
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            uid = int(status.read_text().split("Uid:")[1].split()[0])
+        except OSError:  # it ended meanwhile
+            continue
+        left += [status] if 65520 <= uid < 65534 else []
+    assert left == []
+
+
+@NEEDS_LINUX
+@pytest.mark.parametrize("name", [name for name, hostile in PROGRAMS.items() if hostile.works_unsealed])
+def test_the_attack_works_without_a_sandbox(name, world, tmp_path):
+    """What the sandbox stops does succeed elsewhere: the suite can fail."""
+    source = world.fill(PROGRAMS[name].source)
+    before = {path.name for path in world.folder.iterdir()}
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    for path in world.folder.iterdir():
+        if path.name not in before and path.name != "__pycache__":
+            path.rmdir() if path.is_dir() else path.unlink()
+    for listening in world.sockets.values():
+        while reached(listening):
+            pass
+    assert "ESCAPED" in done.stdout, done

@@ -1,0 +1,73 @@
+"""The monty sandbox: small programs, the same outcomes as elsewhere."""
+
+import asyncio
+
+import pytest
+
+from reason_envs.sandbox import Limits, Program, Raised, make_sandbox
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    sandbox = make_sandbox("monty", workers=2)
+    yield sandbox
+    sandbox.close()
+
+
+def test_prints_reads_and_evaluates(sandbox):
+    source = "a = input('? ')\nprint('got', a)\ndef f(x):\n    return (x, {1, 2}, 2**70, [1.5])"
+    outcome = sandbox.execute(Program(source, "one\n", ("f('é')", "1 / 0", "input()")))
+    assert (outcome.status, outcome.stdout) == ("ok", "? got one\n")
+    assert outcome.values[0] == ("é", {1, 2}, 2**70, [1.5])
+    assert outcome.values[1] == Raised("ZeroDivisionError", "ZeroDivisionError: division by zero")
+    assert "EOF when reading a line" in outcome.values[2].message
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "words"),
+    [
+        ("1 / 0", "error", "ZeroDivisionError"),
+        ("def", "error", "SyntaxError"),
+        ("class A(list): pass", "error", "inheritance"),
+        ("while True: pass", "timeout", "time limit"),
+        ("x = [0] * 10**9", "memory", "memory limit"),
+        ("while True: print('x' * 1000)", "output", "bytes of output"),
+        ("while True:\n    try:\n        print('x' * 1000)\n    except Exception: pass", "output", "bytes of output"),
+        ("x = '\ud800'", "error", ""),
+        ("x = '\0'", "ok", ""),
+    ],
+)
+def test_every_end_is_an_outcome(sandbox, source, status, words):
+    outcome = sandbox.execute(Program(source, limits=Limits(seconds=1.0)))
+    assert outcome.status == status, outcome
+    assert words in outcome.reason
+    assert len(outcome.stdout) <= Limits().output_bytes
+
+
+def test_sleeping_costs_nothing(sandbox):
+    outcome = sandbox.execute(Program("import time\ntime.sleep(1000)\nx = 1", expressions=("x",)))
+    assert outcome.value == 1
+    assert outcome.seconds < 10
+
+
+def test_expressions_share_the_time_of_a_program(sandbox):
+    source = "def f():\n    for i in range(10**9): pass"
+    outcome = sandbox.execute(Program(source, expressions=("1", "f()", "2"), limits=Limits(seconds=0.5)))
+    assert (outcome.status, outcome.values) == ("timeout", (1,))
+
+
+def test_values_beyond_the_limit_end_a_program(sandbox):
+    outcome = sandbox.execute(Program("", expressions=("'x' * 200000", "2")))
+    assert outcome.status == "output"
+
+
+def test_many_at_once(sandbox):
+    async def main():
+        return await asyncio.gather(*(sandbox.run(Program("", expressions=(f"{i} + 1",))) for i in range(20)))
+
+    assert [outcome.value for outcome in asyncio.run(main())] == list(range(1, 21))
+
+
+def test_it_starts_again_after_it_was_closed(sandbox):
+    sandbox.close()
+    assert sandbox.execute(Program("", expressions=("1",))).value == 1

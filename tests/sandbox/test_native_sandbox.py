@@ -1,0 +1,219 @@
+"""The native sandbox: what programs may do, what their outcomes say, and the layers that seal them."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.sandbox import Limits, Opaque, Program, Raised, layers, make_sandbox
+from reason_envs.sandbox.layers import Layers
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="the native sandbox needs Linux"),
+]
+
+
+@pytest.fixture(scope="module")
+def sandbox():
+    missing = layers.detect().missing
+    if missing:
+        pytest.skip(f"the native sandbox lacks {missing} here")
+    sandbox = make_sandbox("native", workers=2)
+    yield sandbox
+    sandbox.close()
+
+
+def values(sandbox, source, *expressions, **options):
+    outcome = sandbox.execute(Program(source, expressions=expressions, **options))
+    assert outcome.status == "ok", outcome
+    return outcome.values
+
+
+def test_prints_reads_and_evaluates(sandbox):
+    outcome = sandbox.execute(
+        Program("a = input()\nprint('got', a, 'é')\nx = (a, 2**70)", "one\ntwo\n", ("x", "input()"))
+    )
+    assert (outcome.status, outcome.stdout, outcome.stderr, outcome.reason) == ("ok", "got one é\n", "", "")
+    assert outcome.values == (("one", 2**70), "two")
+    assert 0 < outcome.seconds < 5
+
+
+def test_an_expression_that_raises_spares_the_others(sandbox):
+    raised, value, function = values(sandbox, "def f(): pass", "1 / 0", "3", "f")
+    assert raised == Raised("ZeroDivisionError", "ZeroDivisionError: division by zero")
+    assert value == 3
+    assert function == Opaque("function")
+
+
+def test_the_error_of_a_program_names_its_line(sandbox):
+    outcome = sandbox.execute(Program("x = 1\nx.y"))
+    assert outcome.status == "error"
+    assert outcome.reason == "AttributeError: 'int' object has no attribute 'y'"
+    assert 'File "<program>", line 2' in outcome.stderr
+    with pytest.raises(ReasonEnvsError, match="no attribute 'y'"):
+        _ = outcome.value
+
+
+@pytest.mark.parametrize(
+    ("source", "status"), [("raise SystemExit", "ok"), ("raise SystemExit(0)", "ok"), ("raise SystemExit(2)", "error")]
+)
+def test_leaving(sandbox, source, status):
+    assert sandbox.execute(Program(source)).status == status
+
+
+def test_the_library_is_there(sandbox):
+    source = "import asyncio, ctypes.util, decimal, hashlib, importlib.metadata, json.tool, statistics, threading\n"
+    source += "async def main():\n    await asyncio.sleep(0)\n    return 'ä'.encode('latin-1')\nx = asyncio.run(main())"
+    assert values(sandbox, source, "x", "statistics.mean([1, 2])") == (b"\xe4", 1.5)
+
+
+def test_threads_run_up_to_the_limit(sandbox):
+    source = (
+        "import threading, time\n"
+        "threads = [threading.Thread(target=time.sleep, args=(0.2,)) for _ in range(5)]\n"
+        "started = 0\n"
+        "try:\n    for thread in threads:\n        thread.start()\n        started += 1\nexcept RuntimeError: pass"
+    )
+    assert values(sandbox, source, "started") == (5,)
+    if os.geteuid() == 0:  # programs have a user to themselves
+        assert values(sandbox, source, "started", limits=Limits(processes=3)) == (2,)
+
+
+def test_nothing_leaks_into_the_next_program():
+    sandbox = make_sandbox("native", workers=1)
+    sandbox.execute(Program("import builtins, json, random\nbuiltins.len = json.dumps = None\nrandom.random = None"))
+    assert values(sandbox, "import json, random", "len('ab')", "json.dumps(1)", "random.random() < 1") == (2, "1", True)
+    sandbox.close()
+
+
+def test_runs_are_the_same_each_time(sandbox):
+    source = "import random\nx = [random.random(), list({'a', 'b', 'c', 'd'}), hash('x')]"
+    assert values(sandbox, source, "x") == values(sandbox, source, "x")
+
+
+def test_values_beyond_the_limit_end_a_program(sandbox):
+    outcome = sandbox.execute(Program("", expressions=("1", "'x' * 200000", "2")))
+    assert (outcome.status, outcome.values) == ("output", (1,))
+
+
+def test_many_programs_at_once_come_back_in_order(sandbox):
+    async def main():
+        runs = (sandbox.run(Program("", expressions=(f"{i} * {i}",))) for i in range(40))
+        return [outcome.value for outcome in await asyncio.gather(*runs)]
+
+    assert asyncio.run(main()) == [i * i for i in range(40)]
+
+
+def test_workers_run_side_by_side(sandbox):
+    async def main():
+        start = time.monotonic()
+        await asyncio.gather(*(sandbox.run(Program("import time\ntime.sleep(1)")) for _ in range(2)))
+        return time.monotonic() - start
+
+    asyncio.run(main())
+    assert asyncio.run(main()) < 1.9
+
+
+def test_a_lost_server_is_replaced():
+    sandbox = make_sandbox("native", workers=1)
+    assert values(sandbox, "", "1") == (1,)
+    for server in sandbox._servers:
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+    assert sandbox.execute(Program("")).status == "killed"
+    assert values(sandbox, "", "2") == (2,)
+    sandbox.close()
+    assert values(sandbox, "", "3") == (3,)
+    sandbox.close()
+
+
+def test_a_forked_process_has_servers_of_its_own(sandbox):
+    assert values(sandbox, "", "1") == (1,)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ok = sandbox.execute(Program("", expressions=("5",))).values == (5,)
+            sandbox.close()
+            os._exit(0 if ok else 1)
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert values(sandbox, "", "2") == (2,)
+
+
+def test_the_servers_end_with_their_parent():
+    code = (
+        "import os\nfrom reason_envs.sandbox import *\ns = make_sandbox('native', workers=1)\n"
+        "assert s.execute(Program('')).status == 'ok'\nprint(s._servers[0].process.pid, flush=True)\n"
+        "os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    server = int(done.stdout)
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        try:
+            os.kill(server, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"the server {server} goes on")
+
+
+def test_the_layers_are_named(sandbox):
+    assert {"rlimits", "no_new_privs", "uid", "seccomp"} <= set(sandbox.layers)
+    assert {"landlock", "bubblewrap"} & set(sandbox.layers)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (Layers(0, None, "code", ""), ["landlock or bubblewrap", "bubblewrap of your distribution"]),
+        (Layers(4, None, None, "no libseccomp"), ["seccomp", "no libseccomp"]),
+    ],
+)
+def test_a_missing_layer_is_an_error_with_the_fix(found, words, monkeypatch):
+    monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: found)
+    sandbox = make_sandbox("native")  # building it succeeds anywhere
+    with pytest.raises(ReasonEnvsError, match=r"sandbox\.allow_weaker=true") as error:
+        sandbox.execute(Program(""))
+    assert all(word in str(error.value) for word in words)
+
+
+def test_weaker_programs_run_where_that_is_allowed(monkeypatch):
+    monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: Layers(0, None, None, "none"))
+    sandbox = make_sandbox("native", workers=1, allow_weaker=True)
+    assert sandbox.layers == ("rlimits", "no_new_privs", "uid")
+    assert values(sandbox, "import os\nx = os.listdir('/')", "len(x) > 0") == (True,)
+    late = sandbox.execute(Program("import os, time\nif not os.fork(): time.sleep(60)", limits=Limits(seconds=0.5)))
+    assert late.seconds < 5  # a child that holds the pipes holds up nobody
+    sandbox.close()
+
+
+def test_a_layer_that_cannot_be_put_on_is_an_error(monkeypatch):
+    found = Layers(0, None, "AAAA", "")
+    monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: found)
+    sandbox = make_sandbox("native", workers=1, allow_weaker=True)
+    with pytest.raises(ReasonEnvsError, match=r"cannot be put on.*seccomp"):
+        sandbox.execute(Program(""))
+
+
+def test_other_systems_are_told_what_to_use(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    with pytest.raises(ReasonEnvsError, match="use sandbox 'monty'"):
+        make_sandbox("native").execute(Program(""))
+
+
+def test_bad_arguments():
+    with pytest.raises(ReasonEnvsError, match="seconds=0"):
+        Limits(seconds=0)
+    with pytest.raises(ReasonEnvsError, match="workers=0"):
+        make_sandbox("native", workers=0)
+    with pytest.raises(ReasonEnvsError, match="Did you mean 'native'"):
+        make_sandbox("nativ")
+    with pytest.raises(ReasonEnvsError, match="allow_weaker"):
+        make_sandbox("native", allow_weak=True)
