@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "exhausted"]
+"""Why a sample ended: by itself or at a stop string, at ``max_tokens``, or because a record holds no more."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class Generation:
     prompt_ids: list[int]
     usage_tokens: int | None = None
     """Tokens that a server counted for this sample without saying which; ``None``: ``token_ids`` are all of them."""
+    stop_string: str | None = None
+    """The stop string that ended it; ``None`` where it ended by itself or at ``max_tokens``."""
 
     @property
     def generated_tokens(self) -> int:
@@ -92,15 +95,15 @@ class Engine(Protocol):
     """A language model that answers awaited requests, batching those that wait together."""
 
     capabilities: frozenset[str]
-    """Among ``log_probs``, ``hidden_states``, ``adapters``, ``trainable``, and ``other_program`` (its log-probabilities
-    differ from a learner's by rounding)."""
+    """Among ``log_probs``, ``hidden_states``, ``adapters``, ``trainable``, ``other_program`` (its log-probabilities
+    differ from a learner's by rounding), and ``finite`` (it answers only the seeds for which its ``holds`` is true)."""
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
         """Return ``request.n`` samples."""
         ...
 
     def close(self) -> None:
-        """Free the model."""
+        """Free the model; closing again does nothing."""
         ...
 
 
@@ -129,6 +132,14 @@ class TrainableEngine(Engine, Protocol):
     def weights_digest(self) -> str | None:
         """Hash the weights, or the adapter, that were loaded last; ``None`` where the engine cannot see them."""
         ...
+
+
+def closed_error(engine: Engine) -> ReasonEnvsError:
+    """What an engine without its model raises."""
+    return ReasonEnvsError(
+        f"The {type(engine).__name__} is closed, its model is freed: build another with make_engine(...), or close it "
+        "only after its last use."
+    )
 
 
 def greedy(sampling: Sampling) -> Sampling:

@@ -1,17 +1,21 @@
-"""Loading causal language models and tokenizers, with errors that say what to do."""
+"""Loading models, quantized where asked, and tokenizers, with errors that say what to do."""
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm import embedded
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# It says at every product of matrices in 8 bits that it rounds, and speaks up wherever PEFT looks for it.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 ATTENTION = ("sdpa", "eager", "flash_attention_2")
 
 
@@ -55,13 +59,34 @@ def load_tokenizer(name: str) -> Any:
     return _load(name, "tokenizer", AutoTokenizer.from_pretrained)
 
 
-def load_model(name: str, *, device: torch.device, dtype: torch.dtype, attention: str = "sdpa") -> Any:
-    """Load a causal language model in evaluation mode.
+def load_model(
+    name: str,
+    *,
+    device: torch.device,
+    dtype: torch.dtype,
+    attention: str = "sdpa",
+    auto_class: str = "AutoModelForCausalLM",
+    load_in_8bit: bool = False,
+    load_in_4bit: bool = False,
+    **options: Any,
+) -> Any:
+    """Load a model in evaluation mode.
+
+    Args:
+        name: ``embedded``, a folder, or a hub name.
+        device: where it lies.
+        dtype: of the weights; of those that stay as they are, where the linear layers are quantized.
+        attention: ``sdpa``, ``eager`` or ``flash_attention_2``.
+        auto_class: which of transformers' ``AutoModelFor...`` classes loads it.
+        load_in_8bit: quantize the linear layers to 8 bits (bitsandbytes); the output head stays as it is.
+        load_in_4bit: quantize them to 4 bits (NF4) instead.
+        options: further arguments of ``from_pretrained``, such as ``num_labels``.
 
     Raises:
-        ReasonEnvsError: unknown attention kernel, missing FlashAttention, or a model that cannot be found.
+        ReasonEnvsError: unknown attention kernel, missing FlashAttention or bitsandbytes, or a model that cannot be
+            found, is damaged, or lacks weights (those of a new head, other than a language model's, start random).
     """
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     if attention not in ATTENTION:
         raise unknown_name("attention", attention, ATTENTION)
@@ -70,14 +95,49 @@ def load_model(name: str, *, device: torch.device, dtype: torch.dtype, attention
             "attention=flash_attention_2 needs the package flash-attn and a CUDA device. "
             "Install it with `pip install flash-attn --no-build-isolation`, or use attention=sdpa."
         )
-    model = _load(name, "model", AutoModelForCausalLM.from_pretrained, dtype=dtype, attn_implementation=attention)
-    return model.to(device).eval()
+    loader = getattr(transformers, auto_class).from_pretrained
+    options |= {"dtype": dtype, "attn_implementation": attention, "output_loading_info": True}
+    if load_in_8bit or load_in_4bit:
+        # Quantized layers cannot be moved afterwards.
+        options |= {"device_map": {"": device}, **_quantization(dtype, load_in_8bit, load_in_4bit)}
+    model, found = _load(name, "model", loader, **options)
+    if found["missing_keys"] and auto_class == "AutoModelForCausalLM":
+        raise ReasonEnvsError(
+            f"The files of the model {name!r} lack {len(found['missing_keys'])} weights "
+            f"({', '.join(sorted(found['missing_keys'])[:3])}), which would stay random: get the whole model."
+        )
+    return (model if is_quantized(model) else model.to(device)).eval()
+
+
+def is_quantized(model: Any) -> bool:
+    """Whether a loaded model's weights are quantized, by our options or as they were stored."""
+    return getattr(model, "hf_quantizer", None) is not None
+
+
+def _quantization(dtype: torch.dtype, load_in_8bit: bool, load_in_4bit: bool) -> dict[str, Any]:
+    from transformers import BitsAndBytesConfig
+
+    if load_in_8bit and load_in_4bit:
+        raise ReasonEnvsError("load_in_8bit=true and load_in_4bit=true exclude each other: give one of them.")
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise ReasonEnvsError(
+            f"load_in_{8 if load_in_8bit else 4}bit=true needs bitsandbytes: `pip install 'reason-envs[quantization]'`."
+        )
+    config = BitsAndBytesConfig(
+        load_in_8bit=load_in_8bit,
+        load_in_4bit=load_in_4bit,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=dtype,
+    )
+    return {"quantization_config": config}
 
 
 def _load(name: str, what: str, loader: Any, **options: Any) -> Any:
     try:
         return loader(model_path(name), **options)
-    except (OSError, ValueError) as error:
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ReasonEnvsError(
             f"Cannot load the {what} {name!r}: {_first_line(error)} Give `embedded`, a folder with config.json, "
             "tokenizer.json, tokenizer_config.json and model.safetensors, or the name of a model on the Hugging Face "

@@ -99,6 +99,7 @@ def _generations(body: Mapping[str, Any], usage: Usage, log_probs: bool) -> list
             policy_version=0,
             prompt_ids=choice.get("prompt_token_ids") or body.get("prompt_token_ids") or [],
             usage_tokens=None if choice.get("token_ids") else count,
+            stop_string=_stop_string(choice),
         )
         for choice, text, score, count in zip(choices, texts, scores, counts, strict=True)
     ]
@@ -143,6 +144,12 @@ def _finish_reason(choice: Mapping[str, Any]) -> FinishReason:
             "Look at the server's log, or use another prompt or model.",
         )
     return reason
+
+
+def _stop_string(choice: Mapping[str, Any]) -> str | None:
+    """The stop string that vLLM names; it gives the number of a stop token, and other servers give nothing."""
+    reason = choice.get("stop_reason")
+    return reason if isinstance(reason, str) else None
 
 
 def _malformed(what: str, content: bytes) -> ServerFailure:

@@ -6,6 +6,7 @@ What servers do on their own, and a request cannot undo:
   unless it is started with ``--generation-config vllm``. It cuts ``max_tokens`` to the room left in the context.
 * ``transformers serve`` samples only where the model's ``generation_config.json`` says ``do_sample``: else every answer
   is the greedy one, whatever the temperature. It gives no log-probs and one choice a request.
+* Only ``vllm serve`` says which stop string ended a sample; elsewhere ``Generation.stop_string`` is always ``None``.
 """
 
 from __future__ import annotations

@@ -8,13 +8,14 @@ from typing import Any
 from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
 from reason_envs.llm.engine import Generation, GenerationRequest
+from reason_envs.llm.stopping import StopStrings
 
 Script = Callable[[GenerationRequest, int], str]
 """Maps a request and a sample's seed to the response text."""
 
 
 class ScriptedEngine:
-    """Answers by a Python function; tokens are the text's Unicode code points.
+    """Answers by a Python function; tokens are the text's Unicode code points, without one that ends it.
 
     Args:
         script: a fixed response, a list of responses (the sample's seed picks one), or a function.
@@ -36,15 +37,18 @@ class ScriptedEngine:
         return [[self._answer(request, derive_seed(request.seed, i)) for i in range(request.n)] for request in requests]
 
     def _answer(self, request: GenerationRequest, seed: int) -> Generation:
-        text = self._text(request, seed)[: request.sampling.max_tokens]
-        self.generated_tokens += len(text)
+        sampling = request.sampling
+        text, stop_string = StopStrings.cut(self._text(request, seed)[: sampling.max_tokens], sampling.stop)
+        tokens = text + (stop_string or "")
+        self.generated_tokens += len(tokens)
         return Generation(
             text=text,
-            token_ids=[ord(c) for c in text],
-            log_probs=[0.0] * len(text),
-            finish_reason="length" if len(text) == request.sampling.max_tokens else "stop",
+            token_ids=[ord(c) for c in tokens],
+            log_probs=[0.0] * len(tokens),
+            finish_reason="length" if stop_string is None and len(text) == sampling.max_tokens else "stop",
             policy_version=0,
             prompt_ids=_prompt_ids(request.prompt),
+            stop_string=stop_string,
         )
 
     def _text(self, request: GenerationRequest, seed: int) -> str:

@@ -34,7 +34,7 @@ class StopStrings:
         return self._may_end[token]
 
     @staticmethod
-    def cut(text: str, stop: tuple[str, ...]) -> str:
-        """Cut the text at the first stop string."""
-        ends = [at for s in stop if (at := text.find(s)) >= 0]
-        return text[: min(ends)] if ends else text
+    def cut(text: str, stop: tuple[str, ...]) -> tuple[str, str | None]:
+        """Cut the text at the first stop string; return what is left and that string (``None``: there is none)."""
+        found = min(((at, s) for s in stop if (at := text.find(s)) >= 0), default=None)
+        return (text, None) if found is None else (text[: found[0]], found[1])

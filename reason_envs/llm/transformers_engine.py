@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +15,10 @@ from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt, eos_ids
-from reason_envs.llm.engine import FinishReason, Generation, GenerationRequest
+from reason_envs.llm.engine import FinishReason, Generation, GenerationRequest, closed_error
+from reason_envs.llm.grouped_attention import use_grouped_attention
 from reason_envs.llm.kv_cache import decoding_cache, select_rows
-from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
+from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.llm.sampling import TokenSampler, uniforms
 from reason_envs.llm.stopping import StopStrings
 from reason_envs.llm.weights import copy_weights, digest
@@ -26,6 +26,10 @@ from reason_envs.llm.weights import copy_weights, digest
 CACHE_SPARE = 64
 """Positions by which the key/value cache grows at a time."""
 ONE_SET_OF_WEIGHTS = "engine=transformers holds one set of weights and no adapters."
+QUANTIZED = (
+    "The engine's weights are quantized, so it cannot take new ones: to train, leave out engine.load_in_8bit and "
+    "engine.load_in_4bit and give a model that is not stored quantized (policy.lora_rank saves the learner's memory)."
+)
 COMPACT_BELOW = 0.75
 """Finished rows are dropped from the batch once fewer than this share of its rows still decode."""
 
@@ -42,6 +46,10 @@ class TransformersEngineConfig:
     """``auto`` (float32 on a CPU, bfloat16 on a GPU), ``float32``, ``bfloat16`` or ``float16``."""
     attention: str = "sdpa"
     """``sdpa``, ``eager`` or ``flash_attention_2``."""
+    load_in_8bit: bool = False
+    """Quantize the linear layers to 8 bits (extra ``[quantization]``): for a frozen model, which takes no weights."""
+    load_in_4bit: bool = False
+    """Quantize them to 4 bits instead."""
     max_batch_size: int = 256
     """Most samples decoded at the same time; lower it when memory runs out."""
 
@@ -68,22 +76,41 @@ class TransformersEngine:
     A sample depends on its request's seed and prompt alone: in float32 the same tokens come out alone or in a batch.
     """
 
-    capabilities = frozenset({"log_probs", "trainable"})
-
     def __init__(self, config: TransformersEngineConfig | None = None, **overrides: Any) -> None:
         self.config = config or TransformersEngineConfig(**overrides)
         self.device = resolve_device(self.config.device)
         self.tokenizer = load_tokenizer(self.config.model)
         self.dtype = resolve_dtype(self.config.dtype, self.device)
-        self.model = load_model(
-            self.config.model, device=self.device, dtype=self.dtype, attention=self.config.attention
+        self._model: Any = load_model(
+            self.config.model,
+            device=self.device,
+            dtype=self.dtype,
+            attention=self.config.attention,
+            load_in_8bit=self.config.load_in_8bit,
+            load_in_4bit=self.config.load_in_4bit,
         )
+        if self.config.attention == "sdpa":
+            use_grouped_attention(self._model)
+        trainable = set() if is_quantized(self.model) else {"trainable"}
+        self.capabilities = frozenset({"log_probs"} | trainable)
         self.policy_version = 0
         self.generated_tokens = 0
         """Every token sampled since the start."""
         self._eos = eos_ids(self.model, self.tokenizer)
         self._stops: dict[tuple[str, ...], StopStrings] = {}
         self.batcher: MicroBatcher[GenerationRequest, list[Generation]] = MicroBatcher(self.generate_batch)
+
+    @property
+    def model(self) -> Any:
+        """The model that generates, until the engine is closed."""
+        if self._model is None:
+            raise closed_error(self)
+        return self._model
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of prompt and response together; ``None`` where the model sets no limit."""
+        return getattr(self.model.config, "max_position_embeddings", None)
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
         """Return ``request.n`` samples; requests that wait together are decoded together."""
@@ -112,8 +139,8 @@ class TransformersEngine:
     def _check(self, request: GenerationRequest, prompt_tokens: int) -> None:
         if request.adapter:
             raise ReasonEnvsError(f"{ONE_SET_OF_WEIGHTS} Use engine=vllm for adapters.")
-        positions = getattr(self.model.config, "max_position_embeddings", math.inf)
-        if prompt_tokens + request.sampling.max_tokens > positions:
+        positions = self.context_length
+        if positions is not None and prompt_tokens + request.sampling.max_tokens > positions:
             raise ReasonEnvsError(
                 f"A prompt of {prompt_tokens} tokens and max_tokens={request.sampling.max_tokens} exceed the model's "
                 f"{positions} positions: shorten the prompt or lower max_tokens."
@@ -195,21 +222,26 @@ class TransformersEngine:
         self.generated_tokens += len(row.token_ids)
         assert row.finish_reason is not None
         text = self.tokenizer.decode(row.token_ids, skip_special_tokens=True)
+        text, stop_string = StopStrings.cut(text, request.sampling.stop)
         return Generation(
-            text=StopStrings.cut(text, request.sampling.stop),
+            text=text,
             token_ids=row.token_ids,
             log_probs=row.log_probs,
             finish_reason=row.finish_reason,
             policy_version=self.policy_version,
             prompt_ids=list(prompt_ids),
+            stop_string=stop_string,
         )
 
     def load_weights(self, source: Mapping[str, Tensor] | Path, version: int) -> None:
         """Copy full weights in (adapters merged) and report ``version`` with what is sampled from now on.
 
         Raises:
-            ReasonEnvsError: a tensor is missing, unknown, or of another shape; or an adapter's folder was given.
+            ReasonEnvsError: a tensor is missing, unknown, or of another shape; an adapter's folder was given; or the
+                engine's weights are quantized.
         """
+        if "trainable" not in self.capabilities:
+            raise ReasonEnvsError(QUANTIZED)
         if isinstance(source, Path):
             raise ReasonEnvsError(f"{ONE_SET_OF_WEIGHTS} Send merged weights, or use engine=vllm.")
         copy_weights(self.model, source)
@@ -227,7 +259,7 @@ class TransformersEngine:
         return digest(self.model.state_dict())
 
     def close(self) -> None:
-        """Free the model."""
-        del self.model
+        """Free the model; closing again does nothing."""
+        self._model = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

@@ -21,7 +21,7 @@ from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm.adapters import check_adapter
 from reason_envs.llm.chat import encode_prompt
-from reason_envs.llm.engine import FinishReason, Generation, GenerationRequest, Sampling
+from reason_envs.llm.engine import FinishReason, Generation, GenerationRequest, Sampling, closed_error
 from reason_envs.llm.loading import load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.llm.stopping import StopStrings
 from reason_envs.llm.vllm_options import VllmEngineConfig, vllm_arguments
@@ -58,7 +58,19 @@ class VllmEngine:
         self._adapters: dict[str, Any] = {}
         self._numbers = itertools.count(1)
         self._asleep = False
-        self.llm = start_vllm(vllm_arguments(self.config, self.device, self.dtype), self.device)
+        self._llm: Any = start_vllm(vllm_arguments(self.config, self.device, self.dtype), self.device)
+
+    @property
+    def llm(self) -> Any:
+        """The ``LLM`` of vLLM, until the engine is closed."""
+        if self._llm is None:
+            raise closed_error(self)
+        return self._llm
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and response together."""
+        return self.llm.model_config.max_model_len
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
         """Return ``request.n`` samples; requests that wait together are decoded together."""
@@ -86,11 +98,10 @@ class VllmEngine:
         return call_vllm(self.llm.generate, inputs, parameters, lora_request=adapters, use_tqdm=False)
 
     def _check_length(self, prompt: int, response: int) -> None:
-        positions = self.llm.model_config.max_model_len
-        if prompt + response > positions:
+        if prompt + response > self.context_length:
             raise ReasonEnvsError(
-                f"A prompt of {prompt} tokens and max_tokens={response} exceed the engine's {positions} positions: "
-                "shorten the prompt, lower max_tokens, or raise engine.max_model_len if the model has more."
+                f"A prompt of {prompt} tokens and max_tokens={response} exceed the engine's {self.context_length} "
+                "positions: shorten the prompt, lower max_tokens, or raise engine.max_model_len if the model has more."
             )
 
     def _check_awake(self) -> None:
@@ -111,12 +122,13 @@ class VllmEngine:
         self.generated_tokens += len(token_ids)
         text = self.tokenizer.decode(token_ids, skip_special_tokens=True)
         return Generation(
-            text=StopStrings.cut(text, request.sampling.stop),
+            text=StopStrings.cut(text, request.sampling.stop)[0],
             token_ids=token_ids,
             log_probs=None if output.logprobs is None else list(output.logprobs.logprobs),
             finish_reason=FINISH_REASONS[output.finish_reason],
             policy_version=self.policy_version,
             prompt_ids=list(prompt_ids),
+            stop_string=output.stop_reason if isinstance(output.stop_reason, str) else None,  # a number: a token
         )
 
     async def score(self, token_ids: list[int], prompt_length: int, temperature: float = 1.0) -> list[float]:
@@ -214,9 +226,10 @@ class VllmEngine:
             self._asleep = False
 
     def close(self) -> None:
-        """End vLLM's processes."""
-        self.llm.llm_engine.engine_core.shutdown()
-        del self.llm
+        """End vLLM's processes; closing again does nothing."""
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = None
 
 
 def _parameters(sampling: Sampling, seed: int) -> Any:

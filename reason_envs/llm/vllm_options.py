@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +28,7 @@ class VllmEngineConfig:
     dtype: str = "auto"
     """``auto`` (float32 on a CPU, bfloat16 on a GPU), ``float32``, ``bfloat16`` or ``float16``."""
     tensor_parallel_size: int = 1
-    """Devices that the model is split over."""
+    """Devices that the model is split over; with several learner processes each has an engine, and this must be 1."""
     memory_fraction: float | None = None
     """Share of a device's memory for weights and key/value cache; null: half of a GPU, ``kv_cache_gib`` on a CPU."""
     kv_cache_gib: float | None = None
@@ -37,8 +38,9 @@ class VllmEngineConfig:
     """Most tokens of prompt and response together; null: the model's positions."""
     max_sequences: int = 256
     """Most samples decoded at the same time."""
-    chunked_prefill: bool = True
-    """Compute long prompts in pieces, between decoding steps."""
+    chunked_prefill: bool | None = None
+    """Compute long prompts in pieces, between decoding steps; null: on a GPU only, since on a CPU vLLM fails when the
+    prompt of a sample with a seed is cut."""
     prefix_caching: bool = True
     """Keep the key/value cache of prompts that come again."""
     enforce_eager: bool = False
@@ -74,6 +76,17 @@ def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.
     """Return the arguments of ``vllm.LLM``."""
     if config.enable_sleep and device.type == "cpu":
         raise ReasonEnvsError("engine.enable_sleep=true needs a GPU: vLLM cannot sleep on a CPU. Use false.")
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if config.tensor_parallel_size > 1 and processes > 1:
+        raise ReasonEnvsError(
+            f"engine.tensor_parallel_size={config.tensor_parallel_size} in one of {processes} learner processes: each "
+            "has an engine of its own, on its own device. Use engine.tensor_parallel_size=1, or one learner process."
+        )
+    if config.chunked_prefill and device.type == "cpu":
+        raise ReasonEnvsError(
+            "engine.chunked_prefill=true needs a GPU: on a CPU vLLM fails when the prompt of a sample with a seed is "
+            "cut. Leave it out."
+        )
     return {
         "model": model_path(config.model),
         "dtype": str(dtype).removeprefix("torch."),
@@ -81,7 +94,7 @@ def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.
         "tensor_parallel_size": config.tensor_parallel_size,
         "max_model_len": config.max_model_len,
         "max_num_seqs": config.max_sequences,
-        "enable_chunked_prefill": config.chunked_prefill,
+        "enable_chunked_prefill": device.type != "cpu" if config.chunked_prefill is None else config.chunked_prefill,
         "enable_prefix_caching": config.prefix_caching,
         "enforce_eager": config.enforce_eager,
         "enable_sleep_mode": config.enable_sleep,

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 
+import numpy as np
+import psutil
 import pytest
 import torch
 from peft import get_peft_model_state_dict
@@ -156,6 +158,7 @@ def test_stop_strings_are_cut_from_the_text_only(engine):
         assert b.text == a.text.split("boxed")[0]
         assert b.token_ids == a.token_ids[: len(b.token_ids)]
         assert ("boxed" in engine.tokenizer.decode(b.token_ids)) == ("boxed" in a.text)
+        assert (a.stop_string, b.stop_string) == (None, "boxed" if "boxed" in a.text else None)
         assert len(b.log_probs) == len(b.token_ids)
 
 
@@ -172,6 +175,16 @@ def test_token_ids_as_prompts(engine):
     (messages,) = first(ask(engine)[:1])
     ((tokens,),) = engine.generate_batch([GenerationRequest(messages.prompt_ids, 0, GREEDY)])
     assert tokens == messages
+
+
+def test_more_prompts_than_vllm_computes_at_a_time(engine):
+    generator = np.random.default_rng(0)
+    prompts = generator.integers(20, 1000, (96, 90)).tolist()
+    assert engine.llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens < 96 * 90
+    answers = first(engine.generate_batch([GenerationRequest(p, i, Sampling(4)) for i, p in enumerate(prompts)]))
+    for i in (0, 50, 95):
+        (alone,) = first(engine.generate_batch([GenerationRequest(prompts[i], i, Sampling(4))]))
+        assert alone.token_ids == answers[i].token_ids
 
 
 def test_tokens_are_counted(engine):
@@ -318,20 +331,27 @@ def test_options_reach_vllm(engine):
     config = engine.llm.llm_engine.vllm_config
     assert config.model_config.dtype == torch.float32
     assert (config.model_config.max_model_len, config.model_config.enforce_eager) == (384, True)
+    assert engine.context_length == 384
     assert config.model_config.logprobs_mode == "processed_logprobs"
     assert (config.cache_config.kv_cache_memory_bytes, config.cache_config.enable_prefix_caching) == (2**28, True)
-    assert (config.scheduler_config.max_num_seqs, config.scheduler_config.enable_chunked_prefill) == (96, True)
+    assert (config.scheduler_config.max_num_seqs, config.scheduler_config.enable_chunked_prefill) == (96, False)
     assert (config.lora_config.max_lora_rank, config.lora_config.max_loras) == (8, 3)
 
 
+def processes():
+    """This process's children; Python's own helper stays until the end."""
+    children = psutil.Process().children(recursive=True)
+    return {child for child in children if "multiprocessing.resource_tracker" not in " ".join(child.cmdline())}
+
+
 def test_a_coarser_and_compiled_engine(transformers):
-    options = {"prefix_caching": False, "chunked_prefill": False, "kv_cache_gib": 0.25, "tensor_parallel_size": 1}
+    options = {"prefix_caching": False, "kv_cache_gib": 0.25, "tensor_parallel_size": 1}
+    others = processes()
     engine = make_engine("vllm", device="cpu", dtype="bfloat16", **options)
     try:
         config = engine.llm.llm_engine.vllm_config
         assert (config.model_config.dtype, config.model_config.enforce_eager) == (torch.bfloat16, False)
         assert (config.cache_config.enable_prefix_caching, config.lora_config) == (False, None)
-        assert config.scheduler_config.enable_chunked_prefill is False
         half = make_engine("transformers", device="cpu", dtype="bfloat16")
         answers = first(ask(engine))
         assert assert_same_greedy(answers, first(ask(half)), half) >= len(PROMPTS) // 2
@@ -343,13 +363,24 @@ def test_a_coarser_and_compiled_engine(transformers):
         assert first(ask(engine)) == [g.__class__(**{**vars(g), "policy_version": 1}) for g in answers]
         with pytest.raises(ReasonEnvsError, match=r"set engine\.max_lora_rank"):
             engine.load_adapter("solver", transformers)
+        started = processes() - others
+        assert started
     finally:
         engine.close()
+    assert psutil.wait_procs(started, timeout=60)[1] == []
+    engine.close()
+    with pytest.raises(ReasonEnvsError, match=r"VllmEngine is closed.*make_engine"):
+        ask(engine)
 
 
 def test_a_failure_in_vllm_is_one_error(engine):
     with pytest.raises(ReasonEnvsError, match=r"vLLM failed in collective_rpc: .*nowhere"):
         call_vllm(engine.llm.collective_rpc, "nowhere")
+
+
+def test_too_little_memory_for_the_cache_is_one_error():
+    with pytest.raises(ReasonEnvsError, match=r"vLLM did not start: .*It was given model=.*kv_cache_memory_bytes=1024"):
+        make_engine("vllm", device="cpu", enforce_eager=True, kv_cache_gib=2**-20)
 
 
 def test_ctrl_c_finishes_the_step_and_saves(tmp_path):

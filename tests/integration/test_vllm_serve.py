@@ -171,6 +171,7 @@ def test_stop_strings_and_limits(make):
     (stopped,) = ask(engine, PROMPTS[:1], max_tokens=60, temperature=0.0, stop=("\\boxed",))
     (cut,) = ask(engine, PROMPTS[:1], max_tokens=2, temperature=0.0)
     assert "\\boxed" not in stopped.text
+    assert (stopped.stop_string, cut.stop_string) == ("\\boxed", None)
     assert (stopped.finish_reason, cut.finish_reason, cut.generated_tokens) == ("stop", "length", 2)
     assert {a.text for a in ask(engine, PROMPTS[:1] * 8, top_k=1)} == {
         ask(engine, PROMPTS[:1], temperature=0.0)[0].text

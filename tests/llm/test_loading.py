@@ -1,9 +1,11 @@
 """Finding models, devices, engines and parts by name, and what is said when they are not there."""
 
+import shutil
 from dataclasses import dataclass
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES, loading, make_engine
@@ -69,6 +71,54 @@ def test_a_name_that_no_hub_knows(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ReasonEnvsError, match="needs a network or a filled cache"):
         loading.load_model("nobody/no-such-model", device=CPU, dtype=torch.float32)
+
+
+def damage(folder, change):
+    """Change a model's file of weights."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+UP = "model.layers.0.mlp.up_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop(UP), rf"lack 1 weights \({UP}\), which would stay random"),
+        (lambda tensors: tensors.update({UP: tensors[UP][:-1].contiguous()}), "Cannot load the model"),
+    ],
+)
+def test_weights_that_are_not_the_models(tiny_model, tmp_path, change, message):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    damage(tmp_path / "model", change)
+    with pytest.raises(ReasonEnvsError, match=message):
+        loading.load_model(str(tmp_path / "model"), device=CPU, dtype=torch.float32)
+
+
+def test_a_file_of_weights_that_is_cut_short(tiny_model, tmp_path):
+    shutil.copytree(tiny_model, tmp_path / "model")
+    path = tmp_path / "model" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ReasonEnvsError, match=r"Cannot load the model .*not fully covered"):
+        loading.load_model(str(tmp_path / "model"), device=CPU, dtype=torch.float32)
+
+
+def test_running_out_of_memory_while_loading_is_no_wrong_name(tiny_model, monkeypatch):
+    def no_room(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", no_room)
+    with pytest.raises(torch.OutOfMemoryError):
+        loading.load_model(tiny_model, device=CPU, dtype=torch.float32)
+
+
+def test_a_new_head_may_start_random(tiny_model):
+    options = {"auto_class": "AutoModelForTokenClassification", "num_labels": 3}
+    model = loading.load_model(tiny_model, device=CPU, dtype=torch.float32, **options)
+    assert model.score.weight.shape == (3, 32)
 
 
 def test_both_attention_kernels_agree(tiny_model):

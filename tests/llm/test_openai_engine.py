@@ -138,6 +138,12 @@ def test_log_probs_are_read_where_asked_for(server, make):
     assert unasked.capabilities == set()
 
 
+@pytest.mark.parametrize(("stop_reason", "stop_string"), [("\n", "\n"), (151645, None), (None, None)])
+def test_the_stop_string_that_the_server_names(server, make, stop_reason, stop_string):
+    server.script = in_turn(reply(body=completion(choice(stop_reason=stop_reason))))
+    assert ask(make(), stop=("\n",))[0].stop_string == stop_string
+
+
 def test_an_answer_without_text_is_empty(server, make):
     server.script = in_turn(reply(body=completion(choice(None, finish_reason="length"))))
     assert ask(make())[0].text == ""

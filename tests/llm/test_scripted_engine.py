@@ -15,6 +15,18 @@ def test_fixed_text_is_cut_at_max_tokens_and_counted():
     assert engine.generated_tokens == 8
 
 
+def test_stop_strings_cut_the_text_and_keep_their_tokens():
+    engine = ScriptedEngine("ab\n\ncd\n")
+    (cut, late, at_limit) = (
+        engine.generate_batch([GenerationRequest(CHAT, 0, Sampling(limit, stop=stop))])[0][0]
+        for limit, stop in ((20, ("\n\n", "d")), (3, ("\n\n",)), (4, ("\n\n",)))
+    )
+    assert (cut.text, bytes(cut.token_ids), cut.finish_reason, cut.stop_string) == ("ab", b"ab\n\n", "stop", "\n\n")
+    assert (late.text, late.finish_reason, late.stop_string) == ("ab\n", "length", None)
+    assert (at_limit.text, at_limit.finish_reason, at_limit.stop_string) == ("ab", "stop", "\n\n")
+    assert engine.generated_tokens == 4 + 3 + 4
+
+
 def test_a_list_is_drawn_from_by_the_samples_seed():
     engine = ScriptedEngine(["a", "b", "c"])
     texts = [g.text for g in engine.generate_batch([GenerationRequest(CHAT, 1, n=60)])[0]]

@@ -1,15 +1,20 @@
 """The in-process engine: samples that depend on their seed and prompt alone, and weights that really change."""
 
 import asyncio
+import os
+import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from reason_envs.batching import gather
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import transformers_engine
 from reason_envs.llm.engine import GenerationRequest, Sampling, TrainableEngine
+from reason_envs.llm.loading import load_tokenizer
 from reason_envs.llm.transformers_engine import TransformersEngine
 
 CHAT = [{"role": "user", "content": "What is 3 + 4?"}]
@@ -172,6 +177,8 @@ def test_stop_strings_cut_the_text_and_keep_the_tokens(engine, monkeypatch, piec
     assert sample.finish_reason == "stop"
     assert sample.token_ids == ids[: len(sample.token_ids)]
     decoded = engine.tokenizer.decode(sample.token_ids)
+    assert sample.stop_string in stop
+    assert decoded.startswith(text + sample.stop_string)
     assert any(s in decoded for s in stop)
     assert not any(s in engine.tokenizer.decode(sample.token_ids[:-1]) for s in stop)
 
@@ -182,6 +189,7 @@ def test_eos_ends_and_max_tokens_cuts(engine, monkeypatch):
     forced(engine, monkeypatch, [word, word, eos, word])
     (ended,) = engine.generate_batch([GenerationRequest(prompt(3), 0, Sampling(9))])[0]
     assert (ended.token_ids, ended.text, ended.finish_reason) == ([word, word, eos], "77", "stop")
+    assert ended.stop_string is None
     forced(engine, monkeypatch, [word, word, eos])
     (cut,) = engine.generate_batch([GenerationRequest(prompt(3), 0, Sampling(2))])[0]
     assert (cut.token_ids, cut.finish_reason) == ([word, word], "length")
@@ -243,6 +251,48 @@ def test_bfloat16_weights_generate(tiny_model, engine):
 def test_what_it_is(engine):
     assert isinstance(engine, TrainableEngine)
     assert {"log_probs", "trainable"} == engine.capabilities
+    assert engine.context_length == 512
+
+
+# --- closing
+
+
+def resident_bytes():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell the memory in use")
+def test_closing_frees_the_model(tiny_model, tmp_path):
+    config = AutoConfig.from_pretrained(tiny_model, hidden_size=256, intermediate_size=32768)
+    with torch.random.fork_rng():
+        model = AutoModelForCausalLM.from_config(config)
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    model.save_pretrained(tmp_path)
+    load_tokenizer(tiny_model).save_pretrained(tmp_path)
+    del model
+    before = resident_bytes()
+    engine = TransformersEngine(model=str(tmp_path), device="cpu")
+    engine.generate_batch(mixed_requests(4))
+    weights = [weakref.ref(parameter) for parameter in engine.model.parameters()]
+    loaded = resident_bytes()
+    engine.close()
+    assert size > 2e8
+    assert [weight for weight in weights if weight() is not None] == []
+    assert loaded - before > 0.8 * size
+    assert loaded - resident_bytes() > 0.8 * size
+
+
+def test_a_closed_engine_says_so(own_engine):
+    own_engine.close()
+    own_engine.close()
+    for use in (
+        lambda: asyncio.run(own_engine.generate(GenerationRequest(prompt(3), 0))),
+        lambda: asyncio.run(own_engine.score([5, 6], 1)),
+        lambda: own_engine.load_weights({}, 1),
+        own_engine.weights_digest,
+    ):
+        with pytest.raises(ReasonEnvsError, match=r"TransformersEngine is closed.*make_engine"):
+            use()
 
 
 # --- wrong requests

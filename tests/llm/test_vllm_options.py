@@ -30,7 +30,10 @@ def arguments(device=CPU, **options):
         ({}, torch.device("cuda", 0), {"gpu_memory_utilization": 0.5}),
         ({"tensor_parallel_size": 2}, torch.device("cuda", 2), {"device_ids": [2, 3], "tensor_parallel_size": 2}),
         ({"max_lora_rank": 12, "max_loras": 2}, CPU, {"enable_lora": True, "max_lora_rank": 16, "max_loras": 3}),
-        ({"chunked_prefill": False, "prefix_caching": False}, CPU, {"enable_chunked_prefill": False}),
+        ({"chunked_prefill": False, "prefix_caching": False}, CPU, {"enable_prefix_caching": False}),
+        ({}, CPU, {"enable_chunked_prefill": False}),
+        ({}, torch.device("cuda", 0), {"enable_chunked_prefill": True}),
+        ({"chunked_prefill": False}, torch.device("cuda", 0), {"enable_chunked_prefill": False}),
         ({"enable_sleep": True}, torch.device("cuda", 0), {"enable_sleep_mode": True}),
         ({"max_model_len": 99, "max_sequences": 7}, CPU, {"max_model_len": 99, "max_num_seqs": 7, "dtype": "bfloat16"}),
     ],
@@ -53,11 +56,19 @@ def test_what_is_off_is_not_passed():
         ({"max_sequences": 0}, "engine.max_sequences=0 must be at least 1"),
         ({"tensor_parallel_size": 0}, "engine.tensor_parallel_size=0 must be at least 1"),
         ({"enable_sleep": True}, "needs a GPU"),
+        ({"chunked_prefill": True}, r"engine\.chunked_prefill=true needs a GPU"),
     ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         arguments(**options)
+
+
+def test_learner_processes_have_an_engine_each(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert arguments()["tensor_parallel_size"] == 1
+    with pytest.raises(ReasonEnvsError, match=r"tensor_parallel_size=2 in one of 2 learner processes.*Use engine"):
+        arguments(tensor_parallel_size=2)
 
 
 def test_a_machine_without_vllm_is_told_how_to_get_it(monkeypatch):

@@ -1,0 +1,46 @@
+"""Attention for decoding: heads that share keys and values read them once, instead of from a repeated copy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "grouped_sdpa"
+
+
+def grouped_attention(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
+) -> tuple[Tensor, Tensor | None]:
+    """Attend as ``sdpa`` does; for one new position, the heads of a group take the place of positions.
+
+    Args:
+        module: the attention layer.
+        query: [B, heads, new, width].
+        key: [B, groups, all, width].
+        value: [B, groups, all, width].
+        attention_mask: broadcasts to [B, heads, new, all].
+        **options: ``scaling`` and what else models pass on.
+
+    Returns:
+        [B, new, heads, width], and no weights.
+    """
+    rows, heads, new, width = query.shape
+    if new != 1 or module.training:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
+    grouped = query.view(rows, key.shape[1], -1, width)
+    out = torch.nn.functional.scaled_dot_product_attention(
+        grouped, key, value, attn_mask=attention_mask, scale=options.get("scaling")
+    )
+    return out.reshape(rows, 1, heads, width), None
+
+
+def use_grouped_attention(model: Any) -> None:
+    """Let a model that attends with ``sdpa`` decode this way."""
+    AttentionInterface.register(NAME, grouped_attention)
+    AttentionMaskInterface.register(NAME, sdpa_mask)
+    model.set_attn_implementation(NAME)
