@@ -69,6 +69,8 @@ class Environment(ABC):
     render_mode: str | None = None
     metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (Gymnasium's convention)
     state: Any = None
+    discount: float | None = None
+    """The one discount under which its rewards mean what they say; ``None`` leaves it to the learner."""
     _base_seed: int | None = None
     _episode: int = 0
 

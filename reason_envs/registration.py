@@ -36,6 +36,18 @@ _BUILT_IN = (
         "SingleTurnMath-v0",
         "single_turn_math",
     ),
+    EnvironmentEntry(
+        "reason_envs.envs.reason_tree.environment:ReasonTree",
+        "reason_envs.envs.reason_tree.config:ReasonTreeConfig",
+        "ReasonTree-v0",
+        "reason_tree",
+    ),
+    EnvironmentEntry(
+        "reason_envs.envs.reason_tree.paper:ReasonTreePaper",
+        "reason_envs.envs.reason_tree.paper:ReasonTreePaperConfig",
+        "ReasonTreePaper-v0",
+        "reason_tree_paper",
+    ),
 )
 
 

@@ -52,7 +52,8 @@ class _SharingSpec:
 class GymnasiumAdapter(_SharingSpec, gym.Env):
     """One environment behind Gymnasium's synchronous interface; a multi-agent one is played by a controller.
 
-    ``render_messages`` and ``parse_action`` of the environment are passed on, so that a language policy can play.
+    ``render_messages`` and ``parse_action`` of the environment are passed on, so that a language policy can play;
+    ``action_masks`` too where it has one, for learners that mask.
     An episode ends on its final observation or, where the environment names none, on the last one again.
 
     Args:
@@ -70,6 +71,8 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
         self.action_space = self.environment.action_space(self.agent)
         self.render_messages = self.environment.render_messages
         self.parse_action = self.environment.parse_action
+        if hasattr(self.environment, "action_masks"):
+            self.action_masks = self.environment.action_masks
         self._observation: Any = None
 
     def reset(self, *, seed: int | None = None, options: Options = None) -> tuple[Any, dict[str, Any]]:
@@ -81,7 +84,7 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step; a wrong action never raises."""
         result = self._run(self.environment.step({self.agent: action}))
-        return self._observation, *_outcome(result, self.agent), result.info
+        return self._observation, *outcome(result, self.agent), result.info
 
     def render(self) -> Any:
         """Render according to ``render_mode``."""
@@ -93,7 +96,7 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
 
     def _run(self, move: Any) -> StepResult:
         (result,) = run(gather(move))
-        self._observation = _seen(result, self.agent, self._observation)
+        self._observation = seen(result, self.agent, self._observation)
         return result
 
 
@@ -158,7 +161,7 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
             finals = {s: {"final_obs": self._see(s, r), "final_info": r.info} for s, r in ended.items()}
             for slot, info in finals.items():
                 infos = self._add_info(infos, info, slot)
-        outcomes = [_outcome(stepped[s], self.agent) if s in stepped else (0.0, False, False) for s in moves]
+        outcomes = [outcome(stepped[s], self.agent) if s in stepped else (0.0, False, False) for s in moves]
         rewards, terminated, truncated = zip(*outcomes, strict=True)
         return (
             self._collect({**stepped, **started}),
@@ -188,7 +191,7 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
         return stepped, started
 
     def _see(self, slot: int, result: StepResult) -> Any:
-        return _seen(result, self.agent, self._observations[slot])
+        return seen(result, self.agent, self._observations[slot])
 
     def _collect(self, results: Mapping[int, StepResult]) -> Any:
         for slot, result in results.items():
@@ -241,11 +244,13 @@ def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     return mode if isinstance(mode, AutoresetMode) else values[mode]
 
 
-def _seen(result: StepResult, agent: str, last: Any) -> Any:
+def seen(result: StepResult, agent: str, last: Any) -> Any:
+    """Return what an agent sees after a step: its final observation, or the last one again, where its episode ended."""
     return result.observations.get(agent, result.final_observations.get(agent, last))
 
 
-def _outcome(result: StepResult, agent: str) -> tuple[float, bool, bool]:
+def outcome(result: StepResult, agent: str) -> tuple[float, bool, bool]:
+    """Return an agent's reward, and whether its episode was terminated or truncated."""
     return (
         float(result.rewards.get(agent, 0.0)),
         result.terminated.get(agent, False),

@@ -23,6 +23,10 @@ ENGINES = Registry(
             "reason_envs.llm.openai_engine:OpenAIEngine",
             "reason_envs.llm.openai_engine:OpenAIEngineConfig",
         ),
+        "recorded": Plugin(
+            "reason_envs.llm.recorded:RecordedEngine",
+            "reason_envs.llm.recorded:RecordedEngineConfig",
+        ),
     },
 )
 """Engines by name; ``ENGINES.register(name, engine, config)`` adds one."""

@@ -1,0 +1,137 @@
+"""Our environments as a Stable-Baselines3 ``VecEnv`` whose engine and reward-model calls are answered together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector.utils import concatenate, create_empty_array
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
+
+from reason_envs.adapters.controller import single_agent
+from reason_envs.adapters.gymnasium import outcome, seen
+from reason_envs.adapters.loop import run
+from reason_envs.core import Environment, StepResult
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.vector import VectorEpisodes
+
+READABLE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict)
+"""Spaces that Stable-Baselines3's policies can read."""
+
+
+class ReasonVecEnv(VecEnv):
+    """Many environments for Stable-Baselines3; an ended episode restarts in the same step, as there always.
+
+    ``infos`` have ``terminal_observation`` and ``TimeLimit.truncated``; ``env_method("action_masks")`` serves
+    ``MaskablePPO``::
+
+        environment = reason_envs.make_environment("ReasonTree-v0", engine=..., reward_model=...)
+        model = MaskablePPO("MultiInputPolicy", ReasonVecEnv(environment, 64), gamma=1.0)
+
+    Args:
+        environment: the first of them, not yet reset; the others are its forks and share its tasks and engine.
+        num_envs: how many.
+
+    Raises:
+        ReasonEnvsError: an observation or action that Stable-Baselines3 has no network for, such as text.
+    """
+
+    actions: np.ndarray
+
+    def __init__(self, environment: Environment, num_envs: int) -> None:
+        first = single_agent(environment)
+        (self.agent,) = first.agents
+        self.episodes = VectorEpisodes.of(first, num_envs)
+        observation_space, action_space = first.observation_space(self.agent), first.action_space(self.agent)
+        for space in (observation_space, action_space):
+            if not isinstance(space, READABLE):
+                raise ReasonEnvsError(
+                    f"Stable-Baselines3 cannot read {space}, of {type(environment).__name__}: use an environment with "
+                    "arrays for observations and actions (reason_tree), or train with python -m agents.train."
+                )
+        self._observations: list[Any] = [None] * num_envs
+        super().__init__(num_envs, observation_space, action_space)
+
+    @property
+    def environments(self) -> tuple[Environment, ...]:
+        """The environment of each slot."""
+        return self.episodes.environments
+
+    def reset(self) -> VecEnvObs:
+        """Start an episode in every slot, by the seeds of ``seed`` and the options of ``set_options``."""
+        seeds, options = dict(enumerate(self._seeds)), dict(enumerate(self._options))
+        self._reset_seeds()
+        self._reset_options()
+        self._begin(run(self.episodes.reset(seeds=seeds, options=options)))
+        return self._collect()
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Keep the actions for ``step_wait``."""
+        self.actions = actions
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Move every slot and restart the ended ones; returns observations, rewards, dones and infos."""
+        stepped, started = run(self._move({slot: {self.agent: a} for slot, a in enumerate(self.actions)}))
+        outcomes = [outcome(stepped[slot], self.agent) for slot in range(self.num_envs)]
+        infos = [self._info(slot, stepped[slot]) for slot in range(self.num_envs)]
+        for slot, result in stepped.items():
+            self._observations[slot] = seen(result, self.agent, self._observations[slot])
+        self._begin(started)
+        rewards = np.array([reward for reward, _, _ in outcomes], np.float32)
+        return self._collect(), rewards, np.array([result.done for result in stepped.values()]), infos
+
+    def close(self) -> None:
+        """Close every environment; shared engines and reward models stay open."""
+        self.episodes.close()
+
+    def get_images(self) -> Sequence[np.ndarray | None]:
+        """Render every environment (``render_mode="rgb_array"``)."""
+        return [environment.render() for environment in self.environments]
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        """Return an attribute of the environments."""
+        return [getattr(environment, attr_name) for environment in self._chosen(indices)]
+
+    def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
+        """Set an attribute of the environments."""
+        for environment in self._chosen(indices):
+            setattr(environment, attr_name, value)
+
+    def env_method(self, method_name: str, *args: Any, indices: VecEnvIndices = None, **kwargs: Any) -> list[Any]:
+        """Call a method of the environments, such as ``action_masks``."""
+        return [getattr(environment, method_name)(*args, **kwargs) for environment in self._chosen(indices)]
+
+    def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
+        """Say no for every environment: Gymnasium's wrappers are for its own interface."""
+        return [False for _ in self._chosen(indices)]
+
+    async def _move(self, moves: dict[int, dict[str, Any]]) -> tuple[dict[int, StepResult], dict[int, StepResult]]:
+        """Step all slots; returns their results, and those of the resets of the ended ones."""
+        stepped = await self.episodes.step(moves)
+        return stepped, await self.episodes.reset([slot for slot, result in stepped.items() if result.done])
+
+    def _begin(self, started: dict[int, StepResult]) -> None:
+        for slot, result in started.items():
+            self._observations[slot] = result.observations[self.agent]
+            self.reset_infos[slot] = result.info
+
+    def _info(self, slot: int, result: StepResult) -> dict[str, Any]:
+        if not result.done:
+            return {**result.info, "TimeLimit.truncated": False}
+        _, terminated, truncated = outcome(result, self.agent)
+        return {
+            **result.info,
+            "TimeLimit.truncated": truncated and not terminated,
+            "terminal_observation": seen(result, self.agent, self._observations[slot]),
+        }
+
+    def _collect(self) -> Any:
+        empty: Any = create_empty_array(self.observation_space, self.num_envs)
+        return concatenate(self.observation_space, self._observations, empty)
+
+    def _chosen(self, indices: VecEnvIndices) -> Iterable[Environment]:
+        return [self.environments[slot] for slot in self._get_indices(indices)]

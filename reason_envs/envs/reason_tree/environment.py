@@ -1,0 +1,250 @@
+"""ReasonTree-v0: a policy decides where a tree of reasoning steps grows and when to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from gymnasium.spaces import Dict, Discrete
+
+from reason_envs.core import Action, AgentId, Environment, Message, StepResult, derive_seed
+from reason_envs.envs.problem import choose_task
+from reason_envs.envs.reason_tree import text
+from reason_envs.envs.reason_tree.config import ReasonTreeConfig
+from reason_envs.envs.reason_tree.growth import Grower
+from reason_envs.envs.reason_tree.observation import Observation, observation_space, observe
+from reason_envs.envs.reason_tree.render_image import draw_image
+from reason_envs.envs.reason_tree.render_page import write_page
+from reason_envs.envs.reason_tree.tree import Tree
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm import make_engine
+from reason_envs.rewards import MathReward, RandomReward, RewardFunction, make_reward
+from reason_envs.rewards.steps import make_reward_model
+from reason_envs.tasks import Task, make
+
+SEARCHER: AgentId = "searcher"
+EXPAND, BRANCH, BACKTRACK, TERMINATE = range(4)
+
+
+@dataclass
+class ReasonTreeState:
+    """What an episode has grown so far."""
+
+    seed: int
+    """The episode's seed."""
+    tree: Tree
+    """The steps."""
+    current: int = 0
+    """Index of the node the policy stands at."""
+    steps: int = 0
+    """Actions taken."""
+    answered: bool = False
+    """Whether an answer was submitted."""
+
+
+class ReasonTree(Environment):
+    """One agent, ``searcher``, walks a tree of reasoning steps that it grows itself.
+
+    EXPAND (0) draws a step under the current node and goes there, BRANCH (1) draws an alternative to the current node,
+    BACKTRACK (2) goes to its parent, TERMINATE (3) submits the current path's answer. An action that is not legal
+    (see ``action_masks``) changes nothing and costs ``illegal_penalty``. The reward of an action is the change of the
+    path's value less the action's cost, so that it telescopes: only where the path ends counts. After
+    ``max_steps`` actions the episode is truncated.
+
+    What the generator writes is taken as it is: an empty step, and one that repeats the step before it, are nodes like
+    any other, which cost an action and a level of depth. A step that equals a sibling is merged with it, and where
+    another step would not fit into the generator's context, no more can be drawn.
+
+    Args:
+        config: the options; all defaults where it is ``None``.
+    """
+
+    agents = (SEARCHER,)
+    discount = 1.0
+    metadata = {"render_modes": ["ansi", "rgb_array", "html"], "render_fps": 4}  # noqa: RUF012
+    action_names: tuple[str, ...] = ("EXPAND", "BRANCH", "BACKTRACK", "TERMINATE")
+
+    def __init__(self, config: ReasonTreeConfig | None = None) -> None:
+        self.config = config = config or ReasonTreeConfig()
+        self.tasks = make(config.tasks, config.split)
+        self.reward = _final_reward(config)
+        engine = make_engine(_placed(config.engine, config.device))
+        self.grower = Grower(engine, make_reward_model(_placed(config.reward_model, config.device)), config)
+        self.task: Task | None = None
+        self._costs: tuple[float, ...] = (config.expand_cost, config.branch_cost, config.backtrack_cost, 0.0)
+        self._observation_space = observation_space(config, len(self.action_names))
+        self._action_space = Discrete(len(self.action_names))
+
+    def observation_space(self, agent: AgentId) -> Dict:
+        """Return the space of trees (see ``reason_envs.envs.reason_tree.observation``)."""
+        return self._observation_space
+
+    def action_space(self, agent: AgentId) -> Discrete:
+        """Return the space of actions."""
+        return self._action_space
+
+    async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
+        """Pose a problem: ``options["task"]`` (a ``Task`` or mapping), else the one that belongs to the seed."""
+        seed = self.episode_seed(seed)
+        self.task = choose_task(self.tasks, seed, options)
+        messages = self.messages(self.task)
+        tree = self.grower.start(self.task.question, messages, self._tree_seed(seed, self.task))
+        self.state = ReasonTreeState(seed, tree)
+        self._go(0)
+        return self._go_on({}, valid=True)
+
+    async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
+        """Take an action; an illegal one is a no-op with a penalty."""
+        if self.state is None or self.state.answered or self._out_of_steps:
+            raise ReasonEnvsError("No episode is under way: call reset first.")
+        action = actions[SEARCHER]
+        valid = self._action_space.contains(action) and bool(self.action_masks()[int(action)])
+        self.state.steps += 1
+        before = self._value()
+        if valid:
+            await self._move(int(action))
+        reward = self.config.value_weight * (self._value() - before) - self.config.step_penalty
+        reward -= self._cost(int(action)) if valid else self.config.illegal_penalty
+        return await self._end(reward, valid) if self._over else self._go_on({SEARCHER: reward}, valid)
+
+    def fork(self, seed: int | None = None) -> Self:
+        """Copy the episode; with ``draws="task"`` a seed re-keys nothing, since the tree is the problem's own."""
+        clone = super().fork(seed)
+        if seed is not None and self.config.draws == "episode":
+            clone.state.tree.seed = clone.state.seed
+        return clone
+
+    def action_masks(self) -> np.ndarray:
+        """Return which actions are legal now, as booleans."""
+        tree, current = self.state.tree, self.state.current
+        below_root = current != 0
+        mask = np.array(
+            [
+                self.grower.may_grow(tree, current),
+                below_root and self.grower.may_grow(tree, tree.nodes[current].parent),
+                below_root,
+                tree.nodes[current].terminal,
+            ]
+        )
+        mask[TERMINATE] |= not mask.any()
+        return mask
+
+    def messages(self, task: Task) -> list[Message]:
+        """Return what the generator is asked."""
+        user = {"role": "user", "content": task.question}
+        if self.config.system_prompt is None:
+            return [user]
+        return [{"role": "system", "content": self.config.system_prompt}, user]
+
+    def render_messages(self, observation: Observation) -> list[Message]:
+        """Write the episode as it stands as chat messages, so that a language policy can choose the action."""
+        return text.messages(self.state.tree, self.state.current, self._legal_names())
+
+    def parse_action(self, response: str) -> int:
+        """Read the action whose name comes last in a text; -1, which is illegal, where none does."""
+        return text.last_name(response, self.action_names)
+
+    def render(self) -> Any:
+        """Draw the tree: text (``ansi``), an image [H, W, 3] (``rgb_array``), or a standalone page (``html``)."""
+        if self.render_mode is None or self.state is None:
+            return None
+        draw = {"ansi": text.draw, "rgb_array": draw_image, "html": write_page}[self.render_mode]
+        return draw(self.state.tree, self.state.current)
+
+    # --- what an action does
+
+    async def _move(self, action: int) -> None:
+        state = self.state
+        parent = state.tree.nodes[state.current].parent
+        if action == BACKTRACK:
+            self._go(parent)
+        elif action == TERMINATE:
+            state.answered = True
+        else:
+            child = await self.grower.grow(state.tree, state.current if action == EXPAND else parent)
+            if child is not None:
+                self._go(child)
+
+    def _go(self, node: int) -> None:
+        self.state.current = node
+        self.state.tree.nodes[node].visits += 1
+
+    def _cost(self, action: int) -> float:
+        return self._costs[action]
+
+    def _value(self) -> float:
+        return self.state.tree.nodes[self.state.current].value
+
+    # --- how an episode goes on and ends
+
+    @property
+    def _out_of_steps(self) -> bool:
+        return self.state.steps >= self.config.step_limit
+
+    @property
+    def _over(self) -> bool:
+        return self.state.answered or self._out_of_steps
+
+    def _go_on(self, rewards: dict[AgentId, float], valid: bool) -> StepResult:
+        observation, info = self._look(valid)
+        return StepResult({SEARCHER: observation}, rewards, info=info)
+
+    async def _end(self, reward: float, valid: bool) -> StepResult:
+        """Grade a submitted answer; an episode that ran out of steps has submitted none."""
+        state, answered = self.state, self.state.answered
+        observation, info = self._look(valid)
+        response = self.grower.response(state.tree, state.current) if answered else ""
+        assert self.task is not None
+        verdict = await self.reward(response, self.task, derive_seed(state.seed, SEARCHER, state.steps))
+        if answered:
+            reward += verdict.value
+        return StepResult(
+            {},
+            {SEARCHER: reward},
+            {SEARCHER: answered},
+            {SEARCHER: not answered},
+            {SEARCHER: observation},
+            {**info, **verdict.info, **self._figures()},
+        )
+
+    def _look(self, valid: bool) -> tuple[Observation, dict[str, Any]]:
+        """Return the observation and the info that every step has."""
+        assert self.task is not None
+        mask = self.action_masks()
+        info = {"task_id": self.task.id, "valid_action": valid, "action_mask": mask.astype(np.int8)}
+        return observe(self.state.tree, self.state.current, mask, self.config), info
+
+    def _figures(self) -> dict[str, Any]:
+        tree = self.state.tree
+        return {
+            "generated_tokens": tree.generated_tokens,
+            "generator_calls": tree.generator_calls,
+            "reward_model_calls": tree.reward_model_calls,
+            "reward_model_tokens": tree.reward_model_tokens,
+            "nodes": len(tree.nodes),
+            "depth": max(node.depth for node in tree.nodes),
+            "path_value": self._value(),
+        }
+
+    def _legal_names(self) -> list[str]:
+        return [name for name, legal in zip(self.action_names, self.action_masks(), strict=True) if legal]
+
+    def _tree_seed(self, seed: int, task: Task) -> int:
+        return seed if self.config.draws == "episode" else derive_seed("task", task.id)
+
+
+def _final_reward(config: ReasonTreeConfig) -> RewardFunction:
+    correct, wrong = config.final_reward_correct, config.final_reward_wrong
+    if config.reward == "math":
+        return MathReward(correct, wrong, no_answer=wrong, fallbacks=config.fallbacks)
+    if config.reward == "random":
+        return RandomReward(correct, wrong, fallbacks=config.fallbacks)
+    return make_reward(config.reward)
+
+
+def _placed(spec: Any, device: str | None) -> Any:
+    """Give a part that is described by name the environment's device, unless it names its own."""
+    spec = {"name": spec} if isinstance(spec, str) else spec
+    return {"device": device, **spec} if device is not None and isinstance(spec, Mapping) else spec
