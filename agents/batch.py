@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from agents.trajectory import Decision
 from reason_envs.errors import ReasonEnvsError
+
+LEAST_OF_LONGEST = 0.6
+"""An item shorter than this share of a pass's longest begins a new pass: more passes, less padding."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,8 @@ class Batch:
     """[B, P + T]; counted from each row's first real token."""
     response_mask: Tensor
     """[B, T]; True at sampled tokens."""
+    same_prompt: Tensor
+    """[B]; the first row with this row's prompt."""
     prompt_width: int
     """P."""
 
@@ -32,6 +38,25 @@ class Batch:
         """Move every tensor."""
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "prompt_width"}
         return replace(self, **moved)
+
+
+def distinct(decisions: Sequence[Decision]) -> tuple[list[Decision], Tensor]:
+    """Leave out decisions whose prompt, response and temperature are those of an earlier one.
+
+    Returns:
+        The others, in order, and for each of ``decisions`` its place among them, [N].
+    """
+    places: dict[tuple[Any, ...], int] = {}
+    kept: list[Decision] = []
+    index = []
+    for decision in decisions:
+        choice = decision.choice
+        key = (*choice.prompt_ids, None, *choice.token_ids, choice.sampling)
+        if key not in places:
+            places[key] = len(kept)
+            kept.append(decision)
+        index.append(places[key])
+    return kept, torch.tensor(index)
 
 
 def collate(decisions: Sequence[Decision], pad_id: int) -> Batch:
@@ -49,11 +74,14 @@ def collate(decisions: Sequence[Decision], pad_id: int) -> Batch:
     prompt_mask = pad([[1] * len(d.choice.prompt_ids) for d in decisions], 0, side="left")
     response_mask = pad([[1] * len(d.choice.token_ids) for d in decisions], 0, side="right")
     attention_mask = torch.cat([prompt_mask, response_mask], dim=1)
+    rows: dict[tuple[int, ...], int] = {}
+    same_prompt = [rows.setdefault(tuple(d.choice.prompt_ids), row) for row, d in enumerate(decisions)]
     return Batch(
         input_ids=torch.cat([prompts, responses], dim=1),
         attention_mask=attention_mask,
         position_ids=(attention_mask.cumsum(dim=1) - 1).clamp(min=0),
         response_mask=response_mask.bool(),
+        same_prompt=torch.tensor(same_prompt),
         prompt_width=prompts.shape[1],
     )
 
@@ -69,7 +97,7 @@ def pad(sequences: Sequence[Sequence[int]], value: int, *, side: Literal["left",
 
 
 def micro_batches(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -> list[list[int]]:
-    """Cut items into passes by padded area, sorted by length so that little is padding.
+    """Cut items into passes by padded area, sorted by length and of similar lengths, so that little is padding.
 
     Args:
         lengths: tokens of each item, [N].
@@ -89,9 +117,9 @@ def micro_batches(lengths: Sequence[int], max_tokens: int, max_rows: int | None 
                 f"A sequence of {lengths[index]} tokens does not fit algo.micro_batch_tokens={max_tokens}: raise it or "
                 "lower policy.max_tokens or policy.max_prompt_tokens."
             )
-        rows = len(result[-1]) + 1 if result else 1
-        fits = bool(result) and rows * lengths[result[-1][0]] <= max_tokens and (max_rows is None or rows <= max_rows)
-        if fits:
+        rows, longest = (len(result[-1]) + 1, lengths[result[-1][0]]) if result else (1, math.inf)
+        fits = rows * longest <= max_tokens and (max_rows is None or rows <= max_rows)
+        if fits and lengths[index] >= LEAST_OF_LONGEST * longest:
             result[-1].append(index)
         else:
             result.append([index])

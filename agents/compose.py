@@ -20,12 +20,19 @@ CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).paren
 """The YAML files: inside the package in an installed wheel, beside it in a checkout."""
 
 
-FREE_FORM = ("tasks", "eval_set")
-"""Options whose mappings have the keys of the task family that they name."""
+LANGUAGE = {"algo": "grpo", "policy": "language"}
+"""What trains unless the command says otherwise."""
+SEARCH = {"algo": "ppo", "policy": "graph"}
+"""What trains in a search tree unless the command says otherwise."""
+PARTNERS = {"reason_tree": SEARCH, "reason_tree_paper": SEARCH}
+"""The learner and policy of each environment that does not take ``LANGUAGE``."""
+FREE_FORM = ("tasks", "eval_set", "engine", "reward_model")
+"""Options whose mappings have the keys of the part that they name."""
 
 
 def register_schemas() -> None:
     """Tell hydra about every named part; its dataclass is the one source of its defaults."""
+    OmegaConf.register_new_resolver("partner", lambda group, env: PARTNERS.get(env, LANGUAGE)[group], replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     for group, (names, config_of) in GROUPS.items():
@@ -47,6 +54,8 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
         group, equals, value = override.partition("=")
         if equals and group in GROUPS and value not in GROUPS[group][0]():
             raise unknown_name(group, value, GROUPS[group][0]())
+        if group == "~env":
+            raise unknown_name("env", "None", GROUPS["env"][0]())
     try:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
             raw: Any = OmegaConf.to_container(compose("config", overrides=[*_spelled_out(overrides)]), resolve=True)
@@ -56,10 +65,16 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
 
 
 def _spelled_out(overrides: Sequence[str]) -> Iterator[str]:
-    """Let ``env.tasks={...}`` replace a mapping instead of merging into it, and ``env.tasks.x=`` add to it."""
-    free = {key for key in _keys_of("env") | {"eval_set"} if key.rpartition(".")[2] in FREE_FORM}
+    """Let ``env.tasks={...}`` replace a mapping instead of merging into it, and ``env.tasks.x=`` add to it.
+
+    ``env.reward=x`` becomes ``env.reward.name=x``.
+    """
+    keys = _keys_of("env")
+    free = {key for key in keys | {"eval_set"} if key.rpartition(".")[2] in FREE_FORM}
     for override in overrides:
         key, _, value = override.partition("=")
+        if f"{key}.name" in keys and not value.lstrip().startswith("{"):
+            override = f"{key}.name={value}"
         if key in free and value.lstrip().startswith("{"):
             yield f"{key}=null"
         yield f"++{override}" if key.rpartition(".")[0] in free else override
@@ -86,9 +101,17 @@ def _explain(error: Exception) -> ReasonEnvsError:
 
 
 def _unknown_key(key: str) -> ReasonEnvsError:
-    group = key.partition(".")[0]
-    known = _keys_of(group) if group in GROUPS else {f.name for f in dataclasses.fields(TrainConfig)}
-    return unknown_name("key", key, known)
+    group, _, path = key.partition(".")
+    if group not in GROUPS:
+        return unknown_name("key", key, {f.name for f in dataclasses.fields(TrainConfig)})
+    names, config_of = GROUPS[group]
+    owners = [f"{group}={name}" for name in names() if path in _paths(config_of(name))]
+    if owners:
+        return ReasonEnvsError(
+            f"The key {key!r} is an option of {' and '.join(owners)}, which this run does not have: add {owners[0]}, "
+            "or leave the key out."
+        )
+    return unknown_name("key", key, _keys_of(group))
 
 
 def _keys_of(group: str) -> set[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
 
 from omegaconf import MISSING, OmegaConf
@@ -16,12 +16,26 @@ from agents.validation import check_least
 from reason_envs import registration
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm import ENGINES
+from reason_envs.plugins import load_attribute
+from reason_envs.rewards.steps import REWARD_MODELS
 
 LEAST = {
     **{"eval_every": 0, "save_every": 0, "samples_every": 0, "max_minutes": 0},
     **{"eval_tasks": 1, "eval_samples": 1, "keep_last": 1, "log_every": 1},
 }
 """The smallest value of an option."""
+
+
+@dataclass
+class Placement:
+    """Devices of a run's parts; null leaves the part's own ``device`` option."""
+
+    generator: str | None = None
+    """Of the engine that writes the steps of ``policy=graph``: ``engine.device``."""
+    reward_model: str | None = None
+    """Of the step reward model, its fine-tuning included: ``reward_model.device``."""
+    policy: str | None = None
+    """Of the policy that is trained: ``policy.device``."""
 
 
 @dataclass
@@ -67,7 +81,12 @@ class TrainConfig:
     policy: Any = None
     """The policy: one of the ``policy=`` names."""
     engine: Any = None
-    """The engine that samples: one of the ``engine=`` names."""
+    """The engine: one of the ``engine=`` names. A language policy samples with it; for a policy that writes no text it
+    is the environment's generator."""
+    reward_model: Any = None
+    """The environment's step reward model: one of the ``reward_model=`` names."""
+    placement: Placement = field(default_factory=Placement)
+    """Devices, in one place."""
 
     def __post_init__(self) -> None:
         check_least(self, "", LEAST)
@@ -81,8 +100,16 @@ GROUPS: dict[str, tuple[Callable[[], list[str]], Callable[[str], type]]] = {
     "algo": (ALGORITHMS.names, lambda name: ALGORITHMS[name].config_class()),
     "policy": (POLICIES.names, lambda name: POLICIES[name].config_class()),
     "engine": (ENGINES.names, lambda name: ENGINES[name].config_class()),
+    "reward_model": (REWARD_MODELS.names, lambda name: _reward_model_config(name)),
 }
 """Each group's names and the dataclass behind a name."""
+
+
+def _reward_model_config(name: str) -> type:
+    """The options of a step reward model; a run can also train the one on transformers first."""
+    if name == "transformers":
+        return load_attribute("agents.phase_one:RunRewardModelConfig")
+    return REWARD_MODELS[name].config_class()
 
 
 @functools.cache
@@ -140,6 +167,13 @@ def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
         return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), raw))
     except OmegaConfBaseException as error:
         raise ReasonEnvsError(f"Bad value in {where}: {str(error).splitlines()[0]}") from error
+
+
+def changed(part: Any, name: str) -> bool:
+    """Whether an option of a part differs from its default."""
+    (entry,) = (f for f in fields(part) if f.name == name)
+    default = entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+    return bool(getattr(part, name) != default)
 
 
 def options(part: Any) -> dict[str, Any]:

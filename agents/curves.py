@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 TRAIN, HELD_OUT, GREEDY = "#3b6fb6", "#d1603d", "#8a4fa3"
 PANELS = (
-    ("Accuracy", "accuracy"),
-    ("Reward", "reward"),
-    ("Response length (tokens)", "response_length"),
-    ("Loss", "loss"),
-    ("Entropy (nats a token)", "entropy"),
-    ("KL to the reference (nats a token)", "kl"),
+    ("Accuracy", ("accuracy",)),
+    ("Reward", ("reward",)),
+    ("Tokens of a response, or of a search", ("response_length", "episode/generated_tokens")),
+    ("Loss", ("loss",)),
+    ("Entropy (nats a token or action)", ("entropy",)),
+    ("KL to the reference, or explained variance", ("kl", "explained_variance")),
 )
+"""Titles, and the metrics of which the first recorded one is drawn."""
 SMOOTHED_FROM = 20
 """Fewer points than this are drawn as they are."""
 
@@ -41,11 +42,12 @@ def plot_curves(rows: Sequence[Row], path: Path, title: str = "") -> None:
     figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained")
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    for place, (name, metric) in enumerate(PANELS, start=1):
+    for place, (name, metrics) in enumerate(PANELS, start=1):
         axes = figure.add_subplot(2, 3, place)
         _frame(axes, name, labelled=place > 3)
-        _draw_training(axes, *series(rows, metric))
-        if metric == "accuracy":
+        recorded = [found for found in (series(rows, metric) for metric in metrics) if found[1]]
+        _draw_training(axes, *(recorded[0] if recorded else ([], [])))
+        if metrics == ("accuracy",):
             _draw_held_out(axes, rows)
     figure.savefig(path)
 

@@ -14,11 +14,33 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
+from reason_envs.errors import ReasonEnvsError
+
 T = TypeVar("T")
 
 
+SHARDING = {
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
+}
+"""What ``accelerate launch`` sets where it is told to split the model over processes."""
+
+
 def start() -> None:
-    """Join the other processes, if the environment names any (NCCL on GPUs, gloo elsewhere)."""
+    """Join the other processes, if the environment names any (NCCL on GPUs, gloo elsewhere).
+
+    Raises:
+        ReasonEnvsError: the launcher was told to shard the model, which every process here holds whole.
+    """
+    for variable, name in SHARDING.items():
+        if os.environ.get(variable, "false").lower() in ("true", "1"):
+            raise ReasonEnvsError(
+                f"accelerate is to shard the model with {name} ({variable}={os.environ[variable]}), but here every "
+                "process holds the whole model. Start with `accelerate launch --multi_gpu --num_processes N` alone; "
+                "policy.lora_rank=16, policy.gradient_checkpointing=true and policy.reference_device=cpu save memory."
+            )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))

@@ -2,6 +2,7 @@
 
 ``python -m agents.evaluate run=runs/NAME output_file=result.json`` evaluates the latest checkpoint of a run,
 ``checkpoint=runs/NAME/checkpoints/step_50`` that one, and ``run=runs/NAME untrained=true`` what the run started from.
+``method=...`` compares searches, and policies that search, at several budgets: see ``method=mcts --help``.
 """
 
 from __future__ import annotations
@@ -15,15 +16,14 @@ from pathlib import Path
 
 import numpy as np
 
+from agents.held_out import bootstrap_interval, first_tasks
 from agents.policies.base import Policy
 from agents.rollout import Episode, grouped, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
-from reason_envs.tasks.base import Task, TaskSet
-
-BOOTSTRAP_SAMPLES = 2000
+from reason_envs.tasks.base import Task
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,9 @@ class EvaluationResult:
     frac_no_answer: float
     """Share of responses without an answer in the right place."""
     mean_tokens: float
-    """Mean generated tokens of an episode."""
+    """Mean tokens generated for an episode, by the policy and inside the environment."""
+    mean_reward_model_tokens: float
+    """Mean tokens that a step reward model read for an episode."""
 
     def metrics(self, prefix: str = "eval/") -> dict[str, float]:
         """Return the figures under the names that runs log."""
@@ -101,27 +103,9 @@ def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> Ev
         pass_at_n=float(correct.max(axis=1).mean()),
         reward=float(np.mean([sum(d.reward for d in t.decisions) for t in trajectories])),
         frac_no_answer=float(np.mean([t.metrics.get("no_answer", 0.0) for t in trajectories])),
-        mean_tokens=float(np.mean([sum(len(d.choice.token_ids) for d in t.decisions) for t in trajectories])),
+        mean_tokens=float(np.mean([t.generated_tokens for t in trajectories])),
+        mean_reward_model_tokens=float(np.mean([t.metrics.get("reward_model_tokens", 0.0) for t in trajectories])),
     )
-
-
-def bootstrap_interval(values: np.ndarray, seed: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a mean.
-
-    Args:
-        values: one figure a task, [N].
-        seed: keys the resampling.
-        level: coverage.
-    """
-    generator = np.random.default_rng(derive_seed(seed, "bootstrap"))
-    picks = generator.integers(0, len(values), size=(BOOTSTRAP_SAMPLES, len(values)))
-    low, high = np.quantile(values[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def first_tasks(tasks: TaskSet, count: int) -> list[Task]:
-    """Return ``count`` problems of a set (all of them if it is smaller), the same shuffled sample at every call."""
-    return [tasks.ordered(i, seed=0) for i in range(min(count, len(tasks)))]
 
 
 @dataclass
@@ -151,10 +135,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from transformers.utils import logging as transformers_logging
 
     from agents.command import parse_pairs, report_errors
+    from agents.search.command import main as evaluate_methods
 
     transformers_logging.disable_progress_bar()
+    given = sys.argv[1:] if arguments is None else arguments
     with report_errors():
-        config = parse_pairs(EvaluateConfig, sys.argv[1:] if arguments is None else arguments, __doc__ or "")
+        if any(argument.startswith("method=") for argument in given):
+            evaluate_methods(given)
+            return
+        config = parse_pairs(EvaluateConfig, given, __doc__ or "")
         result = asyncio.run(run_evaluation(config))
         print(format_result(result))
 

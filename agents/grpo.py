@@ -8,7 +8,7 @@ penalty unless asked for (paper: ``kl_coef=0.04``). Dr. GRPO is ``scale=none agg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +17,9 @@ from torch import Tensor
 from agents.advantages import SCALES, frac_zero_std, group_relative
 from agents.learner import Learner, LearnerConfig
 from agents.losses import overlong_penalty
-from agents.rollout import grouped, play
 from agents.trajectory import Decision, Trajectory
+from agents.update import Sample
 from agents.validation import check_least
-from reason_envs.core import derive_seed
 from reason_envs.errors import unknown_name
 
 
@@ -49,20 +48,21 @@ class GRPO(Learner):
 
     config: GRPOConfig
 
-    @property
-    def decisions_per_step(self) -> int:
-        """Decisions of a training step with one decision an episode."""
-        return self.config.tasks_per_step * self.config.samples_per_task
-
-    async def collect(self, step: int) -> list[Trajectory]:
-        """Play ``samples_per_task`` episodes of the step's tasks."""
-        first = step * self.config.tasks_per_step
-        tasks = [self.tasks.ordered(first + i, self.seed) for i in range(self.config.tasks_per_step)]
-        episodes = grouped(tasks, self.config.samples_per_task, derive_seed(self.seed, "train", step))
-        return await play(self.environment, self.policy, episodes)
+    def credit(
+        self, trajectories: Sequence[Trajectory], samples: Mapping[int, Sample]
+    ) -> tuple[list[Sample], dict[str, float]]:
+        """Give every decision of a stream the stream's advantage."""
+        decisions, advantages, metrics = self.advantages(trajectories)
+        for decision, advantage in zip(decisions, advantages.tolist(), strict=True):
+            samples[id(decision)].advantage = advantage
+        return [samples[id(d)] for d in decisions], metrics
 
     def advantages(self, trajectories: Sequence[Trajectory]) -> tuple[list[Decision], Tensor, dict[str, float]]:
-        """Compare stream returns within their groups."""
+        """Compare stream returns within their groups.
+
+        Returns:
+            The decisions to train on, their advantages [N], and metrics.
+        """
         streams = [stream for trajectory in trajectories for stream in trajectory.streams()]
         returns = torch.tensor([sum(d.reward for d in stream) for stream in streams])
         if self.config.overlong_cache is not None:
@@ -75,6 +75,5 @@ class GRPO(Learner):
         return decisions, spread, {"frac_zero_std": frac_zero_std(returns, groups)}
 
     def _validate(self) -> None:
-        super()._validate()
         if self.config.overlong_cache is not None:
             overlong_penalty(torch.zeros(1), self.policy.max_tokens, self.config.overlong_cache)

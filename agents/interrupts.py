@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request to save and stop; CUDA's out-of-memory error as a message that helps."""
+"""SIGINT and SIGTERM as a request to save and stop; running out of memory as a message that helps."""
 
 from __future__ import annotations
 
@@ -12,6 +12,14 @@ import torch
 
 from agents.config import TrainConfig
 from reason_envs.errors import ReasonEnvsError
+
+CPU_ALLOCATOR = "DefaultCPUAllocator"
+"""In the message of PyTorch's error when the machine's memory does not suffice: a plain ``RuntimeError``."""
+SIZES = (
+    *("policy.model", "policy.max_tokens", "algo.micro_batch_tokens", "engine.model", "engine.max_batch_size"),
+    *("reward_model.model", "reward_model.max_batch_tokens", "env.max_depth", "env.max_nodes"),
+)
+"""Options that decide how much memory a run needs, where its parts have them."""
 
 
 class StopRequest:
@@ -41,14 +49,22 @@ class StopRequest:
 
 @contextmanager
 def naming_phase(phase: str, config: TrainConfig) -> Iterator[None]:
-    """Turn CUDA's out-of-memory error into one message with the phase, the sizes and what to lower."""
+    """Turn PyTorch's out-of-memory errors into one message with the phase, the sizes and what to lower."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        if not on_gpu and CPU_ALLOCATOR not in str(error):
+            raise
+        sizes = {key: getattr(getattr(config, key.partition(".")[0]), key.partition(".")[2], None) for key in SIZES}
+        given = ", ".join(f"{key}={value}" for key, value in sizes.items() if value is not None)
+        text = sizes["policy.max_tokens"] is not None
+        cures = (
+            "set policy.gradient_checkpointing=true or policy.lora_rank=16, or use a smaller model"
+            if text
+            else ("set engine.load_in_8bit=true or reward_model.load_in_8bit=true, or use smaller models")
+        )
         raise ReasonEnvsError(
-            f"Out of GPU memory while {phase} (policy.model={config.policy.model}, policy.max_tokens="
-            f"{config.policy.max_tokens}, algo.micro_batch_tokens={getattr(config.algo, 'micro_batch_tokens', None)}, "
-            f"engine.max_batch_size={getattr(config.engine, 'max_batch_size', None)}). Lower these, set "
-            "policy.gradient_checkpointing=true or policy.lora_rank=16, or use a smaller model. "
+            f"Out of {'GPU ' * on_gpu}memory while {phase} ({given}). Lower these, {cures}. "
             f"PyTorch says: {str(error).splitlines()[0]}"
         ) from error

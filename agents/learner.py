@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
 
 from agents.losses import AGGREGATIONS, KL_KINDS, LEVELS, check_clips, kl_estimate
 from agents.optimizer import Optimizer, OptimizerConfig
 from agents.policies.base import TrainablePolicy
-from agents.trajectory import Decision, Trajectory
+from agents.rollout import grouped, play
+from agents.trajectory import Trajectory
 from agents.update import PolicyUpdate, Sample
 from agents.validation import check_least
-from reason_envs.core import Environment
+from reason_envs.core import Environment, derive_seed
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.tasks.base import TaskSet
 
 LEAST = {
-    **dict.fromkeys(("tasks_per_step", "epochs_per_batch", "micro_batch_tokens", "micro_batch_size", "horizon"), 1),
-    **dict.fromkeys(("kl_coef", "kl_reward_coef", "entropy_coef", "correction_cap"), 0),
+    **dict.fromkeys(("tasks_per_step", "samples_per_task", "minibatch_size", "epochs_per_batch"), 1),
+    **dict.fromkeys(("micro_batch_tokens", "micro_batch_size", "horizon"), 1),
+    **dict.fromkeys(("kl_coef", "kl_reward_coef", "entropy_coef", "correction_cap", "target_kl"), 0),
 }
 """The smallest value of an option."""
 
@@ -33,10 +33,15 @@ class LearnerConfig:
 
     tasks_per_step: int = 32
     """Tasks of a training step."""
+    samples_per_task: int = 1
+    """Episodes of each task."""
     minibatch_size: int | None = None
-    """Decisions of an optimizer step; ``None`` takes a training step's decisions as one batch (fully on-policy)."""
+    """Decisions of an optimizer step; ``None``, or more than a training step has, takes them all as one batch (fully
+    on-policy)."""
     epochs_per_batch: int = 1
     """Passes over each batch."""
+    target_kl: float | None = None
+    """End the passes once a mini-batch is further than 1.5 times this (KL, nats) from the sampling weights."""
     micro_batch_tokens: int = 16384
     """Most tokens (padding included) of one forward and backward pass; lower it when memory runs out."""
     micro_batch_size: int | None = None
@@ -105,6 +110,10 @@ class Learner(ABC):
     """
 
     config: LearnerConfig
+    updater: type[PolicyUpdate] = PolicyUpdate
+    """What turns samples into new weights."""
+    uses_values = False
+    """Whether credit needs the policy's state values."""
 
     def __init__(
         self,
@@ -125,42 +134,43 @@ class Learner(ABC):
         self.optimizer = Optimizer(
             config.optimizer,
             policy.parameters(),
-            total_steps * self.updates_per_step,
+            total_steps,
             scale_loss=policy.scales_loss,
             device_type=policy.device.type,
         )
-        self._updater = PolicyUpdate(config, policy, self.optimizer, seed)
+        self._updater = self.updater(config, policy, self.optimizer, seed)
         if self._uses_reference:
             policy.prepare_reference()
 
-    @property
-    @abstractmethod
-    def decisions_per_step(self) -> int:
-        """Decisions that one training step collects (for single-turn environments)."""
-
-    @abstractmethod
     async def collect(self, step: int) -> list[Trajectory]:
-        """Play the episodes of a training step: a pure function of (seed, step, weights)."""
+        """Play ``samples_per_task`` episodes of the step's tasks: a pure function of (seed, step, weights)."""
+        first = step * self.config.tasks_per_step
+        tasks = [self.tasks.ordered(first + i, self.seed) for i in range(self.config.tasks_per_step)]
+        episodes = grouped(tasks, self.config.samples_per_task, derive_seed(self.seed, "train", step))
+        return await play(self.environment, self.policy, episodes)
 
     @abstractmethod
-    def advantages(self, trajectories: Sequence[Trajectory]) -> tuple[list[Decision], Tensor, dict[str, float]]:
-        """Return the decisions to train on, their advantages [N], and metrics."""
+    def credit(
+        self, trajectories: Sequence[Trajectory], samples: Mapping[int, Sample]
+    ) -> tuple[list[Sample], dict[str, float]]:
+        """Write each decision's credit into its sample.
 
-    @property
-    def updates_per_step(self) -> int:
-        """Optimizer steps that a training step takes."""
-        size = self.config.minibatch_size or self.decisions_per_step
-        return self.config.epochs_per_batch * math.ceil(self.decisions_per_step / size)
+        Args:
+            trajectories: the step's episodes.
+            samples: the sample of every decision ``d``, under ``id(d)``.
+
+        Returns:
+            The samples to train on, and metrics.
+        """
 
     def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
         """Update the policy on a step's episodes and return metrics."""
+        self.optimizer.training_step = step
         samples = {id(d): Sample(d) for t in trajectories for d in t.decisions}
         self._fix_log_probs(list(samples.values()))
         metrics = self._penalise_kl(list(samples.values()))
-        decisions, advantages, credit_metrics = self.advantages(trajectories)
-        for decision, advantage in zip(decisions, advantages.tolist(), strict=True):
-            samples[id(decision)].advantage = advantage
-        return {**metrics, **credit_metrics, **self._updater.run([samples[id(d)] for d in decisions], step)}
+        credited, credit_metrics = self.credit(trajectories, samples)
+        return {**metrics, **credit_metrics, **self._updater.run(credited, step)}
 
     @property
     def _uses_reference(self) -> bool:
@@ -171,15 +181,15 @@ class Learner(ABC):
         return self.config.epochs_per_batch > 1 or (self.config.minibatch_size or decisions) < decisions
 
     def _fix_log_probs(self, samples: Sequence[Sample]) -> None:
-        """Compute old and reference log-probabilities, where the configuration needs them."""
+        """Compute old and reference log-probabilities, and values, where they are needed."""
         decisions = [sample.decision for sample in samples]
-        if self.config.kl_reward_coef or self._updates_twice(len(decisions)):
+        if self.uses_values or self.config.kl_reward_coef or self._updates_twice(len(decisions)):
             with torch.no_grad(), self.policy.training_mode(False):
-                for sample, log_probs in zip(samples, self._updater.log_probs(decisions), strict=True):
-                    sample.old = log_probs
+                for sample, (log_probs, values) in zip(samples, self._updater.evaluate(decisions), strict=True):
+                    sample.old, sample.old_values = log_probs, values
         if self._uses_reference:
             with self.policy.reference():
-                for sample, log_probs in zip(samples, self._updater.log_probs(decisions), strict=True):
+                for sample, (log_probs, _) in zip(samples, self._updater.evaluate(decisions), strict=True):
                     sample.reference = log_probs
 
     def _penalise_kl(self, samples: Sequence[Sample]) -> dict[str, float]:
@@ -195,9 +205,5 @@ class Learner(ABC):
             total += kl
         return {"kl_in_reward": total / len(samples)}
 
-    def _validate(self) -> None:
-        size = self.config.minibatch_size
-        if size is not None and not 1 <= size <= self.decisions_per_step:
-            raise ReasonEnvsError(
-                f"algo.minibatch_size={size} must lie between 1 and the {self.decisions_per_step} decisions of a step."
-            )
+    def _validate(self) -> None:  # noqa: B027  (most learners take every policy and environment)
+        """Refuse options that do not fit the policy or the environment."""

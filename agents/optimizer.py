@@ -27,7 +27,7 @@ class OptimizerConfig:
     schedule: str = "constant"
     """After the warm-up: ``constant``, ``linear`` or ``cosine`` (both fall to 0 at the last step)."""
     warmup_steps: int = 0
-    """Steps of linear warm-up."""
+    """Training steps of linear warm-up."""
     weight_decay: float = 0.0
     """Decoupled weight decay on matrices (never on norms and biases)."""
     beta2: float = 0.999
@@ -48,7 +48,7 @@ class Optimizer:
     Args:
         config: options.
         parameters: what is trained.
-        total_steps: optimizer steps of the whole run, for the schedule.
+        total_steps: training steps of the whole run, for the schedule.
         scale_loss: whether float16 forwards need loss scaling.
         device_type: ``"cpu"`` or ``"cuda"``, for the loss scaler.
     """
@@ -65,6 +65,8 @@ class Optimizer:
         self.config = config
         self.total_steps = total_steps
         self.steps = 0
+        self.training_step = 0
+        """The training step under way, which the schedule follows: how many optimizer steps it has may vary."""
         self._parameters = list(parameters)
         self._scaler = torch.amp.GradScaler(device_type, enabled=scale_loss)
         matrices = [p for p in self._parameters if p.ndim >= 2]
@@ -76,11 +78,11 @@ class Optimizer:
 
     @property
     def learning_rate(self) -> float:
-        """The rate of the next step."""
-        config, warmup = self.config, self.config.warmup_steps
-        if self.steps < warmup:
-            return config.learning_rate * (self.steps + 1) / warmup
-        progress = min(1.0, (self.steps - warmup) / max(1, self.total_steps - warmup))
+        """The rate of the present training step."""
+        config, step, warmup = self.config, self.training_step, self.config.warmup_steps
+        if step < warmup:
+            return config.learning_rate * (step + 1) / warmup
+        progress = min(1.0, (step - warmup) / max(1, self.total_steps - warmup))
         factor = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
         return config.learning_rate * factor[config.schedule]
 

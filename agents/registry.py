@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from reason_envs.plugins import Plugin, Registry
 
-ALGORITHMS = Registry("algorithm", {"grpo": Plugin("agents.grpo:GRPO", "agents.grpo:GRPOConfig")})
+ALGORITHMS = Registry(
+    "algorithm",
+    {
+        "grpo": Plugin("agents.grpo:GRPO", "agents.grpo:GRPOConfig"),
+        "ppo": Plugin("agents.ppo:PPO", "agents.ppo:PPOConfig"),
+        "sb3_maskable_ppo": Plugin("agents.sb3:SB3MaskablePPO", "agents.sb3_config:SB3PPOConfig"),
+        "sb3_ppo": Plugin("agents.sb3:SB3PPO", "agents.sb3_config:SB3PPOConfig"),
+    },
+)
 """Learners: the class is built with the parts of a run (see ``agents.learner.Learner``)."""
 
 POLICIES = Registry(
     "policy",
-    {"language": Plugin("agents.policies.language:LanguagePolicy", "agents.policies.language:LanguagePolicyConfig")},
+    {
+        "graph": Plugin("agents.policies.graph:GraphPolicy", "agents.policies.graph:GraphPolicyConfig"),
+        "language": Plugin("agents.policies.language:LanguagePolicy", "agents.policies.language:LanguagePolicyConfig"),
+    },
 )
 """Policies: the class is built with its configuration and ``seed=``."""

@@ -60,6 +60,7 @@ async def _play(environment: Environment, policy: Policy, episode: Episode, opti
     result = await environment.reset(seed=episode.seed, options={"task": episode.task})
     decisions: list[Decision] = []
     latest: dict[AgentId, Decision] = {}
+    final: dict[AgentId, Any] = {}
     while not result.done:
         acting = await gather(
             *(_decide(environment, policy, episode, agent, result, latest, options) for agent in result.observations)
@@ -68,6 +69,8 @@ async def _play(environment: Environment, policy: Policy, episode: Episode, opti
         latest.update({decision.agent: decision for decision in acting})
         result = await environment.step({d.agent: policy.action(environment, d.choice) for d in acting})
         _pay(result.rewards, latest, episode)
+        final |= _cut_off(environment, policy, result, latest)
+    rendered = environment.render()
     environment.close()
     return Trajectory(
         task_id=episode.task.id,
@@ -76,6 +79,8 @@ async def _play(environment: Environment, policy: Policy, episode: Episode, opti
         terminated=any(result.terminated.values()),
         truncated=any(result.truncated.values()),
         metrics=_metrics(result.info),
+        final_observations=final,
+        rendered=rendered if isinstance(rendered, str) else "",
     )
 
 
@@ -100,6 +105,19 @@ async def _decide(
         group_id=f"{episode.group}:{agent}",
         observation=observation,
     )
+
+
+def _cut_off(
+    environment: Environment, policy: Policy, result: StepResult, latest: dict[AgentId, Decision]
+) -> dict[AgentId, Any]:
+    """What each agent that was truncated would read next: its last observation, unless that is no longer true."""
+    return {
+        agent: policy.observe(environment, result.final_observations[agent])
+        if agent in result.final_observations
+        else latest[agent].observation
+        for agent, truncated in result.truncated.items()
+        if truncated and not result.terminated.get(agent) and agent in latest
+    }
 
 
 def _pay(rewards: dict[AgentId, float], latest: dict[AgentId, Decision], episode: Episode) -> None:

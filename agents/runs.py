@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -10,19 +11,21 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from agents import checkpoint
-from agents.config import TrainConfig, options, typed
+from agents.config import TrainConfig, changed, options, typed
+from agents.phase_one import CONFIG_FILE, reward_model_options
+from agents.policies.base import TrainablePolicy
 from agents.policies.language import LanguagePolicy
 from agents.registry import POLICIES
 from reason_envs.batching import gather
 from reason_envs.core import Environment
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
-from reason_envs.llm.engine import TrainableEngine
+from reason_envs.llm.engine import Engine, TrainableEngine
 from reason_envs.registration import make_environment
+from reason_envs.rewards.steps import StepRewardModel, make_reward_model
 from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import Task, TaskSet
 
-CONFIG_FILE = "config.yaml"
 CHECKPOINTS = "checkpoints"
 ENGINE_FOLLOWS_POLICY = ("model", "device", "attention")
 """Engine options that are the policy's unless given: learner and sampler must hold the same model."""
@@ -34,30 +37,108 @@ class Run:
 
     config: TrainConfig
     environment: Environment
-    policy: LanguagePolicy
-    engine: TrainableEngine
+    policy: TrainablePolicy
+    engine: Engine | None
+    """What ``engine=`` names: a language policy's sampler, else the environment's generator; ``None``: it has none."""
+    reward_model: StepRewardModel | None
+    """The environment's step reward model, where it has one."""
     train_tasks: TaskSet
     test_tasks: TaskSet | None
     """Held-out problems; ``None`` where nothing evaluates."""
 
+    def close(self) -> None:
+        """Free the models."""
+        self.environment.close()
+        for part in (self.engine, self.reward_model):
+            if part is not None:
+                part.close()
 
-def build(config: TrainConfig) -> Run:
-    """Build environment, policy, engine and tasks; every error comes before any compute is spent."""
+
+def build(config: TrainConfig, folder: Path) -> Run:
+    """Build environment, policy, engine and tasks; every error comes before any compute is spent.
+
+    Args:
+        config: the run's; what follows from other options is written into it.
+        folder: where a step reward model that the run trains lies.
+    """
     env_options = options(config.env)
     train_tasks = make_tasks(env_options["tasks"], env_options["split"])
     test_tasks = _held_out(config) if config.eval_every else None
-    environment = make_environment(config.env.name, **{**env_options, "tasks": train_tasks})
-    engine = make_engine(config.engine.name, **_engine_options(config))
-    if not isinstance(engine, TrainableEngine):
+    policy_class = POLICIES[config.policy.name].load()
+    writes_text = issubclass(policy_class, LanguagePolicy)
+    place(config, writes_text=writes_text)
+    parts = _environment_parts(config, folder, writes_text=writes_text)
+    engine = make_engine(config.engine.name, **_engine_options(config)) if writes_text else parts.get("engine")
+    if writes_text and not (isinstance(engine, TrainableEngine) and "trainable" in engine.capabilities):
         raise ReasonEnvsError(
-            f"engine={config.engine.name} cannot take new weights; use engine=transformers or engine=vllm."
+            f"engine={config.engine.name} cannot take new weights; use engine=transformers or engine=vllm, with a "
+            "model that is not quantized (neither stored so, nor by load_in_8bit or load_in_4bit)."
         )
-    policy_options = {"config": POLICIES[config.policy.name].config_class()(**options(config.policy))}
-    policy = POLICIES[config.policy.name].load()(**policy_options, seed=config.seed)
-    policy.engine = engine
+    environment = make_environment(config.env.name, **{**env_options, **parts, "tasks": train_tasks})
+    if "ansi" in environment.metadata["render_modes"]:
+        environment.render_mode = "ansi"
+    policy_config = POLICIES[config.policy.name].config_class()(**options(config.policy))
+    if writes_text:
+        policy = policy_class(policy_config, seed=config.seed)
+        policy.engine = engine
+    else:
+        policy = policy_class(policy_config, seed=config.seed, environment=environment)
     if config.init_from:
         policy.load_state_tensors(checkpoint.load(Path(config.init_from))[0]["policy"])
-    return Run(config, environment, policy, engine, train_tasks, test_tasks)
+    return Run(config, environment, policy, engine, parts.get("reward_model"), train_tasks, test_tasks)
+
+
+def place(config: TrainConfig, *, writes_text: bool) -> None:
+    """Write ``placement`` into the options of the parts.
+
+    Args:
+        config: the run's.
+        writes_text: whether the policy samples with the engine, which then is no part of the environment.
+
+    Raises:
+        ReasonEnvsError: a part has no device to choose, or two are given.
+    """
+    parts = {"generator": "engine", "reward_model": "reward_model", "policy": "policy"}
+    for name, group in parts.items():
+        device, part = getattr(config.placement, name), getattr(config, group)
+        if device is None:
+            continue
+        if name == "generator" and writes_text:
+            raise ReasonEnvsError(
+                f"placement.generator={device} with policy={config.policy.name}: engine= is the policy's own sampler, "
+                "placed by engine.device; the environment's generator is env.engine={name: ..., device: ...}."
+            )
+        if not hasattr(part, "device"):
+            raise ReasonEnvsError(f"placement.{name}={device}: {group}={part.name} has no device to choose.")
+        if changed(part, "device") and part.device != device:
+            raise ReasonEnvsError(f"placement.{name}={device} and {group}.device={part.device}: give one of them.")
+        part.device = device
+
+
+def _environment_parts(config: TrainConfig, folder: Path, *, writes_text: bool) -> dict[str, Any]:
+    """Build the models that the environment has options for and that the run's own groups describe."""
+    there = [name for name in ("engine", "reward_model") if hasattr(config.env, name)]
+    ours = [name for name in there if name == "reward_model" or not writes_text]
+    for name in ours:
+        if changed(config.env, name):
+            raise ReasonEnvsError(f"env.{name}={getattr(config.env, name)!r}: in a run it is configured by {name}=.")
+    if ours and getattr(config.env, "device", None) is not None and not writes_text:
+        raise ReasonEnvsError(
+            f"env.device={config.env.device}: in a run devices are chosen by placement.generator and "
+            "placement.reward_model."
+        )
+    generator = config.env.engine if "engine" in there and writes_text else _spec(config.engine)
+    parts: dict[str, Any] = {}
+    if "reward_model" in ours:
+        found = reward_model_options(config, generator, folder)
+        parts["reward_model"] = make_reward_model(config.reward_model.name, **found)
+    if "engine" in ours:
+        parts["engine"] = make_engine(generator)
+    return parts
+
+
+def _spec(part: Any) -> dict[str, Any]:
+    return {"name": part.name, **options(part)}
 
 
 def _held_out(config: TrainConfig) -> TaskSet:
@@ -77,32 +158,42 @@ def _engine_options(config: TrainConfig) -> dict[str, Any]:
     return options(config.engine)
 
 
-def load_run(run: str | None, checkpoint_folder: str | None = None, *, untrained: bool = False) -> Run:
+def load_run(
+    run: str | None,
+    checkpoint_folder: str | None = None,
+    *,
+    untrained: bool = False,
+    overrides: Sequence[str] = (),
+) -> Run:
     """Build a run's parts with its trained weights, ready to act.
 
     Args:
         run: run folder; its latest checkpoint is loaded.
         checkpoint_folder: ``<run>/checkpoints/step_N`` instead.
         untrained: keep the weights that the run started from.
+        overrides: ``key=value`` changes of the run's configuration, such as ``reward_model.path=FOLDER``.
     """
     if (run is None) == (checkpoint_folder is None):
         raise ReasonEnvsError("Give either run=<run folder> or checkpoint=<run folder>/checkpoints/step_N.")
     folder = Path(run) if run else Path(str(checkpoint_folder)).resolve().parent.parent
-    config = read_config(folder)
+    config = read_config(folder, overrides)
     config.eval_every = config.eval_every or 1
     if not untrained:
         config.init_from = checkpoint_folder or str(checkpoint.latest(folder / CHECKPOINTS))
-    loaded = build(config)
-    loaded.engine.load_weights(loaded.policy.export_weights(), version=0)
+    loaded = build(config, folder)
+    if isinstance(loaded.policy, LanguagePolicy):
+        assert isinstance(loaded.engine, TrainableEngine)  # or it would not have been built
+        loaded.engine.load_weights(loaded.policy.export_weights(), version=0)
     return loaded
 
 
-def read_config(folder: Path) -> TrainConfig:
-    """Read the configuration that a run folder was written with."""
+def read_config(folder: Path, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read the configuration that a run folder was written with, and change it by ``key=value`` overrides."""
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise ReasonEnvsError(f"{folder} is no run folder: it has no {CONFIG_FILE}.")
-    raw: Any = OmegaConf.to_container(OmegaConf.load(path))
+    changes = OmegaConf.from_dotlist(list(overrides))
+    raw: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(path), changes))
     return typed(raw)
 
 
@@ -115,11 +206,14 @@ async def check_prompts(run: Run, tasks: TaskSet) -> TaskSet:
     """Apply ``policy.max_prompt_tokens``: an error, or the task set without its overlong prompts.
 
     Returns:
-        The tasks to use; a filtered set says in ``name`` how many were left out.
+        The tasks to use; a filtered set says in ``name`` how many were left out. A policy that reads no prompts takes
+        all of them.
     """
+    if not isinstance(run.policy, LanguagePolicy):
+        return tasks
     positions = getattr(run.policy.model.config, "max_position_embeddings", math.inf)
     problems = list(tasks)
-    lengths = await gather(*(_prompt_length(run, task) for task in problems))
+    lengths = await gather(*(_prompt_length(run.environment.fork(), run.policy, task) for task in problems))
     limit = min(run.policy.config.max_prompt_tokens, positions - run.policy.max_tokens)
     overlong = [i for i, length in enumerate(lengths) if length > limit]
     if not overlong:
@@ -141,10 +235,9 @@ async def check_prompts(run: Run, tasks: TaskSet) -> TaskSet:
     return Selected(tasks, [i for i in range(len(problems)) if i not in skip])
 
 
-async def _prompt_length(run: Run, task: Task) -> int:
-    environment = run.environment.fork()
+async def _prompt_length(environment: Environment, policy: LanguagePolicy, task: Task) -> int:
     result = await environment.reset(seed=0, options={"task": task})
-    return max(run.policy.prompt_length(run.policy.observe(environment, o)) for o in result.observations.values())
+    return max(policy.prompt_length(policy.observe(environment, o)) for o in result.observations.values())
 
 
 class Selected(TaskSet):

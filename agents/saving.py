@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from agents import checkpoint, distributed
 from agents.optimizer import Optimizer
-from agents.policies.language import LanguagePolicy
+from agents.policies.base import TrainablePolicy
 from agents.runs import CHECKPOINTS
 from reason_envs.errors import ReasonEnvsError
 
@@ -48,7 +48,7 @@ class Saver:
         keep_last: checkpoints kept besides the best.
     """
 
-    def __init__(self, folder: Path, policy: LanguagePolicy, optimizer: Optimizer, keep_last: int) -> None:
+    def __init__(self, folder: Path, policy: TrainablePolicy, optimizer: Optimizer, keep_last: int) -> None:
         self._folder = folder
         self._policy = policy
         self._optimizer = optimizer

@@ -69,7 +69,7 @@ def train(config: TrainConfig, *, resuming: bool = False) -> None:
     try:
         interrupted = asyncio.run(trainer.train())
     finally:
-        trainer.run.engine.close()
+        trainer.run.close()
     main = distributed.rank() == 0
     distributed.stop()
     if interrupted is not None and main:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from agents.config import TrainConfig, options
 from agents.evaluate import EvaluationResult, evaluate_policy, first_tasks
 from agents.interrupts import StopRequest, naming_phase
 from agents.learner import Learner
+from agents.policies.language import LanguagePolicy
 from agents.registry import ALGORITHMS
 from agents.runs import CHECKPOINTS, CONFIG_FILE, Run, build, check_prompts, write_config
 from agents.saving import Progress, Saver
@@ -24,7 +26,10 @@ from agents.sync import WeightSync
 from agents.tracking import Silence, Tracker
 from agents.trajectory import Trajectory
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.engine import greedy
+from reason_envs.llm.engine import TrainableEngine, greedy
+
+NAMED_FIGURES = {"correct": "accuracy", "no_answer": "frac_no_answer"}
+"""Figures of an environment that every run shows, and their names."""
 
 
 class Trainer:
@@ -41,7 +46,7 @@ class Trainer:
         self._resuming = resuming
         self._check_folder()
         with naming_phase("loading the model", config):
-            self.run: Run = build(config)
+            self.run: Run = build(config, self.folder)
         self.progress = Progress()
         self._stop = StopRequest()
 
@@ -54,12 +59,13 @@ class Trainer:
         await self._prepare()
         with self._tracker, self._stop:
             self._announce()
-            with naming_phase("sending weights to the engine", self.config):
-                await self.sync.canary()
+            if self.sync is not None:
+                with naming_phase("sending weights to the engine", self.config):
+                    await self.sync.canary()
             if self._resuming:
                 self.progress = self._saver.restore()
                 self._tracker.resume(self.progress.step)
-                await self.sync.push(self.progress.step)
+                await self._push()
             if self.progress.step == 0:
                 self._saver.save(self.progress)
                 await self._evaluate()
@@ -106,7 +112,7 @@ class Trainer:
             run.test_tasks = await check_prompts(run, run.test_tasks)
         algorithm = ALGORITHMS[config.algo.name]
         algo_config = algorithm.config_class()(**options(config.algo))
-        self.total_steps = _total_steps(config, len(run.train_tasks), algo_config.tasks_per_step)
+        self.total_steps = _total_steps(config, len(run.train_tasks), algo_config)
         with naming_phase("copying the reference", config):
             self.learner: Learner = algorithm.load()(
                 algo_config,
@@ -116,7 +122,7 @@ class Trainer:
                 total_steps=self.total_steps,
                 seed=config.seed,
             )
-        self.sync = WeightSync(run.policy, run.engine)
+        self.sync = self._weight_sync()
         self._saver = Saver(self.folder, run.policy, self.learner.optimizer, config.keep_last)
         self._tracker: Tracker | Silence = Silence()
         if distributed.rank() == 0:
@@ -133,15 +139,14 @@ class Trainer:
         with naming_phase("generating", config):
             trajectories = await self.learner.collect(step)
         generated = time.monotonic()
-        metrics = _describe(trajectories)
+        metrics = describe(trajectories)
         shown = self._sample_text(trajectories)
         with naming_phase("updating", config):
             metrics |= self.learner.update(trajectories, step)
         updated = time.monotonic()
         self.progress.step = step = step + 1
-        with naming_phase("sending weights to the engine", config):
-            metrics["sync_gap"] = await self.sync.push(step)
-        tokens = sum(len(d.choice.token_ids) for t in trajectories for d in t.decisions)
+        metrics |= await self._push()
+        tokens = sum(t.generated_tokens for t in trajectories)
         self.progress.generated_tokens += tokens
         metrics |= {
             "tokens": self.progress.generated_tokens,
@@ -158,9 +163,27 @@ class Trainer:
         if config.save_every and (self.progress.is_best(metrics) or step % config.save_every == 0):
             self._saver.save(self.progress)
 
+    def _weight_sync(self) -> WeightSync | None:
+        """What sends the weights to the engine that samples; ``None`` for a policy that samples itself."""
+        policy, engine = self.run.policy, self.run.engine
+        if not isinstance(policy, LanguagePolicy):
+            return None
+        assert isinstance(engine, TrainableEngine)  # or it would not have been built
+        return WeightSync(policy, engine)
+
+    async def _push(self) -> dict[str, float]:
+        """Let the weights of the present step act; return metrics."""
+        self.run.policy.version = self.progress.step
+        if self.sync is None:
+            return {}
+        with naming_phase("sending weights to the engine", self.config):
+            return {"sync_gap": await self.sync.push(self.progress.step)}
+
     def _sample_text(self, trajectories: Sequence[Trajectory]) -> str:
-        decision = trajectories[0].decisions[-1]
-        return f"{decision.observation[-1]['content']}\n{decision.choice.text}\nreward {decision.reward:+.2f}"
+        """The first episode: what was chosen, and how it ended."""
+        first = trajectories[0]
+        choices = "\n".join(d.choice.text for d in first.decisions)
+        return f"{first.rendered or choices}\nreturn {sum(d.reward for d in first.decisions):+.2f}"
 
     # --- evaluation
 
@@ -206,34 +229,50 @@ class Trainer:
         held_out = f"; held out: {len(run.test_tasks):,} problems of {run.test_tasks.name}" if run.test_tasks else ""
         processes = f" in {distributed.size()} processes" if distributed.size() > 1 else ""
         self._tracker.note(
-            f"{config.algo.name} trains {parameters:,} parameters of model {config.policy.model!r} on "
+            f"{config.algo.name} trains {parameters:,} parameters of {_what(config.policy)} on "
             f"{len(run.train_tasks):,} problems of {run.train_tasks.name}, {self.total_steps:,} steps{processes}"
             f"{held_out}. Everything goes to {self.folder}"
         )
 
 
-def _describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+def _what(policy: Any) -> str:
+    """Name what is trained: a policy's model, where it has one."""
+    return f"model {policy.model!r}" if hasattr(policy, "model") else f"a {policy.name} policy"
+
+
+def describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Figures of the collected episodes; the entropy is estimated by the samples' own log-probabilities."""
     decisions = [d for t in trajectories for d in t.decisions]
     metrics = {
         "reward": float(np.mean([sum(d.reward for d in t.decisions) for t in trajectories])),
         "episode_length": len(decisions) / len(trajectories),
-        "response_length": float(np.mean([len(d.choice.token_ids) for d in decisions])),
-        "frac_truncated": float(np.mean([d.choice.finish_reason == "length" for d in decisions])),
+        "frac_cut_off": float(np.mean([t.truncated for t in trajectories])),
+        **_episode_figures(trajectories),
     }
+    written = [d for d in decisions if d.choice.generated_tokens]
+    if written:
+        metrics["response_length"] = float(np.mean([d.choice.generated_tokens for d in written]))
+        metrics["frac_truncated"] = float(np.mean([d.choice.finish_reason == "length" for d in written]))
     log_probs = [p for d in decisions for p in d.choice.log_probs or []]
     if log_probs:
         metrics["entropy"] = -float(np.mean(log_probs))
-    for source, name in {"correct": "accuracy", "no_answer": "frac_no_answer"}.items():
+    for source, name in NAMED_FIGURES.items():
         values = [t.metrics[source] for t in trajectories if source in t.metrics]
         if values:
             metrics[name] = float(np.mean(values))
     return metrics
 
 
-def _total_steps(config: TrainConfig, tasks: int, tasks_per_step: int) -> int:
+def _episode_figures(trajectories: Sequence[Trajectory]) -> dict[str, float]:
+    """Means of the numbers that the environment tells at the end of an episode, besides those that have own names."""
+    names = {name: None for t in trajectories for name in t.metrics if name not in NAMED_FIGURES}
+    values = {name: [t.metrics[name] for t in trajectories if name in t.metrics] for name in names}
+    return {f"episode/{name}": float(np.mean(found)) for name, found in values.items()}
+
+
+def _total_steps(config: TrainConfig, tasks: int, algo: Any) -> int:
     """Whichever of ``steps`` and ``epochs`` ends first."""
     caps = [] if config.steps is None else [config.steps]
     if config.epochs is not None:
-        caps.append(math.ceil(config.epochs * tasks / tasks_per_step))
+        caps.append(math.ceil(config.epochs * tasks / algo.tasks_per_step))
     return min(caps)

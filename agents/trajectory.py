@@ -30,6 +30,11 @@ class Choice:
     text: str
     """The draws as text."""
 
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens of text that were drawn; an action that is conditioned on no prompt is no text."""
+        return len(self.token_ids) if self.prompt_ids else 0
+
 
 @dataclass
 class Decision:
@@ -69,6 +74,16 @@ class Trajectory:
     """Whether a limit cut it off."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Numbers from the environment's last info (``correct``, ...)."""
+    final_observations: dict[AgentId, Any] = field(default_factory=dict)
+    """What each agent that a limit cut off would have read next: values bootstrap there."""
+    rendered: str = ""
+    """The end of the episode as text, where the environment renders text."""
+
+    @property
+    def generated_tokens(self) -> int:
+        """Every token generated for the episode: the policy's own and those of the environment's engine."""
+        own = sum(d.choice.generated_tokens for d in self.decisions)
+        return own + round(self.metrics.get("generated_tokens", 0))
 
     def streams(self) -> Iterator[list[Decision]]:
         """Iterate over the streams: each agent's decisions on the path, in order; candidates left behind are not."""

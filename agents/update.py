@@ -31,12 +31,26 @@ class Sample:
 
     decision: Decision
     """What was chosen."""
-    advantage: float = 0.0
-    """Its credit, spread over its tokens."""
+    advantage: float | Tensor = 0.0
+    """Its credit: one number, spread over its tokens, or one a token, [T]."""
     old: Tensor | None = None
     """Log-probabilities at the sampling weights, [T]; ``None``: the update's own forward is at those weights."""
     reference: Tensor | None = None
     """Log-probabilities under the reference, [T]; ``None`` without a KL penalty."""
+    old_values: Tensor | None = None
+    """State values at the sampling weights, [T]; ``None`` where the policy or the learner has none."""
+    returns: Tensor | None = None
+    """What the values should have been, [T]; ``None`` where no values are learned."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """What a mini-batch's sums are divided by, so that its loss does not depend on how it is cut."""
+
+    tokens: float
+    """Its tokens."""
+    loss: float
+    """Its tokens or sequences, whichever the configured aggregation counts."""
 
 
 @dataclass
@@ -63,9 +77,9 @@ class PolicyUpdate:
         self.optimizer = optimizer
         self.seed = seed
 
-    def log_probs(self, decisions: Sequence[Decision]) -> list[Tensor]:
-        """Log-probabilities of every decision's tokens under the current weights, a tensor [T] each."""
-        result: list[Tensor] = [torch.empty(0)] * len(decisions)
+    def evaluate(self, decisions: Sequence[Decision]) -> list[tuple[Tensor, Tensor | None]]:
+        """Log-probabilities of every decision's tokens under the current weights, and the values: [T] each."""
+        result: list[tuple[Tensor, Tensor | None]] = [(torch.empty(0), None)] * len(decisions)
         cuts = self._micro_batches(decisions)
         mine = [self._rows(decisions, indices) for indices in distributed.share(cuts)]
         for indices, rows in zip(cuts, distributed.merge(mine, len(cuts)), strict=True):
@@ -73,9 +87,13 @@ class PolicyUpdate:
                 result[i] = row
         return result
 
-    def _rows(self, decisions: Sequence[Decision], indices: Sequence[int]) -> list[Tensor]:
-        log_probs = self.policy.evaluate([decisions[i] for i in indices]).log_probs
-        return [log_probs[row, : len(decisions[i].choice.token_ids)] for row, i in enumerate(indices)]
+    def _rows(self, decisions: Sequence[Decision], indices: Sequence[int]) -> list[tuple[Tensor, Tensor | None]]:
+        out = self.policy.evaluate([decisions[i] for i in indices])
+        lengths = [len(decisions[i].choice.token_ids) for i in indices]
+        return [
+            (out.log_probs[row, :length], None if out.values is None else out.values[row, :length])
+            for row, length in enumerate(lengths)
+        ]
 
     def run(self, samples: Sequence[Sample], step: int) -> dict[str, float]:
         """Take every optimizer step of a training step.
@@ -86,18 +104,29 @@ class PolicyUpdate:
         meter = _Meter()
         metrics = {"grad_norm": 0.0, "learning_rate": self.optimizer.learning_rate}
         samples = [s for s in samples if not self._masked_out(s.decision)]
-        for epoch in range(self.config.epochs_per_batch):
-            for number, minibatch in enumerate(self._minibatches(samples, step, epoch)):
-                metrics |= self._optimize(minibatch, (step, epoch, number), meter)
-                meter.minibatches += 1
+        stopped = False
+        for address, minibatch in self._passes(samples, step):
+            taken = self._optimize(minibatch, address, meter)
+            meter.minibatches += 1
+            stopped = taken is None
+            if taken is None:
+                break
+            metrics |= taken
         meters = distributed.everyone(meter)
         parts = [part for each in meters for part in each.parts]
         return {
             "loss": sum(each.loss for each in meters) / max(1, meter.minibatches),
             "sampler_max_ratio": max(each.sampler_max_ratio for each in meters),
             **(combine_metrics(parts) if parts else {}),
+            **({} if self.config.target_kl is None else {"early_stop": float(stopped)}),
             **metrics,
         }
+
+    def _passes(self, samples: Sequence[Sample], step: int) -> Iterator[tuple[tuple[int, ...], list[Sample]]]:
+        """Every mini-batch of every pass, with its address."""
+        for epoch in range(self.config.epochs_per_batch):
+            for number, minibatch in enumerate(self._minibatches(samples, step, epoch)):
+                yield (step, epoch, number), minibatch
 
     def _minibatches(self, samples: Sequence[Sample], step: int, epoch: int) -> Iterator[list[Sample]]:
         """Cut a shuffled pass into mini-batches."""
@@ -111,33 +140,48 @@ class PolicyUpdate:
         config = self.config
         return micro_batches(self.policy.lengths(decisions), config.micro_batch_tokens, config.micro_batch_size)
 
-    def _optimize(self, minibatch: list[Sample], address: tuple[int, ...], meter: _Meter) -> dict[str, float]:
-        """One optimizer step over a mini-batch, cut into micro-batches; none where nothing has a gradient."""
-        denominator = self._denominator(minibatch)
+    def _optimize(self, minibatch: list[Sample], address: tuple[int, ...], meter: _Meter) -> dict[str, float] | None:
+        """One optimizer step over a mini-batch, cut into micro-batches; none where nothing has a gradient.
+
+        Returns:
+            The step's metrics, or ``None`` if the policy is too far from the one that sampled to take it.
+        """
+        totals = self._totals(minibatch)
         working = [sample for sample in minibatch if self._has_gradient(sample)]
         if not working:
             return {}
         losses: list[float] = []
+        parts = len(meter.parts)
         cuts = list(enumerate(self._micro_batches([s.decision for s in working])))
         for cut, indices in distributed.share(cuts):
             with self._seeded(derive_seed(self.seed, "dropout", *address, cut)), self.policy.training_mode(True):
-                loss = self._loss([working[i] for i in indices], denominator, meter)
+                loss = self._loss([working[i] for i in indices], totals, meter)
                 losses.append(float(loss.detach()))
                 self.optimizer.backward(loss)
         self._check_finite(losses, address[0])
+        if self._too_far(meter.parts[parts:]):
+            self.optimizer.clear()
+            return None
         return self.optimizer.step()
 
-    def _loss(self, samples: list[Sample], denominator: float, meter: _Meter) -> Tensor:
+    def _too_far(self, parts: list[dict[str, float]]) -> bool:
+        """Whether the mini-batch's KL to the sampling weights is above 1.5 times ``target_kl`` (as in SB3)."""
+        if self.config.target_kl is None:
+            return False
+        gathered = [part for each in distributed.everyone(parts) for part in each]
+        return combine_metrics(gathered)["approx_kl"] > 1.5 * self.config.target_kl
+
+    def _loss(self, samples: list[Sample], totals: Totals, meter: _Meter) -> Tensor:
         """The micro-batch's share of the mini-batch loss."""
         config = self.config
         out = self.policy.evaluate([s.decision for s in samples], entropy_gradient=config.entropy_coef != 0)
         mask, new = out.mask, out.log_probs
-        old = new.detach() if samples[0].old is None else _stack([s.old for s in samples], new)
+        old = new.detach() if samples[0].old is None else stack([s.old for s in samples], new)
         extra: dict[str, float] = {}
         loss, metrics = clipped_policy_loss(
             new,
             old,
-            torch.tensor([s.advantage for s in samples]).to(new),
+            _advantages(samples, new),
             mask,
             clip_low=config.clip_low,
             clip_high=config.clip_high,
@@ -146,23 +190,23 @@ class PolicyUpdate:
             aggregation=config.aggregation,
             correction=self._correction(samples, old, mask, extra, meter),
             horizon=config.horizon,
-            denominator=denominator,
+            denominator=totals.loss,
         )
-        loss = loss + self._penalties(samples, out, denominator, extra)
+        loss = loss + self._further_terms(samples, out, totals, extra)
         meter.loss += float(loss.detach())
         meter.parts.append({**metrics, **extra})
         return loss
 
-    def _penalties(
-        self, samples: list[Sample], out: Evaluation, denominator: float, extra: dict[str, float]
+    def _further_terms(
+        self, samples: list[Sample], out: Evaluation, totals: Totals, extra: dict[str, float]
     ) -> Tensor | float:
-        """KL to the reference and entropy bonus, as far as they are on."""
+        """KL to the reference and entropy bonus, as far as they are on; ``extra`` takes metrics (means over tokens)."""
         config = self.config
-        shared = (config.aggregation, config.horizon, denominator)
+        shared = (config.aggregation, config.horizon, totals.loss)
         total: Tensor | float = 0.0
         if samples[0].reference is not None:
-            kl = kl_estimate(out.log_probs, _stack([s.reference for s in samples], out.log_probs), config.kl_kind)
-            extra["kl"] = _mean(kl, out.mask)
+            kl = kl_estimate(out.log_probs, stack([s.reference for s in samples], out.log_probs), config.kl_kind)
+            extra["kl"] = masked_mean(kl, out.mask)
             total = total + config.kl_coef * aggregate(kl, out.mask, *shared)
         if config.entropy_coef:
             total = total - config.entropy_coef * aggregate(out.entropy, out.mask, *shared)
@@ -180,8 +224,8 @@ class PolicyUpdate:
                     "use an engine whose capabilities include 'log_probs', or correction=off."
                 )
             return None
-        sampler = _stack([torch.tensor(row) for row in rows], old)
-        extra["sampler_kl"] = _mean(kl_estimate(sampler, old), mask)
+        sampler = stack([torch.tensor(row) for row in rows], old)
+        extra["sampler_kl"] = masked_mean(kl_estimate(sampler, old), mask)
         meter.sampler_max_ratio = max(meter.sampler_max_ratio, float((old - sampler)[mask].abs().max().exp()))
         level = self.config.correction
         if level == "auto":
@@ -192,14 +236,13 @@ class PolicyUpdate:
         return self.config.mask_truncated and decision.choice.finish_reason == "length"
 
     def _has_gradient(self, sample: Sample) -> bool:
-        """Whether a sample moves the weights at all; one without advantage, KL or bonus is not computed."""
-        return bool(self.config.kl_coef or self.config.entropy_coef or sample.advantage != 0)
+        """Whether a sample moves the weights at all; one without advantage, KL, bonus or values is not computed."""
+        credited = isinstance(sample.advantage, Tensor) or sample.advantage != 0
+        return bool(self.config.kl_coef or self.config.entropy_coef or credited)
 
-    def _denominator(self, samples: Sequence[Sample]) -> float:
-        """Tokens or sequences of the whole mini-batch, so that the loss does not depend on how it is cut."""
-        if self.config.aggregation == "token_mean":
-            return float(sum(len(s.decision.choice.token_ids) for s in samples))
-        return float(len(samples))
+    def _totals(self, samples: Sequence[Sample]) -> Totals:
+        tokens = float(sum(len(s.decision.choice.token_ids) for s in samples))
+        return Totals(tokens, tokens if self.config.aggregation == "token_mean" else float(len(samples)))
 
     def _check_finite(self, losses: list[float], step: int) -> None:
         strange = [loss for each in distributed.everyone(losses) for loss in each if not math.isfinite(loss)]
@@ -219,7 +262,14 @@ class PolicyUpdate:
             yield
 
 
-def _stack(rows: Sequence[Tensor | None], like: Tensor) -> Tensor:
+def _advantages(samples: Sequence[Sample], like: Tensor) -> Tensor:
+    """One number a sequence, [B], or one a token, [B, T]."""
+    if isinstance(samples[0].advantage, Tensor):
+        return stack([torch.as_tensor(s.advantage) for s in samples], like)
+    return torch.tensor([s.advantage for s in samples]).to(like)
+
+
+def stack(rows: Sequence[Tensor | None], like: Tensor) -> Tensor:
     """Stack rows of different lengths into the shape (and device) of ``like``, zero where they end."""
     stacked = torch.zeros_like(like, requires_grad=False)
     for i, row in enumerate(rows):
@@ -228,5 +278,6 @@ def _stack(rows: Sequence[Tensor | None], like: Tensor) -> Tensor:
     return stacked
 
 
-def _mean(values: Tensor, mask: Tensor) -> float:
+def masked_mean(values: Tensor, mask: Tensor) -> float:
+    """Mean over the valid tokens."""
     return float(values.detach()[mask].mean())

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from agents.trajectory import Choice, Decision
 from reason_envs.core import Action, Environment
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engine import Sampling
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,12 @@ class TrainablePolicy(Policy, Protocol):
     """Whether its forwards run in float16 and need loss scaling."""
     max_tokens: int
     """Most draws of a choice."""
+    has_values: bool
+    """Whether ``evaluate`` gives state values."""
+    version: int
+    """Training steps behind the present weights; choices tell it, unless an engine that was sent weights does."""
+    sampling: Sampling
+    """How choices are drawn while training."""
 
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
         """Evaluate the stored choices under the current weights, with gradients where enabled."""
@@ -91,3 +99,18 @@ class TrainablePolicy(Policy, Protocol):
     def save_pretrained(self, folder: Path) -> None:
         """Write model or adapter and tokenizer in Hugging Face format."""
         ...
+
+
+def sampling_temperatures(decisions: Sequence[Decision]) -> list[float]:
+    """Return the temperature that each decision was sampled at.
+
+    Raises:
+        ReasonEnvsError: a decision was not sampled, so its importance ratio means nothing.
+    """
+    temperatures = [d.choice.sampling.temperature for d in decisions if d.choice.sampling is not None]
+    if len(temperatures) != len(decisions) or min(temperatures) <= 0:
+        raise ReasonEnvsError(
+            "A decision to be trained was sampled greedily or without sampling parameters: importance ratios need a "
+            "temperature above 0."
+        )
+    return temperatures

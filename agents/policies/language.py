@@ -12,17 +12,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.batch import collate
-from agents.policies.base import Evaluation
+from agents.batch import collate, distinct
+from agents.policies.base import Evaluation, sampling_temperatures
 from agents.policies.log_probs import token_log_probs
 from agents.policies.lora import add_adapter, freeze_copy, merged_weights, using_adapter
+from agents.policies.token_states import token_states
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import gather
 from reason_envs.core import Action, Environment, Message
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
-from reason_envs.llm.loading import DTYPES, load_model, load_tokenizer, resolve_device, resolve_dtype
+from reason_envs.llm.loading import DTYPES, is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
 
 _log = logging.getLogger(__name__)
 
@@ -80,6 +81,9 @@ class LanguagePolicyConfig:
 class LanguagePolicy:
     """Writes responses with an engine and evaluates their tokens with its own, trainable model."""
 
+    has_values = False
+    version = 0
+
     def __init__(self, config: LanguagePolicyConfig, *, seed: int = 0) -> None:
         self.config = config
         self.device = resolve_device(config.device)
@@ -116,6 +120,11 @@ class LanguagePolicy:
         full = "float32" if config.dtype == "auto" and not self.uses_lora else config.dtype
         dtype = resolve_dtype(full, self.device)
         model = load_model(config.model, device=self.device, dtype=dtype, attention=config.attention)
+        if is_quantized(model):
+            raise ReasonEnvsError(
+                f"policy.model={config.model!r} is stored quantized: such weights can neither be trained nor sent to "
+                "an engine. Give the model as it was before (policy.lora_rank=16 saves memory)."
+            )
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if self.uses_lora:
@@ -162,34 +171,25 @@ class LanguagePolicy:
 
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
         """Evaluate the stored tokens under the current weights (within ``reference()``: the frozen ones)."""
-        batch = collate(decisions, self.tokenizer.pad_token_id).to(self.device)
+        chosen, place = distinct(decisions)
         model = self._evaluating
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        batch = collate(chosen, self.tokenizer.pad_token_id).to(base.device)
+        mask = batch.response_mask
+        temperatures = torch.tensor(sampling_temperatures(chosen), device=base.device)
+        temperatures = temperatures[:, None].expand(mask.shape)[mask]
         with self._autocast():
-            hidden = base.base_model(
-                input_ids=batch.input_ids.to(base.device),
-                attention_mask=batch.attention_mask.to(base.device),
-                position_ids=batch.position_ids.to(base.device),
-                use_cache=False,
-            ).last_hidden_state
-            mask = batch.response_mask
-            states = hidden[:, batch.prompt_width - 1 : -1].to(self.device)[mask]
-            targets = batch.input_ids[:, batch.prompt_width :][mask]
-            temperatures = torch.tensor(_temperatures(decisions), device=self.device)[:, None].expand(mask.shape)[mask]
-            head = base.get_output_embeddings()
             log_probs, entropy = token_log_probs(
-                head,
-                states.to(base.device),
-                targets.to(base.device),
-                temperatures.to(base.device),
+                base.get_output_embeddings(),
+                token_states(base, batch, share_prompts=not self.config.gradient_checkpointing)[mask],
+                batch.input_ids[:, batch.prompt_width :][mask],
+                temperatures,
                 entropy_gradient=entropy_gradient,
             )
-        empty = torch.zeros(mask.shape, dtype=torch.float32, device=self.device)
-        return Evaluation(
-            empty.masked_scatter(mask, log_probs.to(self.device)),
-            empty.masked_scatter(mask, entropy.to(self.device)),
-            mask,
-        )
+        place = place.to(base.device)
+        empty = torch.zeros(mask.shape, dtype=torch.float32, device=base.device)
+        rows = (empty.masked_scatter(mask, log_probs), empty.masked_scatter(mask, entropy), mask)
+        return Evaluation(*(tensor.index_select(0, place).to(self.device) for tensor in rows))
 
     def lengths(self, decisions: Sequence[Decision]) -> list[int]:
         """Return prompt plus response tokens of each decision."""
@@ -264,16 +264,6 @@ class LanguagePolicy:
         """Write the model (or adapter) and the tokenizer in Hugging Face format."""
         self.model.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
-
-
-def _temperatures(decisions: Sequence[Decision]) -> list[float]:
-    temperatures = [d.choice.sampling.temperature for d in decisions if d.choice.sampling is not None]
-    if len(temperatures) != len(decisions) or min(temperatures) <= 0:
-        raise ReasonEnvsError(
-            "A decision to be trained was sampled greedily or without sampling parameters: importance ratios need a "
-            "temperature above 0."
-        )
-    return temperatures
 
 
 def _validate(config: LanguagePolicyConfig) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,7 +25,14 @@ def add_adapter(model: Any, adapter: str | None, rank: int, alpha: int, dropout:
     if adapter is not None:
         if not (Path(adapter) / "adapter_config.json").is_file():
             raise ReasonEnvsError(f"policy.adapter={adapter!r} has no adapter_config.json: give a PEFT adapter folder.")
-        return PeftModel.from_pretrained(model, adapter, is_trainable=True).eval()
+        try:
+            return PeftModel.from_pretrained(model, adapter, is_trainable=True).eval()
+        except (RuntimeError, ValueError, SafetensorError) as error:
+            what = " ".join(" ".join(str(error).splitlines()[:2]).split())
+            raise ReasonEnvsError(
+                f"policy.adapter={adapter!r} does not fit policy.model, or is damaged: {what} Give an adapter that was "
+                "trained on this model."
+            ) from error
     config = LoraConfig(
         r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
     )

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.batch import collate, micro_batches, pad
+from agents.batch import LEAST_OF_LONGEST, collate, micro_batches, pad
 from agents.trajectory import Choice, Decision
 from reason_envs.errors import ReasonEnvsError
 
@@ -28,6 +28,7 @@ def test_collate_aligns_the_beginning_of_every_response():
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [0, 1, 1, 0, 0]]
     assert batch.position_ids.tolist() == [[0, 1, 2, 3, 4], [0, 0, 1, 1, 1]]
     assert batch.response_mask.tolist() == [[True, True, True], [True, False, False]]
+    assert batch.same_prompt.tolist() == [0, 1]
 
 
 def test_collate_tells_a_pad_token_that_was_sampled_from_padding():
@@ -42,7 +43,8 @@ def test_a_prompt_without_tokens_is_named():
 
 def test_micro_batches_by_area_and_by_rows():
     assert micro_batches([3, 1, 4, 1, 5], max_tokens=8) == [[4], [2, 0], [1, 3]]
-    assert micro_batches([3, 1, 4, 1, 5], max_tokens=100, max_rows=2) == [[4, 2], [0, 1], [3]]
+    assert micro_batches([3, 1, 4, 1, 5], max_tokens=100, max_rows=2) == [[4, 2], [0], [1, 3]]
+    assert micro_batches([10, 6, 5], max_tokens=100) == [[0, 1], [2]]
     assert micro_batches([], max_tokens=8) == []
 
 
@@ -62,8 +64,10 @@ def test_micro_batches_hold_every_item_once_within_the_limits(lengths, max_token
     for batch in batches:
         assert len(batch) * max(lengths[i] for i in batch) <= max_tokens
         assert max_rows is None or len(batch) <= max_rows
+        assert min(lengths[i] for i in batch) >= LEAST_OF_LONGEST * max(lengths[i] for i in batch)
     # Greedy: no batch could also hold the next one's first item.
     for batch, following in pairwise(batches):
         rows = len(batch) + 1
-        assert rows * lengths[batch[0]] > max_tokens or rows > (max_rows or rows)
+        full = rows * lengths[batch[0]] > max_tokens or rows > (max_rows or rows)
+        assert full or lengths[following[0]] < LEAST_OF_LONGEST * lengths[batch[0]]
         assert lengths[batch[-1]] >= lengths[following[0]]

@@ -11,7 +11,7 @@ from toys import Toy, ToyConfig
 import reason_envs
 from agents.compose import CONF_DIR, compose_config
 from agents.config import GROUPS, TrainConfig, options, typed
-from agents.grpo import GRPOConfig
+from agents.learner import LearnerConfig
 from agents.optimizer import OptimizerConfig
 from agents.runs import read_config, write_config
 from reason_envs.errors import ReasonEnvsError
@@ -35,7 +35,7 @@ def test_every_file_is_known():
 def test_every_file_composes_into_a_typed_configuration(overrides, tmp_path):
     config = compose_config(overrides)
     assert isinstance(config, TrainConfig)
-    assert isinstance(config.algo, GRPOConfig)
+    assert isinstance(config.algo, LearnerConfig)
     for group, (_, config_of) in GROUPS.items():
         assert isinstance(getattr(config, group), config_of(getattr(config, group).name))
     write_config(tmp_path, config)
@@ -47,6 +47,12 @@ def test_defaults_are_the_dataclasses():
     for group, (_, config_of) in GROUPS.items():
         part = getattr(config, group)
         assert options(part) == vars(config_of(part.name)())
+
+
+@pytest.mark.parametrize("name", ["random", "my_rewards:score"])
+def test_a_reward_by_name(name):
+    config = compose_config([f"env.reward={name}", "env.reward.correct=2"])
+    assert (config.env.reward.name, config.env.reward.correct) == (name, 2.0)
 
 
 def test_overrides_reach_nested_options():
@@ -85,9 +91,10 @@ def test_problems_are_replaced_as_a_whole_or_changed_by_key(overrides, tasks):
         ("algo.samples_per_tsk=3", "Unknown key 'algo.samples_per_tsk'. Did you mean 'algo.samples_per_task'"),
         ("algo.optimizer.learning_rat=1", "Did you mean 'algo.optimizer.learning_rate'"),
         ("+algo.optimizer.foo=1", "'foo'"),
+        ("engine.kv_cache_gib=1", "'engine.kv_cache_gib' is an option of engine=vllm, which this run does not have"),
         ("env.reward.corect=1", "Did you mean 'env.reward.correct'"),
         ("env=single_turn_maths", "Unknown env 'single_turn_maths'. Did you mean 'single_turn_math'"),
-        ("algo=gppo", "Unknown algo 'gppo'. Did you mean 'grpo'"),
+        ("algo=gppo", "Unknown algo 'gppo'. Did you mean 'ppo' or 'grpo'"),
         ("policy=null", "Unknown policy 'null'"),
         ("engine=transformer", "Unknown engine 'transformer'. Did you mean 'transformers'"),
         ("~env", "Unknown env 'None'"),

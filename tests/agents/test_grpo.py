@@ -85,9 +85,11 @@ def test_kl_in_the_reward(policy):
 
 
 def test_the_reference_is_where_training_began(policy):
-    grpo = learner(policy, kl_coef=0.1, epochs_per_batch=2, optimizer=OptimizerConfig(learning_rate=1e-2))
-    metrics = grpo.update([trajectory(1.0), trajectory(0.0)], step=0)
-    first = grpo.update([trajectory(1.0), trajectory(0.0)], step=1)
+    grpo = learner(policy, kl_coef=0.1, epochs_per_batch=2, optimizer=OptimizerConfig(learning_rate=1e-4))
+    episodes = [trajectory(1.0), trajectory(0.0)]
+    episodes[1].decisions[0] = make_decision(4, 5, reward=0.0)  # equal responses would cancel
+    metrics = grpo.update(episodes, step=0)
+    first = grpo.update(episodes, step=1)
     assert first["kl"] > metrics["kl"] > 0
 
 
@@ -110,9 +112,12 @@ def test_sampling_log_probs_are_kept_wherever_the_weights_move_on(policy, monkey
     assert all((sample.old is not None) == fixed for sample in seen)
 
 
-def test_updates_per_step(policy):
-    assert learner(policy).updates_per_step == 1
-    assert learner(policy, minibatch_size=6, epochs_per_batch=2).updates_per_step == 6
+def test_the_schedule_follows_the_training_steps_however_many_updates_they_take(policy):
+    optimizer = OptimizerConfig(learning_rate=1e-3, schedule="linear")
+    grpo = learner(policy, minibatch_size=1, epochs_per_batch=2, optimizer=optimizer, total_steps=4)
+    rates = [grpo.update([trajectory(1.0), trajectory(0.0)], step)["learning_rate"] for step in range(4)]
+    assert rates == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4])
+    assert grpo.optimizer.steps == 16
 
 
 # --- collecting
@@ -145,7 +150,7 @@ def test_collecting_is_a_function_of_seed_step_and_weights(tiny_model, policy):
         ({"samples_per_task": 1}, "samples_per_task=1"),
         ({"tasks_per_step": 0}, "tasks_per_step=0"),
         ({"epochs_per_batch": 0}, "epochs_per_batch=0"),
-        ({"minibatch_size": 17}, "minibatch_size=17 must lie between 1 and the 16"),
+        ({"minibatch_size": 0}, "minibatch_size=0 must be at least 1"),
         ({"scale": "var"}, r"Unknown algo\.scale 'var'"),
         ({"importance": "seq"}, r"Unknown algo\.importance 'seq'"),
         ({"aggregation": "mean"}, r"Unknown algo\.aggregation 'mean'"),

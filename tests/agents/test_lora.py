@@ -3,11 +3,13 @@
 import pytest
 import torch
 from language_toys import make_policy, mixed_decisions
+from safetensors.torch import load_file, save_file
 
 from agents.learner import LearnerConfig
 from agents.optimizer import Optimizer
 from agents.policies.lora import merged_weights
 from agents.update import PolicyUpdate, Sample
+from reason_envs.errors import ReasonEnvsError
 
 
 def log_probs(policy):
@@ -99,6 +101,17 @@ def test_an_existing_adapter_keeps_training(policy, tiny_model, tmp_path):
     policy.save_pretrained(tmp_path)
     continued = make_policy(tiny_model, adapter=str(tmp_path))
     assert [n for n, _ in continued.named_parameters()] == [n for n, _ in policy.named_parameters()]
+
+
+def test_an_adapter_of_another_model_is_refused(tiny_model, tmp_path):
+    make_policy(tiny_model, lora_rank=2).save_pretrained(tmp_path)
+    path = tmp_path / "adapter_model.safetensors"
+    save_file({name: tensor[:, :-1].contiguous() for name, tensor in load_file(path).items()}, path)
+    with pytest.raises(ReasonEnvsError, match=r"policy\.adapter=.*does not fit policy\.model.*size mismatch"):
+        make_policy(tiny_model, adapter=str(tmp_path))
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(ReasonEnvsError, match=r"policy\.adapter=.*or is damaged"):
+        make_policy(tiny_model, adapter=str(tmp_path))
 
 
 def test_dropout_acts_in_training_mode_only(tiny_model):

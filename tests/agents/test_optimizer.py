@@ -21,7 +21,7 @@ def rates(**options):
     optimizer, _ = make(**options)
     result = []
     for step in range(optimizer.total_steps + 2):
-        optimizer.steps = step
+        optimizer.training_step = step
         result.append(optimizer.learning_rate)
     return result
 
@@ -112,6 +112,7 @@ def test_loss_scaling_skips_what_overflows_and_halves_the_scale():
 def test_a_restored_optimizer_goes_on_bit_for_bit():
     def steps(optimizer, parameters, count):
         for _ in range(count):
+            optimizer.training_step = optimizer.steps
             optimizer.backward(sum((p.square() * 0.7).sum() for p in parameters))
             optimizer.step()
 

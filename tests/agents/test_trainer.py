@@ -422,6 +422,13 @@ def test_running_out_of_gpu_memory_names_phase_sizes_and_cure(target, phase, tin
     assert message.count("\n") == 1
 
 
+def test_running_out_of_the_machines_memory_says_so(tiny_model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("agents.learner.Learner.update", lambda *_: torch.empty(1 << 60))
+    message = fails(overrides(tiny_model, tmp_path / "run"), capsys, monkeypatch)
+    assert "Out of memory while updating (policy.model=" in message
+    assert "can't allocate memory" in message or "you tried to allocate" in message
+
+
 def test_overlong_prompts_are_an_error_or_are_left_out_and_counted(tiny_model, tmp_path, capsys, monkeypatch):
     problems = [{"question": "1 + " * n + "1", "answer": str(n + 1)} for n in (1, 2, 3, 30)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(p) + "\n" for p in problems))

@@ -1,0 +1,29 @@
+"""Which held-out problems an evaluation poses, and the interval of a mean over them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from reason_envs.core import derive_seed
+from reason_envs.tasks.base import Task, TaskSet
+
+BOOTSTRAP_SAMPLES = 2000
+
+
+def first_tasks(tasks: TaskSet, count: int) -> list[Task]:
+    """Return ``count`` problems of a set (all of them if it is smaller), the same shuffled sample at every call."""
+    return [tasks.ordered(i, seed=0) for i in range(min(count, len(tasks)))]
+
+
+def bootstrap_interval(values: np.ndarray, seed: int, level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile bootstrap interval of a mean.
+
+    Args:
+        values: one figure a task, [N].
+        seed: keys the resampling.
+        level: coverage.
+    """
+    generator = np.random.default_rng(derive_seed(seed, "bootstrap"))
+    picks = generator.integers(0, len(values), size=(BOOTSTRAP_SAMPLES, len(values)))
+    low, high = np.quantile(values[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

@@ -1,0 +1,170 @@
+"""PPO: proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) with a learned value function.
+
+Episodes are independent. Generalised advantage estimation (arXiv 1506.02438) runs over each stream: the decisions of
+one agent in an episode, laid out token by token. A decision's reward is paid at its last token, so that policies of
+one action a decision and policies of many tokens are credited alike. Departures from the paper, each an option:
+advantages are normalised over the whole batch of a training step, and the passes can end early by the KL.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from agents.advantages import gae
+from agents.learner import Learner, LearnerConfig
+from agents.losses import value_loss
+from agents.optimizer import OptimizerConfig
+from agents.policies.base import Evaluation
+from agents.trajectory import Trajectory
+from agents.update import PolicyUpdate, Sample, Totals, masked_mean, stack
+from agents.validation import check_least
+from reason_envs.errors import ReasonEnvsError
+
+
+@dataclass
+class PPOConfig(LearnerConfig):
+    """Options of ``algo=ppo``."""
+
+    tasks_per_step: int = 192
+    """Tasks of a training step."""
+    minibatch_size: int | None = 512
+    """Decisions of an optimizer step; ``None``, or more than a training step has, takes them all as one batch."""
+    epochs_per_batch: int = 4
+    """Passes over each batch."""
+    gamma: float = 1.0
+    """Discount from one token or decision to the next."""
+    lam: float = 0.95
+    """Advantages trust the values (0: one-step errors) or the rewards (1: Monte Carlo)."""
+    value_coef: float = 0.5
+    """Coefficient of the value loss."""
+    value_clip: float | None = None
+    """Values that move further than this from those at the sampling weights gain nothing; ``None`` is off."""
+    normalise_advantages: bool = True
+    """Shift and scale the advantages of a training step to mean 0 and standard deviation 1."""
+    entropy_coef: float = 0.01
+    """Coefficient of an entropy bonus."""
+    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-3, max_grad_norm=0.5))
+    """Learning rate, schedule, clipping; the defaults suit the small graph network."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_least(self, "algo.", {"value_coef": 0, "value_clip": 0})
+        for name in ("gamma", "lam"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ReasonEnvsError(f"algo.{name}={getattr(self, name)} must lie in [0, 1].")
+
+
+class PPOUpdate(PolicyUpdate):
+    """The update with a value loss beside the policy's."""
+
+    config: PPOConfig
+
+    def _further_terms(
+        self, samples: list[Sample], out: Evaluation, totals: Totals, extra: dict[str, float]
+    ) -> Tensor | float:
+        assert out.values is not None
+        old = stack([s.old_values for s in samples], out.values)
+        returns = stack([s.returns for s in samples], out.values)
+        loss = value_loss(out.values, old, returns, out.mask, self.config.value_clip, totals.tokens)
+        extra["value_loss"] = masked_mean((out.values - returns).square() / 2, out.mask)
+        extra["entropy"] = masked_mean(out.entropy, out.mask)
+        return self.config.value_coef * loss + super()._further_terms(samples, out, totals, extra)
+
+
+class PPO(Learner):
+    """Generalised advantages on rewards and values, clipped updates of both over several passes."""
+
+    config: PPOConfig
+    updater = PPOUpdate
+    uses_values = True
+
+    def credit(
+        self, trajectories: Sequence[Trajectory], samples: Mapping[int, Sample]
+    ) -> tuple[list[Sample], dict[str, float]]:
+        """Write advantages and returns, one number a token, into the samples."""
+        streams = [[samples[id(d)] for d in stream] for t in trajectories for stream in t.streams()]
+        values = _laid_out([_joined([s.old_values for s in stream]) for stream in streams])
+        rewards = _laid_out([_joined([_paid_last(s) for s in stream]) for stream in streams])
+        mask = _laid_out([torch.ones(_length(stream)) for stream in streams]).bool()
+        gamma, lam = self.config.gamma, self.config.lam
+        advantages, returns = gae(rewards, values, mask, gamma, lam, self._bootstrap(trajectories))
+        metrics = {
+            "explained_variance": _explained(values[mask], returns[mask]),
+            "advantage_std": float(advantages[mask].std(correction=0)),
+        }
+        if self.config.normalise_advantages:
+            advantages = _normalised(advantages, mask)
+        for stream, row, targets in zip(streams, advantages, returns, strict=True):
+            _write(stream, row, targets)
+        return [sample for stream in streams for sample in stream], metrics
+
+    def _bootstrap(self, trajectories: Sequence[Trajectory]) -> Tensor:
+        """The value after the end of each stream: 0 unless a limit cut it off, [streams]."""
+        ends = [(stream[-1], t.final_observations) for t in trajectories for stream in t.streams()]
+        cut = [place for place, (last, final) in enumerate(ends) if last.agent in final]
+        # The choice is only there to be evaluated: a state's value is the one before its first draw.
+        beyond = [replace(last, observation=final[last.agent]) for last, final in (ends[place] for place in cut)]
+        bootstrap = torch.zeros(len(ends))
+        with torch.no_grad(), self.policy.training_mode(False):
+            for place, (_, values) in zip(cut, self._updater.evaluate(beyond), strict=True):
+                assert values is not None
+                bootstrap[place] = values[0]
+        return bootstrap
+
+    def _validate(self) -> None:
+        if not self.policy.has_values:
+            raise ReasonEnvsError(
+                f"algo=ppo needs a policy with a value head, and {type(self.policy).__name__} has none: use "
+                "policy=graph, or algo=grpo."
+            )
+        required = self.environment.discount
+        if required is not None and self.config.gamma != required:
+            raise ReasonEnvsError(
+                f"algo.gamma={self.config.gamma}: the rewards of {type(self.environment).__name__} only mean what they "
+                f"say under a discount of {required}; set algo.gamma={required}."
+            )
+
+
+def _joined(rows: Sequence[Tensor | None]) -> Tensor:
+    return torch.cat([row.cpu().float() for row in rows if row is not None])
+
+
+def _laid_out(streams: list[Tensor]) -> Tensor:
+    """One row a stream, zero where it ends: [streams, longest]."""
+    return pad_sequence(streams, batch_first=True)
+
+
+def _length(stream: Sequence[Sample]) -> int:
+    return sum(len(s.decision.choice.token_ids) for s in stream)
+
+
+def _paid_last(sample: Sample) -> Tensor:
+    """The decision's reward at its last token, 0 before."""
+    rewards = torch.zeros(len(sample.decision.choice.token_ids))
+    rewards[-1] = sample.decision.reward
+    return rewards
+
+
+def _write(stream: Sequence[Sample], advantages: Tensor, returns: Tensor) -> None:
+    lengths = [len(s.decision.choice.token_ids) for s in stream]
+    rest = len(advantages) - sum(lengths)
+    cuts = [row.split([*lengths, rest]) for row in (advantages, returns)]
+    for sample, advantage, target in zip(stream, *(cut[:-1] for cut in cuts), strict=True):
+        sample.advantage, sample.returns = advantage, target
+
+
+def _normalised(advantages: Tensor, mask: Tensor) -> Tensor:
+    valid = advantages[mask]
+    return torch.where(mask, (advantages - valid.mean()) / (valid.std(correction=0) + 1e-8), 0.0)
+
+
+def _explained(values: Tensor, returns: Tensor) -> float:
+    """Share of the returns' variance that the values explain; not a number where the returns are all equal."""
+    variance = returns.var(correction=0)
+    return float(1 - (returns - values).var(correction=0) / variance) if variance > 0 else math.nan

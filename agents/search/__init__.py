@@ -1,0 +1,65 @@
+"""Search baselines on the environment's own tree: same prompt, generator, reward model, grader and token counter."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any, Protocol
+
+from agents.search.answer import SELECTIONS, Answer, Candidate
+from agents.search.beam import BeamSearch, DiverseSearch
+from agents.search.mcts import MonteCarloTreeSearch
+from agents.search.rebase import Rebase
+from agents.search.solutions import BestOfN, ChainOfThought, SelfConsistency
+from agents.search.walks import AlwaysExpand, RandomLegal
+from reason_envs.envs.reason_tree.growth import Grower
+from reason_envs.envs.reason_tree.tree import Tree
+from reason_envs.errors import check_options, unknown_name
+
+
+class SearchMethod(Protocol):
+    """Grows a tree from its root and submits an answer; it never sees the label."""
+
+    async def search(self, tree: Tree, grower: Grower) -> Answer:
+        """Grow the tree and submit an answer. Searches of many trees under one ``gather`` are batched."""
+        ...
+
+
+METHODS: dict[str, type[SearchMethod]] = {
+    "cot": ChainOfThought,
+    "sc": SelfConsistency,
+    "best_of_n": BestOfN,
+    "beam": BeamSearch,
+    "dvts": DiverseSearch,
+    "rebase": Rebase,
+    "mcts": MonteCarloTreeSearch,
+}
+"""Search methods by name; the fields of each class are its options."""
+
+WALKS = {"random": RandomLegal, "always_expand": AlwaysExpand}
+"""Policies without parameters by name; they play the environment."""
+
+
+def make_method(name: str, **options: Any) -> SearchMethod:
+    """Build a search method by name.
+
+    Example:
+        ``make_method("mcts", budget=32, c_puct=0.5)``
+
+    Raises:
+        ReasonEnvsError: an unknown name or option, or a bad value.
+    """
+    if name not in METHODS:
+        raise unknown_name("method", name, METHODS)
+    check_options(f"method {name}", options, [field.name for field in fields(METHODS[name])])  # type: ignore[arg-type]
+    return METHODS[name](**options)
+
+
+__all__ = [
+    "METHODS",
+    "SELECTIONS",
+    "WALKS",
+    "Answer",
+    "Candidate",
+    "SearchMethod",
+    "make_method",
+]

@@ -1,0 +1,87 @@
+"""Peak memory of the policy's forward and backward: it does not grow with vocabulary x length."""
+
+import functools
+import weakref
+
+import pytest
+import torch
+from language_toys import make_decision, make_policy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from agents.policies import log_probs
+from reason_envs.llm.loading import load_tokenizer
+
+MIB = 2**20
+CHUNK = log_probs.CHUNK_ELEMENTS * 4
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of every storage that operations made within the context, as long as it lives."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = {}
+        self.peak = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for tensor in tree_iter(out):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        return out
+
+    def _count(self, storage):
+        key = storage._cdata
+        if key not in self.live:
+            self.live[key] = storage.nbytes()
+            weakref.finalize(storage, self.live.pop, key, None)
+            self.peak = max(self.peak, sum(self.live.values()))
+
+
+@pytest.fixture(scope="module")
+def model_of(tiny_model, tmp_path_factory):
+    """A model with a given vocabulary: its folder."""
+
+    @functools.cache
+    def make(vocabulary):
+        folder = tmp_path_factory.mktemp(f"vocabulary_{vocabulary}")
+        config = AutoConfig.from_pretrained(tiny_model, vocab_size=vocabulary)
+        with torch.random.fork_rng():
+            AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        load_tokenizer(tiny_model).save_pretrained(folder)
+        return str(folder)
+
+    return make
+
+
+def peak(folder, rows, length=256):
+    """Peak bytes of a forward and backward over ``rows x length`` response tokens, beyond weights and gradients."""
+    policy = make_policy(folder)
+    decisions = [make_decision(4, length, seed=i) for i in range(rows)]
+    with PeakMemory() as memory:
+        policy.evaluate(decisions).log_probs.sum().backward()
+    return memory.peak - sum(p.grad.nbytes for p in policy.parameters())
+
+
+def test_peak_memory_does_not_grow_with_vocabulary_times_length(model_of):
+    small, large = 16_384, 65_536
+    short = peak(model_of(large), 4)
+    long = peak(model_of(large), 12)
+    narrow = peak(model_of(small), 12)
+    assert logits(small, 12) == 192 * MIB
+    assert logits(large, 12) == 768 * MIB
+    assert max(short, long, narrow) < 4 * CHUNK == 256 * MIB
+    assert long - short < 0.05 * (logits(large, 12) - logits(large, 4))
+    assert long - narrow < 0.05 * (logits(large, 12) - logits(small, 12))
+
+
+def test_without_chunks_it_would(model_of, monkeypatch):
+    monkeypatch.setattr(log_probs, "CHUNK_ELEMENTS", 1 << 40)
+    assert peak(model_of(16_384), 12) > 3 * logits(16_384, 12)
+
+
+def logits(vocabulary, rows, length=256):
+    """Bytes of the logits of every response token."""
+    return rows * length * vocabulary * 4
