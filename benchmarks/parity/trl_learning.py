@@ -1,0 +1,135 @@
+"""Does a sample teach as much here as in TRL's ``GRPOTrainer``? The same training on both sides, and its curves.
+
+    pip install trl==1.16.0
+    python -m benchmarks.parity.trl_learning        # from the repository's root; resumable by seed and side
+
+Both sides train all weights of the embedded model for 30 steps of the same 32 problems x 8 samples in the same order:
+temperature 1, learning rate 5e-5 constant, AdamW, gradients clipped at norm 1, token mean, advantages divided by the
+group's standard deviation, no KL penalty, the same grader and rewards. Only the samples' random numbers differ.
+In the end one evaluator grades both on the same 512 held-out problems, 4 samples each and greedily.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.throughput.trl_side import SAMPLES, TASKS, require_trl, trl_trainer
+
+STEPS = 30
+SEEDS = (0, 1, 2)
+LEARNING_RATE = 5e-5
+PROBLEMS = 512
+EVALUATION_SAMPLES = 4
+SHOWN = (1, 5, 10, 15, 20, 25, 30)
+
+
+def train_ours(seed: int, folder: Path) -> None:
+    """Train with the command line; leave the model and the accuracy of each step's samples."""
+    command = [sys.executable, "-m", "agents.train", f"output_dir={folder}/run", f"seed={seed}", f"steps={STEPS}"]
+    command += [f"algo.tasks_per_step={TASKS}", f"algo.samples_per_task={SAMPLES}", "eval_every=0", "save_every=0"]
+    subprocess.run([*command, f"algo.optimizer.learning_rate={LEARNING_RATE}"], check=True, stdout=subprocess.DEVNULL)
+    metrics = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+    (folder / "run/policy_final").rename(folder / "model")
+    write_curve(folder, [row["accuracy"] for row in metrics if "accuracy" in row])
+
+
+def train_trl(seed: int, folder: Path) -> None:
+    """Train with TRL; leave the same files."""
+    from reason_envs.rewards import MathReward, grade_math
+    from reason_envs.tasks import make
+
+    problems, reward, correct = make("chain_sum"), MathReward(), []
+
+    def pay(response: str, answer: str) -> float:
+        grade = grade_math(response, answer)
+        correct.append(grade.correct)
+        return reward.pay(grade)
+
+    tasks = [problems.ordered(i, seed) for i in range(TASKS * STEPS)]
+    trainer = trl_trainer("embedded", tasks, pay, str(folder), learning_rate=LEARNING_RATE, seed=seed)
+    trainer.train()
+    trainer.save_model(str(folder / "model"))
+    write_curve(folder, np.array(correct).reshape(STEPS, -1).mean(axis=1).tolist())
+
+
+def write_curve(folder: Path, accuracy: list[float]) -> None:
+    (folder / "curve.json").write_text(json.dumps(accuracy) + "\n")
+
+
+SIDES = {"ours": train_ours, "trl": train_trl}
+
+
+def evaluate(model: Path) -> dict[str, float]:
+    """Accuracy of a model folder on held-out problems, by the evaluator that both sides share."""
+    from agents.compose import compose_config
+    from agents.evaluate import evaluate_policy
+    from agents.held_out import first_tasks
+    from agents.runs import build
+    from reason_envs.llm.engine import greedy
+
+    run = build(compose_config([f"policy.model={model}"]), model.parent)
+    tasks = first_tasks(run.test_tasks, PROBLEMS)
+    ways = {"sampled": (run.policy.sampling, EVALUATION_SAMPLES), "greedy": (greedy(run.policy.sampling), 1)}
+    accuracy = {}
+    for name, (sampling, samples) in ways.items():
+        result, _ = asyncio.run(
+            evaluate_policy(run.environment, run.policy, tasks, samples=samples, seed=0, sampling=sampling)
+        )
+        accuracy[name] = result.accuracy
+    return accuracy
+
+
+def main() -> None:
+    """Train and evaluate what is missing, then report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/trl_learning"))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--child", nargs=3, metavar=("SIDE", "SEED", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        side, seed, folder = arguments.child
+        SIDES[side](int(seed), Path(folder))
+        return
+    require_trl()
+    results: list[dict[str, Any]] = []
+    for seed in arguments.seeds:
+        for side in SIDES:
+            folder = arguments.runs / f"{side}_{seed}"
+            if not (folder / "curve.json").exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                child = [sys.executable, "-m", "benchmarks.parity.trl_learning", "--child", side, str(seed)]
+                subprocess.run([*child, str(folder)], check=True, stdout=subprocess.DEVNULL)
+            curve = json.loads((folder / "curve.json").read_text())
+            results.append({"side": side, "seed": seed, "curve": curve, **evaluate(folder / "model")})
+            print(row_of(side, str(seed), curve, results[-1]), flush=True)
+    print(table(results))
+    (arguments.runs / "results.json").write_text(json.dumps(results) + "\n")
+
+
+def row_of(side: str, seed: str, curve: Any, accuracy: Any) -> str:
+    shown = " | ".join(f"{curve[step - 1]:.1%}" for step in SHOWN)
+    return f"| {side} | {seed} | {shown} | {accuracy['sampled']:.1%} | {accuracy['greedy']:.1%} |"
+
+
+def table(results: list[dict[str, Any]]) -> str:
+    """Write every run, and each side's mean, as a markdown table."""
+    columns = ["side", "seed", *(f"step {step}" for step in SHOWN), "held out, sampled", "held out, greedy"]
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    lines += [row_of(r["side"], str(r["seed"]), r["curve"], r) for r in results]
+    for side in SIDES:
+        mine = [r for r in results if r["side"] == side]
+        means = {name: float(np.mean([r[name] for r in mine])) for name in ("sampled", "greedy")}
+        lines.append(row_of(side, "mean", np.mean([r["curve"] for r in mine], axis=0), means))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,238 @@
+r"""Re-ranking of real solutions: four language models' solutions of each GSM8K test problem, as one recorded tree.
+
+    python benchmarks/search/gsm8k_record.py path=FOLDER/example_model_solutions.jsonl
+
+The file comes with https://github.com/openai/grade-school-math. Nothing is generated here: the four solutions of a
+problem (in an order drawn for it, so that no place belongs to a model) are recorded as the steps that a generator would
+have drawn under one root, line by line, without calculator annotations and with the answer of the last line in a box.
+An agent can only choose among them, and cannot go back to one that it has left.
+
+Problems are divided by a hash: two fifths train a solution-level scorer (the embedded model with a new head; every step
+is labelled with the whole solution's grade), two fifths the policy, one fifth is held out. Reported on the latter, with
+bootstrap intervals: a solution at random, the majority, the best by the scorer, the trained graph policy, and the
+ceiling (any of the four is right).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.command import parse_pairs, report_errors
+from agents.compose import compose_config
+from agents.held_out import bootstrap_interval
+from agents.runs import load_run
+from agents.search.results import solve_all
+from agents.search.solvers import Walking
+from agents.search.walks import RandomLegal
+from agents.step_labels import LabelledSolution
+from agents.step_training import FineTuningConfig, fine_tune
+from agents.train import train
+from reason_envs import make_environment
+from reason_envs.batching import gather
+from reason_envs.core import derive_seed
+from reason_envs.envs.reason_tree.environment import ReasonTree
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engine import Sampling
+from reason_envs.llm.recorded import RecordedEngine
+from reason_envs.llm.scripted import ScriptedEngine
+from reason_envs.rewards import StepScoreRequest, extract_answer, grade_math_batch
+from reason_envs.rewards.steps_recorded import RecordedStepRewardModel
+from reason_envs.tasks import Task, TaskSet, make
+from reason_envs.tasks.text import strip_calculations
+
+MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
+ANSWER = "A: "
+"""Begins the last line of a solution."""
+PARTS = ("scorer", "scorer", "train", "train", "test")
+"""What each fifth of the problems is for."""
+TREE: dict[str, Any] = {"draws": "task", "max_depth": 30, "max_nodes": 128, "max_branch": 4, "max_step_tokens": 1600}
+PAY: dict[str, Any] = {"aggregation": "last", "expand_cost": 0.0, "branch_cost": 0.0, "backtrack_cost": 0.005}
+"""Leaving a solution costs a little, reading on nothing."""
+
+
+@dataclass
+class RerankConfig:
+    """Options, given as ``name=value``."""
+
+    path: str = "../shared/data/gsm8k/example_model_solutions.jsonl"
+    """The file of solutions."""
+    folder: str = "runs/gsm8k_record"
+    """Where the problems, the scorer, the record and the run go; what is there already is used."""
+    seed: int = 0
+    """Keys the order of solutions, the scorer and the policy."""
+    scorer_epochs: int = 4
+    """Passes of the scorer over its solutions."""
+    steps: int = 150
+    """Training steps of the policy."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem and its real solutions."""
+
+    question: str
+    """Its text."""
+    answer: str
+    """The gold answer."""
+    solutions: tuple[tuple[str, ...], ...]
+    """The lines of each solution."""
+
+    @property
+    def part(self) -> str:
+        """What it is used for."""
+        return PARTS[derive_seed("part", self.question) % len(PARTS)]
+
+
+def read_problems(path: Path, seed: int) -> list[Problem]:
+    """Read the file of solutions."""
+    if not path.is_file():
+        raise ReasonEnvsError(
+            f"path={str(path)!r} is no file: download example_model_solutions.jsonl from "
+            "https://github.com/openai/grade-school-math and give its place."
+        )
+    with path.open(encoding="utf-8") as file:
+        return [_problem(json.loads(line), seed) for line in file]
+
+
+def _problem(row: dict[str, Any], seed: int) -> Problem:
+    order = np.random.default_rng(derive_seed(seed, "order", row["question"])).permutation(len(MODELS))
+    solutions = tuple(_lines(row[MODELS[i]]["solution"]) for i in order)
+    return Problem(row["question"], row["ground_truth"].rpartition(ANSWER)[2], solutions)
+
+
+def _lines(solution: str) -> tuple[str, ...]:
+    *steps, last = filter(None, map(str.strip, strip_calculations(solution).split("\n")))
+    boxed = rf"{ANSWER}\boxed{{{last.removeprefix(ANSWER)}}}" if last.startswith(ANSWER) else last
+    return (*steps, boxed)
+
+
+def grades(problems: Sequence[Problem]) -> np.ndarray:
+    """Whether each solution is right, [problems, 4]."""
+    pairs = [("\n".join(lines), p.answer) for p in problems for lines in p.solutions]
+    return np.array([grade.correct for grade in grade_math_batch(pairs)]).reshape(len(problems), len(MODELS))
+
+
+def train_scorer(config: RerankConfig, problems: Sequence[Problem], folder: Path) -> None:
+    """Fine-tune the embedded model to tell right solutions from wrong ones."""
+    labelled = [
+        LabelledSolution(str(i), problem.question, lines, (float(right),) * len(lines), bool(right))
+        for i, (problem, row) in enumerate(zip(problems, grades(problems), strict=True))
+        for lines, right in zip(problem.solutions, row, strict=True)
+    ]
+    fine_tune(FineTuningConfig(epochs=config.scorer_epochs), labelled, config.seed, folder)
+
+
+def write_problems(problems: Sequence[Problem], file: Path) -> None:
+    """Write a file of problems."""
+    rows = (json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems)
+    file.write_text("".join(rows), encoding="utf-8")
+
+
+async def record(problems: dict[str, Problem], tasks: Sequence[Task], path: Path, scorer: Path) -> None:
+    """Record every problem's solutions as steps, where the environment will ask for them, and their scores."""
+    lines: dict[int, str] = {}
+    engine = RecordedEngine(path=str(path), live=ScriptedEngine(lambda request, seed: lines[request.seed]))
+    reward_model = RecordedStepRewardModel(path=str(path), live={"name": "transformers", "model": str(scorer)})
+    env = make_environment("reason_tree", tasks="chain_sum", engine=engine, reward_model=reward_model, **TREE, **PAY)
+    assert isinstance(env, ReasonTree)
+
+    async def write(tree_env: ReasonTree, task: Task) -> None:
+        await tree_env.reset(seed=0, options={"task": task})
+        tree, grower = tree_env.state.tree, tree_env.grower
+        for solution in problems[task.question].solutions:
+            node: int | None = 0
+            for i, line in enumerate(solution):
+                if node is None or tree.nodes[node].terminal:
+                    break  # another solution has a box in a line before its last one
+                lines[grower.request(tree, node).seed] = line + "\n" * (i + 1 < len(solution))
+                node = await grower.grow(tree, node)
+
+    for start in range(0, len(tasks), 64):
+        await gather(*(write(env.fork(), task) for task in tasks[start : start + 64]))
+    engine.close()
+    reward_model.close()
+
+
+async def best_by_score(problems: Sequence[Problem], path: Path, how: str) -> np.ndarray:
+    """Index of each problem's best solution by the recorded scores, [problems]."""
+    model = RecordedStepRewardModel(path=str(path))
+    best = []
+    for problem in problems:
+        scores = [await model.score(StepScoreRequest(problem.question, lines)) for lines in problem.solutions]
+        best.append(int(np.argmax([s[-1] if how == "last" else min(s) for s in scores])))
+    return np.array(best)
+
+
+def majority(problem: Problem) -> int:
+    """Index of the first solution with the most frequent answer."""
+    answers = [extract_answer(lines[-1]) for lines in problem.solutions]
+    return max(range(len(answers)), key=lambda i: (answers[i] is not None and answers.count(answers[i]), -i))
+
+
+def run_options(config: RerankConfig, folder: Path, held_out: int) -> list[str]:
+    """Arguments of the training command."""
+    environment = {"tasks": f"{{name: json, path: {folder}}}", **TREE, **PAY}
+    return [
+        *("env=reason_tree", "engine=recorded", "reward_model=recorded", f"seed={config.seed}"),
+        *(f"{part}.path={folder / 'record.jsonl'}" for part in ("engine", "reward_model")),
+        *(f"env.{name}={value}" for name, value in environment.items()),
+        *(f"steps={config.steps}", f"eval_tasks={held_out}", f"output_dir={folder / 'run'}"),
+    ]
+
+
+def walked(policy: Any, environment: ReasonTree, tasks: TaskSet, greedy: bool) -> np.ndarray:
+    """Whether a policy's answer to each problem is right, [problems]."""
+    solver = Walking(policy, sampling=Sampling(max_tokens=1, temperature=0.0) if greedy else None)
+    solved, _ = asyncio.run(solve_all(environment, solver, list(tasks), 0))
+    return np.array([s.correct for s in solved])
+
+
+def arms(config: RerankConfig, problems: Sequence[Problem], folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield each way to answer the held-out problems and how often it is right, problem by problem."""
+    right = grades(problems)
+    rows = np.arange(len(problems))
+    yield "a solution at random", right.mean(1)
+    yield "majority of 4", right[rows, [majority(p) for p in problems]]
+    for how in ("last", "min"):
+        best = asyncio.run(best_by_score(problems, folder / "record.jsonl", how))
+        yield f"best of 4 by the scorer ({how} step)", right[rows, best]
+    run = load_run(str(folder / "run"))
+    assert isinstance(run.environment, ReasonTree)
+    assert run.test_tasks is not None
+    yield "random legal actions", walked(RandomLegal(), run.environment, run.test_tasks, greedy=False)
+    yield "trained policy, greedy", walked(run.policy, run.environment, run.test_tasks, greedy=True)
+    yield "ceiling: any of 4", right.max(1)
+
+
+def main() -> None:
+    """Record, train and report."""
+    config = parse_pairs(RerankConfig, sys.argv[1:], __doc__ or "")
+    folder = Path(config.folder)
+    problems = read_problems(Path(config.path), config.seed)
+    parts = {part: [p for p in problems if p.part == part] for part in dict.fromkeys(PARTS)}
+    folder.mkdir(parents=True, exist_ok=True)
+    for part in ("train", "test"):
+        write_problems(parts[part], folder / f"{part}.jsonl")
+    if not (folder / "scorer").exists():
+        train_scorer(config, parts["scorer"], folder / "scorer")
+    tasks = [task for split in ("train", "test") for task in make({"name": "json", "path": str(folder)}, split)]
+    asyncio.run(record({p.question: p for p in problems}, tasks, folder / "record.jsonl", folder / "scorer"))
+    if not (folder / "run").exists():
+        train(compose_config(run_options(config, folder, len(parts["test"]))))
+    print(f"Held-out problems: {len(parts['test'])}\n\n| arm | accuracy | 95 % interval |\n|---|---|---|")
+    for name, values in arms(config, parts["test"], folder):
+        low, high = bootstrap_interval(values.astype(float), 0)
+        print(f"| {name} | {values.mean():.1%} | {low:.1%} to {high:.1%} |")
+
+
+if __name__ == "__main__":
+    with report_errors():
+        main()

@@ -1,0 +1,95 @@
+"""TRL's ``GRPOTrainer`` set up to do what a training step here does."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.loading import load_model, load_tokenizer
+from reason_envs.tasks import Task
+
+TASKS = 32
+SAMPLES = 8
+MAX_TOKENS = 128
+
+
+def require_trl() -> None:
+    """Stop with the line that installs TRL where it is missing."""
+    if importlib.util.find_spec("trl") is None:
+        raise ReasonEnvsError("This comparison needs TRL, which is not installed: pip install trl==1.16.0")
+
+
+def trl_trainer(
+    model: str,
+    tasks: Sequence[Task],
+    reward: Callable[[str, str], float],
+    folder: str,
+    *,
+    learning_rate: float,
+    lora_rank: int = 0,
+    seed: int = 0,
+) -> Any:
+    """Build a trainer that takes one optimizer step on ``TASKS x SAMPLES`` responses a step, in float32 on the CPU.
+
+    The loss is a mean over all tokens of the batch, advantages are divided by the group's standard deviation, there is
+    no KL penalty, and everything fits into one pass (TRL pads all passes of a step to the step's longest response, so
+    smaller ones save nothing).
+
+    Args:
+        model: name or folder.
+        tasks: ``TASKS`` of each step, in order.
+        reward: maps a response and the gold answer to the reward.
+        folder: where TRL may write.
+        learning_rate: constant, without warm-up.
+        lora_rank: 0 trains all weights; otherwise the rank of a LoRA on all linear layers.
+        seed: of the sampling.
+    """
+    require_trl()
+    from datasets import Dataset
+    from peft import LoraConfig
+    from trl import GRPOConfig, GRPOTrainer
+
+    def pay(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
+        return [reward(c[0]["content"], gold) for c, gold in zip(completions, answer, strict=True)]
+
+    config = GRPOConfig(
+        output_dir=folder,
+        seed=seed,
+        learning_rate=learning_rate,
+        lr_scheduler_type="constant",
+        max_steps=len(tasks) // TASKS,
+        per_device_train_batch_size=TASKS * SAMPLES,
+        num_generations=SAMPLES,
+        shuffle_dataset=False,
+        max_completion_length=MAX_TOKENS,
+        temperature=1.0,
+        loss_type="dapo",
+        beta=0.0,
+        bf16=False,
+        gradient_checkpointing=False,
+        use_cpu=True,
+        logging_steps=1,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    rows = [{"prompt": [{"role": "user", "content": t.question}], "answer": t.answer} for t in tasks]
+    lora = LoraConfig(r=lora_rank, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
+    return GRPOTrainer(
+        model=load_model(model, device=torch.device("cpu"), dtype=torch.float32),
+        processing_class=load_tokenizer(model),
+        args=config,
+        reward_funcs=pay,
+        train_dataset=Dataset.from_list(rows),
+        peft_config=lora if lora_rank else None,
+    )
+
+
+def scratch() -> tempfile.TemporaryDirectory[str]:
+    """A folder that a run may write to and nobody reads."""
+    return tempfile.TemporaryDirectory(prefix="reason_envs_benchmark_")
