@@ -44,9 +44,10 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def model_path(name: str) -> str:
-    """Resolve a model name: ``embedded`` (ships with the package), a local folder, or a hub name."""
-    if name == "embedded":
-        return str(embedded.path("base"))
+    """Resolve a model name: ``embedded`` or ``embedded:NAME`` (ship with the package), a local folder, or a hub name."""
+    kind, _, shipped = name.partition(":")
+    if kind == "embedded":
+        return str(embedded.path(shipped or "base"))
     if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
         raise ReasonEnvsError(f"model={name!r} looks like a folder, but there is none. Check the path.")
     return str(Path(name).expanduser()) if name.startswith("~") else name

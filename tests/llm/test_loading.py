@@ -62,6 +62,12 @@ def test_a_folder_that_is_not_there():
         loading.load_tokenizer("./nowhere")
 
 
+def test_models_that_ship_have_names():
+    assert loading.model_path("embedded") == loading.model_path("embedded:base")
+    with pytest.raises(ReasonEnvsError, match="step_reward_model"):
+        loading.model_path("embedded:step_reward_modle")
+
+
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(ReasonEnvsError, match=r"Cannot load the model .*config\.json"):
         loading.load_model(str(tmp_path), device=CPU, dtype=torch.float32)
