@@ -59,6 +59,12 @@ class GenerationRequest:
     """Number of samples."""
     adapter: str | None = None
     """Name of a loaded adapter; ``None`` uses the engine's current weights."""
+    keep_prefix: bool = False
+    """Ask for ``Generation.prefix``, which requests that continue the sample can give back."""
+    prefix: Any = None
+    """The ``prefix`` of an earlier generation of this engine whose prompt and tokens this prompt (token ids) begins
+    with: they need not be read again. It changes nothing but time, and rounding; engines with a cache of their own, and
+    those without, ignore it."""
 
     def __post_init__(self) -> None:
         """Refuse a number of samples below 1."""
@@ -83,6 +89,8 @@ class Generation:
     """Tokens that a server counted for this sample without saying which; ``None``: ``token_ids`` are all of them."""
     stop_string: str | None = None
     """The stop string that ended it; ``None`` where it ended by itself or at ``max_tokens``."""
+    prefix: Any = field(default=None, compare=False, repr=False)
+    """What ``keep_prefix`` asked for; ``None`` where the engine keeps nothing."""
 
     @property
     def generated_tokens(self) -> int:

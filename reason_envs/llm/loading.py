@@ -44,7 +44,7 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def model_path(name: str) -> str:
-    """Resolve a model name: ``embedded`` or ``embedded:NAME`` (ship with the package), a local folder, or a hub name."""
+    """Resolve a model name: ``embedded`` or ``embedded:NAME`` (they ship with the package), a folder, or a hub name."""
     kind, _, shipped = name.partition(":")
     if kind == "embedded":
         return str(embedded.path(shipped or "base"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
@@ -60,12 +60,16 @@ class RecordedEngine:
         Raises:
             ReasonEnvsError: the record holds another prompt or sampling under this seed.
         """
-        key = _key(request.seed, request.n)
+        key, kept = _key(request.seed, request.n), [None] * request.n
         if key not in self.record:
             if self.live is None:
                 return [Generation("", [], [], "exhausted", 0, []) for _ in range(request.n)]
-            self.record.add(key, _entry(request, await self.live.generate(request)))
-        samples = self._read(key, request)
+            answers = await self.live.generate(request)
+            self.record.add(key, _entry(request, answers))
+            kept = [answer.prefix for answer in answers]
+        samples = [
+            replace(sample, prefix=prefix) for sample, prefix in zip(self._read(key, request), kept, strict=True)
+        ]
         self.generated_tokens += sum(sample.generated_tokens for sample in samples)
         return samples
 
@@ -85,6 +89,10 @@ class RecordedEngine:
         self.record.close()
         if self.live is not None:
             self.live.close()
+
+
+NOT_WRITTEN = ("prompt_ids", "prefix")
+"""What a record does not repeat for every sample."""
 
 
 def describe(engine: Engine) -> dict[str, Any]:
@@ -112,5 +120,5 @@ def _entry(request: GenerationRequest, samples: list[Generation]) -> dict[str, A
     entry: dict[str, Any] = {"request": _digest(request)}
     if not (request.prompt and isinstance(request.prompt[0], int)):
         entry["prompt_ids"] = samples[0].prompt_ids
-    entry["samples"] = [{k: v for k, v in vars(sample).items() if k != "prompt_ids"} for sample in samples]
+    entry["samples"] = [{k: v for k, v in vars(sample).items() if k not in NOT_WRITTEN} for sample in samples]
     return entry

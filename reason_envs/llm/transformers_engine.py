@@ -19,6 +19,7 @@ from reason_envs.llm.engine import FinishReason, Generation, GenerationRequest, 
 from reason_envs.llm.grouped_attention import use_grouped_attention
 from reason_envs.llm.kv_cache import decoding_cache, select_rows
 from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
+from reason_envs.llm.prefixes import Prefix, PrefixStore, PromptReader, states_of
 from reason_envs.llm.sampling import TokenSampler, uniforms
 from reason_envs.llm.stopping import StopStrings
 from reason_envs.llm.weights import copy_weights, digest
@@ -52,10 +53,14 @@ class TransformersEngineConfig:
     """Quantize them to 4 bits instead."""
     max_batch_size: int = 256
     """Most samples decoded at the same time; lower it when memory runs out."""
+    prefix_cache_mb: int = 512
+    """Memory (units of 2**20 bytes) for keys and values that search trees keep from one step to the next; 0 reads every
+    path again."""
 
     def __post_init__(self) -> None:
-        if self.max_batch_size < 1:
-            raise ReasonEnvsError(f"engine.max_batch_size={self.max_batch_size} must be at least 1.")
+        for name, least in (("max_batch_size", 1), ("prefix_cache_mb", 0)):
+            if getattr(self, name) < least:
+                raise ReasonEnvsError(f"engine.{name}={getattr(self, name)} must be at least {least}.")
 
 
 @dataclass
@@ -68,6 +73,7 @@ class _Row:
     token_ids: list[int]
     log_probs: list[float]
     finish_reason: FinishReason | None = None
+    prefix: Prefix | None = None
 
 
 class TransformersEngine:
@@ -98,6 +104,7 @@ class TransformersEngine:
         """Every token sampled since the start."""
         self._eos = eos_ids(self.model, self.tokenizer)
         self._stops: dict[tuple[str, ...], StopStrings] = {}
+        self.prefixes = PrefixStore(self.model.config, self.config.prefix_cache_mb << 20)
         self.batcher: MicroBatcher[GenerationRequest, list[Generation]] = MicroBatcher(self.generate_batch)
 
     @property
@@ -153,16 +160,21 @@ class TransformersEngine:
         stops = [self._stop_strings(sampling.stop) for sampling in samplings]
         seeds = np.array([row.seed for row in rows], dtype=np.uint64)
         live = list(range(len(rows)))
-        logits, cache, mask, positions = self._prefill(rows, prompts)
+        known = self._known_prefixes(rows, prompts, requests)
+        logits, cache, mask, positions = self._prefill(rows, prompts, known)
+        start = mask.shape[1] - 1
         while True:
             steps = np.array([len(rows[r].token_ids) for r in live])
             tokens, log_probs = sampler(logits, uniforms(seeds[live], steps))
             for r, token, log_prob in zip(live, tokens.tolist(), log_probs.tolist(), strict=True):
                 self._append(rows[r], token, log_prob, samplings[r].max_tokens, stops[r])
             open_rows = [i for i, r in enumerate(live) if rows[r].finish_reason is None]
+            leaving = len(open_rows) < COMPACT_BELOW * len(live)
+            if known is not None and leaving:
+                self._keep([None if rows[r].finish_reason is None else rows[r] for r in live], cache, start)
             if not open_rows:
                 return
-            if len(open_rows) < COMPACT_BELOW * len(live):
+            if leaving:
                 keep = torch.tensor(open_rows, device=self.device)
                 live = [live[i] for i in open_rows]
                 tokens, mask, positions = tokens[keep], mask[keep], positions[keep]
@@ -188,23 +200,52 @@ class TransformersEngine:
         elif len(row.token_ids) >= max_tokens:
             row.finish_reason = "length"
 
-    def _prefill(self, rows: list[_Row], prompts: list[tuple[int, ...]]) -> tuple[Tensor, Any, Tensor, Tensor]:
-        """Compute each distinct prompt once and repeat its cache for its samples."""
+    def _prefill(
+        self, rows: list[_Row], prompts: list[tuple[int, ...]], known: dict[int, Prefix | None] | None
+    ) -> tuple[Tensor, Any, Tensor, Tensor]:
+        """Compute each distinct prompt once, but for what is known of it, and repeat its cache for its samples.
+
+        Args:
+            rows: the samples.
+            prompts: every prompt.
+            known: the kept prefix of each prompt where prefixes are kept; ``None`` where they are not.
+        """
         distinct = sorted({row.prompt for row in rows})
-        width = max(len(prompts[p]) for p in distinct)
-        ids = torch.zeros(len(distinct), width, dtype=torch.long)
-        mask = torch.zeros(len(distinct), width, dtype=torch.long)
-        for i, p in enumerate(distinct):
-            ids[i, width - len(prompts[p]) :] = torch.tensor(prompts[p])
-            mask[i, width - len(prompts[p]) :] = 1
-        ids, mask = ids.to(self.device), mask.to(self.device)
-        cache = decoding_cache(self.model.config, CACHE_SPARE)
-        logits = self._forward(ids, mask, (mask.cumsum(-1) - 1).clamp(min=0), cache)
+        texts = [prompts[p] for p in distinct]
         place = {p: i for i, p in enumerate(distinct)}
+        reader = PromptReader(
+            self.prefixes, lambda: decoding_cache(self.model.config, CACHE_SPARE), self._forward, self.device
+        )
+        if known is None:
+            logits, cache, mask = reader.read(texts, [None] * len(texts))
+        else:
+            prefixes = reader.prefixes(texts, [known[p] for p in distinct])
+            logits, cache, mask = reader.read([text[-1:] for text in texts], prefixes)
+            for row in rows:
+                row.prefix = prefixes[place[row.prompt]]
         repeat = torch.tensor([place[row.prompt] for row in rows], device=self.device)
         select_rows(cache, repeat)
         mask = mask[repeat]
         return logits[repeat], cache, mask, mask.sum(-1, keepdim=True) - 1
+
+    def _known_prefixes(
+        self, rows: list[_Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]
+    ) -> dict[int, Prefix | None] | None:
+        """Return what is kept of each prompt; ``None`` where nobody asked to keep anything."""
+        if not (self.prefixes.enabled and any(requests[row.request].keep_prefix for row in rows)):
+            return None
+        known: dict[int, Prefix | None] = {}
+        for row in rows:
+            given = self.prefixes.usable(requests[row.request].prefix, len(prompts[row.prompt]))
+            known[row.prompt] = known.get(row.prompt) or given
+        return known
+
+    def _keep(self, leaving: list[_Row | None], cache: Any, start: int) -> None:
+        """Keep what has been read of rows that have ended (``None``: a row goes on), but for their last tokens."""
+        ended = [(i, row) for i, row in enumerate(leaving) if row is not None]
+        states = states_of(cache, torch.tensor([i for i, _ in ended], device=self.device), start)
+        for (_, row), own in zip(ended, states, strict=True):
+            row.prefix = self.prefixes.add(row.prefix, own[:, :, : len(row.token_ids)].clone())
 
     def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """Return the logits after the last position, [rows, vocabulary]."""
@@ -231,6 +272,7 @@ class TransformersEngine:
             policy_version=self.policy_version,
             prompt_ids=list(prompt_ids),
             stop_string=stop_string,
+            prefix=row.prefix if request.keep_prefix else None,
         )
 
     def load_weights(self, source: Mapping[str, Tensor] | Path, version: int) -> None:
@@ -245,6 +287,7 @@ class TransformersEngine:
         if isinstance(source, Path):
             raise ReasonEnvsError(f"{ONE_SET_OF_WEIGHTS} Send merged weights, or use engine=vllm.")
         copy_weights(self.model, source)
+        self.prefixes.clear()
         self.policy_version = version
 
     async def score(self, token_ids: list[int], prompt_length: int, temperature: float = 1.0) -> list[float]:

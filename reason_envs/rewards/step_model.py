@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import embedded
 from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
-from reason_envs.rewards.steps import BatchedStepRewardModel, StepScoreRequest
+from reason_envs.llm.prefixes import PrefixStore
+from reason_envs.rewards.step_reading import KnownSteps, Row, StepReader, question_of
+from reason_envs.rewards.steps import BatchedStepRewardModel, StepScoreRequest, StepScores
 
 LABELS = ("wrong", "right")
 """The labels of the models that we train, in their order."""
@@ -40,12 +41,16 @@ class StepRewardModelConfig:
     """Quantize the linear layers to 8 bits (bitsandbytes)."""
     max_batch_tokens: int = 16384
     """Most tokens of one forward pass, padding included; lower it when memory runs out."""
+    prefix_cache_mb: int = 512
+    """Memory (units of 2**20 bytes) for keys and values that search trees keep from one step to the next; 0 reads every
+    path again."""
     positive_label: str | None = None
     """The label that means a right step; ``None`` finds it among the usual names (``right``, ``correct``, ...)."""
 
     def __post_init__(self) -> None:
-        if self.max_batch_tokens < 1:
-            raise ReasonEnvsError(f"reward_model.max_batch_tokens={self.max_batch_tokens} must be at least 1.")
+        for name, least in (("max_batch_tokens", 1), ("prefix_cache_mb", 0)):
+            if getattr(self, name) < least:
+                raise ReasonEnvsError(f"reward_model.{name}={getattr(self, name)} must be at least {least}.")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class EncodedSteps:
     """Every token."""
     ends: tuple[int, ...]
     """For each step, the index of the token at which its score is read."""
+    question_tokens: int
+    """How many tokens come before the first step."""
 
 
 def encode_steps(tokenizer: Any, question: str, steps: Sequence[str]) -> EncodedSteps:
@@ -69,7 +76,7 @@ def encode_steps(tokenizer: Any, question: str, steps: Sequence[str]) -> Encoded
     if with_template:
         messages = [{"role": "user", "content": question}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    breaks = []
+    question_end, breaks = len(text), []
     for step in steps:
         text += step
         breaks.append(len(text))
@@ -79,7 +86,8 @@ def encode_steps(tokenizer: Any, question: str, steps: Sequence[str]) -> Encoded
     places = [(start, i) for i, (start, end) in enumerate(encoded["offset_mapping"]) if end > start]
     starts = [start for start, _ in places]
     ends = tuple(places[max(bisect_right(starts, position) - 1, 0)][1] for position in breaks)
-    return EncodedSteps(tuple(encoded["input_ids"]), ends)
+    before = next((i for start, i in places if start >= question_end), len(encoded["input_ids"]))
+    return EncodedSteps(tuple(encoded["input_ids"]), ends, before)
 
 
 def encode_rows(
@@ -93,16 +101,8 @@ def encode_rows(
         rows = [encode_steps(tokenizer, question, steps)] if steps else []
     else:
         prefixes = (encode_steps(tokenizer, question, steps[: i + 1]) for i in range(len(steps)))
-        rows = [EncodedSteps(row.token_ids, row.ends[-1:]) for row in prefixes]
-    return [EncodedSteps(row.token_ids[:positions], row.ends) for row in rows]
-
-
-def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Pad token rows on the right; returns ids and attention mask, [rows, longest]."""
-    width = max(map(len, rows))
-    ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows])
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
-    return ids, mask
+        rows = [replace(row, ends=row.ends[-1:]) for row in prefixes]
+    return [replace(row, token_ids=row.token_ids[:positions]) for row in rows]
 
 
 class TransformersStepRewardModel(BatchedStepRewardModel):
@@ -126,20 +126,28 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
             auto_class="AutoModelForTokenClassification",
             load_in_8bit=config.load_in_8bit,
         )
-        self._positive = positive_index(self.model.config.id2label, config.positive_label, config.model)
+        positive = positive_index(self.model.config.id2label, config.positive_label, config.model)
+        store = PrefixStore(self.model.config, config.prefix_cache_mb << 20)
+        pad_id = self.tokenizer.pad_token_id or 0
+        self._reader = StepReader(self.model, positive, pad_id, store, config.max_batch_tokens)
         self._positions: int | None = getattr(self.model.config, "max_position_embeddings", None)
-        self._pad_id = self.tokenizer.pad_token_id or 0
         self._is_causal = is_causal(self.model)
+        self._keeps = self._is_causal and store.enabled
 
-    def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[list[float]]:
+    def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
         """Score many requests at once; equal ones, and equal rows of different ones, are read once."""
-        rows_of = {request: self._rows(request) for request in dict.fromkeys(requests)}
-        reads: dict[tuple[int, ...], dict[int, float]] = {}
-        for rows in rows_of.values():
+        encoded = {request: self._rows(request) for request in dict.fromkeys(requests)}
+        reads: dict[tuple[int, ...], Row] = {}
+        for request, rows in encoded.items():
             for row in rows:
-                reads.setdefault(row.token_ids, {}).update(dict.fromkeys(row.ends, 0.0))
-        self._read(reads)
-        return [[reads[row.token_ids][end] for row in rows_of[request] for end in row.ends] for request in requests]
+                read = reads.setdefault(row.token_ids, Row(row.token_ids, row.question_tokens))
+                read.scores.update(dict.fromkeys(row.ends, 0.0))
+                if self._keeps and request.keep_prefix:
+                    read.keep = True
+                    read.known = read.known or self._usable(request.known, row.token_ids)
+        self._reader.read(list(reads.values()))
+        self.scored_tokens += sum(len(read.token_ids) - read.covered for read in reads.values())
+        return [self._scores(encoded[request], reads) for request in requests]
 
     def count_tokens(self, request: StepScoreRequest) -> int:
         """Return how many tokens the model reads to score a request alone."""
@@ -163,28 +171,18 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
             )
         return rows
 
-    @torch.inference_mode()
-    def _read(self, reads: Mapping[tuple[int, ...], dict[int, float]]) -> None:
-        """Fill in the probability at every end that lies within its row."""
-        for batch in batches_by_length(list(reads), self.config.max_batch_tokens):
-            self.scored_tokens += sum(map(len, batch))
-            ids, mask = pad_rows(batch, self._pad_id)
-            logits = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits
-            right = logits.float().softmax(-1)[..., self._positive].tolist()
-            for row, values in zip(batch, right, strict=True):
-                reads[row].update({end: values[end] for end in reads[row] if end < len(row)})
+    def _usable(self, known: Any, token_ids: tuple[int, ...]) -> KnownSteps | None:
+        """Return what is kept of a row's beginning, if it is that row's and still there."""
+        if not isinstance(known, KnownSteps) or token_ids[: len(known.token_ids)] != known.token_ids:
+            return None
+        return known if self._reader.store.usable(known.prefix, len(token_ids)) is not None else None
 
-
-def batches_by_length(rows: Sequence[tuple[int, ...]], max_tokens: int) -> Iterator[list[tuple[int, ...]]]:
-    """Cut token rows into batches of similar length, of at most ``max_tokens`` with padding (a longer row is alone)."""
-    batch: list[tuple[int, ...]] = []
-    for row in sorted(rows, key=len):
-        if batch and len(row) * (len(batch) + 1) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
+    def _scores(self, rows: Sequence[EncodedSteps], reads: Mapping[tuple[int, ...], Row]) -> StepScores:
+        scores = StepScores(reads[row.token_ids].scores[end] for row in rows for end in row.ends)
+        kept = reads[rows[-1].token_ids].kept if rows else None
+        if kept is not None:
+            scores.known, scores.known_question = kept, question_of(kept)
+        return scores
 
 
 def positive_index(id2label: Mapping[int, str], positive_label: str | None, model: str) -> int:

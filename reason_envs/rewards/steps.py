@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 from reason_envs.batching import MicroBatcher
@@ -40,6 +40,20 @@ class StepScoreRequest:
     """The problem as the generator's user message states it."""
     steps: tuple[str, ...]
     """The steps in order, without their separators."""
+    keep_prefix: bool = field(default=False, compare=False)
+    """Ask for ``StepScores.known``, which requests that continue these steps can give back."""
+    known: Any = field(default=None, compare=False, repr=False)
+    """The ``known`` of earlier scores of this model for the question and the first of the steps: what need not be read
+    again. It changes nothing but time, and rounding."""
+
+
+class StepScores(list[float]):
+    """One score a step; models that keep what they have read say how to go on from there."""
+
+    known: Any = None
+    """For requests that continue the steps."""
+    known_question: Any = None
+    """For requests about the same question."""
 
 
 @runtime_checkable
@@ -51,7 +65,7 @@ class StepRewardModel(Protocol):
     calls: int
     """Batches answered since the start."""
 
-    async def score(self, request: StepScoreRequest) -> list[float]:
+    async def score(self, request: StepScoreRequest) -> StepScores:
         """Return, for each step, the probability in [0, 1] that it is right; no steps, no scores.
 
         The score of a step depends on the question and on the steps up to it.
@@ -72,19 +86,19 @@ class BatchedStepRewardModel(ABC):
 
     def __init__(self) -> None:
         self.scored_tokens = 0
-        self.batcher: MicroBatcher[StepScoreRequest, list[float]] = MicroBatcher(self.score_batch)
+        self.batcher: MicroBatcher[StepScoreRequest, StepScores] = MicroBatcher(self.score_batch)
 
     @property
     def calls(self) -> int:
         """Batches answered since the start."""
         return self.batcher.calls
 
-    async def score(self, request: StepScoreRequest) -> list[float]:
+    async def score(self, request: StepScoreRequest) -> StepScores:
         """Return, for each step, the probability in [0, 1] that it is right."""
         return await self.batcher(request)
 
     @abstractmethod
-    def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[list[float]]:
+    def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
         """Score many requests at once."""
 
     def count_tokens(self, request: StepScoreRequest) -> int:
@@ -110,9 +124,9 @@ class RandomStepRewardModel(BatchedStepRewardModel):
         super().__init__()
         self.config = config or RandomStepRewardModelConfig(**overrides)
 
-    def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[list[float]]:
+    def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
         """Hash every prefix into a score."""
-        return [[self._score(r.question, r.steps[: i + 1]) for i in range(len(r.steps))] for r in requests]
+        return [StepScores(self._score(r.question, r.steps[: i + 1]) for i in range(len(r.steps))) for r in requests]
 
     def _score(self, question: str, steps: tuple[str, ...]) -> float:
         return derive_seed(self.config.seed, "step score", question, *steps) / 2**63
@@ -129,7 +143,7 @@ class ScriptedStepRewardModel(BatchedStepRewardModel):
         super().__init__()
         self._function = function
 
-    def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[list[float]]:
+    def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
         """Call the function on every request."""
         self.scored_tokens += sum(map(self.count_tokens, dict.fromkeys(requests)))
         return [self._checked(request) for request in requests]
@@ -138,14 +152,14 @@ class ScriptedStepRewardModel(BatchedStepRewardModel):
         """Return the number of characters."""
         return len(request.question) + sum(map(len, request.steps))
 
-    def _checked(self, request: StepScoreRequest) -> list[float]:
+    def _checked(self, request: StepScoreRequest) -> StepScores:
         scores = self._function(request.question, request.steps)
         if len(scores) != len(request.steps) or not all(0 <= score <= 1 for score in scores):
             raise ReasonEnvsError(
                 f"The function returned {scores!r} for {len(request.steps)} steps; it must return one number in [0, 1] "
                 "for each."
             )
-        return scores
+        return StepScores(scores)
 
 
 def make_reward_model(spec: StepRewardModel | str | Mapping[str, Any], **overrides: Any) -> StepRewardModel:

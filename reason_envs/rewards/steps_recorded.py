@@ -9,7 +9,7 @@ from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.record_file import RecordFile
-from reason_envs.rewards.steps import StepRewardModel, StepScoreRequest, make_reward_model
+from reason_envs.rewards.steps import StepRewardModel, StepScoreRequest, StepScores, make_reward_model
 
 KIND = "step_scores"
 """Of a step reward model's entries in a record."""
@@ -42,22 +42,22 @@ class RecordedStepRewardModel:
         self.calls = 0
         """Requests answered."""
 
-    async def score(self, request: StepScoreRequest) -> list[float]:
+    async def score(self, request: StepScoreRequest) -> StepScores:
         """Return, for each step, the probability in [0, 1] that it is right.
 
         Raises:
             ReasonEnvsError: the record does not hold it, and there is no live model.
         """
         if not request.steps:
-            return []
-        key = _key(request)
+            return StepScores()
+        key, fresh = _key(request), None
         if key not in self.record and self.live is not None:
-            scores = await self.live.score(request)
-            self.record.add(key, {"scores": scores, "tokens": self.live.count_tokens(request)})
+            fresh = await self.live.score(request)
+            self.record.add(key, {"scores": fresh, "tokens": self.live.count_tokens(request)})
         entry = self._read(key, request)
         self.calls += 1
         self.scored_tokens += entry["tokens"]
-        return entry["scores"]
+        return StepScores(entry["scores"]) if fresh is None else fresh
 
     def count_tokens(self, request: StepScoreRequest) -> int:
         """Return how many tokens the model reads to score a request alone."""

@@ -15,7 +15,8 @@ from reason_envs.batching import gather
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.loading import load_tokenizer
 from reason_envs.rewards import StepRewardModel, StepScoreRequest, make_reward_model
-from reason_envs.rewards.step_model import TransformersStepRewardModel, batches_by_length, encode_steps
+from reason_envs.rewards.step_model import TransformersStepRewardModel, encode_steps
+from reason_envs.rewards.step_reading import Row, batches_by_length
 
 REQUESTS = [
     StepScoreRequest("1 + 2 + 3 =", ("1 + 2 = 3", "3 + 3 = 6", "\\boxed{6}")),
@@ -140,7 +141,7 @@ def test_calls_and_tokens_are_counted(llama):
     score(model, *REQUESTS, REQUESTS[0], StepScoreRequest("no step yet", ()))
     assert model.calls == 1
     assert model.scored_tokens == sum(map(model.count_tokens, REQUESTS))  # the equal request was read once
-    assert model.count_tokens(REQUESTS[0]) == len(encode_steps(model.tokenizer, *vars(REQUESTS[0]).values()).token_ids)
+    assert model.count_tokens(REQUESTS[0]) == len(encode_steps(model.tokenizer, REQUESTS[0].question, REQUESTS[0].steps).token_ids)
     assert score(model, StepScoreRequest("no step yet", ())) == [[]]
     model.close()
     assert not hasattr(model, "model")
@@ -192,8 +193,9 @@ class TestLabels:
 
 
 def test_batches_hold_rows_of_like_length():
-    rows = [(0,) * n for n in (5, 1, 9, 2, 30)]
-    assert [[len(row) for row in batch] for batch in batches_by_length(rows, 18)] == [[1, 2, 5], [9], [30]]
+    rows = [Row((0,) * n, 0) for n in (5, 1, 9, 2, 30)]
+    lengths = [[len(row.token_ids) for row in batch] for batch in batches_by_length(rows, 18)]
+    assert lengths == [[1, 2, 5], [9], [30]]
     assert list(batches_by_length([], 18)) == []
 
 

@@ -65,7 +65,13 @@ class Grower:
 
     def request(self, tree: Tree, index: int) -> GenerationRequest:
         """Return the request for the next child of a node; its seed depends on the path and the draw alone."""
-        return GenerationRequest(self.prompt(tree, index), self._seed(tree, index), self.sampling)
+        return GenerationRequest(
+            self.prompt(tree, index),
+            self._seed(tree, index),
+            self.sampling,
+            keep_prefix=True,
+            prefix=tree.nodes[index].prefix,
+        )
 
     def prompt(self, tree: Tree, index: int) -> list[Any]:
         """Return what the generator reads before a child of ``index``: the problem and the path's own tokens."""
@@ -100,16 +106,20 @@ class Grower:
         tree.generated_tokens += tokens
         if parent == 0 and not (tree.prompt and isinstance(tree.prompt[0], int)):
             tree.prompt = generation.prompt_ids or tree.prompt
+        if parent == 0 and generation.prefix is not None:
+            tree.nodes[0].prefix = generation.prefix.parent
         text = generation.text.strip()
         twin = tree.twin(parent, text)
         if twin is not None:
             tree.nodes[twin].tokens += tokens
             return twin
         self._check_tokens(tree, generation)
-        scored = StepScoreRequest(tree.question, (*tree.steps(parent), text))
+        known = tree.nodes[parent].known
+        scored = StepScoreRequest(tree.question, (*tree.steps(parent), text), keep_prefix=True, known=known)
         tree.reward_model_calls += 1
         tree.reward_model_tokens += self.reward_model.count_tokens(scored)
         scores = await self.reward_model.score(scored)
+        tree.nodes[0].known = tree.nodes[0].known or scores.known_question
         return tree.add(
             parent,
             text,
@@ -119,6 +129,8 @@ class Grower:
             tokens=tokens,
             score=scores[-1],
             terminal=generation.stop_string is None or self.answer(text) is not None,
+            prefix=generation.prefix,
+            known=scores.known,
         )
 
     def answer(self, text: str) -> str | None:
