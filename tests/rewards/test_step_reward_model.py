@@ -141,7 +141,8 @@ def test_calls_and_tokens_are_counted(llama):
     score(model, *REQUESTS, REQUESTS[0], StepScoreRequest("no step yet", ()))
     assert model.calls == 1
     assert model.scored_tokens == sum(map(model.count_tokens, REQUESTS))  # the equal request was read once
-    assert model.count_tokens(REQUESTS[0]) == len(encode_steps(model.tokenizer, REQUESTS[0].question, REQUESTS[0].steps).token_ids)
+    first = REQUESTS[0]
+    assert model.count_tokens(first) == len(encode_steps(model.tokenizer, first.question, first.steps).token_ids)
     assert score(model, StepScoreRequest("no step yet", ())) == [[]]
     model.close()
     assert not hasattr(model, "model")
