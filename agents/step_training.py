@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -19,10 +18,8 @@ from agents.step_labels import LabelledSolution
 from agents.step_metrics import first_wrong
 from agents.validation import check_least
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
-from reason_envs.rewards.step_model import LABELS, encode_rows, is_causal
-from reason_envs.rewards.step_reading import pad_rows
+from reason_envs.rewards.step_model import LABELS, encode_rows, is_causal, pad_rows
 
 POOL = 50
 """Batches that are drawn together and sorted by length."""
@@ -57,12 +54,9 @@ class FineTuningConfig:
     """Rank of a LoRA on all linear layers, merged before saving; 0 trains all weights."""
     gradient_checkpointing: bool = False
     """Compute activations again in the backward pass, which saves memory."""
-    extra_layers: int = 0
-    """New layers on top of a causal backbone. They see what it expected at each token and what came, so that a backbone
-    of few layers need not learn to foresee every step earlier in its depth."""
 
     def __post_init__(self) -> None:
-        check_least(self, "", {"epochs": 1, "batch_size": 1, "accumulation": 1, "lora_rank": 0, "extra_layers": 0})
+        check_least(self, "", {"epochs": 1, "batch_size": 1, "accumulation": 1, "lora_rank": 0})
 
 
 @dataclass(frozen=True)
@@ -151,7 +145,6 @@ def _load(config: FineTuningConfig, device: torch.device) -> Any:
         id2label=dict(enumerate(LABELS)),
         label2id={name: i for i, name in enumerate(LABELS)},
     )
-    deepen(model, config.extra_layers)
     if config.gradient_checkpointing:
         model.gradient_checkpointing_enable()
         model.enable_input_require_grads()
@@ -167,31 +160,6 @@ def _load(config: FineTuningConfig, device: torch.device) -> Any:
         )
         model = get_peft_model(model, lora)
     return model
-
-
-def deepen(model: Any, layers: int) -> None:
-    """Add layers on top of a decoder, copies of its last one that at first pass their input on unchanged.
-
-    Raises:
-        ReasonEnvsError: the layers do not stand where decoders keep theirs.
-    """
-    if not layers:
-        return
-    stack: Any = getattr(getattr(model, "model", None), "layers", [None])
-    if not all(hasattr(stack[-1], name) for name in ("self_attn", "mlp")) or not hasattr(stack[-1].mlp, "down_proj"):
-        raise ReasonEnvsError(
-            f"extra_layers={layers}: {type(model).__name__} is no decoder of the Llama or Qwen kind, whose layers can "
-            "be added to. Use extra_layers=0."
-        )
-    for _ in range(layers):
-        layer = copy.deepcopy(stack[-1])
-        layer.self_attn.layer_idx = len(stack)
-        for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
-            torch.nn.init.zeros_(projection.weight)
-        stack.append(layer)
-    model.config.num_hidden_layers = len(stack)
-    if getattr(model.config, "layer_types", None):
-        model.config.layer_types = [*model.config.layer_types, *[model.config.layer_types[-1]] * layers]
 
 
 def _drawn(solutions: Sequence[LabelledSolution], most: int | None, seed: int) -> list[LabelledSolution]:

@@ -13,7 +13,7 @@ from agents.reward_model import (
     train_reward_model,
 )
 from agents.step_labels import LabelledSolution, write_labels
-from agents.step_training import balanced, deepen, encode_examples, fine_tune, step_loss
+from agents.step_training import balanced, encode_examples, fine_tune, step_loss
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.loading import load_model, load_tokenizer
 from reason_envs.llm.scripted import ScriptedEngine
@@ -75,26 +75,6 @@ class TestTraining:
             assert torch.equal(state, torch.random.get_rng_state())  # global randomness is left alone
             weights[name] = (folder / "model.safetensors").read_bytes()
         assert weights["a"] == weights["b"] != weights["c"]
-
-    def test_extra_layers_pass_their_input_on_at_first(self, tiny_model):
-        model = load_model(tiny_model, device=torch.device("cpu"), dtype=torch.float32)
-        ids = torch.tensor([[5, 6, 7, 8]])
-        before = model(input_ids=ids).logits
-        deepen(model, 2)
-        assert torch.equal(model(input_ids=ids, use_cache=False).logits, before)
-        layers = model.model.layers
-        assert [layer.self_attn.layer_idx for layer in layers] == list(range(len(layers)))
-        assert model.config.num_hidden_layers == len(model.config.layer_types) == len(layers)
-
-    def test_a_model_with_extra_layers_is_saved_whole(self, config, tmp_path):
-        fine_tune(replace(config, extra_layers=1, epochs=1), solutions(12), 0, tmp_path / "deep")
-        deep = make_reward_model("transformers", model=str(tmp_path / "deep"), device="cpu")
-        plain = load_model(config.model, device=torch.device("cpu"), dtype=torch.float32)
-        assert deep.model.config.num_hidden_layers == plain.config.num_hidden_layers + 1
-
-    def test_extra_layers_need_a_decoder(self):
-        with pytest.raises(ReasonEnvsError, match="extra_layers=1: Linear is no decoder"):
-            deepen(torch.nn.Linear(2, 2), 1)
 
     def test_lora_is_merged(self, config, tmp_path):
         fine_tune(replace(config, lora_rank=4, learning_rate=5e-3), solutions(60), 0, tmp_path / "lora")
