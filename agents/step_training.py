@@ -19,7 +19,8 @@ from agents.step_metrics import first_wrong
 from agents.validation import check_least
 from reason_envs.core import derive_seed
 from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
-from reason_envs.rewards.step_model import LABELS, encode_rows, is_causal, pad_rows
+from reason_envs.rewards.step_model import LABELS, encode_rows, is_causal
+from reason_envs.rewards.step_reading import pad_rows
 
 POOL = 50
 """Batches that are drawn together and sorted by length."""
