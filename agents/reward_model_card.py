@@ -43,7 +43,7 @@ wrong, however rightly they are worked out, and an answer given at once, without
 answer. A completion that makes up for an earlier mistake by luck, or passes over it, makes a wrong step count as right.
 
 Learnt from: {labels["solutions"]} different solutions, {labels["steps"]} steps, {labels["right_share"]:.1%} of them
-right. Check of the labels: in {labels["checked_steps"]} held-out steps that hold an equation (up to the first one
+right{_further(config)}. Check of the labels: in {labels["checked_steps"]} held-out steps that hold an equation (up to the first one
 labelled wrong), the label agrees with the recomputed arithmetic in {labels["agreement"]:.1%}.
 
 ## Held-out quality
@@ -77,6 +77,12 @@ def _origin(config: Any) -> str:
     if config.labels_from is not None:
         return f"Labelled solutions were read from `{Path(config.labels_from).name}`."
     return f"Solutions of `{_short(config.tasks)}` were sampled from `{_short(config.engine)}`."
+
+
+def _further(config: Any) -> str:
+    if config.further_labels is None:
+        return ""
+    return f"; besides from the labelled solutions in `{Path(config.further_labels).name}`, which were not sampled"
 
 
 def _options(config: Any) -> str:

@@ -64,6 +64,13 @@ class TestTraining:
         card = (folder / "MODEL_CARD.md").read_text()
         assert f"| ROC AUC, all steps | {metrics['test']['auc']:.4f} |" in card
         assert "* learning_rate: 0.001" in card
+        assert "besides" not in card
+
+    def test_the_card_names_further_labels(self, config, tmp_path):
+        further = tmp_path / "judged.jsonl"
+        write_labels(further, solutions(12, 500))
+        folder = train_reward_model(replace(config, epochs=1, further_labels=str(further)))
+        assert "besides from the labelled solutions in `judged.jsonl`" in (folder / "MODEL_CARD.md").read_text()
 
     def test_the_same_seed_gives_the_same_model(self, config, tmp_path):
         config.epochs = 1
