@@ -43,8 +43,9 @@ wrong, however rightly they are worked out, and an answer given at once, without
 answer. A completion that makes up for an earlier mistake by luck, or passes over it, makes a wrong step count as right.
 
 Learnt from: {labels["solutions"]} different solutions, {labels["steps"]} steps, {labels["right_share"]:.1%} of them
-right{_further(config)}. Check of the labels: in {labels["checked_steps"]} held-out steps that hold an equation (up to the first one
-labelled wrong), the label agrees with the recomputed arithmetic in {labels["agreement"]:.1%}.
+right{_further(config)}.
+Check of the labels: in {labels["checked_steps"]} held-out steps that hold an equation (up to the first one labelled
+wrong), the label agrees with the recomputed arithmetic in {labels["agreement"]:.1%}.
 
 ## Held-out quality
 
