@@ -102,8 +102,8 @@ def read(text: str) -> Sudoku:
 def read_cells(text: str, side: int) -> Cells | None:
     r"""Read a grid from a response: in the last ``\boxed{}`` or, where there is none, its last rows.
 
-    Digits may be divided by spaces, commas, brackets and lines as grids are usually written; ``.``, ``_`` and ``0`` are
-    empty cells.
+    Digits may be divided by spaces, commas, brackets and lines as grids are usually written, rows by slashes; ``.``,
+    ``_`` and ``0`` are empty cells.
 
     Returns:
         The cells; ``None`` where no whole grid stands there.
