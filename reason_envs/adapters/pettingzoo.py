@@ -1,7 +1,7 @@
 """Our multi-agent environments as PettingZoo's ``ParallelEnv`` and ``AECEnv``.
 
-Agents are called ``role_0``, as PettingZoo advises. An observation is a ``Dict`` of one text under ``"text"``: its API
-test for AEC takes no bare strings. What an agent sees while others act comes from ``environment.observe(agent)``.
+Agents are called ``role_0``, as PettingZoo advises. A text is observed as ``{"text": text}``: its API test for AEC
+takes no bare strings. What an agent sees while others act comes from ``environment.observe(agent)``.
 """
 
 from __future__ import annotations
@@ -69,8 +69,9 @@ class _Seats:
         (result,) = run(gather(self.environment.step(actions)))
         return result
 
-    def see(self, name: str) -> dict[str, str]:
-        return {"text": self.environment.observe(self.agent_of[name])}
+    def see(self, name: str) -> Any:
+        seen = self.environment.observe(self.agent_of[name])
+        return {"text": seen} if isinstance(seen, str) else seen
 
     def acting(self, result: StepResult) -> list[str]:
         return [name for name, agent in self.agent_of.items() if agent in result.observations]
@@ -157,6 +158,7 @@ class AECAdapter(AECEnv):
         self.render_mode = environment.render_mode
         self.possible_agents = list(self.seats.names)
         self.agents: list[str] = []
+        self.agent_selection: str = self.possible_agents[0]
         self._chosen: dict[AgentId, Any] = {}
         self._acting: list[str] = []
 
@@ -168,7 +170,7 @@ class AECAdapter(AECEnv):
         """Return the agent's action space."""
         return self.seats.action_spaces[agent]
 
-    def observe(self, agent: str) -> dict[str, str]:
+    def observe(self, agent: str) -> Any:
         """Return what an agent sees now."""
         return self.seats.see(agent)
 

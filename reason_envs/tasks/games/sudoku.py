@@ -109,9 +109,7 @@ def read_cells(text: str, side: int) -> Cells | None:
         The cells; ``None`` where no whole grid stands there.
     """
     boxed = last_boxed(text)
-    rows = [
-        row for line in (text if boxed is None else boxed).replace("\\\\", "\n").splitlines() if (row := _row(line))
-    ]
+    rows = [row for line in re.split(r"\\\\|[\n/]", text if boxed is None else boxed) if (row := _row(line))]
     whole = "".join(rows[-1:]) if rows and len(rows[-1]) == side * side else "".join(rows[-side:])
     if len(whole) != side * side or any(len(row) not in (side, side * side) for row in rows[-side:]):
         return None
