@@ -181,6 +181,18 @@ def test_the_golden_verdict_stays_hidden():
     assert seen[0] == seen[1]
 
 
+def test_the_function_is_named_where_the_problem_does_not():
+    task = Task("mbpp/1", "Write a function that doubles.", "", DOUBLE.metadata | {"code": DOUBLE.answer})
+    _, result = begin("petting_code", task)
+    assert result.observations["coder"].endswith("doubles.\nName: f")
+
+
+def test_tests_that_need_a_whole_python_are_refused_at_once():
+    tests = UnitTests("for i in range(3):\n    assert f(i) == 2 * i", "f", "f", DOUBLE.answer)
+    with pytest.raises(ReasonEnvsError, match="sandbox=native"):
+        begin("petting_code", Task("loop", "f(x): double x", "", {"tests": tests}))
+
+
 def test_problems_that_read_standard_input():
     stdio = StdioTests((("1 2\n", "3\n"), ("4 5\n", "9\n")), "a, b = input().split()\nprint(int(a) + int(b))")
     environment, _ = begin("petting_code", Task("sum", "Add two numbers.", "", {"tests": stdio}))

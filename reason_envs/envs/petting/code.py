@@ -10,7 +10,8 @@ from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.written_tests import RUN, TestJudge, golden_tests, read_written_tests
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.code import extract_code
-from reason_envs.rewards.code_tests import Tests, UnitTests
+from reason_envs.rewards.code_tests import Tests, UnitTests, split
+from reason_envs.sandbox.monty import MontySandbox
 from reason_envs.tasks import Task
 
 CODER, TESTER = "coder", "tester"
@@ -74,8 +75,17 @@ class PettingCode(Petting):
         self.judge = TestJudge(self.programs.sandbox, self.programs.limits, self.config.mutants)
 
     def begin(self, task: Task) -> CodeGame:
-        """Read the golden tests."""
-        return CodeGame(task.question, golden_tests(task))
+        """Read the golden tests, and name the function where the problem does not."""
+        tests = golden_tests(task)
+        if not isinstance(tests, UnitTests):
+            return CodeGame(task.question, tests)
+        if isinstance(self.programs.sandbox, MontySandbox) and split(tests) is None:
+            raise ReasonEnvsError(
+                f"The tests of {task.id!r} are more than calls compared with values, which take a whole Python: set "
+                "sandbox=native."
+            )
+        named = tests.entry_point in task.question
+        return CodeGame(task.question if named else f"{task.question}\nName: {tests.entry_point}", tests)
 
     def board(self, game: CodeGame) -> str:
         """Write the problem."""

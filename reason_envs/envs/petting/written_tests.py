@@ -75,7 +75,7 @@ def golden_tests(task: Task) -> Tests:
     """
     tests = task.metadata.get("tests", task.metadata)
     if isinstance(tests, Mapping):
-        record: dict[str, Any] = {"prompt": task.question, "canonical_solution": task.answer, **tests}
+        record: dict[str, Any] = {"prompt": f"{task.question}\n", "canonical_solution": task.answer, **tests}
         tests = read_tests({"code": task.answer, "solution": task.answer, **record})
     if not tests.reference.strip():
         raise ReasonEnvsError(
