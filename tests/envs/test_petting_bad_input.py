@@ -24,7 +24,9 @@ def step(environment, actions):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("garbage", ["", " \n", "\x00", "((((" * 500, "x" * 5_000, 7, ["R"], b"R", object()], ids=repr)
+@pytest.mark.parametrize(
+    "garbage", ["", " \n", "\x00", "\ud800", "((((" * 500, "x" * 5_000, 7, ["R"], b"R", object()], ids=repr
+)
 def test_garbage_costs_its_turn_and_is_counted(name, garbage):
     environment, _ = start(name)
     for decisions in range(1, 9):

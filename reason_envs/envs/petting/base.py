@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult
 from reason_envs.envs.petting.config import SINGLE, PettingConfig
 from reason_envs.envs.petting.programs import ProgramRunner
 from reason_envs.envs.petting.render import draw_image
+from reason_envs.envs.petting.state import Effect, Entry, PettingState
 from reason_envs.envs.problem import choose_task
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.spaces import UnicodeText
@@ -23,58 +23,6 @@ MAX_QUESTION_CHARS = 100_000
 MAX_OUTCOME_CHARS = 300
 """Longest outcome of a decision that others read."""
 COUNTS = ("unparsable_actions", "missing_actions", "out_of_turn_actions", "program_errors", "program_timeouts")
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One decision as later observations show it."""
-
-    role: str
-    """Who decided."""
-    text: str
-    """The response."""
-    outcome: str
-    """What came of it, in a line."""
-
-
-@dataclass(frozen=True)
-class Effect:
-    """What a decision does."""
-
-    game: Any
-    """The state of the problem afterwards."""
-    outcome: str
-    """What came of it, in a line."""
-    local: float = 0.0
-    """What the role earns for its own part."""
-    worth: float | None = None
-    """Of a role that cannot move the state: what its latest contribution is worth; it earns the change."""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    """What is to be counted."""
-    valid: bool = True
-    """Whether the response could be read, keeps the rules and, as a program, ran to its end."""
-
-
-@dataclass
-class PettingState:
-    """What an episode has seen."""
-
-    seed: int
-    """The episode's seed."""
-    game: Any
-    """The state of the problem: a frozen dataclass of each environment."""
-    solved_at_start: bool
-    """Whether nothing was left to do."""
-    counts: dict[str, int]
-    """How often what happened."""
-    decisions: int = 0
-    """Decisions made."""
-    entries: list[Entry] = field(default_factory=list)
-    """The decisions in order."""
-    worth: dict[str, float] = field(default_factory=dict)
-    """What the latest contribution of each role that cannot move the state is worth."""
-    over: bool = False
-    """Whether the episode has ended."""
 
 
 class Petting(Environment):

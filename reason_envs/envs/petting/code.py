@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from reason_envs.envs.petting.base import Effect, Petting
+from reason_envs.envs.petting.base import Petting
 from reason_envs.envs.petting.config import PettingConfig
+from reason_envs.envs.petting.state import Effect
 from reason_envs.envs.petting.written_tests import RUN, TestJudge, golden_tests, read_written_tests
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.code import extract_code
@@ -84,7 +86,7 @@ class PettingCode(Petting):
                 f"The tests of {task.id!r} are more than calls compared with values, which take a whole Python: set "
                 "sandbox=native."
             )
-        named = tests.entry_point in task.question
+        named = re.search(rf"\b{re.escape(tests.entry_point)}\b", task.question)
         return CodeGame(task.question if named else f"{task.question}\nName: {tests.entry_point}", tests)
 
     def board(self, game: CodeGame) -> str:

@@ -6,7 +6,8 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
-from reason_envs.envs.petting.base import Effect, Petting
+from reason_envs.envs.petting.base import Petting
+from reason_envs.envs.petting.state import Effect
 
 TOOL, PLANNER = "tool", "planner"
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from reason_envs.envs.petting.base import MAX_OUTCOME_CHARS, Effect, Petting
+from reason_envs.envs.petting.base import MAX_OUTCOME_CHARS, Petting
 from reason_envs.envs.petting.config import PettingConfig
+from reason_envs.envs.petting.state import Effect
 from reason_envs.rewards import extract_answer, grade_math_async
 from reason_envs.rewards.normalise import normalise
 from reason_envs.tasks import Task
