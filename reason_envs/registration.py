@@ -48,6 +48,36 @@ _BUILT_IN = (
         "ReasonTreePaper-v0",
         "reason_tree_paper",
     ),
+    EnvironmentEntry(
+        "reason_envs.envs.petting.plan_path:PettingPlanPath",
+        "reason_envs.envs.petting.plan_path:PettingPlanPathConfig",
+        "PettingPlanPath-v0",
+        "petting_plan_path",
+    ),
+    EnvironmentEntry(
+        "reason_envs.envs.petting.sokoban:PettingSokoban",
+        "reason_envs.envs.petting.sokoban:PettingSokobanConfig",
+        "PettingSokoban-v0",
+        "petting_sokoban",
+    ),
+    EnvironmentEntry(
+        "reason_envs.envs.petting.sudoku:PettingSudoku",
+        "reason_envs.envs.petting.sudoku:PettingSudokuConfig",
+        "PettingSudoku-v0",
+        "petting_sudoku",
+    ),
+    EnvironmentEntry(
+        "reason_envs.envs.petting.math:PettingMath",
+        "reason_envs.envs.petting.math:PettingMathConfig",
+        "PettingMath-v0",
+        "petting_math",
+    ),
+    EnvironmentEntry(
+        "reason_envs.envs.petting.code:PettingCode",
+        "reason_envs.envs.petting.code:PettingCodeConfig",
+        "PettingCode-v0",
+        "petting_code",
+    ),
 )
 
 

@@ -13,6 +13,7 @@ HEAVY = [
     "vllm",
     "ray",
     "openai",
+    "pettingzoo",
     "datasets",
     "reasoning_gym",
     "math_verify",

@@ -104,7 +104,7 @@ def _load(
     skip_missing: bool,
     max_samples: int | None,
 ) -> ListTaskSet:
-    file, official = _locate(path, split)
+    file, official = locate(path, split)
     _check_split_by(split_by, official)
     if split_by == "none" and split == "test":
         raise MissingSplitError(
@@ -132,7 +132,14 @@ def _check_split_by(split_by: str | None, official: bool) -> None:
         )
 
 
-def _locate(path: Source, split: Split) -> tuple[Path, bool]:
+def locate(path: Source, split: Split, suffixes: tuple[str, ...] = SUFFIXES) -> tuple[Path, bool]:
+    """Return the file of a split, and whether the split is an official one.
+
+    Args:
+        path: a file, a folder or a mapping of splits to files.
+        split: ``"train"`` or ``"test"``.
+        suffixes: how the files of a folder end.
+    """
     if isinstance(path, Mapping):
         unknown = set(path) - {"train", "test"}
         if unknown:
@@ -141,15 +148,15 @@ def _locate(path: Source, split: Split) -> tuple[Path, bool]:
             raise MissingSplitError(f"path names no {split} file; it has {', '.join(map(repr, path)) or 'nothing'}.")
         return Path(path[split]).expanduser(), True
     place = Path(path).expanduser()
-    return (_in_folder(place, split), True) if place.is_dir() else (place, False)
+    return (_in_folder(place, split, suffixes), True) if place.is_dir() else (place, False)
 
 
-def _in_folder(folder: Path, split: Split) -> Path:
-    for suffix in SUFFIXES:
+def _in_folder(folder: Path, split: Split, suffixes: tuple[str, ...]) -> Path:
+    for suffix in suffixes:
         if (folder / f"{split}{suffix}").is_file():
             return folder / f"{split}{suffix}"
     held = ", ".join(sorted(item.name for item in folder.iterdir())) or "nothing"
     raise MissingSplitError(
-        f"The folder {folder} has no {split} split ({split}{SUFFIXES[0]} or the like); it holds {held}. "
+        f"The folder {folder} has no {split} split ({split}{suffixes[0]} or the like); it holds {held}. "
         "Give one file as path to have it divided by hash."
     )

@@ -1,7 +1,4 @@
-"""Generated problems: every dataset of reasoning-gym by its own name, cut into disjoint splits.
-
-Problem ``i`` is a pure function of (seed, i): candidates at addresses derived from both numbers are generated until
-one's text falls into the wanted split, so train and test share no problem whatever their seeds.
+"""Generated problems: every dataset of reasoning-gym by its own name, cut into disjoint splits (see ``generated``).
 
 Suited to grading by mathematical equality (one number or expression as the answer): ``basic_arithmetic``,
 ``bitwise_arithmetic``, ``chain_sum``, ``complex_arithmetic``, ``count_bits``, ``count_primes``,
@@ -29,16 +26,13 @@ import numpy as np
 import reasoning_gym
 from reasoning_gym.factory import DATASETS
 
-from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks.base import Split, Task, TaskSet, split_of
+from reason_envs.tasks.base import Split
 from reason_envs.tasks.defaults import FAMILY_DEFAULTS
-from reason_envs.tasks.listed import check_count
+from reason_envs.tasks.generated import GeneratedTaskSet, Problem, checked_size
 
-DEFAULT_SIZE = {"train": 10_000, "test": 2_048}
-MAX_ATTEMPTS = 1_000
-"""Candidates tried for one problem; with a fifth in the test split, a thousand misses mean there is none."""
-
+OWN_FAMILIES = frozenset({"sokoban", "sudoku"})
+"""Names that mean our own problems; reasoning-gym's datasets of these names are parts of ``composite``."""
 _ADDRESSES = 2**32
 _LIMITED_ADDRESSES = {"gsm_symbolic": 2**18, "list_functions": 2**18, "acre": 20_000, "word_ladder": 20_000}
 """Datasets that prepare or check their indices beforehand, and how many we ask them for."""
@@ -48,56 +42,10 @@ _HASH_ORDERED = {"isomorphic_strings", "polynomial_multiplication", "ransom_note
 """Datasets that iterate over sets of strings, whose order Python changes from process to process."""
 
 
-class ProceduralTaskSet(TaskSet):
-    """A finite window on one of reasoning-gym's infinite generators."""
-
-    def __init__(self, name: str, split: Split, dataset: Any, addresses: int, size: int, seed: int) -> None:
-        """Wrap a dataset.
-
-        Args:
-            name: the dataset's name.
-            split: which problems are kept.
-            dataset: the reasoning-gym dataset.
-            addresses: how many different problems it can be asked for.
-            size: how many problems this set has.
-            seed: picks the problems.
-        """
-        self.name, self.split, self.size, self.seed = name, split, size, seed
-        self._dataset, self._addresses = dataset, addresses
-
-    def __len__(self) -> int:
-        """Number of problems."""
-        return self.size
-
-    def __getitem__(self, index: int) -> Task:
-        """Generate problem ``index``."""
-        if not 0 <= index < self.size:
-            raise IndexError(f"Problem {index} of {self.name!r} is outside 0..{self.size - 1}.")
-        entry = self._first_in_split(index)
-        answer = "" if entry["answer"] is None else str(entry["answer"])
-        return Task(f"{self.name}/{self.split}/{self.seed}/{index}", entry["question"], answer, entry["metadata"])
-
-    def _first_in_split(self, index: int) -> dict[str, Any]:
-        for attempt in range(MAX_ATTEMPTS):
-            address = derive_seed(self.seed, index, attempt) % self._addresses
-            with _own_global_randomness(self.name, address):
-                entry = self._dataset[address]
-            if split_of(entry["question"]) == self.split:
-                return entry
-        raise ReasonEnvsError(
-            f"None of {MAX_ATTEMPTS} problems of {self.name!r} falls into the {self.split} split: its options allow "
-            "too few different problems. Widen their ranges."
-        )
-
-
-def procedural(name: str, split: Split, **options: Any) -> ProceduralTaskSet:
+def procedural(name: str, split: Split, **options: Any) -> GeneratedTaskSet:
     """Build the set of problems of one reasoning-gym dataset; see ``option_defaults`` for its options."""
     settings = {**option_defaults(name), **options}
-    size = DEFAULT_SIZE[split] if settings["size"] is None else check_count("size", settings["size"])
-    if settings["max_samples"] is not None:
-        size = min(size, check_count("max_samples", settings["max_samples"]))
-    if not isinstance(settings["seed"], int):
-        raise ReasonEnvsError(f"seed is a whole number, not {settings['seed']!r}.")
+    size = checked_size(split, settings["size"], settings["seed"], settings["max_samples"])
     if name in _HASH_ORDERED and sys.flags.hash_randomization:
         warnings.warn(
             f"Problems of {name!r} depend on the order of Python's string sets; set PYTHONHASHSEED=0 to get the same "
@@ -107,13 +55,20 @@ def procedural(name: str, split: Split, **options: Any) -> ProceduralTaskSet:
     config = {**FAMILY_DEFAULTS.get(name, {}), **{k: v for k, v in options.items() if k not in _own_options()}}
     addresses = _address_count(name, config)
     dataset = _create(name, config, addresses)
-    return ProceduralTaskSet(name, split, dataset, addresses, size, settings["seed"])
+
+    def draw(address: int) -> Problem:
+        with _own_global_randomness(name, address):
+            entry = dataset[address]
+        answer = "" if entry["answer"] is None else str(entry["answer"])
+        return entry["question"], answer, entry["metadata"]
+
+    return GeneratedTaskSet(name, split, draw, size, settings["seed"], addresses)
 
 
 @cache
 def family_names() -> frozenset[str]:
-    """Return the names of reasoning-gym's datasets."""
-    return frozenset(DATASETS)
+    """Return the names of reasoning-gym's datasets, without those under which we have problems of our own."""
+    return frozenset(DATASETS) - OWN_FAMILIES
 
 
 def option_defaults(name: str) -> dict[str, Any]:

@@ -23,6 +23,11 @@ _BUILT_IN = {
     "math": "reason_envs.tasks.files:math_files",
     "hub": "reason_envs.tasks.hub:hub",
     "mixture": "reason_envs.tasks.mixture:mixture",
+    "plan_path": "reason_envs.tasks.plan_path:plan_path",
+    "sokoban": "reason_envs.tasks.sokoban:sokoban",
+    "boxoban": "reason_envs.tasks.sokoban:boxoban",
+    "sudoku": "reason_envs.tasks.sudoku:sudoku",
+    "functions": "reason_envs.tasks.functions:functions",
 }
 _registered: dict[str, Callable[..., TaskSet]] = {}
 

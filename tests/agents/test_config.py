@@ -155,3 +155,10 @@ def test_an_environment_whose_options_hold_objects_composes():
     assert compose_config([]).env.name == "single_turn_math"
     config = compose_config(["env=shared_things", "env.turns=2"])
     assert (config.env.turns, config.env.engine) == (2, None)
+
+
+def test_options_of_petting_environments_are_replaced_as_a_whole_or_changed_by_key():
+    env = compose_config(["env=petting_code", "env.sandbox={name: native, workers: 2}", "env.prompts.coder=Go"]).env
+    assert (env.sandbox, env.prompts) == ({"name": "native", "workers": 2}, {"coder": "Go"})
+    assert compose_config(["env=petting_math", "env.sandbox=native", "env.roles=single"]).env.sandbox == "native"
+    assert "max_turns" in refused("env=petting_sudoku", "env.max_turn=3")

@@ -1,0 +1,218 @@
+"""Our multi-agent environments as PettingZoo's ``ParallelEnv`` and ``AECEnv``.
+
+Agents are called ``role_0``, as PettingZoo advises. A text is observed as ``{"text": text}``: its API test for AEC
+takes no bare strings. What an agent sees while others act comes from ``environment.observe(agent)``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import Space
+from gymnasium.spaces import Dict, Text
+from pettingzoo import AECEnv, ParallelEnv
+
+from reason_envs.adapters.loop import run
+from reason_envs.batching import gather
+from reason_envs.core import AgentId, Environment, StepResult
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.registration import make_environment
+
+Options = dict[str, Any] | None
+
+
+def parallel_env(name: str, **options: Any) -> ParallelAdapter:
+    """Build an environment for PettingZoo's parallel API.
+
+    Every live agent gets an observation at every step, and ``infos[agent]["acts"]`` says whose action counts next; the
+    actions of the others are ignored without penalty. All agents live until the episode ends.
+
+    Args:
+        name: id or short name, such as ``"petting_plan_path"``.
+        options: ``render_mode`` and the environment's options.
+    """
+    return ParallelAdapter(make_environment(name, **options))
+
+
+def aec_env(name: str, **options: Any) -> AECAdapter:
+    """Build an environment for PettingZoo's agent-environment-cycle API: ``agent_iter`` follows whose turn it is.
+
+    Args:
+        name: id or short name, such as ``"petting_plan_path"``.
+        options: ``render_mode`` and the environment's options.
+    """
+    return AECAdapter(make_environment(name, **options))
+
+
+class _Seats:
+    """The agents of an environment under their PettingZoo names, with their spaces."""
+
+    def __init__(self, environment: Environment) -> None:
+        if not hasattr(environment, "observe"):
+            raise ReasonEnvsError(
+                f"{type(environment).__name__} has no observe(agent), which says what an agent sees while others act; "
+                "PettingZoo asks for that. Add the method, or play it through gymnasium.make."
+            )
+        self.environment: Any = environment
+        self.agent_of = {f"{agent}_0": agent for agent in environment.agents}
+        self.names = list(self.agent_of)
+        self.observation_spaces = {
+            name: _wrapped(environment.observation_space(agent)) for name, agent in self.agent_of.items()
+        }
+        self.action_spaces = {name: environment.action_space(agent) for name, agent in self.agent_of.items()}
+
+    def start(self, seed: int | None, options: Options) -> StepResult:
+        (result,) = run(gather(self.environment.reset(seed=seed, options=options)))
+        return result
+
+    def move(self, actions: dict[AgentId, Any]) -> StepResult:
+        (result,) = run(gather(self.environment.step(actions)))
+        return result
+
+    def see(self, name: str) -> Any:
+        seen = self.environment.observe(self.agent_of[name])
+        return {"text": seen} if isinstance(seen, str) else seen
+
+    def acting(self, result: StepResult) -> list[str]:
+        return [name for name, agent in self.agent_of.items() if agent in result.observations]
+
+    def rewards(self, result: StepResult) -> dict[str, float]:
+        return {name: float(result.rewards.get(agent, 0.0)) for name, agent in self.agent_of.items()}
+
+    def flags(self, ended: dict[AgentId, bool]) -> dict[str, bool]:
+        return {name: bool(ended.get(agent, False)) for name, agent in self.agent_of.items()}
+
+    def infos(self, result: StepResult) -> dict[str, dict[str, Any]]:
+        acting = self.acting(result)
+        return {name: {**result.info, "acts": name in acting} for name in self.names}
+
+
+class ParallelAdapter(ParallelEnv):
+    """One environment behind PettingZoo's parallel API.
+
+    Args:
+        environment: an environment with ``observe(agent)``.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        self.seats = _Seats(environment)
+        self.metadata = {**environment.metadata, "name": type(environment).__name__}
+        self.render_mode = environment.render_mode
+        self.possible_agents = list(self.seats.names)
+        self.agents: list[str] = []
+        self._acting: list[str] = []
+
+    def observation_space(self, agent: str) -> Space:
+        """Return the agent's observation space."""
+        return self.seats.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> Space:
+        """Return the agent's action space."""
+        return self.seats.action_spaces[agent]
+
+    def reset(self, seed: int | None = None, options: Options = None) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Start an episode; ``options={"task": ...}`` fixes the problem."""
+        result = self.seats.start(seed, options)
+        self.agents, self._acting = list(self.possible_agents), self.seats.acting(result)
+        return self._look(), self.seats.infos(result)
+
+    def step(
+        self, actions: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
+        """Move those whose turn it is; one of them without an action has not answered."""
+        if not self.agents:
+            return {}, {}, {}, {}, {}
+        seats = self.seats
+        result = seats.move({seats.agent_of[name]: actions[name] for name in self._acting if name in actions})
+        seen, self._acting = self._look(), seats.acting(result)
+        if result.done:
+            self.agents = []
+        rewards, ended = seats.rewards(result), seats.flags(result.terminated)
+        return seen, rewards, ended, seats.flags(result.truncated), seats.infos(result)
+
+    def render(self) -> Any:
+        """Render according to ``render_mode``."""
+        return self.seats.environment.render()
+
+    def close(self) -> None:
+        """Close the environment; shared engines and sandboxes stay open."""
+        self.seats.environment.close()
+
+    def _look(self) -> dict[str, Any]:
+        return {name: self.seats.see(name) for name in self.possible_agents}
+
+
+class AECAdapter(AECEnv):
+    """One environment behind PettingZoo's agent-environment-cycle API.
+
+    Agents that act at the same time are asked one after the other, then the environment moves.
+
+    Args:
+        environment: an environment with ``observe(agent)``.
+    """
+
+    def __init__(self, environment: Environment) -> None:
+        super().__init__()
+        self.seats = _Seats(environment)
+        self.metadata = {**environment.metadata, "name": type(environment).__name__, "is_parallelizable": False}
+        self.render_mode = environment.render_mode
+        self.possible_agents = list(self.seats.names)
+        self.agents: list[str] = []
+        self.agent_selection: str = self.possible_agents[0]
+        self._chosen: dict[AgentId, Any] = {}
+        self._acting: list[str] = []
+
+    def observation_space(self, agent: str) -> Space:
+        """Return the agent's observation space."""
+        return self.seats.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> Space:
+        """Return the agent's action space."""
+        return self.seats.action_spaces[agent]
+
+    def observe(self, agent: str) -> Any:
+        """Return what an agent sees now."""
+        return self.seats.see(agent)
+
+    def reset(self, seed: int | None = None, options: Options = None) -> None:
+        """Start an episode; ``options={"task": ...}`` fixes the problem."""
+        result = self.seats.start(seed, options)
+        self.agents = list(self.possible_agents)
+        self._cumulative_rewards = dict.fromkeys(self.agents, 0.0)
+        self._take(result)
+
+    def step(self, action: Any) -> None:
+        """Act for ``agent_selection``; ``None`` once its episode has ended."""
+        agent = self.agent_selection
+        if self.terminations[agent] or self.truncations[agent]:
+            self._was_dead_step(action)
+            return
+        self._cumulative_rewards[agent] = 0.0
+        self._chosen[self.seats.agent_of[agent]] = action
+        if len(self._chosen) < len(self._acting):
+            self.agent_selection = self._acting[len(self._chosen)]
+            self._clear_rewards()
+            return
+        self._take(self.seats.move(self._chosen))
+        self._accumulate_rewards()
+        self._deads_step_first()
+
+    def render(self) -> Any:
+        """Render according to ``render_mode``."""
+        return self.seats.environment.render()
+
+    def close(self) -> None:
+        """Close the environment; shared engines and sandboxes stay open."""
+        self.seats.environment.close()
+
+    def _take(self, result: StepResult) -> None:
+        seats = self.seats
+        self._chosen, self._acting = {}, seats.acting(result)
+        self.rewards = seats.rewards(result)
+        self.terminations, self.truncations = seats.flags(result.terminated), seats.flags(result.truncated)
+        self.infos = seats.infos(result)
+        self.agent_selection = (self._acting or self.agents)[0]
+
+
+def _wrapped(space: Space) -> Space:
+    return Dict({"text": space}) if isinstance(space, Text) else space

@@ -1,0 +1,248 @@
+"""What all Petting environments share: turns, history, rewards, observations and rendering."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from reason_envs.core import Action, AgentId, Environment, Message, StepResult
+from reason_envs.envs.petting.config import SINGLE, PettingConfig
+from reason_envs.envs.petting.programs import ProgramRunner
+from reason_envs.envs.petting.render import draw_image
+from reason_envs.envs.petting.state import Effect, Entry, PettingState
+from reason_envs.envs.problem import choose_task
+from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.spaces import UnicodeText
+from reason_envs.tasks import Task, make
+
+SOLO: AgentId = "solo"
+"""The agent of ``roles="single"``."""
+MAX_QUESTION_CHARS = 100_000
+"""Longest problem; a longer one is an error."""
+MAX_OUTCOME_CHARS = 300
+"""Longest outcome of a decision that others read."""
+COUNTS = ("unparsable_actions", "missing_actions", "out_of_turn_actions", "program_errors", "program_timeouts")
+
+
+class Petting(Environment):
+    """Roles decide in a fixed order, ``max_turns`` times each unless the episode ends before.
+
+    A decision is a text. ``step`` pays the agent that decided ``alpha * team + local``: ``team`` is the change of the
+    problem's ``value`` that the decision caused, ``local`` the role's own part. A role that cannot move the state (one
+    that writes programs or tests) is paid by ``local`` for the change of what its contribution is worth. Both
+    telescope, so that delay earns nothing. An episode always ends by itself (``terminated``): the observation tells the
+    turn, so that running out of turns is a loss and no cut.
+
+    A response that cannot be read costs ``bad_format`` and its turn; so does an agent that does not answer. Actions of
+    agents whose turn it is not are ignored. All are counted in ``info``, beside ``success``, ``progress``,
+    ``episode_length`` (turns begun), ``team_reward`` and ``local_reward`` of the decision, and ``role``, who made it.
+
+    Args:
+        config: the options.
+    """
+
+    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
+    roles: ClassVar[tuple[str, ...]]
+    """Who decides, in the order of a turn."""
+    prompts: ClassVar[dict[str, str]]
+    """The built-in system message of each role."""
+    count_names: ClassVar[tuple[str, ...]] = ()
+    """What the environment counts beside ``COUNTS``."""
+    colours: ClassVar[dict[str, str]] = {}
+    """Colour of each character of the board in pictures; none: the board is text."""
+
+    def __init__(self, config: PettingConfig) -> None:
+        self.config = config
+        self.agents = (SOLO,) if config.roles == SINGLE else self.roles
+        self.tasks = make(config.tasks, config.split)
+        self.programs = ProgramRunner(config.sandbox, config.program_seconds)
+        self.messages = dict(self.prompts if config.prompts is None else config.prompts)
+        for role in self.messages:
+            if role not in self.roles:
+                raise unknown_name("role in prompts", role, self.roles)
+        self.task: Task | None = None
+        shown = len(self.roles) * config.history * (config.max_response_chars + MAX_OUTCOME_CHARS + 100)
+        self._observation_space = UnicodeText(2 * MAX_QUESTION_CHARS + shown)
+        self._action_space = UnicodeText(config.max_response_chars)
+
+    # --- what each environment says
+
+    @abstractmethod
+    def begin(self, task: Task) -> Any:
+        """Return the state of a problem at the start; a task that is none of ours is an error."""
+
+    @abstractmethod
+    async def act(self, role: str, text: str) -> Effect:
+        """Return what a response does."""
+
+    @abstractmethod
+    def board(self, game: Any) -> str:
+        """Write the problem as it stands, for every role."""
+
+    @abstractmethod
+    def value(self, game: Any) -> float:
+        """Return what a state is worth to the team; a decision earns the change."""
+
+    @abstractmethod
+    def progress(self, game: Any) -> float:
+        """Return how much of the problem is solved, 1 being all of it."""
+
+    @abstractmethod
+    def solved(self, game: Any) -> bool:
+        """Whether the problem is solved."""
+
+    def finished(self, game: Any) -> bool:
+        """Whether the episode ends before its last turn."""
+        return self.solved(game)
+
+    def start_worth(self, game: Any) -> dict[str, float]:
+        """Return what the contribution of each role that cannot move the state is worth before it made one."""
+        return {}
+
+    def loss(self) -> float:
+        """Return what the team loses where an episode ends unsolved."""
+        return 0.0
+
+    # --- the contract
+
+    def observation_space(self, agent: AgentId) -> UnicodeText:
+        """Return the space of texts."""
+        return self._observation_space
+
+    def action_space(self, agent: AgentId) -> UnicodeText:
+        """Return the space of responses."""
+        return self._action_space
+
+    async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
+        """Pose a problem: ``options["task"]`` (a ``Task`` or mapping), else the one that belongs to the seed."""
+        seed = self.episode_seed(seed)
+        task = choose_task(self.tasks, seed, options)
+        if len(task.question) > MAX_QUESTION_CHARS:
+            raise ReasonEnvsError(f"Task {task.id!r} has more than {MAX_QUESTION_CHARS} characters: leave it out.")
+        game = self.begin(task)
+        self.task = task
+        counts = dict.fromkeys((*COUNTS, *self.count_names), 0)
+        self.state = PettingState(seed, game, self.solved(game), counts, worth=self.start_worth(game))
+        return StepResult({self._actor: self.observe(self._actor)}, info={"role": self.role, **self._figures()})
+
+    async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
+        """Take the decision of the agent whose turn it is."""
+        if self.state is None or self.state.over:
+            raise ReasonEnvsError("No episode is under way: call reset first.")
+        state, role, actor, before = self.state, self.role, self._actor, self.value(self.state.game)
+        effect = await self._effect(role, actor, actions)
+        state.game = effect.game
+        state.decisions += 1
+        state.over = self.finished(state.game) or state.decisions == len(self.roles) * self.config.max_turns
+        team = self.value(state.game) - before
+        if state.over and not self.solved(state.game):
+            team -= self.loss()
+        local = effect.local + self._gain(role, effect.worth)
+        info = {
+            "role": role,
+            "valid_action": effect.valid,
+            "team_reward": team,
+            "local_reward": local,
+            **self._figures(),
+        }
+        rewards = {actor: self.config.alpha * team + local}
+        if not state.over:
+            return StepResult({self._actor: self.observe(self._actor)}, rewards, info=info)
+        ended = dict.fromkeys(self.agents, True)
+        final = {agent: self.observe(agent) for agent in self.agents}
+        return StepResult({}, rewards, ended, dict.fromkeys(self.agents, False), final, info)
+
+    def observe(self, agent: AgentId) -> str:
+        """Write what an agent sees now, whoever's turn it is: role and turn, the board, the latest decisions."""
+        state = self.state
+        role = self.role if agent == SOLO else agent
+        shown = state.entries[-len(self.roles) * self.config.history :]
+        lines = [f"{role} {self.turn}/{self.config.max_turns}", self.board(state.game)]
+        return "\n".join([*lines, *(f"{entry.role}: {entry.text}\n= {entry.outcome}" for entry in shown)])
+
+    @property
+    def role(self) -> str:
+        """The role whose decision is next."""
+        return self.roles[self.state.decisions % len(self.roles)]
+
+    @property
+    def turn(self) -> int:
+        """The turn that is under way, counted from 1; the last one where the episode has ended."""
+        decisions = self.state.decisions - self.state.over
+        return decisions // len(self.roles) + 1
+
+    def render_messages(self, observation: str) -> list[Message]:
+        """Write an observation as a user message, after the system message of its role if there is one."""
+        role, user = observation.partition(" ")[0], {"role": "user", "content": observation}
+        system = self.messages.get(role)
+        return [user] if system is None else [{"role": "system", "content": system}, user]
+
+    def parse_action(self, text: str) -> str:
+        """Take the text as it is; what it means depends on whose turn it is."""
+        return text
+
+    def render(self) -> Any:
+        """Show the board and every decision as text (``ansi``) or as an image [H, W, 3] (``rgb_array``)."""
+        if self.render_mode is None or self.state is None:
+            return None
+        board = self.board(self.state.game)
+        entries = [f"{entry.role}: {entry.text}\n= {entry.outcome}" for entry in self.state.entries]
+        verdict = f"turn {self.turn}/{self.config.max_turns}, progress {self.progress(self.state.game):.2f}"
+        if self.render_mode == "ansi":
+            return "\n".join([verdict, board, *entries])
+        return draw_image(board, self.colours, [verdict, *entries])
+
+    # --- for the environments
+
+    def failed(self, outcome: str, *counts: str) -> Effect:
+        """Return the effect of a response that does nothing but cost ``bad_format``."""
+        return Effect(self.state.game, outcome, -self.config.bad_format, counts=dict.fromkeys(counts, 1), valid=False)
+
+    def unreadable(self, outcome: str = "unreadable") -> Effect:
+        """Return the effect of a response that cannot be read."""
+        return self.failed(outcome, "unparsable_actions")
+
+    # --- how a step goes
+
+    @property
+    def _actor(self) -> AgentId:
+        return SOLO if self.config.roles == SINGLE else self.role
+
+    async def _effect(self, role: str, actor: AgentId, actions: Mapping[AgentId, Action]) -> Effect:
+        """Let the role act, and note it."""
+        given = actions.get(actor)
+        text = given if isinstance(given, str) and self._action_space.contains(given) else ""
+        if given is None:
+            effect = self.failed("no answer", "missing_actions")
+        elif not text.strip():
+            effect = self.unreadable()
+        else:
+            effect = await self.act(role, text)
+        for name, count in effect.counts.items():
+            self.state.counts[name] += count
+        self.state.counts["out_of_turn_actions"] += sum(agent != actor for agent in actions)
+        self.state.entries.append(Entry(role, text.strip(), effect.outcome[:MAX_OUTCOME_CHARS]))
+        return effect
+
+    def _gain(self, role: str, worth: float | None) -> float:
+        if worth is None:
+            return 0.0
+        before = self.state.worth.get(role, 0.0)
+        self.state.worth[role] = worth
+        return worth - before
+
+    def _figures(self) -> dict[str, Any]:
+        state = self.state
+        assert self.task is not None
+        solved = self.solved(state.game)
+        return {
+            "task_id": self.task.id,
+            "turn": self.turn,
+            "episode_length": -(-state.decisions // len(self.roles)),
+            "success": solved,
+            "correct": solved,
+            "progress": self.progress(state.game),
+            "solved_at_start": state.solved_at_start,
+            **state.counts,
+        }

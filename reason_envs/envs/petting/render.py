@@ -1,0 +1,75 @@
+"""Pictures of an episode: the board as coloured cells, the decisions as text beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH, HEIGHT, DPI = 1000, 600, 100
+"""Every frame has this size in pixels."""
+BOARD, MARGIN = 520, 20
+"""Pixels for the board on the left, and around everything."""
+LINE, LETTERS = 17, 58
+"""Pixels between lines, and characters of a line."""
+PAPER, EDGE, INK = "#ffffff", "#c3cad1", "#1f2933"
+
+
+def draw_image(board: str, colours: Mapping[str, str], texts: Sequence[str]) -> np.ndarray:
+    """Draw a board and, beside it, the newest texts that have room.
+
+    Args:
+        board: lines of characters.
+        colours: colour of each character's cell; where there are none the board is written as text.
+        texts: the oldest first; the first one stays on top.
+
+    Returns:
+        An image [HEIGHT, WIDTH, 3] of bytes.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor=PAPER)
+    canvas = FigureCanvasAgg(figure)
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, WIDTH)
+    axes.set_ylim(HEIGHT, 0)
+    axes.axis("off")
+    if colours:
+        _draw_cells(axes, board.splitlines(), colours)
+    else:
+        _write(axes, _lines([board]), MARGIN)
+    head, *others = texts
+    room = (HEIGHT - 2 * MARGIN) // LINE - 1
+    _write(axes, [*_lines([head]), *_lines(others)[-room:]], BOARD)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _draw_cells(axes: Axes, rows: Sequence[str], colours: Mapping[str, str]) -> None:
+    from matplotlib.patches import Rectangle
+
+    side = (BOARD - 2 * MARGIN) / max(len(rows), *(len(row) for row in rows))
+    for i, row in enumerate(rows):
+        for j, symbol in enumerate(row):
+            x, y = MARGIN + j * side, MARGIN + i * side
+            axes.add_patch(Rectangle((x, y), side, side, facecolor=colours[symbol], edgecolor=EDGE))
+            centre = (x + side / 2, y + side / 2)
+            axes.text(*centre, symbol, ha="center", va="center", fontsize=0.4 * side, color=INK, parse_math=False)
+
+
+def _lines(texts: Sequence[str]) -> list[str]:
+    """Break texts into lines of plain characters."""
+    plain = (text.expandtabs(4).encode("ascii", "backslashreplace").decode() for text in texts)
+    return [part for text in plain for line in text.splitlines() for part in wrap(line, LETTERS) or [""]]
+
+
+def _write(axes: Axes, lines: Sequence[str], x: float) -> None:
+    for i, line in enumerate(lines[: (HEIGHT - 2 * MARGIN) // LINE]):
+        y = MARGIN + (i + 0.7) * LINE
+        axes.text(x, y, line, fontsize=8, color=INK, family="monospace", parse_math=False)

@@ -1,0 +1,1 @@
+"""The rules of the grid games: plain functions on plain dataclasses."""

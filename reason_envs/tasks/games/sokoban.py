@@ -1,0 +1,227 @@
+"""Sokoban: boxes that are pushed onto goals, in the usual notation."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.tasks.games.moves import MOVES, Cell, grid_lines, neighbour, paths
+
+SYMBOLS = "#@+$*. "
+"""Wall, player, player on a goal, box, box on a goal, goal, floor."""
+WALL, PLAYER, PLAYER_ON_GOAL, BOX, BOX_ON_GOAL, GOAL, FLOOR = tuple(SYMBOLS)
+_BACK = {"U": "D", "D": "U", "L": "R", "R": "L"}
+
+
+@dataclass(frozen=True)
+class SokobanLevel:
+    """A level as it stands."""
+
+    rows: int
+    """Number of rows."""
+    columns: int
+    """Number of columns."""
+    walls: frozenset[Cell]
+    """Cells that nothing can enter."""
+    goals: frozenset[Cell]
+    """Where the boxes should go."""
+    boxes: frozenset[Cell]
+    """Where the boxes stand."""
+    player: Cell
+    """Where the player stands."""
+
+    @property
+    def solved(self) -> bool:
+        """Whether every box stands on a goal."""
+        return self.boxes <= self.goals
+
+    @property
+    def on_goal(self) -> int:
+        """Number of boxes on goals."""
+        return len(self.boxes & self.goals)
+
+    @property
+    def floor(self) -> frozenset[Cell]:
+        """Every cell that is no wall."""
+        cells = ((row, column) for row in range(self.rows) for column in range(self.columns))
+        return frozenset(cells) - self.walls
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What became of a sequence of moves."""
+
+    level: SokobanLevel
+    """The level afterwards."""
+    moves: int
+    """Moves that were tried; those after the level was solved are not."""
+    blocked: int
+    """Moves that changed nothing."""
+
+
+def walk(level: SokobanLevel, moves: str) -> Walk:
+    """Make moves one by one until the level is solved."""
+    tried = blocked = 0
+    for move in moves:
+        if level.solved:
+            break
+        tried += 1
+        after = step(level, move)
+        blocked += after is None
+        level = after or level
+    return Walk(level, tried, blocked)
+
+
+def step(level: SokobanLevel, move: str) -> SokobanLevel | None:
+    """Return the level after one move; ``None`` where a wall, or a box that cannot be pushed, is in the way."""
+    to = neighbour(level.player, move)
+    beyond = neighbour(to, move)
+    floor = _floor(level)
+    if to not in floor:
+        return None
+    if to not in level.boxes:
+        return replace(level, player=to)
+    if beyond not in floor or beyond in level.boxes:
+        return None
+    return replace(level, player=to, boxes=level.boxes - {to} | {beyond})
+
+
+def deadlocked(level: SokobanLevel) -> bool:
+    """Whether a box can certainly never reach a goal: it stands on a dead cell, or in a block of four that is stuck.
+
+    The test is sound and not complete: a deadlock of several boxes further apart is not seen.
+    """
+    astray = level.boxes - level.goals
+    return bool(astray & dead_cells(level)) or any(_stuck(level, box) for box in astray)
+
+
+def dead_cells(level: SokobanLevel) -> frozenset[Cell]:
+    """Return the floor cells from which a box alone could not be pushed onto any goal."""
+    return _dead_cells(_floor(level), level.goals)
+
+
+def distance(level: SokobanLevel) -> int:
+    """Return the least sum of rows and columns between the boxes and goals of their own."""
+    return _matching(tuple(sorted(level.boxes)), level.goals)
+
+
+def solve(level: SokobanLevel) -> str | None:
+    """Return moves that solve a level with the fewest pushes; ``None`` where there are none. For small levels."""
+    start = (level.boxes, _corner(level))
+    seen, queue = {start}, deque([(level, "")])
+    while queue:
+        level, moves = queue.popleft()
+        if level.solved:
+            return moves
+        for after, more in pushes(level):
+            key = (after.boxes, _corner(after))
+            if key not in seen and not deadlocked(after):
+                seen.add(key)
+                queue.append((after, moves + more))
+    return None
+
+
+def pushes(level: SokobanLevel) -> Iterable[tuple[SokobanLevel, str]]:
+    """Yield the level after each possible next push, with the moves that lead to it."""
+    reached = paths(level.player, _floor(level) - level.boxes)
+    for box in sorted(level.boxes):
+        for move in MOVES:
+            behind = neighbour(box, _BACK[move])
+            if behind in reached and (after := step(replace(level, player=behind), move)):
+                yield after, reached[behind] + move
+
+
+def pulls(level: SokobanLevel) -> Iterable[SokobanLevel]:
+    """Yield each level whose next push can lead to this one: a box is pulled by a player who walked next to it."""
+    free = _floor(level) - level.boxes
+    reached = paths(level.player, free)
+    for box in sorted(level.boxes):
+        for move in MOVES:
+            beside = neighbour(box, move)
+            onward = neighbour(beside, move)
+            if beside in reached and onward in free:
+                yield replace(level, player=onward, boxes=level.boxes - {box} | {beside})
+
+
+def draw(level: SokobanLevel) -> str:
+    """Draw a level as text, a line for each row."""
+    rows = range(level.rows)
+    return "\n".join("".join(_symbol(level, (row, column)) for column in range(level.columns)) for row in rows)
+
+
+def read(text: str) -> SokobanLevel:
+    """Read a drawn level.
+
+    Raises:
+        ReasonEnvsError: it has other characters, not exactly one player, or more boxes than goals.
+    """
+    lines = grid_lines(text)
+    cells = {(row, column): symbol for row, line in enumerate(lines) for column, symbol in enumerate(line)}
+
+    def all_of(symbols: str) -> frozenset[Cell]:
+        return frozenset(cell for cell, symbol in cells.items() if symbol in symbols)
+
+    players, boxes, goals = all_of("@+"), all_of("$*"), all_of(".+*")
+    if len(players) != 1 or len(boxes) > len(goals) or not set(cells.values()) <= set(SYMBOLS):
+        raise ReasonEnvsError(
+            f"A level of the characters {SYMBOLS!r} has one player and a goal for each box; this one has "
+            f"{len(players)} players, {len(boxes)} boxes and {len(goals)} goals:\n{text}"
+        )
+    (player,) = players
+    return SokobanLevel(len(lines), len(lines[0]), all_of(WALL), goals, boxes, player)
+
+
+def _floor(level: SokobanLevel) -> frozenset[Cell]:
+    return _floor_of(level.rows, level.columns, level.walls)
+
+
+@lru_cache(maxsize=4096)
+def _floor_of(rows: int, columns: int, walls: frozenset[Cell]) -> frozenset[Cell]:
+    return frozenset((row, column) for row in range(rows) for column in range(columns)) - walls
+
+
+@lru_cache(maxsize=4096)
+def _dead_cells(floor: frozenset[Cell], goals: frozenset[Cell]) -> frozenset[Cell]:
+    alive, queue = set(goals), deque(goals)
+    while queue:
+        cell = queue.popleft()
+        for move in MOVES:  # a box comes to this cell from the one behind, pushed from one further
+            behind = neighbour(cell, _BACK[move])
+            if {behind, neighbour(behind, _BACK[move])} <= floor and behind not in alive:
+                alive.add(behind)
+                queue.append(behind)
+    return floor - alive
+
+
+@lru_cache(maxsize=65_536)
+def _matching(boxes: tuple[Cell, ...], goals: frozenset[Cell]) -> int:
+    if not boxes:
+        return 0
+    (row, column), *others = boxes
+    return min(abs(row - goal[0]) + abs(column - goal[1]) + _matching(tuple(others), goals - {goal}) for goal in goals)
+
+
+def _stuck(level: SokobanLevel, box: Cell) -> bool:
+    """Whether a box is part of a square of four walls and boxes."""
+    blocked = level.walls | level.boxes
+    row, column = box
+    squares = [{(row + i, column + j) for i in (0, a) for j in (0, b)} for a in (-1, 1) for b in (-1, 1)]
+    return any(square <= blocked for square in squares)
+
+
+def _corner(level: SokobanLevel) -> Cell:
+    return min(paths(level.player, _floor(level) - level.boxes))
+
+
+def _symbol(level: SokobanLevel, cell: Cell) -> str:
+    if cell in level.walls:
+        return WALL
+    goal = cell in level.goals
+    if cell == level.player:
+        return PLAYER_ON_GOAL if goal else PLAYER
+    if cell in level.boxes:
+        return BOX_ON_GOAL if goal else BOX
+    return GOAL if goal else FLOOR
