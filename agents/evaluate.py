@@ -43,7 +43,9 @@ class EvaluationResult:
     pass_at_n: float
     """Share of tasks with at least one correct sample among ``samples``."""
     reward: float
-    """Mean return of an episode."""
+    """Mean return of an episode, all agents' together."""
+    episode_length: float
+    """Mean decisions of an episode, all agents' together."""
     frac_no_answer: float
     """Share of responses without an answer in the right place."""
     mean_tokens: float
@@ -101,7 +103,8 @@ def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> Ev
         accuracy_low=low,
         accuracy_high=high,
         pass_at_n=float(correct.max(axis=1).mean()),
-        reward=float(np.mean([sum(d.reward for d in t.decisions) for t in trajectories])),
+        reward=float(np.mean([t.total_reward for t in trajectories])),
+        episode_length=float(np.mean([len(t.path) for t in trajectories])),
         frac_no_answer=float(np.mean([t.metrics.get("no_answer", 0.0) for t in trajectories])),
         mean_tokens=float(np.mean([t.generated_tokens for t in trajectories])),
         mean_reward_model_tokens=float(np.mean([t.metrics.get("reward_model_tokens", 0.0) for t in trajectories])),
@@ -185,7 +188,7 @@ def write_result(
             "task": t.task_id,
             "question": by_id[t.task_id].question,
             "answer": by_id[t.task_id].answer,
-            "responses": [d.choice.text for d in t.decisions],
+            "responses": [d.choice.text for d in t.path],
             "correct": bool(t.metrics.get("correct", 0.0)),
         }
         for t in trajectories
@@ -211,6 +214,7 @@ def format_result(result: EvaluationResult) -> str:
             f"pass@{result.samples:<10} {result.pass_at_n:7.1%}",
             f"no answer       {result.frac_no_answer:7.1%}",
             f"reward          {result.reward:7.3f}",
+            f"turns/episode   {result.episode_length:7.2f}",
             f"tokens/episode  {result.mean_tokens:7.1f}",
             f"tasks x samples {result.tasks} x {result.samples}",
         ]

@@ -11,7 +11,7 @@ import torch
 from agents.losses import AGGREGATIONS, KL_KINDS, LEVELS, check_clips, kl_estimate
 from agents.optimizer import Optimizer, OptimizerConfig
 from agents.policies.base import TrainablePolicy
-from agents.rollout import grouped, play
+from agents.rollout import Episode, grouped, play
 from agents.trajectory import Trajectory
 from agents.update import PolicyUpdate, Sample
 from agents.validation import check_least
@@ -143,11 +143,14 @@ class Learner(ABC):
             policy.prepare_reference()
 
     async def collect(self, step: int) -> list[Trajectory]:
-        """Play ``samples_per_task`` episodes of the step's tasks: a pure function of (seed, step, weights)."""
+        """Play the step's episodes: a pure function of (seed, step, weights)."""
+        return await play(self.environment, self.policy, self.plan(step))
+
+    def plan(self, step: int) -> list[Episode]:
+        """Plan ``samples_per_task`` episodes of each of the step's tasks."""
         first = step * self.config.tasks_per_step
         tasks = [self.tasks.ordered(first + i, self.seed) for i in range(self.config.tasks_per_step)]
-        episodes = grouped(tasks, self.config.samples_per_task, derive_seed(self.seed, "train", step))
-        return await play(self.environment, self.policy, episodes)
+        return grouped(tasks, self.config.samples_per_task, derive_seed(self.seed, "train", step))
 
     @abstractmethod
     def credit(

@@ -28,14 +28,14 @@ ORDER = {
     "agents": (
         "__init__ trajectory masking state_tree metrics_file console command registry distributed validation held_out "
         "step_metrics step_labels",
-        "batch checkpoint curves optimizer config sb3_config",
+        "batch checkpoint figures curves optimizer config sb3_config",
         "policies tracking compose interrupts step_training",
         "rollout reward_model_card",
-        "advantages losses reward_model",
+        "turn_tree advantages losses reward_model",
         "update phase_one",
         "learner sync",
         "grpo ppo sb3 runs",
-        "search",
+        "at_grpo search",
         "evaluate saving",
         "trainer",
         "train",

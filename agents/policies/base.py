@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.trajectory import Choice, Decision
-from reason_envs.core import Action, Environment
+from reason_envs.core import Action, AgentId, Environment
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
 
@@ -38,8 +38,10 @@ class Policy(Protocol):
         """Turn an environment's observation into what this policy reads."""
         ...
 
-    async def act(self, observations: Sequence[Any], seeds: Sequence[int]) -> list[Choice]:
-        """Choose for each observation; concurrent calls are batched."""
+    async def act(
+        self, observations: Sequence[Any], seeds: Sequence[int], *, agents: Sequence[AgentId]
+    ) -> list[Choice]:
+        """Choose for each observation, which is that of the agent at the same place; concurrent calls are batched."""
         ...
 
     def action(self, environment: Environment, choice: Choice) -> Action:

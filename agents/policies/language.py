@@ -19,7 +19,7 @@ from agents.policies.lora import add_adapter, freeze_copy, merged_weights, using
 from agents.policies.token_states import token_states
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import gather
-from reason_envs.core import Action, Environment, Message
+from reason_envs.core import Action, AgentId, Environment, Message
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
@@ -138,9 +138,17 @@ class LanguagePolicy:
         return environment.render_messages(observation)
 
     async def act(
-        self, observations: Sequence[list[Message]], seeds: Sequence[int], sampling: Sampling | None = None
+        self,
+        observations: Sequence[list[Message]],
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        agents: Sequence[AgentId] = (),
     ) -> list[Choice]:
-        """Sample a response to each conversation; ``sampling`` overrides the training parameters (evaluation)."""
+        """Sample a response to each conversation, whoever plays (the environment writes each role's prompt).
+
+        ``sampling`` overrides the training parameters (evaluation).
+        """
         if self.engine is None:
             raise ReasonEnvsError("The policy has no engine to sample with: set `policy.engine` first.")
         sampling = sampling or self.sampling

@@ -96,8 +96,8 @@ def test_choices_carry_the_version_of_their_weights(tmp_path):
     seen = []
     original = trainer.run.policy.act
 
-    async def act(*args):
-        choices = await original(*args)
+    async def act(*args, **options):
+        choices = await original(*args, **options)
         seen.extend(choice.policy_version for choice in choices)
         return choices
 
