@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from agents.held_out import bootstrap_interval, first_tasks
-from agents.policies.base import Policy
+from agents.policies.base import Policy, TrainablePolicy
+from agents.policies.roles import RolePolicy
 from agents.rollout import Episode, grouped, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
@@ -129,6 +131,9 @@ class EvaluateConfig:
     """Sampling temperature; 0 is greedy (then one sample is enough)."""
     seed: int = 0
     """Keys the draws."""
+    swap_roles: Any = None
+    """Roles that act with others' weights: ``true`` (each with the next one's), or a mapping such as
+    ``{coder: tester, tester: coder}``."""
     output_file: str | None = None
     """Where to write the figures and every answer as JSON."""
 
@@ -159,6 +164,8 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
     if config.output_file:
         _make_folder(Path(config.output_file))
     run = load_run(config.run, config.checkpoint, untrained=config.untrained)
+    if config.swap_roles:
+        _swap(run.policy, config.swap_roles)
     sampling = Sampling(run.policy.sampling.max_tokens, config.temperature, stop=run.policy.sampling.stop)
     assert run.test_tasks is not None  # load_run always evaluates
     tasks = first_tasks(run.test_tasks, config.tasks)
@@ -168,6 +175,17 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
     if config.output_file:
         write_result(Path(config.output_file), config, result, tasks, trajectories)
     return result
+
+
+def _swap(policy: TrainablePolicy, roles: Any) -> None:
+    if not isinstance(policy, RolePolicy):
+        raise ReasonEnvsError(
+            f"swap_roles={roles}: this run has one policy for all roles, so there is nothing to swap. It is for runs "
+            "with policy.sharing=lora_per_role or model_per_role."
+        )
+    if roles is not True and not isinstance(roles, Mapping):
+        raise ReasonEnvsError(f"swap_roles={roles!r} must be true or a mapping of roles to roles.")
+    policy.swap(None if roles is True else roles)
 
 
 def _validate(config: EvaluateConfig) -> None:

@@ -17,15 +17,14 @@ from agents.evaluate import EvaluationResult, evaluate_policy, first_tasks
 from agents.figures import describe
 from agents.interrupts import StopRequest, naming_phase
 from agents.learner import Learner
-from agents.policies.language import LanguagePolicy
 from agents.registry import ALGORITHMS
-from agents.runs import CHECKPOINTS, CONFIG_FILE, Run, build, check_prompts, write_config
+from agents.runs import CHECKPOINTS, CONFIG_FILE, Run, build, check_prompts, weight_syncs, write_config
 from agents.saving import Progress, Saver
-from agents.sync import WeightSync
+from agents.sync import RoleSync
 from agents.tracking import Silence, Tracker
 from agents.trajectory import Trajectory
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.engine import TrainableEngine, greedy
+from reason_envs.llm.engine import greedy
 
 
 class Trainer:
@@ -159,13 +158,10 @@ class Trainer:
         if config.save_every and (self.progress.is_best(metrics) or step % config.save_every == 0):
             self._saver.save(self.progress)
 
-    def _weight_sync(self) -> WeightSync | None:
-        """What sends the weights to the engine that samples; ``None`` for a policy that samples itself."""
-        policy, engine = self.run.policy, self.run.engine
-        if not isinstance(policy, LanguagePolicy):
-            return None
-        assert isinstance(engine, TrainableEngine)  # or it would not have been built
-        return WeightSync(policy, engine)
+    def _weight_sync(self) -> RoleSync | None:
+        """What sends the weights to the engines that sample; ``None`` for a policy that samples itself."""
+        syncs = weight_syncs(self.run.policy)
+        return RoleSync(syncs) if syncs else None
 
     async def _push(self) -> dict[str, float]:
         """Let the weights of the present step act; return metrics."""

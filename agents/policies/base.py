@@ -53,8 +53,6 @@ class TrainablePolicy(Policy, Protocol):
     """A policy that a learner can update."""
 
     device: torch.device
-    samples_elsewhere: bool
-    """Whether another program samples for it, whose log-probabilities differ from ``evaluate``'s by rounding."""
     scales_loss: bool
     """Whether its forwards run in float16 and need loss scaling."""
     max_tokens: int
@@ -65,6 +63,11 @@ class TrainablePolicy(Policy, Protocol):
     """Training steps behind the present weights; choices tell it, unless an engine that was sent weights does."""
     sampling: Sampling
     """How choices are drawn while training."""
+
+    @property
+    def samples_elsewhere(self) -> bool:
+        """Whether another program samples for it, whose log-probabilities differ from ``evaluate``'s by rounding."""
+        ...
 
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
         """Evaluate the stored choices under the current weights, with gradients where enabled."""
