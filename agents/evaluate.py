@@ -47,7 +47,7 @@ class EvaluationResult:
     reward: float
     """Mean return of an episode, all agents' together."""
     episode_length: float
-    """Mean decisions of an episode, all agents' together."""
+    """Mean turns of an episode: as the environment counts them, else decisions of all agents together."""
     frac_no_answer: float
     """Share of responses without an answer in the right place."""
     mean_tokens: float
@@ -106,7 +106,7 @@ def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> Ev
         accuracy_high=high,
         pass_at_n=float(correct.max(axis=1).mean()),
         reward=float(np.mean([t.total_reward for t in trajectories])),
-        episode_length=float(np.mean([len(t.path) for t in trajectories])),
+        episode_length=float(np.mean([t.length for t in trajectories])),
         frac_no_answer=float(np.mean([t.metrics.get("no_answer", 0.0) for t in trajectories])),
         mean_tokens=float(np.mean([t.generated_tokens for t in trajectories])),
         mean_reward_model_tokens=float(np.mean([t.metrics.get("reward_model_tokens", 0.0) for t in trajectories])),

@@ -17,7 +17,7 @@ def describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     decisions = [d for t in trajectories for d in t.decisions]
     metrics = {
         "reward": float(np.mean([t.total_reward for t in trajectories])),
-        "episode_length": float(np.mean([len(t.path) for t in trajectories])),
+        "episode_length": float(np.mean([t.length for t in trajectories])),
         "frac_cut_off": float(np.mean([t.truncated for t in trajectories])),
         **_episode_figures(trajectories),
         **_agent_figures(trajectories),
@@ -38,7 +38,8 @@ def describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:
 
 def _episode_figures(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     """Means of the numbers that the environment tells at the end of an episode, besides those that have own names."""
-    names = {name: None for t in trajectories for name in t.metrics if name not in NAMED_FIGURES}
+    named = (*NAMED_FIGURES, "episode_length")
+    names = {name: None for t in trajectories for name in t.metrics if name not in named}
     values = {name: [t.metrics[name] for t in trajectories if name in t.metrics] for name in names}
     return {f"episode/{name}": float(np.mean(found)) for name, found in values.items()}
 

@@ -85,6 +85,11 @@ class Trajectory:
         return [d for d in self.decisions if d.on_path]
 
     @property
+    def length(self) -> float:
+        """Turns of the episode as the environment counts them, else the decisions of its path."""
+        return self.metrics.get("episode_length", float(len(self.path)))
+
+    @property
     def total_reward(self) -> float:
         """What all agents earned on the path."""
         return sum(d.reward for d in self.path)

@@ -23,6 +23,14 @@ _BUILT_IN = {
     "math": "reason_envs.tasks.files:math_files",
     "hub": "reason_envs.tasks.hub:hub",
     "mixture": "reason_envs.tasks.mixture:mixture",
+    "polaris": "reason_envs.tasks.named:polaris",
+    "AIME24": "reason_envs.tasks.named:aime24",
+    "AIME25": "reason_envs.tasks.named:aime25",
+    "OlympiadBench": "reason_envs.tasks.named:olympiad_bench",
+    "code_contests": "reason_envs.tasks.named:code_contests",
+    "introductory": "reason_envs.tasks.named:introductory",
+    "interview": "reason_envs.tasks.named:interview",
+    "competition": "reason_envs.tasks.named:competition",
 }
 _registered: dict[str, Callable[..., TaskSet]] = {}
 
