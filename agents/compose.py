@@ -26,7 +26,7 @@ SEARCH = {"algo": "ppo", "policy": "graph"}
 """What trains in a search tree unless the command says otherwise."""
 PARTNERS = {"reason_tree": SEARCH, "reason_tree_paper": SEARCH}
 """The learner and policy of each environment that does not take ``LANGUAGE``."""
-FREE_FORM = ("tasks", "engine", "reward_model")
+FREE_FORM = ("tasks", "eval_set", "engine", "reward_model")
 """Options whose mappings have the keys of the part that they name."""
 
 

@@ -18,11 +18,6 @@ REQUIRED = inspect.Parameter.empty
 """Stands in ``Family.options`` for the default of an option that must be given."""
 
 _BUILT_IN = {
-    "json": "reason_envs.tasks.files:json_files",
-    "gsm8k": "reason_envs.tasks.files:gsm8k_files",
-    "math": "reason_envs.tasks.files:math_files",
-    "hub": "reason_envs.tasks.hub:hub",
-    "mixture": "reason_envs.tasks.mixture:mixture",
     "polaris": "reason_envs.tasks.named:polaris",
     "AIME24": "reason_envs.tasks.named:aime24",
     "AIME25": "reason_envs.tasks.named:aime25",
@@ -31,6 +26,11 @@ _BUILT_IN = {
     "introductory": "reason_envs.tasks.named:introductory",
     "interview": "reason_envs.tasks.named:interview",
     "competition": "reason_envs.tasks.named:competition",
+    "json": "reason_envs.tasks.files:json_files",
+    "gsm8k": "reason_envs.tasks.files:gsm8k_files",
+    "math": "reason_envs.tasks.files:math_files",
+    "hub": "reason_envs.tasks.hub:hub",
+    "mixture": "reason_envs.tasks.mixture:mixture",
 }
 _registered: dict[str, Callable[..., TaskSet]] = {}
 
