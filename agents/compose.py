@@ -70,7 +70,7 @@ def _spelled_out(overrides: Sequence[str]) -> Iterator[str]:
     ``env.reward=x`` becomes ``env.reward.name=x``.
     """
     keys = _keys_of("env")
-    free = {key for key in keys | {"eval_set"} if key.rpartition(".")[2] in FREE_FORM}
+    free = {key for key in keys if key.rpartition(".")[2] in FREE_FORM} | {"eval_set", "placement.roles"}
     for override in overrides:
         key, _, value = override.partition("=")
         if f"{key}.name" in keys and not value.lstrip().startswith("{"):

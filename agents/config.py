@@ -36,6 +36,9 @@ class Placement:
     """Of the step reward model, its fine-tuning included: ``reward_model.device``."""
     policy: str | None = None
     """Of the policy that is trained: ``policy.device``."""
+    roles: Any = None
+    """Of roles with a model each (``policy.sharing=model_per_role``), learner and sampler both: a mapping such as
+    ``{coder: cuda:0, tester: cuda:1}``."""
 
 
 @dataclass

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from agents.held_out import bootstrap_interval, first_tasks
-from agents.policies.base import Policy
+from agents.policies.base import Policy, TrainablePolicy
+from agents.policies.roles import RolePolicy
 from agents.rollout import Episode, grouped, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
@@ -43,7 +45,9 @@ class EvaluationResult:
     pass_at_n: float
     """Share of tasks with at least one correct sample among ``samples``."""
     reward: float
-    """Mean return of an episode."""
+    """Mean return of an episode, all agents' together."""
+    episode_length: float
+    """Mean turns of an episode: as the environment counts them, else decisions of all agents together."""
     frac_no_answer: float
     """Share of responses without an answer in the right place."""
     mean_tokens: float
@@ -101,7 +105,8 @@ def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> Ev
         accuracy_low=low,
         accuracy_high=high,
         pass_at_n=float(correct.max(axis=1).mean()),
-        reward=float(np.mean([sum(d.reward for d in t.decisions) for t in trajectories])),
+        reward=float(np.mean([t.total_reward for t in trajectories])),
+        episode_length=float(np.mean([t.length for t in trajectories])),
         frac_no_answer=float(np.mean([t.metrics.get("no_answer", 0.0) for t in trajectories])),
         mean_tokens=float(np.mean([t.generated_tokens for t in trajectories])),
         mean_reward_model_tokens=float(np.mean([t.metrics.get("reward_model_tokens", 0.0) for t in trajectories])),
@@ -126,6 +131,9 @@ class EvaluateConfig:
     """Sampling temperature; 0 is greedy (then one sample is enough)."""
     seed: int = 0
     """Keys the draws."""
+    swap_roles: Any = None
+    """Roles that act with others' weights: ``true`` (each with the next one's), or a mapping such as
+    ``{coder: tester, tester: coder}``."""
     output_file: str | None = None
     """Where to write the figures and every answer as JSON."""
 
@@ -156,6 +164,8 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
     if config.output_file:
         _make_folder(Path(config.output_file))
     run = load_run(config.run, config.checkpoint, untrained=config.untrained)
+    if config.swap_roles:
+        _swap(run.policy, config.swap_roles)
     sampling = Sampling(run.policy.sampling.max_tokens, config.temperature, stop=run.policy.sampling.stop)
     assert run.test_tasks is not None  # load_run always evaluates
     tasks = first_tasks(run.test_tasks, config.tasks)
@@ -165,6 +175,17 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
     if config.output_file:
         write_result(Path(config.output_file), config, result, tasks, trajectories)
     return result
+
+
+def _swap(policy: TrainablePolicy, roles: Any) -> None:
+    if not isinstance(policy, RolePolicy):
+        raise ReasonEnvsError(
+            f"swap_roles={roles}: this run has one policy for all roles, so there is nothing to swap. It is for runs "
+            "with policy.sharing=lora_per_role or model_per_role."
+        )
+    if roles is not True and not isinstance(roles, Mapping):
+        raise ReasonEnvsError(f"swap_roles={roles!r} must be true or a mapping of roles to roles.")
+    policy.swap(None if roles is True else roles)
 
 
 def _validate(config: EvaluateConfig) -> None:
@@ -185,7 +206,7 @@ def write_result(
             "task": t.task_id,
             "question": by_id[t.task_id].question,
             "answer": by_id[t.task_id].answer,
-            "responses": [d.choice.text for d in t.decisions],
+            "responses": [d.choice.text for d in t.path],
             "correct": bool(t.metrics.get("correct", 0.0)),
         }
         for t in trajectories
@@ -211,6 +232,7 @@ def format_result(result: EvaluationResult) -> str:
             f"pass@{result.samples:<10} {result.pass_at_n:7.1%}",
             f"no answer       {result.frac_no_answer:7.1%}",
             f"reward          {result.reward:7.3f}",
+            f"turns/episode   {result.episode_length:7.2f}",
             f"tokens/episode  {result.mean_tokens:7.1f}",
             f"tasks x samples {result.tasks} x {result.samples}",
         ]

@@ -20,6 +20,7 @@ from agents.losses import overlong_penalty
 from agents.trajectory import Decision, Trajectory
 from agents.update import Sample
 from agents.validation import check_least
+from reason_envs.core import AgentId
 from reason_envs.errors import unknown_name
 
 
@@ -51,19 +52,19 @@ class GRPO(Learner):
     def credit(
         self, trajectories: Sequence[Trajectory], samples: Mapping[int, Sample]
     ) -> tuple[list[Sample], dict[str, float]]:
-        """Give every decision of a stream the stream's advantage."""
+        """Give every decision the advantage of what it is part of."""
         decisions, advantages, metrics = self.advantages(trajectories)
         for decision, advantage in zip(decisions, advantages.tolist(), strict=True):
             samples[id(decision)].advantage = advantage
         return [samples[id(d)] for d in decisions], metrics
 
     def advantages(self, trajectories: Sequence[Trajectory]) -> tuple[list[Decision], Tensor, dict[str, float]]:
-        """Compare stream returns within their groups.
+        """Compare returns within their groups.
 
         Returns:
             The decisions to train on, their advantages [N], and metrics.
         """
-        streams = [stream for trajectory in trajectories for stream in trajectory.streams()]
+        streams = self.compared(trajectories)
         returns = torch.tensor([sum(d.reward for d in stream) for stream in streams])
         if self.config.overlong_cache is not None:
             longest = torch.tensor([max(len(d.choice.token_ids) for d in stream) for stream in streams])
@@ -72,8 +73,22 @@ class GRPO(Learner):
         values = group_relative(returns, groups, scale=self.config.scale, leave_one_out=self.config.leave_one_out)
         decisions = [d for stream in streams for d in stream]
         spread = torch.tensor([float(v) for v, stream in zip(values, streams, strict=True) for _ in stream])
-        return decisions, spread, {"frac_zero_std": frac_zero_std(returns, groups)}
+        return decisions, spread, _without_signal(returns, groups, [stream[0].agent for stream in streams])
+
+    def compared(self, trajectories: Sequence[Trajectory]) -> list[list[Decision]]:
+        """Return what has one return: each agent's decisions in an episode."""
+        return [stream for trajectory in trajectories for stream in trajectory.streams()]
 
     def _validate(self) -> None:
         if self.config.overlong_cache is not None:
             overlong_penalty(torch.zeros(1), self.policy.max_tokens, self.config.overlong_cache)
+
+
+def _without_signal(returns: Tensor, groups: Sequence[str], agents: Sequence[AgentId]) -> dict[str, float]:
+    """Share of groups that teach nothing; by agent too, where there are several."""
+    figures = {"frac_zero_std": frac_zero_std(returns, groups)}
+    names = dict.fromkeys(agents)
+    for agent in names if len(names) > 1 else ():
+        mine = [i for i, other in enumerate(agents) if other == agent]
+        figures[f"frac_zero_std/{agent}"] = frac_zero_std(returns[mine], [groups[i] for i in mine])
+    return figures

@@ -11,7 +11,9 @@ import torch
 from agents.losses import AGGREGATIONS, KL_KINDS, LEVELS, check_clips, kl_estimate
 from agents.optimizer import Optimizer, OptimizerConfig
 from agents.policies.base import TrainablePolicy
-from agents.rollout import grouped, play
+from agents.policies.roles import policy_parts
+from agents.role_update import RoleOptimizer, RoleUpdate
+from agents.rollout import Episode, grouped, play
 from agents.trajectory import Trajectory
 from agents.update import PolicyUpdate, Sample
 from agents.validation import check_least
@@ -37,7 +39,7 @@ class LearnerConfig:
     """Episodes of each task."""
     minibatch_size: int | None = None
     """Decisions of an optimizer step; ``None``, or more than a training step has, takes them all as one batch (fully
-    on-policy)."""
+    on-policy). Roles with weights of their own have optimizer steps of their own."""
     epochs_per_batch: int = 1
     """Passes over each batch."""
     target_kl: float | None = None
@@ -131,23 +133,35 @@ class Learner(ABC):
         self.tasks = tasks
         self.seed = seed
         self._validate()
-        self.optimizer = Optimizer(
-            config.optimizer,
-            policy.parameters(),
-            total_steps,
-            scale_loss=policy.scales_loss,
-            device_type=policy.device.type,
-        )
-        self._updater = self.updater(config, policy, self.optimizer, seed)
+        self.optimizer, self._updater = self._build_update(total_steps)
         if self._uses_reference:
             policy.prepare_reference()
 
+    def _build_update(self, total_steps: int) -> tuple[Optimizer | RoleOptimizer, PolicyUpdate | RoleUpdate]:
+        """Build optimizer and update; those of a policy with several parts are each part's own."""
+        optimizers, updates = {}, {}
+        for name, part in policy_parts(self.policy).items():
+            optimizers[name] = Optimizer(
+                self.config.optimizer,
+                part.parameters(),
+                total_steps,
+                scale_loss=part.scales_loss,
+                device_type=part.device.type,
+            )
+            updates[name] = self.updater(self.config, part, optimizers[name], self.seed)
+        if "" in updates:
+            return optimizers[""], updates[""]
+        return RoleOptimizer(optimizers), RoleUpdate(updates)
+
     async def collect(self, step: int) -> list[Trajectory]:
-        """Play ``samples_per_task`` episodes of the step's tasks: a pure function of (seed, step, weights)."""
+        """Play the step's episodes: a pure function of (seed, step, weights)."""
+        return await play(self.environment, self.policy, self.plan(step))
+
+    def plan(self, step: int) -> list[Episode]:
+        """Plan ``samples_per_task`` episodes of each of the step's tasks."""
         first = step * self.config.tasks_per_step
         tasks = [self.tasks.ordered(first + i, self.seed) for i in range(self.config.tasks_per_step)]
-        episodes = grouped(tasks, self.config.samples_per_task, derive_seed(self.seed, "train", step))
-        return await play(self.environment, self.policy, episodes)
+        return grouped(tasks, self.config.samples_per_task, derive_seed(self.seed, "train", step))
 
     @abstractmethod
     def credit(

@@ -7,6 +7,7 @@ from reason_envs.plugins import Plugin, Registry
 ALGORITHMS = Registry(
     "algorithm",
     {
+        "at_grpo": Plugin("agents.at_grpo:ATGRPO", "agents.at_grpo:ATGRPOConfig"),
         "grpo": Plugin("agents.grpo:GRPO", "agents.grpo:GRPOConfig"),
         "ppo": Plugin("agents.ppo:PPO", "agents.ppo:PPOConfig"),
         "sb3_maskable_ppo": Plugin("agents.sb3:SB3MaskablePPO", "agents.sb3_config:SB3PPOConfig"),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from reason_envs.batching import gather
 from reason_envs.core import AgentId, Environment, StepResult, derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Task
+
+Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True)
@@ -51,9 +53,21 @@ async def play(
         **options: passed on to ``policy.act`` (evaluation sampling, for example).
     """
     group_size = sum(episode.group == episodes[0].group for episode in episodes)
-    mine = distributed.share(episodes, group_size)
-    played = await gather(*(_play(environment.fork(), policy, episode, options) for episode in mine))
-    return distributed.merge(played, len(episodes), group_size)
+    return await play_shared(episodes, group_size, lambda one: _play(environment.fork(), policy, one, options))
+
+
+async def play_shared(
+    plans: Sequence[Plan], block: int, play_one: Callable[[Plan], Coroutine[Any, Any, Trajectory]]
+) -> list[Trajectory]:
+    """Play plans concurrently, this process's share of them; return every process's trajectories.
+
+    Args:
+        plans: what to play, in the order of the result.
+        block: neighbours that one process plays together.
+        play_one: plays one of them.
+    """
+    played = await gather(*(play_one(plan) for plan in distributed.share(plans, block)))
+    return distributed.merge(played, len(plans), block)
 
 
 async def _play(environment: Environment, policy: Policy, episode: Episode, options: dict[str, Any]) -> Trajectory:
@@ -69,7 +83,18 @@ async def _play(environment: Environment, policy: Policy, episode: Episode, opti
         latest.update({decision.agent: decision for decision in acting})
         result = await environment.step({d.agent: policy.action(environment, d.choice) for d in acting})
         _pay(result.rewards, latest, episode)
-        final |= _cut_off(environment, policy, result, latest)
+        final |= cut_off(environment, policy, result, latest)
+    return finish(environment, episode, decisions, result, final)
+
+
+def finish(
+    environment: Environment,
+    episode: Episode,
+    decisions: list[Decision],
+    result: StepResult,
+    final_observations: dict[AgentId, Any],
+) -> Trajectory:
+    """Close an episode that has ended and write it down."""
     rendered = environment.render()
     environment.close()
     return Trajectory(
@@ -79,7 +104,7 @@ async def _play(environment: Environment, policy: Policy, episode: Episode, opti
         terminated=any(result.terminated.values()),
         truncated=any(result.truncated.values()),
         metrics=_metrics(result.info),
-        final_observations=final,
+        final_observations=final_observations,
         rendered=rendered if isinstance(rendered, str) else "",
     )
 
@@ -93,9 +118,10 @@ async def _decide(
     latest: dict[AgentId, Decision],
     options: dict[str, Any],
 ) -> Decision:
-    turn = latest[agent].turn + 1 if agent in latest else 0
+    turn = next_turn(agent, latest)
     observation = policy.observe(environment, result.observations[agent])
-    (choice,) = await policy.act([observation], [derive_seed(episode.seed, "policy", agent, turn)], **options)
+    seed = derive_seed(episode.seed, "policy", agent, turn)
+    (choice,) = await policy.act([observation], [seed], agents=[agent], **options)
     return Decision(
         episode_id=episode.id,
         agent=agent,
@@ -107,7 +133,12 @@ async def _decide(
     )
 
 
-def _cut_off(
+def next_turn(agent: AgentId, latest: dict[AgentId, Decision]) -> int:
+    """Count the decisions that an agent has made."""
+    return latest[agent].turn + 1 if agent in latest else 0
+
+
+def cut_off(
     environment: Environment, policy: Policy, result: StepResult, latest: dict[AgentId, Decision]
 ) -> dict[AgentId, Any]:
     """What each agent that was truncated would read next: its last observation, unless that is no longer true."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
@@ -15,9 +15,12 @@ from agents.config import TrainConfig, changed, options, typed
 from agents.phase_one import CONFIG_FILE, reward_model_options
 from agents.policies.base import TrainablePolicy
 from agents.policies.language import LanguagePolicy
+from agents.policies.roles import RolePolicy, language_parts
 from agents.registry import POLICIES
+from agents.samplers import samplers
+from agents.sync import WeightSync
 from reason_envs.batching import gather
-from reason_envs.core import Environment
+from reason_envs.core import AgentId, Environment
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import Engine, TrainableEngine
@@ -27,8 +30,6 @@ from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import Task, TaskSet
 
 CHECKPOINTS = "checkpoints"
-ENGINE_FOLLOWS_POLICY = ("model", "device", "attention")
-"""Engine options that are the policy's unless given: learner and sampler must hold the same model."""
 
 
 @dataclass
@@ -38,8 +39,8 @@ class Run:
     config: TrainConfig
     environment: Environment
     policy: TrainablePolicy
-    engine: Engine | None
-    """What ``engine=`` names: a language policy's sampler, else the environment's generator; ``None``: it has none."""
+    engines: tuple[Engine, ...]
+    """What ``engine=`` names: a language policy's sampler, or each role's; else the environment's generator, if any."""
     reward_model: StepRewardModel | None
     """The environment's step reward model, where it has one."""
     train_tasks: TaskSet
@@ -49,7 +50,7 @@ class Run:
     def close(self) -> None:
         """Free the models."""
         self.environment.close()
-        for part in (self.engine, self.reward_model):
+        for part in (*self.engines, self.reward_model):
             if part is not None:
                 part.close()
 
@@ -68,24 +69,38 @@ def build(config: TrainConfig, folder: Path) -> Run:
     writes_text = issubclass(policy_class, LanguagePolicy)
     place(config, writes_text=writes_text)
     parts = _environment_parts(config, folder, writes_text=writes_text)
-    engine = make_engine(config.engine.name, **_engine_options(config)) if writes_text else parts.get("engine")
-    if writes_text and not (isinstance(engine, TrainableEngine) and "trainable" in engine.capabilities):
-        raise ReasonEnvsError(
-            f"engine={config.engine.name} cannot take new weights; use engine=transformers or engine=vllm, with a "
-            "model that is not quantized (neither stored so, nor by load_in_8bit or load_in_4bit)."
-        )
+    engines: tuple[Engine, ...] = (parts["engine"],) if "engine" in parts and not writes_text else ()
     environment = make_environment(config.env.name, **{**env_options, **parts, "tasks": train_tasks})
     if "ansi" in environment.metadata["render_modes"]:
         environment.render_mode = "ansi"
     policy_config = POLICIES[config.policy.name].config_class()(**options(config.policy))
     if writes_text:
-        policy = policy_class(policy_config, seed=config.seed)
-        policy.engine = engine
+        names = [""] if config.policy.sharing == "shared" else list(environment.agents)
+        sampling = samplers(config, names)
+        policy = _language_policy(policy_class, policy_config, config, names)
+        for name, part in language_parts(policy).items():
+            part.engine = sampling[name]
+        engines = tuple(sampling.values())
     else:
         policy = policy_class(policy_config, seed=config.seed, environment=environment)
     if config.init_from:
         policy.load_state_tensors(checkpoint.load(Path(config.init_from))[0]["policy"])
-    return Run(config, environment, policy, engine, parts.get("reward_model"), train_tasks, test_tasks)
+    return Run(config, environment, policy, engines, parts.get("reward_model"), train_tasks, test_tasks)
+
+
+def _language_policy(
+    policy_class: type[LanguagePolicy], policy_config: Any, config: TrainConfig, roles: Sequence[AgentId]
+) -> LanguagePolicy | RolePolicy:
+    """Build one policy for all roles, or a policy of each."""
+    if policy_config.sharing == "shared":
+        return policy_class(policy_config, seed=config.seed)
+    return RolePolicy(policy_config, roles, seed=config.seed, devices=config.placement.roles or {})
+
+
+def weight_syncs(policy: Any) -> dict[AgentId, WeightSync]:
+    """Return what sends the weights of each part of a policy to its engine; nothing where the policy samples itself."""
+    parts = language_parts(policy)
+    return {name: WeightSync(part, cast(TrainableEngine, part.engine)) for name, part in parts.items()}
 
 
 def place(config: TrainConfig, *, writes_text: bool) -> None:
@@ -150,14 +165,6 @@ def _held_out(config: TrainConfig) -> TaskSet:
     return make_tasks(config.eval_set or config.env.tasks, "test")
 
 
-def _engine_options(config: TrainConfig) -> dict[str, Any]:
-    """Resolve what follows the policy, in the configuration itself, so that ``config.yaml`` tells what ran."""
-    for entry in fields(config.engine):
-        if entry.name in ENGINE_FOLLOWS_POLICY and getattr(config.engine, entry.name) == entry.default:
-            setattr(config.engine, entry.name, getattr(config.policy, entry.name))
-    return options(config.engine)
-
-
 def load_run(
     run: str | None,
     checkpoint_folder: str | None = None,
@@ -181,9 +188,8 @@ def load_run(
     if not untrained:
         config.init_from = checkpoint_folder or str(checkpoint.latest(folder / CHECKPOINTS))
     loaded = build(config, folder)
-    if isinstance(loaded.policy, LanguagePolicy):
-        assert isinstance(loaded.engine, TrainableEngine)  # or it would not have been built
-        loaded.engine.load_weights(loaded.policy.export_weights(), version=0)
+    for sync in weight_syncs(loaded.policy).values():
+        sync.send(version=0)
     return loaded
 
 
@@ -209,21 +215,22 @@ async def check_prompts(run: Run, tasks: TaskSet) -> TaskSet:
         The tasks to use; a filtered set says in ``name`` how many were left out. A policy that reads no prompts takes
         all of them.
     """
-    if not isinstance(run.policy, LanguagePolicy):
+    policy = next(iter(language_parts(run.policy).values()), None)  # roles have the same model and limits
+    if policy is None:
         return tasks
-    positions = getattr(run.policy.model.config, "max_position_embeddings", math.inf)
+    positions = getattr(policy.model.config, "max_position_embeddings", math.inf)
     problems = list(tasks)
-    lengths = await gather(*(_prompt_length(run.environment.fork(), run.policy, task) for task in problems))
-    limit = min(run.policy.config.max_prompt_tokens, positions - run.policy.max_tokens)
+    lengths = await gather(*(_prompt_length(run.environment.fork(), policy, task) for task in problems))
+    limit = min(policy.config.max_prompt_tokens, positions - policy.max_tokens)
     overlong = [i for i, length in enumerate(lengths) if length > limit]
     if not overlong:
         return tasks
-    if run.policy.config.overlong_prompts == "error":
+    if policy.config.overlong_prompts == "error":
         worst = max(overlong, key=lambda i: lengths[i])
         raise ReasonEnvsError(
             f"{len(overlong)} of {len(problems)} prompts are longer than {limit} tokens (longest: task "
             f"{problems[worst].id!r}, {lengths[worst]} tokens): the lower of policy.max_prompt_tokens="
-            f"{run.policy.config.max_prompt_tokens} and the model's {positions} positions less policy.max_tokens. "
+            f"{policy.config.max_prompt_tokens} and the model's {positions} positions less policy.max_tokens. "
             "Raise the limit, lower policy.max_tokens, or set policy.overlong_prompts=filter."
         )
     if len(overlong) == len(problems):

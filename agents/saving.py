@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 from agents import checkpoint, distributed
 from agents.optimizer import Optimizer
 from agents.policies.base import TrainablePolicy
+from agents.role_update import RoleOptimizer
 from agents.runs import CHECKPOINTS
 from reason_envs.errors import ReasonEnvsError
 
@@ -44,11 +45,13 @@ class Saver:
     Args:
         folder: the run folder.
         policy: whose weights are saved.
-        optimizer: saved with them.
+        optimizer: saved with them (those of all roles, where each has one).
         keep_last: checkpoints kept besides the best.
     """
 
-    def __init__(self, folder: Path, policy: TrainablePolicy, optimizer: Optimizer, keep_last: int) -> None:
+    def __init__(
+        self, folder: Path, policy: TrainablePolicy, optimizer: Optimizer | RoleOptimizer, keep_last: int
+    ) -> None:
         self._folder = folder
         self._policy = policy
         self._optimizer = optimizer

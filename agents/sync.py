@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -82,9 +83,16 @@ class WeightSync:
         Raises:
             ReasonEnvsError: digests differ, or the probe's scores are further apart than rounding explains.
         """
-        weights = self._weights()
-        self._send(weights, version)
-        self._compare_digests(weights, version)
+        self.send(version)
+        return await self.check(version)
+
+    def send(self, version: int) -> None:
+        """Send the present weights, unchecked."""
+        self._send(self._weights(), version)
+
+    async def check(self, version: int) -> float:
+        """Compare what the engine has with the present weights, as ``push`` does after sending them."""
+        self._compare_digests(self._weights(), version)
         learner, engine = self._learner_scores(), await self._engine_scores()
         gap = max(abs(a - b) for a, b in zip(learner, engine, strict=True))
         dtypes = {next(self._policy.model.parameters()).dtype, self._engine.dtype, self._policy.precision}
@@ -135,6 +143,48 @@ class WeightSync:
 
     async def _engine_scores(self) -> list[float]:
         return await self._engine.score([*self._prompt, *self._response], len(self._prompt))
+
+
+class RoleSync:
+    """Sends every role's weights to the role's engine, and then sees that each still has its own.
+
+    Args:
+        syncs: by role; the name of a policy's only part is empty.
+    """
+
+    def __init__(self, syncs: Mapping[str, WeightSync]) -> None:
+        self._syncs = syncs
+
+    async def canary(self) -> None:
+        """Let every role's canary pass."""
+        for role, sync in self._syncs.items():
+            with _naming(role):
+                await sync.canary()
+
+    async def push(self, version: int) -> float:
+        """Send all present weights, then check all: an engine that two roles share has lost the first one's.
+
+        Returns:
+            The largest gap of any role (see ``WeightSync.push``).
+        """
+        for sync in self._syncs.values():
+            sync.send(version)
+        gaps = []
+        for role, sync in self._syncs.items():
+            with _naming(role):
+                gaps.append(await sync.check(version))
+        return max(gaps)
+
+
+@contextmanager
+def _naming(role: str) -> Iterator[None]:
+    """Say whose weights an error is about."""
+    try:
+        yield
+    except ReasonEnvsError as error:
+        if role:
+            raise ReasonEnvsError(f"Role {role!r}: {error}") from error
+        raise
 
 
 def _half_changed(weight: Tensor) -> Tensor:

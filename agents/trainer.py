@@ -10,26 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from agents import checkpoint, distributed
 from agents.checkpoint import CheckpointError
 from agents.config import TrainConfig, options
 from agents.evaluate import EvaluationResult, evaluate_policy, first_tasks
+from agents.figures import describe
 from agents.interrupts import StopRequest, naming_phase
 from agents.learner import Learner
-from agents.policies.language import LanguagePolicy
 from agents.registry import ALGORITHMS
-from agents.runs import CHECKPOINTS, CONFIG_FILE, Run, build, check_prompts, write_config
+from agents.runs import CHECKPOINTS, CONFIG_FILE, Run, build, check_prompts, weight_syncs, write_config
 from agents.saving import Progress, Saver
-from agents.sync import WeightSync
+from agents.sync import RoleSync
 from agents.tracking import Silence, Tracker
 from agents.trajectory import Trajectory
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.engine import TrainableEngine, greedy
-
-NAMED_FIGURES = {"correct": "accuracy", "no_answer": "frac_no_answer"}
-"""Figures of an environment that every run shows, and their names."""
+from reason_envs.llm.engine import greedy
 
 
 class Trainer:
@@ -163,13 +158,10 @@ class Trainer:
         if config.save_every and (self.progress.is_best(metrics) or step % config.save_every == 0):
             self._saver.save(self.progress)
 
-    def _weight_sync(self) -> WeightSync | None:
-        """What sends the weights to the engine that samples; ``None`` for a policy that samples itself."""
-        policy, engine = self.run.policy, self.run.engine
-        if not isinstance(policy, LanguagePolicy):
-            return None
-        assert isinstance(engine, TrainableEngine)  # or it would not have been built
-        return WeightSync(policy, engine)
+    def _weight_sync(self) -> RoleSync | None:
+        """What sends the weights to the engines that sample; ``None`` for a policy that samples itself."""
+        syncs = weight_syncs(self.run.policy)
+        return RoleSync(syncs) if syncs else None
 
     async def _push(self) -> dict[str, float]:
         """Let the weights of the present step act; return metrics."""
@@ -182,8 +174,8 @@ class Trainer:
     def _sample_text(self, trajectories: Sequence[Trajectory]) -> str:
         """The first episode: what was chosen, and how it ended."""
         first = trajectories[0]
-        choices = "\n".join(d.choice.text for d in first.decisions)
-        return f"{first.rendered or choices}\nreturn {sum(d.reward for d in first.decisions):+.2f}"
+        choices = "\n".join(d.choice.text for d in first.path)
+        return f"{first.rendered or choices}\nreturn {first.total_reward:+.2f}"
 
     # --- evaluation
 
@@ -238,36 +230,6 @@ class Trainer:
 def _what(policy: Any) -> str:
     """Name what is trained: a policy's model, where it has one."""
     return f"model {policy.model!r}" if hasattr(policy, "model") else f"a {policy.name} policy"
-
-
-def describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Figures of the collected episodes; the entropy is estimated by the samples' own log-probabilities."""
-    decisions = [d for t in trajectories for d in t.decisions]
-    metrics = {
-        "reward": float(np.mean([sum(d.reward for d in t.decisions) for t in trajectories])),
-        "episode_length": len(decisions) / len(trajectories),
-        "frac_cut_off": float(np.mean([t.truncated for t in trajectories])),
-        **_episode_figures(trajectories),
-    }
-    written = [d for d in decisions if d.choice.generated_tokens]
-    if written:
-        metrics["response_length"] = float(np.mean([d.choice.generated_tokens for d in written]))
-        metrics["frac_truncated"] = float(np.mean([d.choice.finish_reason == "length" for d in written]))
-    log_probs = [p for d in decisions for p in d.choice.log_probs or []]
-    if log_probs:
-        metrics["entropy"] = -float(np.mean(log_probs))
-    for source, name in NAMED_FIGURES.items():
-        values = [t.metrics[source] for t in trajectories if source in t.metrics]
-        if values:
-            metrics[name] = float(np.mean(values))
-    return metrics
-
-
-def _episode_figures(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Means of the numbers that the environment tells at the end of an episode, besides those that have own names."""
-    names = {name: None for t in trajectories for name in t.metrics if name not in NAMED_FIGURES}
-    values = {name: [t.metrics[name] for t in trajectories if name in t.metrics] for name in names}
-    return {f"episode/{name}": float(np.mean(found)) for name, found in values.items()}
 
 
 def _total_steps(config: TrainConfig, tasks: int, algo: Any) -> int:

@@ -80,15 +80,31 @@ class Trajectory:
     """The end of the episode as text, where the environment renders text."""
 
     @property
+    def path(self) -> list[Decision]:
+        """The decisions that the episode continued from, in order; candidates left behind are not."""
+        return [d for d in self.decisions if d.on_path]
+
+    @property
+    def length(self) -> float:
+        """Turns of the episode as the environment counts them, else the decisions of its path."""
+        return self.metrics.get("episode_length", float(len(self.path)))
+
+    @property
+    def total_reward(self) -> float:
+        """What all agents earned on the path."""
+        return sum(d.reward for d in self.path)
+
+    @property
     def generated_tokens(self) -> int:
-        """Every token generated for the episode: the policy's own and those of the environment's engine."""
+        """Every token generated for the episode: the policy's (candidates left behind too) and its engine's."""
         own = sum(d.choice.generated_tokens for d in self.decisions)
         return own + round(self.metrics.get("generated_tokens", 0))
 
     def streams(self) -> Iterator[list[Decision]]:
-        """Iterate over the streams: each agent's decisions on the path, in order; candidates left behind are not."""
-        for agent in dict.fromkeys(d.agent for d in self.decisions):
-            yield [d for d in self.decisions if d.agent == agent and d.on_path]
+        """Iterate over the streams: each agent's decisions on the path, in order."""
+        path = self.path
+        for agent in dict.fromkeys(d.agent for d in path):
+            yield [d for d in path if d.agent == agent]
 
     def stream_return(self, agent: AgentId) -> float:
         """Sum an agent's rewards over the episode's path.
@@ -99,4 +115,4 @@ class Trajectory:
         agents = {d.agent for d in self.decisions}
         if agent not in agents:
             raise unknown_name("agent", agent, agents)
-        return sum(d.reward for d in self.decisions if d.agent == agent and d.on_path)
+        return sum(d.reward for d in self.path if d.agent == agent)

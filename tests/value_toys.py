@@ -119,7 +119,7 @@ class ValuePolicy:
     def observe(self, environment, observation):
         return observation
 
-    async def act(self, observations, seeds, sampling=None):
+    async def act(self, observations, seeds, sampling=None, *, agents):
         sampling = sampling or self.sampling
         with torch.no_grad():
             logits = self.network(torch.from_numpy(np.stack(observations)))[:, :3]

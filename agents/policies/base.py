@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.trajectory import Choice, Decision
-from reason_envs.core import Action, Environment
+from reason_envs.core import Action, AgentId, Environment
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
 
@@ -38,8 +38,10 @@ class Policy(Protocol):
         """Turn an environment's observation into what this policy reads."""
         ...
 
-    async def act(self, observations: Sequence[Any], seeds: Sequence[int]) -> list[Choice]:
-        """Choose for each observation; concurrent calls are batched."""
+    async def act(
+        self, observations: Sequence[Any], seeds: Sequence[int], *, agents: Sequence[AgentId]
+    ) -> list[Choice]:
+        """Choose for each observation, which is that of the agent at the same place; concurrent calls are batched."""
         ...
 
     def action(self, environment: Environment, choice: Choice) -> Action:
@@ -51,8 +53,6 @@ class TrainablePolicy(Policy, Protocol):
     """A policy that a learner can update."""
 
     device: torch.device
-    samples_elsewhere: bool
-    """Whether another program samples for it, whose log-probabilities differ from ``evaluate``'s by rounding."""
     scales_loss: bool
     """Whether its forwards run in float16 and need loss scaling."""
     max_tokens: int
@@ -63,6 +63,11 @@ class TrainablePolicy(Policy, Protocol):
     """Training steps behind the present weights; choices tell it, unless an engine that was sent weights does."""
     sampling: Sampling
     """How choices are drawn while training."""
+
+    @property
+    def samples_elsewhere(self) -> bool:
+        """Whether another program samples for it, whose log-probabilities differ from ``evaluate``'s by rounding."""
+        ...
 
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
         """Evaluate the stored choices under the current weights, with gradients where enabled."""

@@ -19,7 +19,7 @@ from agents.policies.base import Evaluation, sampling_temperatures
 from agents.policies.graph_network import KEYS, GPSNetwork, GPSNetworkConfig, TreeShape, no_tree
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import MicroBatcher
-from reason_envs.core import Environment, derive_seed
+from reason_envs.core import AgentId, Environment, derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
 from reason_envs.llm.loading import resolve_device
@@ -96,7 +96,12 @@ class GraphPolicy:
         return {key: observation[key][: sizes.get(key)].copy() for key in KEYS}
 
     async def act(
-        self, observations: Sequence[Arrays], seeds: Sequence[int], sampling: Sampling | None = None
+        self,
+        observations: Sequence[Arrays],
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        agents: Sequence[AgentId] = (),
     ) -> list[Choice]:
         """Draw an action for each tree; ``sampling`` overrides the training parameters (temperature 0: the best)."""
         return await self.batcher(_Request(observations, seeds, sampling or self.sampling))

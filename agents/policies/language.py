@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,81 +13,38 @@ from torch import Tensor, nn
 
 from agents.batch import collate, distinct
 from agents.policies.base import Evaluation, sampling_temperatures
+from agents.policies.language_config import LanguagePolicyConfig
 from agents.policies.log_probs import token_log_probs
 from agents.policies.lora import add_adapter, freeze_copy, merged_weights, using_adapter
 from agents.policies.token_states import token_states
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import gather
-from reason_envs.core import Action, Environment, Message
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.core import Action, AgentId, Environment, Message
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
-from reason_envs.llm.loading import DTYPES, is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
+from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass
-class LanguagePolicyConfig:
-    """Options of ``policy=language``."""
-
-    model: str = "embedded"
-    """``embedded``, a folder, or a hub name."""
-    device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda:N``."""
-    dtype: str = "auto"
-    """Of the weights: ``auto`` (float32 on a CPU or for full fine-tuning, else bfloat16), or a name."""
-    precision: str = "auto"
-    """Of training forwards: ``auto`` (float32 on a CPU, bfloat16 autocast on a GPU), ``float32``, ``bfloat16``,
-    or ``float16`` (with loss scaling)."""
-    attention: str = "sdpa"
-    """``sdpa``, ``eager`` or ``flash_attention_2``."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
-    lora_rank: int = 0
-    """Rank of the LoRA matrices on all linear layers; 0 trains the full model."""
-    lora_alpha: int = 32
-    """LoRA updates are scaled by ``lora_alpha / lora_rank``."""
-    lora_dropout: float = 0.0
-    """Dropout before the LoRA matrices during updates."""
-    adapter: str | None = None
-    """Folder of an existing LoRA adapter to train on (its rank, scale, dropout and targets are kept)."""
-    reference_device: str = "policy"
-    """Where a frozen copy of a fully fine-tuned model lies: ``policy`` (the same device) or ``cpu``."""
-    max_tokens: int = 128
-    """Most tokens of a response."""
-    temperature: float = 1.0
-    """Sampling temperature while training."""
-    top_p: float = 1.0
-    """Nucleus sampling while training; below 1 the ratios are those of the uncut distribution."""
-    top_k: int = 0
-    """Top-k sampling while training; 0 is off."""
-    stop: list[str] = field(default_factory=list)
-    """Strings that end a response."""
-    max_prompt_tokens: int = 1024
-    """Longest prompt."""
-    overlong_prompts: str = "error"
-    """What happens to tasks with a longer prompt: ``error`` or ``filter`` (left out and counted)."""
-
-    def __post_init__(self) -> None:
-        _validate(self)
-
-    def sampling(self) -> Sampling:
-        """The sampling parameters of training rollouts."""
-        return Sampling(self.max_tokens, self.temperature, self.top_p, self.top_k, tuple(self.stop))
-
-
 class LanguagePolicy:
-    """Writes responses with an engine and evaluates their tokens with its own, trainable model."""
+    """Writes responses with an engine and evaluates their tokens with its own, trainable model.
+
+    Args:
+        config: options.
+        seed: of the run; a new adapter begins with it.
+        base: the model to train, or to add the adapter to; ``load_base(config)`` by default.
+    """
 
     has_values = False
     version = 0
 
-    def __init__(self, config: LanguagePolicyConfig, *, seed: int = 0) -> None:
+    def __init__(self, config: LanguagePolicyConfig, *, seed: int = 0, base: Any = None) -> None:
         self.config = config
         self.device = resolve_device(config.device)
         self.tokenizer = load_tokenizer(config.model)
-        self.model = self._build(seed)
+        self.model = self._build(load_base(config) if base is None else base, seed)
         self.sampling = config.sampling()
         self.max_tokens = config.max_tokens
         self.engine: Engine | None = None
@@ -108,23 +64,15 @@ class LanguagePolicy:
     @property
     def uses_lora(self) -> bool:
         """Whether only an adapter is trained."""
-        return bool(self.config.lora_rank or self.config.adapter)
+        return self.config.uses_lora
 
     @property
     def samples_elsewhere(self) -> bool:
         """Whether the engine is another program, with other arithmetic than the model here."""
         return self.engine is not None and "other_program" in self.engine.capabilities
 
-    def _build(self, seed: int) -> Any:
+    def _build(self, model: Any, seed: int) -> Any:
         config = self.config
-        full = "float32" if config.dtype == "auto" and not self.uses_lora else config.dtype
-        dtype = resolve_dtype(full, self.device)
-        model = load_model(config.model, device=self.device, dtype=dtype, attention=config.attention)
-        if is_quantized(model):
-            raise ReasonEnvsError(
-                f"policy.model={config.model!r} is stored quantized: such weights can neither be trained nor sent to "
-                "an engine. Give the model as it was before (policy.lora_rank=16 saves memory)."
-            )
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if self.uses_lora:
@@ -138,9 +86,17 @@ class LanguagePolicy:
         return environment.render_messages(observation)
 
     async def act(
-        self, observations: Sequence[list[Message]], seeds: Sequence[int], sampling: Sampling | None = None
+        self,
+        observations: Sequence[list[Message]],
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        agents: Sequence[AgentId] = (),
     ) -> list[Choice]:
-        """Sample a response to each conversation; ``sampling`` overrides the training parameters (evaluation)."""
+        """Sample a response to each conversation, whoever plays (the environment writes each role's prompt).
+
+        ``sampling`` overrides the training parameters (evaluation).
+        """
         if self.engine is None:
             raise ReasonEnvsError("The policy has no engine to sample with: set `policy.engine` first.")
         sampling = sampling or self.sampling
@@ -266,32 +222,14 @@ class LanguagePolicy:
         self.tokenizer.save_pretrained(folder)
 
 
-def _validate(config: LanguagePolicyConfig) -> None:
-    if config.precision != "auto" and config.precision not in DTYPES:
-        raise unknown_name("precision", config.precision, ["auto", *DTYPES])
-    if config.dtype == "float16" and not (config.lora_rank or config.adapter):
+def load_base(config: LanguagePolicyConfig) -> Any:
+    """Load the model that a policy trains, or adds its adapter to."""
+    device = resolve_device(config.device)
+    full = "float32" if config.dtype == "auto" and not config.uses_lora else config.dtype
+    model = load_model(config.model, device=device, dtype=resolve_dtype(full, device), attention=config.attention)
+    if is_quantized(model):
         raise ReasonEnvsError(
-            "policy.dtype=float16 has too little range for weights that are trained: use dtype=float32 with "
-            "policy.precision=float16, or LoRA."
+            f"policy.model={config.model!r} is stored quantized: such weights can neither be trained nor sent to an "
+            "engine. Give the model as it was before (policy.lora_rank=16 saves memory)."
         )
-    if config.temperature <= 0:
-        raise ReasonEnvsError(f"policy.temperature={config.temperature}: training needs a temperature above 0.")
-    if not 0 < config.top_p <= 1 or config.top_k < 0 or config.max_tokens < 1:
-        raise ReasonEnvsError(
-            f"policy.top_p={config.top_p}, top_k={config.top_k}, max_tokens={config.max_tokens}: they must lie in "
-            "(0, 1], [0, ...) and [1, ...)."
-        )
-    if config.overlong_prompts not in ("error", "filter"):
-        raise unknown_name("policy.overlong_prompts", config.overlong_prompts, ["error", "filter"])
-    if config.reference_device not in ("policy", "cpu"):
-        raise unknown_name("policy.reference_device", config.reference_device, ["policy", "cpu"])
-    if config.lora_rank < 0 or (config.adapter and config.lora_rank):
-        raise ReasonEnvsError(
-            f"policy.lora_rank={config.lora_rank} with adapter={config.adapter!r}: give a rank for a new adapter, or "
-            "the folder of an existing one (its rank is kept), not both."
-        )
-    if not 0 <= config.lora_dropout < 1 or (config.lora_dropout and not config.lora_rank):
-        raise ReasonEnvsError(
-            f"policy.lora_dropout={config.lora_dropout} with lora_rank={config.lora_rank}: it must lie in [0, 1), and "
-            "it is for a new adapter (policy.lora_rank > 0); an existing one keeps its own."
-        )
+    return model

@@ -35,7 +35,7 @@ METHODS: dict[str, type[SearchMethod]] = {
 }
 """Search methods by name; the fields of each class are its options."""
 
-WALKS = {"random": RandomLegal, "always_expand": AlwaysExpand}
+WALKS: dict[str, type[RandomLegal] | type[AlwaysExpand]] = {"random": RandomLegal, "always_expand": AlwaysExpand}
 """Policies without parameters by name; they play the environment."""
 
 

@@ -87,7 +87,8 @@ class Walking:
         turn = own_tokens = 0
         while not result.done:
             observation = self.policy.observe(environment, result.observations[SEARCHER])
-            (choice,) = await self.policy.act([observation], [derive_seed(seed, "policy", SEARCHER, turn)], **options)
+            address = derive_seed(seed, "policy", SEARCHER, turn)
+            (choice,) = await self.policy.act([observation], [address], agents=[SEARCHER], **options)
             result = await environment.step({SEARCHER: self.policy.action(environment, choice)})
             own_tokens += len(choice.token_ids) if choice.prompt_ids else 0
             turn += 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from agents.trajectory import Choice
-from reason_envs.core import Action, Environment, derive_seed
+from reason_envs.core import Action, AgentId, Environment, derive_seed
 
 ORDER = ("EXPAND", "TERMINATE", "BRANCH")
 """What `AlwaysExpand` tries first; after these it goes back."""
@@ -21,7 +21,9 @@ class WalkPolicy(ABC):
         pairs = zip(environment.action_names, observation["action_mask"], strict=True)
         return [name if legal else "" for name, legal in pairs]
 
-    async def act(self, observations: Sequence[list[str]], seeds: Sequence[int]) -> list[Choice]:
+    async def act(
+        self, observations: Sequence[list[str]], seeds: Sequence[int], *, agents: Sequence[AgentId] = ()
+    ) -> list[Choice]:
         """Choose a legal action for each observation."""
         return [_choice(self.choose(names, seed)) for names, seed in zip(observations, seeds, strict=True)]
 

@@ -97,7 +97,7 @@ def measure_ours(model: str, lora_rank: int, steps: int) -> list[dict[str, float
     class Watched(Trainer):
         async def _prepare(self) -> None:
             await super()._prepare()
-            batcher = self.run.engine.batcher
+            batcher = self.run.engines[0].batcher
             count_tokens(batcher, "_function", watch, lambda out: [s.token_ids for n in out for s in n])
             watch.watch(batcher, "_function", "generation")
             watch.watch(self.run.policy, "evaluate", "log-probs")

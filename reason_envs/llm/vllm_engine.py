@@ -131,7 +131,9 @@ class VllmEngine:
             stop_string=output.stop_reason if isinstance(output.stop_reason, str) else None,  # a number: a token
         )
 
-    async def score(self, token_ids: list[int], prompt_length: int, temperature: float = 1.0) -> list[float]:
+    async def score(
+        self, token_ids: list[int], prompt_length: int, temperature: float = 1.0, adapter: str | None = None
+    ) -> list[float]:
         """Return the log-probability of every token after the prompt, under the engine's weights.
 
         At another temperature than 1 vLLM hands over its whole distribution at every position, which takes time.
@@ -141,7 +143,7 @@ class VllmEngine:
         self._check_length(len(token_ids), 1)
         wanted = 0 if temperature == 1 else -1
         parameters = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=wanted, detokenize=False)
-        (output,) = self._run([token_ids], [parameters], [self._adapter(None)])
+        (output,) = self._run([token_ids], [parameters], [self._adapter(adapter)])
         rows = list(zip(token_ids, output.prompt_logprobs, strict=True))[prompt_length:]
         if temperature == 1:
             return [row[token].logprob for token, row in rows]
@@ -204,9 +206,9 @@ class VllmEngine:
         if not call_vllm(self.llm.reset_prefix_cache):
             raise ReasonEnvsError("vLLM kept the prefix cache of earlier weights: requests were still running.")
 
-    def weights_digest(self) -> str | None:
-        """Hash what the workers loaded last: the adapter in use, otherwise the full weights."""
-        name = CURRENT if CURRENT in self._adapters else FULL
+    def weights_digest(self, adapter: str | None = None) -> str | None:
+        """Hash what the workers loaded last: an adapter by name, or the one in use, otherwise the full weights."""
+        name = adapter or (CURRENT if CURRENT in self._adapters else FULL)
         digests = set(call_vllm(self.llm.collective_rpc, "received_digest", args=(name,)))
         if len(digests) > 1:
             raise ReasonEnvsError(f"vLLM's workers hold different weights: {sorted(map(str, digests))}.")

@@ -43,8 +43,8 @@ def hub(
         skip_missing: leave records without an answer out and count them in ``skipped``.
         max_samples: at most so many problems, a sample that depends on the texts alone.
     """
-    loaded = _load(path, config)
-    source, shared = _choose(path, split, list(loaded), hub_split)
+    loaded = load_hub(path, config)
+    source, shared = choose_split(path, split, list(loaded), hub_split)
     records = ((f"{path} ({source}), row {row}", dict(record)) for row, record in enumerate(loaded[source]))
     fields = Fields(question_field, answer_field, solution_field)
     tasks, skipped = read_tasks(format, fields, records, f"hub/{path}/{source}", skip_missing)
@@ -55,7 +55,9 @@ def hub(
     return ListTaskSet(path, split, first_samples(tasks, max_samples), skipped)
 
 
-def _choose(path: str, split: Split, available: list[str], hub_split: Mapping[str, str] | None) -> tuple[str, bool]:
+def choose_split(
+    path: str, split: Split, available: list[str], hub_split: Mapping[str, str] | None
+) -> tuple[str, bool]:
     """Return the data set's split to read, and whether train and test share it."""
     if hub_split is None:
         if {"train", "test"} <= set(available):
@@ -74,7 +76,8 @@ def _choose(path: str, split: Split, available: list[str], hub_split: Mapping[st
     return chosen, list(hub_split.values()).count(chosen) > 1
 
 
-def _load(path: str, config: str | None) -> Mapping[str, Any]:
+def load_hub(path: str, config: str | None) -> Mapping[str, Any]:
+    """Load every split of a data set of the hub, or of a local copy of one."""
     import datasets
 
     folder = Path(path).expanduser()

@@ -18,6 +18,14 @@ REQUIRED = inspect.Parameter.empty
 """Stands in ``Family.options`` for the default of an option that must be given."""
 
 _BUILT_IN = {
+    "polaris": "reason_envs.tasks.named:polaris",
+    "AIME24": "reason_envs.tasks.named:aime24",
+    "AIME25": "reason_envs.tasks.named:aime25",
+    "OlympiadBench": "reason_envs.tasks.named:olympiad_bench",
+    "code_contests": "reason_envs.tasks.named:code_contests",
+    "introductory": "reason_envs.tasks.named:introductory",
+    "interview": "reason_envs.tasks.named:interview",
+    "competition": "reason_envs.tasks.named:competition",
     "json": "reason_envs.tasks.files:json_files",
     "gsm8k": "reason_envs.tasks.files:gsm8k_files",
     "math": "reason_envs.tasks.files:math_files",

@@ -58,7 +58,7 @@ def test_a_run_is_loaded_with_its_trained_weights(folder):
     ours, theirs, before = (run.policy.export_weights() for run in (trained, final, untrained))
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
     assert not all(torch.equal(ours[name], before[name]) for name in ours)
-    assert trained.engine.weights_digest() != untrained.engine.weights_digest()
+    assert trained.engines[0].weights_digest() != untrained.engines[0].weights_digest()
 
 
 def test_greedy_answers_do_not_depend_on_the_seed(folder, tmp_path):

@@ -25,7 +25,7 @@ class Copycat:
     def observe(self, environment, observation):
         return environment.render_messages(observation)[-1]["content"]
 
-    async def act(self, observations, seeds, **options):
+    async def act(self, observations, seeds, *, agents, **options):
         self.seeds += seeds
         self.options.append(options)
         texts = [o.split()[-1] for o in observations]

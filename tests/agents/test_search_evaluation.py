@@ -62,7 +62,7 @@ class Scripted:
     def observe(self, environment, observation):
         return environment.state.tree
 
-    async def act(self, trees, seeds, sampling=None):
+    async def act(self, trees, seeds, sampling=None, *, agents):
         (tree,) = trees
         action = 3 if tree.nodes[-1].terminal else 0
         return [Choice([action], None, sampling, "stop", 0, [1, 2], "")]

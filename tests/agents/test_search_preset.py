@@ -82,7 +82,7 @@ def test_what_the_guide_advises_composes(advice):
 def test_one_gpu_is_three_overrides():
     same = [f"placement.{part}=cuda:0" for part in GUIDE["placement"]]
     config = compose_config(["+experiment=pgts_2x24gb", *same])
-    assert set(vars(config.placement).values()) == {"cuda:0"}
+    assert {getattr(config.placement, part) for part in GUIDE["placement"]} == {"cuda:0"}
 
 
 def test_a_device_is_given_once(preset):

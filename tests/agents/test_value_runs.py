@@ -96,8 +96,8 @@ def test_choices_carry_the_version_of_their_weights(tmp_path):
     seen = []
     original = trainer.run.policy.act
 
-    async def act(*args):
-        choices = await original(*args)
+    async def act(*args, **options):
+        choices = await original(*args, **options)
         seen.extend(choice.policy_version for choice in choices)
         return choices
 
@@ -177,7 +177,7 @@ def test_the_engine_is_the_trees_generator(engines, tmp_path):
     assert (run.config.algo.name, run.config.policy.name) == ("ppo", "graph")
     (spec,) = engines
     assert (spec["name"], spec["max_batch_size"], spec["device"]) == ("transformers", 7, "cuda:0")
-    assert run.environment.grower.engine is run.engine
+    assert (run.environment.grower.engine,) == run.engines
     assert run.environment.grower.reward_model is run.reward_model
 
 
@@ -200,7 +200,7 @@ def test_parts_are_configured_in_one_place(overrides, message, engines, tmp_path
 
 def test_an_environment_without_a_generator_gets_none(engines, tmp_path):
     run = asking(OPTIONS, tmp_path)
-    assert (run.engine, run.reward_model, engines) == (None, None, [])
+    assert (run.engines, run.reward_model, engines) == ((), None, [])
     run.close()
 
 

@@ -101,6 +101,14 @@ def test_interrupted_and_resumed(alone, tmp_path):
     assert_equal_runs(alone, folder)
 
 
+def test_two_processes_sample_and_train_roles_like_one(tmp_path):
+    options = [*OPTIONS, "algo=at_grpo", "policy.sharing=lora_per_role"]
+    for processes in (1, 2):
+        code, output = finish(launch(tmp_path / str(processes), *options, processes=processes))
+        assert code == 0, output
+    assert_equal_runs(tmp_path / "1", tmp_path / "2")
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed (extra [vllm])")

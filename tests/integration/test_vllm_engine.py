@@ -17,14 +17,16 @@ from run_toys import checkpoints, make_run, rows, train
 
 from agents.policies.language import LanguagePolicy, LanguagePolicyConfig
 from agents.policies.lora import adapter_weights, write_adapter
+from agents.policies.roles import RolePolicy
 from agents.rollout import grouped, play
-from agents.sync import WeightSync
+from agents.sync import RoleSync, WeightSync
 from reason_envs import make_environment
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import GenerationRequest, Sampling
+from reason_envs.llm.named_adapter import NamedAdapter
 from reason_envs.llm.vllm_engine import VllmEngine
 from reason_envs.llm.vllm_process import call_vllm
 from reason_envs.tasks import make
@@ -308,6 +310,27 @@ def test_a_new_adapter_passes_the_canary(engine, base):
     asyncio.run(WeightSync(LanguagePolicy(LanguagePolicyConfig(device="cpu", lora_rank=RANK)), engine).canary())
 
 
+def test_one_engine_samples_with_an_adapter_of_each_role(engine, base):
+    config = LanguagePolicyConfig(device="cpu", sharing="lora_per_role", lora_rank=RANK, max_tokens=24)
+    policy = RolePolicy(config, ["scout", "digger"], seed=0)
+    for name, role in policy.roles.items():
+        role.engine = NamedAdapter(engine, name)
+    sync = RoleSync({name: WeightSync(role, role.engine) for name, role in policy.roles.items()})
+    asyncio.run(sync.canary())
+    with torch.no_grad():
+        for parameter in policy.roles["digger"].parameters():
+            parameter += 0.05
+    assert asyncio.run(sync.push(1)) < 1e-3
+    agents = ["scout", "digger"] * 4
+    calls = engine.batcher.calls
+    choices = asyncio.run(policy.act(PROMPTS[:1] * 8, range(8), agents=agents))
+    assert engine.batcher.calls == calls + 1, "both roles in one batch"
+    scout, digger = (asyncio.run(policy.act(PROMPTS[:1] * 8, range(8), agents=[a] * 8)) for a in ("scout", "digger"))
+    assert [c.token_ids for c in choices] == [(scout, digger)[i % 2][i].token_ids for i in range(8)]
+    assert [c.token_ids for c in scout] != [c.token_ids for c in digger]
+    assert {c.policy_version for c in choices} == {1}
+
+
 @pytest.mark.parametrize("lora", [[], [f"policy.lora_rank={RANK}"]])
 def test_a_run_stops_when_its_weights_are_withheld(engine, base, monkeypatch, tmp_path, lora):
     class Withholding(VllmEngine):
@@ -316,7 +339,7 @@ def test_a_run_stops_when_its_weights_are_withheld(engine, base, monkeypatch, tm
                 super().load_weights(source, version)
 
     monkeypatch.setattr(engine, "__class__", Withholding)
-    monkeypatch.setattr("agents.runs.make_engine", lambda *_, **__: engine)
+    monkeypatch.setattr("agents.samplers.make_engine", lambda *_, **__: engine)
     options = ("algo.optimizer.learning_rate=1e-6", "eval_every=0", "engine=vllm", *lora)
     with pytest.raises(ReasonEnvsError, match="version 1 did not reach the engine: its digest is"):
         train(make_run("embedded", tmp_path / "run", *options))

@@ -1,0 +1,133 @@
+"""A game of two roles for tests: they write in turns, each sees what the other did, and `alpha` weighs their team."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents.trajectory import Choice
+from reason_envs.batching import MicroBatcher
+from reason_envs.core import Environment, StepResult, derive_seed
+from reason_envs.llm.engine import Sampling
+from reason_envs.spaces import UnicodeText
+from reason_envs.tasks import make
+
+TOOL_TOKENS = 3
+"""What every call of the frozen tool costs."""
+
+
+def lower_case(agent, text):
+    """The scout is to begin in lower case, the digger is not; their team earns where either succeeds."""
+    good = float(bool(text) and text[0].islower() == (agent == "scout"))
+    return good, 0.0
+
+
+def spelled_out(agent, text):
+    """The action says what the team and its agent earn: ``"1 0.5"``."""
+    team, local = map(float, text.split())
+    return team, local
+
+
+@dataclass
+class RelayConfig:
+    tasks: Any = field(default_factory=lambda: {"name": "chain_sum", "max_samples": 20})
+    """Problems, of which only the text is shown."""
+    split: str = "train"
+    """Which part of them."""
+    max_turns: int = 2
+    """Turns of each role."""
+    goal: float = 99.0
+    """What the team must earn for an early end."""
+    alpha: float = 1.0
+    """Weight of the team's reward."""
+    judge: Any = None
+    """``(agent, text) -> (team, local)``; `lower_case` by default."""
+    together: bool = False
+    """Both roles act at the same time."""
+
+
+@dataclass
+class RelayState:
+    seed: int
+    question: str = ""
+    said: list[str] = field(default_factory=list)
+    team: float = 0.0
+    tool_tokens: int = 0
+
+
+class Relay(Environment):
+    """Scout and digger write in turns; a frozen tool, called at every step, echoes a number of the episode's own."""
+
+    agents = ("scout", "digger")
+
+    def __init__(self, config=None):
+        self.config = config or RelayConfig()
+        self.tasks = make(self.config.tasks, self.config.split)
+        self.judge = self.config.judge or lower_case
+        self.space = UnicodeText(100_000)
+        self.tool = MicroBatcher(lambda seeds: [seed % 1000 for seed in seeds])
+        self.forked = []
+        """Every environment that was forked, and its state before."""
+
+    def observation_space(self, agent):
+        return self.space
+
+    def action_space(self, agent):
+        return self.space
+
+    def fork(self, seed=None):
+        self.forked.append((self, copy.deepcopy(self.state)))
+        return super().fork(seed)
+
+    def _observations(self, echo):
+        turn = len(self.state.said)
+        acting = self.agents if self.config.together else (self.agents[turn % 2],)
+        said = " / ".join(self.state.said)
+        return {a: f"You are the {a}. {self.state.question} Turn {turn}, echo {echo}. Said: {said}" for a in acting}
+
+    async def reset(self, *, seed=None, options=None):
+        self.state = RelayState(self.episode_seed(seed), options["task"].question)
+        return StepResult(self._observations(0), info={"generated_tokens": 0})
+
+    async def step(self, actions):
+        state, rewards = self.state, {}
+        for agent, text in actions.items():
+            team, local = self.judge(agent, text)
+            state.team += team
+            rewards[agent] = self.config.alpha * team + local
+            state.said.append(f"{agent}: {text}")
+        echo = await self.tool(derive_seed(state.seed, "tool", len(state.said)))
+        state.tool_tokens += TOOL_TOKENS
+        solved, over = state.team >= self.config.goal, len(state.said) >= 2 * self.config.max_turns
+        info = {"generated_tokens": state.tool_tokens, "correct": solved, "echo": echo}
+        if not (solved or over):
+            return StepResult(self._observations(echo), rewards, info=info)
+        ends = {"terminated" if solved else "truncated": dict.fromkeys(self.agents, True)}
+        return StepResult({}, rewards, info=info, **ends)
+
+    def render_messages(self, observation):
+        return [{"role": "user", "content": observation}]
+
+    def parse_action(self, text):
+        return text
+
+
+class Script:
+    """Writes ``line(agent, turn, k)`` as candidate ``k``, and remembers who asked with which seeds."""
+
+    def __init__(self, line):
+        self.line = line
+        self.asked = []
+
+    def observe(self, environment, observation):
+        return observation
+
+    async def act(self, observations, seeds, *, agents, **options):
+        turn = int(observations[0].split("Turn ")[1].split(",")[0]) // 2
+        self.asked.append((agents[0], turn, list(seeds)))
+        texts = [self.line(agent, turn, k) for k, agent in enumerate(agents)]
+        return [Choice([1, 2], None, Sampling(), "stop", 0, [3], text) for text in texts]
+
+    def action(self, environment, choice):
+        return environment.parse_action(choice.text)
