@@ -1,0 +1,81 @@
+"""Where parts lie and that they work there, on one CUDA device and on two."""
+
+import pytest
+import torch
+from run_toys import make_run, train
+
+from agents.compose import compose_config
+from agents.runs import build
+from reason_envs.llm import make_engine
+from reason_envs.llm.engine import GenerationRequest, Sampling
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+]
+PROMPT = [{"role": "user", "content": "State the final answer to the following arithmetic problem: 12 + 30 - 5 ="}]
+
+
+def sampled(device):
+    """A greedy sample, and one that continues its first tokens."""
+    engine = make_engine("transformers", device=device, dtype="float32")
+    first = GenerationRequest(PROMPT, 0, Sampling(24, temperature=0.0), keep_prefix=True)
+    ((one,),) = engine.generate_batch([first])
+    further = GenerationRequest(one.prompt_ids + one.token_ids, 1, Sampling(8), keep_prefix=True, prefix=one.prefix)
+    ((two,),) = engine.generate_batch([further])
+    return engine, one, two
+
+
+def test_the_engine_generates_on_the_device_what_it_does_on_the_cpu():
+    engine, *ours = sampled("cuda:0")
+    assert next(engine.model.parameters()).device == torch.device("cuda:0")
+    _, *theirs = sampled("cpu")
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine.token_ids == other.token_ids
+        assert mine.log_probs == pytest.approx(other.log_probs, abs=1e-3)
+
+
+@pytest.mark.parametrize("more", [(), ("policy.lora_rank=4",)], ids=["full", "lora"])
+def test_a_run_trains_on_the_device(tiny_model, tmp_path, more):
+    trainer = make_run(tiny_model, tmp_path / "run", "policy.device=cuda:0", "steps=2", *more)
+    assert {p.device for p in trainer.run.policy.parameters()} == {torch.device("cuda:0")}
+    assert train(trainer) is None
+    assert (tmp_path / "run" / "policy_final").is_dir()
+
+
+def devices_of(placement, folder):
+    overrides = [f"placement.{part}={device}" for part, device in placement.items()]
+    run = build(compose_config(["env=reason_tree", *overrides]), folder)
+    models = {
+        "generator": run.engines[0].model,
+        "reward_model": run.reward_model.model,
+        "policy": run.policy.network,
+    }
+    found = {part: str(next(model.parameters()).device) for part, model in models.items()}
+    run.close()
+    return found
+
+
+def test_everything_on_one_device(tmp_path):
+    placement = dict.fromkeys(("generator", "reward_model", "policy"), "cuda:0")
+    assert devices_of(placement, tmp_path) == placement
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
+def test_the_guides_layout_on_two_devices(tmp_path):
+    placement = {"generator": "cuda:0", "reward_model": "cuda:1", "policy": "cuda:1"}
+    assert devices_of(placement, tmp_path) == placement
+
+
+def test_a_search_run_trains_on_the_device(tmp_path):
+    from agents.trainer import Trainer
+
+    overrides = [
+        "env=reason_tree",
+        f"output_dir={tmp_path / 'run'}",
+        "steps=1",
+        "algo.tasks_per_step=4",
+        "eval_every=0",
+    ]
+    devices = [f"placement.{part}=cuda:0" for part in ("generator", "reward_model", "policy")]
+    assert train(Trainer(compose_config([*overrides, *devices]))) is None
