@@ -24,20 +24,33 @@ LANGUAGE = {"algo": "grpo", "policy": "language"}
 """What trains unless the command says otherwise."""
 SEARCH = {"algo": "ppo", "policy": "graph"}
 """What trains in a search tree unless the command says otherwise."""
-PARTNERS = {"reason_tree": SEARCH, "reason_tree_paper": SEARCH}
-"""The learner and policy of each environment that does not take ``LANGUAGE``."""
-FREE_FORM = ("tasks", "eval_set", "engine", "reward_model")
+PARTNERS: dict[str, dict[str, str]] = {
+    "planner_solver": {**LANGUAGE, "model": "embedded:planner_solver"},
+    "reason_tree": SEARCH,
+    "reason_tree_paper": SEARCH,
+}
+"""The learner and policy of each environment that does not take ``LANGUAGE``, with the policy's ``model`` where that is
+not the policy's own default."""
+FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "solver")
 """Options whose mappings have the keys of the part that they name."""
 
 
 def register_schemas() -> None:
     """Tell hydra about every named part; its dataclass is the one source of its defaults."""
-    OmegaConf.register_new_resolver("partner", lambda group, env: PARTNERS.get(env, LANGUAGE)[group], replace=True)
+    OmegaConf.register_new_resolver("partner", _partner, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     for group, (names, config_of) in GROUPS.items():
         for name in names():
-            store.store(group=group, name=name, node=choice(config_of(name), name))
+            node = OmegaConf.structured(choice(config_of(name), name))
+            if group == "policy" and "model" in node:
+                node.model = f"${{partner:model,${{env.name}},{node.model}}}"
+            store.store(group=group, name=name, node=node)
+
+
+def _partner(what: str, env: str, default: str = "") -> str:
+    """Return an environment's learner, policy or model, unless it has none of its own."""
+    return PARTNERS.get(env, LANGUAGE).get(what, default)
 
 
 def compose_config(overrides: Sequence[str]) -> TrainConfig:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,12 @@ from agents.phase_one import CONFIG_FILE, reward_model_options
 from agents.policies.base import TrainablePolicy
 from agents.policies.language import LanguagePolicy
 from agents.registry import POLICIES
+from agents.sync import WeightSync
 from reason_envs.batching import gather
 from reason_envs.core import Environment
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
+from reason_envs.llm.base_model import BaseModel
 from reason_envs.llm.engine import Engine, TrainableEngine
 from reason_envs.registration import make_environment
 from reason_envs.rewards.steps import StepRewardModel, make_reward_model
@@ -29,6 +31,10 @@ from reason_envs.tasks.base import Task, TaskSet
 CHECKPOINTS = "checkpoints"
 ENGINE_FOLLOWS_POLICY = ("model", "device", "attention")
 """Engine options that are the policy's unless given: learner and sampler must hold the same model."""
+FROZEN = ("solver",)
+"""Options of environments that are frozen models of their own."""
+SHARED = "policy"
+"""Such an option's value for the model under the policy's adapter, in the policy's own engine."""
 
 
 @dataclass
@@ -42,6 +48,8 @@ class Run:
     """What ``engine=`` names: a language policy's sampler, else the environment's generator; ``None``: it has none."""
     reward_model: StepRewardModel | None
     """The environment's step reward model, where it has one."""
+    frozen: list[Engine]
+    """Engines of the environment's own options, such as ``env.solver``, that the run has built."""
     train_tasks: TaskSet
     test_tasks: TaskSet | None
     """Held-out problems; ``None`` where nothing evaluates."""
@@ -49,7 +57,7 @@ class Run:
     def close(self) -> None:
         """Free the models."""
         self.environment.close()
-        for part in (self.engine, self.reward_model):
+        for part in (self.engine, self.reward_model, *self.frozen):
             if part is not None:
                 part.close()
 
@@ -67,6 +75,7 @@ def build(config: TrainConfig, folder: Path) -> Run:
     policy_class = POLICIES[config.policy.name].load()
     writes_text = issubclass(policy_class, LanguagePolicy)
     place(config, writes_text=writes_text)
+    _check_shared(config)
     parts = _environment_parts(config, folder, writes_text=writes_text)
     engine = make_engine(config.engine.name, **_engine_options(config)) if writes_text else parts.get("engine")
     if writes_text and not (isinstance(engine, TrainableEngine) and "trainable" in engine.capabilities):
@@ -74,7 +83,8 @@ def build(config: TrainConfig, folder: Path) -> Run:
             f"engine={config.engine.name} cannot take new weights; use engine=transformers or engine=vllm, with a "
             "model that is not quantized (neither stored so, nor by load_in_8bit or load_in_4bit)."
         )
-    environment = make_environment(config.env.name, **{**env_options, **parts, "tasks": train_tasks})
+    frozen = _frozen_models(config, engine)
+    environment = make_environment(config.env.name, **{**env_options, **parts, **frozen, "tasks": train_tasks})
     if "ansi" in environment.metadata["render_modes"]:
         environment.render_mode = "ansi"
     policy_config = POLICIES[config.policy.name].config_class()(**options(config.policy))
@@ -85,7 +95,8 @@ def build(config: TrainConfig, folder: Path) -> Run:
         policy = policy_class(policy_config, seed=config.seed, environment=environment)
     if config.init_from:
         policy.load_state_tensors(checkpoint.load(Path(config.init_from))[0]["policy"])
-    return Run(config, environment, policy, engine, parts.get("reward_model"), train_tasks, test_tasks)
+    reward_model, built = parts.get("reward_model"), list(frozen.values())
+    return Run(config, environment, policy, engine, reward_model, built, train_tasks, test_tasks)
 
 
 def place(config: TrainConfig, *, writes_text: bool) -> None:
@@ -137,6 +148,36 @@ def _environment_parts(config: TrainConfig, folder: Path, *, writes_text: bool) 
     return parts
 
 
+def _check_shared(config: TrainConfig) -> None:
+    """Refuse, before a model is loaded, to read a base model that training changes."""
+    for name in FROZEN:
+        if getattr(config.env, name, None) != SHARED:
+            continue
+        policy = config.policy
+        if not (getattr(policy, "lora_rank", 0) or getattr(policy, "adapter", None)):
+            raise ReasonEnvsError(
+                f"env.{name}={SHARED} is the model under the policy's adapter, and this policy has none: set "
+                f"policy.lora_rank=16, or give the frozen model an engine of its own, env.{name}={{name: ..., model: "
+                "...}."
+            )
+        if not getattr(config.engine, "max_lora_rank", 0):
+            raise ReasonEnvsError(
+                f"env.{name}={SHARED} needs an engine that holds the adapter apart from the model, and engine="
+                f"{config.engine.name} gets merged weights: set engine=vllm engine.max_lora_rank=<policy.lora_rank>, "
+                f"or give the frozen model an engine of its own, env.{name}={{name: ..., model: ...}}."
+            )
+
+
+def _frozen_models(config: TrainConfig, engine: Engine | None) -> dict[str, Engine]:
+    """Build the frozen models that the environment has options for; engines that came as objects stay with it."""
+    found = {name: getattr(config.env, name) for name in FROZEN if hasattr(config.env, name)}
+    return {
+        name: BaseModel(engine) if spec == SHARED and engine is not None else make_engine(spec)
+        for name, spec in found.items()
+        if isinstance(spec, str | Mapping)
+    }
+
+
 def _spec(part: Any) -> dict[str, Any]:
     return {"name": part.name, **options(part)}
 
@@ -183,7 +224,7 @@ def load_run(
     loaded = build(config, folder)
     if isinstance(loaded.policy, LanguagePolicy):
         assert isinstance(loaded.engine, TrainableEngine)  # or it would not have been built
-        loaded.engine.load_weights(loaded.policy.export_weights(), version=0)
+        WeightSync(loaded.policy, loaded.engine).send(version=0)
     return loaded
 
 

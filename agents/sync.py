@@ -96,6 +96,10 @@ class WeightSync:
             )
         return gap
 
+    def send(self, version: int) -> None:
+        """Send the present weights without a check, for an engine that is asked and never trained."""
+        self._send(self._weights(), version)
+
     def _weights(self) -> dict[str, Tensor]:
         """What is sent: the policy's adapter or its full weights, in the engine's dtype."""
         weights = adapter_weights(self._policy.model) if self._sends_adapter else self._policy.export_weights()

@@ -48,6 +48,12 @@ _BUILT_IN = (
         "ReasonTreePaper-v0",
         "reason_tree_paper",
     ),
+    EnvironmentEntry(
+        "reason_envs.envs.planner_solver:PlannerSolver",
+        "reason_envs.envs.planner_solver:PlannerSolverConfig",
+        "PlannerSolver-v0",
+        "planner_solver",
+    ),
 )
 
 

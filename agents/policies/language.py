@@ -26,6 +26,7 @@ from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
 from reason_envs.llm.loading import DTYPES, is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
 
 _log = logging.getLogger(__name__)
+REFERENCE_DEVICES = ("policy", "cpu", "offload")
 
 
 @dataclass
@@ -54,7 +55,8 @@ class LanguagePolicyConfig:
     adapter: str | None = None
     """Folder of an existing LoRA adapter to train on (its rank, scale, dropout and targets are kept)."""
     reference_device: str = "policy"
-    """Where a frozen copy of a fully fine-tuned model lies: ``policy`` (the same device) or ``cpu``."""
+    """Where a frozen copy of a fully fine-tuned model lies: ``policy`` (the same device), ``cpu``, or ``offload`` (in
+    the computer's memory, moved to the policy's device while it computes)."""
     max_tokens: int = 128
     """Most tokens of a response."""
     temperature: float = 1.0
@@ -198,7 +200,7 @@ class LanguagePolicy:
     def prepare_reference(self) -> None:
         """Freeze the present weights as the reference (a new LoRA needs no copy: its reference is the base model)."""
         if not self.uses_lora or not self._adapter_is_new:
-            where = torch.device("cpu") if self.config.reference_device == "cpu" else self.device
+            where = self.device if self.config.reference_device == "policy" else torch.device("cpu")
             self._reference = freeze_copy(self.model, where)
 
     @contextmanager
@@ -207,10 +209,17 @@ class LanguagePolicy:
         without = using_adapter(self.model, enabled=False) if self._reference is None else nullcontext()
         self._evaluating = self.model if self._reference is None else self._reference
         try:
+            self._move_reference(self.device)
             with without, torch.no_grad(), self.training_mode(False):
                 yield
         finally:
             self._evaluating = self.model
+            self._move_reference(torch.device("cpu"))
+
+    def _move_reference(self, device: torch.device) -> None:
+        """Move a reference that is not to lie on the policy's device."""
+        if self._reference is not None and self.config.reference_device == "offload":
+            self._reference.to(device)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == torch.float32:
@@ -283,8 +292,8 @@ def _validate(config: LanguagePolicyConfig) -> None:
         )
     if config.overlong_prompts not in ("error", "filter"):
         raise unknown_name("policy.overlong_prompts", config.overlong_prompts, ["error", "filter"])
-    if config.reference_device not in ("policy", "cpu"):
-        raise unknown_name("policy.reference_device", config.reference_device, ["policy", "cpu"])
+    if config.reference_device not in REFERENCE_DEVICES:
+        raise unknown_name("policy.reference_device", config.reference_device, REFERENCE_DEVICES)
     if config.lora_rank < 0 or (config.adapter and config.lora_rank):
         raise ReasonEnvsError(
             f"policy.lora_rank={config.lora_rank} with adapter={config.adapter!r}: give a rank for a new adapter, or "
