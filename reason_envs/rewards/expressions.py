@@ -49,6 +49,7 @@ _TOKEN = re.compile(
     r"|(?P<gap>.)",
     re.IGNORECASE | re.DOTALL,
 )
+_THOUSANDS = re.compile(r"(?<=\d)(?:\\,|\{,\}|,\\!) *(?=\d{3})")
 _DIGIT_X = re.compile(r"(?<=\d)(?=x\d)|(?<=\dx)(?=\d)", re.IGNORECASE)
 
 
@@ -88,7 +89,7 @@ class Expression:
 def runs(text: str) -> Iterator[list[Token]]:
     """Cut a text into the stretches of numbers and operators between its words."""
     run: list[Token] = []
-    for match in _TOKEN.finditer(_DIGIT_X.sub(" ", text)):
+    for match in _TOKEN.finditer(_DIGIT_X.sub(" ", _THOUSANDS.sub(",", text))):
         kind, found = match.lastgroup, match[0]
         if kind == "gap" or (kind == "number" and len(found) > MAX_DIGITS):
             if run:

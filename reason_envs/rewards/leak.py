@@ -19,10 +19,12 @@ _ANNOUNCING = {"is", "are", "be", "equals", "equal", "answer", "result", "gives"
 _LIST_NUMBER = re.compile(
     r"(?:(?<=\s)|^)(?P<lead>step\s+|[(#])?(?P<number>\d{1,2})(?P<mark>[.):]+(?=\s|$)|(?=\s))", re.I
 )
-_BLANKS = r"[\s$]*"
+_BLANKS = r"\s*"
 _BULLET = re.compile(r"^[ \t]*[-*•+][ \t]+", re.MULTILINE)
-_UNIT = re.compile(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\\?%|\^\s*(?:\\circ|\{\\circ\})|\\degree|°|[$€£¥]")
-_CHOICE = r"(?:(?:answer|option|choice|result)(?: is)?:? *\(?{0}\b|\({0}\)|\\boxed\{{(?:\\text\{{)?\(?{0}\b)"
+_TEXT = r"\\(?:text|textbf|mathrm|mbox)\s*"
+_UNIT = re.compile(rf"{_TEXT}\{{[^{{}}]*\}}(?:\^\{{?\d\}}?)?|\\?%|\^\s*(?:\\circ|\{{\\circ\}})|\\degree|°|[$€£¥]")
+_LAYOUT = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\[!,;: ]|\$")
+_CHOICE = rf"(?:(?:answer|option|choice|result)(?: is)?:? *|\\boxed\{{)(?:{_TEXT}\{{)?\(?WORD\b|\(WORD\)"
 
 
 def find_leak(guideline: str, question: str, answer: str) -> str | None:
@@ -66,24 +68,24 @@ def _stands_in_list(before: str, match: re.Match[str], number: int) -> bool:
 
 def _find_value(guideline: str, question: str, value: Value) -> str | None:
     there = " | ".join(" ".join(token.text for token in run) for run in runs(question))
-    numbers: list[Value] = [token.value for run in runs(question) for token in run if token.kind == "number"]
-    number_stands_there = any(equal(number, value) for number in numbers)
+    is_given = any(found.is_number and equal(found.value, value) for found in expressions(question))
     for found in expressions(guideline):
-        if not equal(found.value, value) or (found.is_number and number_stands_there):
-            continue
-        if f" {found.text} " not in f" {there} ":
-            return found.text
+        if equal(found.value, value):
+            quoted = is_given if found.is_number else f" {found.text} " in f" {there} "
+            if not quoted:
+                return found.text
     return None
 
 
 def _find_text(guideline: str, question: str, gold: str) -> str | None:
     """Look for an answer that is no number by its spelling, blanks aside."""
-    plain = re.sub(r"\\(?:text|textbf|mathrm|mbox)\s*\{([^{}]*)\}", r"\1", gold).strip("() ")
+    plain = re.sub(rf"{_TEXT}\{{([^{{}}]*)\}}", r"\1", gold).strip("() ")
     if plain.replace(" ", "").isalpha():
-        match = re.search(_CHOICE.format(re.escape(plain)), guideline, 0 if len(plain) == 1 else re.IGNORECASE)
+        pattern = _CHOICE.replace("WORD", re.escape(plain))
+        match = re.search(pattern, guideline, 0 if len(plain) == 1 else re.IGNORECASE)
         return match[0] if match else None
-    spelled = [re.escape(character) for character in re.sub(r"\s|\$|\\left|\\right", "", gold)]
+    spelled = [re.escape(character) for character in re.sub(r"\s", "", _LAYOUT.sub("", gold))]
     pattern = rf"(?<!\w){_BLANKS.join(spelled)}(?!\w)"
-    if spelled and re.search(pattern, guideline) and not re.search(pattern, question):
+    if spelled and re.search(pattern, _LAYOUT.sub("", guideline)) and not re.search(pattern, _LAYOUT.sub("", question)):
         return gold
     return None
