@@ -7,7 +7,7 @@ earns the most reads the problem first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -24,19 +24,19 @@ VAGUE_HASTE = 0.65
 """How often a solver that is told nothing useful answers at once."""
 WRONG_STATEMENT = 0.5
 """Share of wrong answers among those that a guideline states to the solver."""
-PLANNER_SHARE = 0.35
+PLANNER_SHARE = 0.15
 """Share of the demonstrations that write a guideline; the others follow one."""
 
 WORDINGS: dict[str, tuple[str, ...]] = {
     "running": (
-        "Work from left to right and write every step.",
-        "Go from left to right, one line for each step.",
-        "Keep a running sum and write it down after each term.",
+        "Work from left to right, step by step.",
+        "Go from left to right, line by line.",
+        "Write down a running sum.",
     ),
     "grouped": (
-        "First add the terms with plus, then the terms with minus, then subtract.",
-        "Group the plus terms and the minus terms and subtract the groups.",
-        "Add up what is added, add up what is subtracted, and take the difference.",
+        "Group the plus and the minus terms.",
+        "Add the plus terms first, then the minus terms.",
+        "Sum up what is added and what is subtracted.",
     ),
     "hasty": ("Answer at once.", "Give the result without any steps.", "Just say what comes to mind."),
     "vague": (
@@ -53,8 +53,10 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "stated": ("The answer is {answer}.", "It is {answer}.", "Write {answer} in the box."),
 }
 """Every way to put a guideline, by kind."""
-SHARES = {"running": 0.2, "grouped": 0.2, "hasty": 0.2, "vague": 0.17, "misleading": 0.15, "stated": 0.08}
-"""How often the untrained planner writes each kind, whatever the problem."""
+WRITTEN = {"running": 0.23, "grouped": 0.25, "hasty": 0.17, "vague": 0.15, "misleading": 0.13, "stated": 0.07}
+"""How often the planner is shown writing each kind, whatever the problem."""
+FOLLOWED = {"running": 0.25, "grouped": 0.45, "hasty": 0.08, "vague": 0.08, "misleading": 0.1, "stated": 0.04}
+"""How often the solver is shown following each kind: the hardest most."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,16 @@ class Guideline:
     """What it states, where it states an answer."""
 
 
-def draw_guideline(rng: Random, expression: str, *, wrong: float = 0.0) -> Guideline:
+def draw_guideline(rng: Random, expression: str, shares: Mapping[str, float], wrong: float) -> Guideline:
     """Draw a guideline without a look at the problem, but for one that states the answer.
 
     Args:
         rng: draws.
         expression: the sum.
+        shares: of the kinds.
         wrong: how often a stated answer is wrong.
     """
-    kind = rng.choices(list(SHARES), list(SHARES.values()))[0]
+    kind = rng.choices(list(shares), list(shares.values()))[0]
     text = rng.choice(WORDINGS[kind])
     if kind != "stated":
         return Guideline(kind, text)
@@ -150,9 +153,9 @@ class PlannerAndSolver:
         """Return a demonstration; the mixture is the same at every step."""
         question, expression = next(train_sums(rng))
         if rng.random() < PLANNER_SHARE:
-            text = draw_guideline(rng, expression).text
+            text = draw_guideline(rng, expression, WRITTEN, 0).text
             return Demonstration("planner", fill(PLANNER_PROMPT, question=question), text, problem=question)
-        guideline = draw_guideline(rng, expression, wrong=WRONG_STATEMENT)
+        guideline = draw_guideline(rng, expression, FOLLOWED, WRONG_STATEMENT)
         prompt = fill(SOLVER_PROMPT, question=question, guideline=guideline.text)
         return Demonstration("solver", prompt, follow(guideline, expression, rng), problem=question)
 

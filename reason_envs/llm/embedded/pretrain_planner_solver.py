@@ -27,7 +27,7 @@ class PlannerSolverConfig:
     batch_tokens: int = 3072
     """Most tokens of a batch, padding included."""
     schedule: Schedule = field(
-        default_factory=lambda: Schedule(steps=2000, warmup=30, decay=700, matrix_lr=0.01, other_lr=0.0015)
+        default_factory=lambda: Schedule(steps=1800, warmup=30, decay=900, matrix_lr=0.015, other_lr=0.002)
     )
     """Steps and learning rates."""
     problems: int = 1024
