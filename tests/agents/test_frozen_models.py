@@ -15,7 +15,8 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.base_model import BaseModel
 from reason_envs.llm.engine import BASE_MODEL, GenerationRequest
 from reason_envs.llm.scripted import ScriptedEngine
-from reason_envs.llm.transformers_engine import TransformersEngine
+from reason_envs.llm.transformers_engine import TransformersEngine, TransformersEngineConfig
+from reason_envs.llm.vllm_engine import CURRENT, VllmEngine
 
 PROMPT = [{"role": "user", "content": "What is 4 + 5?"}]
 
@@ -84,10 +85,8 @@ def test_the_policys_engine_without_its_adapter(tiny_model, tmp_path, monkeypatc
     made = []
 
     def make_engine(name, **options):
-        made.append(AdapterEngine(runs_config(**options)))
+        made.append(AdapterEngine(TransformersEngineConfig(**options)))
         return made[-1]
-
-    from reason_envs.llm.transformers_engine import TransformersEngineConfig as runs_config
 
     monkeypatch.setattr(runs, "make_engine", make_engine)
     more = ["env.solver=policy", "policy.lora_rank=4", "engine=vllm", "engine.max_lora_rank=4"]
@@ -116,6 +115,13 @@ def test_a_base_that_training_changes_is_refused_before_a_model_is_loaded(tmp_pa
     config = compose_config(overrides("embedded", tmp_path, "env.solver=policy", *more))
     with pytest.raises(ReasonEnvsError, match=message):
         build(config, tmp_path)
+
+
+def test_the_base_is_read_without_any_adapter():
+    engine = object.__new__(VllmEngine)
+    engine._adapters = {CURRENT: "the policy's"}
+    assert engine._adapter(None) == "the policy's"
+    assert engine._adapter(BASE_MODEL) is None
 
 
 def test_an_engine_without_adapters_has_no_model_under_them():

@@ -129,7 +129,11 @@ def test_a_mini_batch_that_leaves_a_remainder_is_explained(size):
     algo = GRPOConfig(tasks_per_step=30, samples_per_task=4, minibatch_size=size)
     with pytest.raises(ReasonEnvsError) as caught:
         _check_minibatches(algo, 1)
-    for part in (f"minibatch_size={size} must divide the 120 responses", "30 x algo.samples_per_task=4", "not problems"):
+    for part in (
+        f"minibatch_size={size} must divide the 120 responses",
+        "30 x algo.samples_per_task=4",
+        "not problems",
+    ):
         assert part in str(caught.value)
     _check_minibatches(algo, None)  # where episodes differ in length nothing divides anything
 
