@@ -9,6 +9,7 @@ import pytest
 from agents import runs
 from agents.compose import PARTNERS, compose_config
 from agents.config import GROUPS
+from agents.optimizer import OptimizerConfig
 from agents.runs import build
 from agents.trainer import Trainer
 from reason_envs.errors import ReasonEnvsError
@@ -60,6 +61,10 @@ def test_the_defaults_are_the_embedded_planner_and_solver():
     assert config.policy.model == config.env.solver["model"] == "embedded:planner_solver"
     assert compose_config([]).policy.model == "embedded"
     assert compose_config(["env=planner_solver", "policy.model=mine"]).policy.model == "mine"
+    rates = [
+        compose_config(["env=planner_solver", *more]).algo.optimizer.learning_rate for more in ([], ["policy.model=x"])
+    ]
+    assert rates == [PARTNERS["planner_solver"]["learning_rate"], OptimizerConfig().learning_rate]
     assert PARTNERS.keys() <= {*GROUPS["env"][0]()}
 
 

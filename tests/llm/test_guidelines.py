@@ -59,18 +59,18 @@ def test_a_stated_answer_is_copied():
 
 
 def test_demonstrations_are_of_the_train_split_and_of_both_roles():
-    rng, source = Random(1), PlannerAndSolver()
+    rng, source = Random(1), PlannerAndSolver(ours.SKILLS)
     drawn = [source.draw(rng, 0) for _ in range(600)]
     assert all(split_of(d.problem) == d.split == "train" for d in drawn)
     assert all(d.problem in d.question for d in drawn)
     roles = Counter(d.family for d in drawn)
-    assert roles["planner"] / len(drawn) == pytest.approx(ours.PLANNER_SHARE, abs=0.05)
+    assert roles["planner"] / len(drawn) == pytest.approx(ours.SKILLS.share, abs=0.05)
     kinds = Counter(kind_of(d.solution) for d in drawn if d.family == "planner")
     assert kinds.keys() == ours.WORDINGS.keys()
 
 
 def test_shares_add_up():
-    for shares in (ours.WRITTEN, ours.FOLLOWED):
+    for shares in (ours.SKILLS.kinds, ours.HABITS.kinds, ours.FOLLOWED):
         assert shares.keys() == ours.WORDINGS.keys()
         assert sum(shares.values()) == pytest.approx(1)
 
@@ -80,7 +80,7 @@ def test_only_a_stated_answer_is_a_leak():
     for _ in range(300):
         question, expression = next(ours.train_sums(rng))
         answer = str(running_sums(expression)[1])
-        guideline = ours.draw_guideline(rng, expression, ours.WRITTEN, 0)
+        guideline = ours.draw_guideline(rng, expression, ours.HABITS.kinds, usual=ours.HABITS.usual)
         given = answer.removeprefix("-") in question.replace("+", " ").split() and not answer.startswith("-")
         leaks = guideline.kind == "stated" and not given
         assert (find_leak(guideline.text, question, answer) is not None) == leaks, (question, guideline)

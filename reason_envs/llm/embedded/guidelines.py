@@ -24,8 +24,6 @@ VAGUE_HASTE = 0.65
 """How often a solver that is told nothing useful answers at once."""
 WRONG_STATEMENT = 0.5
 """Share of wrong answers among those that a guideline states to the solver."""
-PLANNER_SHARE = 0.15
-"""Share of the demonstrations that write a guideline; the others follow one."""
 
 WORDINGS: dict[str, tuple[str, ...]] = {
     "running": (
@@ -53,10 +51,33 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     "stated": ("The answer is {answer}.", "It is {answer}.", "Write {answer} in the box."),
 }
 """Every way to put a guideline, by kind."""
-WRITTEN = {"running": 0.23, "grouped": 0.25, "hasty": 0.17, "vague": 0.15, "misleading": 0.13, "stated": 0.07}
-"""How often the planner is shown writing each kind, whatever the problem."""
 FOLLOWED = {"running": 0.25, "grouped": 0.45, "hasty": 0.08, "vague": 0.08, "misleading": 0.1, "stated": 0.04}
 """How often the solver is shown following each kind: the hardest most."""
+
+
+@dataclass(frozen=True)
+class Habits:
+    """What a planner is shown writing, whatever the problem."""
+
+    share: float
+    """Share of the demonstrations that write a guideline; the others follow one."""
+    kinds: Mapping[str, float]
+    """How often each kind."""
+    usual: float = 0.0
+    """How often the first wording of a kind instead of any of them."""
+
+
+SKILLS = Habits(
+    share=0.15,
+    kinds={"running": 0.23, "grouped": 0.25, "hasty": 0.17, "vague": 0.15, "misleading": 0.13, "stated": 0.07},
+)
+"""Phase 1: above all the solver learns to follow."""
+HABITS = Habits(
+    share=0.5,
+    kinds={"running": 0.28, "grouped": 0.3, "hasty": 0.19, "vague": 0.13, "misleading": 0.06, "stated": 0.04},
+    usual=0.6,
+)
+"""Phase 2: the planner takes to a few wordings, as people do; with less to choose from it learns faster later."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +92,20 @@ class Guideline:
     """What it states, where it states an answer."""
 
 
-def draw_guideline(rng: Random, expression: str, shares: Mapping[str, float], wrong: float) -> Guideline:
+def draw_guideline(
+    rng: Random, expression: str, kinds: Mapping[str, float], *, usual: float = 0.0, wrong: float = 0.0
+) -> Guideline:
     """Draw a guideline without a look at the problem, but for one that states the answer.
 
     Args:
         rng: draws.
         expression: the sum.
-        shares: of the kinds.
+        kinds: how often each.
+        usual: how often the first wording of a kind.
         wrong: how often a stated answer is wrong.
     """
-    kind = rng.choices(list(shares), list(shares.values()))[0]
-    text = rng.choice(WORDINGS[kind])
+    kind = rng.choices(list(kinds), list(kinds.values()))[0]
+    text = WORDINGS[kind][0] if usual and rng.random() < usual else rng.choice(WORDINGS[kind])
     if kind != "stated":
         return Guideline(kind, text)
     right = demo.running_sums(expression)[1]
@@ -147,15 +171,22 @@ def _misled(text: str, expression: str) -> str:
 
 
 class PlannerAndSolver:
-    """Demonstrations of both roles, on sums of the train split."""
+    """Demonstrations of both roles, on sums of the train split.
+
+    Args:
+        habits: the planner's.
+    """
+
+    def __init__(self, habits: Habits) -> None:
+        self.habits = habits
 
     def draw(self, rng: Random, step: int) -> Demonstration:
         """Return a demonstration; the mixture is the same at every step."""
         question, expression = next(train_sums(rng))
-        if rng.random() < PLANNER_SHARE:
-            text = draw_guideline(rng, expression, WRITTEN, 0).text
+        if rng.random() < self.habits.share:
+            text = draw_guideline(rng, expression, self.habits.kinds, usual=self.habits.usual).text
             return Demonstration("planner", fill(PLANNER_PROMPT, question=question), text, problem=question)
-        guideline = draw_guideline(rng, expression, FOLLOWED, WRONG_STATEMENT)
+        guideline = draw_guideline(rng, expression, FOLLOWED, wrong=WRONG_STATEMENT)
         prompt = fill(SOLVER_PROMPT, question=question, guideline=guideline.text)
         return Demonstration("solver", prompt, follow(guideline, expression, rng), problem=question)
 

@@ -23,18 +23,22 @@ GUIDELINE_TOKENS = 48
 METRICS_FILE = "metrics.json"
 
 
-def write_card(folder: Path, seed: int, problems: int, phase: Phase) -> None:
+def write_card(folder: Path, seed: int, problems: int, phases: list[Phase]) -> None:
     """Evaluate the model in ``folder`` on held-out problems and write ``metrics.json`` and ``MODEL_CARD.md`` beside it.
 
     Args:
         folder: where the model was saved.
         seed: the training's.
         problems: held-out problems.
-        phase: what the training cost.
+        phases: what the training cost.
     """
     engine = TransformersEngine(model=str(folder), device="cpu")
     figures = measure(engine, evaluation.default_problems(problems, seed), seed)
-    figures |= {"training": asdict(phase), "seed": seed, "parameters": engine.model.num_parameters()}
+    figures |= {
+        "training": [asdict(phase) for phase in phases],
+        "seed": seed,
+        "parameters": engine.model.num_parameters(),
+    }
     (folder / METRICS_FILE).write_text(json.dumps(figures, indent=2) + "\n")
     (folder / "MODEL_CARD.md").write_text(card(figures))
 
@@ -102,7 +106,11 @@ def _by_length(right: list[bool], is_long: list[bool]) -> dict[str, float]:
 
 def card(figures: dict[str, Any]) -> str:
     """Write the card's text."""
-    training, planner = figures["training"], figures["untrained_planner"]
+    phases, planner = figures["training"], figures["untrained_planner"]
+    costs = "\n".join(
+        f"| {p['name']} | {p['schedule']['steps']} | {p['tokens'] / 1e6:.1f}M | {p['seconds'] / 60:.1f} | {p['loss']:.3f} |"
+        for p in phases
+    )
     rows = "\n".join(
         f'| {kind} | "{ours.WORDINGS[kind][0]}" | {f["short"]:.1%} | {f["long"]:.1%} | {f["all"]:.1%} '
         f"| {planner['kinds'][kind]:.0%} |"
@@ -116,10 +124,15 @@ them, good or bad. A teaching and testing model, of no use as an assistant.
 
 ## How it was made
 
-`python -m reason_envs.llm.embedded.pretrain_planner_solver --output FOLDER --seed {figures["seed"]}`:
-{training["schedule"]["steps"]} steps on {training["tokens"] / 1e6:.1f}M tokens, {training["seconds"] / 60:.1f} minutes
-on one core, final loss {training["loss"]:.3f}. The demonstrations are written by `guidelines.py` in that folder; only
-problems whose text hashes to the train split were used, and every figure below is on the test split.
+`python -m reason_envs.llm.embedded.pretrain_planner_solver --output FOLDER --seed {figures["seed"]}`. The demonstrations
+are written by `guidelines.py` in that folder; only problems whose text hashes to the train split were used, and every
+figure below is on the test split. Phase 1 teaches both roles, phase 2 how often the planner writes what.
+
+| phase | steps | training tokens | minutes | final loss |
+|---|---|---|---|---|
+{costs}
+
+The minutes are those of one core of a machine that was busy with other work.
 
 **Its habits are planted, on purpose.** As planner it writes every kind of guideline with a fixed probability, without
 a look at the problem, a stated answer excepted. As solver it does what it is told; told to work from left to right
