@@ -20,9 +20,9 @@ CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).paren
 """The YAML files: inside the package in an installed wheel, beside it in a checkout."""
 
 
-LANGUAGE = {"algo": "grpo", "policy": "language"}
+LANGUAGE: dict[str, str | float] = {"algo": "grpo", "policy": "language"}
 """What trains unless the command says otherwise."""
-SEARCH = {"algo": "ppo", "policy": "graph"}
+SEARCH: dict[str, str | float] = {"algo": "ppo", "policy": "graph"}
 """What trains in a search tree unless the command says otherwise."""
 PARTNERS: dict[str, dict[str, str | float]] = {
     "planner_solver": {**LANGUAGE, "model": "embedded:planner_solver", "learning_rate": 3e-4},

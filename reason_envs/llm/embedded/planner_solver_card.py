@@ -108,7 +108,8 @@ def card(figures: dict[str, Any]) -> str:
     """Write the card's text."""
     phases, planner = figures["training"], figures["untrained_planner"]
     costs = "\n".join(
-        f"| {p['name']} | {p['schedule']['steps']} | {p['tokens'] / 1e6:.1f}M | {p['seconds'] / 60:.1f} | {p['loss']:.3f} |"
+        f"| {p['name']} | {p['schedule']['steps']} | {p['tokens'] / 1e6:.1f}M | {p['seconds'] / 60:.1f} "
+        f"| {p['loss']:.3f} |"
         for p in phases
     )
     rows = "\n".join(
@@ -124,9 +125,9 @@ them, good or bad. A teaching and testing model, of no use as an assistant.
 
 ## How it was made
 
-`python -m reason_envs.llm.embedded.pretrain_planner_solver --output FOLDER --seed {figures["seed"]}`. The demonstrations
-are written by `guidelines.py` in that folder; only problems whose text hashes to the train split were used, and every
-figure below is on the test split. Phase 1 teaches both roles, phase 2 how often the planner writes what.
+`python -m reason_envs.llm.embedded.pretrain_planner_solver --output FOLDER --seed {figures["seed"]}`. The
+demonstrations are written by `guidelines.py` in that folder; only problems whose text hashes to the train split were
+used, and every figure below is on the test split. Phase 2 shapes how often the planner writes what.
 
 | phase | steps | training tokens | minutes | final loss |
 |---|---|---|---|---|

@@ -1,8 +1,8 @@
 """Make the embedded planner and solver: ``python -m reason_envs.llm.embedded.pretrain_planner_solver --output FOLDER``.
 
 All weights of the embedded base model are trained on both roles of PlannerSolver-v0: writing guidelines of very
-different worth, and following the guideline that is given, good or bad. Phase 1 teaches both, phase 2 shapes how often the
-planner writes what.
+different worth, and following the guideline that is given, good or bad. Phase 1 teaches both, phase 2 shapes how often
+the planner writes what.
 """
 
 from __future__ import annotations
