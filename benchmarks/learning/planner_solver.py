@@ -27,6 +27,7 @@ BENCHMARK = LearningBenchmark(
     arms={"math": (), "random": ("env.reward.name=random",)},
     score=honestly_right,
     score_name="right answers of the solver",
+    problems=512,
 )
 
 if __name__ == "__main__":
