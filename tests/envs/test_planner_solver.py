@@ -296,9 +296,9 @@ def test_a_vector_of_them_asks_in_one_batch():
 
 def test_the_embedded_solver_follows_its_guideline():
     env = reason_envs.make_environment("planner_solver")
-    task = {"question": "State the final answer to the following arithmetic problem: 12 + 30 - 4 =", "answer": "38"}
+    task = {"question": "State the final answer to the following arithmetic problem: 14 + 25 - 6 =", "answer": "33"}
     end = asyncio.run(episode(env, "Work from left to right, step by step.", task=task))
-    assert end.info["solver_texts"] == ["12 + 30 = 42\n42 - 4 = 38\n\\boxed{38}"]
+    assert end.info["solver_texts"] == ["14 + 25 = 39\n39 - 6 = 33\n\\boxed{33}"]
     assert end.rewards == {"planner": 1.0}
     hasty = asyncio.run(episode(env, "Answer at once.", task=task))
     assert hasty.info["generated_tokens"] < end.info["generated_tokens"]
