@@ -20,24 +20,47 @@ CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).paren
 """The YAML files: inside the package in an installed wheel, beside it in a checkout."""
 
 
-LANGUAGE = {"algo": "grpo", "policy": "language"}
+LANGUAGE: dict[str, str | float] = {"algo": "grpo", "policy": "language"}
 """What trains unless the command says otherwise."""
-SEARCH = {"algo": "ppo", "policy": "graph"}
+SEARCH: dict[str, str | float] = {"algo": "ppo", "policy": "graph"}
 """What trains in a search tree unless the command says otherwise."""
-PARTNERS = {"reason_tree": SEARCH, "reason_tree_paper": SEARCH}
-"""The learner and policy of each environment that does not take ``LANGUAGE``."""
-FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts")
+PARTNERS: dict[str, dict[str, str | float]] = {
+    "planner_solver": {**LANGUAGE, "model": "embedded:planner_solver", "learning_rate": 3e-4},
+    "reason_tree": SEARCH,
+    "reason_tree_paper": SEARCH,
+}
+"""The learner and policy of each environment that does not take ``LANGUAGE``; with a ``model`` where that is not the
+policy's own default, and the ``learning_rate`` that suits this model, which no other model takes."""
+FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts", "solver")
 """Options whose mappings have the keys of the part that they name."""
 
 
 def register_schemas() -> None:
     """Tell hydra about every named part; its dataclass is the one source of its defaults."""
-    OmegaConf.register_new_resolver("partner", lambda group, env: PARTNERS.get(env, LANGUAGE)[group], replace=True)
+    OmegaConf.register_new_resolver("partner", _partner, replace=True)
+    OmegaConf.register_new_resolver("rate_of_partner", _rate_of_partner, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     for group, (names, config_of) in GROUPS.items():
         for name in names():
-            store.store(group=group, name=name, node=choice(config_of(name), name))
+            node = OmegaConf.structured(choice(config_of(name), name))
+            if group == "policy" and "model" in node:
+                node.model = f"${{partner:model,${{env.name}},{node.model}}}"
+            if group == "algo" and "learning_rate" in node.get("optimizer", ()):
+                given = f"${{env.name}},${{oc.select:policy.model,none}},{node.optimizer.learning_rate}"
+                node.optimizer.learning_rate = f"${{rate_of_partner:{given}}}"
+            store.store(group=group, name=name, node=node)
+
+
+def _partner(what: str, env: str, default: str = "") -> str | float:
+    """Return an environment's learner, policy or model, unless it has none of its own."""
+    return PARTNERS.get(env, LANGUAGE).get(what, default)
+
+
+def _rate_of_partner(env: str, model: str, default: float) -> str | float:
+    """Return the learning rate that suits an environment's own model; ``default`` for every other one."""
+    own = _partner("model", env) == model
+    return PARTNERS[env].get("learning_rate", default) if own else default
 
 
 def compose_config(overrides: Sequence[str]) -> TrainConfig:

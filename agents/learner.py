@@ -24,6 +24,7 @@ from reason_envs.tasks.base import TaskSet
 LEAST = {
     **dict.fromkeys(("tasks_per_step", "samples_per_task", "minibatch_size", "epochs_per_batch"), 1),
     **dict.fromkeys(("micro_batch_tokens", "micro_batch_size", "horizon"), 1),
+    **dict.fromkeys(("log_prob_micro_batch_size", "reference_micro_batch_size"), 1),
     **dict.fromkeys(("kl_coef", "kl_reward_coef", "entropy_coef", "correction_cap", "target_kl"), 0),
 }
 """The smallest value of an option."""
@@ -38,8 +39,10 @@ class LearnerConfig:
     samples_per_task: int = 1
     """Episodes of each task."""
     minibatch_size: int | None = None
-    """Decisions of an optimizer step; ``None``, or more than a training step has, takes them all as one batch (fully
-    on-policy). Roles with weights of their own have optimizer steps of their own."""
+    """Decisions of an optimizer step; ``None`` takes all of a training step's as one batch (fully on-policy). Where
+    every episode takes the same number of decisions it must divide theirs; elsewhere the last mini-batch of a pass is
+    smaller, and more than there are take them all. Roles with weights of their own have optimizer steps of their
+    own."""
     epochs_per_batch: int = 1
     """Passes over each batch."""
     target_kl: float | None = None
@@ -47,7 +50,11 @@ class LearnerConfig:
     micro_batch_tokens: int = 16384
     """Most tokens (padding included) of one forward and backward pass; lower it when memory runs out."""
     micro_batch_size: int | None = None
-    """Most decisions of one forward and backward pass; the loss does not depend on it."""
+    """Most decisions of one forward and backward pass, at most ``minibatch_size``; the loss does not depend on it."""
+    log_prob_micro_batch_size: int | None = None
+    """Most decisions of one pass without gradients, at the weights that sampled; ``None``: ``micro_batch_size``."""
+    reference_micro_batch_size: int | None = None
+    """Most decisions of one pass of the reference; ``None``: ``micro_batch_size``."""
     clip_low: float = 0.2
     """Ratios below ``1 - clip_low`` are clipped."""
     clip_high: float = 0.2
@@ -97,6 +104,11 @@ class LearnerConfig:
                 "only for, aggregation=horizon."
             )
         check_clips(self.clip_low, self.clip_high, self.dual_clip)
+        if self.minibatch_size and self.micro_batch_size and self.micro_batch_size > self.minibatch_size:
+            raise ReasonEnvsError(
+                f"algo.micro_batch_size={self.micro_batch_size} must not be above algo.minibatch_size="
+                f"{self.minibatch_size}, of which it is a part: lower it."
+            )
 
 
 class Learner(ABC):
@@ -133,6 +145,7 @@ class Learner(ABC):
         self.tasks = tasks
         self.seed = seed
         self._validate()
+        _check_minibatches(config, environment.decisions_per_episode)
         self.optimizer, self._updater = self._build_update(total_steps)
         if self._uses_reference:
             policy.prepare_reference()
@@ -199,11 +212,13 @@ class Learner(ABC):
         decisions = [sample.decision for sample in samples]
         if self.uses_values or self.config.kl_reward_coef or self._updates_twice(len(decisions)):
             with torch.no_grad(), self.policy.training_mode(False):
-                for sample, (log_probs, values) in zip(samples, self._updater.evaluate(decisions), strict=True):
+                evaluated = self._updater.evaluate(decisions, self.config.log_prob_micro_batch_size)
+                for sample, (log_probs, values) in zip(samples, evaluated, strict=True):
                     sample.old, sample.old_values = log_probs, values
         if self._uses_reference:
             with self.policy.reference():
-                for sample, (log_probs, _) in zip(samples, self._updater.evaluate(decisions), strict=True):
+                evaluated = self._updater.evaluate(decisions, self.config.reference_micro_batch_size)
+                for sample, (log_probs, _) in zip(samples, evaluated, strict=True):
                     sample.reference = log_probs
 
     def _penalise_kl(self, samples: Sequence[Sample]) -> dict[str, float]:
@@ -221,3 +236,18 @@ class Learner(ABC):
 
     def _validate(self) -> None:  # noqa: B027  (most learners take every policy and environment)
         """Refuse options that do not fit the policy or the environment."""
+
+
+def _check_minibatches(config: LearnerConfig, decisions_per_episode: int | None) -> None:
+    """Refuse a mini-batch that leaves a remainder, whose smaller update would weigh as much as a whole one."""
+    size = config.minibatch_size
+    if size is None or decisions_per_episode is None:
+        return
+    decisions = config.tasks_per_step * config.samples_per_task * decisions_per_episode
+    if decisions % size:
+        raise ReasonEnvsError(
+            f"algo.minibatch_size={size} must divide the {decisions} responses of a training step (algo.tasks_per_step="
+            f"{config.tasks_per_step} x algo.samples_per_task={config.samples_per_task}"
+            f"{'' if decisions_per_episode == 1 else f' x {decisions_per_episode} decisions'}): it counts responses, "
+            "not problems. Null takes all of them."
+        )

@@ -63,10 +63,15 @@ class RoleUpdate:
     def __init__(self, updates: Mapping[AgentId, PolicyUpdate]) -> None:
         self._updates = updates
 
-    def evaluate(self, decisions: Sequence[Decision]) -> list[tuple[Tensor, Tensor | None]]:
+    def evaluate(
+        self, decisions: Sequence[Decision], micro_batch_size: int | None = None
+    ) -> list[tuple[Tensor, Tensor | None]]:
         """Log-probabilities (and no values) of every decision's tokens under its role's current weights, [T] each."""
         places = by_agent(decisions, self._updates)
-        found = {role: self._updates[role].evaluate([decisions[i] for i in mine]) for role, mine in places.items()}
+        found = {
+            role: self._updates[role].evaluate([decisions[i] for i in mine], micro_batch_size)
+            for role, mine in places.items()
+        }
         rows = {i: row for role, mine in places.items() for i, row in zip(mine, found[role], strict=True)}
         return [rows[i] for i in range(len(decisions))]
 

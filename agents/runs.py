@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,7 @@ from reason_envs.batching import gather
 from reason_envs.core import AgentId, Environment
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
+from reason_envs.llm.base_model import BaseModel
 from reason_envs.llm.engine import Engine, TrainableEngine
 from reason_envs.registration import make_environment
 from reason_envs.rewards.steps import StepRewardModel, make_reward_model
@@ -30,6 +31,10 @@ from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import Task, TaskSet
 
 CHECKPOINTS = "checkpoints"
+FROZEN = ("solver",)
+"""Options of environments that are frozen models of their own."""
+SHARED = "policy"
+"""Such an option's value for the model under the policy's adapter, in the policy's own engine."""
 
 
 @dataclass
@@ -43,6 +48,8 @@ class Run:
     """What ``engine=`` names: a language policy's sampler, or each role's; else the environment's generator, if any."""
     reward_model: StepRewardModel | None
     """The environment's step reward model, where it has one."""
+    frozen: list[Engine]
+    """Engines of the environment's own options, such as ``env.solver``, that the run has built."""
     train_tasks: TaskSet
     test_tasks: TaskSet | None
     """Held-out problems; ``None`` where nothing evaluates."""
@@ -50,7 +57,7 @@ class Run:
     def close(self) -> None:
         """Free the models."""
         self.environment.close()
-        for part in (*self.engines, self.reward_model):
+        for part in (*self.engines, self.reward_model, *self.frozen):
             if part is not None:
                 part.close()
 
@@ -68,15 +75,18 @@ def build(config: TrainConfig, folder: Path) -> Run:
     policy_class = POLICIES[config.policy.name].load()
     writes_text = issubclass(policy_class, LanguagePolicy)
     place(config, writes_text=writes_text)
+    _check_shared(config)
     parts = _environment_parts(config, folder, writes_text=writes_text)
+    sampling = samplers(config, [""]) if _shares_engine(config) else {}
     engines: tuple[Engine, ...] = (parts["engine"],) if "engine" in parts and not writes_text else ()
-    environment = make_environment(config.env.name, **{**env_options, **parts, "tasks": train_tasks})
+    frozen = _frozen_models(config, sampling.get(""))
+    environment = make_environment(config.env.name, **{**env_options, **parts, **frozen, "tasks": train_tasks})
     if "ansi" in environment.metadata["render_modes"]:
         environment.render_mode = "ansi"
     policy_config = POLICIES[config.policy.name].config_class()(**options(config.policy))
     if writes_text:
         names = [""] if config.policy.sharing == "shared" else list(environment.agents)
-        sampling = samplers(config, names)
+        sampling = sampling or samplers(config, names)
         policy = _language_policy(policy_class, policy_config, config, names)
         for name, part in language_parts(policy).items():
             part.engine = sampling[name]
@@ -85,7 +95,8 @@ def build(config: TrainConfig, folder: Path) -> Run:
         policy = policy_class(policy_config, seed=config.seed, environment=environment)
     if config.init_from:
         policy.load_state_tensors(checkpoint.load(Path(config.init_from))[0]["policy"])
-    return Run(config, environment, policy, engines, parts.get("reward_model"), train_tasks, test_tasks)
+    reward_model, built = parts.get("reward_model"), list(frozen.values())
+    return Run(config, environment, policy, engines, reward_model, built, train_tasks, test_tasks)
 
 
 def _language_policy(
@@ -150,6 +161,46 @@ def _environment_parts(config: TrainConfig, folder: Path, *, writes_text: bool) 
     if "engine" in ours:
         parts["engine"] = make_engine(generator)
     return parts
+
+
+def _check_shared(config: TrainConfig) -> None:
+    """Refuse, before a model is loaded, to read a base model that training changes."""
+    for name in FROZEN:
+        if getattr(config.env, name, None) != SHARED:
+            continue
+        policy = config.policy
+        if getattr(policy, "sharing", "shared") != "shared":
+            raise ReasonEnvsError(
+                f"env.{name}={SHARED} with policy.sharing={policy.sharing}: the frozen model lies under one policy's "
+                "adapter; use policy.sharing=shared."
+            )
+        if not (getattr(policy, "lora_rank", 0) or getattr(policy, "adapter", None)):
+            raise ReasonEnvsError(
+                f"env.{name}={SHARED} is the model under the policy's adapter, and this policy has none: set "
+                f"policy.lora_rank=16, or give the frozen model an engine of its own, env.{name}={{name: ..., model: "
+                "...}."
+            )
+        if not getattr(config.engine, "max_lora_rank", 0):
+            raise ReasonEnvsError(
+                f"env.{name}={SHARED} needs an engine that holds the adapter apart from the model, and engine="
+                f"{config.engine.name} gets merged weights: set engine=vllm engine.max_lora_rank=<policy.lora_rank>, "
+                f"or give the frozen model an engine of its own, env.{name}={{name: ..., model: ...}}."
+            )
+
+
+def _shares_engine(config: TrainConfig) -> bool:
+    """Whether the environment asks the model under the policy's adapter, so that the policy's engine comes first."""
+    return any(getattr(config.env, name, None) == SHARED for name in FROZEN)
+
+
+def _frozen_models(config: TrainConfig, engine: Engine | None) -> dict[str, Engine]:
+    """Build the frozen models that the environment has options for; engines that came as objects stay with it."""
+    found = {name: getattr(config.env, name) for name in FROZEN if hasattr(config.env, name)}
+    return {
+        name: BaseModel(engine) if spec == SHARED and engine is not None else make_engine(spec)
+        for name, spec in found.items()
+        if isinstance(spec, str | Mapping)
+    }
 
 
 def _spec(part: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ TABLE = (
     ("eval/greedy_accuracy", "accuracy held out, greedy", ".1%"),
     ("frac_no_answer", "no answer", ".1%"),
     ("response_length", "response length", ".1f"),
-    ("episode/generated_tokens", "tokens a search", ".1f"),
+    ("episode/generated_tokens", "tokens in the environment", ".1f"),
     ("entropy", "entropy", ".3f"),
     ("kl", "KL", ".5f"),
 )

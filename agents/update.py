@@ -77,10 +77,17 @@ class PolicyUpdate:
         self.optimizer = optimizer
         self.seed = seed
 
-    def evaluate(self, decisions: Sequence[Decision]) -> list[tuple[Tensor, Tensor | None]]:
-        """Log-probabilities of every decision's tokens under the current weights, and the values: [T] each."""
+    def evaluate(
+        self, decisions: Sequence[Decision], micro_batch_size: int | None = None
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """Log-probabilities of every decision's tokens under the current weights, and the values: [T] each.
+
+        Args:
+            decisions: what was chosen.
+            micro_batch_size: most decisions of one pass; ``None``: as many as of a pass with gradients.
+        """
         result: list[tuple[Tensor, Tensor | None]] = [(torch.empty(0), None)] * len(decisions)
-        cuts = self._micro_batches(decisions)
+        cuts = self._micro_batches(decisions, micro_batch_size)
         mine = [self._rows(decisions, indices) for indices in distributed.share(cuts)]
         for indices, rows in zip(cuts, distributed.merge(mine, len(cuts)), strict=True):
             for i, row in zip(indices, rows, strict=True):
@@ -136,9 +143,9 @@ class PolicyUpdate:
         for start in range(0, len(samples), max(size, 1)):
             yield [samples[i] for i in order[start : start + size]]
 
-    def _micro_batches(self, decisions: Sequence[Decision]) -> list[list[int]]:
+    def _micro_batches(self, decisions: Sequence[Decision], size: int | None = None) -> list[list[int]]:
         config = self.config
-        return micro_batches(self.policy.lengths(decisions), config.micro_batch_tokens, config.micro_batch_size)
+        return micro_batches(self.policy.lengths(decisions), config.micro_batch_tokens, size or config.micro_batch_size)
 
     def _optimize(self, minibatch: list[Sample], address: tuple[int, ...], meter: _Meter) -> dict[str, float] | None:
         """One optimizer step over a mini-batch, cut into micro-batches; none where nothing has a gradient.

@@ -71,6 +71,8 @@ class Environment(ABC):
     state: Any = None
     discount: float | None = None
     """The one discount under which its rewards mean what they say; ``None`` leaves it to the learner."""
+    decisions_per_episode: int | None = None
+    """How many decisions every episode takes, all agents together; ``None`` where that differs."""
     _base_seed: int | None = None
     _episode: int = 0
 

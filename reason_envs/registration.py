@@ -78,6 +78,12 @@ _BUILT_IN = (
         "PettingCode-v0",
         "petting_code",
     ),
+    EnvironmentEntry(
+        "reason_envs.envs.planner_solver:PlannerSolver",
+        "reason_envs.envs.planner_solver:PlannerSolverConfig",
+        "PlannerSolver-v0",
+        "planner_solver",
+    ),
 )
 
 

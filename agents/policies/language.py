@@ -154,7 +154,7 @@ class LanguagePolicy:
     def prepare_reference(self) -> None:
         """Freeze the present weights as the reference (a new LoRA needs no copy: its reference is the base model)."""
         if not self.uses_lora or not self._adapter_is_new:
-            where = torch.device("cpu") if self.config.reference_device == "cpu" else self.device
+            where = self.device if self.config.reference_device == "policy" else torch.device("cpu")
             self._reference = freeze_copy(self.model, where)
 
     @contextmanager
@@ -163,10 +163,17 @@ class LanguagePolicy:
         without = using_adapter(self.model, enabled=False) if self._reference is None else nullcontext()
         self._evaluating = self.model if self._reference is None else self._reference
         try:
+            self._move_reference(self.device)
             with without, torch.no_grad(), self.training_mode(False):
                 yield
         finally:
             self._evaluating = self.model
+            self._move_reference(torch.device("cpu"))
+
+    def _move_reference(self, device: torch.device) -> None:
+        """Move a reference that is not to lie on the policy's device."""
+        if self._reference is not None and self.config.reference_device == "offload":
+            self._reference.to(device)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == torch.float32:

@@ -10,6 +10,8 @@ from reason_envs.llm.loading import DTYPES
 
 SHARING = ("shared", "lora_per_role", "model_per_role")
 """Who plays the roles of a multi-agent environment."""
+REFERENCE_DEVICES = ("policy", "cpu", "offload")
+"""Where a frozen copy of the model may lie."""
 
 
 @dataclass
@@ -41,7 +43,8 @@ class LanguagePolicyConfig:
     adapter: str | None = None
     """Folder of an existing LoRA adapter to train on (its rank, scale, dropout and targets are kept)."""
     reference_device: str = "policy"
-    """Where a frozen copy of a fully fine-tuned model lies: ``policy`` (the same device) or ``cpu``."""
+    """Where a frozen copy of a fully fine-tuned model lies: ``policy`` (the same device), ``cpu``, or ``offload`` (in
+    the computer's memory, moved to the policy's device while it computes)."""
     max_tokens: int = 128
     """Most tokens of a response."""
     temperature: float = 1.0
@@ -95,8 +98,8 @@ def _validate(config: LanguagePolicyConfig) -> None:
         )
     if config.overlong_prompts not in ("error", "filter"):
         raise unknown_name("policy.overlong_prompts", config.overlong_prompts, ["error", "filter"])
-    if config.reference_device not in ("policy", "cpu"):
-        raise unknown_name("policy.reference_device", config.reference_device, ["policy", "cpu"])
+    if config.reference_device not in REFERENCE_DEVICES:
+        raise unknown_name("policy.reference_device", config.reference_device, REFERENCE_DEVICES)
     if config.lora_rank < 0 or (config.adapter and config.lora_rank):
         raise ReasonEnvsError(
             f"policy.lora_rank={config.lora_rank} with adapter={config.adapter!r}: give a rank for a new adapter, or "

@@ -1,4 +1,4 @@
-"""What environments that pose problems share: choosing an episode's task."""
+"""What environments that pose problems share: choosing an episode's task, and building the reward."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError, check_options, unknown_name
+from reason_envs.rewards import RewardConfig, RewardFunction, make_reward, reward_from_config
 from reason_envs.tasks.base import Task, TaskSet
+
+MAX_QUESTION_CHARS = 100_000
+"""Bound of the observation space; a longer problem is an error."""
 
 
 def choose_task(tasks: TaskSet, seed: int, options: Mapping[str, Any] | None) -> Task:
@@ -38,3 +42,25 @@ def as_task(value: Task | Mapping[str, Any]) -> Task:
             raise ReasonEnvsError(f"options['task'][{key!r}] must be text; it is {value[key]!r}.")
     digest = hashlib.blake2b(value["question"].encode(), digest_size=8).hexdigest()
     return Task(**{"id": f"given/{digest}", **value})
+
+
+def check_question(task: Task) -> None:
+    """Refuse a problem that the space of problem texts does not hold."""
+    if len(task.question) > MAX_QUESTION_CHARS:
+        raise ReasonEnvsError(
+            f"Task {task.id!r} has {len(task.question)} characters; at most {MAX_QUESTION_CHARS} are allowed: "
+            "shorten it or leave it out of the task set."
+        )
+
+
+def build_reward(spec: Any, config: type[RewardConfig] = RewardConfig) -> RewardFunction:
+    """Build the reward that an environment's ``reward`` option describes.
+
+    Args:
+        spec: a ``RewardConfig``, a mapping of its fields, a reward's name, ``"package.module:function"`` or a function.
+        config: holds the defaults of what a mapping leaves out.
+    """
+    if isinstance(spec, Mapping):
+        check_options("reward", spec, config.__dataclass_fields__)
+        spec = config(**spec)
+    return reward_from_config(spec) if isinstance(spec, RewardConfig) else make_reward(spec)

@@ -7,15 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult, derive_seed
-from reason_envs.envs.problem import choose_task
-from reason_envs.errors import ReasonEnvsError, check_options
-from reason_envs.rewards import Reward, RewardConfig, RewardFunction, make_reward, reward_from_config
+from reason_envs.envs.problem import MAX_QUESTION_CHARS, build_reward, check_question, choose_task
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.rewards import Reward, RewardConfig
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task, make
 
 SOLVER: AgentId = "solver"
-MAX_QUESTION_CHARS = 100_000
-"""Bound of the observation space; a longer problem is an error."""
 
 
 @dataclass
@@ -59,6 +57,7 @@ class SingleTurnMath(Environment):
     """
 
     agents = (SOLVER,)
+    decisions_per_episode = 1
 
     def __init__(self, config: SingleTurnMathConfig | None = None) -> None:
         self.config = config or SingleTurnMathConfig()
@@ -80,11 +79,7 @@ class SingleTurnMath(Environment):
         """Pose a problem: ``options["task"]`` (a ``Task`` or mapping), else the one that belongs to the seed."""
         state = SingleTurnMathState(self.episode_seed(seed))
         task = choose_task(self.tasks, state.seed, options)
-        if len(task.question) > MAX_QUESTION_CHARS:
-            raise ReasonEnvsError(
-                f"Task {task.id!r} has {len(task.question)} characters; at most {MAX_QUESTION_CHARS} are allowed: "
-                "shorten it or leave it out of the task set."
-            )
+        check_question(task)
         self.state, self.task = state, task
         return StepResult({SOLVER: task.question}, info={"task_id": task.id})
 
@@ -122,11 +117,3 @@ class SingleTurnMath(Environment):
 
     async def _judge(self, task: Task) -> Reward:
         return await self.reward(self.state.response, task, derive_seed(self.state.seed, SOLVER, 0, 0))
-
-
-def build_reward(spec: Any) -> RewardFunction:
-    """Build the reward that an environment's ``reward`` option describes."""
-    if isinstance(spec, Mapping):
-        check_options("reward", spec, RewardConfig.__dataclass_fields__)
-        spec = RewardConfig(**spec)
-    return reward_from_config(spec) if isinstance(spec, RewardConfig) else make_reward(spec)

@@ -6,6 +6,7 @@ from typing import Any
 
 from reason_envs.core import Message
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engine import Engine
 
 
 def encode_prompt(tokenizer: Any, prompt: list[Message] | list[int]) -> list[int]:
@@ -25,6 +26,14 @@ def encode_prompt(tokenizer: Any, prompt: list[Message] | list[int]) -> list[int
         )
     encoded = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
     return list(encoded["input_ids"])
+
+
+def fits(engine: Engine, prompt: list[Message], max_tokens: int) -> bool:
+    """Whether a prompt leaves room for ``max_tokens`` in an engine's context; yes where the engine does not tell."""
+    tokenizer, positions = getattr(engine, "tokenizer", None), getattr(engine, "context_length", None)
+    if tokenizer is None or positions is None:
+        return True
+    return len(encode_prompt(tokenizer, prompt)) + max_tokens <= positions
 
 
 def eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:

@@ -18,6 +18,14 @@ FinishReason = Literal["stop", "length", "exhausted"]
 """Why a sample ended: by itself or at a stop string, at ``max_tokens``, or because a record holds no more."""
 
 
+BASE_MODEL = "<base>"
+"""As a request's adapter: the engine's full weights, without any adapter."""
+
+
+class ContextLengthError(ReasonEnvsError):
+    """A prompt leaves no room for its response in the model's context."""
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How tokens are drawn."""
@@ -58,7 +66,7 @@ class GenerationRequest:
     n: int = 1
     """Number of samples."""
     adapter: str | None = None
-    """Name of a loaded adapter; ``None`` uses the engine's current weights."""
+    """Name of a loaded adapter, or ``BASE_MODEL``; ``None`` uses the engine's current weights."""
     keep_prefix: bool = False
     """Ask for ``Generation.prefix``, which requests that continue the sample can give back."""
     prefix: Any = None

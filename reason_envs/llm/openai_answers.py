@@ -22,15 +22,26 @@ class ServerFailure(Exception):
         quote: what the server said.
         retry: whether the same request may succeed later.
         wait: seconds the server asks to wait before that.
+        too_long: whether the prompt did not fit into the model's context.
     """
 
-    def __init__(self, what: str, fix: str, *, quote: str = "", retry: bool = False, wait: float = 0.0) -> None:
+    def __init__(
+        self,
+        what: str,
+        fix: str,
+        *,
+        quote: str = "",
+        retry: bool = False,
+        wait: float = 0.0,
+        too_long: bool = False,
+    ) -> None:
         super().__init__(what)
         self.what = what
         self.fix = fix
         self.quote = quote
         self.retry = retry
         self.wait = wait
+        self.too_long = too_long
 
     def describe(self, secret: str) -> str:
         """One message for the user; servers may quote the secret they were sent, so it is blotted out."""

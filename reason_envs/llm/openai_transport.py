@@ -15,6 +15,7 @@ import openai
 
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engine import ContextLengthError
 from reason_envs.llm.openai_answers import ServerFailure, decode
 
 T = TypeVar("T")
@@ -29,6 +30,7 @@ NO_KEY = "no-key-is-set"
 """Sent where the key's environment variable is not set: servers at home ask for no key."""
 CONTEXT_WORDS = ("context_length", "context length", "max_model_len", "maximum model length")
 """One of these is in a server's complaint about too many tokens."""
+TOO_LONG = "Prompt and max_tokens exceed the model's context: shorten the prompt or lower max_tokens."
 CLOSE_S = 10.0
 """Seconds that another thread's event loop gets to close its connections."""
 
@@ -109,7 +111,7 @@ class Transport:
             read: turns the decoded answer into the result, or raises ``ServerFailure``.
 
         Raises:
-            ReasonEnvsError: no try succeeded.
+            ReasonEnvsError: no try succeeded; a ``ContextLengthError`` where the prompt is too long.
         """
         connection = await self._connection()
         key = connection.client.api_key
@@ -119,7 +121,7 @@ class Transport:
                     return await self._exchange(connection.client, body, read)
                 except ServerFailure as failure:
                     if not failure.retry or attempt == self._max_retries:
-                        raise self._error(failure.describe(key), attempt + 1) from None
+                        raise self._error(failure, key, attempt + 1) from None
                     wait = max(failure.wait, backoff(seed, attempt, self._backoff_s))
                     LOG.info("Retrying in %.1f s: %s", wait, failure.describe(key))
                 self.retries += 1
@@ -179,7 +181,8 @@ class Transport:
             rule = "lower engine.max_concurrency" if status == 429 else "look at the server's log"
             allowed = wait <= MAX_RETRY_AFTER_S
             return ServerFailure(what, f"If it persists, {rule}.", quote=text, retry=allowed, wait=wait)
-        return ServerFailure(what, _advice(text), quote=text)
+        too_long = any(words in text.lower() for words in CONTEXT_WORDS)
+        return ServerFailure(what, TOO_LONG if too_long else _advice(text), quote=text, too_long=too_long)
 
     async def _not_found(self, client: openai.AsyncOpenAI, model: str) -> ServerFailure:
         try:
@@ -200,9 +203,10 @@ class Transport:
             f"Set engine.model to one of: {', '.join(served) or '(none served)'}.",
         )
 
-    def _error(self, message: str, tries: int) -> ReasonEnvsError:
+    def _error(self, failure: ServerFailure, key: str, tries: int) -> ReasonEnvsError:
         times = "" if tries == 1 else f" (tried {tries} times)"
-        return ReasonEnvsError(f"{self._base_url}{times}: {message}")
+        kind = ContextLengthError if failure.too_long else ReasonEnvsError
+        return kind(f"{self._base_url}{times}: {failure.describe(key)}")
 
     def _key(self) -> str:
         key = os.environ.get(self._api_key_env, "").strip()
@@ -261,9 +265,6 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 def _advice(text: str) -> str:
     """What to change about a request that the server refuses."""
-    lower = text.lower()
-    if any(words in lower for words in CONTEXT_WORDS):
-        return "Prompt and max_tokens exceed the model's context: shorten the prompt or lower max_tokens."
-    if "max_completion_tokens" in lower:
+    if "max_completion_tokens" in text.lower():
         return "Set engine.max_tokens_field=max_completion_tokens."
     return "The server does not take this request: correct engine.extra_body or the sampling parameters it names."

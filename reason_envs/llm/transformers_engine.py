@@ -15,7 +15,7 @@ from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt, eos_ids
-from reason_envs.llm.engine import FinishReason, Generation, GenerationRequest, closed_error
+from reason_envs.llm.engine import ContextLengthError, FinishReason, Generation, GenerationRequest, closed_error
 from reason_envs.llm.grouped_attention import use_grouped_attention
 from reason_envs.llm.kv_cache import decoding_cache, select_rows
 from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
@@ -148,7 +148,7 @@ class TransformersEngine:
             raise ReasonEnvsError(f"{ONE_SET_OF_WEIGHTS} Use engine=vllm for adapters.")
         positions = self.context_length
         if positions is not None and prompt_tokens + request.sampling.max_tokens > positions:
-            raise ReasonEnvsError(
+            raise ContextLengthError(
                 f"A prompt of {prompt_tokens} tokens and max_tokens={request.sampling.max_tokens} exceed the model's "
                 f"{positions} positions: shorten the prompt or lower max_tokens."
             )

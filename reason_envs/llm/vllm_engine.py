@@ -21,7 +21,15 @@ from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm.adapters import check_adapter
 from reason_envs.llm.chat import encode_prompt
-from reason_envs.llm.engine import FinishReason, Generation, GenerationRequest, Sampling, closed_error
+from reason_envs.llm.engine import (
+    BASE_MODEL,
+    ContextLengthError,
+    FinishReason,
+    Generation,
+    GenerationRequest,
+    Sampling,
+    closed_error,
+)
 from reason_envs.llm.loading import load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.llm.stopping import StopStrings
 from reason_envs.llm.vllm_options import VllmEngineConfig, vllm_arguments
@@ -99,7 +107,7 @@ class VllmEngine:
 
     def _check_length(self, prompt: int, response: int) -> None:
         if prompt + response > self.context_length:
-            raise ReasonEnvsError(
+            raise ContextLengthError(
                 f"A prompt of {prompt} tokens and max_tokens={response} exceed the engine's {self.context_length} "
                 "positions: shorten the prompt, lower max_tokens, or raise engine.max_model_len if the model has more."
             )
@@ -111,6 +119,8 @@ class VllmEngine:
     def _adapter(self, name: str | None) -> Any:
         if name is None:
             return self._adapters.get(CURRENT)
+        if name == BASE_MODEL:
+            return None
         if name not in self._adapters:
             raise unknown_name("adapter", name, self._adapters)
         return self._adapters[name]

@@ -63,7 +63,7 @@ def reward_from_config(config: RewardConfig) -> RewardFunction:
     name = values.pop("name")
     target = _find(name)
     taken = inspect.signature(target).parameters
-    defaults = asdict(RewardConfig())
+    defaults = asdict(type(config)())
     ignored = [key for key, value in values.items() if key not in taken and value != defaults[key]]
     if ignored:
         raise ReasonEnvsError(f"The reward {name!r} does not take {', '.join(ignored)}; leave it at its default.")

@@ -9,6 +9,7 @@ from language_toys import make_decision, make_policy, problems, single_turn
 from agents.grpo import GRPO, GRPOConfig
 from agents.optimizer import OptimizerConfig
 from agents.trajectory import Trajectory
+from agents.update import Sample
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.transformers_engine import TransformersEngine
@@ -93,6 +94,16 @@ def test_the_reference_is_where_training_began(policy):
     assert first["kl"] > metrics["kl"] > 0
 
 
+def test_passes_without_gradients_have_sizes_of_their_own(policy, monkeypatch):
+    sizes = {"log_prob_micro_batch_size": 3, "reference_micro_batch_size": 1, "micro_batch_size": 4}
+    grpo = learner(policy, kl_coef=0.1, epochs_per_batch=2, **sizes)
+    seen = []
+    evaluate = policy.evaluate
+    monkeypatch.setattr(policy, "evaluate", lambda d, **more: seen.append(len(d)) or evaluate(d, **more))
+    grpo._fix_log_probs([Sample(make_decision(seed=i)) for i in range(6)])
+    assert seen == [3, 3, 1, 1, 1, 1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("options", "fixed"),
     [
@@ -151,6 +162,8 @@ def test_collecting_is_a_function_of_seed_step_and_weights(tiny_model, policy):
         ({"tasks_per_step": 0}, "tasks_per_step=0"),
         ({"epochs_per_batch": 0}, "epochs_per_batch=0"),
         ({"minibatch_size": 0}, "minibatch_size=0 must be at least 1"),
+        ({"log_prob_micro_batch_size": 0}, "log_prob_micro_batch_size=0 must be at least 1"),
+        ({"reference_micro_batch_size": 0}, "reference_micro_batch_size=0 must be at least 1"),
         ({"scale": "var"}, r"Unknown algo\.scale 'var'"),
         ({"importance": "seq"}, r"Unknown algo\.importance 'seq'"),
         ({"aggregation": "mean"}, r"Unknown algo\.aggregation 'mean'"),

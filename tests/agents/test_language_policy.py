@@ -162,7 +162,7 @@ def test_it_reads_and_writes_through_the_environment(policy):
 # --- references and modes
 
 
-@pytest.mark.parametrize("where", ["policy", "cpu"])
+@pytest.mark.parametrize("where", ["policy", "cpu", "offload"])
 def test_full_fine_tuning_refers_to_a_frozen_copy(tiny_model, where):
     policy = make_policy(tiny_model, reference_device=where)
     policy.prepare_reference()
@@ -175,6 +175,17 @@ def test_full_fine_tuning_refers_to_a_frozen_copy(tiny_model, where):
     assert not reference.requires_grad
     assert not torch.allclose(after, before, atol=1e-3)
     assert torch.equal(policy.evaluate(mixed_decisions()).log_probs.detach(), after)
+
+
+def test_an_offloaded_reference_is_on_the_policys_device_only_while_it_computes(tiny_model, monkeypatch):
+    policy = make_policy(tiny_model, reference_device="offload")
+    policy.prepare_reference()
+    moves = []
+    monkeypatch.setattr(policy._reference, "to", moves.append)
+    policy.device = torch.device("meta")
+    with policy.reference():
+        assert moves == [torch.device("meta")]
+    assert moves == [torch.device("meta"), torch.device("cpu")]
 
 
 def test_training_mode_is_put_back(policy):

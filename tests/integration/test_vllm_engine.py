@@ -25,6 +25,7 @@ from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
+from reason_envs.llm.base_model import BaseModel
 from reason_envs.llm.engine import GenerationRequest, Sampling
 from reason_envs.llm.named_adapter import NamedAdapter
 from reason_envs.llm.vllm_engine import VllmEngine
@@ -266,6 +267,19 @@ def test_adapters_by_name(engine, base, tmp_path):
     engine.load_adapter("solver", tmp_path / "planner")
     with pytest.raises(ReasonEnvsError, match=r"one more than engine\.max_loras=2"):
         engine.load_adapter("third", tmp_path / "planner")
+
+
+def test_the_model_under_the_adapter_stays_as_it_was(engine, base, tmp_path):
+    engine.load_weights(base, 0)
+    plain, frozen = [g.token_ids for g in first(ask(engine))], BaseModel(engine)
+    engine.load_weights(write(make_policy(1, lora_rank=RANK), tmp_path / "adapter"), 1)
+
+    async def answers():
+        return await gather(*(frozen.generate(GenerationRequest(p, 0, GREEDY)) for p in PROMPTS))
+
+    under = [g.token_ids for g in first(asyncio.run(answers()))]
+    assert sum(a == b for a, b in zip(under, plain, strict=True)) >= len(PROMPTS) - 1  # near-ties may flip
+    assert [g.token_ids for g in first(ask(engine))] != plain
 
 
 def test_an_adapter_of_another_rank_is_refused(engine, base, tmp_path):

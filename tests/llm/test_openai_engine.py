@@ -18,7 +18,7 @@ from openai_server import Server, choice, completion, reply
 from reason_envs.batching import gather
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES, make_engine
-from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling, TrainableEngine
+from reason_envs.llm.engine import ContextLengthError, Engine, Generation, GenerationRequest, Sampling, TrainableEngine
 from reason_envs.llm.openai_answers import share
 from reason_envs.llm.openai_engine import OpenAIEngineConfig
 from reason_envs.llm.openai_transport import MAX_BACKOFF_S, backoff, retry_after
@@ -321,6 +321,16 @@ def test_what_no_retry_mends_fails_at_once(server, make, answer, parts):
     assert [part for part in parts if part not in message] == []
     assert "tried" not in message
     assert len(server.bodies) == 1
+
+
+def test_a_prompt_too_long_for_the_context_is_an_error_of_its_own(server, make):
+    server.script = in_turn(reply(400, "This model's maximum context length is 512 tokens."), reply(400, "no"))
+    engine = make()
+    with pytest.raises(ContextLengthError):
+        ask(engine)
+    with pytest.raises(ReasonEnvsError) as caught:
+        ask(engine)
+    assert type(caught.value) is ReasonEnvsError
 
 
 def test_404_of_a_path_and_of_everything(server, make):

@@ -117,7 +117,7 @@ def measure(engine: TransformersEngine, problems: list[Problem], samples: int, s
     """Measure samples at temperature 1 and greedy answers of a set of problems."""
     tokenizer = engine.tokenizer
     drawn = complete(engine, problems, temperature=1.0, samples=samples, seed=seed)
-    right = [[_right(tokenizer, ids, p) for ids in rows] for rows, p in zip(drawn, problems, strict=True)]
+    right = [[is_right(tokenizer, ids, p) for ids in rows] for rows, p in zip(drawn, problems, strict=True)]
     every = [ids for rows in drawn for ids in rows]
     return Skill(
         problems=len(problems),
@@ -133,10 +133,11 @@ def measure(engine: TransformersEngine, problems: list[Problem], samples: int, s
 def greedy_accuracy(engine: TransformersEngine, problems: list[Problem]) -> float:
     """Return the share of problems whose most likely answer is right."""
     rows = complete(engine, problems, temperature=0.0)
-    return sum(_right(engine.tokenizer, ids, p) for (ids,), p in zip(rows, problems, strict=True)) / len(problems)
+    return sum(is_right(engine.tokenizer, ids, p) for (ids,), p in zip(rows, problems, strict=True)) / len(problems)
 
 
-def _right(tokenizer: Any, ids: list[int], problem: Problem) -> bool:
+def is_right(tokenizer: Any, ids: list[int], problem: Problem) -> bool:
+    """Whether the last box of an answer holds the problem's."""
     found = _BOXED.findall(tokenizer.decode(ids, skip_special_tokens=True))
     return bool(found) and found[-1] == problem.answer
 

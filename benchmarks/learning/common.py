@@ -1,0 +1,171 @@
+"""What the learning benchmarks of language policies share: resumable runs, held-out evaluation, table and curves."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from agents.evaluate import evaluate_policy, first_tasks
+from agents.runs import load_run
+from agents.trajectory import Trajectory
+from reason_envs.llm.engine import greedy
+
+SEEDS = (0, 1, 2)
+BOOTSTRAP = 10_000
+COLOURS = ("#1f6f8b", "#b5651d")
+
+
+def correct(trajectory: Trajectory) -> float:
+    """Whether an episode's answer was right."""
+    return trajectory.metrics["correct"]
+
+
+@dataclass(frozen=True)
+class LearningBenchmark:
+    """Arms that are trained with several seeds, and what is told about them."""
+
+    name: str
+    """Of the run and report folders."""
+    title: str
+    """Of the plot."""
+    options: Sequence[str]
+    """``key=value`` for agents.train, in every arm."""
+    arms: Mapping[str, Sequence[str]]
+    """Further ones of each arm: the one that learns, then the control."""
+    score: Callable[[Trajectory], float] = correct
+    """What is measured of an episode, whatever its arm was paid for."""
+    score_name: str = "correct samples"
+    """How the plot calls the accuracy of the training episodes."""
+    problems: int = 1024
+    """Held-out problems."""
+    samples: int = 4
+    """Samples of each, at temperature 1."""
+
+    def main(self, description: str) -> None:
+        """Train what is missing, evaluate what is missing, and report."""
+        parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--runs", type=Path, default=Path(f"runs/benchmark_{self.name}"), help="run folders")
+        parser.add_argument("--report", type=Path, default=Path(__file__).parent / self.name, help="table and plot")
+        parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+        parser.add_argument("overrides", nargs="*", help="key=value for agents.train, the same for every run")
+        arguments = parser.parse_args()
+        results = {}
+        for arm, options in self.arms.items():
+            folders = [arguments.runs / f"{arm}_{seed}" for seed in arguments.seeds]
+            for seed, folder in zip(arguments.seeds, folders, strict=True):
+                train(folder, [f"seed={seed}", *self.options, *options, *arguments.overrides])
+                for which in ("before", "after"):
+                    self.evaluate(folder, which, seed)
+            results[arm] = [load(folder) for folder in folders]
+        table = report(results)
+        print(table)
+        arguments.report.mkdir(parents=True, exist_ok=True)
+        (arguments.report / "table.md").write_text(table + "\n")
+        self.plot(arguments.runs, arguments.seeds, arguments.report / "curves.png")
+
+    def evaluate(self, folder: Path, which: str, seed: int) -> None:
+        """Evaluate before or after training on held-out problems, sampled at temperature 1 and greedily."""
+        path = folder / f"evaluation_{which}.json"
+        if path.exists():
+            return
+        run = load_run(str(folder), untrained=which == "before")
+        tasks = first_tasks(run.test_tasks, self.problems)
+        figures: dict[str, Any] = {}
+        for name, samples, sampling in (
+            ("sampled", self.samples, run.policy.sampling),
+            ("greedy", 1, greedy(run.policy.sampling)),
+        ):
+            _, trajectories = asyncio.run(
+                evaluate_policy(run.environment, run.policy, tasks, samples=samples, seed=seed, sampling=sampling)
+            )
+            scores = np.array([self.score(t) for t in trajectories]).reshape(-1, samples)
+            tokens = [len(d.choice.token_ids) for t in trajectories for d in t.decisions]
+            figures |= {name: scores.mean(axis=1).tolist(), f"{name}_tokens": float(np.mean(tokens))}
+        run.close()
+        path.write_text(json.dumps(figures) + "\n")
+
+    def plot(self, runs: Path, seeds: Sequence[int], path: Path) -> None:
+        """Draw the accuracy of the training episodes of every run."""
+        figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+        for arm, colour in zip(self.arms, COLOURS, strict=True):
+            for seed in seeds:
+                steps, accuracy = zip(*curves(runs / f"{arm}_{seed}"), strict=True)
+                smooth = np.convolve(accuracy, np.ones(5) / 5, mode="valid")
+                label = None if seed != seeds[0] else f"{'control: ' if arm == 'random' else ''}{arm} rewards"
+                axes.plot(steps[2 : 2 + len(smooth)], 100 * smooth, color=colour, alpha=0.85, label=label)
+        axes.set(xlabel="training step", ylabel=f"{self.score_name}, % (mean of 5 steps)", ylim=(0, 100))
+        axes.set_title(f"{self.title}, {len(seeds)} seeds")
+        axes.grid(alpha=0.25)
+        axes.legend(frameon=False)
+        figure.savefig(path, dpi=130)
+
+
+def train(folder: Path, overrides: Sequence[str]) -> None:
+    """Train one run, or continue it; a finished one is left alone."""
+    if (folder / "policy_final").is_dir():
+        return
+    command = [sys.executable, "-m", "agents.train"]
+    if (folder / "checkpoints").is_dir():
+        command += [f"resume={folder}"]
+    else:
+        command += [f"output_dir={folder}", *overrides]
+    print("$", " ".join(command), flush=True)
+    subprocess.run(command, check=True)
+
+
+def load(folder: Path) -> dict[str, dict[str, Any]]:
+    """Read both evaluations of a run."""
+    return {which: json.loads((folder / f"evaluation_{which}.json").read_text()) for which in ("before", "after")}
+
+
+def report(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Return the table: the score before and after, and the gain with its interval over seeds and problems."""
+    lines = [
+        "| rewards | decoding | before | after | gain in points (95 % interval) | each seed | tokens before -> after |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for reward, runs in results.items():
+        for decoding in ("sampled", "greedy"):
+            before, after = (np.array([r[w][decoding] for r in runs]) for w in ("before", "after"))
+            low, high = crossed_bootstrap(after - before)
+            tokens = [np.mean([r[w][f"{decoding}_tokens"] for r in runs]) for w in ("before", "after")]
+            each = ", ".join(f"{100 * g:+.1f}" for g in (after - before).mean(axis=1))
+            lines.append(
+                f"| {reward} | {decoding} | {before.mean():.1%} | {after.mean():.1%} "
+                f"| {100 * (after - before).mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f}) | {each} "
+                f"| {tokens[0]:.0f} -> {tokens[1]:.0f} |"
+            )
+    return "\n".join(lines)
+
+
+def crossed_bootstrap(gains: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of [seeds, problems], both resampled."""
+    generator = np.random.default_rng(0)
+    seeds, problems = gains.shape
+    means = [
+        gains[generator.integers(0, seeds, seeds)][:, generator.integers(0, problems, problems)].mean()
+        for _ in range(BOOTSTRAP)
+    ]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def curves(folder: Path) -> Iterator[tuple[int, float]]:
+    """Iterate over (step, accuracy of the training episodes)."""
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        metrics = json.loads(line)
+        if "accuracy" in metrics:
+            yield metrics["step"], metrics["accuracy"]

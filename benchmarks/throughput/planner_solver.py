@@ -1,0 +1,72 @@
+"""A training step's solver calls: 120 in one batch against 120 one by one.
+
+    python benchmarks/throughput/planner_solver.py
+    python benchmarks/throughput/planner_solver.py calls=30 repeats=1
+
+Both answer the same guidelines (30 problems x 4) with the embedded model and draw the same tokens. Prints a table.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import sys
+import time
+from random import Random
+
+from reason_envs import make_environment
+from reason_envs.batching import gather
+from reason_envs.core import Environment, StepResult
+from reason_envs.llm import make_engine
+from reason_envs.llm.embedded.guidelines import WORDINGS
+
+GROUP = 4
+KINDS = [kind for kind in WORDINGS if kind != "stated"]
+
+
+async def episode(environment: Environment, seed: int) -> StepResult:
+    """One guideline and the solver's answer to it; the problem is the group's."""
+    rng = Random(seed)
+    await environment.reset(seed=seed // GROUP)
+    return await environment.step({"planner": rng.choice(WORDINGS[rng.choice(KINDS)])})
+
+
+async def together(environment: Environment, calls: int) -> list[StepResult]:
+    """All episodes at once."""
+    return await gather(*(episode(environment.fork(), i) for i in range(calls)))
+
+
+async def one_by_one(environment: Environment, calls: int) -> list[StepResult]:
+    """The next episode begins when the one before has ended."""
+    return [(await gather(episode(environment.fork(), i)))[0] for i in range(calls)]
+
+
+def main() -> None:
+    """Measure and print."""
+    options = {"calls": 120, "repeats": 3}
+    options.update((name, int(value)) for name, value in (argument.split("=", 1) for argument in sys.argv[1:]))
+    engine = make_engine("transformers", model="embedded:planner_solver")
+    environment = make_environment("planner_solver", solver=engine)
+    asyncio.run(together(environment, GROUP))  # warm
+    seconds: dict[str, list[float]] = {}
+    batches, answers = {}, {}
+    for _ in range(options["repeats"]):
+        for name, play in (("one batch", together), ("one by one", one_by_one)):
+            calls, start = engine.batcher.calls, time.perf_counter()
+            results = asyncio.run(play(environment, options["calls"]))
+            seconds.setdefault(name, []).append(time.perf_counter() - start)
+            batches[name] = engine.batcher.calls - calls
+            answers[name] = [(r.info["solver_texts"], r.info["generated_tokens"]) for r in results]
+    if answers["one batch"] != answers["one by one"]:
+        raise RuntimeError("batching changed the answers: the figures would not compare the same work")
+    tokens = sum(count for _, count in answers["one batch"])
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    print(f"{options['calls']} solver calls, {tokens:,} tokens, embedded model; median of {options['repeats']}\n")
+    print("| | calls of the engine | seconds | tokens/s | times faster |\n|---|---|---|---|---|")
+    for name, median in medians.items():
+        faster = medians["one by one"] / median
+        print(f"| {name} | {batches[name]} | {median:.2f} | {tokens / median:,.0f} | {faster:.1f} |")
+
+
+if __name__ == "__main__":
+    main()
