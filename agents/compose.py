@@ -25,7 +25,7 @@ LANGUAGE: dict[str, str | float] = {"algo": "grpo", "policy": "language"}
 SEARCH: dict[str, str | float] = {"algo": "ppo", "policy": "graph"}
 """What trains in a search tree unless the command says otherwise."""
 PARTNERS: dict[str, dict[str, str | float]] = {
-    "planner_solver": {**LANGUAGE, "model": "embedded:planner_solver", "learning_rate": 3e-4},
+    "planner_solver": {**LANGUAGE, "model": "embedded:planner_solver", "learning_rate": 6e-4},
     "reason_tree": SEARCH,
     "reason_tree_paper": SEARCH,
 }

@@ -147,7 +147,7 @@ def test_help_names_every_choice_and_every_key():
         assert f"\n{key}: " in done.stdout or f"\n{key}:\n" in done.stdout
     for expected in ("python -m agents.train resume=", "override with key=value"):
         assert expected in done.stdout
-    rate = re.search(r"learning_rate: (\S+)\n", done.stdout)
+    rate = re.search(r"learning_rate: \$\{rate_of_partner:.*,(\S+)\}\n", done.stdout)
     assert float(rate[1]) == OptimizerConfig().learning_rate
 
 
