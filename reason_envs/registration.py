@@ -48,6 +48,12 @@ _BUILT_IN = (
         "ReasonTreePaper-v0",
         "reason_tree_paper",
     ),
+    EnvironmentEntry(
+        "reason_envs.envs.workflow.environment:WorkflowExecution",
+        "reason_envs.envs.workflow.config:WorkflowConfig",
+        "WorkflowExecution-v0",
+        "workflow",
+    ),
 )
 
 

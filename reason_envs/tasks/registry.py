@@ -21,6 +21,12 @@ _BUILT_IN = {
     "json": "reason_envs.tasks.files:json_files",
     "gsm8k": "reason_envs.tasks.files:gsm8k_files",
     "math": "reason_envs.tasks.files:math_files",
+    "hotpotqa": "reason_envs.tasks.files:hotpotqa_files",
+    "drop": "reason_envs.tasks.files:drop_files",
+    "humaneval": "reason_envs.tasks.files:humaneval_files",
+    "mbpp": "reason_envs.tasks.files:mbpp_files",
+    "fact_qa": "reason_envs.tasks.fact_qa:fact_qa",
+    "one_line_code": "reason_envs.tasks.one_line_code:one_line_code",
     "hub": "reason_envs.tasks.hub:hub",
     "mixture": "reason_envs.tasks.mixture:mixture",
 }

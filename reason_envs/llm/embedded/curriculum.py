@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -39,6 +39,14 @@ class Batch:
     """[B, T] token ids."""
     targets: Tensor
     """[B, T] the next token where it belongs to a solution, -100 elsewhere."""
+
+
+class Source(Protocol):
+    """Where the demonstrations of a phase come from."""
+
+    def draw(self, rng: Random, step: int) -> Demonstration:
+        """Return a demonstration for the batches around a training step."""
+        ...
 
 
 class Careful:
@@ -117,9 +125,7 @@ def family_demonstrations(family: str, size: int, seed: int) -> list[Demonstrati
     return [Demonstration(family, item["question"], solve[family](item)) for item in items]
 
 
-def batches(
-    source: Careful | MixedHabits, tokenizer: Any, start: int, stop: int, batch_tokens: int, seed: int
-) -> Iterator[Batch]:
+def batches(source: Source, tokenizer: Any, start: int, stop: int, batch_tokens: int, seed: int) -> Iterator[Batch]:
     """Yield the batches of the training steps ``start`` to ``stop`` (a multiple of ``POOL`` each), train split only.
 
     Args:
@@ -165,13 +171,11 @@ def pad(rows: list[tuple[list[int], int]], pad_id: int) -> Batch:
     return Batch(torch.from_numpy(tokens), torch.from_numpy(targets))
 
 
-def _pool(
-    source: Careful | MixedHabits, tokenizer: Any, rng: Random, step: int, tokens: int
-) -> list[tuple[list[int], int]]:
+def _pool(source: Source, tokenizer: Any, rng: Random, step: int, tokens: int) -> list[tuple[list[int], int]]:
     rows: list[tuple[list[int], int]] = []
     while sum(len(ids) for ids, _ in rows) < tokens:
         drawn = [source.draw(rng, step) for _ in range(256)]
-        encoded = encode(tokenizer, [d for d in drawn if split_of(d.question) == "train"])
+        encoded = encode(tokenizer, [d for d in drawn if d.split == "train"])
         rows += [row for row in encoded if len(row[0]) <= MAX_TOKENS]
     return sorted(rows, key=lambda row: len(row[0]))
 

@@ -11,6 +11,7 @@ from fractions import Fraction
 from random import Random
 from typing import Any
 
+from reason_envs.tasks.base import Split, split_of
 from reason_envs.tasks.defaults import FAMILY_DEFAULTS
 
 QUESTION = "State the final answer to the following arithmetic problem: {expression} ="
@@ -39,6 +40,13 @@ class Demonstration:
     """The problem as the user's message."""
     solution: str
     """The assistant's message: steps, then ``\\boxed{answer}``."""
+    problem: str = ""
+    """The problem as its task set poses it, where the user's message holds more than it."""
+
+    @property
+    def split(self) -> Split:
+        """The split that the problem belongs to."""
+        return split_of(self.problem or self.question)
 
 
 def chain_sum_expression(rng: Random, terms: tuple[int, int] = TERMS, digits: tuple[int, int] = DIGITS) -> str:

@@ -16,7 +16,7 @@ from typing import Any
 from reason_envs.core import derive_seed
 from reason_envs.llm.embedded import path
 from reason_envs.llm.embedded.card import Phase, write_card
-from reason_envs.llm.embedded.curriculum import Batch, Careful, MixedHabits, batches
+from reason_envs.llm.embedded.curriculum import Batch, Careful, MixedHabits, Source, batches
 from reason_envs.llm.embedded.training import Schedule, Trainer
 
 
@@ -84,9 +84,7 @@ def build_model(config: PretrainConfig, tokenizer: Any) -> Any:
         return Qwen3ForCausalLM(shape)
 
 
-def train_phase(
-    name: str, trainer: Trainer, tokenizer: Any, source: Careful | MixedHabits, batch_tokens: int, seed: int
-) -> Phase:
+def train_phase(name: str, trainer: Trainer, tokenizer: Any, source: Source, batch_tokens: int, seed: int) -> Phase:
     """Train one phase, printing the loss now and then; returns what it cost."""
     started, schedule, tokens = time.monotonic(), trainer.schedule, 0
     recent: list[float] = []
