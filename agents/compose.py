@@ -20,24 +20,40 @@ CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).paren
 """The YAML files: inside the package in an installed wheel, beside it in a checkout."""
 
 
-LANGUAGE = {"algo": "grpo", "policy": "language"}
-"""What trains unless the command says otherwise."""
+LANGUAGE = {"algo": "grpo", "policy": "language", "model": "embedded"}
+"""What trains, and which model it starts from, unless the command says otherwise."""
 SEARCH = {"algo": "ppo", "policy": "graph"}
 """What trains in a search tree unless the command says otherwise."""
-PARTNERS = {"reason_tree": SEARCH, "reason_tree_paper": SEARCH}
-"""The learner and policy of each environment that does not take ``LANGUAGE``."""
+PARTNERS = {
+    "reason_tree": SEARCH,
+    "reason_tree_paper": SEARCH,
+    "workflow": {**LANGUAGE, "model": "embedded:workflow"},
+}
+"""The learner, policy and model of each environment where they are not those of ``LANGUAGE``."""
 FREE_FORM = ("tasks", "eval_set", "engine", "reward_model")
 """Options whose mappings have the keys of the part that they name."""
 
 
 def register_schemas() -> None:
     """Tell hydra about every named part; its dataclass is the one source of its defaults."""
-    OmegaConf.register_new_resolver("partner", lambda group, env: PARTNERS.get(env, LANGUAGE)[group], replace=True)
+    OmegaConf.register_new_resolver("partner", _partner, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     for group, (names, config_of) in GROUPS.items():
         for name in names():
-            store.store(group=group, name=name, node=choice(config_of(name), name))
+            store.store(group=group, name=name, node=_node(group, choice(config_of(name), name)))
+
+
+def _partner(part: str, env: str) -> str:
+    return {**LANGUAGE, **PARTNERS.get(env, {})}[part]
+
+
+def _node(group: str, schema: type) -> Any:
+    """Return a part's configuration; a policy's model is the environment's partner unless it is given."""
+    node = OmegaConf.structured(schema)
+    if group == "policy" and "model" in node:
+        node.model = "${partner:model,${env.name}}"
+    return node
 
 
 def compose_config(overrides: Sequence[str]) -> TrainConfig:

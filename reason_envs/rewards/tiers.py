@@ -156,11 +156,9 @@ def _mentions(text: str, extracted: str) -> bool:
     text, value = text[:MOST_CHARS], number(extracted)
     if value is not None and any(_equal(found, value) for found in _NUMBERS.findall(text)):
         return True
-    return (
-        value is None
-        and _squeeze(extracted) in _squeeze(text)
-        or _squeeze(final_answer(text) or "") == _squeeze(extracted)
-    )
+    if value is None and _squeeze(extracted) in _squeeze(text):
+        return True
+    return _squeeze(final_answer(text) or "") == _squeeze(extracted)
 
 
 def _finds(witness: Witness, extracted: str) -> bool:

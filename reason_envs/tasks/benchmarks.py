@@ -38,7 +38,7 @@ def drop(record: Record, place: str) -> Parts:
     else:
         passage, question = _text(record, "passage", place), _text(record, "question", place)
         spans = record.get("answers_spans", record.get("answers", []))
-        answers = list(spans["spans"] if isinstance(spans, Mapping) else spans)
+        answers = list(spans["spans"] if isinstance(spans, Mapping) else spans or ())
     answers = list(dict.fromkeys(answer for answer in answers if answer))
     if not answers:
         raise ReasonEnvsError(f"{place}: no answer in 'answers_spans', 'answers' or 'ref_text'.")

@@ -27,6 +27,7 @@ _BUILT_IN = {
     "mbpp": "reason_envs.tasks.files:mbpp_files",
     "fact_qa": "reason_envs.tasks.fact_qa:fact_qa",
     "one_line_code": "reason_envs.tasks.one_line_code:one_line_code",
+    "workflow_problems": "reason_envs.tasks.workflow_problems:workflow_problems",
     "hub": "reason_envs.tasks.hub:hub",
     "mixture": "reason_envs.tasks.mixture:mixture",
 }

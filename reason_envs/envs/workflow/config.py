@@ -12,21 +12,11 @@ from reason_envs.errors import ReasonEnvsError, unknown_name
 EMBEDDED = {"name": "transformers", "model": "embedded:workflow"}
 
 
-def mixed_tasks() -> dict[str, Any]:
-    """Return sums, questions about facts and functions of one line, in AFlow's ratios."""
-    parts = {
-        "math": {"ratio": 0.4, "name": "chain_sum"},
-        "qa": {"ratio": 0.3, "name": "fact_qa"},
-        "code": {"ratio": 0.3, "name": "one_line_code"},
-    }
-    return {"name": "mixture", "parts": parts, "size": 4000}
-
-
 @dataclass
 class WorkflowConfig:
     """Options of WorkflowExecution-v0."""
 
-    tasks: Any = field(default_factory=mixed_tasks)
+    tasks: Any = field(default_factory=lambda: {"name": "workflow_problems"})
     """The problems: a family's name, a mapping of its ``name`` and options, or a ``TaskSet``. A task's domain
     (``math``, ``qa``, ``code``) is its metadata's ``domain``, or the label of its part of a mixture."""
     split: str = "train"

@@ -57,7 +57,8 @@ class WorkflowExecution(Environment):
     ``info`` tells ``verdict`` (``ok``; ``no_program``, ``syntax_error``, ``no_workflow``, ``type_error``: not run;
     ``runtime_error``, ``endless``, ``memory``, ``output``, ``crashed``, ``bad_result``: the program failed; ``calls``,
     ``tokens``, ``timeout``, ``prompt_too_long``: it used too much; ``executor_error``), ``error`` in words that a
-    policy can read, ``repairs``, ``capped``, the operators that were called, and what the executors used. All but ``ok`` earn 0.
+    policy can read, ``repairs``, ``capped``, the operators that were called, and what the executors used. All
+    but ``ok`` earn 0.
 
     Args:
         config: the options; all defaults where it is ``None``.

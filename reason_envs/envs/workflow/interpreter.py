@@ -199,9 +199,9 @@ def _is_complete(snapshot: Any) -> bool:
 def _failed(error: Any, printed: _Printed) -> Stop:
     inner = error.exception()
     text = f"{type(inner).__name__}: {inner}"[:SHOWN]
-    lines = getattr(error, "traceback", list)()
-    if lines:
-        text = f"line {lines[-1].line}: {text}"
+    frames: list[Any] = getattr(error, "traceback", list)()
+    if frames:
+        text = f"line {frames[-1].line}: {text}"
     if printed.over:
         verdict = "output"
     elif isinstance(inner, TimeoutError) and "time limit exceeded" in str(error):

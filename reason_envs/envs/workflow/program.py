@@ -67,7 +67,7 @@ def _prepare(code: str) -> Prepared:
     if _drop_our_imports(tree):
         code = ""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == WORKFLOW]
-    calls = [node for one in classes for node in one.body if _is_call(node)]
+    calls = [node for one in classes for node in one.body if isinstance(node, ast.AsyncFunctionDef) and _is_call(node)]
     if len(classes) != 1 or len(calls) != 1:
         message = "The program needs one `class Workflow` with one `async def __call__(self, problem)`."
         return Prepared(code, tuple(repairs), verdict="no_workflow", error=message)
@@ -79,7 +79,8 @@ def _prepare(code: str) -> Prepared:
 
 def reindent(code: str) -> str:
     """Write tabs as spaces, shift the whole to the margin, and move lines between two levels to the outer one."""
-    lines, levels = [], [0]
+    lines: list[str] = []
+    levels = [0]
     for line in textwrap.dedent(code.expandtabs(4)).split("\n"):
         text = line.lstrip(" ")
         indent = len(line) - len(text)
@@ -94,8 +95,8 @@ def reindent(code: str) -> str:
     return "\n".join(lines)
 
 
-def _is_call(node: ast.stmt) -> bool:
-    return isinstance(node, ast.AsyncFunctionDef) and node.name == "__call__" and len(node.args.args) >= 2
+def _is_call(node: ast.AsyncFunctionDef) -> bool:
+    return node.name == "__call__" and len(node.args.args) >= 2
 
 
 def _drop_our_imports(tree: ast.Module) -> bool:

@@ -88,8 +88,8 @@ async def _to_the_end(
     if outcome.program.takes_entry_point:
         arguments["entry_point"] = str(task.metadata.get("entry_point", ""))
     stop = await interpreter.start(outcome.program.source, arguments)
+    first = 0
     while not stop.verdict:
-        first = len(outcome.calls)
         numbers = sorted(stop.waiting)
         answers = await gather(
             *(
@@ -103,6 +103,7 @@ async def _to_the_end(
         results = {
             n: dict(a.outputs) if isinstance(a, OperatorCall) else a for n, a in zip(numbers, answers, strict=True)
         }
+        first += len(numbers)
         budget.seconds_left()
         stop = await interpreter.go_on(stop, results, budget.cost)
     return stop
