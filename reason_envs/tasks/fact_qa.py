@@ -43,7 +43,7 @@ def draw(rng: Random, min_facts: int, max_facts: int) -> Task:
     sentence, question, answer = rng.choice(facts)
     passage = " ".join(fact[0] for fact in facts)
     metadata = {"domain": "qa", "context": passage, "fact": sentence}
-    return Task("", f"{passage}\n{question}", answer, metadata)
+    return Task("", f"Passage: {passage}\nQuestion: {question}", answer, metadata)
 
 
 def _fact(rng: Random, name: str, place: str, thing: str) -> tuple[str, str, str]:

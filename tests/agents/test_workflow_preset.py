@@ -82,7 +82,7 @@ def test_the_environment(preset):
 
 
 def test_the_domain_ratios_are_the_environments_default():
-    assert RATIOS == GUIDE["domain_ratios"]
+    assert GUIDE["domain_ratios"] == RATIOS
     tasks = make(WorkflowConfig().tasks, "train")
     first = [tasks[i].metadata["source"] for i in range(100)]
     assert {name: first.count(name) / 100 for name in RATIOS} == GUIDE["domain_ratios"]

@@ -42,14 +42,15 @@ class WorkflowPretrainConfig:
 def phrases() -> list[str]:
     """Return the fixed pieces of text that get a token each."""
     openings = [ASK[name].split("{", 1)[0] for name in ASK]
-    words = [f" {word}" for words in (NAMES, PLACES, THINGS, COLOURS) for word in words]
-    facts = [" is in the", " has the", "Where is ", "Who is in the", "What does ", " have?", "Who has the"]
+    words = [form for words in (NAMES, PLACES, THINGS, COLOURS) for word in words for form in (f" {word}", word)]
+    facts = ["Passage:", "Question:", " is in the", " has the", " Where is", " Who is in the"]
+    facts += [" What does", " have?", " Who has the"]
     code = ["def solve():\n    return ", "\n    return ", " that returns ", ", times ", ", plus ", ", minus ", "def "]
     tags = ["<thought>", "</thought>", "<answer>", "</answer>", "Write a function "]
     kinds = [text for kind in KINDS for text in (kind.words, f"({kind.parameters})", kind.code)]
     listed = [POLICY.split("{", 1)[0], *(f"{line}\n" for line in (*OPERATORS.values(), *DOMAINS.values()))]
     last = list(OPERATORS.values())[-1]
-    found = [*PIECES, CAREFUL, OPEN, HASTY, *listed, *openings, *words, *NAMES, *facts, *code, *tags, *kinds, last]
+    found = [*PIECES, CAREFUL, OPEN, HASTY, *listed, *openings, *words, *facts, *code, *tags, *kinds, last]
     return [text for text in dict.fromkeys(found) if len(text) > 2]
 
 

@@ -16,10 +16,12 @@ from reason_envs.llm.embedded.workflow_prompts import ASK, DOMAINS, OPERATORS, P
 from reason_envs.tasks import fact_qa, one_line_code
 from reason_envs.tasks.base import Task
 
-RATIOS = {"math": 0.4, "qa": 0.3, "code": 0.3}
-"""Shares of the domains."""
-POLICY_SHARE = 0.25
+RATIOS = {"math": 0.3, "qa": 0.5, "code": 0.2}
+"""Shares of the domains: questions take the longest to learn."""
+POLICY_SHARE = 0.2
 """Share of demonstrations that write workflows."""
+EASY_STEPS = 1200
+"""Training steps over which short passages give way to those of the family."""
 SLIPS = {CAREFUL: 0.0, OPEN: 0.5, HASTY: 1.0}
 """How often an instruction is followed hastily."""
 HASTY_MISTAKES = 0.6
@@ -36,9 +38,9 @@ class WorkflowsAndOperators:
     """Draws demonstrations of both roles."""
 
     def draw(self, rng: Random, step: int) -> Demonstration:
-        """Return a demonstration; the mixture is the same at every step."""
+        """Return a demonstration for the batches around a training step."""
         domain = rng.choices(list(RATIOS), list(RATIOS.values()))[0]
-        task = draw_task(domain, rng)
+        task = draw_task(domain, rng, easy=rng.random() > step / EASY_STEPS)
         if rng.random() < POLICY_SHARE:
             return Demonstration("policy", policy_prompt(domain, task), draw_program(domain, rng), task.question)
         shares = OPERATOR_SHARES[domain]
@@ -47,13 +49,15 @@ class WorkflowsAndOperators:
         return Demonstration(operator, prompt, answer, task.question)
 
 
-def draw_task(domain: str, rng: Random) -> Task:
-    """Draw a problem of a domain, of either split."""
+def draw_task(domain: str, rng: Random, *, easy: bool = False) -> Task:
+    """Draw a problem of a domain, of either split; an easy question has a passage of one or two facts."""
     if domain == "math":
         expression = demo.chain_sum_expression(rng)
         answer = str(demo.running_sums(expression)[1])
         return Task("", QUESTION.format(expression=expression), answer, {"expression": expression})
-    return fact_qa.draw(rng, 3, 4) if domain == "qa" else one_line_code.draw(rng)
+    if domain == "code":
+        return one_line_code.draw(rng)
+    return fact_qa.draw(rng, 1, 2) if easy else fact_qa.draw(rng, 3, 4)
 
 
 def policy_prompt(domain: str, task: Task) -> str:
