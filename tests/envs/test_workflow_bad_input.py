@@ -1,4 +1,4 @@
-"""WorkflowExecution-v0 on what it should never be given: a verdict within the limit, and the next episode is unharmed."""
+"""WorkflowExecution-v0 on what it should never be given: a verdict within the limit, and the next one is unharmed."""
 
 from __future__ import annotations
 
@@ -240,7 +240,8 @@ def test_a_server_that_hangs_meets_the_workflows_limit(server):
 def test_lone_surrogates_from_a_server_are_replaced(server):
     server.script = lambda body, number: reply(
         body='{"choices": [{"index": 0, "finish_reason": "stop", '
-        '"message": {"role": "assistant", "content": "\\ud800 27"}}], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}'
+        '"message": {"role": "assistant", "content": "\\ud800 27"}}], '
+        '"usage": {"prompt_tokens": 1, "completion_tokens": 1}}'
     )
     assert play(served(server), MATH, SIMPLE).info["verdict"] == "ok"
 

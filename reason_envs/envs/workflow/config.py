@@ -25,8 +25,8 @@ class WorkflowConfig:
     """The executor of the operators: an engine's name, a mapping of its ``name`` and options, or an engine."""
     device: str | None = None
     """Device of the executors, unless their own options name one."""
-    executors: dict[str, Any] = field(default_factory=dict)
-    """Executors of single operators (``{"Programmer": ...}``), each as ``engine`` takes them, or the name of a model in
+    executors: Any = field(default_factory=dict)
+    """A mapping to executors of single operators (``{"Programmer": ...}``), each as ``engine`` takes them, or the name of a model in
     the file ``aflow_config_path``."""
     aflow_config_path: str | None = None
     """A YAML file of ``models``, which then are the executors instead of ``engine`` (see ``executors.read_models``)."""
