@@ -300,6 +300,6 @@ def _validate(config: LanguagePolicyConfig) -> None:
         )
     if config.lora_target_modules and not config.lora_rank:
         raise ReasonEnvsError(
-            f"policy.lora_target_modules={config.lora_target_modules} with lora_rank={config.lora_rank}: they are for a "
-            "new adapter (policy.lora_rank > 0); an existing one keeps its own."
+            f"policy.lora_target_modules={config.lora_target_modules} with lora_rank={config.lora_rank}: they are for "
+            "a new adapter (policy.lora_rank > 0); an existing one keeps its own."
         )

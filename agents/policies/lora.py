@@ -29,8 +29,8 @@ def add_adapter(
 ) -> Any:
     """Wrap a model with a new LoRA, or with the one in folder ``adapter``, ready to train.
 
-    ``targets`` are the ends of the names of the layers that get matrices, ``q_proj`` and the like; by default all linear
-    ones do.
+    ``targets`` are the ends of the names of the layers that get matrices, ``q_proj`` and the like; by default all
+    linear ones do.
     """
     from peft import LoraConfig, PeftModel, get_peft_model
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import warnings
+from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -12,6 +14,11 @@ from workflow_toys import ASK, CODE, MATH, QA, RETURN, SIMPLE, TASKS, make_env, 
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.scripted import ScriptedEngine
+from reason_envs.sandbox import make_sandbox
+from reason_envs.sandbox.layers import detect
+from reason_envs.tasks import make
+
+DATA = Path(os.environ.get("REASON_ENVS_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 
 KEYS = {
     *("task_id", "domain", "valid_action", "verdict", "error", "repairs", "operators", "answer", "extracted", "reason"),
@@ -256,6 +263,37 @@ def test_cost_and_usage_are_counted(tmp_path):
     assert info["cost"] == pytest.approx(info["prompt_tokens"] + 2 * info["generated_tokens"])
     assert float(info["answer"]) == pytest.approx(info["cost"])
     assert 0 < info["generated_tokens"] <= 8
+
+
+# --- public problems
+
+
+@pytest.mark.parametrize("name", ["humaneval", "mbpp"])
+def test_references_of_public_problems_earn_everything(name):
+    file = {"humaneval": "humaneval/HumanEval.jsonl.gz", "mbpp": "mbpp/sanitized_test.jsonl"}[name]
+    if not (DATA / file).is_file():
+        pytest.skip(f"no data at {DATA / file}: set REASON_ENVS_DATA")
+    if detect().missing:
+        pytest.skip(f"the native sandbox lacks {detect().missing} here")
+    tasks = list(make({"name": name, "path": {"test": DATA / file}}, "test"))[:8]
+    engine = ScriptedEngine(lambda r, seed: next(t.answer for t in tasks if t.question in r.prompt[0]["content"]))
+    body = (
+        'a = await self.c(problem=problem, entry_point=entry_point, instruction="")\n'
+        't = await self.t(problem=problem, solution=a["response"], entry_point=entry_point)\n'
+        'return t["solution"], 0'
+    )
+    text = program(body, "c=CustomCodeGenerate", "t=Test", entry_point=True)
+    sandbox = make_sandbox("native", workers=2)
+    env = make_env(engine, sandbox=sandbox, executor_max_tokens=10_000)
+    assert [play(env, task, text).rewards["writer"] for task in tasks] == [1.0] * 8
+    sandbox.close()
+
+
+def test_tests_that_the_sandbox_cannot_run_are_an_error_that_names_the_fix():
+    tests = {"code": CODE.answer, "test_list": ["assert all(f(i) == 2 * i for i in range(9))"]}
+    task = {"id": "c", "question": CODE.question, "answer": CODE.answer, "metadata": {**CODE.metadata, "tests": tests}}
+    with pytest.raises(ReasonEnvsError, match=r"Task 'c' cannot be graded.*env.sandbox=native"):
+        play(make_env(CODE.answer), task, SIMPLE)
 
 
 # --- Gymnasium

@@ -146,8 +146,12 @@ class WorkflowExecution(Environment):
         if domain == "qa":
             return qa_tier(outcome.answer, task.metadata.get("answers") or [task.answer], outcome.witnesses)
         code = extract_code(outcome.answer)
-        share = (await self.grader.grade(code, read_tests(task.metadata["tests"]))).share
-        return code_tier(code, share, outcome.witnesses)
+        try:
+            grade = await self.grader.grade(code, read_tests(task.metadata["tests"]))
+        except ReasonEnvsError as error:
+            advice = "Tests that monty cannot run want env.sandbox=native."
+            raise ReasonEnvsError(f"Task {task.id!r} cannot be graded: {error} {advice}") from error
+        return code_tier(code, grade.share, outcome.witnesses)
 
     def _caps(self, outcome: Outcome, domain: str) -> dict[str, float]:
         caps = {}

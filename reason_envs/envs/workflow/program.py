@@ -78,15 +78,18 @@ def _prepare(code: str) -> Prepared:
 
 
 def reindent(code: str) -> str:
-    """Write tabs as spaces, shift the whole to the margin, and move lines between two levels to the outer one."""
+    """Write tabs as spaces, shift the whole to the margin, and move a line between two levels to the nearer one."""
     lines: list[str] = []
     levels = [0]
     for line in textwrap.dedent(code.expandtabs(4)).split("\n"):
         text = line.lstrip(" ")
         indent = len(line) - len(text)
         if text:
+            inner = levels[-1]
             while indent < levels[-1]:
-                levels.pop()
+                inner = levels.pop()
+            if levels[-1] < indent < inner and inner - indent <= indent - levels[-1]:
+                levels.append(inner)
             opened = bool(lines) and lines[-1].rstrip().endswith((":", "(", "[", "{", ","))
             if indent > levels[-1] and opened:
                 levels.append(indent)
