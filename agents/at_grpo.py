@@ -43,7 +43,8 @@ class ATGRPO(GRPO):
 
     async def collect(self, step: int) -> list[Trajectory]:
         """Play the step's tasks with ``samples_per_task`` candidates a turn."""
-        return await play_turn_tree(self.environment, self.policy, self.plan(step), self.config.select)
+        select, acting = self.config.select, self.acting(step)
+        return await play_turn_tree(self.environment, self.policy, self.plan(step), select, **acting)
 
     def compared(self, trajectories: Sequence[Trajectory]) -> list[list[Decision]]:
         """Compare decisions one by one, those left behind included."""

@@ -28,10 +28,11 @@ PARTNERS: dict[str, dict[str, str | float]] = {
     "planner_solver": {**LANGUAGE, "model": "embedded:planner_solver", "learning_rate": 6e-4},
     "reason_tree": SEARCH,
     "reason_tree_paper": SEARCH,
+    "workflow": {**LANGUAGE, "model": "embedded:workflow"},
 }
 """The learner and policy of each environment that does not take ``LANGUAGE``; with a ``model`` where that is not the
 policy's own default, and the ``learning_rate`` that suits this model, which no other model takes."""
-FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts", "solver")
+FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts", "solver", "executors")
 """Options whose mappings have the keys of the part that they name."""
 
 
@@ -90,17 +91,27 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
 def _spelled_out(overrides: Sequence[str]) -> Iterator[str]:
     """Let ``env.tasks={...}`` replace a mapping instead of merging into it, and ``env.tasks.x=`` add to it.
 
-    ``env.reward=x`` becomes ``env.reward.name=x``.
+    ``env.reward=x`` becomes ``env.reward.name=x`` where the environment has that key.
     """
     keys = _keys_of("env")
     free = {key for key in keys if key.rpartition(".")[2] in FREE_FORM} | {"eval_set", "placement.roles"}
     for override in overrides:
         key, _, value = override.partition("=")
-        if f"{key}.name" in keys and not value.lstrip().startswith("{"):
+        if (
+            f"{key}.name" in keys
+            and not value.lstrip().startswith("{")
+            and f"{key}.name" in _environments_keys(overrides)
+        ):
             override = f"{key}.name={value}"
         if key in free and value.lstrip().startswith("{"):
             yield f"{key}=null"
         yield f"++{override}" if key.rpartition(".")[0] in free else override
+
+
+def _environments_keys(overrides: Sequence[str]) -> set[str]:
+    """Every key of the environment that the overrides choose, by name or by an experiment."""
+    choices = [override for override in overrides if "." not in override.partition("=")[0]]
+    return {f"env.{path}" for path in _paths(GROUPS["env"][1](compose("config", overrides=choices).env.name))}
 
 
 def _explain(error: Exception) -> ReasonEnvsError:

@@ -77,6 +77,10 @@ class TrainConfig:
     """Print a sample answer every so many steps; 0: never."""
     wandb: bool = False
     """Also log to Weights & Biases (extra ``[wandb]``)."""
+    wandb_project: str | None = None
+    """Project there; null: ``reason-envs``."""
+    wandb_run_name: str | None = None
+    """The run's name there; null: its folder's."""
     env: Any = None
     """The environment: one of the ``env=`` names."""
     algo: Any = None

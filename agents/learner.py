@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 
@@ -28,6 +29,32 @@ LEAST = {
     **dict.fromkeys(("kl_coef", "kl_reward_coef", "entropy_coef", "correction_cap", "target_kl"), 0),
 }
 """The smallest value of an option."""
+
+
+@dataclass
+class TemperatureSchedule:
+    """A sampling temperature that moves linearly over the first training steps."""
+
+    enabled: bool = False
+    """Sample the training episodes by it instead of at ``policy.temperature``."""
+    initial: float = 1.0
+    """At the first step."""
+    final: float = 1.0
+    """From ``warmup_steps`` on."""
+    warmup_steps: int = 100
+    """Steps from the one to the other."""
+
+    def __post_init__(self) -> None:
+        check_least(self, "algo.temperature_schedule.", {"warmup_steps": 1})
+        for name in ("initial", "final"):
+            if getattr(self, name) <= 0:
+                raise ReasonEnvsError(
+                    f"algo.temperature_schedule.{name}={getattr(self, name)}: training needs a temperature above 0."
+                )
+
+    def at(self, step: int) -> float:
+        """Return the temperature of a training step (from 0)."""
+        return self.initial + (self.final - self.initial) * min(1.0, step / self.warmup_steps)
 
 
 @dataclass
@@ -84,6 +111,8 @@ class LearnerConfig:
     (``token`` where another program samples, such as vLLM, and gives log-probabilities; otherwise off)."""
     correction_cap: float = 2.0
     """Weights are truncated there."""
+    temperature_schedule: TemperatureSchedule = field(default_factory=TemperatureSchedule)
+    """Sampling temperature by training step; evaluations keep ``policy.temperature``."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Learning rate, schedule, clipping."""
 
@@ -168,7 +197,14 @@ class Learner(ABC):
 
     async def collect(self, step: int) -> list[Trajectory]:
         """Play the step's episodes: a pure function of (seed, step, weights)."""
-        return await play(self.environment, self.policy, self.plan(step))
+        return await play(self.environment, self.policy, self.plan(step), **self.acting(step))
+
+    def acting(self, step: int) -> dict[str, Any]:
+        """Return how the policy draws in a step, where that is not its own sampling."""
+        schedule = self.config.temperature_schedule
+        if not schedule.enabled:
+            return {}
+        return {"sampling": replace(self.policy.sampling, temperature=schedule.at(step))}
 
     def plan(self, step: int) -> list[Episode]:
         """Plan ``samples_per_task`` episodes of each of the step's tasks."""

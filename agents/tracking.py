@@ -263,11 +263,16 @@ def _start_wandb(folder: Path) -> Any:
     from omegaconf import OmegaConf
 
     path = folder / "config.yaml"
-    config = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+    config: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
     # The id follows from the folder, so that a resumed run continues its own curves.
     identity = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
     run = wandb.init(
-        project="reason-envs", name=folder.name, id=identity, resume="allow", dir=str(folder), config=config
+        project=config.get("wandb_project") or "reason-envs",
+        name=config.get("wandb_run_name") or folder.name,
+        id=identity,
+        resume="allow",
+        dir=str(folder),
+        config=config,
     )
     run.define_metric("*", step_metric="step")
     return run

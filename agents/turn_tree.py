@@ -30,7 +30,7 @@ Joint = dict[AgentId, Decision]
 
 
 async def play_turn_tree(
-    environment: Environment, policy: Policy, episodes: Sequence[Episode], select: str
+    environment: Environment, policy: Policy, episodes: Sequence[Episode], select: str, **options: Any
 ) -> list[Trajectory]:
     """Play each task once, with as many candidates a turn as the task has episodes.
 
@@ -42,16 +42,19 @@ async def play_turn_tree(
         policy: who acts. All candidates of all tasks that are drawn at the same time make one batch.
         episodes: as ``grouped`` plans them. The first of each group is played.
         select: one of ``SELECTIONS``.
+        **options: passed on to ``policy.act``.
 
     Returns:
         A trajectory for each task. Its decisions are all candidates, grouped by (task, turn, agent), each with what its
         own step paid; ``on_path`` tells the ones that the episode continued from.
     """
     trees = [list(rows) for _, rows in itertools.groupby(episodes, key=lambda episode: episode.group)]
-    return await play_shared(trees, 1, lambda rows: _play(environment.fork(), policy, rows, select))
+    return await play_shared(trees, 1, lambda rows: _play(environment.fork(), policy, rows, select, options))
 
 
-async def _play(environment: Environment, policy: Policy, rows: list[Episode], select: str) -> Trajectory:
+async def _play(
+    environment: Environment, policy: Policy, rows: list[Episode], select: str, options: dict[str, Any]
+) -> Trajectory:
     episode = rows[0]
     result = await environment.reset(seed=episode.seed, options={"task": episode.task})
     decisions: list[Decision] = []
@@ -59,7 +62,7 @@ async def _play(environment: Environment, policy: Policy, rows: list[Episode], s
     final: dict[AgentId, Any] = {}
     left_behind: Counter[str] = Counter()
     while not result.done:
-        candidates = await _candidates(environment, policy, rows, result, latest)
+        candidates = await _candidates(environment, policy, rows, result, latest, options)
         forks = [environment.fork(seed=k) for k in range(len(rows))]
         stepped = await gather(*(_step(*pair, policy) for pair in zip(forks, candidates, strict=True)))
         for joint, after in zip(candidates, stepped, strict=True):
@@ -82,20 +85,33 @@ async def _play(environment: Environment, policy: Policy, rows: list[Episode], s
 
 
 async def _candidates(
-    environment: Environment, policy: Policy, rows: list[Episode], result: StepResult, latest: Joint
+    environment: Environment,
+    policy: Policy,
+    rows: list[Episode],
+    result: StepResult,
+    latest: Joint,
+    options: dict[str, Any],
 ) -> list[Joint]:
     """Draw every acting agent's candidates; the k-th of each agent are one joint action."""
-    drawn = await gather(*(_draw(environment, policy, rows, agent, result, latest) for agent in result.observations))
+    drawn = await gather(
+        *(_draw(environment, policy, rows, agent, result, latest, options) for agent in result.observations)
+    )
     return [{decision.agent: decision for decision in joint} for joint in zip(*drawn, strict=True)]
 
 
 async def _draw(
-    environment: Environment, policy: Policy, rows: list[Episode], agent: AgentId, result: StepResult, latest: Joint
+    environment: Environment,
+    policy: Policy,
+    rows: list[Episode],
+    agent: AgentId,
+    result: StepResult,
+    latest: Joint,
+    options: dict[str, Any],
 ) -> list[Decision]:
     turn = next_turn(agent, latest)
     observation = policy.observe(environment, result.observations[agent])
     seeds = [derive_seed(row.seed, "policy", agent, turn) for row in rows]
-    choices = await policy.act([observation] * len(rows), seeds, agents=[agent] * len(rows))
+    choices = await policy.act([observation] * len(rows), seeds, agents=[agent] * len(rows), **options)
     return [
         Decision(
             episode_id=rows[0].id,

@@ -84,6 +84,12 @@ _BUILT_IN = (
         "PlannerSolver-v0",
         "planner_solver",
     ),
+    EnvironmentEntry(
+        "reason_envs.envs.workflow.environment:WorkflowExecution",
+        "reason_envs.envs.workflow.config:WorkflowConfig",
+        "WorkflowExecution-v0",
+        "workflow",
+    ),
 )
 
 

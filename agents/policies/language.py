@@ -76,7 +76,8 @@ class LanguagePolicy:
         if config.gradient_checkpointing:
             model.gradient_checkpointing_enable({"use_reentrant": False})
         if self.uses_lora:
-            return add_adapter(model, config.adapter, config.lora_rank, config.lora_alpha, config.lora_dropout, seed)
+            scale = (config.lora_rank, config.lora_alpha, config.lora_dropout)
+            return add_adapter(model, config.adapter, *scale, seed, config.lora_target_modules)
         return model
 
     # --- acting

@@ -35,7 +35,9 @@ class LanguagePolicyConfig:
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     lora_rank: int = 0
-    """Rank of the LoRA matrices on all linear layers; 0 trains the full model."""
+    """Rank of the LoRA matrices; 0 trains the full model."""
+    lora_target_modules: list[str] = field(default_factory=list)
+    """Layers that get LoRA matrices, such as ``[q_proj, v_proj]``; empty: all linear ones."""
     lora_alpha: int = 32
     """LoRA updates are scaled by ``lora_alpha / lora_rank``."""
     lora_dropout: float = 0.0
@@ -109,4 +111,9 @@ def _validate(config: LanguagePolicyConfig) -> None:
         raise ReasonEnvsError(
             f"policy.lora_dropout={config.lora_dropout} with lora_rank={config.lora_rank}: it must lie in [0, 1), and "
             "it is for a new adapter (policy.lora_rank > 0); an existing one keeps its own."
+        )
+    if config.lora_target_modules and not config.lora_rank:
+        raise ReasonEnvsError(
+            f"policy.lora_target_modules={config.lora_target_modules} with lora_rank={config.lora_rank}: they are for "
+            "a new adapter (policy.lora_rank > 0); an existing one keeps its own."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,12 +14,24 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm.adapters import ADAPTER_WEIGHTS
 
 
-def add_adapter(model: Any, adapter: str | None, rank: int, alpha: int, dropout: float, seed: int) -> Any:
-    """Wrap a model with a new LoRA on all linear layers, or with the one in folder ``adapter``, ready to train."""
+def add_adapter(
+    model: Any,
+    adapter: str | None,
+    rank: int,
+    alpha: int,
+    dropout: float,
+    seed: int,
+    targets: Sequence[str] = (),
+) -> Any:
+    """Wrap a model with a new LoRA, or with the one in folder ``adapter``, ready to train.
+
+    ``targets`` are the ends of the names of the layers that get matrices, ``q_proj`` and the like; by default all
+    linear ones do.
+    """
     from peft import LoraConfig, PeftModel, get_peft_model
 
     if adapter is not None:
@@ -33,12 +45,24 @@ def add_adapter(model: Any, adapter: str | None, rank: int, alpha: int, dropout:
                 f"policy.adapter={adapter!r} does not fit policy.model, or is damaged: {what} Give an adapter that was "
                 "trained on this model."
             ) from error
+    _check_targets(model, targets)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, lora_dropout=dropout, target_modules="all-linear", task_type="CAUSAL_LM"
+        r=rank,
+        lora_alpha=alpha,
+        lora_dropout=dropout,
+        target_modules=list(targets) or "all-linear",
+        task_type="CAUSAL_LM",
     )
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "lora"))
         return get_peft_model(model, config).eval()
+
+
+def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
+    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    for target in targets:
+        if target.rpartition(".")[2] not in linear:
+            raise unknown_name("layer in policy.lora_target_modules", target, linear)
 
 
 def using_adapter(model: Any, *, enabled: bool) -> AbstractContextManager[None]:

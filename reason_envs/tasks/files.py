@@ -1,4 +1,4 @@
-"""Problems from JSON and JSON-lines files: plain, GSM8K-style and MATH-style.
+"""Problems from JSON and JSON-lines files: plain, GSM8K- and MATH-style, and other benchmarks by their names.
 
 ``path`` is one file, a folder that holds ``train.*`` and/or ``test.*``, or a mapping ``{"train": file, "test": file}``.
 A folder or mapping has official splits, which are kept. One file has none, whatever it is called, and is divided by
@@ -92,6 +92,28 @@ def math_files(
     """
     fields = Fields(question_field, answer_field, solution_field)
     return _load("math", "math", fields, split, path, split_by, skip_missing, max_samples)
+
+
+def _benchmark(name: str, summary: str) -> Callable[..., ListTaskSet]:
+    def files(
+        split: Split, *, path: Source, split_by: str | None = None, max_samples: int | None = None
+    ) -> ListTaskSet:
+        return _load(name, name, Fields(), split, path, split_by, False, max_samples)
+
+    files.__doc__ = f"""{summary}
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        path: a file, a folder or a mapping of splits to files.
+        split_by: how one file is divided: ``"hash"`` (default) or ``"none"`` (all of it is for training).
+        max_samples: at most so many problems, a sample that depends on the texts alone."""
+    return files
+
+
+hotpotqa_files = _benchmark("hotpotqa", "HotpotQA files: a question, its context (if it has one) and an answer.")
+drop_files = _benchmark("drop", "DROP files: a passage, a question and the accepted answers.")
+humaneval_files = _benchmark("humaneval", "HumanEval files: the head of a function to complete, and tests.")
+mbpp_files = _benchmark("mbpp", "MBPP files: a function described in words, and assertions.")
 
 
 def _load(

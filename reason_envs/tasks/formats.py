@@ -1,4 +1,4 @@
-"""From a record's fields to a task: plain, GSM8K-style and MATH-style records."""
+"""From a record's fields to a task: plain, GSM8K-style and MATH-style records, and those of `benchmarks`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.tasks.base import Task
+from reason_envs.tasks.benchmarks import READERS
 from reason_envs.tasks.records import Record
 from reason_envs.tasks.text import after_hashes, last_boxed, normalise_number, strip_calculations
 
@@ -52,7 +53,7 @@ def read_task(format: str, fields: Fields, record: Record, task_id: str, place: 
     """Turn a record into a task; what is no question or answer becomes metadata.
 
     Args:
-        format: ``"plain"``, ``"gsm8k"`` or ``"math"``.
+        format: one of ``FORMATS`` or ``benchmarks.READERS``.
         fields: which fields to read.
         record: the record.
         task_id: the task's id.
@@ -62,12 +63,16 @@ def read_task(format: str, fields: Fields, record: Record, task_id: str, place: 
         NoAnswerError: when there is no answer.
         ReasonEnvsError: when there is no question.
     """
+    if format in READERS:
+        return Task(task_id, *READERS[format](record, place))
     if format not in FORMATS:
-        raise unknown_name("record format", format, FORMATS)
+        raise unknown_name("record format", format, [*FORMATS, *READERS])
     used = fields.question_names(record)
     question = _question(fields, record, used, place)
     answer, answer_used, extra = FORMATS[format](fields, record, place)
     rest = {key: value for key, value in record.items() if key not in {*used, *answer_used}}
+    if isinstance(rest.get("metadata"), dict) and set(rest) == {"id", "metadata"}:
+        rest = rest["metadata"]  # written by `python -m reason_envs.tasks prepare`
     return Task(task_id, question, answer, {**rest, **extra})
 
 
@@ -77,7 +82,7 @@ def read_tasks(
     """Turn (place, record) pairs into tasks.
 
     Args:
-        format: ``"plain"``, ``"gsm8k"`` or ``"math"``.
+        format: one of ``FORMATS`` or ``benchmarks.READERS``.
         fields: which fields to read.
         records: the records with their places.
         prefix: task ids are ``prefix/position``.

@@ -7,6 +7,7 @@ one's text falls into the wanted split, so train and test share no problem whate
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from random import Random
 from typing import Any
 
 from reason_envs.core import derive_seed
@@ -20,6 +21,16 @@ MAX_ATTEMPTS = 1_000
 
 Problem = tuple[str, str, Mapping[str, Any]]
 """Question, answer and metadata."""
+
+
+def from_random(draw: Callable[[Random], Task]) -> Callable[[int], Problem]:
+    """Make a pure function of an address from one that draws with a generator (the task's id is not used)."""
+
+    def addressed(address: int) -> Problem:
+        task = draw(Random(address))
+        return task.question, task.answer, task.metadata
+
+    return addressed
 
 
 class GeneratedTaskSet(TaskSet):

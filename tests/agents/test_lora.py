@@ -45,6 +45,25 @@ def test_only_the_adapter_is_trained_and_it_starts_as_nothing(policy, tiny_model
     assert torch.equal(log_probs(policy), log_probs(make_policy(tiny_model)))
 
 
+def test_an_adapter_can_be_on_some_layers(tiny_model):
+    policy = make_policy(tiny_model, lora_rank=4, lora_target_modules=["q_proj", "v_proj"])
+    assert {name.split(".")[-4] for name, _ in policy.named_parameters()} == {"q_proj", "v_proj"}
+    merged = merged_weights(policy.model)
+    assert merged.keys() == merged_weights(make_policy(tiny_model).model).keys()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lora_rank": 4, "lora_target_modules": ["q_prj"]}, "Did you mean 'q_proj'"),
+        ({"lora_target_modules": ["q_proj"]}, "lora_rank > 0"),
+    ],
+)
+def test_layers_that_cannot_be_are_named(tiny_model, options, message):
+    with pytest.raises(ReasonEnvsError, match=message):
+        make_policy(tiny_model, **options)
+
+
 def test_new_adapters_depend_on_the_seed_alone(tiny_model):
     torch.manual_seed(1)
     before = torch.random.get_rng_state()

@@ -159,6 +159,21 @@ def test_wandb_gets_every_step_and_a_resumed_run_its_id(tmp_path, monkeypatch):
     assert runs[0].options["id"] == runs[1].options["id"]
     assert runs[0].options["config"] == {"seed": 7}
     assert [run.exit_code for run in runs] == [0, 0]
+    assert [(run.options["project"], run.options["name"]) for run in runs] == [("reason-envs", tmp_path.name)] * 2
+
+
+def test_wandb_takes_the_configured_names(tmp_path, monkeypatch):
+    seen = {}
+
+    def init(**options):
+        seen.update(options)
+        return types.SimpleNamespace(define_metric=lambda *_, **__: None, finish=lambda **_: None)
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    (tmp_path / "config.yaml").write_text("wandb_project: mine\nwandb_run_name: first\n")
+    with Tracker(tmp_path, 2, wandb=True, tensorboard=False):
+        pass
+    assert (seen["project"], seen["name"]) == ("mine", "first")
 
 
 def test_a_missing_wandb_names_the_install_line(tmp_path, monkeypatch):

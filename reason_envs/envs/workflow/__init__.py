@@ -1,0 +1,1 @@
+"""WorkflowExecution-v0: a policy writes programs over operators that a language model answers for."""

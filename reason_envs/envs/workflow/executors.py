@@ -1,0 +1,156 @@
+"""Who answers for the operators: engines with their sampling and prices, from options or from AFlow's file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reason_envs.envs.workflow.config import WorkflowConfig
+from reason_envs.envs.workflow.operators import OPERATORS
+from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.llm import make_engine
+from reason_envs.llm.engine import Engine, Sampling
+
+_VARIABLE = re.compile(r"\$\{?(?:oc\.env:)?([A-Za-z_]\w*)\}?")
+MODEL_FIELDS = (
+    "api_type",
+    "base_url",
+    "api_key",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "input_price",
+    "output_price",
+)
+"""What a model of the file may say besides the options of its engine."""
+MILLION = 1e6
+
+
+@dataclass(frozen=True)
+class Executor:
+    """A model that answers for operators."""
+
+    engine: Engine
+    """Its engine."""
+    sampling: Sampling
+    """How its answers are drawn."""
+    input_price: float = 0.0
+    """Of a million prompt tokens."""
+    output_price: float = 0.0
+    """Of a million generated tokens."""
+
+    def cost(self, prompt_tokens: int, generated_tokens: int) -> float:
+        """Return the price of an answer."""
+        return (prompt_tokens * self.input_price + generated_tokens * self.output_price) / MILLION
+
+
+def build_executors(config: WorkflowConfig) -> dict[str, Executor]:
+    """Build the executor of every operator; those that share a specification share an engine."""
+    models = read_models(Path(config.aflow_config_path)) if config.aflow_config_path is not None else {}
+    main: Any = config.engine
+    if models:
+        chosen = config.aflow_executor_model or (next(iter(models)) if len(models) == 1 else None)
+        if chosen not in models:
+            raise unknown_name(f"aflow_executor_model in {config.aflow_config_path}", str(chosen), models)
+        main = chosen
+    built: list[tuple[Any, Executor]] = []
+
+    def executor(spec: Any) -> Executor:
+        for known, there in built:
+            if known is spec or known == spec:
+                return there
+        model = models.get(spec) if isinstance(spec, str) else None
+        made = _from_model(model, config) if model is not None else Executor(_engine(spec, config), _sampling(config))
+        built.append((spec, made))
+        return made
+
+    return {name: executor(config.executors.get(name, main)) for name in OPERATORS}
+
+
+def read_models(path: Path) -> dict[str, dict[str, Any]]:
+    """Read AFlow's file of models.
+
+    ``models: {NAME: {...}}``, each with ``api_type`` (``openai``, the default, or the name of another engine),
+    ``base_url``, ``api_key`` (the name of an environment variable as ``${NAME}``; keys do not belong into files),
+    ``temperature``, ``top_p``, ``max_tokens``, ``input_price`` and ``output_price`` (of a million tokens), and further
+    options of that engine.
+    """
+    raw = read_yaml(path)
+    models = raw.get("models", raw)
+    if not isinstance(models, Mapping) or not models or not all(isinstance(m, Mapping) for m in models.values()):
+        raise ReasonEnvsError(f"{path}: write models: {{NAME: {{base_url: ..., api_key: ${{VARIABLE}}}}}}.")
+    return {str(name): {**_checked(model, name, path), "name": str(name)} for name, model in models.items()}
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML (or JSON) file that holds a mapping."""
+    import yaml
+
+    if not path.is_file():
+        raise ReasonEnvsError(f"There is no file {path} (looked in {path.parent.absolute()}).")
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ReasonEnvsError(f"Cannot read {path}: {getattr(error, 'problem', None) or error}.") from None
+    if not isinstance(raw, dict):
+        raise ReasonEnvsError(f"{path} should hold a mapping of names, not {type(raw).__name__}.")
+    return raw
+
+
+def read_descriptions(path: Path) -> dict[str, str]:
+    """Read descriptions of operators: ``{NAME: text}`` or ``{NAME: {description: ..., interface: ...}}``."""
+    raw = read_yaml(path)
+    raw = raw.get("operators", raw)
+    found = {}
+    for name, entry in raw.items():
+        if name not in OPERATORS:
+            raise unknown_name(f"operator in {path}", str(name), OPERATORS)
+        if isinstance(entry, Mapping) and isinstance(entry.get("description"), str):
+            interface = f" Interface: {entry['interface']}" if entry.get("interface") else ""
+            entry = f"{name}: {entry['description']}{interface}"
+        if not isinstance(entry, str):
+            raise ReasonEnvsError(f"{path}: {name} needs a text, or a mapping with a description.")
+        found[str(name)] = entry
+    return found
+
+
+def _checked(model: Mapping[str, Any], name: Any, path: Path) -> dict[str, Any]:
+    """Refuse keys that stand in the file, without repeating them."""
+    key = model.get("api_key")
+    if key is not None and not (isinstance(key, str) and _VARIABLE.fullmatch(key)):
+        raise ReasonEnvsError(
+            f"{path}: the model {name!r} holds an api_key. Keys stay out of files: put it into an environment variable "
+            "and write api_key: ${OPENAI_API_KEY}."
+        )
+    return dict(model)
+
+
+def _from_model(model: dict[str, Any], config: WorkflowConfig) -> Executor:
+    """Build the executor that a model of the file describes."""
+    options = {key: value for key, value in model.items() if key not in (*MODEL_FIELDS, "name")}
+    kind = model.get("api_type", "openai")
+    options.setdefault("model", model["name"])
+    if kind == "openai":
+        options |= {"base_url": model["base_url"]} if "base_url" in model else {}
+        if model.get("api_key"):
+            options["api_key_env"] = _VARIABLE.fullmatch(model["api_key"])[1]  # type: ignore[index]  # checked
+    sampling = Sampling(
+        model.get("max_tokens", config.executor_max_tokens),
+        model.get("temperature", config.executor_temperature),
+        model.get("top_p", config.executor_top_p),
+    )
+    prices = {name: float(model.get(name, 0.0)) for name in ("input_price", "output_price")}
+    return Executor(_engine({"name": kind, **options}, config), sampling, **prices)
+
+
+def _sampling(config: WorkflowConfig) -> Sampling:
+    return Sampling(config.executor_max_tokens, config.executor_temperature, config.executor_top_p)
+
+
+def _engine(spec: Any, config: WorkflowConfig) -> Engine:
+    if config.device is not None and isinstance(spec, Mapping) and "device" not in spec and spec["name"] != "openai":
+        spec = {**spec, "device": config.device}
+    return make_engine(spec)

@@ -1,0 +1,39 @@
+"""Grading of short answers in words: SQuAD's normalisation and F1 (Rajpurkar et al. 2016, arXiv 1606.05250)."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Sequence
+
+_ARTICLES = re.compile(r"\b(a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+VERDICTS = frozenset({"yes", "no", "noanswer"})
+"""Answers that nothing but themselves comes near (HotpotQA's rule)."""
+
+
+def normalise_words(text: str) -> list[str]:
+    """Return the words of a text in lower case, without punctuation and articles."""
+    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+
+
+def f1(prediction: str, answers: Sequence[str]) -> float:
+    """Return the best F1 of a prediction over the accepted answers.
+
+    Precision counts as much as recall, so an answer wrapped in many other words (a copy of the passage) is worth
+    little.
+    """
+    return max((_f1(normalise_words(prediction), normalise_words(answer)) for answer in answers), default=0.0)
+
+
+def _f1(predicted: list[str], gold: list[str]) -> float:
+    if predicted == gold:
+        return 1.0 if gold else 0.0
+    if VERDICTS & {" ".join(predicted), " ".join(gold)}:
+        return 0.0
+    shared = sum((Counter(predicted) & Counter(gold)).values())
+    if not shared:
+        return 0.0
+    precision, recall = shared / len(predicted), shared / len(gold)
+    return 2 * precision * recall / (precision + recall)
