@@ -22,7 +22,18 @@ DATA = Path(os.environ.get("REASON_ENVS_DATA", Path(__file__).resolve().parents[
 
 KEYS = {
     *("task_id", "domain", "valid_action", "verdict", "error", "repairs", "operators", "answer", "extracted", "reason"),
-    *("tier", "score", "correct", "no_answer", "executor_calls", "generated_tokens", "prompt_tokens", "cost", "capped"),
+    *(
+        "tier",
+        "score",
+        "correct",
+        "no_answer",
+        "executor_calls",
+        "generated_tokens",
+        "prompt_tokens",
+        "cost",
+        "earned",
+        "capped",
+    ),
 }
 
 
@@ -187,7 +198,7 @@ def test_repairs_are_told_and_cap_the_reward():
 def test_an_operator_of_another_domain_caps_the_reward():
     body = 'a = await self.ag(input=problem)\nreturn a["answer"], 0'
     end = play(make_env("<answer>27</answer>"), MATH, program(body, "ag=AnswerGenerate"))
-    assert (end.rewards["writer"], end.info["capped"]) == (0.4, "misfit")
+    assert (end.rewards["writer"], end.info["earned"], end.info["capped"]) == (0.4, 0.4, "misfit")
 
 
 @pytest.mark.parametrize(

@@ -57,8 +57,8 @@ class WorkflowExecution(Environment):
     ``info`` tells ``verdict`` (``ok``; ``no_program``, ``syntax_error``, ``no_workflow``, ``type_error``: not run;
     ``runtime_error``, ``endless``, ``memory``, ``output``, ``crashed``, ``bad_result``: the program failed; ``calls``,
     ``tokens``, ``timeout``, ``prompt_too_long``: it used too much; ``executor_error``), ``error`` in words that a
-    policy can read, ``repairs``, ``capped``, the operators that were called, and what the executors used. All
-    but ``ok`` earn 0.
+    policy can read, ``repairs``, ``earned`` (by the tiers, caps included), ``capped``, the operators that were called,
+    and what the executors used. All but ``ok`` earn 0.
 
     Args:
         config: the options; all defaults where it is ``None``.
@@ -120,7 +120,14 @@ class WorkflowExecution(Environment):
         caps = self._caps(outcome, domain)
         tier, cap = capped(state.grade.tier, caps)
         state.reward = await self._pay(tier, outcome, task)
-        info = {"task_id": task.id, "domain": domain, "valid_action": valid, **self._info(outcome), "capped": cap or ""}
+        info = {
+            "task_id": task.id,
+            "domain": domain,
+            "valid_action": valid,
+            **self._info(outcome),
+            "earned": tier,
+            "capped": cap or "",
+        }
         return StepResult({}, {WRITER: state.reward}, {WRITER: True}, {WRITER: False}, info=info)
 
     def render_messages(self, observation: str) -> list[Message]:
