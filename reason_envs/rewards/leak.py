@@ -68,7 +68,9 @@ def _stands_in_list(before: str, match: re.Match[str], number: int) -> bool:
 
 def _find_value(guideline: str, question: str, value: Value) -> str | None:
     there = " | ".join(" ".join(token.text for token in run) for run in runs(question))
-    is_given = any(found.is_number and equal(found.value, value) for found in expressions(question))
+    signed = [found.value for found in expressions(question) if found.is_number]
+    bare = [token.value for run in runs(question) for token in run if token.kind == "number"]
+    is_given = any(equal(number, value) for number in [*signed, *bare])
     for found in expressions(guideline):
         if equal(found.value, value):
             quoted = is_given if found.is_number else f" {found.text} " in f" {there} "

@@ -104,6 +104,7 @@ def test_quotes_of_the_question_give_nothing_away():
     assert find_leak("Take 5 + 4 - 2.", question, "7") == "5 + 4 - 2"
     assert find_leak("Look at 42.", "Is 42 even or odd? Answer with the number or 0.", "42") is None
     assert find_leak("Look at forty-two.", "Is 42 the largest of 3 and 42?", "42") is None
+    assert find_leak("Note the 4 and the 8.", "Find a + b where -4 < 2(x - 1) < 8 is a < x < b.", "4") is None
     assert find_leak("So -9.", "What is 4 - 9 - 4?", "-9") == "- 9", "the question subtracts 9, it has no -9"
 
 
