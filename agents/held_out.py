@@ -8,6 +8,7 @@ from reason_envs.core import derive_seed
 from reason_envs.tasks.base import Task, TaskSet
 
 BOOTSTRAP_SAMPLES = 2000
+CROSSED_SAMPLES = 10_000
 
 
 def first_tasks(tasks: TaskSet, count: int) -> list[Task]:
@@ -26,4 +27,16 @@ def bootstrap_interval(values: np.ndarray, seed: int, level: float = 0.95) -> tu
     generator = np.random.default_rng(derive_seed(seed, "bootstrap"))
     picks = generator.integers(0, len(values), size=(BOOTSTRAP_SAMPLES, len(values)))
     low, high = np.quantile(values[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def crossed_bootstrap(values: np.ndarray) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of [seeds, problems], both resampled."""
+    generator = np.random.default_rng(0)
+    seeds, problems = values.shape
+    means = [
+        values[generator.integers(0, seeds, seeds)][:, generator.integers(0, problems, problems)].mean()
+        for _ in range(CROSSED_SAMPLES)
+    ]
+    low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

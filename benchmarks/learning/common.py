@@ -18,13 +18,13 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from agents.evaluate import evaluate_policy, first_tasks
+from agents.evaluate import evaluate_policy
+from agents.held_out import crossed_bootstrap, first_tasks
 from agents.runs import load_run
 from agents.trajectory import Trajectory
 from reason_envs.llm.engine import greedy
 
 SEEDS = (0, 1, 2)
-BOOTSTRAP = 10_000
 COLOURS = ("#1f6f8b", "#b5651d")
 
 
@@ -149,18 +149,6 @@ def report(results: dict[str, list[dict[str, Any]]]) -> str:
                 f"| {tokens[0]:.0f} -> {tokens[1]:.0f} |"
             )
     return "\n".join(lines)
-
-
-def crossed_bootstrap(gains: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of [seeds, problems], both resampled."""
-    generator = np.random.default_rng(0)
-    seeds, problems = gains.shape
-    means = [
-        gains[generator.integers(0, seeds, seeds)][:, generator.integers(0, problems, problems)].mean()
-        for _ in range(BOOTSTRAP)
-    ]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def curves(folder: Path) -> Iterator[tuple[int, float]]:

@@ -24,7 +24,7 @@ import numpy as np
 
 from agents.command import parse_pairs, report_errors
 from agents.compose import compose_config
-from agents.held_out import first_tasks
+from agents.held_out import crossed_bootstrap, first_tasks
 from agents.runs import build, load_run
 from agents.search.frontier import plot_frontier
 from agents.search.plans import Plan, plans
@@ -49,7 +49,6 @@ POLICY_PLANS = [
     *plans(["policy"], {"temperature": [0.0]}),
     *plans(["policy"], {"samples": [1, 4, 8]}),
 ]
-BOOTSTRAP = 10_000
 
 
 @dataclass
@@ -275,18 +274,6 @@ def at_tokens(curve: Sequence[MethodResult], tokens: float) -> float:
     """
     points = sorted((p.generated_tokens, p.accuracy) for p in curve)
     return float(np.interp(np.log(tokens), np.log([t for t, _ in points]), [a for _, a in points]))
-
-
-def crossed_bootstrap(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of [seeds, problems], both resampled."""
-    generator = np.random.default_rng(0)
-    seeds, problems = values.shape
-    means = [
-        values[generator.integers(0, seeds, seeds)][:, generator.integers(0, problems, problems)].mean()
-        for _ in range(BOOTSTRAP)
-    ]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)
 
 
 if __name__ == "__main__":
