@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,6 +66,10 @@ class WorkflowConfig:
 
     def __post_init__(self) -> None:
         prompts_of(self.prompts)
+        if not isinstance(self.executors, Mapping):
+            raise ReasonEnvsError(
+                f"executors={self.executors!r} must map operators to engines; {{}} leaves them all alike."
+            )
         for name in self.executors:
             if name not in OPERATORS:
                 raise unknown_name("operator in executors", name, OPERATORS)
