@@ -25,9 +25,13 @@ def refused(*overrides):
     return str(caught.value)
 
 
+AFLOW = ("aflow_llm.yaml", "aflow_operators.yaml")
+"""Files that a preset names; tests/agents/test_workflow_preset.py reads them."""
+
+
 def test_every_file_is_known():
     names = {str(path.relative_to(CONF_DIR)) for path in CONF_DIR.rglob("*") if path.is_file()}
-    assert names == {"config.yaml", *(f"experiment/{name}.yaml" for name in EXPERIMENTS)}
+    assert names == {"config.yaml", *AFLOW, *(f"experiment/{name}.yaml" for name in EXPERIMENTS)}
     assert EXPERIMENTS
 
 
