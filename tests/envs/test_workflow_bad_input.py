@@ -302,6 +302,7 @@ def test_a_bad_file_of_descriptions_is_named(tmp_path):
     [
         ({"prompts": "short"}, "prompts"),
         ({"executors": {"Custon": "x"}}, "Did you mean 'Custom'"),
+        ({"executors": None}, "must map operators"),
         ({"max_calls": 0}, "max_calls=0"),
         ({"execution_timeout": 0}, "execution_timeout=0"),
         ({"repair_cap": 2}, "repair_cap=2"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,8 +27,8 @@ class WorkflowConfig:
     device: str | None = None
     """Device of the executors, unless their own options name one."""
     executors: Any = field(default_factory=dict)
-    """A mapping to executors of single operators (``{"Programmer": ...}``), each as ``engine`` takes them, or the name of a model in
-    the file ``aflow_config_path``."""
+    """A mapping to executors of single operators (``{"Programmer": ...}``), each as ``engine`` takes them, or the name of
+    a model in the file ``aflow_config_path``."""
     aflow_config_path: str | None = None
     """A YAML file of ``models``, which then are the executors instead of ``engine`` (see ``executors.read_models``)."""
     aflow_executor_model: str | None = None
@@ -65,6 +66,10 @@ class WorkflowConfig:
 
     def __post_init__(self) -> None:
         prompts_of(self.prompts)
+        if not isinstance(self.executors, Mapping):
+            raise ReasonEnvsError(
+                f"executors={self.executors!r} must map operators to engines; {{}} leaves them all alike."
+            )
         for name in self.executors:
             if name not in OPERATORS:
                 raise unknown_name("operator in executors", name, OPERATORS)
