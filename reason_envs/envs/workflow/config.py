@@ -27,8 +27,8 @@ class WorkflowConfig:
     device: str | None = None
     """Device of the executors, unless their own options name one."""
     executors: Any = field(default_factory=dict)
-    """A mapping to executors of single operators (``{"Programmer": ...}``), each as ``engine`` takes them, or the name of
-    a model in the file ``aflow_config_path``."""
+    """A mapping to executors of single operators (``{"Programmer": ...}``), each as ``engine`` takes them, or the name
+    of a model in the file ``aflow_config_path``."""
     aflow_config_path: str | None = None
     """A YAML file of ``models``, which then are the executors instead of ``engine`` (see ``executors.read_models``)."""
     aflow_executor_model: str | None = None
