@@ -28,7 +28,7 @@ PARTNERS: dict[str, dict[str, str | float]] = {
     "planner_solver": {**LANGUAGE, "model": "embedded:planner_solver", "learning_rate": 6e-4},
     "reason_tree": SEARCH,
     "reason_tree_paper": SEARCH,
-    "workflow": {**LANGUAGE, "model": "embedded:workflow"},
+    "workflow": {**LANGUAGE, "model": "embedded:workflow", "learning_rate": 3e-4},
 }
 """The learner and policy of each environment that does not take ``LANGUAGE``; with a ``model`` where that is not the
 policy's own default, and the ``learning_rate`` that suits this model, which no other model takes."""

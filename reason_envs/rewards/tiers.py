@@ -5,7 +5,7 @@ r"""Five tiers, 0, 0.2, 0.4, 0.7 and 1, for answers to mathematics, questions an
 | 1 | equal, or relative error below 1e-4 | F1 = 1 | every test passes |
 | 0.7 | relative error below 5 % | F1 >= 0.75 | >= 75 % of the tests |
 | 0.4 | relative error below 50 % | F1 >= 0.5 | >= 50 % |
-| 0.2 | a number, and an operator had found one within 5 % | F1 >= 0.3 | >= 25 % |
+| 0.2 | a number, and an operator had found one within 5 % | F1 >= 0.4 | >= 25 % |
 
 An answer counts only where an operator gave it: one that was shown the problem, or what such an operator had said
 (`Witness`). A program that prints a number, a word or code of its own earns 0. The tiers below 1 of mathematics ask
@@ -34,8 +34,8 @@ EQUAL, CLOSE, NEAR = 1e-4, 0.05, 0.5
 """Relative errors below which a number earns 1, 0.7, 0.4."""
 EXACT = 1e-6
 """Relative error below which it counts as correct."""
-WORDS = ((1.0, 1.0), (0.75, 0.7), (0.5, 0.4), (0.3, 0.2))
-"""Least F1 and tier."""
+WORDS = ((1.0, 1.0), (0.75, 0.7), (0.5, 0.4), (0.4, 0.2))
+"""Least F1 and tier; a copy of even a short passage stays below."""
 TESTS = ((1.0, 1.0), (0.75, 0.7), (0.5, 0.4), (0.25, 0.2))
 """Least share of the tests and tier."""
 _NUMBERS = re.compile(rf"(?<![\w.]){NUMBER}")

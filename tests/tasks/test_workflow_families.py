@@ -45,7 +45,7 @@ def test_the_passage_answers_the_question():
     for task in make({"name": "fact_qa", "size": 200}, "test"):
         assert task.metadata["fact"] in task.metadata["context"] in task.question
         assert f1(task.metadata["fact"], [task.answer]) > 0
-        assert f1(task.metadata["context"], [task.answer]) < 0.3
+        assert f1(task.metadata["context"], [task.answer]) < 0.4, "a copy of the passage earns no tier"
 
 
 def test_reference_code_passes_its_tests_and_others_do_not():

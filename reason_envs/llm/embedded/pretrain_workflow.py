@@ -7,6 +7,7 @@ answering for their operators. The tokenizer is the base's with one more token f
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,8 @@ from reason_envs.llm.embedded.workflow_card import write_card
 from reason_envs.llm.embedded.workflow_demonstrations import WorkflowsAndOperators
 from reason_envs.llm.embedded.workflow_programs import CAREFUL, HASTY, OPEN, PIECES
 from reason_envs.llm.embedded.workflow_prompts import ASK, DOMAINS, OPERATORS, POLICY
-from reason_envs.tasks.fact_qa import COLOURS, NAMES, PLACES, THINGS
-from reason_envs.tasks.one_line_code import KINDS
+from reason_envs.tasks import one_line_code
+from reason_envs.tasks.fact_qa import KINDS, WORDS
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,26 @@ class WorkflowPretrainConfig:
     batch_tokens: int = 3072
     """Most tokens of a batch, padding included."""
     schedule: Schedule = field(
-        default_factory=lambda: Schedule(steps=2600, warmup=30, decay=900, matrix_lr=0.01, other_lr=0.003)
+        default_factory=lambda: Schedule(steps=2000, warmup=30, decay=700, matrix_lr=0.01, other_lr=0.003)
     )
     """Steps and learning rates."""
     problems: int = 512
     """Held-out problems of the evaluation."""
 
 
+_SLOT = re.compile(r" ?\{\w+\}")
+
+
 def phrases() -> list[str]:
     """Return the fixed pieces of text that get a token each."""
     openings = [ASK[name].split("{", 1)[0] for name in ASK]
-    words = [form for words in (NAMES, PLACES, THINGS, COLOURS) for word in words for form in (f" {word}", word)]
-    facts = ["Passage:", "Question:", " is in the", " has the", " Where is", " Who is in the"]
-    facts += [" What does", " have?", " Who has the"]
+    words = [form for words in WORDS.values() for word in words for form in (f" {word}", word)]
+    facts = ["Passage:", "Question:"]
+    for text in (f" {text}" for kind in KINDS for text in kind[:2]):
+        facts += [piece.rstrip(" .?") for piece in _SLOT.split(text)]
     code = ["def solve():\n    return ", "\n    return ", " that returns ", ", times ", ", plus ", ", minus ", "def "]
     tags = ["<thought>", "</thought>", "<answer>", "</answer>", "Write a function "]
-    kinds = [text for kind in KINDS for text in (kind.words, f"({kind.parameters})", kind.code)]
+    kinds = [text for kind in one_line_code.KINDS for text in (kind.words, f"({kind.parameters})", kind.code)]
     listed = [POLICY.split("{", 1)[0], *(f"{line}\n" for line in (*OPERATORS.values(), *DOMAINS.values()))]
     last = list(OPERATORS.values())[-1]
     found = [*PIECES, CAREFUL, OPEN, HASTY, *listed, *openings, *words, *facts, *code, *tags, *kinds, last]

@@ -94,7 +94,7 @@ def _right(operator: str, domain: str, task: Task, text: str) -> bool:
     if operator == "Programmer":
         return text == ask("Programmer", domain, task, Random(0))[1]
     if operator == "AnswerGenerate":
-        return text.partition("<answer>")[2].partition("</answer>")[0] == task.answer
+        return text.partition("<answer>")[2].partition("</answer>")[0].strip() == task.answer
     return text.split("\n")[-1] == f"\\boxed{{{task.answer}}}" if domain == "math" else text == task.answer
 
 

@@ -16,11 +16,11 @@ from reason_envs.llm.embedded.workflow_prompts import ASK, DOMAINS, OPERATORS, P
 from reason_envs.tasks import fact_qa, one_line_code
 from reason_envs.tasks.base import Task
 
-RATIOS = {"math": 0.3, "qa": 0.5, "code": 0.2}
-"""Shares of the domains: questions take the longest to learn."""
+RATIOS = {"math": 0.4, "qa": 0.35, "code": 0.25}
+"""Shares of the domains."""
 POLICY_SHARE = 0.2
 """Share of demonstrations that write workflows."""
-EASY_STEPS = 1200
+EASY_STEPS = 600
 """Training steps over which short passages give way to those of the family."""
 SLIPS = {CAREFUL: 0.0, OPEN: 0.5, HASTY: 1.0}
 """How often an instruction is followed hastily."""
@@ -75,7 +75,7 @@ def ask(operator: str, domain: str, task: Task, rng: Random) -> tuple[str, str]:
     if operator == "AnswerGenerate":
         thought = task.metadata["fact"] if domain == "qa" else "I guess."
         answer = task.answer if domain == "qa" else "7" if domain == "code" else _guess(task)
-        text = f"<thought>{thought}</thought><answer>{answer}</answer>"
+        text = f"<thought> {thought}</thought><answer> {answer}</answer>"
         return ASK[operator].format(input=problem), text
     if operator == "Programmer":
         code = f"def solve():\n    return {task.metadata['expression']}" if domain == "math" else _solve_wrongly(task)
