@@ -47,7 +47,7 @@ UNDRAWN = ("best_of_n min maximum", "best_of_n last maximum")
 """In the table only."""
 POLICY_PLANS = [
     *plans(["policy"], {"temperature": [0.0]}),
-    *plans(["policy"], {"samples": [1, 4, 8]}),
+    *plans(["policy"], {"samples": [1, 4]}),
 ]
 
 

@@ -43,7 +43,7 @@ class Prefix:
 
 
 class PrefixStore:
-    """Makes prefixes of one model and gives up the oldest ones beyond a limit.
+    """Makes prefixes of one model and, between batches, gives up the oldest ones beyond a limit.
 
     A prefix lives as long as somebody holds it, so what is reused depends on the holder's own history alone.
 
@@ -73,7 +73,6 @@ class PrefixStore:
         self._living[key] = weakref.ref(prefix)
         self.held_bytes += size
         weakref.finalize(prefix, self._forget, key, size)
-        self._make_room()
         return prefix
 
     def usable(self, prefix: Prefix | None, prompt_tokens: int) -> Prefix | None:
@@ -83,13 +82,14 @@ class PrefixStore:
         ours = self._living.get(id(prefix), lambda: None)() is prefix
         return prefix if ours and prefix.is_whole else None
 
+    def trim(self) -> None:
+        """Give up the oldest beyond the limit; not while a batch is read, which relies on what was usable before it."""
+        while self.held_bytes > self.limit_bytes:
+            self._give_up_oldest()
+
     def clear(self) -> None:
         """Give up everything: the weights have changed."""
         while self._living:
-            self._give_up_oldest()
-
-    def _make_room(self) -> None:
-        while self.held_bytes > self.limit_bytes:
             self._give_up_oldest()
 
     def _give_up_oldest(self) -> None:

@@ -138,6 +138,7 @@ class TransformersEngine:
         for start in range(0, len(order), self.config.max_batch_size):
             chunk = [rows[r] for r in order[start : start + self.config.max_batch_size]]
             self._decode(chunk, prompt_ids, requests)
+            self.prefixes.trim()
         answers: list[list[Generation]] = [[] for _ in requests]
         for row in rows:
             answers[row.request].append(self._finish(row, requests[row.request], prompt_ids[row.prompt]))

@@ -78,6 +78,7 @@ class StepReader:
         continued = [row for row in rows if row.keep or row.known is not None]
         for batch in batches_by_length(continued, self._max_batch_tokens):
             self._read_behind(batch)
+        self.store.trim()
 
     def _read_behind(self, batch: list[Row]) -> None:
         """Read what no prefix covers of rows, padded on the left."""

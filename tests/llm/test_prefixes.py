@@ -121,6 +121,15 @@ def test_memory_is_limited_and_given_back(engine):
     assert engine.prefixes.held_bytes == 0
 
 
+@pytest.mark.parametrize("limit", [0.3, 0.6])
+def test_what_a_batch_relies_on_is_not_given_up_while_it_is_read(engine, monkeypatch, limit):
+    monkeypatch.setattr(engine.config, "max_batch_size", 4)
+    kept, _ = grow(engine)
+    engine.prefixes.limit_bytes = int(limit * engine.prefixes.held_bytes)
+    del kept
+    assert_equal(*grow(engine, depth=6))
+
+
 def test_nothing_is_kept_where_there_is_no_memory_for_it(tiny_model):
     engine = TransformersEngine(model=tiny_model, device="cpu", prefix_cache_mb=0)
     assert engine.generate_batch([asked(prompt(5), 1)])[0][0].prefix is None

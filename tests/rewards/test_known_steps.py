@@ -62,6 +62,17 @@ def test_what_is_known_of_other_steps_is_not_used(model):
     assert second == pytest.approx(plain(model, STEPS[:2])[0], abs=1e-5)
 
 
+def test_what_a_batch_relies_on_is_not_given_up_while_it_is_read():
+    model = make_reward_model("transformers", device="cpu", max_batch_tokens=100)
+    firsts = scored(model, *(kept((f"12 + 30 = {n}",)) for n in range(20)))
+    model._reader.store.limit_bytes = model._reader.store.held_bytes + 1
+    steps = [(f"12 + 30 = {n}", f"{n} - 5 = {n - 5}") for n in range(20)]
+    seconds = scored(model, *(kept(s, f.known) for s, f in zip(steps, firsts, strict=True)))
+    for ours, theirs in zip(seconds, plain(model, *steps), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    assert model._reader.store.held_bytes <= model._reader.store.limit_bytes
+
+
 def test_nothing_is_kept_unasked_or_without_memory(model):
     assert plain(model, STEPS)[0].known is None
     forgetful = make_reward_model("transformers", device="cpu", prefix_cache_mb=0)
