@@ -101,7 +101,7 @@ async def label_problems(
     """Sample solutions of each problem and label their steps; equal solutions of a problem are kept once.
 
     Args:
-        engine: the generator; it must tell token ids unless ``labels="solution"``...
+        engine: the generator; it must tell token ids, as steps are continued token by token.
         tasks: the problems, each once.
         config: how.
         seed: keys every draw, together with the problem, so that problems do not influence each other.

@@ -65,7 +65,6 @@ class GraphPolicy:
     has_values = True
     samples_elsewhere = False
     scales_loss = False
-    has_values = True
     max_tokens = 1
 
     def __init__(self, config: GraphPolicyConfig, *, seed: int = 0, environment: Environment) -> None:

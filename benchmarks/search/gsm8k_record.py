@@ -54,8 +54,10 @@ ANSWER = "A: "
 PARTS = ("scorer", "scorer", "train", "train", "test")
 """What each fifth of the problems is for."""
 TREE: dict[str, Any] = {"draws": "task", "max_depth": 30, "max_nodes": 128, "max_branch": 4, "max_step_tokens": 1600}
-PAY: dict[str, Any] = {"aggregation": "last", "expand_cost": 0.0, "branch_cost": 0.0, "backtrack_cost": 0.005}
-PAY |= {"value_weight": 0.0}
+PAY: dict[str, Any] = {
+    **{"aggregation": "last", "value_weight": 0.0},
+    **{"expand_cost": 0.0, "branch_cost": 0.0, "backtrack_cost": 0.005},
+}
 """Leaving a solution costs a little, reading on nothing. The answer alone pays: by a weak scorer's values, of which the
 bare problem has the highest, it would pay best to submit nothing."""
 

@@ -41,6 +41,11 @@ def neighbour(cell: Cell, move: str) -> Cell:
     return cell[0] + MOVES[move][0], cell[1] + MOVES[move][1]
 
 
+def open_cells(rows: int, columns: int, walls: frozenset[Cell]) -> frozenset[Cell]:
+    """Return every cell of a grid that is no wall."""
+    return frozenset((row, column) for row in range(rows) for column in range(columns)) - walls
+
+
 def paths(start: Cell, free: Container[Cell]) -> dict[Cell, str]:
     """Return a shortest sequence of moves to every cell that can be reached over free cells."""
     found, queue = {start: ""}, deque([start])

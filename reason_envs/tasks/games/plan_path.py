@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks.games.moves import Cell, grid_lines, neighbour, paths
+from reason_envs.tasks.games.moves import Cell, grid_lines, neighbour, open_cells, paths
 
 WALL, FLOOR, PLAYER, GOAL, BOTH = "#.PG*"
 """How cells are drawn; ``BOTH`` is the player on the goal."""
@@ -34,8 +34,7 @@ class PathGrid:
     @property
     def floor(self) -> frozenset[Cell]:
         """Every cell that can be entered."""
-        cells = ((row, column) for row in range(self.rows) for column in range(self.columns))
-        return frozenset(cells) - self.walls
+        return open_cells(self.rows, self.columns, self.walls)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks.games.moves import MOVES, Cell, grid_lines, neighbour, paths
+from reason_envs.tasks.games.moves import MOVES, Cell, grid_lines, neighbour, open_cells, paths
 
 SYMBOLS = "#@+$*. "
 """Wall, player, player on a goal, box, box on a goal, goal, floor."""
@@ -46,8 +46,7 @@ class SokobanLevel:
     @property
     def floor(self) -> frozenset[Cell]:
         """Every cell that is no wall."""
-        cells = ((row, column) for row in range(self.rows) for column in range(self.columns))
-        return frozenset(cells) - self.walls
+        return open_cells(self.rows, self.columns, self.walls)
 
 
 @dataclass(frozen=True)
