@@ -127,7 +127,8 @@ def evaluate(folder: Path, step: int, seed: int) -> dict[str, Any]:
             else load_run(str(folder), untrained=True)
         )
         tasks = first_tasks(run.test_tasks, PROBLEMS)
-        _, played = asyncio.run(evaluate_policy(run.environment, run.policy, tasks, samples=SAMPLES, seed=seed))
+        options = {"samples": SAMPLES, "seed": seed, "sampling": run.policy.sampling}
+        _, played = asyncio.run(evaluate_policy(run.environment, run.policy, tasks, **options))
         run.close()
         success = np.array([correct(trajectory) for trajectory in played]).reshape(-1, SAMPLES).mean(axis=1)
         length = float(np.mean([trajectory.metrics["episode_length"] for trajectory in played]))
