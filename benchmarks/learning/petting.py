@@ -39,9 +39,7 @@ from reason_envs.envs.petting.sudoku import PettingSudoku, PettingSudokuConfig
 from reason_envs.registration import register
 
 PROBLEMS = 512
-"""Held-out problems."""
-SAMPLES = 2
-"""Episodes of each."""
+"""Held-out problems, one episode each."""
 TOKENS = (20_000, 40_000, 80_000)
 """Generated tokens at which arms are compared, each by its nearest checkpoint."""
 AT_GRPO = ("algo=at_grpo", "algo.tasks_per_step=16")
@@ -108,7 +106,12 @@ def one_run(runs: Path, game: str, arm: str, seed: int) -> list[dict[str, Any]]:
         steps = len(spent(folder)) + 10
     tokens = np.array(spent(folder))
     chosen = [0, *(int(np.abs(tokens - wanted).argmin()) for wanted in TOKENS)]
-    return [{**evaluate(folder, step, seed), "spent": int(tokens[step])} for step in chosen]
+    untrained = runs / f"{game}_{'single' if arm == 'single' else 'team'}_{seed}_before.json"  # the same for all arms
+    paths = [untrained, *(folder / f"evaluation_{step}.json" for step in chosen[1:])]
+    return [
+        {**evaluate(folder, step, seed, path), "spent": int(tokens[step])}
+        for step, path in zip(chosen, paths, strict=True)
+    ]
 
 
 def spent(folder: Path) -> list[int]:
@@ -117,9 +120,8 @@ def spent(folder: Path) -> list[int]:
     return [0, *(line["tokens"] for line in lines if "tokens" in line)]
 
 
-def evaluate(folder: Path, step: int, seed: int) -> dict[str, Any]:
-    """Evaluate a checkpoint, or the model before training (step 0); what was evaluated before is read."""
-    path = folder / f"evaluation_{step}.json"
+def evaluate(folder: Path, step: int, seed: int, path: Path) -> dict[str, Any]:
+    """Evaluate a checkpoint, or the model before training (step 0), unless its figures are in ``path`` already."""
     if not path.exists():
         run = (
             load_run(None, str(folder / "checkpoints" / f"step_{step}"))
@@ -127,12 +129,12 @@ def evaluate(folder: Path, step: int, seed: int) -> dict[str, Any]:
             else load_run(str(folder), untrained=True)
         )
         tasks = first_tasks(run.test_tasks, PROBLEMS)
-        options = {"samples": SAMPLES, "seed": seed, "sampling": run.policy.sampling}
+        options = {"samples": 1, "seed": seed, "sampling": run.policy.sampling}
         _, played = asyncio.run(evaluate_policy(run.environment, run.policy, tasks, **options))
         run.close()
-        success = np.array([correct(trajectory) for trajectory in played]).reshape(-1, SAMPLES).mean(axis=1)
+        success = [correct(trajectory) for trajectory in played]
         length = float(np.mean([trajectory.metrics["episode_length"] for trajectory in played]))
-        path.write_text(json.dumps({"success": success.tolist(), "turns": length}) + "\n")
+        path.write_text(json.dumps({"success": success, "turns": length}) + "\n")
     return json.loads(path.read_text())
 
 
