@@ -145,6 +145,15 @@ def _fits_a_file(hint: Any) -> bool:
     return True
 
 
+def check_name(group: str, name: str) -> None:
+    """Refuse a name that a group does not have; ``module:name`` is looked up once its module is imported."""
+    names, config_of = GROUPS[group]
+    if ":" in name:
+        config_of(name)
+    elif name not in names():
+        raise unknown_name(group, name, names())
+
+
 def typed(raw: Mapping[str, Any]) -> TrainConfig:
     """Build the typed configuration; unknown keys, names and badly typed values are errors.
 
@@ -158,10 +167,9 @@ def typed(raw: Mapping[str, Any]) -> TrainConfig:
 
 
 def _typed_group(group: str, raw: Any) -> Any:
-    names, config_of = GROUPS[group]
-    name = raw.get("name") if isinstance(raw, Mapping) else None
-    if name not in names():
-        raise unknown_name(group, str(name), names())
+    _, config_of = GROUPS[group]
+    name = str(raw.get("name") if isinstance(raw, Mapping) else None)
+    check_name(group, name)
     return _merge(choice(config_of(name), name), raw, group)
 
 

@@ -103,7 +103,7 @@ def _hydra_main() -> None:
     from agents.compose import CONF_DIR, register_schemas
     from agents.config import typed
 
-    register_schemas()
+    register_schemas(sys.argv[1:])
 
     @hydra.main(version_base=None, config_path=str(CONF_DIR), config_name="config")
     def run(raw: DictConfig) -> None:
