@@ -23,6 +23,7 @@ ORDER = {
         "registration vector",
         "adapters",
         "checker",
+        "check",
         "__init__",
     ),
     "agents": (
