@@ -81,6 +81,11 @@ class TrainConfig:
     """Project there; null: ``reason-envs``."""
     wandb_run_name: str | None = None
     """The run's name there; null: its folder's."""
+    push_to_hub: str | None = None
+    """Repository on the Hugging Face hub (``NAME`` or ``OWNER/NAME``) that gets ``policy_final`` in the end; null: none
+    does."""
+    hub_private: bool = True
+    """Whether that repository is private, where it is new."""
     env: Any = None
     """The environment: one of the ``env=`` names."""
     algo: Any = None
