@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -86,7 +87,7 @@ def test_installed_environments_have_names_and_ids(installed, monkeypatch):
 def test_installed_rewards_are_made_by_name(installed, monkeypatch):
     monkeypatch.setattr(rewards, "_factories", dict(rewards._factories))
     installed("reason_envs.rewards", "add_reward")
-    assert callable(make_reward("installed"))
+    assert asyncio.run(make_reward("installed")("any", None, 0)).value == 1.0
 
 
 @pytest.mark.parametrize("function", ["no_such_function", "no_such.function"])

@@ -13,6 +13,7 @@ import pytest
 
 from agents.compose import compose_config
 from reason_envs import registration
+from reason_envs.rewards import registry as rewards
 from reason_envs.tasks import registry as families
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +30,14 @@ def commands():
     """Every line of a shell block, and every command in backticks."""
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
     return [*lines, *re.findall(r"`(python -m [^`]+)`", README)]
+
+
+@pytest.fixture(autouse=True)
+def _own_names(monkeypatch):
+    """What the README registers is gone after the test."""
+    monkeypatch.setattr(registration, "_ENTRIES", dict(registration._ENTRIES))
+    monkeypatch.setattr(families, "_registered", dict(families._registered))
+    monkeypatch.setattr(rewards, "_factories", dict(rewards._factories))
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.splitlines()[-1][:40])
@@ -76,8 +85,6 @@ def template(tmp_path, monkeypatch):
     (found,) = re.findall(r"^```python title=(\w+\.py)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
     (tmp_path / found[0]).write_text(found[1])
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(registration, "_ENTRIES", dict(registration._ENTRIES))
-    monkeypatch.setattr(families, "_registered", dict(families._registered))
     yield tmp_path
     sys.modules.pop(found[0].removesuffix(".py"), None)
 
