@@ -27,7 +27,7 @@ model = PeftModel.from_pretrained(base, {folder})""",
 
 model = AutoModelForCausalLM.from_pretrained({folder})
 tokenizer = AutoTokenizer.from_pretrained({folder})""",
-    "reason-envs": """from pathlib import Path
+    "graph": """from pathlib import Path
 
 import reason_envs
 from agents.policies.graph import GraphPolicy
@@ -35,7 +35,7 @@ from agents.policies.graph import GraphPolicy
 environment = reason_envs.make_environment({env!r})
 policy = GraphPolicy.from_pretrained(Path({folder}), environment=environment)""",
 }
-"""What loads a folder, by the library that it is for."""
+"""What loads a folder, by the library that it is for, or by the policy where only this package has its class."""
 
 
 def write_cards(folder: Path, run: Path) -> None:
@@ -88,6 +88,7 @@ def _data(config: Any, metrics: Sequence[Row], library: str) -> ModelCardData:
 def _card(folder: Path, role: str, config: Any, metrics: Sequence[Row], run: Path) -> str:
     library, base = _library(folder), OmegaConf.select(config, "policy.model")
     where = repr("PATH") if not role else f"{'PATH'!r}, subfolder={role!r}"
+    loading = LOADING.get(library, LOADING.get(config.policy.name, "# as agents.runs.load_run does"))
     title = f"{config.algo.name} on {config.env.name}{f', the role {role}' if role else ''}"
     what = {
         "peft": f"A LoRA adapter on `{base}`",
@@ -101,7 +102,7 @@ def _card(folder: Path, role: str, config: Any, metrics: Sequence[Row], run: Pat
 ## Use
 
 ```python
-{LOADING[library].format(base=base, folder=where, env=config.env.name)}
+{loading.format(base=base, folder=where, env=config.env.name)}
 ```
 
 ## Command
