@@ -76,9 +76,6 @@ def test_the_checker_knows_it(run):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_other_rewards_go_with_it_and_wrong_names_suggest_theirs(run):
-    done = run("agents.train", "env=their_parot")
-    assert done.returncode == 2
-    assert "Did you mean 'their_parrot'" in done.stderr
+def test_its_problems_are_listed(run):
     done = run("reason_envs.tasks", "show", "their_words", "count=2")
     assert "Say 1." in done.stdout
