@@ -13,7 +13,7 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from agents.config import GROUPS, TrainConfig, choice, typed
+from agents.config import GROUPS, TrainConfig, check_name, choice, typed
 from reason_envs.errors import ReasonEnvsError, unknown_name
 
 CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
@@ -44,14 +44,18 @@ FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts"
 """Options whose mappings have the keys of the part that they name."""
 
 
-def register_schemas() -> None:
-    """Tell hydra about every named part; its dataclass is the one source of its defaults."""
+def register_schemas(overrides: Sequence[str] = ()) -> None:
+    """Tell hydra about every named part; its dataclass is the one source of its defaults.
+
+    Parts that the overrides choose as ``module:name`` are imported.
+    """
     OmegaConf.register_new_resolver("partner", _partner, replace=True)
     OmegaConf.register_new_resolver("rate_of_partner", _rate_of_partner, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
+    chosen = [override.partition("=")[::2] for override in overrides]
     for group, (names, config_of) in GROUPS.items():
-        for name in names():
+        for name in [*(value for key, value in chosen if key == group and ":" in value), *names()]:
             node = OmegaConf.structured(choice(config_of(name), name))
             if group == "policy" and "model" in node:
                 node.model = f"${{partner:model,${{env.name}},{node.model}}}"
@@ -81,11 +85,11 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     Raises:
         ReasonEnvsError: an unknown key, name, group or experiment (with the valid ones), or a bad value.
     """
-    register_schemas()
+    register_schemas(overrides)
     for override in overrides:
         group, equals, value = override.partition("=")
-        if equals and group in GROUPS and value not in GROUPS[group][0]():
-            raise unknown_name(group, value, GROUPS[group][0]())
+        if equals and group in GROUPS:
+            check_name(group, value)
         if group == "~env":
             raise unknown_name("env", "None", GROUPS["env"][0]())
     try:

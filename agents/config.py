@@ -81,6 +81,11 @@ class TrainConfig:
     """Project there; null: ``reason-envs``."""
     wandb_run_name: str | None = None
     """The run's name there; null: its folder's."""
+    push_to_hub: str | None = None
+    """Repository on the Hugging Face hub (``NAME`` or ``OWNER/NAME``) that gets ``policy_final`` in the end; null: none
+    does."""
+    hub_private: bool = True
+    """Whether that repository is private, where it is new."""
     env: Any = None
     """The environment: one of the ``env=`` names."""
     algo: Any = None
@@ -145,6 +150,15 @@ def _fits_a_file(hint: Any) -> bool:
     return True
 
 
+def check_name(group: str, name: str) -> None:
+    """Refuse a name that a group does not have; ``module:name`` is looked up once its module is imported."""
+    names, config_of = GROUPS[group]
+    if ":" in name:
+        config_of(name)
+    elif name not in names():
+        raise unknown_name(group, name, names())
+
+
 def typed(raw: Mapping[str, Any]) -> TrainConfig:
     """Build the typed configuration; unknown keys, names and badly typed values are errors.
 
@@ -158,10 +172,9 @@ def typed(raw: Mapping[str, Any]) -> TrainConfig:
 
 
 def _typed_group(group: str, raw: Any) -> Any:
-    names, config_of = GROUPS[group]
-    name = raw.get("name") if isinstance(raw, Mapping) else None
-    if name not in names():
-        raise unknown_name(group, str(name), names())
+    _, config_of = GROUPS[group]
+    name = str(raw.get("name") if isinstance(raw, Mapping) else None)
+    check_name(group, name)
     return _merge(choice(config_of(name), name), raw, group)
 
 

@@ -34,12 +34,16 @@ class MetricsFile:
 
         Later lines are dropped, and so is an evaluation that followed the checkpoint at the same step.
         """
-        rows = _read(self.path) if self.path.exists() else []
+        rows = self.read()
         self.rows = [row for row in rows if _step(row) < step or (_step(row) == step and not _is_evaluation(row))]
         partial = self.path.with_suffix(".partial")
         partial.write_text("".join(map(_line, self.rows)), encoding="utf-8")
         partial.replace(self.path)
         self._claimed = True
+
+    def read(self) -> list[Row]:
+        """Return the lines of the file, whoever wrote them; none where there is no file."""
+        return _read(self.path) if self.path.exists() else []
 
     def append(self, step: int, metrics: Mapping[str, float]) -> Row:
         """Write one line.

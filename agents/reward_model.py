@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.command import parse_pairs, report_errors
+from agents.model_card import CARD
 from agents.reward_model_card import write_card
 from agents.step_labels import LabelledSolution, SamplingConfig, label_problems, read_labels, write_labels
 from agents.step_metrics import best_threshold, first_wrong, step_metrics
@@ -39,7 +40,7 @@ class RewardModelConfig(SamplingConfig, FineTuningConfig):
     """Options of ``python -m agents.reward_model``."""
 
     output_dir: str = "runs/reward_model"
-    """Folder of the model, ``metrics.json``, ``MODEL_CARD.md`` and ``labels/``; must not hold a model yet."""
+    """Folder of the model, ``metrics.json``, ``README.md`` (its card) and ``labels/``; must not hold a model yet."""
     seed: int = 0
     """Keys everything random."""
     tasks: Any = "chain_sum"
@@ -201,7 +202,7 @@ def main() -> None:
     with report_errors():
         config = parse_pairs(RewardModelConfig, sys.argv[1:], __doc__ or "")
         folder = train_reward_model(config)
-        print((folder / "MODEL_CARD.md").read_text())
+        print((folder / CARD).read_text())
 
 
 if __name__ == "__main__":

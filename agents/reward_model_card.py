@@ -7,6 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import EvalResult, ModelCardData
+
+from agents.model_card import CARD, front_matter, hub_name
 from agents.step_labels import SamplingConfig
 from agents.step_training import FineTuningConfig
 
@@ -21,7 +24,7 @@ MEANING = {
 
 
 def write_card(folder: Path, config: Any, metrics: Mapping[str, Any]) -> None:
-    """Write ``MODEL_CARD.md``.
+    """Write ``README.md``, as the Hugging Face hub reads it.
 
     Args:
         folder: of the model.
@@ -29,10 +32,22 @@ def write_card(folder: Path, config: Any, metrics: Mapping[str, Any]) -> None:
         metrics: what ``metrics.json`` holds.
     """
     test, labels = metrics["test"], metrics["labels"]
-    (folder / "MODEL_CARD.md").write_text(f"""# Step reward model
+    data = ModelCardData(
+        base_model=hub_name(config.model),
+        library_name="transformers",
+        pipeline_tag="token-classification",
+        tags=["reason-envs", "process-reward-model"],
+        model_name="Step reward model",
+        eval_results=[
+            EvalResult("token-classification", "reason-envs/steps", _short(config.tasks), "roc_auc", test["auc"])
+        ],
+    )
+    (folder / CARD).write_text(f"""{front_matter(data)}
+# Step reward model
 
 A token classifier on the backbone `{config.model}` that reads a problem and the steps of a solution, one a line, and
 gives at each line's end the probability that the step is right. Labels: 0 wrong, 1 right.
+`AutoModelForTokenClassification.from_pretrained` loads it; `reward_model.path=FOLDER` uses it in a run.
 
 ## Labels
 

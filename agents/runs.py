@@ -70,6 +70,12 @@ def build(config: TrainConfig, folder: Path) -> Run:
         folder: where a step reward model that the run trains lies.
     """
     env_options = options(config.env)
+    for name in ("tasks", "split"):
+        if name not in env_options:
+            raise ReasonEnvsError(
+                f"env={config.env.name} has no option {name!r}, and a learner needs problems: give its configuration "
+                "the fields tasks and split (python -m reason_envs.check says what else is missing)."
+            )
     train_tasks = make_tasks(env_options["tasks"], env_options["split"])
     test_tasks = _held_out(config) if config.eval_every else None
     policy_class = POLICIES[config.policy.name].load()

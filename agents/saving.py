@@ -10,6 +10,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from agents import checkpoint, distributed
+from agents.model_card import write_cards
 from agents.optimizer import Optimizer
 from agents.policies.base import TrainablePolicy
 from agents.role_update import RoleOptimizer
@@ -80,12 +81,13 @@ class Saver:
         return progress
 
     def save_final(self, progress: Progress) -> None:
-        """Write the trained model, or adapter, under its final name once it is whole."""
+        """Write the trained model, or adapter, with its card, under its final name once it is whole."""
         if distributed.rank() > 0:
             return
         partial, final = self._folder / f"{FINAL}.partial", self._folder / FINAL
         try:
             self._policy.save_pretrained(partial)
+            write_cards(partial, self._folder)
             if final.exists():
                 shutil.rmtree(final)
             partial.rename(final)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -51,11 +52,17 @@ def main() -> None:
         else:
             from agents.compose import compose_config
 
-            train(compose_config(arguments))
+            train(compose_config(arguments), command=_typed())
 
 
-def train(config: TrainConfig, *, resuming: bool = False) -> None:
-    """Train by a typed configuration; exit with 128 + signal if one ended the run."""
+def train(config: TrainConfig, *, resuming: bool = False, command: str | None = None) -> None:
+    """Train by a typed configuration; exit with 128 + signal if one ended the run.
+
+    Args:
+        config: the run's.
+        resuming: whether its folder holds the run to continue.
+        command: what was typed, which the model card shows.
+    """
     from transformers.utils import logging as transformers_logging
 
     from agents import distributed
@@ -65,7 +72,7 @@ def train(config: TrainConfig, *, resuming: bool = False) -> None:
         raise ReasonEnvsError(f"resume={config.resume} cannot be given with an option of hydra: drop it.")
     transformers_logging.disable_progress_bar()
     distributed.start()
-    trainer = Trainer(config, resuming=resuming)
+    trainer = Trainer(config, resuming=resuming, command=command)
     try:
         interrupted = asyncio.run(trainer.train())
     finally:
@@ -92,7 +99,7 @@ def resume(arguments: Sequence[str]) -> None:
         )
     asked = parse_pairs(ResumeConfig, arguments, "")
     caps = {name: getattr(asked, name) for name in given if name != "resume"}
-    train(replace(read_config(Path(asked.resume)), output_dir=asked.resume, **caps), resuming=True)
+    train(replace(read_config(Path(asked.resume)), output_dir=asked.resume, **caps), resuming=True, command=_typed())
 
 
 def _hydra_main() -> None:
@@ -103,15 +110,20 @@ def _hydra_main() -> None:
     from agents.compose import CONF_DIR, register_schemas
     from agents.config import typed
 
-    register_schemas()
+    register_schemas(sys.argv[1:])
 
     @hydra.main(version_base=None, config_path=str(CONF_DIR), config_name="config")
     def run(raw: DictConfig) -> None:
         container: Any = OmegaConf.to_container(raw, resolve=True)
         with report_errors():
-            train(typed(container))
+            train(typed(container), command=_typed())
 
     run()
+
+
+def _typed() -> str:
+    """The command as it was typed."""
+    return shlex.join(["python", "-m", "agents.train", *sys.argv[1:]])
 
 
 def _tune_allocator() -> None:

@@ -10,16 +10,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agents import checkpoint, distributed
+from agents import checkpoint, distributed, hub
 from agents.checkpoint import CheckpointError
 from agents.config import TrainConfig, options
 from agents.evaluate import EvaluationResult, evaluate_policy, first_tasks
 from agents.figures import describe
 from agents.interrupts import StopRequest, naming_phase
 from agents.learner import Learner
+from agents.model_card import COMMAND
 from agents.registry import ALGORITHMS
 from agents.runs import CHECKPOINTS, CONFIG_FILE, Run, build, check_prompts, weight_syncs, write_config
-from agents.saving import Progress, Saver
+from agents.saving import FINAL, Progress, Saver
 from agents.sync import RoleSync
 from agents.tracking import Silence, Tracker
 from agents.trajectory import Trajectory
@@ -33,13 +34,17 @@ class Trainer:
     Args:
         config: the run's configuration.
         resuming: whether ``config.output_dir`` holds the run to continue.
+        command: what was typed to train, for the model card; ``None`` where nothing was.
     """
 
-    def __init__(self, config: TrainConfig, *, resuming: bool = False) -> None:
+    def __init__(self, config: TrainConfig, *, resuming: bool = False, command: str | None = None) -> None:
         self.config = config
         self.folder = Path(distributed.everyone(config.output_dir)[0])
         self._resuming = resuming
+        self._command = command
         self._check_folder()
+        if config.push_to_hub and distributed.rank() == 0:
+            hub.claim(config.push_to_hub, private=config.hub_private)
         with naming_phase("loading the model", config):
             self.run: Run = build(config, self.folder)
         self.progress = Progress()
@@ -68,6 +73,9 @@ class Trainer:
             if stopped_by is None:
                 await self._evaluate()
                 self._saver.save_final(self.progress)
+                if self.config.push_to_hub and distributed.rank() == 0:
+                    address = hub.push(self.config.push_to_hub, self.folder / FINAL, self.progress.step)
+                    self._tracker.note(f"The policy is at {address}")
                 stopped_by = self._stopped_by()
             else:
                 name = signal.Signals(stopped_by).name
@@ -124,6 +132,9 @@ class Trainer:
             # Only now: a folder is not taken by a run that could not begin.
             self.folder.mkdir(parents=True, exist_ok=True)
             write_config(self.folder, config)
+            if self._command is not None:
+                with (self.folder / COMMAND).open("a", encoding="utf-8") as file:
+                    file.write(f"{self._command}\n")
             self._tracker = Tracker(self.folder, self.total_steps, wandb=config.wandb, log_every=config.log_every)
 
     # --- one step

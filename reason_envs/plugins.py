@@ -1,7 +1,8 @@
 """Parts by name: each kind (engine, policy, algorithm, ...) maps names to a class and its configuration.
 
 Installed packages add parts without being imported first: under the entry-point group of a kind, such as
-``reason_envs.engines``, an entry point names a function without arguments that registers them.
+``reason_envs.engines``, an entry point names a function without arguments that registers them. What is not installed
+goes by ``"module:name"``, as in Gymnasium: the module is imported, and registers the name.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import Any
 
 from reason_envs.errors import ReasonEnvsError, check_options, unknown_name
@@ -19,19 +21,29 @@ _asked: set[str] = set()
 
 def load_attribute(address: str) -> Any:
     """Import what ``"package.module:name"`` names."""
-    module_name, _, name = address.partition(":")
-    if not module_name or not name:
-        raise ReasonEnvsError(f"{address!r} is no address: write 'package.module:name'.")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ReasonEnvsError(
-            f"{address!r}: cannot import {module_name!r} ({error}). Is it installed, or its folder on PYTHONPATH?"
-        ) from error
+    module, name = _import(address)
     if not hasattr(module, name):
         public = [known for known in vars(module) if not known.startswith("_")]
-        raise unknown_name(f"name in module {module_name}", name, public)
+        raise unknown_name(f"name in module {module.__name__}", name, public)
     return getattr(module, name)
+
+
+def registered_name(name: str) -> str:
+    """Return the name itself, or that of ``"module:name"`` once the module, which registers it, is imported."""
+    return _import(name)[1] if ":" in name else name
+
+
+def _import(address: str) -> tuple[ModuleType, str]:
+    """Import the module of ``"package.module:name"``; return it and the name."""
+    module, _, name = address.partition(":")
+    if not module or not name:
+        raise ReasonEnvsError(f"{address!r} is no address: write 'package.module:name'.")
+    try:
+        return importlib.import_module(module), name
+    except ModuleNotFoundError as error:
+        raise ReasonEnvsError(
+            f"{address!r}: cannot import {module!r} ({error}). Is it installed, or its folder on PYTHONPATH?"
+        ) from error
 
 
 def load_plugins(group: str) -> None:
@@ -94,8 +106,9 @@ class Registry:
         return sorted(self._plugins)
 
     def __getitem__(self, name: str) -> Plugin:
-        """Look a part up; an unknown name is an error that suggests near ones."""
+        """Look a part up by ``name`` or ``module:name``; an unknown one is an error that suggests near ones."""
         load_plugins(self.group)
+        name = registered_name(name)
         if name not in self._plugins:
             raise unknown_name(self.kind, name, self._plugins)
         return self._plugins[name]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.plugins import Plugin, load_plugins
+from reason_envs.plugins import Plugin, load_plugins, registered_name
 
 if TYPE_CHECKING:
     from reason_envs.core import Environment
@@ -124,8 +124,9 @@ def ids() -> list[str]:
 
 
 def entry(name: str) -> EnvironmentEntry:
-    """Look an environment up by its id or short name."""
+    """Look an environment up by its id or short name; ``module:`` before it imports what registers it."""
     load_plugins(ENTRY_POINT_GROUP)
+    name = registered_name(name)
     for candidate in _ENTRIES.values():
         if name in (candidate.id, candidate.name):
             return candidate
@@ -141,7 +142,7 @@ def make_environment(name: str, *, render_mode: str | None = None, **options: An
     """Build the asynchronous core of an environment.
 
     Args:
-        name: id or short name.
+        name: id or short name; ``"module:Id-v0"`` imports the module first, as in Gymnasium.
         render_mode: one of the environment's ``metadata["render_modes"]``; ``None`` renders nothing.
         options: fields of its configuration, as names, mappings or objects. Objects are shared, never copied.
 

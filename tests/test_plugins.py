@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
@@ -10,12 +11,14 @@ import pytest
 from toys import Toy, ToyConfig
 
 import agents.registry
-from reason_envs import plugins, register, registration
+from reason_envs import make_environment, plugins, register, registration
 from reason_envs.errors import ReasonEnvsError, check_options
 from reason_envs.llm import ENGINES
 from reason_envs.plugins import Plugin, Registry, load_attribute
 from reason_envs.rewards import make_reward, register_reward
 from reason_envs.rewards import registry as rewards
+from reason_envs.tasks import make as make_tasks
+from reason_envs.tasks import registry as families
 
 
 @dataclass
@@ -84,7 +87,7 @@ def test_installed_environments_have_names_and_ids(installed, monkeypatch):
 def test_installed_rewards_are_made_by_name(installed, monkeypatch):
     monkeypatch.setattr(rewards, "_factories", dict(rewards._factories))
     installed("reason_envs.rewards", "add_reward")
-    assert callable(make_reward("installed"))
+    assert asyncio.run(make_reward("installed")("any", None, 0)).value == 1.0
 
 
 @pytest.mark.parametrize("function", ["no_such_function", "no_such.function"])
@@ -120,6 +123,28 @@ def test_an_unknown_option_is_named_with_near_ones():
     check_options("hammer", {"weight": 1}, ["weight"])
     with pytest.raises(ReasonEnvsError, match=r"Unknown option of hammer 'wieght'. Did you mean 'weight'"):
         Plugin(Hammer, HammerConfig).configure("hammer", {"wieght": 1})
+
+
+def test_a_module_before_a_name_is_imported_and_registers_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(TOOLS, "_plugins", {})
+    monkeypatch.setattr(registration, "_ENTRIES", dict(registration._ENTRIES))
+    monkeypatch.setattr(families, "_registered", {})
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "their_parts.py").write_text(
+        "import test_plugins, toys\n"
+        "from reason_envs import register, tasks\n"
+        "test_plugins.TOOLS.register('nail', test_plugins.Hammer, test_plugins.HammerConfig)\n"
+        "register('Theirs-v0', toys.Toy, toys.ToyConfig)\n"
+        "tasks.register('their_tasks', lambda split: tasks.ListTaskSet('theirs', split, [tasks.Task('1', 'q', 'a')]))\n"
+    )
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    assert TOOLS["their_parts:nail"].load() is Hammer
+    assert TOOLS.configure("their_parts:nail", {"weight": 2.0}) == HammerConfig(2.0)
+    assert isinstance(make_environment("their_parts:Theirs-v0"), Toy)
+    assert isinstance(make_environment("their_parts:theirs", turns=2), Toy)
+    assert len(make_tasks("their_parts:their_tasks")) == 1
+    with pytest.raises(ReasonEnvsError, match=r"Unknown tool 'snail'. Did you mean 'nail'"):
+        TOOLS["their_parts:snail"]
 
 
 def test_a_name_is_taken_once(monkeypatch):

@@ -13,6 +13,8 @@ import pytest
 
 from agents.compose import compose_config
 from reason_envs import registration
+from reason_envs.rewards import registry as rewards
+from reason_envs.tasks import registry as families
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -28,6 +30,14 @@ def commands():
     """Every line of a shell block, and every command in backticks."""
     lines = [line for block in blocks("bash") for line in block.splitlines() if line.strip()]
     return [*lines, *re.findall(r"`(python -m [^`]+)`", README)]
+
+
+@pytest.fixture(autouse=True)
+def _own_names(monkeypatch):
+    """What the README registers is gone after the test."""
+    monkeypatch.setattr(registration, "_ENTRIES", dict(registration._ENTRIES))
+    monkeypatch.setattr(families, "_registered", dict(families._registered))
+    monkeypatch.setattr(rewards, "_factories", dict(rewards._factories))
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.splitlines()[-1][:40])
@@ -69,7 +79,17 @@ def overrides(command):
     return [a.strip("'") for a in arguments if a not in ("key=value", "...", "\\") and not a.startswith("-")]
 
 
-def test_training_commands_compose():
+@pytest.fixture
+def template(tmp_path, monkeypatch):
+    """The README's template environment as a file of its own, in a folder that Python looks into."""
+    (found,) = re.findall(r"^```python title=(\w+\.py)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    (tmp_path / found[0]).write_text(found[1])
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    sys.modules.pop(found[0].removesuffix(".py"), None)
+
+
+def test_training_commands_compose(template):
     seen = 0
     for command in commands():
         if "agents.train" in command and "resume=" not in command and "--config" not in command:
@@ -100,6 +120,31 @@ def test_the_table_of_ids_is_the_registry():
 def test_files_that_are_linked_exist():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_the_template_is_short_checks_and_trains(template):
+    (section,) = re.findall(r"^```python title=.*?^```bash\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    check, train = section.splitlines()
+    assert len((template / "guess.py").read_text().splitlines()) + 2 < 60
+    done = run_in(template, check)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "FAIL" not in done.stdout
+    few = "steps=2 eval_tasks=4 output_dir=run policy.device=cpu algo.tasks_per_step=2"
+    done = run_in(template, f"{train} {few}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len((template / "run" / "metrics.jsonl").read_text().splitlines()) == 4
+    done = run_in(template, "python -m agents.evaluate run=run samples=1 tasks=4")
+    assert "4 x 1" in done.stdout, done.stdout + done.stderr
+
+
+def run_in(folder, command):
+    """Run a command of the README in a folder that holds nothing of ours."""
+    python, *arguments = command.split()
+    assert python == "python"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.mark.slow

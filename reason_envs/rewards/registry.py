@@ -16,13 +16,15 @@ from reason_envs.rewards.base import MathReward, RandomReward, Reward, RewardCon
 from reason_envs.rewards.code import CodeReward
 from reason_envs.tasks.base import Task
 
-Factory = Callable[..., RewardFunction]
+Factory = Callable[..., Any]
 ENTRY_POINT_GROUP = "reason_envs.rewards"
 _factories: dict[str, Factory] = {"code": CodeReward, "math": MathReward, "random": RandomReward}
 
 
 def register_reward(name: str, factory: Factory) -> None:
-    """Make ``make_reward(name, **options)`` call a factory; a name that is taken is an error.
+    """Make ``make_reward(name, **options)`` call a factory, which returns what ``make_reward`` takes.
+
+    A name that is taken is an error.
 
     A package that calls this from a function in the entry-point group ``reason_envs.rewards`` need not be imported
     first.
@@ -44,7 +46,7 @@ def make_reward(spec: Any, **options: Any) -> RewardFunction:
     if isinstance(spec, str):
         spec, registered = _find(spec), spec in _factories
         if registered:
-            return spec(**options)
+            return make_reward(spec(**options))
     if inspect.isclass(spec):
         return make_reward(spec(**options))
     if not callable(spec):

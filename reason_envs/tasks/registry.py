@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from reason_envs.errors import ReasonEnvsError, check_options, unknown_name
-from reason_envs.plugins import load_attribute, load_plugins
+from reason_envs.plugins import load_attribute, load_plugins, registered_name
 from reason_envs.tasks.base import Split, TaskSet
 
 ENTRY_POINT_GROUP = "reason_envs.tasks"
@@ -110,8 +110,9 @@ def names() -> list[str]:
 
 
 def family(name: str) -> Family:
-    """Look a task family up by its name."""
+    """Look a task family up by its name; ``module:`` before it imports what registers it."""
     load_plugins(ENTRY_POINT_GROUP)
+    name = registered_name(name)
     if name in _BUILT_IN:
         return _from_factory(name, load_attribute(_BUILT_IN[name]))
     if name in _registered:

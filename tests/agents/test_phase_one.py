@@ -101,7 +101,7 @@ def test_both_phases_in_one_command_and_evaluation_afterwards(tiny_model, tmp_pa
     trainer = Trainer(compose_config(options))
     assert train(trainer) is None
     folder = tmp_path / "run" / "reward_model"
-    assert {"config.json", "metrics.json", "MODEL_CARD.md"} <= {path.name for path in folder.iterdir()}
+    assert {"config.json", "metrics.json", "README.md"} <= {path.name for path in folder.iterdir()}
     assert trainer.run.reward_model.calls > 0
     assert rows(tmp_path / "run")[0]["episode/reward_model_tokens"] > 0
     made = json.loads((folder / "metrics.json").read_text())

@@ -61,7 +61,7 @@ class TestTraining:
         model = make_reward_model("transformers", model=str(folder), device="cpu")
         scores = asyncio.run(model.score(StepScoreRequest("Problem 999", ("yes 999 0", "no 999 1"))))
         assert scores[0] > 0.8 > 0.2 > scores[1]
-        card = (folder / "MODEL_CARD.md").read_text()
+        card = (folder / "README.md").read_text()
         assert f"| ROC AUC, all steps | {metrics['test']['auc']:.4f} |" in card
         assert "* learning_rate: 0.001" in card
         assert "besides" not in card
@@ -70,7 +70,7 @@ class TestTraining:
         further = tmp_path / "judged.jsonl"
         write_labels(further, solutions(12, 500))
         folder = train_reward_model(replace(config, epochs=1, further_labels=str(further)))
-        assert "besides from the labelled solutions in `judged.jsonl`" in (folder / "MODEL_CARD.md").read_text()
+        assert "besides from the labelled solutions in `judged.jsonl`" in (folder / "README.md").read_text()
 
     def test_the_same_seed_gives_the_same_model(self, config, tmp_path):
         config.epochs = 1

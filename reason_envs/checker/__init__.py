@@ -1,0 +1,143 @@
+"""What our environments promise, as a check that users can run on theirs.
+
+``python -m reason_envs.check my_module:MyEnv-v0`` prints the verdict of `check_environment`.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from reason_envs.checker import batching, episodes, forks, interfaces, texts
+from reason_envs.checker.play import Subject
+from reason_envs.checker.results import CheckFailure, CheckResult, NotApplicable, verdict
+from reason_envs.core import Environment
+from reason_envs.llm import make_engine
+from reason_envs.registration import entry, make_environment
+from reason_envs.rewards.steps import make_reward_model
+
+__all__ = ["CheckResult", "check_environment", "verdict"]
+
+CHECKS: dict[str, tuple[Callable[[Subject], str], str]] = {
+    "gymnasium": (interfaces.gymnasium, "Do what Gymnasium's checker asks."),
+    "pettingzoo parallel": (interfaces.pettingzoo_parallel, "Do what PettingZoo's test asks."),
+    "pettingzoo aec": (interfaces.pettingzoo_aec, "Do what PettingZoo's test asks."),
+    "spaces": (
+        episodes.spaces,
+        "Return observations that observation_space(agent) contains, of agents that stand in `agents`.",
+    ),
+    "determinism": (
+        episodes.determinism,
+        "Draw every random number with a seed from derive_seed(self.state.seed, agent, turn, call), and let reset "
+        "build the whole state anew.",
+    ),
+    "clocks": (episodes.clocks, "Leave times out of info: it is equal for equal seeds and actions."),
+    "rewards": (episodes.rewards, "Pay finite numbers, to agents that have decided."),
+    "ends": (
+        episodes.ends,
+        "When the episode is over return no observations, and terminated or truncated for every agent.",
+    ),
+    "wrong actions": (
+        episodes.wrong_actions,
+        "Let step treat what action_space does not contain as an invalid action, with info['valid_action'] False, and "
+        "never raise.",
+    ),
+    "turns": (episodes.turns, "Let step read the actions of the agents that were to act, and of nobody else."),
+    "tasks": (
+        episodes.tasks,
+        "Give the configuration the fields `tasks` and `split`, let reset take options['task'] instead of the seed's "
+        "own, and name it in info['task_id'].",
+    ),
+    "messages": (
+        texts.messages,
+        "Let render_messages return [{'role': 'user', 'content': text}], after a system message if there is one.",
+    ),
+    "round trip": (texts.round_trip, "Let parse_action read what a model is asked to write, and what it returned."),
+    "garbage": (
+        texts.garbage,
+        "Let parse_action return something outside the action space, or a text that step calls invalid, and put "
+        "valid_action into info.",
+    ),
+    "fork isolation": (
+        forks.isolation,
+        "Keep everything that changes during an episode in self.state, a dataclass that fork copies, and draw by "
+        "place, not by order.",
+    ),
+    "fork re-keying": (forks.rekeying, "Call super().fork(seed) where fork is overridden."),
+    "batching": (
+        batching.batching,
+        "Await the shared engine once for each request, without a lock, a thread or an engine for each environment.",
+    ),
+}
+"""Every check by name, and what to do where it fails."""
+
+
+MODELS: dict[str, Callable[..., Any]] = {
+    "engine": make_engine,
+    "solver": make_engine,
+    "reward_model": make_reward_model,
+}
+"""Options that name a model, and what makes it."""
+
+
+def check_environment(
+    environment: str | Callable[[], Environment],
+    *,
+    seed: int = 0,
+    responses: Sequence[str] = (),
+    timeout: float = 60.0,
+    **options: Any,
+) -> list[CheckResult]:
+    """Check what an environment promises.
+
+    Args:
+        environment: id or short name, ``"module:Id-v0"``, or a function that makes a new one at every call.
+        seed: of the episodes that are played.
+        responses: texts that a good player might write, played where actions are text. They must parse to actions.
+        timeout: seconds that an episode may take.
+        options: of the environment, where it is a name.
+
+    Returns:
+        One result a check, in the order of ``CHECKS``; a single failure where the environment cannot be made.
+    """
+    try:
+        build, models = _builder(environment, options) if isinstance(environment, str) else (environment, {})
+        build().close()
+    except Exception as error:  # noqa: BLE001  (it is the verdict)
+        return [CheckResult("construction", "FAIL", _what(error), "Make it constructible with these options.")]
+    subject = Subject(build, seed, tuple(responses), timeout=timeout)
+    try:
+        return [_checked(name, check, advice, subject) for name, (check, advice) in CHECKS.items()]
+    finally:
+        for model in models.values():
+            model.close()
+
+
+def _builder(name: str, options: dict[str, Any]) -> tuple[Callable[[], Environment], dict[str, Any]]:
+    """Return what makes a named environment, and the models its options name, made once and shared by all of them."""
+    config, models = entry(name).configure(name, options), {}
+    for option, make in MODELS.items():
+        spec = getattr(config, option, None)
+        # With a `device` of its own the environment places its models itself.
+        if isinstance(spec, str | Mapping) and getattr(config, "device", None) is None:
+            models[option] = make(spec)
+    return partial(make_environment, name, **{**options, **models}), models
+
+
+def _checked(name: str, check: Callable[[Subject], str], advice: str, subject: Subject) -> CheckResult:
+    try:
+        return CheckResult(name, "pass", check(subject))
+    except NotApplicable as reason:
+        return CheckResult(name, "n/a", str(reason))
+    except CheckFailure as failure:
+        return CheckResult(name, "FAIL", failure.detail, failure.fix or advice)
+    except Exception as error:  # noqa: BLE001  (whatever it raises is the verdict)
+        return CheckResult(name, "FAIL", _what(error), advice)
+
+
+def _what(error: Exception) -> str:
+    """Name an error and the line that raised it."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"

@@ -1,0 +1,96 @@
+"""The checker passes what keeps its promises, and names the one that is broken."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+from broken_toys import BROKEN, SOUND
+from tree_toys import scripted
+from workflow_toys import SIMPLE, TASKS
+
+from reason_envs import check, registration
+from reason_envs.checker import CHECKS, check_environment
+from reason_envs.llm.scripted import ScriptedEngine
+
+OPTIONS = {
+    "reason_tree": scripted(),
+    "reason_tree_paper": scripted(),
+    "planner_solver": {"solver": ScriptedEngine([r"3 + 4 = 7\n\boxed{7}", "I do not know."])},
+    "workflow": {"tasks": TASKS, "engine": ScriptedEngine(r"20 + 7 = 27\n\boxed{27}")},
+}
+"""Scripted models; the other environments have none."""
+
+
+def not_applicable(results):
+    return {result.name for result in results if result.status == "n/a"}
+
+
+def failures(results):
+    return {result.name: result for result in results if result.status == "FAIL"}
+
+
+@pytest.mark.parametrize("name", registration.names())
+def test_every_environment_of_ours_passes(name):
+    results = check_environment(name, responses=(SIMPLE,) if name == "workflow" else (), **OPTIONS.get(name, {}))
+    assert failures(results) == {}
+    assert [result.name for result in results] == list(CHECKS)
+    alone = set() if name.startswith("petting") else {"pettingzoo parallel", "pettingzoo aec", "turns"}
+    assert not_applicable(results) == alone | (set() if name in OPTIONS else {"batching"})
+
+
+@pytest.mark.parametrize("sound", SOUND, ids=lambda toy: toy.__name__)
+def test_sound_toys_pass(sound):
+    results = check_environment(sound, timeout=5)
+    assert failures(results) == {}
+    assert "batching" not in not_applicable(results)
+
+
+@pytest.mark.parametrize(("broken", "name", "message"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_promise_is_named_with_its_fix(broken, name, message):
+    failed = failures(check_environment(broken, timeout=0.3))
+    assert re.search(message, failed[name].detail), failed[name].detail
+    assert failed[name].fix
+    assert len(failed) <= 4
+
+
+def test_every_check_can_fail():
+    assert {name for _, name, _ in BROKEN} == {*CHECKS, "construction"}
+
+
+def test_responses_must_be_actions():
+    failed = failures(check_environment(SOUND[-1], responses=["1", "five"]))
+    assert "'five' gives -1, which is not in Discrete(3)" in failed["round trip"].detail
+
+
+def test_the_command_prints_a_line_a_check_and_exits_by_the_verdict(capsys, tmp_path, monkeypatch):
+    assert check.main(["SingleTurnMath-v0", "tasks.name=chain_sum", "tasks.max_terms=3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "SingleTurnMath-v0"
+    assert lines[-1] == "all 13 that apply passed"
+    assert [line.split("  ")[0] for line in lines[1:3]] == ["pass", "n/a"]
+    (tmp_path / "wrong_here.py").write_text(
+        "import broken_toys, reason_envs\n"
+        "reason_envs.register('Wrong-v0', lambda config: broken_toys.DeafToSeeds(), broken_toys.Config)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert check.main(["wrong_here:Wrong-v0"]) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"^FAIL  fork re-keying +The original's seed is 0; forks with", out, re.MULTILINE)
+    assert "fix: Call super().fork(seed) where fork is overridden." in out
+    assert out.endswith("\n1 failed (fork re-keying)\n")
+
+
+def test_a_command_that_makes_no_sense_is_explained():
+    for arguments, message in (
+        (["SingleTurnMth-v0"], "Did you mean 'SingleTurnMath-v0'"),
+        (["no_such_module:My-v0"], "cannot import 'no_such_module'"),
+        (["SingleTurnMath-v0", "tasks"], "Options are written key=value"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "reason_envs.check", *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert message in done.stderr
