@@ -205,15 +205,7 @@ def test_an_end_without_room_for_its_value_is_explained(tiny_model):
 
 def role_policy(model, sharing):
     options = {"lora_rank": 4} if sharing == "lora_per_role" else {}
-    policy = RolePolicy(LanguagePolicyConfig(model=model, device="cpu", sharing=sharing, **options), ROLES, seed=0)
-    return policy, PPO(
-        PPOConfig(minibatch_size=None, optimizer=OptimizerConfig(1e-2)),
-        policy,
-        Relay(RelayConfig(tasks=problems(2))),
-        problems(2),
-        total_steps=3,
-        seed=0,
-    )
+    return RolePolicy(LanguagePolicyConfig(model=model, device="cpu", sharing=sharing, **options), ROLES, seed=0)
 
 
 @pytest.mark.parametrize("sharing", ["lora_per_role", "model_per_role"])
@@ -223,7 +215,9 @@ def test_each_roles_head_learns_from_its_own_decisions_alone(tiny_model, sharing
     others = [replace(d, agent="digger", reward=20.0 + d.reward) for d in paid_decisions(7)]
 
     def after(decisions):
-        policy, ppo = role_policy(tiny_model, sharing)
+        policy, environment = role_policy(tiny_model, sharing), Relay(RelayConfig(tasks=problems(2)))
+        config = PPOConfig(minibatch_size=None, optimizer=OptimizerConfig(1e-2))
+        ppo = PPO(config, policy, environment, problems(2), total_steps=3, seed=0)
         metrics = ppo.update([episode([replace(d) for d in decisions])], 0)
         return {name: tensor.clone() for name, tensor in policy.state_tensors().items()}, metrics, policy
 
@@ -237,6 +231,10 @@ def test_each_roles_head_learns_from_its_own_decisions_alone(tiny_model, sharing
     with torch.no_grad():
         values = policy.evaluate([*others, *mine]).values
         assert torch.allclose(values[7, :1], policy.roles["scout"].evaluate(mine[:1]).values[0, :1], atol=1e-5)
+    fresh = role_policy(tiny_model, sharing)
+    fresh.load_state_tensors(together)
+    assert all(torch.equal(tensor, together[name]) for name, tensor in fresh.state_tensors().items())
+    assert len(list(fresh.value_parameters())) == 2 * len(ROLES)
 
 
 # --- files and engines
