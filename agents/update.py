@@ -40,7 +40,7 @@ class Sample:
     old_values: Tensor | None = None
     """State values at the sampling weights, [T]; ``None`` where the policy or the learner has none."""
     returns: Tensor | None = None
-    """What the values should have been, [T]; ``None`` where no values are learned."""
+    """What the first values should have been (all T, or one); ``None`` where no values are learned."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,8 @@ class Totals:
     """Its tokens."""
     loss: float
     """Its tokens or sequences, whichever the configured aggregation counts."""
+    returns: float
+    """The values that have a target."""
 
 
 @dataclass
@@ -249,7 +251,8 @@ class PolicyUpdate:
 
     def _totals(self, samples: Sequence[Sample]) -> Totals:
         tokens = float(sum(len(s.decision.choice.token_ids) for s in samples))
-        return Totals(tokens, tokens if self.config.aggregation == "token_mean" else float(len(samples)))
+        counted = tokens if self.config.aggregation == "token_mean" else float(len(samples))
+        return Totals(tokens, counted, float(sum(len(s.returns) for s in samples if s.returns is not None)))
 
     def _check_finite(self, losses: list[float], step: int) -> None:
         strange = [loss for each in distributed.everyone(losses) for loss in each if not math.isfinite(loss)]
