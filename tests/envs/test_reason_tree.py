@@ -289,13 +289,3 @@ def test_the_default_limit_is_four_times_the_depth():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         make_tree(**options)
-
-
-def test_a_language_policy_can_play_it():
-    env = make_tree(script="on\n")
-    *_, result = play(env, [EXPAND])
-    (message,) = env.render_messages(result.observations["searcher"])
-    assert "on <" in message["content"]
-    assert "EXPAND, BRANCH, BACKTRACK" in message["content"]
-    texts = ["EXPAND", "I would not expand, but Backtrack.", "terminate", "branches", ""]
-    assert [env.parse_action(text) for text in texts] == [EXPAND, BACKTRACK, TERMINATE, -1, -1]
