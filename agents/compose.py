@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agents.config import GROUPS, TrainConfig, choice, typed
+from agents.optimizer import OptimizerConfig
 from reason_envs.errors import ReasonEnvsError, unknown_name
 
 CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
@@ -32,6 +33,9 @@ PARTNERS: dict[str, dict[str, str | float]] = {
 }
 """The learner and policy of each environment that does not take ``LANGUAGE``; with a ``model`` where that is not the
 policy's own default, and the ``learning_rate`` that suits this model, which no other model takes."""
+NO_MODEL = "none"
+NETWORK_RATE = 1e-3
+"""Learning rate of policies that are no language models: small networks, which begin untrained."""
 FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts", "solver", "executors")
 """Options whose mappings have the keys of the part that they name."""
 
@@ -48,7 +52,7 @@ def register_schemas() -> None:
             if group == "policy" and "model" in node:
                 node.model = f"${{partner:model,${{env.name}},{node.model}}}"
             if group == "algo" and "learning_rate" in node.get("optimizer", ()):
-                given = f"${{env.name}},${{oc.select:policy.model,none}},{node.optimizer.learning_rate}"
+                given = f"${{env.name}},${{oc.select:policy.model,{NO_MODEL}}},{node.optimizer.learning_rate}"
                 node.optimizer.learning_rate = f"${{rate_of_partner:{given}}}"
             store.store(group=group, name=name, node=node)
 
@@ -59,7 +63,12 @@ def _partner(what: str, env: str, default: str = "") -> str | float:
 
 
 def _rate_of_partner(env: str, model: str, default: float) -> str | float:
-    """Return the learning rate that suits an environment's own model; ``default`` for every other one."""
+    """Return the learning rate that suits an environment's own model, or a policy that is no language model.
+
+    Every other model has the ``default``, and so has every policy under a learner with a rate of its own.
+    """
+    if model == NO_MODEL and default == OptimizerConfig().learning_rate:
+        return NETWORK_RATE
     own = _partner("model", env) == model
     return PARTNERS[env].get("learning_rate", default) if own else default
 
