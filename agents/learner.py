@@ -173,6 +173,8 @@ class Learner(ABC):
         self.environment = environment
         self.tasks = tasks
         self.seed = seed
+        if self.uses_values:
+            policy.prepare_values()
         self._validate()
         _check_minibatches(config, environment.decisions_per_episode)
         self.optimizer, self._updater = self._build_update(total_steps)
@@ -189,11 +191,16 @@ class Learner(ABC):
                 total_steps,
                 scale_loss=part.scales_loss,
                 device_type=part.device.type,
+                **self._rated_apart(part),
             )
             updates[name] = self.updater(self.config, part, optimizers[name], self.seed)
         if "" in updates:
             return optimizers[""], updates[""]
         return RoleOptimizer(optimizers), RoleUpdate(updates)
+
+    def _rated_apart(self, part: TrainablePolicy) -> dict[str, Any]:
+        """Return the optimizer's options for parameters with a learning rate of their own: of most learners, none."""
+        return {}
 
     async def collect(self, step: int) -> list[Trajectory]:
         """Play the step's episodes: a pure function of (seed, step, weights)."""

@@ -49,6 +49,8 @@ class Optimizer:
         config: options.
         parameters: what is trained.
         total_steps: training steps of the whole run, for the schedule.
+        apart: those of the parameters that are clipped apart from the others and have a learning rate of their own.
+        apart_rate: that rate, at its peak; ``None``: the configured one.
         scale_loss: whether float16 forwards need loss scaling.
         device_type: ``"cpu"`` or ``"cuda"``, for the loss scaler.
     """
@@ -59,6 +61,8 @@ class Optimizer:
         parameters: Iterable[nn.Parameter],
         total_steps: int,
         *,
+        apart: Iterable[nn.Parameter] = (),
+        apart_rate: float | None = None,
         scale_loss: bool = False,
         device_type: str = "cpu",
     ) -> None:
@@ -69,22 +73,27 @@ class Optimizer:
         """The training step under way, which the schedule follows: how many optimizer steps it has may vary."""
         self._parameters = list(parameters)
         self._scaler = torch.amp.GradScaler(device_type, enabled=scale_loss)
-        matrices = [p for p in self._parameters if p.ndim >= 2]
-        others = [p for p in self._parameters if p.ndim < 2]
-        groups = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self._adamw = torch.optim.AdamW(
-            [g for g in groups if g["params"]], lr=config.learning_rate, betas=(0.9, config.beta2)
-        )
+        self._apart = list(apart)
+        ids = {id(p) for p in self._apart}
+        self._main = [p for p in self._parameters if id(p) not in ids]
+        rated = [(self._main, config.learning_rate)]
+        rated.append((self._apart, config.learning_rate if apart_rate is None else apart_rate))
+        groups = [group for parameters, rate in rated for group in _groups(parameters, config, rate)]
+        self._peaks = [group["lr"] for group in groups]
+        self._adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
 
     @property
     def learning_rate(self) -> float:
         """The rate of the present training step."""
+        return self._scheduled(self.config.learning_rate)
+
+    def _scheduled(self, peak: float) -> float:
         config, step, warmup = self.config, self.training_step, self.config.warmup_steps
         if step < warmup:
-            return config.learning_rate * (step + 1) / warmup
+            return peak * (step + 1) / warmup
         progress = min(1.0, (step - warmup) / max(1, self.total_steps - warmup))
         factor = {"constant": 1.0, "linear": 1 - progress, "cosine": (1 + math.cos(math.pi * progress)) / 2}
-        return config.learning_rate * factor[config.schedule]
+        return peak * factor[config.schedule]
 
     def backward(self, loss: Tensor) -> None:
         """Add a micro-batch's gradients."""
@@ -97,12 +106,12 @@ class Optimizer:
             ReasonEnvsError: the gradients are not finite (with loss scaling the step is skipped and the scale halved).
         """
         distributed.sum_gradients(self._parameters)
-        rate = self.learning_rate
-        for group in self._adamw.param_groups:
-            group["lr"] = rate
+        for group, peak in zip(self._adamw.param_groups, self._peaks, strict=True):
+            group["lr"] = self._scheduled(peak)
         self._scaler.unscale_(self._adamw)
         limit = self.config.max_grad_norm or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self._parameters, limit))
+        norms = [float(nn.utils.clip_grad_norm_(part, limit)) for part in (self._main, self._apart) if part]
+        norm = math.hypot(*norms)
         if not math.isfinite(norm) and not self._scaler.is_enabled():
             self.clear()
             raise ReasonEnvsError(
@@ -113,7 +122,7 @@ class Optimizer:
         self._scaler.update()
         self.clear()
         self.steps += 1
-        return {"grad_norm": norm, "learning_rate": rate}
+        return {"grad_norm": norms[0], "learning_rate": self.learning_rate}
 
     def clear(self) -> None:
         """Drop the accumulated gradients."""
@@ -128,3 +137,11 @@ class Optimizer:
         self._adamw.load_state_dict(state["adamw"])
         self._scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
+
+
+def _groups(parameters: list[nn.Parameter], config: OptimizerConfig, rate: float) -> list[dict[str, Any]]:
+    """Divide parameters into those that decay and those that do not."""
+    matrices = [p for p in parameters if p.ndim >= 2]
+    others = [p for p in parameters if p.ndim < 2]
+    decayed = [{"params": matrices, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return [{**group, "lr": rate} for group in decayed if group["params"]]

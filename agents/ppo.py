@@ -1,16 +1,19 @@
 """PPO: proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) with a learned value function.
 
 Episodes are independent. Generalised advantage estimation (arXiv 1506.02438) runs over each stream: the decisions of
-one agent in an episode, laid out token by token. A decision's reward is paid at its last token, so that policies of
-one action a decision and policies of many tokens are credited alike. Departures from the paper, each an option:
-advantages are normalised over the whole batch of a training step, and the passes can end early by the KL.
+one agent in an episode. At the level of tokens they are laid out token by token, and a decision's reward is paid at its
+last one; at the level of turns a decision is one step, with one value, that of the state before its first token (of a
+language policy: at the last token of its prompt), and its advantage is spread over its tokens. For policies of one
+action a decision both are the same. Departures from the paper, each an option: advantages are normalised over the whole
+batch of a training step, and the passes can end early by the KL.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,11 +23,14 @@ from agents.advantages import gae
 from agents.learner import Learner, LearnerConfig
 from agents.losses import value_loss
 from agents.optimizer import OptimizerConfig
-from agents.policies.base import Evaluation
+from agents.policies.base import Evaluation, TrainablePolicy
+from agents.policies.roles import policy_parts
 from agents.trajectory import Trajectory
 from agents.update import PolicyUpdate, Sample, Totals, masked_mean, stack
 from agents.validation import check_least
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError, unknown_name
+
+GAE_LEVELS = ("token", "turn")
 
 
 @dataclass
@@ -41,8 +47,14 @@ class PPOConfig(LearnerConfig):
     """Discount from one token or decision to the next."""
     lam: float = 0.95
     """Advantages trust the values (0: one-step errors) or the rewards (1: Monte Carlo)."""
+    gae_level: str = "token"
+    """What is a step of the advantage estimation: each ``token``, or each decision (``turn``), whose tokens share one
+    value and one advantage."""
     value_coef: float = 0.5
     """Coefficient of the value loss."""
+    value_learning_rate: float | None = None
+    """Learning rate of the value head, whose gradients are then clipped apart from the others'; ``None``:
+    ``optimizer.learning_rate``, clipped together."""
     value_clip: float | None = None
     """Values that move further than this from those at the sampling weights gain nothing; ``None`` is off."""
     normalise_advantages: bool = True
@@ -54,7 +66,9 @@ class PPOConfig(LearnerConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_least(self, "algo.", {"value_coef": 0, "value_clip": 0})
+        check_least(self, "algo.", {"value_coef": 0, "value_clip": 0, "value_learning_rate": 0})
+        if self.gae_level not in GAE_LEVELS:
+            raise unknown_name("algo.gae_level", self.gae_level, GAE_LEVELS)
         for name in ("gamma", "lam"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ReasonEnvsError(f"algo.{name}={getattr(self, name)} must lie in [0, 1].")
@@ -71,8 +85,9 @@ class PPOUpdate(PolicyUpdate):
         assert out.values is not None
         old = stack([s.old_values for s in samples], out.values)
         returns = stack([s.returns for s in samples], out.values)
-        loss = value_loss(out.values, old, returns, out.mask, self.config.value_clip, totals.tokens)
-        extra["value_loss"] = masked_mean((out.values - returns).square() / 2, out.mask)
+        mask = stack([torch.ones_like(s.returns) for s in samples if s.returns is not None], out.values).bool()
+        loss = value_loss(out.values, old, returns, mask, self.config.value_clip, totals.returns)
+        extra["value_loss"] = masked_mean((out.values - returns).square() / 2, mask)
         extra["entropy"] = masked_mean(out.entropy, out.mask)
         return self.config.value_coef * loss + super()._further_terms(samples, out, totals, extra)
 
@@ -87,29 +102,49 @@ class PPO(Learner):
     def credit(
         self, trajectories: Sequence[Trajectory], samples: Mapping[int, Sample]
     ) -> tuple[list[Sample], dict[str, float]]:
-        """Write advantages and returns, one number a token, into the samples."""
+        """Write advantages, one number a token, and returns, one a step of the estimation, into the samples."""
         streams = [[samples[id(d)] for d in stream] for t in trajectories for stream in t.streams()]
-        values = _laid_out([_joined([s.old_values for s in stream]) for stream in streams])
-        rewards = _laid_out([_joined([_paid_last(s) for s in stream]) for stream in streams])
-        mask = _laid_out([torch.ones(_length(stream)) for stream in streams]).bool()
+        steps = [[self._steps(s) for s in stream] for stream in streams]
+        values = _laid_out([torch.cat([value for value, _ in stream]) for stream in steps])
+        rewards = _laid_out([torch.cat([reward for _, reward in stream]) for stream in steps])
+        mask = _laid_out([torch.ones(sum(len(value) for value, _ in stream)) for stream in steps]).bool()
         gamma, lam = self.config.gamma, self.config.lam
         advantages, returns = gae(rewards, values, mask, gamma, lam, self._bootstrap(trajectories))
-        metrics = {
-            "explained_variance": _explained(values[mask], returns[mask]),
-            "advantage_std": float(advantages[mask].std(correction=0)),
-        }
-        if self.config.normalise_advantages:
-            advantages = _normalised(advantages, mask)
-        for stream, row, targets in zip(streams, advantages, returns, strict=True):
-            _write(stream, row, targets)
+        metrics: dict[str, float] = {}
+        for name, rows in self._parts(streams).items():
+            part, valid = f"/{name}" if name else "", mask & rows[:, None]
+            metrics[f"explained_variance{part}"] = _explained(values[valid], returns[valid])
+            metrics[f"advantage_std{part}"] = float(advantages[valid].std(correction=0))
+            if self.config.normalise_advantages:
+                advantages = torch.where(valid, _normalised(advantages, valid), advantages)
+        for stream, mine, row, targets in zip(streams, steps, advantages, returns, strict=True):
+            _write(stream, [len(value) for value, _ in mine], row, targets)
         return [sample for stream in streams for sample in stream], metrics
+
+    def _steps(self, sample: Sample) -> tuple[Tensor, Tensor]:
+        """The values and rewards of the steps that a decision counts for; it is paid at the last of them."""
+        assert sample.old_values is not None
+        values = sample.old_values.cpu().float()
+        if self.config.gae_level == "turn":
+            values = values[:1]
+        rewards = torch.zeros_like(values)
+        rewards[-1] = sample.decision.reward
+        return values, rewards
+
+    def _parts(self, streams: Sequence[Sequence[Sample]]) -> dict[str, Tensor]:
+        """Which streams each part of the policy learns from, [streams]: parts have nothing to do with each other."""
+        names = list(policy_parts(self.policy))
+        if names == [""]:
+            return {"": torch.ones(len(streams), dtype=torch.bool)}
+        agents = [stream[0].decision.agent for stream in streams]
+        return {name: torch.tensor([agent == name for agent in agents]) for name in names if name in agents}
 
     def _bootstrap(self, trajectories: Sequence[Trajectory]) -> Tensor:
         """The value after the end of each stream: 0 unless a limit cut it off, [streams]."""
         ends = [(stream[-1], t.final_observations) for t in trajectories for stream in t.streams()]
         cut = [place for place, (last, final) in enumerate(ends) if last.agent in final]
         # The choice is only there to be evaluated: a state's value is the one before its first draw.
-        beyond = [replace(last, observation=final[last.agent]) for last, final in (ends[place] for place in cut)]
+        beyond = [self.policy.moved(last, final[last.agent]) for last, final in (ends[place] for place in cut)]
         bootstrap = torch.zeros(len(ends))
         with torch.no_grad(), self.policy.training_mode(False):
             for place, (_, values) in zip(cut, self._updater.evaluate(beyond), strict=True):
@@ -117,12 +152,11 @@ class PPO(Learner):
                 bootstrap[place] = values[0]
         return bootstrap
 
+    def _rated_apart(self, part: TrainablePolicy) -> dict[str, Any]:
+        rate = self.config.value_learning_rate
+        return {} if rate is None else {"apart": part.value_parameters(), "apart_rate": rate}
+
     def _validate(self) -> None:
-        if not self.policy.has_values:
-            raise ReasonEnvsError(
-                f"algo=ppo needs a policy with a value head, and {type(self.policy).__name__} has none: use "
-                "policy=graph, or algo=grpo."
-            )
         required = self.environment.discount
         if required is not None and self.config.gamma != required:
             raise ReasonEnvsError(
@@ -131,32 +165,17 @@ class PPO(Learner):
             )
 
 
-def _joined(rows: Sequence[Tensor | None]) -> Tensor:
-    return torch.cat([row.cpu().float() for row in rows if row is not None])
-
-
 def _laid_out(streams: list[Tensor]) -> Tensor:
     """One row a stream, zero where it ends: [streams, longest]."""
     return pad_sequence(streams, batch_first=True)
 
 
-def _length(stream: Sequence[Sample]) -> int:
-    return sum(len(s.decision.choice.token_ids) for s in stream)
-
-
-def _paid_last(sample: Sample) -> Tensor:
-    """The decision's reward at its last token, 0 before."""
-    rewards = torch.zeros(len(sample.decision.choice.token_ids))
-    rewards[-1] = sample.decision.reward
-    return rewards
-
-
-def _write(stream: Sequence[Sample], advantages: Tensor, returns: Tensor) -> None:
-    lengths = [len(s.decision.choice.token_ids) for s in stream]
-    rest = len(advantages) - sum(lengths)
-    cuts = [row.split([*lengths, rest]) for row in (advantages, returns)]
+def _write(stream: Sequence[Sample], steps: Sequence[int], advantages: Tensor, returns: Tensor) -> None:
+    """Cut a stream's row into its decisions' steps; the advantage of a single step is that of every token."""
+    rest = len(advantages) - sum(steps)
+    cuts = [row.split([*steps, rest]) for row in (advantages, returns)]
     for sample, advantage, target in zip(stream, *(cut[:-1] for cut in cuts), strict=True):
-        sample.advantage, sample.returns = advantage, target
+        sample.advantage, sample.returns = advantage.expand(len(sample.decision.choice.token_ids)), target
 
 
 def _normalised(advantages: Tensor, mask: Tensor) -> Tensor:

@@ -66,7 +66,7 @@ class RoleUpdate:
     def evaluate(
         self, decisions: Sequence[Decision], micro_batch_size: int | None = None
     ) -> list[tuple[Tensor, Tensor | None]]:
-        """Log-probabilities (and no values) of every decision's tokens under its role's current weights, [T] each."""
+        """Log-probabilities of every decision's tokens under its role's current weights, and the values: [T] each."""
         places = by_agent(decisions, self._updates)
         found = {
             role: self._updates[role].evaluate([decisions[i] for i in mine], micro_batch_size)

@@ -40,17 +40,17 @@ class Sample:
     old_values: Tensor | None = None
     """State values at the sampling weights, [T]; ``None`` where the policy or the learner has none."""
     returns: Tensor | None = None
-    """What the values should have been, [T]; ``None`` where no values are learned."""
+    """What the first values should have been (all T, or one); ``None`` where no values are learned."""
 
 
 @dataclass(frozen=True)
 class Totals:
     """What a mini-batch's sums are divided by, so that its loss does not depend on how it is cut."""
 
-    tokens: float
-    """Its tokens."""
     loss: float
     """Its tokens or sequences, whichever the configured aggregation counts."""
+    returns: float
+    """The values that have a target."""
 
 
 @dataclass
@@ -248,8 +248,9 @@ class PolicyUpdate:
         return bool(self.config.kl_coef or self.config.entropy_coef or credited)
 
     def _totals(self, samples: Sequence[Sample]) -> Totals:
-        tokens = float(sum(len(s.decision.choice.token_ids) for s in samples))
-        return Totals(tokens, tokens if self.config.aggregation == "token_mean" else float(len(samples)))
+        tokens = sum(len(s.decision.choice.token_ids) for s in samples)
+        counted = tokens if self.config.aggregation == "token_mean" else len(samples)
+        return Totals(float(counted), float(sum(len(s.returns) for s in samples if s.returns is not None)))
 
     def _check_finite(self, losses: list[float], step: int) -> None:
         strange = [loss for each in distributed.everyone(losses) for loss in each if not math.isfinite(loss)]

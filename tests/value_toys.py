@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -105,7 +105,6 @@ class ValuePolicy:
     device = torch.device("cpu")
     samples_elsewhere = False
     scales_loss = False
-    has_values = True
     max_tokens = 1
     version = 0
 
@@ -142,6 +141,12 @@ class ValuePolicy:
 
     def lengths(self, decisions):
         return [1] * len(decisions)
+
+    def prepare_values(self):
+        pass
+
+    def moved(self, decision, observation):
+        return replace(decision, observation=observation)
 
     def prepare_reference(self):
         raise NotImplementedError

@@ -28,7 +28,7 @@ class Evaluation:
     mask: Tensor
     """True where a token was chosen."""
     values: Tensor | None = None
-    """State values, for policies with a value head."""
+    """State values, each that of the state before its token; ``None`` before ``prepare_values``."""
 
 
 class Policy(Protocol):
@@ -57,8 +57,6 @@ class TrainablePolicy(Policy, Protocol):
     """Whether its forwards run in float16 and need loss scaling."""
     max_tokens: int
     """Most draws of a choice."""
-    has_values: bool
-    """Whether ``evaluate`` gives state values."""
     version: int
     """Training steps behind the present weights; choices tell it, unless an engine that was sent weights does."""
     sampling: Sampling
@@ -75,6 +73,22 @@ class TrainablePolicy(Policy, Protocol):
 
     def lengths(self, decisions: Sequence[Decision]) -> list[int]:
         """Return the tokens that each decision costs in ``evaluate`` (prompt included)."""
+        ...
+
+    def prepare_values(self) -> None:
+        """Let ``evaluate`` give state values from now on.
+
+        Raises:
+            ReasonEnvsError: this policy can give none.
+        """
+        ...
+
+    def value_parameters(self) -> Iterator[nn.Parameter]:
+        """Iterate over those of ``parameters`` that serve the values alone."""
+        ...
+
+    def moved(self, decision: Decision, observation: Any) -> Decision:
+        """Return the decision as if it had been taken at another observation, whose value is its first."""
         ...
 
     def prepare_reference(self) -> None:

@@ -6,7 +6,7 @@ import copy
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -62,7 +62,6 @@ class GraphPolicy:
         ReasonEnvsError: the environment shows no tree.
     """
 
-    has_values = True
     samples_elsewhere = False
     scales_loss = False
     max_tokens = 1
@@ -151,6 +150,17 @@ class GraphPolicy:
     def lengths(self, decisions: Sequence[Decision]) -> list[int]:
         """Return the nodes of each decision's tree."""
         return [len(d.observation["node_mask"]) for d in decisions]
+
+    def prepare_values(self) -> None:
+        """Change nothing: the network always gives values."""
+
+    def value_parameters(self) -> Iterator[nn.Parameter]:
+        """Iterate over the critic's parameters."""
+        return self.network.critic.parameters()
+
+    def moved(self, decision: Decision, observation: Any) -> Decision:
+        """Return the decision as if it had been taken at another tree."""
+        return replace(decision, observation=observation)
 
     def prepare_reference(self) -> None:
         """Freeze a copy of the present weights as the reference."""

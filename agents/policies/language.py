@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from agents.policies.language_config import LanguagePolicyConfig
 from agents.policies.log_probs import token_log_probs
 from agents.policies.lora import add_adapter, freeze_copy, merged_weights, using_adapter
 from agents.policies.token_states import token_states
+from agents.policies.value_head import ValueHead
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import gather
 from reason_envs.core import Action, AgentId, Environment, Message
@@ -26,6 +29,9 @@ from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
 from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
 
 _log = logging.getLogger(__name__)
+
+VALUE_HEAD = "value_head."
+"""How the names of the value head's weights begin in checkpoints."""
 
 
 class LanguagePolicy:
@@ -37,7 +43,6 @@ class LanguagePolicy:
         base: the model to train, or to add the adapter to; ``load_base(config)`` by default.
     """
 
-    has_values = False
     version = 0
 
     def __init__(self, config: LanguagePolicyConfig, *, seed: int = 0, base: Any = None) -> None:
@@ -48,6 +53,7 @@ class LanguagePolicy:
         self.sampling = config.sampling()
         self.max_tokens = config.max_tokens
         self.engine: Engine | None = None
+        self.value_head: ValueHead | None = None
         self._reference: nn.Module | None = None
         self._adapter_is_new = not config.adapter
         self._evaluating: Any = self.model
@@ -136,21 +142,51 @@ class LanguagePolicy:
         temperatures = torch.tensor(sampling_temperatures(chosen), device=base.device)
         temperatures = temperatures[:, None].expand(mask.shape)[mask]
         with self._autocast():
+            states = token_states(base, batch, share_prompts=not self.config.gradient_checkpointing)[mask]
             log_probs, entropy = token_log_probs(
                 base.get_output_embeddings(),
-                token_states(base, batch, share_prompts=not self.config.gradient_checkpointing)[mask],
+                states,
                 batch.input_ids[:, batch.prompt_width :][mask],
                 temperatures,
                 entropy_gradient=entropy_gradient,
             )
         place = place.to(base.device)
         empty = torch.zeros(mask.shape, dtype=torch.float32, device=base.device)
-        rows = (empty.masked_scatter(mask, log_probs), empty.masked_scatter(mask, entropy), mask)
+        rows = [empty.masked_scatter(mask, log_probs), empty.masked_scatter(mask, entropy), mask]
+        if self.value_head is not None and model is self.model:
+            rows.append(empty.masked_scatter(mask, self.value_head(states)))
         return Evaluation(*(tensor.index_select(0, place).to(self.device) for tensor in rows))
 
     def lengths(self, decisions: Sequence[Decision]) -> list[int]:
         """Return prompt plus response tokens of each decision."""
         return [len(d.choice.prompt_ids) + len(d.choice.token_ids) for d in decisions]
+
+    def prepare_values(self) -> None:
+        """Build the value head, unless a checkpoint brought one."""
+        if self.value_head is None:
+            width = self.model.get_output_embeddings().weight.shape[1]
+            self.value_head = ValueHead(width).to(self.device)
+
+    def value_parameters(self) -> Iterator[nn.Parameter]:
+        """Iterate over the value head's parameters."""
+        return iter(()) if self.value_head is None else self.value_head.parameters()
+
+    def moved(self, decision: Decision, observation: list[Message]) -> Decision:
+        """Return the decision as if it had been taken after another conversation.
+
+        Raises:
+            ReasonEnvsError: the conversation leaves no room for a token.
+        """
+        prompt = encode_prompt(self.tokenizer, observation)
+        positions = getattr(self.model.config, "max_position_embeddings", None)
+        if positions is not None and len(prompt) >= positions:
+            raise ReasonEnvsError(
+                f"Episode {decision.episode_id!r} was cut off at a prompt of {len(prompt)} tokens, whose value the "
+                f"model's {positions} positions leave no room for: let episodes end earlier, or lower "
+                "policy.max_tokens."
+            )
+        choice = replace(decision.choice, prompt_ids=prompt, token_ids=decision.choice.token_ids[:1])
+        return replace(decision, choice=choice, observation=observation)
 
     def prepare_reference(self) -> None:
         """Freeze the present weights as the reference (a new LoRA needs no copy: its reference is the base model)."""
@@ -193,11 +229,12 @@ class LanguagePolicy:
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Iterate over the trainable parameters."""
-        return (p for p in self.model.parameters() if p.requires_grad)
+        return (p for _, p in self.named_parameters())
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Iterate over the trainable parameters with their names."""
-        return ((n, p) for n, p in self.model.named_parameters() if p.requires_grad)
+        head = {} if self.value_head is None else {f"{VALUE_HEAD}{n}": p for n, p in self.value_head.named_parameters()}
+        return chain(((n, p) for n, p in self.model.named_parameters() if p.requires_grad), head.items())
 
     def export_weights(self) -> dict[str, Tensor]:
         """Return the full weights under the base model's names, the adapter merged in."""
@@ -209,11 +246,13 @@ class LanguagePolicy:
 
     @torch.no_grad()
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what ``state_tensors`` returned.
+        """Restore what ``state_tensors`` returned; a value head comes with its checkpoint.
 
         Raises:
             ReasonEnvsError: the checkpoint belongs to another model or another LoRA rank.
         """
+        if any(name.startswith(VALUE_HEAD) for name in tensors):
+            self.prepare_values()
         own = dict(self.named_parameters())
         if own.keys() != tensors.keys() or any(own[n].shape != t.shape for n, t in tensors.items()):
             raise ReasonEnvsError(

@@ -37,7 +37,6 @@ class RolePolicy:
         devices: of roles that lie elsewhere than ``config.device`` (``sharing=model_per_role``).
     """
 
-    has_values = False
     version = 0
 
     def __init__(
@@ -115,7 +114,7 @@ class RolePolicy:
         rows: list[tuple[Tensor, ...]] = [()] * len(decisions)
         for agent, places in by_agent(decisions, self.roles).items():
             out = self.roles[agent].evaluate([decisions[i] for i in places], entropy_gradient=entropy_gradient)
-            columns = (out.log_probs, out.entropy, out.mask)
+            columns = (out.log_probs, out.entropy, out.mask, *([] if out.values is None else [out.values]))
             padded = (nn.functional.pad(column, (0, width - column.shape[1])) for column in columns)
             for i, row in zip(places, zip(*padded, strict=True), strict=True):
                 rows[i] = tuple(part.to(self.device) for part in row)
@@ -124,6 +123,19 @@ class RolePolicy:
     def lengths(self, decisions: Sequence[Decision]) -> list[int]:
         """Return prompt plus response tokens of each decision."""
         return next(iter(self.roles.values())).lengths(decisions)
+
+    def prepare_values(self) -> None:
+        """Give every role a value head of its own."""
+        for role in self.roles.values():
+            role.prepare_values()
+
+    def value_parameters(self) -> Iterator[nn.Parameter]:
+        """Iterate over the parameters of every role's value head."""
+        return chain.from_iterable(role.value_parameters() for role in self.roles.values())
+
+    def moved(self, decision: Decision, observation: list[Message]) -> Decision:
+        """Return the decision as if its role had read another conversation."""
+        return self.roles[decision.agent].moved(decision, observation)
 
     def prepare_reference(self) -> None:
         """Freeze every role's present weights as its reference."""
