@@ -258,6 +258,7 @@ def test_running_out_of_steps_truncates_and_shows_where_it_stood():
     assert end.rewards == {"searcher": pytest.approx(-env.config.illegal_penalty)}
     assert end.final_observations["searcher"]["current"] == [2.0]
     assert (end.info["correct"], end.info["no_answer"], end.info["valid_action"]) == (False, True, False)
+    assert end.info["illegal_actions"] == 1
     with pytest.raises(ReasonEnvsError, match="call reset first"):
         asyncio.run(env.step({"searcher": EXPAND}))
 

@@ -40,6 +40,8 @@ class ReasonTreeState:
     """Index of the node the policy stands at."""
     steps: int = 0
     """Actions taken."""
+    illegal: int = 0
+    """Of these, the illegal ones."""
     answered: bool = False
     """Whether an answer was submitted."""
 
@@ -102,6 +104,7 @@ class ReasonTree(Environment):
         action = actions[SEARCHER]
         valid = self._action_space.contains(action) and bool(self.action_masks()[int(action)])
         self.state.steps += 1
+        self.state.illegal += not valid
         before = self._value()
         if valid:
             await self._move(int(action))
@@ -224,6 +227,7 @@ class ReasonTree(Environment):
             "generator_calls": tree.generator_calls,
             "reward_model_calls": tree.reward_model_calls,
             "reward_model_tokens": tree.reward_model_tokens,
+            "illegal_actions": self.state.illegal,
             "nodes": len(tree.nodes),
             "depth": max(node.depth for node in tree.nodes),
             "path_value": self._value(),
