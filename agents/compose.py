@@ -25,7 +25,15 @@ LANGUAGE: dict[str, str | float] = {"algo": "grpo", "policy": "language"}
 """What trains unless the command says otherwise."""
 SEARCH: dict[str, str | float] = {"algo": "ppo", "policy": "graph"}
 """What trains in a search tree unless the command says otherwise."""
+PETTING: dict[str, str | float] = {
+    "algo": "at_grpo",
+    "policy": "language",
+    "model": "embedded:petting",
+    "learning_rate": 6e-4,
+}
+"""What trains where several roles take turns unless the command says otherwise."""
 PARTNERS: dict[str, dict[str, str | float]] = {
+    **{f"petting_{game}": PETTING for game in ("math", "code", "sokoban", "sudoku", "plan_path")},
     "planner_solver": {**LANGUAGE, "model": "embedded:planner_solver", "learning_rate": 6e-4},
     "reason_tree": SEARCH,
     "reason_tree_paper": SEARCH,

@@ -146,12 +146,7 @@ def batches(source: Source, tokenizer: Any, start: int, stop: int, batch_tokens:
 
 def encode(tokenizer: Any, pairs: list[Demonstration]) -> list[tuple[list[int], int]]:
     """Tokenise demonstrations as chats that end with the end-of-turn token; returns ids and prompt length."""
-    prompts = [
-        tokenizer.apply_chat_template(
-            [{"role": "user", "content": d.question}], tokenize=False, add_generation_prompt=True
-        )
-        for d in pairs
-    ]
+    prompts = [tokenizer.apply_chat_template(d.prompt, tokenize=False, add_generation_prompt=True) for d in pairs]
     heads = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     tails = tokenizer([d.solution for d in pairs], add_special_tokens=False)["input_ids"]
     end = [tokenizer.eos_token_id]

@@ -42,6 +42,14 @@ class Demonstration:
     """The assistant's message: steps, then ``\\boxed{answer}``."""
     problem: str = ""
     """The problem as its task set poses it, where the user's message holds more than it."""
+    system: str = ""
+    """The system's message before it, if any."""
+
+    @property
+    def prompt(self) -> list[dict[str, str]]:
+        """The messages that the solution answers."""
+        user = {"role": "user", "content": self.question}
+        return [{"role": "system", "content": self.system}, user] if self.system else [user]
 
     @property
     def split(self) -> Split:

@@ -1,0 +1,192 @@
+"""Does AT-GRPO teach a team more than GRPO does, or than one agent with the same tools learns, at equal tokens?
+
+One line does everything, and continues where it was interrupted:
+
+    python benchmarks/learning/petting.py
+
+Every arm starts from the embedded Petting model and trains with three seeds until it has generated the largest number
+of tokens at which the arms are compared, all candidates of a turn counted. A step of AT-GRPO plays 16 tasks with four
+candidates a turn, one of GRPO four episodes of 8 tasks: about as many tokens, so that equal tokens are about as many
+updates. The control is paid by coin flips. Evaluations play one candidate a turn, on held-out problems, at
+temperature 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from common import SEEDS, correct
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from agents.compose import PETTING
+from agents.evaluate import evaluate_policy
+from agents.held_out import crossed_bootstrap, first_tasks
+from agents.runs import load_run
+from agents.train import main as train
+from reason_envs.core import Action, AgentId, StepResult, derive_seed
+from reason_envs.envs.petting.sudoku import PettingSudoku, PettingSudokuConfig
+from reason_envs.registration import register
+
+PROBLEMS = 512
+"""Held-out problems, one episode each."""
+TOKENS = (20_000, 40_000, 80_000)
+"""Generated tokens at which arms are compared, each by its nearest checkpoint."""
+AT_GRPO = ("algo=at_grpo", "algo.tasks_per_step=16")
+GRPO = ("algo=grpo", "algo.tasks_per_step=8", "algo.samples_per_task=4")
+ARMS = {
+    "at_grpo_best": ("AT-GRPO, team, the best is played on", AT_GRPO, "#1f6f8b"),
+    "at_grpo_sample": ("AT-GRPO, team, any is played on", (*AT_GRPO, "algo.select=sample"), "#5fb3c9"),
+    "grpo": ("GRPO, team", GRPO, "#b5651d"),
+    "single": ("GRPO, single agent", (*GRPO, "env.roles=single"), "#7a9e3b"),
+    "control": ("AT-GRPO, paid by coin flips", AT_GRPO, "#8a8a8a"),
+}
+"""Title, options for agents.train, and colour of each arm."""
+GAMES = {"sudoku": tuple(ARMS), "plan_path": tuple(ARMS)[:-1]}
+"""Environments, and the arms that are trained there."""
+
+
+class CoinFlips(PettingSudoku):
+    """Pays every decision by a coin flip, whatever it does."""
+
+    async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
+        """Take the decision and pay for it at random."""
+        flip = derive_seed(self.state.seed, "coin", self.state.decisions, str(actions)) % 2
+        result = await super().step(actions)
+        result.rewards.update(dict.fromkeys(result.rewards, float(flip)))
+        return result
+
+
+register("PettingSudokuCoinFlips-v0", CoinFlips, PettingSudokuConfig)
+
+
+def main() -> None:
+    """Train what is missing, evaluate what is missing, and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark_petting"), help="run folders")
+    parser.add_argument("--report", type=Path, default=Path(__file__).parent / "petting", help="table and plot")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--games", nargs="+", default=list(GAMES), choices=list(GAMES))
+    parser.add_argument("--train", nargs="+", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.train:
+        sys.argv[1:] = arguments.train
+        return train()
+    arguments.report.mkdir(parents=True, exist_ok=True)
+    for game in arguments.games:
+        results = {arm: [one_run(arguments.runs, game, arm, seed) for seed in arguments.seeds] for arm in GAMES[game]}
+        table = report(results)
+        print(table)
+        (arguments.report / f"{game}.md").write_text(table + "\n")
+        plot(game, results, arguments.report / f"{game}.png")
+    return None
+
+
+def one_run(runs: Path, game: str, arm: str, seed: int) -> list[dict[str, Any]]:
+    """Train a run until it has the tokens, and evaluate it before training and at each number of tokens."""
+    folder = runs / f"{game}_{arm}_{seed}"
+    environment = f"petting_{game}_coin_flips" if arm == "control" else f"petting_{game}"
+    options = [f"env={environment}", *ARMS[arm][1], f"policy.model={PETTING['model']}"]
+    options += [f"algo.optimizer.learning_rate={PETTING['learning_rate']}", "save_every=1", "keep_last=1000"]
+    steps = 20
+    while not (folder / "policy_final").is_dir() or spent(folder)[-1] < TOKENS[-1]:
+        known = (folder / "checkpoints").is_dir()
+        start = [f"resume={folder}"] if known else [f"output_dir={folder}", f"seed={seed}", *options, "eval_every=0"]
+        subprocess.run([sys.executable, __file__, "--train", *start, f"steps={steps}"], check=True)
+        steps = len(spent(folder)) + 10
+    tokens = np.array(spent(folder))
+    chosen = [0, *(int(np.abs(tokens - wanted).argmin()) for wanted in TOKENS)]
+    untrained = runs / f"{game}_{'single' if arm == 'single' else 'team'}_{seed}_before.json"  # the same for all arms
+    paths = [untrained, *(folder / f"evaluation_{step}.json" for step in chosen[1:])]
+    return [
+        {**evaluate(folder, step, seed, path), "spent": int(tokens[step])}
+        for step, path in zip(chosen, paths, strict=True)
+    ]
+
+
+def spent(folder: Path) -> list[int]:
+    """Return the tokens that were generated up to each step, from step 0 on."""
+    lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
+    return [0, *(line["tokens"] for line in lines if "tokens" in line)]
+
+
+def evaluate(folder: Path, step: int, seed: int, path: Path) -> dict[str, Any]:
+    """Evaluate a checkpoint, or the model before training (step 0), unless its figures are in ``path`` already."""
+    if not path.exists():
+        run = (
+            load_run(None, str(folder / "checkpoints" / f"step_{step}"))
+            if step
+            else load_run(str(folder), untrained=True)
+        )
+        tasks = first_tasks(run.test_tasks, PROBLEMS)
+        options = {"samples": 1, "seed": seed, "sampling": run.policy.sampling}
+        _, played = asyncio.run(evaluate_policy(run.environment, run.policy, tasks, **options))
+        run.close()
+        success = [correct(trajectory) for trajectory in played]
+        length = float(np.mean([trajectory.metrics["episode_length"] for trajectory in played]))
+        path.write_text(json.dumps({"success": success, "turns": length}) + "\n")
+    return json.loads(path.read_text())
+
+
+def report(results: dict[str, list[list[dict[str, Any]]]]) -> str:
+    """Return the table; intervals resample seeds and problems, paired."""
+    wanted = [f"at {tokens // 1000}k tokens" for tokens in TOKENS]
+    lines = [
+        f"| trained by | before | {' | '.join(wanted)} | gain (95 % interval) | each seed | AT-GRPO (best) is ahead at "
+        f"{' / '.join(wanted).replace('at ', '').replace(' tokens', '')} by (95 % intervals) | turns |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    first = success(results["at_grpo_best"])
+    for arm, runs in results.items():
+        rates = success(runs)
+        gain = rates[:, -1] - rates[:, 0]
+        ahead = " / ".join(points(first[:, i] - rates[:, i]) for i in (1, 2, 3)) if arm != "at_grpo_best" else ""
+        turns = [np.mean([run[i]["turns"] for run in runs]) for i in (0, -1)]
+        lines.append(
+            f"| {ARMS[arm][0]} | {' | '.join(f'{rate:.1%}' for rate in rates.mean(axis=(0, 2)))} | {points(gain)} "
+            f"| {', '.join(f'{100 * one:+.1f}' for one in gain.mean(axis=1))} | {ahead} "
+            f"| {turns[0]:.1f} -> {turns[1]:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def success(runs: list[list[dict[str, Any]]]) -> np.ndarray:
+    """Return success by [seed, evaluation, problem]."""
+    return np.array([[one["success"] for one in run] for run in runs])
+
+
+def points(values: np.ndarray) -> str:
+    """Write the mean of [seeds, problems] in points, with its interval."""
+    low, high = crossed_bootstrap(values)
+    return f"{100 * values.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def plot(game: str, results: dict[str, list[list[dict[str, Any]]]], path: Path) -> None:
+    """Draw held-out success against the tokens generated: each seed thinly, their mean with its markers."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for arm, runs in results.items():
+        title, _, colour = ARMS[arm]
+        tokens = np.array([[one["spent"] / 1000 for one in run] for run in runs])
+        rates = 100 * success(runs).mean(axis=2)
+        for seed in range(len(runs)):
+            axes.plot(tokens[seed], rates[seed], color=colour, alpha=0.3, linewidth=0.9)
+        axes.plot(tokens.mean(axis=0), rates.mean(axis=0), "o-", color=colour, markersize=4, label=title)
+    axes.set(xlabel="tokens generated in training, thousands", ylabel="held-out success, %", ylim=(0, 100))
+    axes.set_title(f"petting_{game}, {len(runs)} seeds")
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""How the embedded model for the Petting environments was made."""
