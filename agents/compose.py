@@ -44,6 +44,13 @@ policy's own default, and the ``learning_rate`` that suits this model, which no 
 NO_MODEL = "none"
 NETWORK_RATE = 1e-3
 """Learning rate of policies that are no language models: small networks, which begin untrained."""
+TEXT: dict[str, dict[str, float | None]] = {
+    "ppo": {
+        **{"tasks_per_step": 64, "minibatch_size": None, "epochs_per_batch": 2, "lam": 1.0, "entropy_coef": 0.0},
+        **{"value_learning_rate": 1e-3, "optimizer.learning_rate": 5e-5, "optimizer.max_grad_norm": 1.0},
+    },
+}
+"""Options of a learner with ``policy=language``, where its own defaults suit a policy that draws single actions."""
 FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts", "solver", "executors")
 """Options whose mappings have the keys of the part that they name."""
 
@@ -52,6 +59,7 @@ def register_schemas() -> None:
     """Tell hydra about every named part; its dataclass is the one source of its defaults."""
     OmegaConf.register_new_resolver("partner", _partner, replace=True)
     OmegaConf.register_new_resolver("rate_of_partner", _rate_of_partner, replace=True)
+    OmegaConf.register_new_resolver("of_text", lambda p, own, text: text if p == "language" else own, replace=True)
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     for group, (names, config_of) in GROUPS.items():
@@ -59,10 +67,21 @@ def register_schemas() -> None:
             node = OmegaConf.structured(choice(config_of(name), name))
             if group == "policy" and "model" in node:
                 node.model = f"${{partner:model,${{env.name}},{node.model}}}"
+            options = TEXT.get(name, {}) if group == "algo" else {}
+            suited = {key: _of_text(OmegaConf.select(node, key), text) for key, text in options.items()}
             if group == "algo" and "learning_rate" in node.get("optimizer", ()):
-                given = f"${{env.name}},${{oc.select:policy.model,{NO_MODEL}}},{node.optimizer.learning_rate}"
+                rate = suited.pop("optimizer.learning_rate", node.optimizer.learning_rate)
+                given = f"${{env.name}},${{oc.select:policy.model,{NO_MODEL}}},{rate}"
                 node.optimizer.learning_rate = f"${{rate_of_partner:{given}}}"
+            for key, value in suited.items():
+                OmegaConf.update(node, key, value)
             store.store(group=group, name=name, node=node)
+
+
+def _of_text(own: float | None, text: float | None) -> str:
+    """Write an option whose default depends on whether the policy writes text."""
+    found = ("null" if value is None else str(value) for value in (own, text))
+    return f"${{of_text:${{policy.name}},{','.join(found)}}}"
 
 
 def _partner(what: str, env: str, default: str = "") -> str | float:

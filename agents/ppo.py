@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from agents.advantages import gae
 from agents.learner import Learner, LearnerConfig
-from agents.losses import value_loss
+from agents.losses import aggregate, value_loss
 from agents.optimizer import OptimizerConfig
 from agents.policies.base import Evaluation, TrainablePolicy
 from agents.policies.roles import policy_parts
@@ -87,7 +87,9 @@ class PPOUpdate(PolicyUpdate):
         returns = stack([s.returns for s in samples], out.values)
         mask = stack([torch.ones_like(s.returns) for s in samples if s.returns is not None], out.values).bool()
         loss = value_loss(out.values, old, returns, mask, self.config.value_clip, totals.returns)
-        extra["value_loss"] = masked_mean((out.values - returns).square() / 2, mask)
+        error = aggregate((out.values.detach() - returns).square() / 2, mask, denominator=totals.returns)
+        # Metrics of micro-batches are weighed by their tokens: this makes the sum of them the mini-batch's mean.
+        extra["value_loss"] = float(error) * totals.tokens / float(out.mask.sum())
         extra["entropy"] = masked_mean(out.entropy, out.mask)
         return self.config.value_coef * loss + super()._further_terms(samples, out, totals, extra)
 

@@ -47,6 +47,8 @@ class Sample:
 class Totals:
     """What a mini-batch's sums are divided by, so that its loss does not depend on how it is cut."""
 
+    tokens: float
+    """Its tokens."""
     loss: float
     """Its tokens or sequences, whichever the configured aggregation counts."""
     returns: float
@@ -248,9 +250,9 @@ class PolicyUpdate:
         return bool(self.config.kl_coef or self.config.entropy_coef or credited)
 
     def _totals(self, samples: Sequence[Sample]) -> Totals:
-        tokens = sum(len(s.decision.choice.token_ids) for s in samples)
-        counted = tokens if self.config.aggregation == "token_mean" else len(samples)
-        return Totals(float(counted), float(sum(len(s.returns) for s in samples if s.returns is not None)))
+        tokens = float(sum(len(s.decision.choice.token_ids) for s in samples))
+        counted = tokens if self.config.aggregation == "token_mean" else float(len(samples))
+        return Totals(tokens, counted, float(sum(len(s.returns) for s in samples if s.returns is not None)))
 
     def _check_finite(self, losses: list[float], step: int) -> None:
         strange = [loss for each in distributed.everyone(losses) for loss in each if not math.isfinite(loss)]

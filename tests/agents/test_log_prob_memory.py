@@ -56,12 +56,15 @@ def model_of(tiny_model, tmp_path_factory):
     return make
 
 
-def peak(folder, rows, length=256):
+def peak(folder, rows, length=256, *, values=False):
     """Peak bytes of a forward and backward over ``rows x length`` response tokens, beyond weights and gradients."""
     policy = make_policy(folder)
+    if values:
+        policy.prepare_values()
     decisions = [make_decision(4, length, seed=i) for i in range(rows)]
     with PeakMemory() as memory:
-        policy.evaluate(decisions).log_probs.sum().backward()
+        out = policy.evaluate(decisions)
+        (out.log_probs.sum() + (out.values.square().sum() if values else 0.0)).backward()
     return memory.peak - sum(p.grad.nbytes for p in policy.parameters())
 
 
@@ -75,6 +78,11 @@ def test_peak_memory_does_not_grow_with_vocabulary_times_length(model_of):
     assert max(short, long, narrow) < 4 * CHUNK == 256 * MIB
     assert long - short < 0.05 * (logits(large, 12) - logits(large, 4))
     assert long - narrow < 0.05 * (logits(large, 12) - logits(small, 12))
+
+
+def test_values_cost_next_to_nothing(model_of):
+    folder, states = model_of(65_536), 12 * 256 * 32 * 4
+    assert peak(folder, 12, values=True) - peak(folder, 12) < 4 * states
 
 
 def test_without_chunks_it_would(model_of, monkeypatch):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from language_toys import make_decision, make_policy, problems, single_turn
+from language_toys import make_decision
 from torch.nn import functional as F
 from value_toys import SignalConfig, Signals, ValuePolicy, ValuePolicyConfig
 
@@ -98,6 +98,33 @@ def test_a_decision_of_many_tokens_is_paid_at_its_last(monkeypatch):
     samples, _, _ = credit(ppo, monkeypatch, [episode], [[1.0, 2.0], [3.0, 4.0, 5.0]])
     # One-step errors: the next value, plus the reward at a decision's last token, less the own value.
     assert rows(samples, "advantage") == [[1.0, 5.0 + 3 - 2], [1.0, 1.0, 7.0 - 5]]
+
+
+@pytest.mark.parametrize(
+    ("level", "advantages", "returns"),
+    [
+        ("token", [[3.7616975, 6.58155], [1.959, 3.02, 5.6]], [[4.7616975, 8.58155], [4.959, 7.02, 10.6]]),
+        # The later values of a turn count for nothing.
+        ("turn", [[10.12, 10.12], [7.6, 7.6, 7.6]], [[11.12], [10.6]]),
+    ],
+)
+def test_tokens_or_turns_of_a_stream_that_was_cut_off(monkeypatch, level, advantages, returns):
+    ppo = learner(gamma=0.9, lam=0.5, gae_level=level, **EXACT)
+    final = {"watcher": "next"}
+    cut = Trajectory("t", "e", stream([5.0, 7.0], [2, 3]), False, True, final_observations=final)
+    samples, _, asked = credit(ppo, monkeypatch, [cut], [[1.0, 2.0], [3.0, 4.0, 5.0]], beyond=4.0)
+    assert asked == ["next"]
+    for name, expected in (("advantage", advantages), ("returns", returns)):
+        assert [pytest.approx(row) for row in expected] == rows(samples, name)
+
+
+def test_streams_of_one_turn_do_not_discount_within_it(monkeypatch):
+    short = Trajectory("t", "a", stream([2.0], [1]), True, False)
+    long = Trajectory("t", "b", stream([2.0], [5]), True, False)
+    ppo = learner(gamma=0.5, lam=0.5, gae_level="turn", **EXACT)
+    samples, _, _ = credit(ppo, monkeypatch, [short, long], [[0.5], [0.5] * 5])
+    assert rows(samples, "advantage") == [[1.5], [1.5] * 5]
+    assert rows(samples, "returns") == [[2.0], [2.0]]
 
 
 def test_advantages_are_normalised_over_the_whole_step(monkeypatch):
@@ -261,6 +288,8 @@ def test_passes_end_early_once_the_policy_has_moved_too_far():
         ({"value_coef": -1.0}, r"algo\.value_coef=-1\.0 must be at least 0"),
         ({"minibatch_size": 0}, r"algo\.minibatch_size=0 must be at least 1"),
         ({"target_kl": -0.1}, r"algo\.target_kl=-0\.1 must be at least 0"),
+        ({"value_learning_rate": -1.0}, r"algo\.value_learning_rate=-1\.0 must be at least 0"),
+        ({"gae_level": "turns"}, r"Unknown algo\.gae_level 'turns'. Did you mean 'turn'"),
     ],
 )
 def test_wrong_options_are_refused(options, message):
@@ -275,15 +304,6 @@ def test_a_discount_that_the_environment_excludes_is_refused():
     learner(environment=Telescoping())
     with pytest.raises(ReasonEnvsError, match=r"algo\.gamma=0\.9: the rewards of Telescoping"):
         learner(environment=Telescoping(), gamma=0.9)
-
-
-def test_a_policy_without_values_is_refused(tiny_model):
-    async def nothing(response, task):
-        return 0.0
-
-    tasks = problems(2)
-    with pytest.raises(ReasonEnvsError, match="LanguagePolicy has none: use policy=graph"):
-        PPO(PPOConfig(), make_policy(tiny_model), single_turn(tasks, nothing), tasks, total_steps=1, seed=0)
 
 
 # --- learning
