@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agents.config import GROUPS, TrainConfig, check_name, choice, typed
+from agents.optimizer import OptimizerConfig
 from reason_envs.errors import ReasonEnvsError, unknown_name
 
 CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
@@ -40,6 +41,9 @@ PARTNERS: dict[str, dict[str, str | float]] = {
 }
 """The learner and policy of each environment that does not take ``LANGUAGE``; with a ``model`` where that is not the
 policy's own default, and the ``learning_rate`` that suits this model, which no other model takes."""
+NO_MODEL = "none"
+NETWORK_RATE = 1e-3
+"""Learning rate of policies that are no language models: small networks, which begin untrained."""
 TEXT: dict[str, dict[str, float | None]] = {
     "ppo": {
         **{"tasks_per_step": 64, "minibatch_size": None, "epochs_per_batch": 2, "lam": 1.0, "entropy_coef": 0.0},
@@ -71,7 +75,7 @@ def register_schemas(overrides: Sequence[str] = ()) -> None:
             suited = {key: _of_text(OmegaConf.select(node, key), text) for key, text in options.items()}
             if group == "algo" and "learning_rate" in node.get("optimizer", ()):
                 rate = suited.pop("optimizer.learning_rate", node.optimizer.learning_rate)
-                given = f"${{env.name}},${{oc.select:policy.model,none}},{rate}"
+                given = f"${{env.name}},${{oc.select:policy.model,{NO_MODEL}}},{rate}"
                 node.optimizer.learning_rate = f"${{rate_of_partner:{given}}}"
             for key, value in suited.items():
                 OmegaConf.update(node, key, value)
@@ -90,7 +94,12 @@ def _partner(what: str, env: str, default: str = "") -> str | float:
 
 
 def _rate_of_partner(env: str, model: str, default: float) -> str | float:
-    """Return the learning rate that suits an environment's own model; ``default`` for every other one."""
+    """Return the learning rate that suits an environment's own model, or a policy that is no language model.
+
+    Every other model has the ``default``, and so has every policy under a learner with a rate of its own.
+    """
+    if model == NO_MODEL and default == OptimizerConfig().learning_rate:
+        return NETWORK_RATE
     own = _partner("model", env) == model
     return PARTNERS[env].get("learning_rate", default) if own else default
 

@@ -20,7 +20,6 @@ from agents.losses import overlong_penalty
 from agents.trajectory import Decision, Trajectory
 from agents.update import Sample
 from agents.validation import check_least
-from reason_envs.core import AgentId
 from reason_envs.errors import unknown_name
 
 
@@ -73,7 +72,7 @@ class GRPO(Learner):
         values = group_relative(returns, groups, scale=self.config.scale, leave_one_out=self.config.leave_one_out)
         decisions = [d for stream in streams for d in stream]
         spread = torch.tensor([float(v) for v, stream in zip(values, streams, strict=True) for _ in stream])
-        return decisions, spread, _without_signal(returns, groups, [stream[0].agent for stream in streams])
+        return decisions, spread, _without_signal(returns, groups, streams)
 
     def compared(self, trajectories: Sequence[Trajectory]) -> list[list[Decision]]:
         """Return what has one return: each agent's decisions in an episode."""
@@ -84,11 +83,24 @@ class GRPO(Learner):
             overlong_penalty(torch.zeros(1), self.policy.max_tokens, self.config.overlong_cache)
 
 
-def _without_signal(returns: Tensor, groups: Sequence[str], agents: Sequence[AgentId]) -> dict[str, float]:
-    """Share of groups that teach nothing; by agent too, where there are several."""
-    figures = {"frac_zero_std": frac_zero_std(returns, groups)}
+def _without_signal(returns: Tensor, groups: Sequence[str], streams: Sequence[Sequence[Decision]]) -> dict[str, float]:
+    """Shares of groups that teach nothing, by what they earned and by what they did; by agent too if there are several.
+
+    Where all of a group did the same, its advantages, which sum to 0, cancel.
+    """
+    figures = {}
+    agents = [stream[0].agent for stream in streams]
     names = dict.fromkeys(agents)
-    for agent in names if len(names) > 1 else ():
-        mine = [i for i, other in enumerate(agents) if other == agent]
-        figures[f"frac_zero_std/{agent}"] = frac_zero_std(returns[mine], [groups[i] for i in mine])
+    for suffix, kept in [("", names), *((f"/{name}", {name: None}) for name in names if len(names) > 1)]:
+        mine = [i for i, agent in enumerate(agents) if agent in kept]
+        figures[f"frac_zero_std{suffix}"] = frac_zero_std(returns[mine], [groups[i] for i in mine])
+        figures[f"frac_same_action{suffix}"] = _frac_same_action([groups[i] for i in mine], [streams[i] for i in mine])
     return figures
+
+
+def _frac_same_action(groups: Sequence[str], streams: Sequence[Sequence[Decision]]) -> float:
+    """Share of groups whose candidates, or episodes, all drew the same."""
+    drawn: dict[str, set[tuple[tuple[int, ...], ...]]] = {}
+    for group, stream in zip(groups, streams, strict=True):
+        drawn.setdefault(group, set()).add(tuple(tuple(d.choice.token_ids) for d in stream))
+    return sum(len(different) == 1 for different in drawn.values()) / max(len(drawn), 1)

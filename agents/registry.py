@@ -20,6 +20,7 @@ POLICIES = Registry(
     "policy",
     {
         "graph": Plugin("agents.policies.graph:GraphPolicy", "agents.policies.graph:GraphPolicyConfig"),
+        "mlp": Plugin("agents.policies.mlp:MLPPolicy", "agents.policies.mlp:MLPPolicyConfig"),
         "language": Plugin("agents.policies.language:LanguagePolicy", "agents.policies.language:LanguagePolicyConfig"),
     },
 )

@@ -53,8 +53,16 @@ def _trainable(config: TrainConfig, given: dict[str, Any]) -> TrainableEngine:
         raise ReasonEnvsError(
             f"engine={config.engine.name} cannot take new weights; use engine=transformers or engine=vllm, with a "
             "model that is not quantized (neither stored so, nor by load_in_8bit or load_in_4bit)."
+            f"{_own_generator(config)}"
         )
     return engine
+
+
+def _own_generator(config: TrainConfig) -> str:
+    """Say where the environment's generator is chosen, where it has one: not by ``engine``, which is the policy's."""
+    if not hasattr(config.env, "engine"):
+        return ""
+    return f" For the environment's own generator set env.engine={{name: {config.engine.name}, ...}}."
 
 
 def _engine_options(config: TrainConfig) -> dict[str, Any]:

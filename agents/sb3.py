@@ -1,10 +1,10 @@
 """Stable-Baselines3's PPO, with and without action masks, on the same environments and the same network as ours.
 
 The algorithm is theirs: rollouts of ``n_steps`` actions in each of ``n_envs`` environments, over the ends of episodes,
-then ``n_epochs`` passes. The network is the graph policy's own, which they train in place, so that evaluation, search
-and saved files know no difference. Two things follow from theirs: a resumed run goes on with weights, optimizer and
-draws as they were, but with new episodes; and they draw from the process's global random numbers, which are seeded for
-each training step and put back after it.
+then ``n_epochs`` passes. The network is our policy's own (graph or plain), which they train in place, so that
+evaluation, search and saved files know no difference. Two things follow from theirs: a resumed run goes on with
+weights, optimizer and draws as they were, but with new episodes; and they draw from the process's global random
+numbers, which are seeded for each training step and put back after it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 import torch
 from gymnasium import Space
+from gymnasium.spaces import Dict
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
@@ -27,13 +28,14 @@ from stable_baselines3.common.utils import set_random_seed
 from torch import Tensor
 
 from agents import distributed
-from agents.policies.graph import GraphPolicy
-from agents.policies.graph_network import GPSNetwork
+from agents.policies.mlp import FLAT, MLPNetwork
+from agents.policies.network import ActorCritic, NetworkPolicy
 from agents.sb3_config import SB3PPOConfig
 from agents.trajectory import Choice, Decision, Trajectory
 from reason_envs.adapters.sb3 import ReasonVecEnv
 from reason_envs.core import Environment, derive_seed
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.spaces import UnicodeText
 from reason_envs.tasks.base import TaskSet
 
 METRICS = {
@@ -47,19 +49,23 @@ METRICS = {
 """Their names of metrics, and ours."""
 
 
-class TreeFeatures(BaseFeaturesExtractor):
-    """All of a graph network but its heads."""
+class NetworkFeatures(BaseFeaturesExtractor):
+    """All of a policy's network but its heads; a plain network reads the parts of an observation side by side."""
 
-    def __init__(self, observation_space: Space, network: GPSNetwork) -> None:
+    def __init__(self, observation_space: Space, network: ActorCritic) -> None:
         super().__init__(observation_space, network.readout_size)
         self.network = network
 
-    def forward(self, observations: Mapping[str, Tensor]) -> Tensor:
+    def forward(self, observations: Any) -> Tensor:
         """Return what actor and critic read, [B, readout_size]."""
+        if isinstance(self.network, MLPNetwork):
+            space = self._observation_space
+            parts = [observations[key] for key in space.spaces] if isinstance(space, Dict) else [observations]
+            observations = {FLAT: torch.cat([part.float().flatten(1) for part in parts], dim=1)}
         return self.network.readout(observations)
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in training mode, as the graph policy does: evaluation mode rounds differently."""
+        """Stay in training mode, as our policies do: evaluation mode rounds differently."""
         return super().train(True)
 
 
@@ -70,7 +76,7 @@ class SB3PPO:
 
     Args:
         config: options.
-        policy: the graph policy whose network is trained.
+        policy: whose network is trained: ``policy=graph`` or ``policy=mlp``.
         environment: the prototype environment.
         tasks: training tasks; each episode draws one of them.
         total_steps: training steps of the whole run.
@@ -78,25 +84,27 @@ class SB3PPO:
     """
 
     algorithm: Any = PPO
+    masked = False
+    """Whether it never draws an illegal action."""
 
     def __init__(
         self,
         config: SB3PPOConfig,
-        policy: GraphPolicy,
+        policy: NetworkPolicy,
         environment: Environment,
         tasks: TaskSet,
         *,
         total_steps: int,
         seed: int,
     ) -> None:
-        _check(config, policy, environment)
+        _check(config, policy, environment, masked=self.masked)
         self.config = config
         self.policy = policy
         self.seed = seed
         self.environments = ReasonVecEnv(environment.fork(), config.n_envs)
         self.model = self._build()
         self.optimizer = SB3Optimizer(self.model.policy.optimizer)
-        self._recorder = EpisodeRecorder(environment.agents[0], policy)
+        self._recorder = EpisodeRecorder(self.environments.agent, policy)
         self._started = False
 
     def _build(self) -> OnPolicyAlgorithm:
@@ -104,10 +112,11 @@ class SB3PPO:
         theirs = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "n_envs"}
         with _random_numbers(derive_seed(self.seed, "sb3")):
             model = self.algorithm(
-                "MultiInputPolicy",
+                "MultiInputPolicy" if isinstance(self.environments.observation_space, Dict) else "MlpPolicy",
                 self.environments,
                 policy_kwargs={
-                    "features_extractor_class": TreeFeatures,
+                    "normalize_images": False,
+                    "features_extractor_class": NetworkFeatures,
                     "features_extractor_kwargs": {"network": network},
                     "net_arch": [],
                     "ortho_init": False,
@@ -151,6 +160,8 @@ class SB3PPO:
 class SB3MaskablePPO(SB3PPO):
     """Drives ``sb3_contrib.MaskablePPO``: illegal actions have probability 0."""
 
+    masked = True
+
     def __init__(self, *args: Any, **options: Any) -> None:
         from sb3_contrib import MaskablePPO
 
@@ -179,7 +190,7 @@ class SB3Optimizer:
 class EpisodeRecorder(BaseCallback):
     """Keeps what happens in each environment until its episode ends."""
 
-    def __init__(self, agent: str, policy: GraphPolicy) -> None:
+    def __init__(self, agent: str, policy: NetworkPolicy) -> None:
         super().__init__()
         self.ended: list[Trajectory] = []
         """Episodes that have ended."""
@@ -216,7 +227,7 @@ class EpisodeRecorder(BaseCallback):
         self._episodes += 1
         self.ended.append(
             Trajectory(
-                task_id=info["task_id"],
+                task_id=info.get("task_id", ""),
                 episode_id=f"sb3/{self._episodes}",
                 decisions=self._open.pop(slot),
                 terminated=not cut_off,
@@ -226,10 +237,22 @@ class EpisodeRecorder(BaseCallback):
         )
 
 
-def _check(config: SB3PPOConfig, policy: Any, environment: Environment) -> None:
-    if not isinstance(policy, GraphPolicy):
+def _check(config: SB3PPOConfig, policy: Any, environment: Environment, *, masked: bool) -> None:
+    if not isinstance(policy, NetworkPolicy):
+        if isinstance(environment.observation_space(environment.agents[0]), UnicodeText):
+            raise ReasonEnvsError(
+                f"algo=sb3_... needs observations of a fixed size, and {type(environment).__name__} shows text: use "
+                "algo=ppo, algo=grpo or algo=at_grpo."
+            )
         raise ReasonEnvsError(
-            f"algo=sb3_... trains policy=graph, not {type(policy).__name__}: use algo=grpo for a language policy."
+            "algo=sb3_... trains networks that read observations of a fixed size, not "
+            f"{type(policy).__name__}: use policy=graph (trees) or policy=mlp (any arrays), or algo=ppo, algo=grpo or "
+            "algo=at_grpo."
+        )
+    if masked and not hasattr(environment, "action_masks"):
+        raise ReasonEnvsError(
+            f"algo=sb3_maskable_ppo asks an environment's action_masks(), and {type(environment).__name__} has no such "
+            "method: use algo=sb3_ppo."
         )
     if environment.discount is not None and config.gamma != environment.discount:
         raise ReasonEnvsError(

@@ -127,7 +127,8 @@ class Script:
         turn = int(observations[0].split("Turn ")[1].split(",")[0]) // 2
         self.asked.append((agents[0], turn, list(seeds)))
         texts = [self.line(agent, turn, k) for k, agent in enumerate(agents)]
-        return [Choice([1, 2], None, Sampling(), "stop", 0, [3], text) for text in texts]
+        rows = [[1, sum(text.encode())] for text in texts]
+        return [Choice(row, None, Sampling(), "stop", 0, [3], text) for row, text in zip(rows, texts, strict=True)]
 
     def action(self, environment, choice):
         return environment.parse_action(choice.text)

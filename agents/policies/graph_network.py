@@ -9,14 +9,13 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
+from agents.policies.network import ActorCritic
 from reason_envs.envs.reason_tree.observation import FEATURES
 from reason_envs.errors import ReasonEnvsError, unknown_name
 
 KEYS = ("nodes", "parents", "depths", "node_mask", "current", "action_mask")
 """The parts of a tree observation (see ``reason_envs.envs.reason_tree.observation``)."""
 NORMS = ("layer", "graph")
-ILLEGAL = -1e9
-"""Logit of an illegal action: finite, so that entropies and gradients stay so, and of probability exactly 0."""
 STEP_PROBABILITY = FEATURES.index("probability")
 
 
@@ -60,7 +59,7 @@ def no_tree(given: object) -> ReasonEnvsError:
     """Build the error for an environment that shows no tree."""
     return ReasonEnvsError(
         f"The graph policy needs an environment with a tree observation (a Dict of {', '.join(KEYS)}), not {given}; "
-        "use policy=language."
+        "use policy=language, or policy=mlp where observations have a fixed size."
     )
 
 
@@ -110,7 +109,7 @@ class Forest:
     """Nodes of each tree, [B]."""
 
 
-class GPSNetwork(nn.Module):
+class GPSNetwork(ActorCritic):
     """Reads batches of tree observations; returns the logits of the actions and the value of each tree.
 
     The readout is the current node's state, the mean over the tree and the action mask; actor and critic are linear.
@@ -137,19 +136,6 @@ class GPSNetwork(nn.Module):
         # A small actor starts near the uniform distribution over the legal actions.
         nn.init.orthogonal_(self.actor.weight, gain=0.01)
         nn.init.zeros_(self.actor.bias)
-
-    def forward(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Evaluate a batch.
-
-        Args:
-            observation: tensors [B, ...] of the observation's parts; more padding changes nothing.
-
-        Returns:
-            Logits [B, A], ``ILLEGAL`` where the mask is 0, and values [B].
-        """
-        readout = self.readout(observation)
-        logits = self.actor(readout).masked_fill(observation["action_mask"] == 0, ILLEGAL)
-        return logits, self.critic(readout).squeeze(-1)
 
     def readout(self, observation: Mapping[str, Tensor]) -> Tensor:
         """Return what actor and critic read, [B, readout_size]."""

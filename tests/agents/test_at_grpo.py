@@ -65,7 +65,16 @@ def test_advantages_of_hand_made_rewards(policy, alpha, scout, digger):
         expected = {"scout": scout, "digger": digger}[decisions[start].agent]
         assert advantages[start : start + 4].tolist() == pytest.approx(expected, abs=1e-4)
     flat = 1.0 if alpha == 2.0 else 0.0
-    assert metrics == {"frac_zero_std": flat / 2, "frac_zero_std/scout": 0.0, "frac_zero_std/digger": flat}
+    shares = {"frac_zero_std": flat / 2, "frac_zero_std/scout": 0.0, "frac_zero_std/digger": flat}
+    assert metrics == {**shares, **{name.replace("zero_std", "same_action"): 0.0 for name in shares}}
+
+
+def test_candidates_that_all_did_the_same_are_counted(policy):
+    at_grpo = learner(policy, relay(judge=spelled_out, max_turns=1))
+    at_grpo.policy = Script(lambda agent, turn, k: "1 0" if agent == "scout" else f"{k // 3} 0")
+    _, _, metrics = at_grpo.advantages(asyncio.run(at_grpo.collect(0)))
+    shares = [metrics[f"frac_same_action{suffix}"] for suffix in ("", "/scout", "/digger")]
+    assert shares == [0.5, 1.0, 0.0]
 
 
 def test_losing_candidates_are_trained(policy, monkeypatch):

@@ -9,13 +9,13 @@ from graph_toys import batched, make_policy, random_observation, trees
 from tree_toys import make_tree
 
 from agents.policies.graph_network import (
-    ILLEGAL,
     STEP_PROBABILITY,
     GPSNetworkConfig,
     TreeShape,
     build_forest,
     return_probabilities,
 )
+from agents.policies.network import ILLEGAL
 from reason_envs.envs.reason_tree.observation import FEATURES
 from reason_envs.errors import ReasonEnvsError
 

@@ -45,7 +45,7 @@ def test_streams_are_compared_by_their_returns(policy):
     decisions, advantages, metrics = learner(policy, scale="none").advantages(episodes)
     assert decisions == [d for t in episodes for d in t.decisions]
     assert advantages.tolist() == [0.5, -0.5, -1.0, 1.0, 1.0]
-    assert metrics == {"frac_zero_std": 0.0}
+    assert metrics == {"frac_zero_std": 0.0, "frac_same_action": 0.5}, "both episodes of a drew the same"
 
 
 def test_scale_and_baseline(policy):

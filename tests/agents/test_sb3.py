@@ -148,7 +148,7 @@ def test_it_learns_when_to_stop():
     ("make", "message"),
     [
         (lambda: make_learner("sb3_ppo", gamma=0.99), r"algo\.gamma=0\.99.*set algo\.gamma=1\.0"),
-        (lambda: make_learner("sb3_ppo", policy=object()), "trains policy=graph, not object"),
+        (lambda: make_learner("sb3_ppo", policy=object()), r"fixed size, not object: use policy=graph .* policy=mlp"),
         (lambda: make_learner("sb3_ppo", n_envs=0), r"n_envs=0"),
         (lambda: SB3PPOConfig().tasks_per_step, "epochs= has no meaning"),
         (

@@ -258,6 +258,7 @@ def test_running_out_of_steps_truncates_and_shows_where_it_stood():
     assert end.rewards == {"searcher": pytest.approx(-env.config.illegal_penalty)}
     assert end.final_observations["searcher"]["current"] == [2.0]
     assert (end.info["correct"], end.info["no_answer"], end.info["valid_action"]) == (False, True, False)
+    assert end.info["illegal_actions"] == 1
     with pytest.raises(ReasonEnvsError, match="call reset first"):
         asyncio.run(env.step({"searcher": EXPAND}))
 
@@ -289,13 +290,3 @@ def test_the_default_limit_is_four_times_the_depth():
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         make_tree(**options)
-
-
-def test_a_language_policy_can_play_it():
-    env = make_tree(script="on\n")
-    *_, result = play(env, [EXPAND])
-    (message,) = env.render_messages(result.observations["searcher"])
-    assert "on <" in message["content"]
-    assert "EXPAND, BRANCH, BACKTRACK" in message["content"]
-    texts = ["EXPAND", "I would not expand, but Backtrack.", "terminate", "branches", ""]
-    assert [env.parse_action(text) for text in texts] == [EXPAND, BACKTRACK, TERMINATE, -1, -1]

@@ -40,6 +40,8 @@ class ReasonTreeState:
     """Index of the node the policy stands at."""
     steps: int = 0
     """Actions taken."""
+    illegal: int = 0
+    """Of these, the illegal ones."""
     answered: bool = False
     """Whether an answer was submitted."""
 
@@ -102,6 +104,7 @@ class ReasonTree(Environment):
         action = actions[SEARCHER]
         valid = self._action_space.contains(action) and bool(self.action_masks()[int(action)])
         self.state.steps += 1
+        self.state.illegal += not valid
         before = self._value()
         if valid:
             await self._move(int(action))
@@ -140,11 +143,12 @@ class ReasonTree(Environment):
 
     def render_messages(self, observation: Observation) -> list[Message]:
         """Write the episode as it stands as chat messages, so that a language policy can choose the action."""
-        return text.messages(self.state.tree, self.state.current, self._legal_names())
+        legal = {number: self.action_names[number] for number in np.flatnonzero(self.action_masks()).tolist()}
+        return text.messages(self.state.tree, self.state.current, legal)
 
     def parse_action(self, response: str) -> int:
-        """Read the action whose name comes last in a text; -1, which is illegal, where none does."""
-        return text.last_name(response, self.action_names)
+        r"""Read the action that a text names last, as ``BRANCH`` or ``\boxed{1}``; -1, which is illegal, for none."""
+        return text.chosen(response, self.action_names)
 
     def render(self) -> Any:
         """Draw the tree: text (``ansi``), an image [H, W, 3] (``rgb_array``), or a standalone page (``html``)."""
@@ -206,15 +210,15 @@ class ReasonTree(Environment):
             {SEARCHER: answered},
             {SEARCHER: not answered},
             {SEARCHER: observation},
-            {**info, **verdict.info, **self._figures()},
+            {**info, **verdict.info},
         )
 
     def _look(self, valid: bool) -> tuple[Observation, dict[str, Any]]:
         """Return the observation and the info that every step has."""
         assert self.task is not None
         mask = self.action_masks()
-        info = {"task_id": self.task.id, "valid_action": valid, "action_mask": mask.astype(np.int8)}
-        return observe(self.state.tree, self.state.current, mask, self.config), info
+        told = {"task_id": self.task.id, "valid_action": valid, "action_mask": mask.astype(np.int8)}
+        return observe(self.state.tree, self.state.current, mask, self.config), {**told, **self._figures()}
 
     def _figures(self) -> dict[str, Any]:
         tree = self.state.tree
@@ -223,13 +227,11 @@ class ReasonTree(Environment):
             "generator_calls": tree.generator_calls,
             "reward_model_calls": tree.reward_model_calls,
             "reward_model_tokens": tree.reward_model_tokens,
+            "illegal_actions": self.state.illegal,
             "nodes": len(tree.nodes),
             "depth": max(node.depth for node in tree.nodes),
             "path_value": self._value(),
         }
-
-    def _legal_names(self) -> list[str]:
-        return [name for name, legal in zip(self.action_names, self.action_masks(), strict=True) if legal]
 
     def _tree_seed(self, seed: int, task: Task) -> int:
         return seed if self.config.draws == "episode" else derive_seed("task", task.id)

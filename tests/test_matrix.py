@@ -1,0 +1,99 @@
+"""Any learner on any environment: each cell of the matrix trains from its command line and is told of in the README."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from agents.compose import compose_config
+from agents.runs import build
+from agents.train import train
+from reason_envs import registration
+from reason_envs.errors import ReasonEnvsError
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.append(str(ROOT))
+matrix = importlib.import_module("benchmarks.matrix")
+CELLS = matrix.cells()
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=lambda cell: f"{cell.environment}-{cell.policy}-{cell.algorithm}")
+def test_every_cell_trains_from_its_command_line(cell, tmp_path):
+    smoke = matrix.run(cell, tmp_path / "run")
+    assert smoke.steps == len(smoke.losses) == 2
+    assert all(map(math.isfinite, smoke.losses))
+    assert smoke.tokens > 0
+
+
+def test_the_matrix_is_whole():
+    """Every environment that the package registers, all learners, and each policy where it fits."""
+    assert {cell.environment for cell in CELLS} == {*registration.names()}
+    rows = {(cell.environment, cell.policy) for cell in CELLS}
+    assert rows == {*((name, "language") for name in registration.names()), *((name, "graph") for name in matrix.TREES)}
+    for row in rows:
+        found = [cell.algorithm for cell in CELLS if (cell.environment, cell.policy) == row]
+        assert found == ["ppo", "grpo", "at_grpo", *(["sb3_ppo", "sb3_maskable_ppo"] if row[1] == "graph" else [])]
+
+
+def test_the_readme_tells_of_every_cell():
+    text = (ROOT / "README.md").read_text()
+    told = text.split(matrix.BEGIN)[1].split(matrix.END)[0]
+    header, _, *rows = told.strip().splitlines()
+    names = re.findall(r"`(\w+)`", header)
+    entries = {}
+    for row in rows:
+        environment, policy, *found = (part.strip().strip("`") for part in row.strip("|").split(" | "))
+        entries |= {(environment, policy, name): entry for name, entry in zip(names, found, strict=True)}
+    assert {(cell.environment, cell.policy, cell.algorithm) for cell in CELLS} <= entries.keys()
+    for cell in CELLS:
+        entry = entries[cell.environment, cell.policy, cell.algorithm]
+        assert re.match(r"2 steps, [\d.]+ s, [\d,]+ tokens", entry), cell
+        assert ("[curves]" in entry) == ((cell.environment, cell.policy, cell.algorithm) in matrix.CURVES)
+    assert matrix.written(text, told.strip()) == text, "the command would write it there again"
+
+
+@pytest.mark.parametrize("name", [name for name in matrix.ENVIRONMENTS if name not in matrix.TREES])
+def test_a_graph_policy_is_refused_where_there_is_no_graph(name, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(ReasonEnvsError, match=r"environment with a tree observation.*use policy=language"):
+        train(compose_config([f"env={name}", "algo=grpo", "policy=graph", f"output_dir={folder}"]))
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", matrix.ENVIRONMENTS)
+def test_stable_baselines_is_refused_with_a_policy_that_writes(name, tmp_path):
+    folder = tmp_path / "run"
+    arguments = [f"env={name}", "algo=sb3_ppo", "policy=language", "env.tasks.size=8", f"output_dir={folder}"]
+    advice = "policy=graph" if name in matrix.TREES else "algo=ppo, algo=grpo or algo=at_grpo"
+    with pytest.raises(ReasonEnvsError, match=f"fixed size.*{advice}"):
+        train(compose_config(arguments))
+    assert not folder.exists()
+
+
+def test_a_trees_generator_and_its_language_policy_are_two_models(tiny_model, tmp_path):
+    own = [
+        "env=reason_tree",
+        "policy=language",
+        f"policy.model={tiny_model}",
+        "policy.device=cpu",
+        "reward_model=random",
+    ]
+    run = build(compose_config([*own, "env.engine={name: transformers, model: embedded, device: cpu}"]), tmp_path)
+    generator, sampler = run.environment.grower.engine, run.policy.engine
+    assert (generator.config.model, sampler.config.model) == ("embedded", tiny_model)
+    assert generator.model is not sampler.model is not run.policy.model
+    before = {name: tensor.clone() for name, tensor in generator.model.state_dict().items()}
+    sampler.load_weights({name: tensor + 1 for name, tensor in run.policy.export_weights().items()}, 1)
+    assert all((tensor == before[name]).all() for name, tensor in generator.model.state_dict().items())
+    run.close()
+
+
+def test_a_generator_that_cannot_be_trained_is_not_the_policys_sampler(tmp_path):
+    arguments = ["env=reason_tree", "policy=language", "engine=openai", "engine.model=m", f"output_dir={tmp_path}"]
+    with pytest.raises(ReasonEnvsError, match=r"engine=openai cannot take new weights.*env\.engine=\{name: openai"):
+        build(compose_config(arguments), tmp_path)
