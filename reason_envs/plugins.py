@@ -7,6 +7,7 @@ Installed packages add parts without being imported first: under the entry-point
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from typing import Any
@@ -32,6 +33,22 @@ def load_attribute(address: str) -> Any:
         public = [known for known in vars(module) if not known.startswith("_")]
         raise unknown_name(f"name in module {module_name}", name, public)
     return getattr(module, name)
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read options from a command line: ``key=value``, where a value is YAML and ``a.b=value`` goes into a mapping."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    for pair in pairs:
+        if "=" not in pair:
+            raise ReasonEnvsError(f"Options are written key=value, such as max_terms=4; not {pair!r}.")
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist(list(pairs)), resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ReasonEnvsError(f"Cannot read the options {' '.join(pairs)}: {error}") from error
+    return {str(key): value for key, value in parsed.items()} if isinstance(parsed, dict) else {}
 
 
 def load_plugins(group: str) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.plugins import parse_options
 from reason_envs.tasks.base import Split, TaskSet
 from reason_envs.tasks.listed import MissingSplitError
 from reason_envs.tasks.registry import REQUIRED, family, make, names
@@ -144,7 +145,7 @@ def _prepare(options: argparse.Namespace) -> None:
 
 def _splits(options: argparse.Namespace) -> dict[Split, TaskSet]:
     """Build the wanted splits; without ``--split``, those that the source has."""
-    spec = {"name": options.name, **_parse_options(options.options)}
+    spec = {"name": options.name, **parse_options(options.options)}
     if options.split:
         return {options.split: make(spec, options.split)}
     splits: dict[Split, TaskSet] = {}
@@ -158,21 +159,6 @@ def _splits(options: argparse.Namespace) -> dict[Split, TaskSet]:
     if not splits and missing is not None:
         raise missing
     return splits
-
-
-def _parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    for pair in pairs:
-        if "=" not in pair:
-            raise ReasonEnvsError(f"Options are written key=value, such as max_terms=4; not {pair!r}.")
-    try:
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist(list(pairs)), resolve=True)
-    except (OmegaConfBaseException, YAMLError) as error:
-        raise ReasonEnvsError(f"Cannot read the options {' '.join(pairs)}: {error}") from error
-    return {str(key): value for key, value in parsed.items()} if isinstance(parsed, dict) else {}
 
 
 if __name__ == "__main__":
