@@ -54,7 +54,7 @@ class Guard:
         if scope["type"] == "lifespan" or self.admits(dict(scope["headers"])):
             await self.app(scope, receive, send)
             return
-        status, reason = (401, "wrong or missing token") if self.expected else (403, "requests of web pages are refused")
+        status, reason = (401, "wrong or missing token") if self.expected else (403, "web pages are refused")
         kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
         headers = [(b"content-type", b"application/json")]
         await send({"type": f"{kind}.start", "status": status, "headers": headers})
@@ -100,7 +100,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--option", action="append", default=[], metavar="KEY=VALUE", help="of the environment; KEY may be a.b"
     )
-    parser.add_argument("--host", default="127.0.0.1", help=f"address to bind (default %(default)s); others need {TOKEN}")
+    parser.add_argument("--host", default="127.0.0.1", help=f"address (default %(default)s); others need {TOKEN}")
     parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default %(default)s)")
     parser.add_argument("--max-sessions", type=_positive, default=512, help="at the same time (default %(default)s)")
     parser.add_argument(

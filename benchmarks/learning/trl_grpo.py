@@ -32,21 +32,11 @@ def train(environment: Environment, model: str, output: str, **options: Any) -> 
         output: the folder for the model.
         options: fields of ``GRPOConfig``.
     """
-    config = GRPOConfig(
-        output_dir=output,
-        per_device_train_batch_size=64,
-        num_generations=8,
-        lr_scheduler_type="constant",
-        loss_type="dapo",
-        beta=0.0,
-        bf16=False,
-        gradient_checkpointing=False,
-        use_cpu=not torch.cuda.is_available(),
-        logging_steps=1,
-        save_strategy="no",
-        report_to="none",
-        **options,
-    )
+    settings = {"per_device_train_batch_size": 64, "num_generations": 8, "lr_scheduler_type": "constant", "beta": 0.0}
+    settings |= {"bf16": False, "gradient_checkpointing": False, "use_cpu": not torch.cuda.is_available()}
+    settings |= {"logging_steps": 1, "save_strategy": "no", "report_to": "none"}
+    config = GRPOConfig(output_dir=output, **{**settings, **options})
+    prompts = config.max_steps * config.per_device_train_batch_size // config.num_generations
     if environment.decisions_per_episode == 1:
         parts: dict[str, Any] = {"reward_funcs": reward_function(environment)}
     else:
@@ -55,7 +45,7 @@ def train(environment: Environment, model: str, output: str, **options: Any) -> 
         model=load_model(model, device=torch.device("cpu"), dtype=torch.float32),
         processing_class=load_tokenizer(model),
         args=config,
-        train_dataset=prompt_dataset(environment, count=8 * config.max_steps),
+        train_dataset=prompt_dataset(environment, count=prompts),
         **parts,
     )
     trainer.train()

@@ -157,12 +157,12 @@ def _at_most(trainer: Any, tokens: int) -> Iterator[None]:
 
 
 def _check(trainer: Any) -> None:
-    """Refuse what would deadlock: vLLM that several processes must call together, as dialogues end at different turns."""
+    """Refuse a vLLM that several processes must call together: their dialogues end at different turns."""
     arguments = trainer.args
     shared = trainer.use_vllm and (arguments.vllm_mode == "server" or arguments.vllm_tensor_parallel_size > 1)
     if shared and trainer.accelerator.num_processes > 1:
         raise ReasonEnvsError(
             f"{trainer.accelerator.num_processes} processes share one vLLM (vllm_mode={arguments.vllm_mode!r}, "
-            f"vllm_tensor_parallel_size={arguments.vllm_tensor_parallel_size}) and would wait for each other, as "
-            "episodes end at different turns: use vllm_mode='colocate' with vllm_tensor_parallel_size=1, or one process."
+            f"vllm_tensor_parallel_size={arguments.vllm_tensor_parallel_size}) and would wait for each other for ever, "
+            "as episodes end at different turns: use one process, or vllm_mode='colocate' without tensor parallelism."
         )
