@@ -137,10 +137,19 @@ def _is_loopback(host: str) -> bool:
 def _make(options: argparse.Namespace) -> Environment:
     module, _, name = options.environment.rpartition(":")
     if module:
-        sys.path.insert(0, os.getcwd())
-        importlib.import_module(module)
+        _import(module)
     engine = engine_options(options.engine) if options.engine else []
     return make_environment(name, **parse_options([*engine, *options.option]))
+
+
+def _import(module: str) -> None:
+    """Import the module that registers an environment."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise ReasonEnvsError(
+            f"Cannot import {module!r} ({error}). Is it installed, or its folder on PYTHONPATH?"
+        ) from error
 
 
 def _serve(environment: Environment, options: argparse.Namespace, token: str) -> None:
