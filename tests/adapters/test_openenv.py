@@ -106,6 +106,14 @@ def test_an_episode_is_the_one_that_is_played_here(tree):
 
 
 @needs_openenv
+def test_the_example_in_the_readme_plays(tree, capsys):
+    readme = (TESTS.parent / "README.md").read_text()
+    block = re.search(r"^```py\n(.*?)^```", readme.split("## Serve with OpenEnv")[1], re.MULTILINE | re.DOTALL)[1]
+    exec(block.replace("http://127.0.0.1:8000", tree), {})
+    assert re.fullmatch(r"-?\d\S* (True|False)\n", capsys.readouterr().out)
+
+
+@needs_openenv
 def test_a_language_policy_reads_the_messages_of_whoever_is_to_act():
     options = {"roles": "team", "max_turns": 1}
     here = single_agent(make_environment("petting_plan_path", **options))
