@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReasonEnvsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # the server has shut down; it passes the signal on
+    except KeyboardInterrupt:  # while a model was loaded
         return 130
     return 0
 
@@ -167,11 +167,13 @@ def _serve(environment: Environment, options: argparse.Namespace, token: str) ->
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     socket = config.bind_socket()
+    server = uvicorn.Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):  # before uvicorn hears them, and when it passes them on
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     host, port = socket.getsockname()[:2]
     print(f"Serving {options.environment} on http://{host}:{port} ({options.max_sessions} sessions)", flush=True)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # uvicorn passes the signal on when it has shut down
     try:
-        uvicorn.Server(config).run(sockets=[socket])
+        server.run(sockets=[socket])
     finally:
         environment.close()
 
