@@ -7,7 +7,6 @@ import hmac
 import importlib
 import importlib.util
 import ipaddress
-import json
 import os
 import signal
 import sys
@@ -54,11 +53,12 @@ class Guard:
         if scope["type"] == "lifespan" or self.admits(dict(scope["headers"])):
             await self.app(scope, receive, send)
             return
-        status, reason = (401, "wrong or missing token") if self.expected else (403, "web pages are refused")
-        kind = "websocket.http.response" if scope["type"] == "websocket" else "http.response"
-        headers = [(b"content-type", b"application/json")]
-        await send({"type": f"{kind}.start", "status": status, "headers": headers})
-        await send({"type": f"{kind}.body", "body": json.dumps({"detail": reason}).encode()})
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # before it is accepted: the client gets status 403
+            return
+        status, reason = (401, b"Wrong or missing token.\n") if self.expected else (403, b"Web pages are refused.\n")
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": reason})
 
     def admits(self, headers: dict[bytes, bytes]) -> bool:
         """Whether a request with these headers may pass; takes the same time for every wrong token."""
@@ -167,6 +167,7 @@ def _serve(environment: Environment, options: argparse.Namespace, token: str) ->
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     socket = config.bind_socket()
+    socket.listen(config.backlog)  # who reads the line below may connect at once
     server = uvicorn.Server(config)
     for number in (signal.SIGINT, signal.SIGTERM):  # before uvicorn hears them, and when it passes them on
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
