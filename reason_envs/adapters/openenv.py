@@ -6,6 +6,7 @@ sessions ask at the same time is answered in one batch, and the server goes on a
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -16,7 +17,7 @@ from openenv.core.env_server.types import Action, ConcurrencyConfig, Environment
 
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.gymnasium import outcome, seen
-from reason_envs.adapters.loop import run, run_from_loop
+from reason_envs.adapters.loop import run_from_loop
 from reason_envs.core import Environment, StepResult
 from reason_envs.errors import ReasonEnvsError
 
@@ -79,11 +80,11 @@ class Session(Served):
 
     def reset(self, seed: int | None = None, episode_id: str | None = None, **options: Any) -> ReasonObservation:
         """Start an episode from synchronous code."""
-        return run(self.reset_async(seed, episode_id, **options))
+        return asyncio.run(self.reset_async(seed, episode_id, **options))
 
     def step(self, action: ReasonAction, timeout_s: float | None = None, **_: Any) -> ReasonObservation:
         """Take one step from synchronous code."""
-        return run(self.step_async(action))
+        return asyncio.run(self.step_async(action))
 
     @property
     def state(self) -> State:

@@ -57,7 +57,7 @@ class Speaker:
     def __init__(self, trainer: Any, max_turn_tokens: int | None) -> None:
         _check(trainer)
         self.trainer = trainer
-        self.tokenizer = trainer.processing_class
+        self.tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
         self.max_turn_tokens = max_turn_tokens
         self.ends = set(trainer.eos_token_ids)
         self.positions = getattr(trainer.model.config, "max_position_embeddings", None)

@@ -130,6 +130,15 @@ def test_a_language_policy_reads_the_messages_of_whoever_is_to_act():
         assert "P.G" in there.reset(task=task).observation["messages"][-1]["content"]
 
 
+@needs_openenv
+def test_a_session_plays_from_synchronous_code_too():
+    from reason_envs.adapters.openenv import ReasonAction, Session
+
+    session = Session(make_environment("single_turn_math"))
+    assert not session.reset(seed=1).done
+    assert session.step(ReasonAction(text="no idea")).reward == -0.5
+
+
 async def together(calls):
     return await asyncio.gather(*calls)
 
