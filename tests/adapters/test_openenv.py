@@ -50,7 +50,7 @@ def serving(*arguments, **environment):
         yield url
     finally:
         process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
+        assert process.wait(100) == 0
         process.stdout.close()
 
 
@@ -72,7 +72,7 @@ def guarded():
 def client(url, **options):
     from openenv.core import GenericEnvClient
 
-    return GenericEnvClient(base_url=url, **options)
+    return GenericEnvClient(base_url=url, connect_timeout_s=100, message_timeout_s=200, **options)
 
 
 def with_token(url, token=TOKEN):
@@ -148,7 +148,7 @@ async def together(calls):
 @pytest.mark.parametrize("count", [64, 200])
 def test_sessions_that_step_together_share_generator_calls(tree, count):
     async def play():
-        clients = [client(tree, message_timeout_s=200, connect_timeout_s=100) for _ in range(count)]
+        clients = [client(tree) for _ in range(count)]
         await together(c.connect() for c in clients)
         first = await together(c.reset(seed=i) for i, c in enumerate(clients))
         start, calls = time.perf_counter(), []
