@@ -8,6 +8,7 @@ goes by ``"module:name"``, as in Gymnasium: the module is imported, and register
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from importlib.metadata import entry_points
 from types import ModuleType
@@ -44,6 +45,22 @@ def _import(address: str) -> tuple[ModuleType, str]:
         raise ReasonEnvsError(
             f"{address!r}: cannot import {module!r} ({error}). Is it installed, or its folder on PYTHONPATH?"
         ) from error
+
+
+def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Read options from a command line: ``key=value``, where a value is YAML and ``a.b=value`` goes into a mapping."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
+
+    for pair in pairs:
+        if "=" not in pair:
+            raise ReasonEnvsError(f"Options are written key=value, such as max_terms=4; not {pair!r}.")
+    try:
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist(list(pairs)), resolve=True)
+    except (OmegaConfBaseException, YAMLError) as error:
+        raise ReasonEnvsError(f"Cannot read the options {' '.join(pairs)}: {error}") from error
+    return {str(key): value for key, value in parsed.items()} if isinstance(parsed, dict) else {}
 
 
 def load_plugins(group: str) -> None:

@@ -22,6 +22,7 @@ ORDER = {
         "envs",
         "registration vector",
         "adapters",
+        "serve",
         "checker",
         "check",
         "__init__",

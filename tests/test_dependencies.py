@@ -12,7 +12,14 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"reason_envs", "agents"}
-EXTRAS = {"vllm": "vllm", "wandb": "wandb", "ray": "ray", "bitsandbytes": "bitsandbytes", "openenv": "openenv"}
+EXTRAS = {
+    "vllm": "vllm",
+    "wandb": "wandb",
+    "ray": "ray",
+    "bitsandbytes": "bitsandbytes",
+    "openenv": "openenv",
+    "uvicorn": "uvicorn",
+}
 """Packages that need not be installed: module and distribution."""
 
 

@@ -19,6 +19,8 @@ HEAVY = [
     "math_verify",
     "sympy",
     "agents",
+    "openenv",
+    "trl",
 ]
 
 

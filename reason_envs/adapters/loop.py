@@ -9,6 +9,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -23,13 +24,17 @@ class LoopThread:
         self._thread = threading.Thread(target=self._loop.run_forever, name="reason_envs-loop", daemon=True)
         self._thread.start()
 
-    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end and return its result; an interrupt of the caller cancels it."""
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine on the loop."""
         problem = self._problem()
         if problem:
             coroutine.close()
             raise RuntimeError(problem)
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine to its end and return its result; an interrupt of the caller cancels it."""
+        future = self.start(coroutine)
         try:
             return future.result()
         except BaseException:
@@ -57,8 +62,17 @@ _thread: LoopThread | None = None
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on the process's loop thread, starting the thread at the first call."""
+    return _loop_thread().run(coroutine)
+
+
+async def run_from_loop(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Await a coroutine that runs on the process's loop thread, from another event loop, which goes on meanwhile."""
+    return await asyncio.wrap_future(_loop_thread().start(coroutine))
+
+
+def _loop_thread() -> LoopThread:
     global _thread
     with _LOCK:
         if _thread is None:
             _thread = LoopThread()
-    return _thread.run(coroutine)
+    return _thread

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.plugins import parse_options
 from reason_envs.tasks.base import Split, TaskSet
 from reason_envs.tasks.listed import MissingSplitError
 from reason_envs.tasks.pairs import parse_options

@@ -1,0 +1,178 @@
+"""Our environments under TRL's ``GRPOTrainer``: data set and reward function, and rollouts of several turns.
+
+A prompt names the seed of its episode in every message (``{"role": ..., "content": ..., "seed": ...}``; chat templates
+do not look at it), since prompts are all that TRL hands to a rollout function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from reason_envs.adapters.controller import single_agent
+from reason_envs.adapters.loop import run
+from reason_envs.adapters.trl_dialogue import Dialogue, Speaker
+from reason_envs.core import Environment, Message, StepResult, derive_seed
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.vector import VectorEpisodes
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+Prompt = list[dict[str, Any]]
+"""Chat messages, each with the ``seed`` of the episode that they begin."""
+
+
+def prompt_dataset(environment: Environment, count: int, seed: int = 0) -> Dataset:
+    """Write the first messages of ``count`` episodes as a data set for ``GRPOTrainer``.
+
+    Args:
+        environment: the environment; one with several agents is played by one policy that speaks for all.
+        count: number of prompts; their problems are drawn as ``reset(seed=...)`` draws them.
+        seed: of the draw; another one for an ``eval_dataset``, or an environment with ``split="test"``.
+    """
+    from datasets import Dataset
+
+    seeds = [derive_seed(seed, "prompt", i) for i in range(count)]
+    return Dataset.from_list([{"prompt": prompt} for prompt in run(_first_prompts(environment, seeds))])
+
+
+def reward_function(environment: Environment) -> Callable[..., list[float]]:
+    """Return a reward function for ``reward_funcs``: each completion is one step of the environment.
+
+    All completions of a call are graded together, so that a solver inside the environment answers them in one batch.
+    The share of right answers is logged as ``accuracy``.
+
+    Args:
+        environment: one whose episodes end after one response; its forks are played.
+    """
+    decisions = environment.decisions_per_episode
+    if len(environment.agents) > 1 or decisions not in (None, 1):
+        raise _several_turns(environment)
+
+    def reward(
+        prompts: Sequence[Prompt], completions: Sequence[Sequence[Message]], log_metric: Any = None, **_: Any
+    ) -> list[float]:
+        episodes = _begin(environment, prompts)
+        (agent,) = environment.agents
+        texts = [completion[-1]["content"] for completion in completions]
+        results = run(episodes.step({i: {agent: environment.parse_action(text)} for i, text in enumerate(texts)}))
+        if episodes.live:
+            raise _several_turns(environment)
+        _log_accuracy([result.info.get("correct") for result in results.values()], log_metric)
+        return [float(results[i].rewards.get(agent, 0.0)) for i in range(len(texts))]
+
+    reward.__name__ = type(environment).__name__
+    return reward
+
+
+def rollout_function(
+    environment: Environment, max_turn_tokens: int | None = None
+) -> Callable[[list[Prompt], Any], dict[str, Any]]:
+    """Return a ``rollout_func``: episodes of any number of turns as one growing dialogue each.
+
+    The trainer's own generation (transformers or vLLM, with its sampling options) writes the responses, those of all
+    episodes together. ``env_mask`` is 1 on the policy's tokens and 0 on what the environment says in between. Pay by
+    `episode_reward`: ``GRPOTrainer(reward_funcs=episode_reward, rollout_func=rollout_function(environment), ...)``.
+
+    A dialogue that would outgrow ``max_completion_length`` or the model's context ends there, and the rest of its
+    episode is played with empty responses, so that running out of room never pays.
+
+    Args:
+        environment: its forks are played; one with several agents by one policy that speaks for whoever's turn it is.
+        max_turn_tokens: most tokens of a response; ``None``: whatever room is left.
+    """
+    if max_turn_tokens is not None and max_turn_tokens < 1:
+        raise ReasonEnvsError(f"max_turn_tokens={max_turn_tokens} must be at least 1, or None for all that is left.")
+    player = single_agent(environment)
+    (agent,) = player.agents
+
+    def rollout(prompts: list[Prompt], trainer: Any) -> dict[str, Any]:
+        episodes = _begin(player, prompts)
+        speaker = Speaker(trainer, max_turn_tokens)
+        dialogues = [speaker.begin(_messages(prompt)) for prompt in prompts]
+        rewards = [0.0] * len(prompts)
+        while live := episodes.live:
+            texts = speaker.answer([dialogues[i] for i in live])
+            actions = {i: {agent: player.parse_action(text)} for i, text in zip(live, texts, strict=True)}
+            for i, result in run(episodes.step(actions)).items():
+                rewards[i] += float(result.rewards.get(agent, 0.0))
+                if not result.done:
+                    seen = episodes.environments[i].render_messages(result.observations[agent])
+                    speaker.reply(dialogues[i], seen)
+        last = [episodes.result(i) for i in range(len(prompts))]
+        correct = [result.info.get("correct") if result else None for result in last]
+        return {**_columns(dialogues), "episode_reward": rewards, "episode_correct": correct}
+
+    return rollout
+
+
+def episode_reward(
+    episode_reward: list[float], episode_correct: list[Any], log_metric: Any = None, **_: Any
+) -> list[float]:
+    """Pay what the episodes of `rollout_function` earned, all turns together; a reward function for ``reward_funcs``.
+
+    The share of episodes that ended right is logged as ``accuracy``.
+    """
+    _log_accuracy(episode_correct, log_metric)
+    return episode_reward
+
+
+async def _first_prompts(environment: Environment, seeds: Sequence[int]) -> list[Prompt]:
+    player = single_agent(environment).fork()
+    return [_prompt(player, await player.reset(seed=seed), seed) for seed in seeds]
+
+
+def _prompt(player: Environment, result: StepResult, seed: int) -> Prompt:
+    (observation,) = result.observations.values()
+    return [{**message, "seed": seed} for message in player.render_messages(observation)]
+
+
+def _begin(player: Environment, prompts: Sequence[Prompt]) -> VectorEpisodes:
+    """Start the episodes that prompts name, and see that they begin with these prompts."""
+    seeds = [_seed(prompt) for prompt in prompts]
+    episodes = VectorEpisodes([player.fork() for _ in prompts])
+    results = run(episodes.reset(seeds=dict(enumerate(seeds))))
+    for i, prompt in enumerate(prompts):
+        if _prompt(episodes.environments[i], results[i], seeds[i]) != [dict(message) for message in prompt]:
+            raise ReasonEnvsError(
+                f"The prompt {prompt[-1]['content']!r} is not what the environment shows for its seed {seeds[i]}: "
+                "build data set and trainer from one environment, with the same options."
+            )
+    return episodes
+
+
+def _seed(prompt: Any) -> int:
+    if not isinstance(prompt, list) or not prompt or prompt[0].get("seed") is None:
+        raise ReasonEnvsError(
+            f"The prompt {prompt!r} names no seed of an episode: train on "
+            "reason_envs.adapters.trl.prompt_dataset(environment, count)."
+        )
+    return prompt[0]["seed"]
+
+
+def _messages(prompt: Prompt) -> list[Message]:
+    return [{"role": message["role"], "content": message["content"]} for message in prompt]
+
+
+def _several_turns(environment: Environment) -> ReasonEnvsError:
+    return ReasonEnvsError(
+        f"An episode of {type(environment).__name__} goes on after a response, which one reward function cannot play: "
+        "use rollout_func=rollout_function(environment) and reward_funcs=episode_reward."
+    )
+
+
+def _columns(dialogues: Sequence[Dialogue]) -> dict[str, Any]:
+    log_probs = [dialogue.log_probs for dialogue in dialogues]
+    return {
+        "prompt_ids": [dialogue.prompt_ids for dialogue in dialogues],
+        "completion_ids": [dialogue.completion_ids for dialogue in dialogues],
+        "logprobs": None if None in log_probs else log_probs,
+        "env_mask": [dialogue.mask for dialogue in dialogues],
+    }
+
+
+def _log_accuracy(correct: Sequence[Any], log_metric: Any) -> None:
+    known = [float(value) for value in correct if value is not None]
+    if known and log_metric is not None:
+        log_metric("accuracy", sum(known) / len(known))

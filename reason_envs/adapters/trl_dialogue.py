@@ -1,0 +1,168 @@
+"""An episode as one token sequence for TRL: the policy's tokens, and between them what the environment said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from reason_envs.core import Message
+from reason_envs.errors import ReasonEnvsError
+
+MARK = "\u2042mark\u2042"
+"""Stands for a response in a template, to see what follows it."""
+
+
+@dataclass
+class Dialogue:
+    """One episode's tokens."""
+
+    prompt_ids: list[int]
+    """The first messages under the chat template."""
+    system: str | None
+    """The system message they began with."""
+    room: int
+    """Most tokens of the completion."""
+    completion_ids: list[int] = field(default_factory=list)
+    """Everything after the prompt."""
+    mask: list[int] = field(default_factory=list)
+    """1 for a token of the policy, 0 for one of the environment."""
+    log_probs: list[float] | None = None
+    """Of the policy's tokens where the generation tells them, 0 for the others."""
+    full: bool = False
+    """Whether the room has run out: nothing is said any more."""
+
+    @property
+    def left(self) -> int:
+        """Tokens that still fit."""
+        return self.room - len(self.completion_ids)
+
+    def add(self, token_ids: Sequence[int], log_probs: Sequence[float] | None, mine: bool) -> None:
+        """Append tokens of the policy (``mine``) or of the environment."""
+        self.completion_ids += token_ids
+        self.mask += [int(mine)] * len(token_ids)
+        if log_probs is not None:
+            self.log_probs = [*(self.log_probs or []), *log_probs]
+
+
+class Speaker:
+    """Lets a trainer's model answer in dialogues.
+
+    Args:
+        trainer: TRL's ``GRPOTrainer``.
+        max_turn_tokens: most tokens of a response; ``None``: whatever room is left.
+    """
+
+    def __init__(self, trainer: Any, max_turn_tokens: int | None) -> None:
+        _check(trainer)
+        self.trainer = trainer
+        self.tokenizer = getattr(trainer.processing_class, "tokenizer", trainer.processing_class)
+        self.max_turn_tokens = max_turn_tokens
+        self.ends = set(trainer.eos_token_ids)
+        self.positions = getattr(trainer.model.config, "max_position_embeddings", None)
+
+    def begin(self, messages: list[Message]) -> Dialogue:
+        """Start a dialogue with its first messages."""
+        prompt_ids = self._encode(self._write(messages))
+        room = self.trainer.max_completion_length
+        if self.positions is not None:
+            room = min(room, self.positions - len(prompt_ids))
+        if room < 1:
+            raise ReasonEnvsError(
+                f"A prompt of {len(prompt_ids)} tokens leaves no room for a response in the model's {self.positions} "
+                f"positions: {messages[-1]['content'][:80]!r}. Choose shorter problems, or a model with more."
+            )
+        return Dialogue(prompt_ids, _system(messages), room)
+
+    def answer(self, dialogues: Sequence[Dialogue]) -> list[str]:
+        """Return the next response in each dialogue; an empty one where no room is left."""
+        speaking = [dialogue for dialogue in dialogues if not dialogue.full]
+        texts = iter(self._generate(speaking) if speaking else [])
+        return ["" if dialogue.full else next(texts) for dialogue in dialogues]
+
+    def reply(self, dialogue: Dialogue, messages: list[Message]) -> None:
+        """Append what the environment says next, unless no room for another response would be left."""
+        if dialogue.full:
+            return
+        token_ids = self._encode(self._after_response(_continued(messages, dialogue.system)))
+        if {dialogue.completion_ids[-1], token_ids[0]} <= self.ends:
+            token_ids = token_ids[1:]  # the policy itself has ended its turn
+        if len(token_ids) >= dialogue.left:
+            dialogue.full = True
+            return
+        dialogue.add(token_ids, None if dialogue.log_probs is None else [0.0] * len(token_ids), mine=False)
+
+    def _generate(self, dialogues: Sequence[Dialogue]) -> list[str]:
+        contexts = [dialogue.prompt_ids + dialogue.completion_ids for dialogue in dialogues]
+        limits = [min(self.max_turn_tokens or dialogue.left, dialogue.left) for dialogue in dialogues]
+        with _at_most(self.trainer, max(limits)):
+            token_ids, log_probs = self.trainer._generate_single_turn(contexts, None, {}, num_generations=1)
+        texts = []
+        for i, (dialogue, limit) in enumerate(zip(dialogues, limits, strict=True)):
+            response = token_ids[i][:limit]
+            dialogue.add(response, None if log_probs is None else log_probs[i][:limit], mine=True)
+            texts.append(self.tokenizer.decode(response, skip_special_tokens=True))
+        return texts
+
+    def _after_response(self, messages: list[Message]) -> str:
+        """What the chat template writes between the end of a response and that of the next one's prompt."""
+        before: list[Message] = [{"role": "user", "content": "."}, {"role": "assistant", "content": MARK}]
+        return self._write(before + messages).rpartition(MARK)[2]
+
+    def _write(self, messages: list[Message]) -> str:
+        return self.tokenizer.apply_chat_template(
+            messages,
+            tokenize=False,
+            add_generation_prompt=True,
+            chat_template=self.trainer.chat_template,
+            **self.trainer.chat_template_kwargs,
+        )
+
+    def _encode(self, text: str) -> list[int]:
+        return self.tokenizer.encode(text, add_special_tokens=False)
+
+
+def _system(messages: Sequence[Message]) -> str | None:
+    return messages[0]["content"] if messages[0]["role"] == "system" else None
+
+
+def _continued(messages: list[Message], system: str | None) -> list[Message]:
+    """Leave out a system message that stands already; put another one before the text, where every template allows it.
+
+    Most chat templates take a system message at the beginning only.
+    """
+    found = _system(messages)
+    if found is None:
+        return messages
+    first, *others = messages[1:]
+    if found == system:
+        return [first, *others]
+    return [{**first, "content": f"{found}\n\n{first['content']}"}, *others]
+
+
+@contextmanager
+def _at_most(trainer: Any, tokens: int) -> Iterator[None]:
+    """Let the trainer's generation write so many tokens at most."""
+    if trainer.use_vllm:
+        owner, name = trainer.vllm_generation, "max_completion_length"
+    else:
+        owner, name = trainer.generation_config, "max_new_tokens"
+    before = getattr(owner, name)
+    setattr(owner, name, tokens)
+    try:
+        yield
+    finally:
+        setattr(owner, name, before)
+
+
+def _check(trainer: Any) -> None:
+    """Refuse a vLLM that several processes must call together: their dialogues end at different turns."""
+    arguments = trainer.args
+    shared = trainer.use_vllm and (arguments.vllm_mode == "server" or arguments.vllm_tensor_parallel_size > 1)
+    if shared and trainer.accelerator.num_processes > 1:
+        raise ReasonEnvsError(
+            f"{trainer.accelerator.num_processes} processes share one vLLM (vllm_mode={arguments.vllm_mode!r}, "
+            f"vllm_tensor_parallel_size={arguments.vllm_tensor_parallel_size}) and would wait for each other for ever, "
+            "as episodes end at different turns: use one process, or vllm_mode='colocate' without tensor parallelism."
+        )

@@ -1,0 +1,169 @@
+"""Serve an environment with OpenEnv: ``python -m reason_envs.serve ReasonTree-v0 --port 8000``."""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import importlib.util
+import ipaddress
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from reason_envs.core import Environment
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm import ENGINES
+from reason_envs.plugins import parse_options
+from reason_envs.registration import make_environment
+
+TOKEN = "REASON_ENVS_TOKEN"
+"""Environment variable that holds the token: a command line is visible to every user of the machine."""
+MAX_MESSAGE_BYTES = 1 << 20
+"""Longest message of a client."""
+SHUTDOWN_SECONDS = 5
+"""How long the server waits for steps under way when it is told to stop."""
+EXAMPLES = """\
+examples:
+  python -m reason_envs.serve ReasonTree-v0 --port 8000
+  python -m reason_envs.serve planner_solver --option solver_samples=4 --option solver_temperature=0.7
+  python -m reason_envs.serve ReasonTree-v0 --engine Qwen/Qwen3-4B --option engine.device=cuda:0
+  REASON_ENVS_TOKEN=... python -m reason_envs.serve my_package.puzzles:MyPuzzle-v0 --host 0.0.0.0
+"""
+
+
+class Guard:
+    """Lets requests through that carry the token; without a token, those that no web page has sent.
+
+    A page in a browser on this machine could otherwise reach a server on loopback: browsers say so by ``Origin``.
+
+    Args:
+        app: the ASGI application behind.
+        token: what clients send as ``Authorization: Bearer TOKEN``; empty where none is needed.
+    """
+
+    def __init__(self, app: Any, token: str) -> None:
+        self.app = app
+        self.expected = f"Bearer {token}".encode() if token else b""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Pass a request on, or refuse it before a session begins."""
+        if scope["type"] == "lifespan" or self.admits(dict(scope["headers"])):
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close"})  # before it is accepted: the client gets status 403
+            return
+        status, reason = (401, b"Wrong or missing token.\n") if self.expected else (403, b"Web pages are refused.\n")
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
+        await send({"type": "http.response.body", "body": reason})
+
+    def admits(self, headers: dict[bytes, bytes]) -> bool:
+        """Whether a request with these headers may pass; takes the same time for every wrong token."""
+        if not self.expected:
+            return b"origin" not in headers
+        return hmac.compare_digest(headers.get(b"authorization", b""), self.expected)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    options = _parser().parse_args(arguments)
+    token = os.environ.get(TOKEN, "")
+    try:
+        _check(options, token)
+        environment = _make(options)
+        _serve(environment, options, token)
+    except ReasonEnvsError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # while a model was loaded
+        return 130
+    return 0
+
+
+def engine_options(name: str) -> list[str]:
+    """Write ``--engine`` as options: the name of an engine, or a model for the transformers engine."""
+    return [f"engine.name={name}"] if name in ENGINES.names() else ["engine.name=transformers", f"engine.model={name}"]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m reason_envs.serve",
+        description="Serve an environment with OpenEnv (pip install 'reason-envs[openenv]').",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("environment", help="id or short name; package.module:ID imports the module that registers it")
+    parser.add_argument("--engine", help="a model (embedded:base, a folder, a hub name) or an engine's name")
+    parser.add_argument(
+        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the environment; KEY may be a.b"
+    )
+    parser.add_argument("--host", default="127.0.0.1", help=f"address (default %(default)s); others need {TOKEN}")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default %(default)s)")
+    parser.add_argument("--max-sessions", type=_positive, default=512, help="at the same time (default %(default)s)")
+    parser.add_argument(
+        "--session-timeout", type=_positive, default=600, help="seconds without a message (default %(default)s)"
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def _check(options: argparse.Namespace, token: str) -> None:
+    """Refuse what cannot or must not be served, before a model is loaded."""
+    if importlib.util.find_spec("openenv") is None:
+        raise ReasonEnvsError("Serving needs the package openenv: pip install 'reason-envs[openenv]'.")
+    if not token and not _is_loopback(options.host):
+        raise ReasonEnvsError(
+            f"--host {options.host} lets other machines in, who could run your models: set {TOKEN} to a secret that "
+            "clients send as 'Authorization: Bearer SECRET', or bind to 127.0.0.1."
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _make(options: argparse.Namespace) -> Environment:
+    engine = engine_options(options.engine) if options.engine else []
+    return make_environment(options.environment, **parse_options([*engine, *options.option]))
+
+
+def _serve(environment: Environment, options: argparse.Namespace, token: str) -> None:
+    import uvicorn
+
+    from reason_envs.adapters.openenv import make_app
+
+    app = Guard(make_app(environment, options.max_sessions, options.session_timeout), token)
+    config = uvicorn.Config(
+        app,
+        host=options.host,
+        port=options.port,
+        log_level="warning",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    socket = config.bind_socket()
+    socket.listen(config.backlog)  # who reads the line below may connect at once
+    server = uvicorn.Server(config)
+    for number in (signal.SIGINT, signal.SIGTERM):  # before uvicorn hears them, and when it passes them on
+        signal.signal(number, lambda *_: setattr(server, "should_exit", True))
+    host, port = socket.getsockname()[:2]
+    print(f"Serving {options.environment} on http://{host}:{port} ({options.max_sessions} sessions)", flush=True)
+    try:
+        server.run(sockets=[socket])
+    finally:
+        environment.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,285 @@
+"""``python -m reason_envs.serve`` in a process of its own, played by OpenEnv's own client over loopback."""
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from urllib.error import HTTPError
+
+import gymnasium as gym
+import numpy as np
+import pytest
+
+from reason_envs import make_environment, serve
+from reason_envs.adapters.controller import single_agent
+
+TESTS = Path(__file__).resolve().parents[1]
+needs_openenv = pytest.mark.skipif(
+    importlib.util.find_spec("openenv") is None, reason="openenv is not installed (extra [openenv])"
+)
+SMALL_TREE = {"max_depth": 4, "max_nodes": 12, "max_step_tokens": 16}
+TREE_OPTIONS = [part for key, value in SMALL_TREE.items() for part in ("--option", f"{key}={value}")]
+TOKEN = "a long secret"
+
+
+def start(*arguments, **environment):
+    """Start a server on a free port; its address and the process."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "reason_envs.serve", *arguments, "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", **environment},
+    )
+    line = process.stdout.readline()
+    assert "Serving" in line, line
+    return re.search(r"http://\S+", line)[0], process
+
+
+@contextlib.contextmanager
+def serving(*arguments, **environment):
+    url, process = start(*arguments, **environment)
+    try:
+        yield url
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(100) == 0
+        process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def tree():
+    """A search tree on the embedded models that counts its generator's calls."""
+    with serving("served_toys:CountedTree-v0", "--engine", "embedded:base", *TREE_OPTIONS) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def guarded():
+    """A server with a token, room for two sessions, and little patience."""
+    options = ("--option", "roles=single", "--max-sessions", "2", "--session-timeout", "1")
+    with serving("PettingPlanPath-v0", *options, REASON_ENVS_TOKEN=TOKEN) as url:
+        yield url
+
+
+def client(url, **options):
+    from openenv.core import GenericEnvClient
+
+    return GenericEnvClient(base_url=url, connect_timeout_s=100, message_timeout_s=200, **options)
+
+
+def with_token(url, token=TOKEN):
+    return client(url, headers={"Authorization": f"Bearer {token}"})
+
+
+def plain(value):
+    return json.loads(json.dumps(value, default=lambda array: array.tolist()))
+
+
+@needs_openenv
+def test_an_episode_is_the_one_that_is_played_here(tree):
+    here = gym.make("ReasonTree-v0", **SMALL_TREE)
+    with client(tree).sync() as there:
+        for seed in (3, 4):
+            seen, info = here.reset(seed=seed)
+            result, done = there.reset(seed=seed), False
+            assert result.reward is None
+            while not done:
+                assert result.observation["observation"] == plain(seen)
+                assert {k: v for k, v in result.metadata.items() if k != "calls"} == plain(info)
+                action = int(np.flatnonzero(info["action_mask"])[-1 if info["action_mask"][3] else 0])
+                by_text = here.unwrapped.environment.action_names[action]
+                seen, reward, terminated, truncated, info = here.step(action)
+                done = terminated or truncated
+                result = there.step({"text": f"I choose {by_text}."} if seed == 3 else {"action": action})
+                assert (result.reward, result.done) == (reward, done)
+            assert result.observation["terminated"] is terminated
+            assert result.observation["messages"] == []
+        assert there.state()["step_count"] > 0
+
+
+@needs_openenv
+def test_the_example_in_the_readme_plays(tree, capsys):
+    readme = (TESTS.parent / "README.md").read_text()
+    block = re.search(r"^```py\n(.*?)^```", readme.split("## Serve with OpenEnv")[1], re.MULTILINE | re.DOTALL)[1]
+    exec(block.replace("http://127.0.0.1:8000", tree), {})
+    assert re.fullmatch(r"-?\d\S* (True|False)\n", capsys.readouterr().out)
+
+
+@needs_openenv
+def test_a_language_policy_reads_the_messages_of_whoever_is_to_act():
+    options = {"roles": "team", "max_turns": 1}
+    here = single_agent(make_environment("petting_plan_path", **options))
+    with serving("petting_plan_path", "--option", "max_turns=1") as url, client(url).sync() as there:
+        result, expected = there.reset(seed=7), asyncio.run(here.reset(seed=7))
+        for text in ("print('R')", r"\boxed{R}"):
+            assert result.observation["messages"] == here.render_messages(expected.observations["controller"])
+            assert result.metadata["agent"] == expected.info["agent"]
+            result = there.step({"text": text})
+            expected = asyncio.run(here.step({"controller": text}))
+            assert result.reward == expected.rewards["controller"]
+        assert result.done
+        task = {"question": "P.G", "answer": ""}
+        assert "P.G" in there.reset(task=task).observation["messages"][-1]["content"]
+
+
+@needs_openenv
+def test_a_session_plays_from_synchronous_code_too():
+    from reason_envs.adapters.openenv import ReasonAction, Session
+
+    session = Session(make_environment("single_turn_math"))
+    assert not session.reset(seed=1).done
+    assert session.step(ReasonAction(text="no idea")).reward == -0.5
+
+
+async def together(calls):
+    return await asyncio.gather(*calls)
+
+
+@needs_openenv
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [64, 200])
+def test_sessions_that_step_together_share_generator_calls(tree, count):
+    async def play():
+        clients = [client(tree) for _ in range(count)]
+        await together(c.connect() for c in clients)
+        first = await together(c.reset(seed=i) for i, c in enumerate(clients))
+        start, calls = time.perf_counter(), []
+        for _ in range(3):
+            results = await together(c.step({"text": "EXPAND"}) for c in clients)
+            calls.append(max(result.metadata["calls"] for result in results))
+        seconds = time.perf_counter() - start
+        await together(c.close() for c in clients)
+        return first, results, np.diff(calls), 3 * count / seconds
+
+    first, results, calls, rate = asyncio.run(play())
+    print(f"{count} sessions: {rate:.0f} steps/s, generator calls a round {calls.tolist()}")
+    assert len({result.observation["messages"][-1]["content"] for result in first}) > count / 2  # different problems
+    assert all(result.metadata["valid_action"] for result in results if result.metadata["action_mask"][0])
+    assert calls.max() <= 8
+
+
+@needs_openenv
+def test_mistakes_are_answered_in_words(tree):
+    with client(tree).sync() as there:
+        with pytest.raises(RuntimeError, match="call reset first"):
+            there.step({"text": "EXPAND"})
+        there.reset(seed=1)
+        for wrong in ({}, {"text": "EXPAND", "action": 0}):
+            with pytest.raises(RuntimeError, match="either a text or an action"):
+                there.step(wrong)
+        with pytest.raises(RuntimeError, match="lacks answer"):
+            there.reset(task={"question": "1 + 1?"})
+        result = there.step({"text": "gibberish"})
+        assert (result.done, result.metadata["valid_action"]) == (False, False)
+
+
+@needs_openenv
+def test_only_who_has_the_token_gets_in(guarded):
+    for wrong in (client(guarded), with_token(guarded, "guess"), with_token(guarded, "")):
+        with pytest.raises(ConnectionError, match="403"):
+            asyncio.run(wrong._connect_async())
+    with pytest.raises(HTTPError, match="401"):
+        urllib.request.urlopen(f"{guarded}/schema")
+    with with_token(guarded).sync() as there:
+        assert not there.reset(seed=1).done
+
+
+@needs_openenv
+def test_a_web_page_cannot_reach_a_server_on_loopback(tree):
+    with pytest.raises(ConnectionError, match="403"):
+        asyncio.run(client(tree, headers={"Origin": "https://example.org"})._connect_async())
+    request = urllib.request.Request(f"{tree}/reset", b"{}", {"Origin": "null", "Content-Type": "application/json"})
+    with pytest.raises(HTTPError, match="403"):
+        urllib.request.urlopen(request)
+
+
+@needs_openenv
+@pytest.mark.slow
+def test_sessions_are_limited_end_with_their_client_and_time_out(guarded):
+    async def play():
+        first, second, third, fourth = (with_token(guarded) for _ in range(4))
+        await together(c.reset(seed=1) for c in (first, second))
+        with pytest.raises(RuntimeError, match="2/2"):
+            await third.reset(seed=1)
+        await first.close()
+        await eventually(lambda: fourth.reset(seed=1), 5)  # the first one's place
+        await asyncio.sleep(6)  # the server looks for idle sessions every five seconds
+        with pytest.raises(RuntimeError, match="idle too long"):
+            await eventually(lambda: second.step({"text": "U"}), 0)
+        for c in (second, third, fourth):
+            await c.close()
+
+    asyncio.run(play())
+
+
+async def eventually(call, seconds):
+    """Try again while the server is full, as a place takes a moment to become free."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await call()
+        except RuntimeError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (["RaisonTree-v0"], "Unknown environment 'RaisonTree-v0'. Did you mean 'ReasonTree-v0'"),
+        (["ReasonTree-v0", "--option", "depth=3"], "Unknown option of ReasonTree-v0 'depth'"),
+        (["single_turn_math", "--engine", "embedded:base"], "Unknown option of SingleTurnMath-v0 'engine'"),
+        (["ReasonTree-v0", "--engine", "embedded:nothing"], "nothing"),
+        (["ReasonTree-v0", "--option", "depth"], "key=value"),
+        (["nothing_here:ReasonTree-v0"], "nothing_here"),
+    ],
+)
+@needs_openenv
+def test_what_cannot_be_served_is_said_in_words(arguments, error, capsys):
+    assert serve.main(arguments) == 2
+    assert error in capsys.readouterr().err
+
+
+@needs_openenv
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
+def test_other_machines_are_let_in_only_with_a_token(host, capsys, monkeypatch):
+    monkeypatch.delenv(serve.TOKEN, raising=False)
+    assert serve.main(["ReasonTree-v0", "--host", host]) == 2
+    assert serve.TOKEN in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("token", "headers", "passes"),
+    [
+        ("", {}, True),
+        ("", {b"origin": b"http://localhost"}, False),
+        ("s", {b"authorization": b"Bearer s"}, True),
+        ("s", {b"authorization": b"Bearer s", b"origin": b"http://localhost"}, True),
+        ("s", {b"authorization": b"Bearer S"}, False),
+        ("s", {b"authorization": b"s"}, False),
+        ("s", {b"authorization": "Bearer \u00e9".encode()}, False),
+        ("s", {}, False),
+    ],
+)
+def test_the_guard(token, headers, passes):
+    assert serve.Guard(None, token).admits(headers) is passes
+
+
+def test_an_engine_is_named_like_a_model_or_an_engine():
+    assert serve.engine_options("embedded:base") == ["engine.name=transformers", "engine.model=embedded:base"]
+    assert serve.engine_options("vllm") == ["engine.name=vllm"]
+
+
+def test_without_openenv_the_error_says_what_to_install(capsys, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    assert serve.main(["ReasonTree-v0"]) == 2
+    assert "reason-envs[openenv]" in capsys.readouterr().err
