@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from reason_envs.checker import check_environment, verdict
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.plugins import parse_options
 from reason_envs.registration import entry
-from reason_envs.tasks.pairs import parse_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

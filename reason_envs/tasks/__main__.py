@@ -15,7 +15,6 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.plugins import parse_options
 from reason_envs.tasks.base import Split, TaskSet
 from reason_envs.tasks.listed import MissingSplitError
-from reason_envs.tasks.pairs import parse_options
 from reason_envs.tasks.registry import REQUIRED, family, make, names
 from reason_envs.tasks.report import Stats, overlap, stats
 
