@@ -34,7 +34,7 @@ class MetricsFile:
 
         Later lines are dropped, and so is an evaluation that followed the checkpoint at the same step.
         """
-        rows = _read(self.path) if self.path.exists() else []
+        rows = read_rows(self.path) if self.path.exists() else []
         self.rows = [row for row in rows if _step(row) < step or (_step(row) == step and not _is_evaluation(row))]
         partial = self.path.with_suffix(".partial")
         partial.write_text("".join(map(_line, self.rows)), encoding="utf-8")
@@ -118,7 +118,12 @@ def series(rows: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def _read(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
+    """Return the lines of a file; a last one that was cut off while it was written is left out.
+
+    Raises:
+        ReasonEnvsError: a line is no JSON.
+    """
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = []
     for number, line in enumerate(lines, start=1):
