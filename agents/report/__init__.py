@@ -1,4 +1,4 @@
-"""A run as one web page that stands alone: curves, evaluations, frontier, and its episodes before and after training."""
+"""A run as one web page that stands alone: curves, evaluations, frontier, episodes before and after training."""
 
 from __future__ import annotations
 

@@ -3,11 +3,14 @@
 const ROW = 46;
 const FILTERS = [
   ["all", () => true],
-  ["learnt", (before, after) => !right(before) && right(after)],
+  ["learnt", learnt],
   ["forgotten", (before, after) => right(before) && !right(after)],
   ["right", (before, after) => right(after)],
   ["wrong", (before, after) => !right(after)],
 ];
+function learnt(before, after) {
+  return !right(before) && right(after);
+}
 const COMPARING = ["learnt", "forgotten"];
 const right = (episode) => (episode?.correct ?? 0) >= 1;
 // A drawn problem goes by its name.
@@ -132,7 +135,8 @@ function problemList(choose) {
     common = beginning(rows.map((row) => row.question));
     space.style.height = `${rows.length * ROW}px`;
     count.textContent = plural(rows.length, "problem");
-    pick(Math.max(0, kept));
+    const telling = rows.findIndex((row) => learnt(row.before, row.after));
+    pick(Math.max(0, kept < 0 ? telling : kept));
   };
   return { frame, count, fill };
 }

@@ -1,13 +1,13 @@
 // Line charts. A line: {name, points: [[x, y, what it is]], color (1 to 8), band: [[x, low, high]], bars, dashed, dots,
 // named: write beside each point what it is}.
 
-const HEIGHT = 200,
-  LEFT = 44,
-  RIGHT = 12,
-  TOP = 10,
-  BOTTOM = 26;
+const HEIGHT = 200;
+const [LEFT, RIGHT, TOP, BOTTOM] = [44, 12, 10, 26];
+const APART = 30; // between the middles of numbers on the x axis
+const DEFAULTS = { form: short, xName: "step", log: false, unit: [null, null], width: 360, keyed: true };
 
-function chart(title, lines, { form = short, xName = "step", log = false, unit = [null, null], width = 360 } = {}) {
+function chart(title, lines, options = {}) {
+  const { form, xName, log, unit, width, keyed } = { ...DEFAULTS, ...options };
   const shown = lines.filter((line) => line.points.length);
   const at = (x) => (log ? Math.log2(x) : x);
   const xs = shown.flatMap((line) => line.points.map((p) => at(p[0])));
@@ -24,21 +24,24 @@ function chart(title, lines, { form = short, xName = "step", log = false, unit =
     picture.append(svg("line", { x1: LEFT, x2: width - RIGHT, y1: toY(y), y2: toY(y), class: "rule" }));
     picture.append(svg("text", { x: LEFT - 6, y: toY(y) + 3.5, "text-anchor": "end" }, form(y)));
   }
+  let latest = -APART;
   for (const x of log ? ticks(2 ** x0, 2 ** x1, 8) : ticks(x0, x1, 5).filter(Number.isInteger)) {
+    if (toX(x) - latest < APART) continue;
+    latest = toX(x);
     picture.append(svg("text", { x: toX(x), y: HEIGHT - 9, "text-anchor": "middle" }, x.toLocaleString("en")));
   }
-  for (const line of shown) picture.append(...drawn(line, toX, toY));
+  for (const line of shown) picture.append(...drawn(line, toX, toY, width));
   const figure = el(
     "figure",
     { class: "panel" },
     el("figcaption", {}, el("b", {}, title), readout(picture, shown, { toX, toY, width, form, xName })),
   );
   figure.append(picture);
-  if (shown.length > 1) figure.append(legend(shown));
+  if (keyed && shown.length > 1) figure.append(legend(shown));
   return figure;
 }
 
-function drawn(line, toX, toY) {
+function drawn(line, toX, toY, width) {
   const color = `c${line.color ?? 1}`;
   const parts = [];
   const path = (points) =>
@@ -63,7 +66,9 @@ function drawn(line, toX, toY) {
     );
   }
   for (const [x, y, what] of line.named ? line.points : []) {
-    parts.push(svg("text", { x: toX(x), y: toY(y) + (toY(y) < 24 ? 18 : -9), "text-anchor": "middle" }, what));
+    const left = toX(x) > width - RIGHT - 50;
+    const anchor = { "text-anchor": left ? "end" : "start" };
+    parts.push(svg("text", { x: toX(x) + (left ? -7 : 7), y: toY(y) + (toY(y) < 24 ? 14 : -6), ...anchor }, what));
   }
   return parts;
 }

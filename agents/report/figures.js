@@ -4,7 +4,7 @@ const PANELS = [
   ["Accuracy in training", "accuracy", percent0],
   ["Reward", "reward"],
   ["Tokens of a response", "response_length"],
-  ["Tokens of a search", "episode/generated_tokens"],
+  ["Tokens in the environment", "episode/generated_tokens"],
   ["Loss", "loss"],
   ["Entropy", "entropy"],
   ["KL to the reference", "kl"],
@@ -71,7 +71,8 @@ function curves(runs) {
   if (recordedIn(runs, "eval/accuracy"))
     panels.push(chart("Held-out accuracy", heldOut(runs), { form: percent0, unit: SHARE }));
   for (const [title, metric, form] of PANELS) {
-    if (recordedIn(runs, metric)) panels.push(chart(title, linesOf(runs, metric), form ? { form, unit: SHARE } : {}));
+    if (recordedIn(runs, metric))
+      panels.push(chart(title, linesOf(runs, metric), { ...(form ? { form, unit: SHARE } : {}), keyed: false }));
   }
   const known = PANELS.map((panel) => panel[1]);
   const rest = [...new Set(runs.flatMap((run) => Object.keys(run.metrics)))]
@@ -81,7 +82,7 @@ function curves(runs) {
     el(
       "div",
       { class: "panels small" },
-      rest.map((metric) => chart(metric, linesOf(runs, metric))),
+      rest.map((metric) => chart(metric, linesOf(runs, metric), { keyed: false })),
     );
   return section("Curves", el("div", { class: "panels" }, panels), folded(`All other metrics (${rest.length})`, all));
 }
@@ -107,7 +108,7 @@ function heldOut(runs) {
 
 const COLUMNS = [
   ["Greedy", (e) => e.greedy_accuracy != null && percent(e.greedy_accuracy), true],
-  ["Reward", (e) => e.reward != null && signed(e.reward), false],
+  ["Reward", (e) => e.reward != null && signed(e.reward), true],
   ["Turns", (e) => e.episode_length != null && short(e.episode_length), true],
   ["Tokens", (e) => e.mean_tokens != null && short(e.mean_tokens), false],
   ["No answer", (e) => e.frac_no_answer != null && percent(e.frac_no_answer), true],
@@ -174,7 +175,7 @@ function frontier(runs) {
       return [
         training,
         ...run.frontier.map((curve) => ({
-          ...curve,
+          name: runs.length > 1 ? `${run.name}: ${curve.name}` : curve.name,
           points: curve.points.map((p) => [p.generated_tokens, p.accuracy, p.label]),
           band: curve.points.map((p) => [p.generated_tokens, p.accuracy_low, p.accuracy_high]),
           bars: true,
@@ -183,9 +184,9 @@ function frontier(runs) {
       ];
     })
     .filter((line) => line.points.length);
+  lines.forEach((line, i) => (line.color = line.color ?? hue(i)));
   const tokens = lines.flatMap((line) => line.points.map((p) => p[0]));
   if (Math.max(...tokens) < 1.01 * Math.min(...tokens) || !tokens.length) return null;
-  lines.forEach((line, i) => (line.color = line.color ?? (i % 8) + 1));
   const plot = chart("Accuracy against tokens", lines, {
     form: percent0,
     xName: "tokens",

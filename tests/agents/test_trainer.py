@@ -57,7 +57,9 @@ def test_a_run_leaves_the_files_of_the_layout(whole):
         "curves.png",
         "checkpoints",
         "policy_final",
+        "validate",
     }
+    assert {path.name for path in (folder / "validate").iterdir()} == {"step_0.json", "step_2.json", "step_4.json"}
     assert any(path.name.startswith("events.out.tfevents.") for path in folder.iterdir())
     assert checkpoints(folder) == ["step_2", "step_4"]
     assert {path.suffix for path in (folder / "checkpoints" / "step_4").iterdir()} == {".json", ".safetensors"}
