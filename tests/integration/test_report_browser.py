@@ -1,4 +1,4 @@
-"""The page of a run in a real browser: silent, offline, on a desk and on a phone, light, dark, and with many episodes."""
+"""The page of a run in a real browser: silent, offline, on desk and phone, light and dark, with many episodes."""
 
 import base64
 import json
