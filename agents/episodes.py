@@ -177,5 +177,5 @@ def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
 
 def recorded(folder: Path) -> dict[int, Path]:
     """Return the files of the evaluations that a run's folder holds, by their steps."""
-    paths = {int(path.stem.removeprefix("step_")): path for path in (folder / FOLDER).glob("step_*.json")}
-    return dict(sorted(paths.items()))
+    named = [(path.stem.removeprefix("step_"), path) for path in (folder / FOLDER).glob("step_*.json")]
+    return dict(sorted((int(step), path) for step, path in named if step.isdecimal()))

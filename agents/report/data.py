@@ -98,8 +98,9 @@ def _gain(recordings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def _results(folder: Path) -> dict[str, Mapping[str, Any]]:
     """What ``agents.evaluate`` wrote into the run's folder, by the names of the files."""
+    evaluations = set(recorded(folder).values())
     paths = [*sorted(folder.glob("*.json")), *sorted((folder / FOLDER).glob("*.json"))]
-    read = {path.stem: _read(path) for path in paths if path not in recorded(folder).values()}
+    read = {path.stem: _read(path) for path in paths if path not in evaluations}
     return {name: content for name, content in read.items() if isinstance(content, Mapping)}
 
 

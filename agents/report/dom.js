@@ -23,7 +23,8 @@ const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 function short(value) {
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 10000 || size < 0.001) return value.toExponential(1).replace("e+", "e");
+  if (size >= 1e6 || size < 0.001) return value.toExponential(1).replace("e+", "e");
+  if (size >= 1000) return Math.round(value).toLocaleString("en");
   return String(Number(value.toPrecision(3)));
 }
 

@@ -29,7 +29,8 @@ function heading(runs) {
 
 function trained({ facts }) {
   const model = facts.model ? `model ${facts.model}` : facts.policy && `${facts.policy} policy`;
-  return [facts.env, facts.algo, model, plural(facts.steps, "step"), `seed ${facts.seed}`].filter(Boolean).join(" · ");
+  const seed = facts.seed != null && `seed ${facts.seed}`;
+  return [facts.env, facts.algo, model, plural(facts.steps, "step"), seed].filter(Boolean).join(" · ");
 }
 
 function headline(run) {
@@ -84,7 +85,8 @@ function curves(runs) {
       { class: "panels small" },
       rest.map((metric) => chart(metric, linesOf(runs, metric), { keyed: false })),
     );
-  return section("Curves", el("div", { class: "panels" }, panels), folded(`All other metrics (${rest.length})`, all));
+  const others = rest.length > 0 && folded(`All other metrics (${rest.length})`, all);
+  return section("Curves", el("div", { class: "panels" }, panels), others);
 }
 
 function heldOut(runs) {

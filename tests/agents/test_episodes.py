@@ -144,6 +144,7 @@ def test_whatever_stands_in_an_episode_can_be_written_and_read(tmp_path):
     episode = plain(record(trajectory(text, facts={"reason": "a\ud800b"}), TASK))
     write_evaluation(tmp_path, {"step": 3, "correct": [1.0], "episodes": [episode]})
     write_evaluation(tmp_path, {"step": 20, "correct": [1.0], "episodes": []})
+    (tmp_path / "validate" / "step_last.json").write_text("{}")  # somebody's own
     assert list(recorded(tmp_path)) == [3, 20]
     read = json.loads(recorded(tmp_path)[3].read_text(encoding="utf-8"))["episodes"][0]
     assert read["facts"] == {"reason": "a?b"}

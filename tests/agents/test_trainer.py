@@ -12,6 +12,7 @@ import torch
 from run_toys import LORA, assert_same_run, checkpoints, final_weights, make_run, overrides, rows, train
 
 from agents import train as command
+from agents.learner import Learner
 from agents.metrics_file import MetricsFile
 from agents.trainer import Trainer
 from agents.update import PolicyUpdate
@@ -167,7 +168,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(kind, place, whole, tiny_m
     trainer = make_run(tiny_model, tmp_path / "run", *KINDS[kind])
     with monkeypatch.context() as patch:
         if place == "generating":
-            interrupt_in(patch, Trainer, "_sample_text", lambda self, _: self.progress.step == 2)
+            interrupt_in(patch, Learner, "collect", lambda self, step: step == 2)
         else:
             interrupt_in(patch, PolicyUpdate, "run", lambda self, _, step: step == 0, signal.SIGINT)
         stopped = train(trainer)

@@ -40,6 +40,7 @@ class Browser:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
         self.tell("Network.enable")
+        self.tell("Performance.enable", timeDomain="threadTicks")
         self.tell(
             "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
         )
@@ -48,7 +49,7 @@ class Browser:
         return self.driver.execute_cdp_cmd(command, options)
 
     def open(self, path, size=DESK, scheme="light"):
-        """Open a page, and return the seconds until it had drawn itself."""
+        """Open a page; it must have drawn itself."""
         self.complaints()
         self.tell(
             "Emulation.setDeviceMetricsOverride",
@@ -60,7 +61,11 @@ class Browser:
         self.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.driver.get(path.as_uri())
         assert self.js("return document.documentElement.dataset.ready") == "true"
-        return self.js("return performance.getEntriesByType('navigation')[0].duration") / 1000
+
+    def busy(self):
+        """Seconds of computing on the page's thread, however little of the machine it gets."""
+        figures = {figure["name"]: figure["value"] for figure in self.tell("Performance.getMetrics")["metrics"]}
+        return figures["TaskDuration"]
 
     def js(self, script, *arguments):
         return self.driver.execute_script(script, *arguments)
@@ -200,21 +205,24 @@ def test_a_thousand_episodes_stay_usable(browser, tmp_path):
         path.write_text(json.dumps(kept))
     page = tmp_path / "many.html"
     write_report([folder], page)
-    loaded = browser.open(page, PHONE)
+    browser.driver.get("about:blank")
+    began = browser.busy()
+    browser.open(page, PHONE)
+    loaded = browser.busy() - began
     assert browser.text(".side p") == f"{MANY} problems"
     assert len(browser.all(".row")) < 40
-    opened = browser.js(
-        "const started = performance.now(); document.querySelectorAll('.row')[3].click();"
-        "document.body.offsetHeight; return performance.now() - started"
-    )
+    began = browser.busy()
+    for place in range(8):
+        browser.js("document.querySelectorAll('.row')[arguments[0]].click(); document.body.offsetHeight", place)
+    opened = (browser.busy() - began) / 8
     browser.js("const list = document.querySelector('.list'); list.scrollTop = list.scrollHeight")
     time.sleep(0.1)
     assert "499" in browser.all(".row")[-1].text
     assert browser.complaints() == []
     size = page.stat().st_size
-    print(f"1,000 episodes: {size / 1e6:.1f} MB, loaded in {loaded:.2f} s, an episode opened in {opened:.0f} ms")
+    print(f"1,000 episodes: {size / 1e6:.1f} MB, drawn in {loaded:.2f} s, an episode in {1000 * opened:.0f} ms")
     assert size < 10e6
-    assert loaded < 10
-    assert opened < 1000
+    assert 0 < loaded < 3
+    assert 0 < opened < 0.3
     picture = browser.screenshot(tmp_path / "phone.png")
     assert picture.read_bytes().startswith(b"\x89PNG")
