@@ -20,7 +20,7 @@ from reason_envs.plugins import load_attribute
 from reason_envs.rewards.steps import REWARD_MODELS
 
 LEAST = {
-    **{"eval_every": 0, "save_every": 0, "samples_every": 0, "max_minutes": 0},
+    **{"eval_every": 0, "eval_episodes": 0, "save_every": 0, "samples_every": 0, "max_minutes": 0},
     **{"eval_tasks": 1, "eval_samples": 1, "keep_last": 1, "log_every": 1},
 }
 """The smallest value of an option."""
@@ -67,6 +67,8 @@ class TrainConfig:
     """Held-out tasks of each evaluation during training."""
     eval_samples: int = 1
     """Samples a task at the training temperature."""
+    eval_episodes: int = 64
+    """Held-out episodes of each evaluation that ``validate/`` keeps whole, for ``python -m agents.report``."""
     save_every: int = 50
     """Write a checkpoint every so many steps (the last step always writes one); 0: only at the end."""
     keep_last: int = 2

@@ -43,7 +43,7 @@ class MetricsFile:
 
     def read(self) -> list[Row]:
         """Return the lines of the file, whoever wrote them; none where there is no file."""
-        return _read(self.path) if self.path.exists() else []
+        return read_rows(self.path) if self.path.exists() else []
 
     def append(self, step: int, metrics: Mapping[str, float]) -> Row:
         """Write one line.
@@ -122,7 +122,12 @@ def series(rows: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
-def _read(path: Path) -> list[Row]:
+def read_rows(path: Path) -> list[Row]:
+    """Return the lines of a file; a last one that was cut off while it was written is left out.
+
+    Raises:
+        ReasonEnvsError: a line is no JSON.
+    """
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = []
     for number, line in enumerate(lines, start=1):

@@ -95,7 +95,7 @@ def finish(
     final_observations: dict[AgentId, Any],
 ) -> Trajectory:
     """Close an episode that has ended and write it down."""
-    rendered = environment.render()
+    rendered, view = environment.render(), environment.view()
     environment.close()
     return Trajectory(
         task_id=episode.task.id,
@@ -106,6 +106,8 @@ def finish(
         metrics=_metrics(result.info),
         final_observations=final_observations,
         rendered=rendered if isinstance(rendered, str) else "",
+        facts={name: value for name, value in result.info.items() if isinstance(value, str) and value},
+        view=view,
     )
 
 

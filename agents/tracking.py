@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from types import TracebackType
@@ -13,6 +14,7 @@ from typing import Any, Self
 
 from agents.console import Console, evaluation_text
 from agents.curves import plot_curves
+from agents.episodes import recorded, write_evaluation
 from agents.metrics_file import MetricsFile, Row, series, summary_header, summary_line
 from reason_envs.errors import ReasonEnvsError
 
@@ -100,6 +102,10 @@ class Tracker:
         """Continue the folder's run from its checkpoint at ``step``; what was written after it is dropped."""
         self._file.keep_until(step)
         self._resumed_at = step
+        evaluated = {row["step"] for row in self._file.rows if "eval/accuracy" in row}
+        for later, path in recorded(self.folder).items():
+            if later not in evaluated:
+                path.unlink()
         lines = [summary_header(), *(summary_line(row) for row in self._shown_rows())]
         self._summary.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._console.begin_at(step)
@@ -128,8 +134,17 @@ class Tracker:
         block = f"--- sample at step {step}\n{text}\n---"
         self._console.write(block)
         _log.info("%s", block)
-        if self._tensorboard is not None:
-            self._tensorboard.add_text("sample", f"```\n{text}\n```", step)
+        self._text("sample", step, [text])
+
+    def episodes(self, evaluation: Mapping[str, Any], texts: Sequence[str]) -> None:
+        """Keep the episodes of an evaluation in ``validate/``, and show some.
+
+        Args:
+            evaluation: what is kept (see ``agents.episodes``).
+            texts: the ones that TensorBoard and Weights & Biases show.
+        """
+        write_evaluation(self.folder, evaluation)
+        self._text("episodes", evaluation["step"], texts)
 
     def note(self, text: str) -> None:
         """Say something, on the console and in ``train.log``."""
@@ -183,6 +198,16 @@ class Tracker:
             self._wandb.log({"step": step, **finite})
         return row
 
+    def _text(self, name: str, step: int, texts: Sequence[str]) -> None:
+        """Log texts under the same name to TensorBoard and to Weights & Biases."""
+        if self._tensorboard is not None:
+            self._tensorboard.add_text(name, "\n\n".join(map(_fenced, texts)), step)
+        if self._wandb is not None:
+            import wandb
+
+            table = wandb.Table(columns=["step", "text"], data=[[step, text] for text in texts])
+            self._wandb.log({"step": step, name: table})
+
     def _is_shown(self, row: Row) -> bool:
         return (row["step"] or 0) % self._log_every == 0 or "eval/accuracy" in row
 
@@ -221,6 +246,9 @@ class Silence:
     def sample(self, step: int, text: str) -> None:
         """Ignore the text."""
 
+    def episodes(self, evaluation: Mapping[str, Any], texts: Sequence[str]) -> None:
+        """Ignore the episodes."""
+
     def note(self, text: str) -> None:
         """Ignore the text."""
 
@@ -253,6 +281,13 @@ def _file_handler(path: Path) -> logging.Handler:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     return handler
+
+
+def _fenced(text: str) -> str:
+    """Write a text as a block of Markdown that nothing in it can end."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
 
 
 def _start_wandb(folder: Path) -> Any:

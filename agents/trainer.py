@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from agents import checkpoint, distributed, hub
 from agents.checkpoint import CheckpointError
 from agents.config import TrainConfig, options
+from agents.episodes import as_text, evaluation_record
 from agents.evaluate import EvaluationResult, evaluate_policy, first_tasks
 from agents.figures import describe
 from agents.interrupts import StopRequest, naming_phase
@@ -23,9 +23,11 @@ from agents.runs import CHECKPOINTS, CONFIG_FILE, Run, build, check_prompts, wei
 from agents.saving import FINAL, Progress, Saver
 from agents.sync import RoleSync
 from agents.tracking import Silence, Tracker
-from agents.trajectory import Trajectory
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import greedy
+
+SHOWN_EPISODES = 3
+"""Held-out episodes of an evaluation that trackers show as text."""
 
 
 class Trainer:
@@ -146,7 +148,7 @@ class Trainer:
             trajectories = await self.learner.collect(step)
         generated = time.monotonic()
         metrics = describe(trajectories)
-        shown = self._sample_text(trajectories)
+        shown = as_text(trajectories[0])
         with naming_phase("updating", config):
             metrics |= self.learner.update(trajectories, step)
         updated = time.monotonic()
@@ -182,12 +184,6 @@ class Trainer:
         with naming_phase("sending weights to the engine", self.config):
             return {"sync_gap": await self.sync.push(self.progress.step)}
 
-    def _sample_text(self, trajectories: Sequence[Trajectory]) -> str:
-        """The first episode: what was chosen, and how it ended."""
-        first = trajectories[0]
-        choices = "\n".join(d.choice.text for d in first.path)
-        return f"{first.rendered or choices}\nreturn {first.total_reward:+.2f}"
-
     # --- evaluation
 
     async def _evaluate(self) -> None:
@@ -201,16 +197,15 @@ class Trainer:
     async def _evaluation(self, *, greedily: bool = False) -> EvaluationResult:
         run, config = self.run, self.config
         assert run.test_tasks is not None
+        tasks, samples = first_tasks(run.test_tasks, config.eval_tasks), 1 if greedily else config.eval_samples
         sampling = greedy(run.policy.sampling) if greedily else replace(run.policy.sampling, top_p=1.0, top_k=0)
         with naming_phase("evaluating", config):
-            result, _ = await evaluate_policy(
-                run.environment,
-                run.policy,
-                first_tasks(run.test_tasks, config.eval_tasks),
-                samples=1 if greedily else config.eval_samples,
-                seed=config.seed,
-                sampling=sampling,
+            result, trajectories = await evaluate_policy(
+                run.environment, run.policy, tasks, samples=samples, seed=config.seed, sampling=sampling
             )
+        if not greedily:
+            kept = evaluation_record(self.progress.step, trajectories, tasks, samples, config.eval_episodes)
+            self._tracker.episodes(kept, [as_text(t) for t in trajectories[::samples][:SHOWN_EPISODES]])
         return result
 
     # --- beginning

@@ -9,6 +9,7 @@ from typing import Any
 from reason_envs.core import AgentId
 from reason_envs.errors import unknown_name
 from reason_envs.llm.engine import Sampling
+from reason_envs.views import EpisodeView
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,10 @@ class Trajectory:
     """What each agent that a limit cut off would have read next: values bootstrap there."""
     rendered: str = ""
     """The end of the episode as text, where the environment renders text."""
+    facts: dict[str, str] = field(default_factory=dict)
+    """Texts from the environment's last info (``extracted``, ``verdict``, ...)."""
+    view: EpisodeView | None = None
+    """What there is to see of it besides its dialogue."""
 
     @property
     def path(self) -> list[Decision]:

@@ -14,6 +14,7 @@ import numpy as np
 from gymnasium import Space
 
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.views import EpisodeView
 
 AgentId = str
 Action = Any
@@ -119,6 +120,10 @@ class Environment(ABC):
 
     def render(self) -> Any:
         """Render the episode according to ``render_mode`` (``None``: nothing)."""
+        return None
+
+    def view(self) -> EpisodeView | None:
+        """Return what there is to see of the episode besides its dialogue, for reports; ``None``: nothing."""
         return None
 
     def close(self) -> None:  # noqa: B027  (most environments own nothing that needs closing)

@@ -19,6 +19,7 @@ from reason_envs.rewards import Reward, RewardConfig
 from reason_envs.rewards.leak import find_leak
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task, make
+from reason_envs.views import CallView, EpisodeView
 
 PLANNER: AgentId = "planner"
 POLICY = "policy"
@@ -197,6 +198,13 @@ class PlannerSolver(Environment):
             answers = [f"Solver: {answer}" for answer in self.state.answers]
             lines += [f"Guideline: {self.state.guideline}", *answers, f"Reward: {self.state.reward}"]
         return "\n".join(lines)
+
+    def view(self) -> EpisodeView | None:
+        """Return what the solver was asked and answered."""
+        if self.task is None or not self.state.answers:
+            return None
+        asked = {"prompt": self.solver_messages(self.task, self.state.guideline)[-1]["content"]}
+        return EpisodeView(calls=[CallView("solver", asked, {"response": answer}) for answer in self.state.answers])
 
     async def _solve(self, task: Task, guideline: str) -> list[Generation] | None:
         """Ask the solver; ``None`` where the guideline leaves it no room to answer."""

@@ -131,7 +131,9 @@ def test_other_names_are_no_evaluation(tmp_path):
         tracker.evaluation(0, {"accuracy": 1.0})
 
 
-def test_wandb_gets_every_step_and_a_resumed_run_its_id(tmp_path, monkeypatch):
+@pytest.fixture
+def wandb_runs(monkeypatch):
+    """The runs that a stand-in for wandb was asked to start, with what they were given."""
     runs = []
 
     class Run(types.SimpleNamespace):
@@ -148,32 +150,67 @@ def test_wandb_gets_every_step_and_a_resumed_run_its_id(tmp_path, monkeypatch):
         runs.append(Run(options=options, rows=[], exit_code=None))
         return runs[-1]
 
-    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    def table(columns, data):
+        return types.SimpleNamespace(columns=columns, data=data)
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Table=table))
+    return runs
+
+
+def test_tensorboard_and_wandb_get_the_same_under_the_same_names(tmp_path, wandb_runs):
+    with Tracker(tmp_path, 4, wandb=True) as tracker:
+        tracker.evaluation(0, HELD_OUT)
+        tracker.log(1, metrics(1) | {"broken": float("nan")})
+        record(tracker, [2, 3, 4])
+        tracker.sample(4, "an answer")
+        tracker.episodes({"step": 4, "correct": [1.0], "episodes": []}, ["one", "two ``` and <b>"])
+    events = EventAccumulator(str(tmp_path)).Reload()
+    (run,) = wandb_runs
+    ours = [(row["step"], name, value) for row in run.rows for name, value in row.items() if isinstance(value, float)]
+    theirs = [(e.step, name, e.value) for name in events.Tags()["scalars"] for e in events.Scalars(name)]
+    assert len(ours) == len(theirs) > 20
+    for (step, name, value), (their_step, their_name, their_value) in zip(sorted(ours), sorted(theirs), strict=True):
+        assert (step, name) == (their_step, their_name)
+        assert value == pytest.approx(their_value, rel=1e-6)
+    texts = {name: table for row in run.rows for name, table in row.items() if hasattr(table, "data")}
+    assert {name.removesuffix("/text_summary") for name in events.Tags()["tensors"]} == set(texts)
+    assert texts["sample"].data == [[4, "an answer"]]
+    assert texts["episodes"].data == [[4, "one"], [4, "two ``` and <b>"]]
+    (shown,) = events.Tensors("episodes/text_summary")
+    written = shown.tensor_proto.string_val[0].decode()
+    assert "````\ntwo ``` and <b>\n````" in written  # nothing in a text ends its block
+
+
+def test_a_resumed_run_drops_the_episodes_that_came_later(tmp_path):
+    kept = {"correct": [1.0], "episodes": []}
+    with Tracker(tmp_path, 8, tensorboard=False) as tracker:
+        for step in (0, 4, 6):
+            tracker.episodes({"step": step, **kept}, [])
+            tracker.evaluation(step, HELD_OUT) if step == 0 else tracker.log(step, metrics(step) | HELD_OUT)
+    with Tracker(tmp_path, 8, tensorboard=False) as tracker:
+        tracker.resume(4)
+    assert sorted(path.name for path in (tmp_path / "validate").iterdir()) == ["step_0.json", "step_4.json"]
+
+
+def test_wandb_gets_every_step_and_a_resumed_run_its_id(tmp_path, wandb_runs):
     (tmp_path / "config.yaml").write_text("seed: 7\n")
     with Tracker(tmp_path, 2, wandb=True, tensorboard=False) as tracker:
         record(tracker, [1])
     with Tracker(tmp_path, 2, wandb=True, tensorboard=False) as tracker:
         tracker.resume(1)
         record(tracker, [2])
-    assert [run.rows[0]["step"] for run in runs] == [1, 2]
-    assert runs[0].options["id"] == runs[1].options["id"]
-    assert runs[0].options["config"] == {"seed": 7}
-    assert [run.exit_code for run in runs] == [0, 0]
-    assert [(run.options["project"], run.options["name"]) for run in runs] == [("reason-envs", tmp_path.name)] * 2
+    assert [run.rows[0]["step"] for run in wandb_runs] == [1, 2]
+    assert wandb_runs[0].options["id"] == wandb_runs[1].options["id"]
+    assert wandb_runs[0].options["config"] == {"seed": 7}
+    assert [run.exit_code for run in wandb_runs] == [0, 0]
+    assert [(run.options["project"], run.options["name"]) for run in wandb_runs] == [("reason-envs", tmp_path.name)] * 2
 
 
-def test_wandb_takes_the_configured_names(tmp_path, monkeypatch):
-    seen = {}
-
-    def init(**options):
-        seen.update(options)
-        return types.SimpleNamespace(define_metric=lambda *_, **__: None, finish=lambda **_: None)
-
-    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+def test_wandb_takes_the_configured_names(tmp_path, wandb_runs):
     (tmp_path / "config.yaml").write_text("wandb_project: mine\nwandb_run_name: first\n")
     with Tracker(tmp_path, 2, wandb=True, tensorboard=False):
         pass
-    assert (seen["project"], seen["name"]) == ("mine", "first")
+    assert (wandb_runs[0].options["project"], wandb_runs[0].options["name"]) == ("mine", "first")
 
 
 def test_a_missing_wandb_names_the_install_line(tmp_path, monkeypatch):

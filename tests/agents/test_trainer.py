@@ -12,6 +12,7 @@ import torch
 from run_toys import LORA, assert_same_run, checkpoints, final_weights, make_run, overrides, rows, train
 
 from agents import train as command
+from agents.learner import Learner
 from agents.metrics_file import MetricsFile
 from agents.trainer import Trainer
 from agents.update import PolicyUpdate
@@ -57,7 +58,9 @@ def test_a_run_leaves_the_files_of_the_layout(whole):
         "curves.png",
         "checkpoints",
         "policy_final",
+        "validate",
     }
+    assert {path.name for path in (folder / "validate").iterdir()} == {"step_0.json", "step_2.json", "step_4.json"}
     assert any(path.name.startswith("events.out.tfevents.") for path in folder.iterdir())
     assert checkpoints(folder) == ["step_2", "step_4"]
     assert {path.suffix for path in (folder / "checkpoints" / "step_4").iterdir()} == {".json", ".safetensors"}
@@ -165,7 +168,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(kind, place, whole, tiny_m
     trainer = make_run(tiny_model, tmp_path / "run", *KINDS[kind])
     with monkeypatch.context() as patch:
         if place == "generating":
-            interrupt_in(patch, Trainer, "_sample_text", lambda self, _: self.progress.step == 2)
+            interrupt_in(patch, Learner, "collect", lambda self, step: step == 2)
         else:
             interrupt_in(patch, PolicyUpdate, "run", lambda self, _, step: step == 0, signal.SIGINT)
         stopped = train(trainer)

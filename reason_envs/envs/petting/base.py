@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, ClassVar
 
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult
@@ -15,6 +16,7 @@ from reason_envs.envs.problem import choose_task
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task, make
+from reason_envs.views import EpisodeView, GridView, TurnView
 
 SOLO: AgentId = "solo"
 """The agent of ``roles="single"``."""
@@ -103,6 +105,10 @@ class Petting(Environment):
     def loss(self) -> float:
         """Return what the team loses where an episode ends unsolved."""
         return 0.0
+
+    def picture(self, game: Any) -> GridView | None:
+        """Return the problem as a picture of cells; ``None`` where it is text."""
+        return None
 
     # --- the contract
 
@@ -193,6 +199,17 @@ class Petting(Environment):
             return "\n".join([verdict, board, *entries])
         return draw_image(board, self.colours, [verdict, *entries])
 
+    def view(self) -> EpisodeView | None:
+        """Return what came of each decision, and the pictures of the problem where it has any."""
+        if self.state is None:
+            return None
+        games = [*(entry.before for entry in self.state.entries), self.state.game]
+        turns = [
+            TurnView(entry.outcome, None if after is before else self.picture(after))
+            for entry, (before, after) in zip(self.state.entries, pairwise(games), strict=True)
+        ]
+        return EpisodeView(grid=self.picture(games[0]), turns=turns)
+
     # --- for the environments
 
     def failed(self, outcome: str, *counts: str) -> Effect:
@@ -222,7 +239,7 @@ class Petting(Environment):
         for name, count in effect.counts.items():
             self.state.counts[name] += count
         self.state.counts["out_of_turn_actions"] += sum(agent != actor for agent in actions)
-        self.state.entries.append(Entry(role, text.strip(), effect.outcome[:MAX_OUTCOME_CHARS]))
+        self.state.entries.append(Entry(role, text.strip(), effect.outcome[:MAX_OUTCOME_CHARS], self.state.game))
         return effect
 
     def _gain(self, role: str, worth: float | None) -> float:

@@ -10,6 +10,7 @@ from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import plan_path as rules
 from reason_envs.tasks.games.moves import read_moves
+from reason_envs.views import GridView
 
 MOST_MOVES = 100
 """Longest plan; a longer one cannot be read."""
@@ -81,6 +82,10 @@ class PettingPlanPath(GridGame):
     def board(self, game: PathGame) -> str:
         """Draw the grid."""
         return rules.draw(game.grid)
+
+    def picture(self, game: PathGame) -> GridView:
+        """Draw the grid: its letters are those of pictures."""
+        return GridView(self.board(game).splitlines())
 
     def progress(self, game: PathGame) -> float:
         """Return the share of the distance that is done."""

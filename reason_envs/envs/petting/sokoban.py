@@ -10,9 +10,12 @@ from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import sokoban as rules
 from reason_envs.tasks.games.moves import read_moves
+from reason_envs.views import GridView
 
 MOST_MOVES = 200
 """Longest plan; a longer one cannot be read."""
+PICTURED = str.maketrans(rules.SYMBOLS, "#P*BXG.")
+"""The notation's symbols as letters of pictures."""
 
 
 @dataclass
@@ -76,6 +79,10 @@ class PettingSokoban(GridGame):
     def board(self, game: rules.SokobanLevel) -> str:
         """Draw the level."""
         return rules.draw(game)
+
+    def picture(self, game: rules.SokobanLevel) -> GridView:
+        """Draw the level."""
+        return GridView(self.board(game).translate(PICTURED).splitlines())
 
     def progress(self, game: rules.SokobanLevel) -> float:
         """Return the share of the boxes that are on goals."""

@@ -17,6 +17,8 @@ class Entry:
     """The response."""
     outcome: str
     """What came of it, in a line."""
+    before: Any = None
+    """The state of the problem that it was made in."""
 
 
 @dataclass(frozen=True)

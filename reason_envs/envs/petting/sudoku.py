@@ -9,6 +9,7 @@ from reason_envs.envs.petting.config import PettingConfig, check_not_negative
 from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import sudoku as rules
+from reason_envs.views import GridView
 
 
 @dataclass
@@ -68,6 +69,17 @@ class PettingSudoku(GridGame):
         """Draw the clues and, where more is filled, the grid as it is."""
         clues, now = (rules.draw(game.puzzle.side, cells) for cells in (game.puzzle.clues, game.puzzle.cells))
         return clues if clues == now else f"{clues}\n\n{now}"
+
+    def picture(self, game: SudokuGame) -> GridView:
+        """Draw clues, right and wrong digits, and what is empty."""
+        rows = zip(game.puzzle.clues, game.puzzle.cells, game.solution, strict=True)
+        letters = "".join(
+            "." if not cell else "c" if clue else "r" if cell == right else "w" for clue, cell, right in rows
+        )
+        side = game.puzzle.side
+        cells = [letters[i : i + side] for i in range(0, side * side, side)]
+        texts = rules.draw(side, game.puzzle.cells).replace(".", " ").splitlines()
+        return GridView(cells, texts, rules.BOXES[side])
 
     def progress(self, game: SudokuGame) -> float:
         """Return the share of the cells to fill that are right."""

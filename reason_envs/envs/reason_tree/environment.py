@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +23,7 @@ from reason_envs.llm import make_engine
 from reason_envs.rewards import MathReward, RandomReward, RewardFunction, make_reward
 from reason_envs.rewards.steps import make_reward_model
 from reason_envs.tasks import Task, make
+from reason_envs.views import EpisodeView, NodeView, TreeView
 
 SEARCHER: AgentId = "searcher"
 EXPAND, BRANCH, BACKTRACK, TERMINATE = range(4)
@@ -44,6 +45,8 @@ class ReasonTreeState:
     """Of these, the illegal ones."""
     answered: bool = False
     """Whether an answer was submitted."""
+    trail: list[tuple[int, int]] = field(default_factory=list)
+    """After each action: the node the policy stood at, and the size of the tree."""
 
 
 class ReasonTree(Environment):
@@ -108,6 +111,7 @@ class ReasonTree(Environment):
         before = self._value()
         if valid:
             await self._move(int(action))
+        self.state.trail.append((self.state.current, len(self.state.tree.nodes)))
         reward = self.config.value_weight * (self._value() - before) - self.config.step_penalty
         reward -= self._cost(int(action)) if valid else self.config.illegal_penalty
         return await self._end(reward, valid) if self._over else self._go_on({SEARCHER: reward}, valid)
@@ -156,6 +160,16 @@ class ReasonTree(Environment):
             return None
         draw = {"ansi": text.draw, "rgb_array": draw_image, "html": write_page}[self.render_mode]
         return draw(self.state.tree, self.state.current)
+
+    def view(self) -> EpisodeView | None:
+        """Return the tree and how it was walked."""
+        if self.state is None:
+            return None
+        nodes = [
+            NodeView(n.parent, n.text, n.score, n.value, n.log_prob, n.tokens, n.terminal)
+            for n in self.state.tree.nodes
+        ]
+        return EpisodeView(TreeView(nodes, self.state.current, list(self.state.trail)))
 
     # --- what an action does
 

@@ -26,6 +26,7 @@ from reason_envs.rewards.tiers import NO_ANSWER, TierGrade, capped, code_tier, m
 from reason_envs.sandbox import make_sandbox
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task, make
+from reason_envs.views import CallView, EpisodeView, TurnView
 
 WRITER: AgentId = "writer"
 MAX_QUESTION_CHARS = 200_000
@@ -144,6 +145,17 @@ class WorkflowExecution(Environment):
         if self.render_mode is None or self.task is None:
             return None
         return text.draw(self.task, self.state.outcome, self.state.reward)
+
+    def view(self) -> EpisodeView | None:
+        """Return what came of the workflow, its operator calls, and the program that was run where it was repaired."""
+        if self.state is None or self.state.outcome is None:
+            return None
+        outcome = self.state.outcome
+        repairs = outcome.program.repairs
+        ended = outcome.answer if outcome.verdict == "ok" else f"{outcome.verdict}: {outcome.error}"
+        turn = TurnView("\n".join([*(f"repaired: {repair}" for repair in repairs), ended]))
+        calls = [CallView(call.operator, call.fields, call.outputs) for call in outcome.calls]
+        return EpisodeView(turns=[turn], program=outcome.program.source if repairs else "", calls=calls)
 
     # --- what an answer earns
 

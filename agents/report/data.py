@@ -1,0 +1,132 @@
+"""What a page shows of a run, read from its folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from agents.episodes import FOLDER, recorded
+from agents.held_out import bootstrap_interval
+from agents.metrics_file import Row, read_rows, series
+from reason_envs.errors import ReasonEnvsError
+
+MOST_POINTS = 1000
+"""Points of a curve; longer ones are thinned out."""
+MOST_RECORDINGS = 5
+"""Evaluations whose episodes are shown; of more, the first, the last and some between."""
+
+
+def run_data(folder: Path) -> dict[str, Any]:
+    """Return everything that the page says about a run.
+
+    Raises:
+        ReasonEnvsError: the folder holds no run, or a file in it cannot be read.
+    """
+    metrics = folder / "metrics.jsonl"
+    if not metrics.is_file():
+        raise ReasonEnvsError(f"{folder} is no run folder: it has no metrics.jsonl. Give one that agents.train wrote.")
+    rows = read_rows(metrics)
+    config_file = folder / "config.yaml"
+    config = yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+    recordings = [_read(path) for path in recorded(folder).values()]
+    results = _results(folder)
+    return {
+        "name": folder.resolve().name,
+        "facts": _facts(config, rows),
+        "metrics": {name: _curve(rows, name) for name in _names(rows)},
+        "evaluations": _evaluations(rows) + [_evaluation(None, r["result"], name) for name, r in _ours(results)],
+        "gain": _gain(recordings),
+        "frontier": _frontier(results),
+        "recordings": _spread(recordings),
+    }
+
+
+def _facts(config: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
+    """What was trained, in a few words."""
+    named = {group: config[group]["name"] for group in ("env", "algo", "policy", "engine") if config.get(group)}
+    model = config.get("policy", {}).get("model")
+    seconds = sum(series(rows, "time/step")[1])
+    tokens = series(rows, "tokens")[1]
+    return {
+        **named,
+        **({"model": model} if model else {}),
+        "seed": config.get("seed"),
+        "steps": int(max((row["step"] or 0 for row in rows), default=0)),
+        "seconds": round(seconds, 1),
+        "tokens": tokens[-1] if tokens else None,
+    }
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    return [name for name in dict.fromkeys(name for row in rows for name in row) if name != "step"]
+
+
+def _curve(rows: Sequence[Row], name: str) -> list[list[float]]:
+    """Return steps and values; of too many every k-th and the last."""
+    steps, values = series(rows, name)
+    stride = -(-len(steps) // MOST_POINTS)
+    kept = sorted({*range(0, len(steps), max(1, stride)), len(steps) - 1} - {-1})
+    return [[steps[i] for i in kept], [float(f"{values[i]:.6g}") for i in kept]]
+
+
+def _evaluations(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    marked = [row for row in rows if row.get("eval/accuracy") is not None]
+    return [_evaluation(row["step"], {name.removeprefix("eval/"): row[name] for name in row}) for row in marked]
+
+
+def _evaluation(step: float | None, figures: Mapping[str, Any], label: str = "") -> dict[str, Any]:
+    names = ("tasks", "samples", "accuracy", "accuracy_low", "accuracy_high", "greedy_accuracy", "pass_at_n", "reward")
+    more = ("episode_length", "frac_no_answer", "mean_tokens")
+    found = {name: figures[name] for name in (*names, *more) if figures.get(name) is not None}
+    return {"step": step, "label": label, **found}
+
+
+def _gain(recordings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """The difference between the first evaluation and the last on the same problems, with its interval."""
+    if len(recordings) < 2 or len(recordings[0]["correct"]) != len(recordings[-1]["correct"]):
+        return None
+    difference = np.array(recordings[-1]["correct"]) - np.array(recordings[0]["correct"])
+    low, high = bootstrap_interval(difference, seed=0)
+    ends = {"from": recordings[0]["step"], "to": recordings[-1]["step"]}
+    return {"mean": float(difference.mean()), "low": low, "high": high, "tasks": len(difference), **ends}
+
+
+def _results(folder: Path) -> dict[str, Mapping[str, Any]]:
+    """What ``agents.evaluate`` wrote into the run's folder, by the names of the files."""
+    evaluations = set(recorded(folder).values())
+    paths = [*sorted(folder.glob("*.json")), *sorted((folder / FOLDER).glob("*.json"))]
+    read = {path.stem: _read(path) for path in paths if path not in evaluations}
+    return {name: content for name, content in read.items() if isinstance(content, Mapping)}
+
+
+def _ours(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+    return [(name, content) for name, content in results.items() if isinstance(content.get("result"), Mapping)]
+
+
+def _frontier(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Searches that were compared (``agents.evaluate method=... output_file=...``): a curve of each family."""
+    found = [m["result"] for content in results.values() for m in content.get("methods", ())]
+    curves: dict[str, list[dict[str, Any]]] = {}
+    names = ("label", "accuracy", "accuracy_low", "accuracy_high", "generated_tokens")
+    for result in sorted(found, key=lambda result: float(result["generated_tokens"])):
+        curves.setdefault(result["method"], []).append({name: result[name] for name in names})
+    return [{"name": name, "points": points} for name, points in curves.items()]
+
+
+def _spread(recordings: Sequence[Any]) -> list[Any]:
+    if len(recordings) <= MOST_RECORDINGS:
+        return list(recordings)
+    places = np.linspace(0, len(recordings) - 1, MOST_RECORDINGS).round().astype(int)
+    return [recordings[i] for i in places]
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ReasonEnvsError(f"{path} is no JSON ({error}): mend or delete it.") from error

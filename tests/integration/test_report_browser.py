@@ -1,0 +1,228 @@
+"""The page of a run in a real browser: silent, offline, on desk and phone, light and dark, with many episodes."""
+
+import base64
+import json
+import shutil
+import time
+from urllib.parse import urlparse
+
+import pytest
+import report_toys
+
+from agents.episodes import recorded
+from agents.report import write_report
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+DRIVER = shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None, reason="no chromium with chromedriver here (.ci/install_chromium)"
+)
+
+FLAGS = (
+    *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--hide-scrollbars"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-dev-shm-usage"),
+)
+PHONE, DESK = (390, 844), (1280, 900)
+MANY = 500
+"""Problems of a run whose two evaluations keep all: 1,000 episodes."""
+
+
+class Browser:
+    """A page in Chromium, what it complained of, and what it asked for."""
+
+    def __init__(self, profile):
+        from selenium import webdriver
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for flag in (*FLAGS, f"--user-data-dir={profile}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
+        self.tell("Network.enable")
+        self.tell("Performance.enable", timeDomain="threadTicks")
+        self.tell(
+            "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
+        )
+
+    def tell(self, command, **options):
+        return self.driver.execute_cdp_cmd(command, options)
+
+    def open(self, path, size=DESK, scheme="light"):
+        """Open a page; it must have drawn itself."""
+        self.complaints()
+        self.tell(
+            "Emulation.setDeviceMetricsOverride",
+            width=size[0],
+            height=size[1],
+            deviceScaleFactor=1,
+            mobile=size == PHONE,
+        )
+        self.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.driver.get(path.as_uri())
+        assert self.js("return document.documentElement.dataset.ready") == "true"
+
+    def busy(self):
+        """Seconds of computing on the page's thread, however little of the machine it gets."""
+        figures = {figure["name"]: figure["value"] for figure in self.tell("Performance.getMetrics")["metrics"]}
+        return figures["TaskDuration"]
+
+    def js(self, script, *arguments):
+        return self.driver.execute_script(script, *arguments)
+
+    def all(self, selector):
+        return self.driver.find_elements("css selector", selector)
+
+    def text(self, selector="body"):
+        return self.js("return document.querySelector(arguments[0]).textContent", selector)
+
+    def complaints(self):
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self):
+        """Every address that was asked for since the last question."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
+
+    def screenshot(self, path):
+        path.write_bytes(base64.b64decode(self.tell("Page.captureScreenshot")["data"]))
+        return path
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    browser = Browser(tmp_path_factory.mktemp("profile"))
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """A page of each kind of episode, and one that compares runs."""
+    root = tmp_path_factory.mktemp("runs")
+    folders = {name: make(root / name) for name, make in report_toys.RUNS.items()}
+    found = {name: root / f"{name}.html" for name in folders}
+    for name, folder in folders.items():
+        write_report([folder], found[name])
+    found["comparison"] = root / "comparison.html"
+    write_report([folders[name] for name in ("sokoban", "sudoku", "plan_path")], found["comparison"])
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize("kind", [*report_toys.RUNS, "comparison"])
+def test_every_page_is_silent_offline_and_fits(browser, pages, kind, size, scheme):
+    browser.requests()
+    browser.open(pages[kind], size, scheme)
+    for place in range(3):
+        browser.js("document.querySelectorAll('.row')[arguments[0]].click()", place)
+    for part in browser.all("details"):
+        browser.js("arguments[0].open = true", part)
+    browser.js("return new Promise(requestAnimationFrame)")
+    assert browser.all(".panel .chart")
+    assert browser.complaints() == []
+    assert {urlparse(url).scheme for url in browser.requests()} <= {"file", "data"}
+    assert browser.js("return document.documentElement.scrollWidth <= innerWidth")
+    dark = browser.js("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
+    assert dark == (scheme == "dark")
+
+
+def test_a_tree_can_be_clicked_through(browser, pages):
+    browser.open(pages["tree"])
+    episode = ".episode:last-child"
+    nodes = browser.all(f"{episode} .node")
+    chosen = browser.all(f"{episode} .edge.chosen")
+    assert len(nodes) > 5
+    assert len(browser.all(f"{episode} .step:not(.onward)")) == len(chosen) + 1
+    browser.js("arguments[0].dispatchEvent(new MouseEvent('click'))", nodes[0])
+    assert "The problem" in browser.text(f"{episode} .step.selected")
+    onward = browser.all(f"{episode} .step.onward")
+    assert onward
+    browser.js("arguments[0].click()", onward[-1])
+    assert len(browser.all(f"{episode} .step:not(.onward)")) == 2
+    assert "value" in browser.text(f"{episode} .steps p")
+    slider = browser.all(f"{episode} input[type=range]")[0]
+    browser.js("arguments[0].value = 1; arguments[0].dispatchEvent(new Event('input'))", slider)
+    assert len(browser.all(f"{episode} .node")) == 2
+    assert browser.text(f"{episode} .replay span").startswith("1 / ")
+
+
+def test_before_and_after_stand_side_by_side(browser, pages):
+    browser.open(pages["sokoban"])
+    left, right = browser.all(".episode")
+    assert left.rect["y"] == right.rect["y"]
+    assert left.rect["x"] < right.rect["x"]
+    assert [side.find_element("css selector", ".verdict").text for side in (left, right)] == ["wrong", "right"]
+    assert len(browser.all(".episode:last-child .crate.done")) == 1
+    agents = {header.text for header in browser.all(".episode:last-child .turn header b")}
+    assert agents == {"tool", "planner"}
+
+
+def test_workflows_show_their_calls_and_planners_their_solver(browser, pages):
+    browser.open(pages["workflow"])
+    assert [call.text.split("\n")[0] for call in browser.all(".call summary b")] == ["1. Custom", "2. Revise"]
+    browser.open(pages["planner"])
+    assert "Add them up." in browser.text(".episode:last-child .call")
+
+
+def test_what_a_model_wrote_stays_text(browser, pages):
+    browser.open(pages["math"])
+    assert browser.text(".episode .response") == report_toys.HOSTILE
+    assert browser.driver.title == "Run math"
+    assert browser.all("main img, main script, main .response b") == []
+
+
+def test_problems_are_found_and_filtered(browser, pages):
+    browser.open(pages["plan_path"])
+    assert browser.text(".side p") == "6 problems"
+    chips = {chip.text: chip for chip in browser.all(".chips button")}
+    chips["learnt"].click()
+    learnt = int(browser.text(".side p").split()[0])
+    chips["wrong"].click()
+    assert browser.text(".side p") == "0 problems"
+    assert "No problem is like that." in browser.text(".detail")
+    chips["all"].click()
+    assert 0 < learnt < 6
+    field = browser.all("input[type=search]")[0]
+    browser.js("arguments[0].value = '/3'; arguments[0].dispatchEvent(new Event('input'))", field)
+    assert browser.text(".side p") == "1 problem"
+
+
+def test_a_comparison_has_a_line_and_rows_of_every_run(browser, pages):
+    browser.open(pages["comparison"])
+    assert browser.text("h1") == "3 runs compared"
+    assert len(browser.all("tbody tr")) == 6
+    assert len(browser.all(".panels .panel:first-child path.line")) == 3
+
+
+def test_a_thousand_episodes_stay_usable(browser, tmp_path):
+    folder = report_toys.tree_run(tmp_path / "many")
+    for path in recorded(folder).values():
+        kept = json.loads(path.read_text())
+        few = kept["episodes"]
+        kept["episodes"] = [{**few[i % len(few)], "task": f"t{i}", "question": f"problem {i}"} for i in range(MANY)]
+        path.write_text(json.dumps(kept))
+    page = tmp_path / "many.html"
+    write_report([folder], page)
+    browser.driver.get("about:blank")
+    began = browser.busy()
+    browser.open(page, PHONE)
+    loaded = browser.busy() - began
+    assert browser.text(".side p") == f"{MANY} problems"
+    assert len(browser.all(".row")) < 40
+    began = browser.busy()
+    for place in range(8):
+        browser.js("document.querySelectorAll('.row')[arguments[0]].click(); document.body.offsetHeight", place)
+    opened = (browser.busy() - began) / 8
+    browser.js("const list = document.querySelector('.list'); list.scrollTop = list.scrollHeight")
+    time.sleep(0.1)
+    assert "499" in browser.all(".row")[-1].text
+    assert browser.complaints() == []
+    size = page.stat().st_size
+    print(f"1,000 episodes: {size / 1e6:.1f} MB, drawn in {loaded:.2f} s, an episode in {1000 * opened:.0f} ms")
+    assert size < 10e6
+    assert 0 < loaded < 3
+    assert 0 < opened < 0.3
+    picture = browser.screenshot(tmp_path / "phone.png")
+    assert picture.read_bytes().startswith(b"\x89PNG")
