@@ -32,7 +32,10 @@ OURS, SB3 = ("ppo", "grpo", "at_grpo"), ("sb3_ppo", "sb3_maskable_ppo")
 CURVES = {
     ("reason_tree", "graph", "ppo"): f"{RESULTS}#learning-reasontree-v0-ppo-embedded-generator-and-step-reward-model",
     ("single_turn_math", "language", "grpo"): f"{RESULTS}#learning-singleturnmath-v0-grpo-embedded-model",
-    **{(name, "language", "at_grpo"): RESULTS for name in ENVIRONMENTS if name.startswith("petting_")},
+    **{
+        (name, "language", "at_grpo"): f"{RESULTS}#learning-petting-environments-at-grpo-embedded-team"
+        for name in ("petting_plan_path", "petting_sudoku")
+    },
 }
 """Where the learning curves of the main diagonal are."""
 

@@ -173,7 +173,7 @@ def points(values: np.ndarray) -> str:
 
 def plot(game: str, results: dict[str, list[list[dict[str, Any]]]], path: Path) -> None:
     """Draw held-out success against the tokens generated: each seed thinly, their mean with its markers."""
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
     for arm, runs in results.items():
         title, _, colour = ARMS[arm]
         tokens = np.array([[one["spent"] / 1000 for one in run] for run in runs])
@@ -184,7 +184,7 @@ def plot(game: str, results: dict[str, list[list[dict[str, Any]]]], path: Path) 
     axes.set(xlabel="tokens generated in training, thousands", ylabel="held-out success, %", ylim=(0, 100))
     axes.set_title(f"petting_{game}, {len(runs)} seeds")
     axes.grid(alpha=0.25)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, dpi=130)
 
 
