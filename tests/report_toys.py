@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 import petting_toys
 import tree_toys
 import workflow_toys
@@ -70,16 +71,20 @@ def write_run(folder, environment, before, after, tasks=None, steps=30):
     return folder
 
 
+def legal_names(environment):
+    return [environment.action_names[number] for number in np.flatnonzero(environment.action_masks())]
+
+
 def walk(environment):
     """The name of a legal action, the same for the same tree."""
     state = environment.state
-    names = environment._legal_names()
+    names = legal_names(environment)
     return names[derive_seed(state.seed, state.steps) % len(names)]
 
 
 def first_legal(environment):
     """EXPAND wherever that is legal."""
-    return environment._legal_names()[0]
+    return legal_names(environment)[0]
 
 
 def tree_run(folder):
