@@ -64,7 +64,7 @@ def test_a_run_without_an_engine_leaves_the_files_of_the_layout(whole):
     names = {path.name for path in whole.iterdir() if not path.name.startswith("events.out.tfevents.")}
     assert names == {
         *("config.yaml", "train.log", "summary.log", "metrics.jsonl"),
-        *("curves.png", "checkpoints", "policy_final"),
+        *("curves.png", "checkpoints", "policy_final", "validate"),
     }
     assert checkpoints(whole) == ["step_2", "step_4"]
     assert "--- sample at step 3\n" in (whole / "train.log").read_text()
