@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException, ValidationError
 from agents.registry import ALGORITHMS, POLICIES
 from agents.validation import check_least
 from reason_envs import registration
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import OWN_PART, ReasonEnvsError, unknown_name
 from reason_envs.llm import ENGINES
 from reason_envs.plugins import load_attribute
 from reason_envs.rewards.steps import REWARD_MODELS
@@ -158,7 +158,7 @@ def check_name(group: str, name: str) -> None:
     if ":" in name:
         config_of(name)
     elif name not in names():
-        raise unknown_name(group, name, names())
+        raise unknown_name(group, name, names(), OWN_PART)
 
 
 def typed(raw: Mapping[str, Any]) -> TrainConfig:

@@ -11,18 +11,23 @@ class ReasonEnvsError(ValueError):
     """Base of the errors this library raises on wrong input."""
 
 
-def unknown_name(kind: str, name: str, valid: Iterable[str]) -> ReasonEnvsError:
+OWN_PART = "A module of yours that registers one is named before it: module:name."
+"""What to do where a part is none of ours and not installed."""
+
+
+def unknown_name(kind: str, name: str, valid: Iterable[str], fix: str = "") -> ReasonEnvsError:
     """Build the error for an unknown name, with the nearest valid ones first.
 
     Args:
         kind: what the name should have been, such as ``"task family"``.
         name: what was given.
         valid: every accepted name.
+        fix: what else to do about it.
     """
     names = sorted(valid)
     near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
-    return ReasonEnvsError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.")
+    return ReasonEnvsError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.{f' {fix}' if fix else ''}")
 
 
 def check_options(kind: str, given: Iterable[Any], valid: Iterable[str]) -> None:

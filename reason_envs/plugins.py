@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError, check_options, unknown_name
+from reason_envs.errors import OWN_PART, ReasonEnvsError, check_options, unknown_name
 
 _asked: set[str] = set()
 """Entry-point groups whose functions have been called."""
@@ -127,7 +127,7 @@ class Registry:
         load_plugins(self.group)
         name = registered_name(name)
         if name not in self._plugins:
-            raise unknown_name(self.kind, name, self._plugins)
+            raise unknown_name(self.kind, name, self._plugins, OWN_PART)
         return self._plugins[name]
 
     def configure(self, name: str, options: dict[str, Any]) -> Any:

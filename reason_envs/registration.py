@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import gymnasium
 
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import OWN_PART, ReasonEnvsError, unknown_name
 from reason_envs.plugins import Plugin, load_plugins, registered_name
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def entry(name: str) -> EnvironmentEntry:
     for candidate in _ENTRIES.values():
         if name in (candidate.id, candidate.name):
             return candidate
-    raise unknown_name("environment", name, [*ids(), *names()])
+    raise unknown_name("environment", name, [*ids(), *names()], OWN_PART)
 
 
 def env_config(name: str) -> type:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from reason_envs.errors import ReasonEnvsError, check_options, unknown_name
+from reason_envs.errors import OWN_PART, ReasonEnvsError, check_options, unknown_name
 from reason_envs.plugins import load_attribute, load_plugins, registered_name
 from reason_envs.tasks.base import Split, TaskSet
 
@@ -124,7 +124,7 @@ def family(name: str) -> Family:
         return Family(name, procedural.summary(name), factory, procedural.option_defaults(name), generated=True)
     if Path(name).is_file():
         raise ReasonEnvsError(f"{name!r} is a file, not a task family; write {{'name': 'json', 'path': {name!r}}}.")
-    raise unknown_name("task family", name, names())
+    raise unknown_name("task family", name, names(), OWN_PART)
 
 
 def _parse(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
