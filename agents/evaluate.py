@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.held_out import bootstrap_interval, first_tasks
+from agents.held_out import first_tasks, share_interval
 from agents.policies.base import Policy, TrainablePolicy
 from agents.policies.roles import RolePolicy
 from agents.rollout import Episode, grouped, play
@@ -97,7 +97,7 @@ def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> Ev
                 "accuracy: let the reward function return (value, {'correct': bool}), or set eval_every=0."
             )
     correct = np.array([t.metrics["correct"] for t in trajectories]).reshape(-1, samples)
-    low, high = bootstrap_interval(correct.mean(axis=1), seed)
+    low, high = share_interval(correct.mean(axis=1), seed)
     return EvaluationResult(
         tasks=len(correct),
         samples=samples,

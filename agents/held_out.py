@@ -9,6 +9,8 @@ from reason_envs.tasks.base import Task, TaskSet
 
 BOOTSTRAP_SAMPLES = 2000
 CROSSED_SAMPLES = 10_000
+Z_SQUARED = 1.96**2
+"""Square of the normal quantile of 95 %."""
 
 
 def first_tasks(tasks: TaskSet, count: int) -> list[Task]:
@@ -28,6 +30,18 @@ def bootstrap_interval(values: np.ndarray, seed: int, level: float = 0.95) -> tu
     picks = generator.integers(0, len(values), size=(BOOTSTRAP_SAMPLES, len(values)))
     low, high = np.quantile(values[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def share_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """Return the 95 % interval of the mean of shares between 0 and 1, one a task, [N].
+
+    The bootstrap's; where all are 0 or all are 1 that would be a point, whatever N, and Wilson's score bound takes its
+    place.
+    """
+    if np.all(values == values[0]) and values[0] in (0.0, 1.0):
+        off = Z_SQUARED / (len(values) + Z_SQUARED)
+        return (0.0, off) if values[0] == 0.0 else (1.0 - off, 1.0)
+    return bootstrap_interval(values, seed)
 
 
 def crossed_bootstrap(values: np.ndarray) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.held_out import bootstrap_interval
+from agents.held_out import share_interval
 from agents.search.answer import Answer
 from agents.search.solvers import Solver
 from reason_envs.batching import gather
@@ -102,7 +102,7 @@ async def grade(environment: ReasonTree, tasks: Sequence[Task], answers: Sequenc
 def summarise(method: str, label: str, solved: Sequence[Solved], seconds: float, seed: int) -> MethodResult:
     """Return the figures of one method."""
     correct = np.array([float(s.correct) for s in solved])
-    low, high = bootstrap_interval(correct, seed)
+    low, high = share_interval(correct, seed)
     return MethodResult(
         method=method,
         label=label,

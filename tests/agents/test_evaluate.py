@@ -15,7 +15,7 @@ from agents.evaluate import (
     summarise,
     write_result,
 )
-from agents.held_out import bootstrap_interval, crossed_bootstrap, first_tasks
+from agents.held_out import bootstrap_interval, crossed_bootstrap, first_tasks, share_interval
 from agents.trajectory import Trajectory
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
@@ -66,6 +66,19 @@ def test_accuracy_needs_to_know_what_is_correct():
 
 def test_interval_of_equal_values_is_a_point():
     assert bootstrap_interval(np.full(9, 0.4), seed=3) == (pytest.approx(0.4), pytest.approx(0.4))
+
+
+@pytest.mark.parametrize("count", [1, 14, 1000])
+def test_the_interval_of_nothing_but_right_answers_depends_on_how_many_there_are(count):
+    low, high = share_interval(np.ones(count), seed=0)
+    assert (low, high) == (pytest.approx(count / (count + 3.8416)), 1.0)  # Wilson (1927) at p = 1
+    assert share_interval(np.zeros(count), seed=0) == (0.0, pytest.approx(1 - low))
+
+
+def test_the_interval_of_other_shares_is_the_bootstraps():
+    values = np.array([0.0, 1.0, 1.0, 0.5])
+    assert share_interval(values, seed=3) == bootstrap_interval(values, seed=3)
+    assert share_interval(np.full(9, 0.4), seed=3) == (pytest.approx(0.4), pytest.approx(0.4))
 
 
 def test_interval_is_the_normal_one_for_many_tasks():
