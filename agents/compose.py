@@ -124,7 +124,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
             raw: Any = OmegaConf.to_container(compose("config", overrides=[*_spelled_out(overrides)]), resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explain(error) from error
+        raise _explain(error, overrides) from error
     return typed(raw)
 
 
@@ -154,7 +154,7 @@ def _environments_keys(overrides: Sequence[str]) -> set[str]:
     return {f"env.{path}" for path in _paths(GROUPS["env"][1](compose("config", overrides=choices).env.name))}
 
 
-def _explain(error: Exception) -> ReasonEnvsError:
+def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
     """Turn a composition error into one message that names the valid keys or names."""
     first, *rest = str(error).strip().splitlines()
     if isinstance(error, MissingConfigException):
@@ -170,22 +170,25 @@ def _explain(error: Exception) -> ReasonEnvsError:
     detail, *facts = str(cause).strip().splitlines()
     key = next((fact.split(":", 1)[1].strip() for fact in facts if "full_key:" in fact), "")
     if first.startswith("Could not override"):
-        return _unknown_key(key or first.split("'")[1])
+        return _unknown_key(key or first.split("'")[1], overrides)
     return ReasonEnvsError(f"Bad value of {key}: {detail}." if key else " ".join([first, *rest[:1]]))
 
 
-def _unknown_key(key: str) -> ReasonEnvsError:
+def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
     group, _, path = key.partition(".")
     if group not in GROUPS:
         return unknown_name("key", key, {f.name for f in dataclasses.fields(TrainConfig)})
     names, config_of = GROUPS[group]
+    chosen = dict(override.partition("=")[::2] for override in overrides).get(group)
     owners = [f"{group}={name}" for name in names() if path in _paths(config_of(name))]
     if owners:
+        has_not = f"{group}={chosen} does not have" if chosen else "this run does not have"
+        cure = "choose one of them" if chosen else f"add {owners[0]}"
         return ReasonEnvsError(
-            f"The key {key!r} is an option of {' and '.join(owners)}, which this run does not have: add {owners[0]}, "
-            "or leave the key out."
+            f"The key {key!r} is an option of {' and '.join(owners)}, which {has_not}: {cure}, or leave the key out."
         )
-    return unknown_name("key", key, _keys_of(group))
+    valid = {f"{group}.{path}" for path in _paths(config_of(chosen))} if chosen else _keys_of(group)
+    return unknown_name("key", key, valid)
 
 
 def _keys_of(group: str) -> set[str]:

@@ -158,6 +158,13 @@ def test_an_environment_whose_options_hold_objects_composes():
     assert (config.env.turns, config.env.engine) == (2, None)
 
 
+def test_a_mistake_is_told_by_the_options_of_the_part_that_was_chosen():
+    assert "env.roles" in refused("env=petting_sudoku", "env.max_turn=3")
+    assert "env.max_depth" not in refused("env=petting_sudoku", "env.max_turn=3")
+    message = refused("env=petting_sudoku", "env.solver_samples=3")
+    assert "env=planner_solver, which env=petting_sudoku does not have: choose one of them" in message
+
+
 def test_options_of_petting_environments_are_replaced_as_a_whole_or_changed_by_key():
     env = compose_config(["env=petting_code", "env.sandbox={name: native, workers: 2}", "env.prompts.coder=Go"]).env
     assert (env.sandbox, env.prompts) == ({"name": "native", "workers": 2}, {"coder": "Go"})
