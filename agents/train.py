@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import shlex
 import sys
@@ -43,7 +44,26 @@ class ResumeConfig:
 def main() -> None:
     """Run the command line."""
     _tune_allocator()
-    arguments = sys.argv[1:]
+    status: Any = 0
+    try:
+        _run(sys.argv[1:])
+    except SystemExit as end:
+        status = end.code
+    if "vllm" in sys.modules:
+        _leave(int(status or 0))
+    if status:
+        raise SystemExit(status)
+
+
+def _leave(status: int) -> None:
+    """End now that everything is closed: vLLM's native threads sometimes abort an interpreter that shuts down."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def _run(arguments: Sequence[str]) -> None:
     with report_errors():
         if any(a.startswith("-") for a in arguments):
             _hydra_main()
