@@ -34,16 +34,12 @@ class MetricsFile:
 
         Later lines are dropped, and so is an evaluation that followed the checkpoint at the same step.
         """
-        rows = self.read()
+        rows = read_rows(self.path)
         self.rows = [row for row in rows if _step(row) < step or (_step(row) == step and not _is_evaluation(row))]
         partial = self.path.with_suffix(".partial")
         partial.write_text("".join(map(_line, self.rows)), encoding="utf-8")
         partial.replace(self.path)
         self._claimed = True
-
-    def read(self) -> list[Row]:
-        """Return the lines of the file, whoever wrote them; none where there is no file."""
-        return read_rows(self.path) if self.path.exists() else []
 
     def append(self, step: int, metrics: Mapping[str, float]) -> Row:
         """Write one line.
@@ -123,11 +119,13 @@ def series(rows: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the lines of a file; a last one that was cut off while it was written is left out.
+    """Return the lines of a file, none where there is no file; a last one that was cut off is left out.
 
     Raises:
         ReasonEnvsError: a line is no JSON.
     """
+    if not path.exists():
+        return []
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = []
     for number, line in enumerate(lines, start=1):

@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from omegaconf import OmegaConf
 
-from agents.metrics_file import MetricsFile, Row, series
+from agents.metrics_file import Row, read_rows, series
 
 CARD = "README.md"
 """A card's file, where the hub looks for it."""
@@ -46,7 +46,7 @@ def write_cards(folder: Path, run: Path) -> None:
         run: the run folder, with configuration, metrics and commands.
     """
     config: Any = OmegaConf.load(run / "config.yaml")
-    metrics = MetricsFile(run / "metrics.jsonl").read()
+    metrics = read_rows(run / "metrics.jsonl")
     roles = sorted(path.name for path in folder.iterdir() if path.is_dir())
     for role in roles:
         (folder / role / CARD).write_text(_card(folder / role, role, config, metrics, run), encoding="utf-8")
