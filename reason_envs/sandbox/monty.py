@@ -8,8 +8,10 @@ that says so.
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.metadata import distribution
 from time import monotonic
 from typing import Any
 
@@ -65,7 +67,7 @@ class MontySandbox(Sandbox):
 
         with self._lock:
             if self._monty is None:
-                self._monty = Monty(max_processes=self.workers).__enter__()
+                self._monty = Monty(binary_path=_interpreter(), max_processes=self.workers).__enter__()
             return self._monty
 
 
@@ -138,6 +140,14 @@ class _Run:
         """Build the outcome."""
         values = tuple(self.values)
         return Outcome(status, self.printed["stdout"], self.printed["stderr"], values, monotonic() - self.start, reason)
+
+
+def _interpreter() -> str | None:
+    """Return where the package put its interpreter, which need not be this environment's own folder of scripts."""
+    if set_by_hand := os.environ.get("MONTY_BIN"):
+        return set_by_hand
+    files = distribution("pydantic-monty-runtime").files or ()
+    return next((str(file.locate()) for file in files if file.stem == "monty"), None)
 
 
 def _status(error: Any) -> Status:

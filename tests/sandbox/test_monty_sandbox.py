@@ -1,9 +1,14 @@
 """The monty sandbox: small programs, the same outcomes as elsewhere."""
 
 import asyncio
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 
+import reason_envs
 from reason_envs.sandbox import Limits, Program, Raised, make_sandbox
 
 
@@ -71,3 +76,15 @@ def test_many_at_once(sandbox):
 def test_it_starts_again_after_it_was_closed(sandbox):
     sandbox.close()
     assert sandbox.execute(Program("", expressions=("1",))).value == 1
+
+
+def test_runs_in_an_environment_laid_over_the_one_that_has_the_package(tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "above")], check=True)
+    below = [sysconfig.get_path("purelib"), str(Path(reason_envs.__file__).parents[1])]
+    script = f"import site, sys\nfor path in {below}: site.addsitedir(path)\n" + (
+        "from reason_envs.sandbox import Program, make_sandbox\n"
+        "print(make_sandbox('monty', workers=1).execute(Program('x = 6', expressions=('x * 7',))).value)\n"
+    )
+    python = next((tmp_path / "above").glob("*/python"))
+    done = subprocess.run([str(python), "-c", script], capture_output=True, text=True, env={"PATH": ""}, check=False)
+    assert done.stdout == "42\n", done.stderr
