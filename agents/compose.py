@@ -14,43 +14,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agents.config import GROUPS, TrainConfig, check_name, choice, typed
-from agents.optimizer import OptimizerConfig
+from agents.defaults import follow_choices, register_resolvers
 from reason_envs.errors import ReasonEnvsError, unknown_name
 
 CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
 """The YAML files: inside the package in an installed wheel, beside it in a checkout."""
-
-
-LANGUAGE: dict[str, str | float] = {"algo": "grpo", "policy": "language"}
-"""What trains unless the command says otherwise."""
-SEARCH: dict[str, str | float] = {"algo": "ppo", "policy": "graph"}
-"""What trains in a search tree unless the command says otherwise."""
-PETTING: dict[str, str | float] = {
-    "algo": "at_grpo",
-    "policy": "language",
-    "model": "embedded:petting",
-    "learning_rate": 6e-4,
-}
-"""What trains where several roles take turns unless the command says otherwise."""
-PARTNERS: dict[str, dict[str, str | float]] = {
-    **{f"petting_{game}": PETTING for game in ("math", "code", "sokoban", "sudoku", "plan_path")},
-    "planner_solver": {**LANGUAGE, "model": "embedded:planner_solver", "learning_rate": 6e-4},
-    "reason_tree": SEARCH,
-    "reason_tree_paper": SEARCH,
-    "workflow": {**LANGUAGE, "model": "embedded:workflow", "learning_rate": 3e-4},
-}
-"""The learner and policy of each environment that does not take ``LANGUAGE``; with a ``model`` where that is not the
-policy's own default, and the ``learning_rate`` that suits this model, which no other model takes."""
-NO_MODEL = "none"
-NETWORK_RATE = 1e-3
-"""Learning rate of policies that are no language models: small networks, which begin untrained."""
-TEXT: dict[str, dict[str, float | None]] = {
-    "ppo": {
-        **{"tasks_per_step": 64, "minibatch_size": None, "epochs_per_batch": 2, "lam": 1.0, "entropy_coef": 0.0},
-        **{"value_learning_rate": 1e-3, "optimizer.learning_rate": 5e-5, "optimizer.max_grad_norm": 1.0},
-    },
-}
-"""Options of a learner with ``policy=language``, where its own defaults suit a policy that draws single actions."""
 FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts", "solver", "executors")
 """Options whose mappings have the keys of the part that they name."""
 
@@ -60,48 +28,15 @@ def register_schemas(overrides: Sequence[str] = ()) -> None:
 
     Parts that the overrides choose as ``module:name`` are imported.
     """
-    OmegaConf.register_new_resolver("partner", _partner, replace=True)
-    OmegaConf.register_new_resolver("rate_of_partner", _rate_of_partner, replace=True)
-    OmegaConf.register_new_resolver("of_text", lambda p, own, text: text if p == "language" else own, replace=True)
+    register_resolvers()
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     chosen = [override.partition("=")[::2] for override in overrides]
     for group, (names, config_of) in GROUPS.items():
         for name in [*(value for key, value in chosen if key == group and ":" in value), *names()]:
             node = OmegaConf.structured(choice(config_of(name), name))
-            if group == "policy" and "model" in node:
-                node.model = f"${{partner:model,${{env.name}},{node.model}}}"
-            options = TEXT.get(name, {}) if group == "algo" else {}
-            suited = {key: _of_text(OmegaConf.select(node, key), text) for key, text in options.items()}
-            if group == "algo" and "learning_rate" in node.get("optimizer", ()):
-                rate = suited.pop("optimizer.learning_rate", node.optimizer.learning_rate)
-                given = f"${{env.name}},${{oc.select:policy.model,{NO_MODEL}}},{rate}"
-                node.optimizer.learning_rate = f"${{rate_of_partner:{given}}}"
-            for key, value in suited.items():
-                OmegaConf.update(node, key, value)
+            follow_choices(group, name, node)
             store.store(group=group, name=name, node=node)
-
-
-def _of_text(own: float | None, text: float | None) -> str:
-    """Write an option whose default depends on whether the policy writes text."""
-    found = ("null" if value is None else str(value) for value in (own, text))
-    return f"${{of_text:${{policy.name}},{','.join(found)}}}"
-
-
-def _partner(what: str, env: str, default: str = "") -> str | float:
-    """Return an environment's learner, policy or model, unless it has none of its own."""
-    return PARTNERS.get(env, LANGUAGE).get(what, default)
-
-
-def _rate_of_partner(env: str, model: str, default: float) -> str | float:
-    """Return the learning rate that suits an environment's own model, or a policy that is no language model.
-
-    Every other model has the ``default``, and so has every policy under a learner with a rate of its own.
-    """
-    if model == NO_MODEL and default == OptimizerConfig().learning_rate:
-        return NETWORK_RATE
-    own = _partner("model", env) == model
-    return PARTNERS[env].get("learning_rate", default) if own else default
 
 
 def compose_config(overrides: Sequence[str]) -> TrainConfig:

@@ -9,11 +9,10 @@ from typing import Any
 from agents import distributed
 from agents.config import TrainConfig, changed, options
 from agents.reward_model import RewardModelConfig, train_reward_model
+from agents.run_folder import CONFIG_FILE
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.step_model import StepRewardModelConfig
 
-CONFIG_FILE = "config.yaml"
-"""A run folder's configuration; it is written once everything that acts in the run is built."""
 FOLDER = "reward_model"
 """Where a run keeps the model that it trained."""
 OF_THE_RUN = {

@@ -14,7 +14,7 @@ from agents.model_card import write_cards
 from agents.optimizer import Optimizer
 from agents.policies.base import TrainablePolicy
 from agents.role_update import RoleOptimizer
-from agents.runs import CHECKPOINTS
+from agents.run_folder import CHECKPOINTS
 from reason_envs.errors import ReasonEnvsError
 
 FINAL = "policy_final"

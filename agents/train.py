@@ -107,7 +107,7 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
 
 def resume(arguments: Sequence[str]) -> None:
     """Continue a run with its own configuration; only the caps may change."""
-    from agents.runs import read_config
+    from agents.run_folder import read_config
 
     valid = [field.name for field in fields(ResumeConfig)]
     given = [a.partition("=")[0] for a in arguments]

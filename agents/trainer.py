@@ -18,8 +18,10 @@ from agents.figures import describe
 from agents.interrupts import StopRequest, naming_phase
 from agents.learner import Learner
 from agents.model_card import COMMAND
+from agents.prompt_limits import check_prompts
 from agents.registry import ALGORITHMS
-from agents.runs import CHECKPOINTS, CONFIG_FILE, Run, build, check_prompts, weight_syncs, write_config
+from agents.run_folder import CHECKPOINTS, CONFIG_FILE, write_config
+from agents.runs import Run, build, weight_syncs
 from agents.saving import FINAL, Progress, Saver
 from agents.sync import RoleSync
 from agents.tracking import Silence, Tracker
@@ -112,9 +114,9 @@ class Trainer:
     async def _prepare(self) -> None:
         """Check the prompts, then build the learner: everything that can be wrong is found before the first step."""
         config, run = self.config, self.run
-        run.train_tasks = await check_prompts(run, run.train_tasks)
+        run.train_tasks = await check_prompts(run.policy, run.environment, run.train_tasks)
         if run.test_tasks is not None:
-            run.test_tasks = await check_prompts(run, run.test_tasks)
+            run.test_tasks = await check_prompts(run.policy, run.environment, run.test_tasks)
         algorithm = ALGORITHMS[config.algo.name]
         algo_config = algorithm.config_class()(**options(config.algo))
         self.total_steps = _total_steps(config, len(run.train_tasks), algo_config)

@@ -13,7 +13,7 @@ from agents.compose import CONF_DIR, compose_config
 from agents.config import GROUPS, TrainConfig, options, typed
 from agents.learner import LearnerConfig
 from agents.optimizer import OptimizerConfig
-from agents.runs import read_config, write_config
+from agents.run_folder import read_config, write_config
 from reason_envs.errors import ReasonEnvsError
 
 EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from agents import runs, samplers
-from agents.compose import PARTNERS, compose_config
+from agents import environment_models, samplers
+from agents.compose import compose_config
 from agents.config import GROUPS
+from agents.defaults import PARTNERS
 from agents.optimizer import OptimizerConfig
 from agents.runs import build
 from agents.trainer import Trainer
@@ -116,7 +117,7 @@ def test_the_policys_engine_without_its_adapter(tiny_model, tmp_path, monkeypatc
     ],
 )
 def test_a_base_that_training_changes_is_refused_before_a_model_is_loaded(tmp_path, monkeypatch, more, message):
-    monkeypatch.setattr(runs, "make_engine", None)
+    monkeypatch.setattr(environment_models, "make_engine", None)
     config = compose_config(overrides("embedded", tmp_path, "env.solver=policy", *more))
     with pytest.raises(ReasonEnvsError, match=message):
         build(config, tmp_path)

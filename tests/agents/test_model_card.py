@@ -22,7 +22,7 @@ from agents.model_card import COMMAND, hub_name
 from agents.policies.language import LanguagePolicy, LanguagePolicyConfig
 from agents.policies.roles import RolePolicy
 from agents.reward_model import PARTS, RewardModelConfig, train_reward_model
-from agents.runs import write_config
+from agents.run_folder import write_config
 from agents.saving import Progress, Saver
 from agents.step_labels import LabelledSolution, write_labels
 from reason_envs.errors import ReasonEnvsError

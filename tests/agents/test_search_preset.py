@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from agents.compose import compose_config
-from agents.runs import place
+from agents.environment_models import place
 from reason_envs.errors import ReasonEnvsError
 
 GUIDE = yaml.safe_load((Path(__file__).resolve().parents[1] / "data" / "pgts_guide.yaml").read_text())

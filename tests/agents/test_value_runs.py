@@ -165,7 +165,7 @@ def engines(monkeypatch):
         built.append(spec if not options else {"name": spec, **options})
         return SimpleNamespace(capabilities=frozenset(), close=lambda: None)
 
-    monkeypatch.setattr("agents.runs.make_engine", make)
+    monkeypatch.setattr("agents.environment_models.make_engine", make)
     return built
 
 

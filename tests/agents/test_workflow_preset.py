@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from agents.compose import compose_config
-from agents.runs import place
+from agents.environment_models import place
 from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.executors import read_descriptions, read_models
 from reason_envs.envs.workflow.operators import OPERATORS
