@@ -10,7 +10,7 @@ from torch import Tensor
 from agents.masking import require_shape, zero_masked
 from reason_envs.errors import ReasonEnvsError, unknown_name
 
-SCALES = ("std", "none")
+SCALES = ("std", "batch", "none")
 
 
 @torch.no_grad()
@@ -63,7 +63,8 @@ def group_relative(
     Args:
         rewards: [N].
         group_ids: N hashable names; equal names are compared with each other, in any order.
-        scale: ``"std"`` divides by the group's sample standard deviation (n - 1) plus ``eps``, ``"none"`` by nothing.
+        scale: ``"std"`` divides by the group's sample standard deviation (n - 1) plus ``eps``, ``"batch"`` by that of
+            all N rewards (arXiv 2508.08221), ``"none"`` by nothing.
         eps: keeps the division finite.
         leave_one_out: the baseline is the mean of the others instead of the mean of all; the scale is the same.
 
@@ -75,16 +76,17 @@ def group_relative(
     """
     if scale not in SCALES:
         raise unknown_name("scale", scale, SCALES)
-    exact = rewards.double()
+    groups, exact = _groups(rewards, group_ids), rewards.double()
     advantages = torch.zeros_like(exact)
-    for members in _groups(rewards, group_ids):
+    for members in groups:
         group = exact[members]
         if _no_signal(group):
             continue
         centred = group - group.mean()
         if leave_one_out:
             centred = centred * len(group) / (len(group) - 1)
-        advantages[members] = centred / (group.std() + eps) if scale == "std" else centred
+        spread = {"std": group, "batch": exact}.get(scale)
+        advantages[members] = centred if spread is None else centred / (spread.std() + eps)
     return advantages.to(rewards.dtype if rewards.is_floating_point() else torch.get_default_dtype())
 
 

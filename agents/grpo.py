@@ -20,6 +20,7 @@ from agents.losses import overlong_penalty
 from agents.trajectory import Decision, Trajectory
 from agents.update import Sample
 from agents.validation import check_least
+from reason_envs.core import AgentId
 from reason_envs.errors import unknown_name
 
 
@@ -30,7 +31,8 @@ class GRPOConfig(LearnerConfig):
     samples_per_task: int = 8
     """Episodes of each task: the group that is compared."""
     scale: str = "std"
-    """Advantages are divided by the group's sample standard deviation (``std``) or not at all (``none``)."""
+    """Advantages are divided by the group's sample standard deviation (``std``), by that of all rewards of the step
+    and agent (``batch``: a group whose rewards hardly differ weighs little) or by nothing (``none``)."""
     leave_one_out: bool = False
     """Compare with the mean of the others (RLOO) instead of the mean of all."""
     overlong_cache: int | None = None
@@ -69,10 +71,19 @@ class GRPO(Learner):
             longest = torch.tensor([max(len(d.choice.token_ids) for d in stream) for stream in streams])
             returns = returns + overlong_penalty(longest, self.policy.max_tokens, self.config.overlong_cache)
         groups = [stream[0].group_id for stream in streams]
-        values = group_relative(returns, groups, scale=self.config.scale, leave_one_out=self.config.leave_one_out)
+        values = self._by_agent(returns, groups, [stream[0].agent for stream in streams])
         decisions = [d for stream in streams for d in stream]
         spread = torch.tensor([float(v) for v, stream in zip(values, streams, strict=True) for _ in stream])
         return decisions, spread, _without_signal(returns, groups, streams)
+
+    def _by_agent(self, returns: Tensor, groups: Sequence[str], agents: Sequence[AgentId]) -> Tensor:
+        """Compare within groups, scaling each agent's by rewards of its own: other roles may earn on another scale."""
+        config, values = self.config, torch.zeros(len(returns))
+        for name in dict.fromkeys(agents):
+            mine = [i for i, agent in enumerate(agents) if agent == name]
+            own = [groups[i] for i in mine]
+            values[mine] = group_relative(returns[mine], own, config.scale, leave_one_out=config.leave_one_out)
+        return values
 
     def compared(self, trajectories: Sequence[Trajectory]) -> list[list[Decision]]:
         """Return what has one return: each agent's decisions in an episode."""

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.advantages import frac_zero_std, gae, group_relative
+from agents.advantages import SCALES, frac_zero_std, gae, group_relative
 from agents.losses import kl_estimate
 from reason_envs.errors import ReasonEnvsError
 
@@ -106,10 +106,16 @@ def test_group_relative_without_scale_keeps_the_distance_to_the_mean():
     ]
 
 
+def test_group_relative_divides_by_the_deviation_of_all_rewards():
+    rewards = torch.tensor([0.5, 0.52, 4.0, 0.0])
+    advantages = group_relative(rewards, list("aabb"), scale="batch", eps=0.0)
+    assert (advantages * rewards.std()).tolist() == pytest.approx([-0.01, 0.01, 2, -2], abs=1e-6)
+
+
 def test_groups_without_a_signal_get_zero_and_are_counted():
     rewards = torch.tensor([5.0, 0.1, 0.1, 0.1, 1.0, 0.0])
     ids = ["alone", "same", "same", "same", "told apart", "told apart"]
-    for scale in ("std", "none"):
+    for scale in SCALES:
         for leave_one_out in (False, True):
             advantages = group_relative(rewards, ids, scale, leave_one_out=leave_one_out)
             assert advantages[:4].tolist() == [0, 0, 0, 0]
@@ -122,7 +128,7 @@ def test_groups_without_a_signal_get_zero_and_are_counted():
 groups_of_rewards = st.lists(st.tuples(st.integers(0, 3), st.integers(-3, 3)), min_size=1, max_size=14)
 
 
-@given(groups_of_rewards, st.randoms(use_true_random=False), st.sampled_from(["std", "none"]), st.booleans())
+@given(groups_of_rewards, st.randoms(use_true_random=False), st.sampled_from(SCALES), st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_order_does_not_matter_and_groups_sum_to_zero(items, random, scale, leave_one_out):
     order = list(range(len(items)))

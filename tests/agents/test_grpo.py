@@ -1,6 +1,8 @@
 """GRPO: groups, credit, and seconds-long proof that it learns what it is paid for and nothing else."""
 
 import asyncio
+import statistics
+from dataclasses import replace
 
 import pytest
 import torch
@@ -30,9 +32,10 @@ def policy(tiny_model):
     return make_policy(tiny_model, max_tokens=5)
 
 
-def trajectory(*rewards, group="g", task="t"):
+def trajectory(*rewards, group="g", task="t", agent="solver"):
     """An episode with one decision a reward."""
-    decisions = [make_decision(4, 3, seed=i, reward=r, group=group) for i, r in enumerate(rewards)]
+    drawn = [make_decision(4, 3, seed=i, reward=r, group=group) for i, r in enumerate(rewards)]
+    decisions = [replace(decision, agent=agent) for decision in drawn]
     return Trajectory(task, "e", decisions, True, False)
 
 
@@ -53,6 +56,19 @@ def test_scale_and_baseline(policy):
     assert learner(policy).advantages(episodes)[1].tolist() == pytest.approx([1.5, -0.5, -0.5, -0.5], abs=1e-4)
     rloo = learner(policy, scale="none", leave_one_out=True).advantages(episodes)[1]
     assert rloo.tolist() == pytest.approx([1, -1 / 3, -1 / 3, -1 / 3])
+
+
+def test_the_batch_whose_spread_scales_advantages_is_an_agents_own(policy):
+    rewards = {"rich": (100.0, 0.0, 50.0, 50.5), "poor": (1.0, 0.0, 0.5, 0.505)}
+    episodes = [
+        trajectory(reward, group=f"{agent} {i // 2}", agent=agent)
+        for agent, earned in rewards.items()
+        for i, reward in enumerate(earned)
+    ]
+    advantages = learner(policy, scale="batch").advantages(episodes)[1]
+    assert advantages[:4].tolist() == pytest.approx(advantages[4:].tolist(), abs=1e-4)
+    assert advantages[0] == pytest.approx(50 / statistics.stdev(rewards["rich"]), abs=1e-4)
+    assert advantages[3] / advantages[0] == pytest.approx(0.005), "hardly different rewards weigh little"
 
 
 def test_equal_returns_teach_nothing_and_are_counted(policy):
