@@ -8,7 +8,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from gymnasium import Space
@@ -16,6 +16,7 @@ from gymnasium import Space
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.views import EpisodeView
 
+Part = TypeVar("Part")
 AgentId = str
 Action = Any
 Message = dict[str, str]
@@ -76,6 +77,7 @@ class Environment(ABC):
     """How many decisions every episode takes, all agents together; ``None`` where that differs."""
     _base_seed: int | None = None
     _episode: int = 0
+    _own: tuple[Any, ...] = ()
 
     @abstractmethod
     def observation_space(self, agent: AgentId) -> Space:
@@ -113,6 +115,7 @@ class Environment(ABC):
         if seed is not None and self.state is None:
             raise ReasonEnvsError(f"fork(seed={seed}) re-keys an episode, and none has begun: call reset first.")
         clone = copy.copy(self)
+        clone._own = ()
         clone.state = copy.deepcopy(self.state)
         if seed is not None:
             clone.state.seed = derive_seed(self.state.seed, "fork", seed)
@@ -126,8 +129,24 @@ class Environment(ABC):
         """Return what there is to see of the episode besides its dialogue, for reports; ``None``: nothing."""
         return None
 
-    def close(self) -> None:  # noqa: B027  (most environments own nothing that needs closing)
-        """Release what this environment alone owns; shared engines and reward models stay open."""
+    def keep(self, part: Part, given: Any) -> Part:
+        """Note an engine, reward model or sandbox for ``close``, unless it was ``given`` as the object that it is.
+
+        Returns:
+            The part.
+        """
+        if part is not given:
+            self._own = (*self._own, part)
+        return part
+
+    def close(self) -> None:
+        """Free what this environment built from names and options; objects that were passed in stay open.
+
+        Forks share those parts and close nothing: close the environment that they come from last.
+        """
+        parts, self._own = self._own, ()
+        for part in parts:
+            part.close()
 
     def episode_seed(self, seed: int | None) -> int:
         """Turn ``reset``'s seed into this episode's seed, drawing the next one of the sequence for ``None``."""

@@ -91,7 +91,7 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
         return self.environment.render()
 
     def close(self) -> None:
-        """Close the environment; shared engines and reward models stay open."""
+        """Close the environment, and with it the models that it built; those that were passed in stay open."""
         self.environment.close()
 
     def _run(self, move: Any) -> StepResult:
@@ -176,7 +176,7 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
         return tuple(environment.render() for environment in self.environments)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Close every environment; shared engines and reward models stay open."""
+        """Close every environment, and the models that they built; those that were passed in stay open."""
         self.episodes.close()
 
     async def _move(self, moves: dict[int, dict[str, Any]]) -> tuple[dict[int, StepResult], dict[int, StepResult]]:

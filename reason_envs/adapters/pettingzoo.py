@@ -135,7 +135,7 @@ class ParallelAdapter(ParallelEnv):
         return self.seats.environment.render()
 
     def close(self) -> None:
-        """Close the environment; shared engines and sandboxes stay open."""
+        """Close the environment, and with it the sandbox that it built; one that was passed in stays open."""
         self.seats.environment.close()
 
     def _look(self) -> dict[str, Any]:
@@ -202,7 +202,7 @@ class AECAdapter(AECEnv):
         return self.seats.environment.render()
 
     def close(self) -> None:
-        """Close the environment; shared engines and sandboxes stay open."""
+        """Close the environment, and with it the sandbox that it built; one that was passed in stays open."""
         self.seats.environment.close()
 
     def _take(self, result: StepResult) -> None:

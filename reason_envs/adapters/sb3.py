@@ -85,7 +85,7 @@ class ReasonVecEnv(VecEnv):
         return self._collect(), rewards, np.array([result.done for result in stepped.values()]), infos
 
     def close(self) -> None:
-        """Close every environment; shared engines and reward models stay open."""
+        """Close every environment, and the models that they built; those that were passed in stay open."""
         self.episodes.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:

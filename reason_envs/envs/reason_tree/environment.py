@@ -75,8 +75,9 @@ class ReasonTree(Environment):
         self.config = config = config or ReasonTreeConfig()
         self.tasks = make(config.tasks, config.split)
         self.reward = _final_reward(config)
-        engine = make_engine(_placed(config.engine, config.device))
-        self.grower = Grower(engine, make_reward_model(_placed(config.reward_model, config.device)), config)
+        engine = self.keep(make_engine(_placed(config.engine, config.device)), config.engine)
+        scorer = self.keep(make_reward_model(_placed(config.reward_model, config.device)), config.reward_model)
+        self.grower = Grower(engine, scorer, config)
         self.task: Task | None = None
         self._costs: tuple[float, ...] = (config.expand_cost, config.branch_cost, config.backtrack_cost, 0.0)
         self._observation_space = observation_space(config, len(self.action_names))
