@@ -1,8 +1,7 @@
-"""The models inside a run's environment: generator, step reward model and frozen models, and where they are placed."""
+"""The models inside a run's environment that the run describes: what they are, and where they are placed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,6 @@ from agents.config import TrainConfig, changed, options
 from agents.phase_one import reward_model_options
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
-from reason_envs.llm.base_model import BaseModel
-from reason_envs.llm.engine import Engine
 from reason_envs.rewards.steps import make_reward_model
 
 FROZEN = ("solver",)
@@ -71,9 +68,7 @@ def environment_models(config: TrainConfig, folder: Path, *, writes_text: bool) 
 
 def check_shared(config: TrainConfig) -> None:
     """Refuse, before a model is loaded, to read a base model that training changes."""
-    for name in FROZEN:
-        if getattr(config.env, name, None) != SHARED:
-            continue
+    for name in shared_options(config):
         policy = config.policy
         if getattr(policy, "sharing", "shared") != "shared":
             raise ReasonEnvsError(
@@ -94,19 +89,9 @@ def check_shared(config: TrainConfig) -> None:
             )
 
 
-def shares_engine(config: TrainConfig) -> bool:
-    """Whether the environment asks the model under the policy's adapter, so that the policy's engine comes first."""
-    return any(getattr(config.env, name, None) == SHARED for name in FROZEN)
-
-
-def frozen_models(config: TrainConfig, engine: Engine | None) -> dict[str, Engine]:
-    """Build the frozen models that the environment has options for; engines that came as objects stay with it."""
-    found = {name: getattr(config.env, name) for name in FROZEN if hasattr(config.env, name)}
-    return {
-        name: BaseModel(engine) if spec == SHARED and engine is not None else make_engine(spec)
-        for name, spec in found.items()
-        if isinstance(spec, str | Mapping)
-    }
+def shared_options(config: TrainConfig) -> list[str]:
+    """Return the environment's options that name the model under the policy's adapter."""
+    return [name for name in FROZEN if getattr(config.env, name, None) == SHARED]
 
 
 def _spec(part: Any) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from agents import checkpoint
 from agents.config import TrainConfig, options
-from agents.environment_models import check_shared, environment_models, frozen_models, place, shares_engine
+from agents.environment_models import check_shared, environment_models, place, shared_options
 from agents.policies.base import TrainablePolicy
 from agents.policies.language import LanguagePolicy
 from agents.policies.roles import RolePolicy, language_parts
@@ -19,6 +19,7 @@ from agents.samplers import samplers
 from agents.sync import WeightSync
 from reason_envs.core import AgentId, Environment
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.base_model import BaseModel
 from reason_envs.llm.engine import Engine, TrainableEngine
 from reason_envs.registration import make_environment
 from reason_envs.rewards.steps import StepRewardModel
@@ -37,8 +38,6 @@ class Run:
     """What ``engine=`` names: a language policy's sampler, or each role's; else the environment's generator, if any."""
     reward_model: StepRewardModel | None
     """The environment's step reward model, where it has one."""
-    frozen: list[Engine]
-    """Engines of the environment's own options, such as ``env.solver``, that the run has built."""
     train_tasks: TaskSet
     test_tasks: TaskSet | None
     """Held-out problems; ``None`` where nothing evaluates."""
@@ -46,7 +45,7 @@ class Run:
     def close(self) -> None:
         """Free the models."""
         self.environment.close()
-        for part in (*self.engines, self.reward_model, *self.frozen):
+        for part in (*self.engines, self.reward_model):
             if part is not None:
                 part.close()
 
@@ -72,9 +71,10 @@ def build(config: TrainConfig, folder: Path) -> Run:
     place(config, writes_text=writes_text)
     check_shared(config)
     parts = environment_models(config, folder, writes_text=writes_text)
-    sampling = samplers(config, [""]) if shares_engine(config) else {}
+    shared = shared_options(config)
+    sampling = samplers(config, [""]) if shared else {}
     engines: tuple[Engine, ...] = (parts["engine"],) if "engine" in parts and not writes_text else ()
-    frozen = frozen_models(config, sampling.get(""))
+    frozen = {name: BaseModel(sampling[""]) for name in shared}
     environment = make_environment(config.env.name, **{**env_options, **parts, **frozen, "tasks": train_tasks})
     if "ansi" in environment.metadata["render_modes"]:
         environment.render_mode = "ansi"
@@ -90,8 +90,7 @@ def build(config: TrainConfig, folder: Path) -> Run:
         policy = policy_class(policy_config, seed=config.seed, environment=environment)
     if config.init_from:
         policy.load_state_tensors(checkpoint.load(Path(config.init_from))[0]["policy"])
-    reward_model, built = parts.get("reward_model"), list(frozen.values())
-    return Run(config, environment, policy, engines, reward_model, built, train_tasks, test_tasks)
+    return Run(config, environment, policy, engines, parts.get("reward_model"), train_tasks, test_tasks)
 
 
 def _language_policy(
