@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,12 @@ def test_a_wrong_import_would_be_seen(file, wrong):
 def test_right_imports_pass():
     assert list(violations(ROOT / "reason_envs/tasks/x.py", ["reason_envs.core", "reason_envs.tasks.y", "numpy"])) == []
     assert list(violations(ROOT / "agents/rollout.py", ["agents.policies.base", "reason_envs.checker"])) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda p: p.name)
+def test_what_benchmarks_import_is_there(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module.split(".")[0] in LAYERS:
+            module = importlib.import_module(node.module)
+            missing = [name.name for name in node.names if not hasattr(module, name.name)]
+            assert missing == [], f"{path.name}, line {node.lineno}: {node.module} has no such names"

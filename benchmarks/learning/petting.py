@@ -29,7 +29,7 @@ from common import SEEDS, correct
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from agents.compose import PETTING
+from agents.defaults import PETTING
 from agents.evaluate import evaluate_policy
 from agents.held_out import crossed_bootstrap, first_tasks
 from agents.runs import load_run
