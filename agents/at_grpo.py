@@ -5,9 +5,11 @@ one of them is played on (see ``agents.turn_tree``). A candidate is worth what i
 multi-agent environments ``alpha * team + local``. Candidates left behind are trained on as well. So groups are keyed by
 (task, turn, agent) at every turn, and a task costs K times the tokens of an episode, all of which are counted.
 
-Departures from the paper, each an option: no dual clip unless asked for (paper: ``dual_clip=3``), and the candidate
-that is played on can be drawn (``select=sample``) or be the first (``select=first``). Evaluation plays one candidate a
-turn and selects nothing.
+Departures from the paper, each an option: no dual clip unless asked for (paper: ``dual_clip=3``); advantages are scaled
+by the spread of the step's rewards (paper: ``scale=std``, the group's), since candidates of one turn often differ by
+the price of a move alone, which the group's spread makes as loud as the prize for solving it; and the candidate that is
+played on can be drawn (``select=sample``) or be the first (``select=first``). Evaluation plays one candidate a turn and
+selects nothing.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ class ATGRPOConfig(GRPOConfig):
 
     samples_per_task: int = 4
     """Candidates of each agent's turn (K): the group that is compared. A task is played once."""
+    scale: str = "batch"
+    """Advantages are divided by the sample standard deviation of all rewards of the step and agent (``batch``), by that
+    of the group (``std``) or by nothing (``none``)."""
     select: str = "best"
     """Which candidate is played on: the ``best`` paid, one drawn by ``sample``, or the ``first``."""
 

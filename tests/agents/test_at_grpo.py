@@ -1,6 +1,7 @@
 """AT-GRPO: advantages of single decisions, equality with GRPO at one turn, and seconds-long proof that it learns."""
 
 import asyncio
+import statistics
 
 import pytest
 import torch
@@ -57,7 +58,7 @@ HALF = 3**0.5 / 2
 )
 def test_advantages_of_hand_made_rewards(policy, alpha, scout, digger):
     environment = relay(judge=spelled_out, alpha=alpha)
-    at_grpo = learner(policy, environment)
+    at_grpo = learner(policy, environment, scale="std")
     at_grpo.policy = Script(by_hand)
     decisions, advantages, metrics = at_grpo.advantages(asyncio.run(at_grpo.collect(0)))
     assert len(decisions) == 2 * 2 * 2 * 4
@@ -67,6 +68,21 @@ def test_advantages_of_hand_made_rewards(policy, alpha, scout, digger):
     flat = 1.0 if alpha == 2.0 else 0.0
     shares = {"frac_zero_std": flat / 2, "frac_zero_std/scout": 0.0, "frac_zero_std/digger": flat}
     assert metrics == {**shares, **{name.replace("zero_std", "same_action"): 0.0 for name in shares}}
+
+
+def test_by_default_the_spread_of_the_step_scales_advantages(policy):
+    """At turn 1 candidates earn up to 2 more than each other, at turn 2 up to 0.02."""
+    at_grpo = learner(policy, relay(judge=spelled_out))
+    at_grpo.policy = Script(lambda agent, turn, k: f"{k % 3 * (1.0 if turn == 1 else 0.01)} 0")
+    decisions, advantages, _ = at_grpo.advantages(asyncio.run(at_grpo.collect(0)))
+    for role in ("scout", "digger"):
+        mine = [i for i, decision in enumerate(decisions) if decision.agent == role]
+        centred = [r - 0.75 for r in (0.0, 1.0, 2.0, 0.0)]
+        spread = statistics.stdev(decisions[i].reward for i in mine)
+        expected = {turn: [c * scale / spread for c in centred] for turn, scale in ((1, 1.0), (2, 0.01))}
+        for start in range(0, len(mine), 4):
+            turn = 1 if decisions[mine[start + 2]].reward == 2.0 else 2
+            assert advantages[mine[start : start + 4]].tolist() == pytest.approx(expected[turn], abs=1e-4)
 
 
 def test_candidates_that_all_did_the_same_are_counted(policy):
@@ -90,7 +106,7 @@ def test_losing_candidates_are_trained(policy, monkeypatch):
 def test_a_later_turn_earns_an_earlier_one_nothing(policy):
     """One value a decision: what its own step paid, not the rest of the episode."""
     script = Script(lambda agent, turn, k: f"{100 * turn} {k}")
-    at_grpo = learner(policy, relay(judge=spelled_out))
+    at_grpo = learner(policy, relay(judge=spelled_out), scale="std")
     at_grpo.policy = script
     _, advantages, _ = at_grpo.advantages(asyncio.run(at_grpo.collect(0)))
     assert len(set(advantages.reshape(-1, 4)[:, 0].tolist())) == 1
@@ -130,7 +146,12 @@ def test_at_one_turn_it_is_grpo(tiny_model):
     def run(algorithm, config):
         policy = make_policy(tiny_model, max_tokens=5)
         policy.engine = TransformersEngine(model=tiny_model, device="cpu")
-        options = {"tasks_per_step": 3, "samples_per_task": 4, "optimizer": OptimizerConfig(learning_rate=1e-3)}
+        options = {
+            "tasks_per_step": 3,
+            "samples_per_task": 4,
+            "scale": "batch",
+            "optimizer": OptimizerConfig(learning_rate=1e-3),
+        }
         environment = single_turn(problems(4), length)
         learner = algorithm(config(**options), policy, environment, problems(4), total_steps=2, seed=0)
         found = []
