@@ -7,8 +7,8 @@ One line does everything, and continues where it was interrupted:
 Every arm starts from the embedded Petting model and trains with three seeds until it has generated the largest number
 of tokens at which the arms are compared, all candidates of a turn counted. A step of AT-GRPO plays 16 tasks with four
 candidates a turn, one of GRPO four episodes of 8 tasks: about as many tokens, so that equal tokens are about as many
-updates. Both scale advantages by the spread of the step's rewards or, as in their papers, by the group's. The control is
-paid by coin flips. Evaluations play one candidate a turn, on held-out problems, at temperature 1.
+updates. Both scale advantages by the spread of the step's rewards or, as in their papers, by the group's. The control
+is paid by coin flips. Evaluations play one candidate a turn, on held-out problems, at temperature 1.
 """
 
 from __future__ import annotations
