@@ -118,6 +118,15 @@ def test_every_level_can_be_solved_and_its_answer_solves_it(options):
         assert sokoban.walk(level, task.answer).level.solved
 
 
+def test_many_pushes_can_be_asked_of_every_level():
+    tasks = make({"name": "sokoban", "rows": 8, "columns": 8, "boxes": 2, "min_pushes": 20, "max_pushes": 20})
+    for task in (tasks[i] for i in range(60)):
+        level = sokoban.read(task.question)
+        assert task.metadata["pushes"] == 20
+        assert not level.solved
+        assert sokoban.walk(level, task.answer).level.solved
+
+
 def test_the_search_can_say_no():
     assert not search_level("#####\n#@ $#\n#. .#\n#####")
 
@@ -145,6 +154,7 @@ def test_functions_pass_their_own_tests():
         {"name": "plan_path", "min_distance": 9},
         {"name": "sokoban", "rows": 4},
         {"name": "sokoban", "boxes": 5},
+        {"name": "sokoban", "rows": 20, "columns": 20, "boxes": 13},
         {"name": "sokoban", "min_pushes": 7},
         {"name": "sudoku", "side": 5},
         {"name": "sudoku", "min_empty": 9, "max_empty": 8},
