@@ -16,6 +16,7 @@ from typing import Any
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.base import Reward, RewardConfig
 from reason_envs.rewards.code_tests import Case, StdioTests, Tests, UnitTests, read_tests, split
+from reason_envs.rewards.once import Once
 from reason_envs.sandbox import Limits, Outcome, Program, Raised, Sandbox, literal, make_sandbox
 from reason_envs.tasks.base import Task
 
@@ -70,8 +71,7 @@ class CodeGrader:
         """
         self.sandbox: Sandbox = make_sandbox(sandbox)
         self.limits = limits or Limits()
-        self._examiners: dict[Tests, _Examiner] = {}
-        self._under_way: dict[tuple[asyncio.AbstractEventLoop, Tests], asyncio.Future[_Examiner]] = {}
+        self._prepare = Once[Tests, _Examiner](lambda tests: _examiner(tests, self.sandbox, self.limits))
 
     async def grade(self, code: str, tests: Tests) -> CodeGrade:
         """Grade a program, given as a model wrote it (see ``extract_code``)."""
@@ -79,17 +79,6 @@ class CodeGrader:
         if not code.strip():
             return CodeGrade(False, 0, examiner.total, "no_code")
         return await examiner.examine(self.sandbox, tests.program(code))
-
-    async def _prepare(self, tests: Tests) -> _Examiner:
-        """Make the examiner of some tests once, however many programs of an event loop wait for it."""
-        if tests in self._examiners:
-            return self._examiners[tests]
-        key = (asyncio.get_running_loop(), tests)
-        if key not in self._under_way:
-            self._under_way[key] = asyncio.ensure_future(_examiner(tests, self.sandbox, self.limits))
-            self._under_way[key].add_done_callback(lambda _: self._under_way.pop(key))
-        self._examiners[tests] = examiner = await asyncio.shield(self._under_way[key])
-        return examiner
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,32 @@ def test_contradicting_tests_are_counted_and_pass_for_nobody():
 
 
 @pytest.mark.parametrize(
+    ("tests", "count"),
+    [
+        ("assert f(1) == 2\nassert f( 1 ) == 3", 1),
+        ("assert f(1)\nassert not f(1)", 1),
+        ("assert f(1) == 2\nassert not f(1)", 1),
+        ("assert f(1) == 2\nassert f(1)", 0),
+        ("assert f(1) == 1\nassert f(1) == 1.0", 0),
+        ("assert f(1) == {1: 2, 3: 4}\nassert f(1) == {3: 4, 1: 2}", 0),
+        ("assert f(1) is None\nassert f(1) == 0\nassert f(2) is None\nassert not f(2)", 1),
+    ],
+)
+def test_tests_contradict_each_other_where_no_value_satisfies_them(tests, count):
+    environment, _ = start("petting_code")
+    go(environment, solver(environment))
+    assert go(environment, tests).info["contradicting_tests"] == count
+
+
+def test_a_tester_that_writes_too_many_tests_is_told_so():
+    environment, _ = start("petting_code", max_tests=2)
+    go(environment, solver(environment))
+    result = go(environment, "\n".join(f"assert f({i}) == 0" for i in range(3)))
+    assert result.info["unparsable_actions"] == 1
+    assert result.observations["coder"].endswith("\n= 3 tests, 2 at most")
+
+
+@pytest.mark.parametrize(
     "tests",
     [
         "assert True",

@@ -8,10 +8,11 @@ import pytest
 from petting_toys import go, play
 
 from reason_envs import make_environment
+from reason_envs.envs.petting.written_tests import read_written_tests
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.code_tests import StdioTests, UnitTests
 from reason_envs.sandbox.layers import detect
-from reason_envs.tasks import Task
+from reason_envs.tasks import Task, make
 
 GRID = "P..\n.#.\n..G"
 LEVEL = "#######\n#     #\n#@$ . #\n#     #\n#######"
@@ -103,6 +104,14 @@ def test_the_sudoku_board_shows_clues_and_what_stands():
     go(environment, "print(grid)")
     result = go(environment, PUZZLE.replace("12..", "123."))
     assert f"{PUZZLE}\n\n123." in result.observations["tool"]
+
+
+def test_the_form_of_boxes_is_told_where_it_is_not_plain():
+    (task,) = make({"name": "sudoku", "side": 6, "size": 1})
+    _, result = begin("petting_sudoku", task)
+    assert result.observations["tool"] == f"tool 1/4\n{task.question}\nA box has 2 rows and 3 columns."
+    _, result = begin("petting_sudoku", PUZZLE)
+    assert result.observations["tool"] == f"tool 1/4\n{PUZZLE}"
 
 
 def test_programs_are_given_the_grid_and_change_only_a_copy():
@@ -203,6 +212,45 @@ def test_problems_that_read_standard_input():
     go(environment, "print(sum(int(part) for part in input().split()))")
     assert go(environment, "assert run('4 5') == '9\\n'").info["success"]
     assert environment.state.over
+
+
+def test_the_tester_is_told_how_to_feed_a_program():
+    stdio = StdioTests((("1\n", "2\n"),), "print(int(input()) + 1)")
+    environment, result = begin("petting_code", Task("next", "Add one.", "", {"tests": stdio}))
+    assert result.observations["coder"] == "coder 1/4\nAdd one."
+    seen = go(environment, "print(int(input()) + 1)").observations["tester"]
+    (example,) = [line.split(": ")[1] for line in seen.splitlines() if "assert run(" in line]
+    assert go(environment, example).info["valid_action"]
+    environment, _ = begin("petting_code", DOUBLE)
+    assert "run(" not in go(environment, "def f(x): return 2 * x").observations["tester"]
+
+
+def test_forks_look_for_mutants_once_and_ask_them_together():
+    environment, _ = begin("petting_code", DOUBLE)
+    go(environment, "def f(x): return 2 * x")
+    judge, graded, asked = environment.judge, [], []
+    grade, ask = judge.grade, judge.ask
+
+    async def counted_grade(code, tests):
+        graded.append(code)
+        return await grade(code, tests)
+
+    async def counted_ask(*question):
+        asked.append("in")
+        answer = await ask(*question)
+        asked.append("out")
+        return answer
+
+    judge.grade, judge.ask = counted_grade, counted_ask
+
+    async def play():
+        return await asyncio.gather(*(environment.fork().step({"tester": "assert f(3) == 6"}) for _ in range(4)))
+
+    assert {result.info["local_reward"] for result in asyncio.run(play())} == {1.0}
+    assert len(graded) == len(set(graded)) > 0
+    asked.clear()
+    asyncio.run(judge.score(environment.state.game.tests, read_written_tests("assert f(3) == 6", "f").cases))
+    assert asked == ["in", "out", "in", "in", "out", "out"], "the right program, then both mutants at the same time"
 
 
 def test_tests_of_other_forms_come_with_the_task():

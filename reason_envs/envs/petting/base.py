@@ -64,7 +64,7 @@ class Petting(Environment):
             if role not in self.roles:
                 raise unknown_name("role in prompts", role, self.roles)
         self.task: Task | None = None
-        shown = len(self.roles) * config.history * (config.max_response_chars + MAX_OUTCOME_CHARS + 100)
+        shown = len(self.roles) * config.history * (config.max_shown_chars + MAX_OUTCOME_CHARS + 100)
         self._observation_space = UnicodeText(2 * MAX_QUESTION_CHARS + shown)
         self._action_space = UnicodeText(config.max_response_chars)
 
@@ -105,6 +105,10 @@ class Petting(Environment):
     def loss(self) -> float:
         """Return what the team loses where an episode ends unsolved."""
         return 0.0
+
+    def note(self, role: str, game: Any) -> str:
+        """Return what a role has to know and neither its prompt nor the board tells; mostly nothing."""
+        return ""
 
     def picture(self, game: Any) -> GridView | None:
         """Return the problem as a picture of cells; ``None`` where it is text."""
@@ -163,9 +167,9 @@ class Petting(Environment):
         """Write what an agent sees now, whoever's turn it is: role and turn, the board, the latest decisions."""
         state = self.state
         role = self.role if agent == SOLO else agent
-        shown = state.entries[-len(self.roles) * self.config.history :]
-        lines = [f"{role} {self.turn}/{self.config.max_turns}", self.board(state.game)]
-        return "\n".join([*lines, *(f"{entry.role}: {entry.text}\n= {entry.outcome}" for entry in shown)])
+        note = self.note(role, state.game)
+        lines = [f"{role} {self.turn}/{self.config.max_turns}", self.board(state.game), *([note] if note else [])]
+        return "\n".join([*lines, *map(self._shown, state.entries[-len(self.roles) * self.config.history :])])
 
     @property
     def role(self) -> str:
@@ -221,6 +225,12 @@ class Petting(Environment):
         return self.failed(outcome, "unparsable_actions")
 
     # --- how a step goes
+
+    def _shown(self, entry: Entry) -> str:
+        """Write a decision for an observation, which must not grow with what a role that rambles wrote."""
+        over = len(entry.text) - self.config.max_shown_chars
+        text = f"[{over} characters left out] {entry.text[over:]}" if over > 0 else entry.text
+        return f"{entry.role}: {text}\n= {entry.outcome}"
 
     @property
     def _actor(self) -> AgentId:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -93,6 +94,12 @@ class PettingCode(Petting):
         """Write the problem."""
         return game.question
 
+    def note(self, role: str, game: CodeGame) -> str:
+        """Tell a tester how tests feed a program that reads standard input."""
+        if role != TESTER or isinstance(game.tests, UnitTests):
+            return ""
+        return f'Tests give {RUN} the input and compare what is printed, such as: assert {RUN}("1 2") == "3"'
+
     def progress(self, game: CodeGame) -> float:
         """Return the share of the golden tests that the standing program passes."""
         return game.share
@@ -132,11 +139,14 @@ class PettingCode(Petting):
     async def _test(self, code: str) -> Effect:
         game: CodeGame = self.state.game
         name = game.tests.entry_point if isinstance(game.tests, UnitTests) else RUN
-        written = read_written_tests(code, name, self.config.max_tests)
-        if written is None:
-            return replace(self.unreadable("no tests"), worth=0.0)
-        asked = await self.judge.ask(game.tests.program(game.code), game.tests, written.cases)
-        worth = await self.judge.score(game.tests, written.cases)
+        written, most = read_written_tests(code, name), self.config.max_tests
+        if written is None or len(written.cases) > most:
+            outcome = "no tests" if written is None else f"{len(written.cases)} tests, {most} at most"
+            return replace(self.unreadable(outcome), worth=0.0)
+        asked, worth = await asyncio.gather(
+            self.judge.ask(game.tests.program(game.code), game.tests, written.cases),
+            self.judge.score(game.tests, written.cases),
+        )
         outcome = f"{sum(asked.passed)}/{len(asked.passed)} pass" + (f"; {asked.failure}" if asked.failure else "")
         agreed = asked.all_passed and bool(game.code)
         counts = {"contradicting_tests": written.contradictions}
