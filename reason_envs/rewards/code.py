@@ -31,6 +31,10 @@ TEST_OUTPUT = 2**22
 _FENCE = re.compile(r"```(?:python|py)?[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
+class UnusableTestsError(ReasonEnvsError):
+    """A problem's own tests judge nobody: they do not run, or its right program does not pass them."""
+
+
 @dataclass(frozen=True)
 class CodeGrade:
     """What grading a program found."""
@@ -74,7 +78,11 @@ class CodeGrader:
         self._prepare = Once[Tests, _Examiner](lambda tests: _examiner(tests, self.sandbox, self.limits))
 
     async def grade(self, code: str, tests: Tests) -> CodeGrade:
-        """Grade a program, given as a model wrote it (see ``extract_code``)."""
+        """Grade a program, given as a model wrote it (see ``extract_code``).
+
+        Raises:
+            UnusableTestsError: the tests judge nobody.
+        """
         examiner = await self._prepare(tests)
         if not code.strip():
             return CodeGrade(False, 0, examiner.total, "no_code")
@@ -157,10 +165,10 @@ async def _examiner(tests: Tests, sandbox: Sandbox, limits: Limits) -> _Examiner
     recorded = await _run_tests(sandbox, tests, None, replace(limits, seconds=REFERENCE_SECONDS))
     if recorded.status != "ok" or not isinstance(recorded.value, tuple):
         why = recorded.reason or repr(recorded.value)
-        raise ReasonEnvsError(f"The tests of {tests.entry_point!r} do not run by themselves: {why[:300]}")
+        raise UnusableTestsError(f"The tests of {tests.entry_point!r} do not run by themselves: {why[:300]}")
     calls, held, ended = recorded.value
     if ended or not held or (tests.reference and not all(held)):
-        raise ReasonEnvsError(
+        raise UnusableTestsError(
             f"The tests of {tests.entry_point!r} cannot be used: {ended or f'{sum(held)} of {len(held)} hold'} with "
             f"{'the reference' if tests.reference else 'no reference; give one'}."
         )
@@ -175,7 +183,7 @@ async def _timed(examiner: Any, tests: Tests, sandbox: Sandbox) -> _Examiner:
     patient = replace(examiner, limits=replace(examiner.limits, seconds=REFERENCE_SECONDS))
     grade = await patient.examine(sandbox, tests.reference)
     if not grade.correct:
-        raise ReasonEnvsError(
+        raise UnusableTestsError(
             f"The reference solution passes {grade.passed} of its own {grade.total} tests ({grade.reason}): mend the "
             f"problem, or raise the limits ({patient.limits})."
         )

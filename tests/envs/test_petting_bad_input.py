@@ -11,6 +11,9 @@ from petting_toys import NAMES, go, play, random_policy, solver, start
 
 from reason_envs import make_environment
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.rewards.code_tests import UnitTests
+from reason_envs.sandbox.layers import detect
+from reason_envs.tasks import Task
 
 SOLVED = {
     "petting_plan_path": "..*",
@@ -143,6 +146,37 @@ def test_answers_that_nobody_can_compare_agree_with_nothing_wrongly(answer):
     assert first.info["local_reward"] <= 0
     second = go(environment, rf"\boxed{{{answer}}}")
     assert not second.info["success"]
+
+
+UNUSABLE = {
+    "contradicting": {"test_list": ["assert f(1) == 2", "assert f(1) == 3"]},
+    "broken": {"tests": UnitTests("for i in 3:\n    assert f(i) == 2 * i", "f", "f", "def f(x):\n    return 2 * x\n")},
+    "printed": {"inputs": ["1\n", "2\n"], "outputs": ["2\n", "any\n"], "solution": "print(2 * int(input()))"},
+    "another python": {"inputs": ["1\n"], "outputs": ["2\n"], "solution": "print 2 * input()"},
+}
+"""Problems whose own right program does not pass their tests."""
+
+
+@pytest.mark.parametrize("role", ["coder", "tester"])
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_problems_with_unusable_tests_end_without_pay_and_are_counted(kind, role, caplog):
+    if kind == "broken" and detect().missing:
+        pytest.skip(f"the native sandbox lacks {detect().missing} here")
+    sandbox = {"name": "native", "workers": 1} if kind == "broken" else "monty"
+    environment = make_environment("petting_code", sandbox=sandbox)
+    task = Task("odd/7", "f(x): double x", "def f(x):\n    return 2 * x\n", UNUSABLE[kind])
+    asyncio.run(environment.reset(seed=1, options={"task": task}))
+    if role == "tester":
+        go(environment, None)
+    before = environment.fork()
+    for fork in (before.fork(), before.fork()):
+        result = go(fork, "def f(x): return 2 * x" if role == "coder" else "assert f(1) == 2")
+        assert result.done
+        assert (result.info["unusable_tests"], result.info["success"]) == (1, False)
+        assert result.rewards == {role: 0.0}
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == 1
+    assert "'odd/7'" in warned[0]
 
 
 def test_contradicting_tests_are_counted_and_pass_for_nobody():

@@ -53,6 +53,8 @@ class CodeGame:
     """Share of the golden tests that it passes."""
     agreed: bool = False
     """Whether it passes the tester's tests."""
+    usable: bool = True
+    """Whether the right program passes the golden tests, as far as is known."""
 
 
 class PettingCode(Petting):
@@ -61,8 +63,11 @@ class PettingCode(Petting):
     The coder's latest program stands; the team earns the change in the share of golden tests that it passes. The tester
     is paid by ``local`` for the change of its mutation score: the share of its tests that hold for the right program,
     times the share of that program's mutants that these notice. The episode ends when the standing program passes all
-    of the tester's tests; success is passing all golden ones. Where a problem reads standard input, tests call
-    ``run``: ``assert run("1 2") == "3"``.
+    of the tester's tests; success is passing all golden ones. Where a problem reads standard input, tests call ``run``:
+    ``assert run("1 2") == "3"``.
+
+    Where the right program itself does not pass the golden tests, as happens in large data sets, nobody can be judged:
+    the first decision ends the episode, earns nothing and is counted in ``unusable_tests``.
     """
 
     roles = (CODER, TESTER)
@@ -70,7 +75,7 @@ class PettingCode(Petting):
         CODER: "Write the Python function or program.",
         TESTER: "Write tests for the right program, one a line, such as: assert f(1) == 2",
     }
-    count_names = ("contradicting_tests",)
+    count_names = ("contradicting_tests", "unusable_tests")
     config: PettingCodeConfig
 
     def __init__(self, config: PettingCodeConfig | None = None) -> None:
@@ -113,14 +118,18 @@ class PettingCode(Petting):
         return game.share == 1.0
 
     def finished(self, game: CodeGame) -> bool:
-        """Whether the standing program passes the tester's tests."""
-        return game.agreed
+        """Whether the standing program passes the tester's tests, or nobody can tell what is right."""
+        return game.agreed or not game.usable
 
     async def act(self, role: str, text: str) -> Effect:
         """Take the coder's program, or ask it the tester's tests."""
         code = extract_code(text)
         if not code.strip():
             return self.unreadable("empty")
+        assert self.task is not None
+        if not await self.judge.usable(self.task.id, self.state.game.tests):
+            game = replace(self.state.game, usable=False)
+            return Effect(game, "the problem's own tests cannot be used", counts={"unusable_tests": 1})
         return await self._program(code) if role == CODER else await self._test(code)
 
     async def _program(self, code: str) -> Effect:
