@@ -175,11 +175,32 @@ def test_the_tester_earns_by_its_mutation_score():
         "assert f(3) == 6",
         "assert f(3) == 5",
         "assert f(3) == 6\nassert f(3) == 5",
+        "assert f(2) == 4\nassert f(3) == 5",
     ):
         environment, _ = begin("petting_code", DOUBLE)
         go(environment, "def f(x): return 2 * x")
         earned[tests] = go(environment, tests).info["local_reward"]
-    assert list(earned.values()) == [0.5, 0.5, 1.0, 0.0, 0.5]  # mutants: x + 2 and x * 3
+    assert list(earned.values()) == [0.5, 0.5, 1.0, 0.0, 0.5, 0.25]  # mutants: x + 2 and x * 3
+
+
+def test_mutants_that_are_right_too_are_left_out():
+    """Of `x if x > 5 else 5`: `x >= 5` is right as well, the limits 6 and the answer 6 are not."""
+    tests = {"test_list": ["assert f(3) == 5", "assert f(6) == 6", "assert f(9) == 9"]}
+    environment, _ = begin(
+        "petting_code", Task("five", "f(x): x, at least 5", "def f(x): return x if x > 5 else 5", tests)
+    )
+    go(environment, "def f(x): return max(x, 5)")
+    assert go(environment, "assert f(6) == 6\nassert f(3) == 5").info["local_reward"] == 1.0
+
+
+def test_tests_pass_on_no_program_that_nobody_wrote():
+    head = 'def twice(x):\n    """Double."""\n'  # does something by itself
+    tests = UnitTests("assert twice(1) == 2", "twice", "twice", f"{head}    return 2 * x", head)
+    environment, _ = begin("petting_code", Task("twice", head, "", {"tests": tests}))
+    go(environment, None)
+    result = go(environment, "assert not twice(1)")
+    assert not result.done
+    assert "= 1/1 pass" in result.observations["coder"]
 
 
 def test_the_golden_verdict_stays_hidden():
