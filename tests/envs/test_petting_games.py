@@ -133,6 +133,27 @@ def test_programs_are_given_the_grid_and_change_only_a_copy():
         assert not result.info["success"]
 
 
+@pytest.mark.parametrize(
+    ("name", "question", "before", "contribution"),
+    [
+        ("petting_plan_path", GRID, ["print('RRDD')", "DUR"], "print('RDD')"),  # no shortest path is left
+        ("petting_sokoban", LEVEL, ["print('RR')", "URRRDL"], "print('U')"),  # the box stands at the wall for good
+        ("petting_sudoku", PUZZLE, [f"print({ANSWER!r})", "?"], f"print({PUZZLE.replace('12..', '123.')!r})"),
+        ("petting_code", DOUBLE, ["def f(x): return 0", "assert f(3) == 6", "def f(x): return 0"], "assert f(2) == 4"),
+    ],
+)
+@pytest.mark.parametrize("worthless", [None, "", "print(", "print('?')", "x" * 5_000])
+def test_contributing_less_than_before_pays_better_than_contributing_nothing(
+    name, question, before, contribution, worthless
+):
+    environment, _ = begin(name, question)
+    for text in before:
+        go(environment, text)
+    less, nothing = (go(environment.fork(), text).info["local_reward"] for text in (contribution, worthless))
+    assert less < 0
+    assert nothing < less
+
+
 def test_math_ends_when_both_agree_even_on_a_wrong_answer():
     environment, _ = begin("petting_math", "3 + 4 =")
     assert paid(environment, "print(3 + 4)", r"\boxed{8}") == [(0, 1.0), (0, 0)]
@@ -150,7 +171,7 @@ def test_the_latest_program_counts():
     environment, _ = begin("petting_math", "3 + 4 =")
     go(environment, "print(7)")
     go(environment, r"\boxed{6}")
-    go(environment, "nonsense(")  # what it printed before is withdrawn
+    assert paid(environment, "nonsense(") == [(0, -1.1)]  # what it printed before is withdrawn
     go(environment, r"\boxed{7}")
     assert not environment.state.over
 

@@ -32,9 +32,9 @@ class Petting(Environment):
 
     A decision is a text. ``step`` pays the agent that decided ``alpha * team + local``: ``team`` is the change of the
     problem's ``value`` that the decision caused, ``local`` the role's own part. A role that cannot move the state (one
-    that writes programs or tests) is paid by ``local`` for the change of what its contribution is worth. Both
-    telescope, so that delay earns nothing. An episode always ends by itself (``terminated``): the observation tells the
-    turn, so that running out of turns is a loss and no cut.
+    that writes programs or tests) is paid by ``local`` for the change of what its contribution is worth; where it makes
+    none, that is what adding nothing is worth. Both telescope, so that delay earns nothing. An episode always ends by
+    itself (``terminated``): the observation tells the turn, so that running out of turns is a loss and no cut.
 
     A response that cannot be read costs ``bad_format`` and its turn; so does an agent that does not answer. Actions of
     agents whose turn it is not are ignored. All are counted in ``info``, beside ``success``, ``progress``,
@@ -98,8 +98,8 @@ class Petting(Environment):
         """Whether the episode ends before its last turn."""
         return self.solved(game)
 
-    def start_worth(self, game: Any) -> dict[str, float]:
-        """Return what the contribution of each role that cannot move the state is worth before it made one."""
+    def idle_worth(self, game: Any) -> dict[str, float]:
+        """Return what a contribution is worth that adds nothing, for each role that cannot move the state."""
         return {}
 
     def loss(self) -> float:
@@ -133,7 +133,7 @@ class Petting(Environment):
         game = self.begin(task)
         self.task = task
         counts = dict.fromkeys((*COUNTS, *self.count_names), 0)
-        self.state = PettingState(seed, game, self.solved(game), counts, worth=self.start_worth(game))
+        self.state = PettingState(seed, game, self.solved(game), counts, worth=self.idle_worth(game))
         return StepResult({self._actor: self.observe(self._actor)}, info={"role": self.role, **self._figures()})
 
     async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
@@ -217,8 +217,10 @@ class Petting(Environment):
     # --- for the environments
 
     def failed(self, outcome: str, *counts: str) -> Effect:
-        """Return the effect of a response that does nothing but cost ``bad_format``."""
-        return Effect(self.state.game, outcome, -self.config.bad_format, counts=dict.fromkeys(counts, 1), valid=False)
+        """Return the effect of a response that contributes nothing and costs ``bad_format``."""
+        game, cost = self.state.game, self.config.bad_format
+        worth = self.idle_worth(game).get(self.role)
+        return Effect(game, outcome, -cost, worth, dict.fromkeys(counts, 1), valid=False)
 
     def unreadable(self, outcome: str = "unreadable") -> Effect:
         """Return the effect of a response that cannot be read."""

@@ -121,6 +121,10 @@ class PettingCode(Petting):
         """Whether the standing program passes the tester's tests, or nobody can tell what is right."""
         return game.agreed or not game.usable
 
+    def idle_worth(self, game: CodeGame) -> dict[str, float]:
+        """Let the tester earn by the tests of its latest decision alone."""
+        return {TESTER: 0.0}
+
     async def act(self, role: str, text: str) -> Effect:
         """Take the coder's program, or ask it the tester's tests."""
         code = extract_code(text)
@@ -151,7 +155,7 @@ class PettingCode(Petting):
         written, most = read_written_tests(code, name), self.config.max_tests
         if written is None or len(written.cases) > most:
             outcome = "no tests" if written is None else f"{len(written.cases)} tests, {most} at most"
-            return replace(self.unreadable(outcome), worth=0.0)
+            return self.unreadable(outcome)
         asked, worth = await asyncio.gather(
             self.judge.ask(game.tests.program(game.code), game.tests, written.cases),
             self.judge.score(game.tests, written.cases),
