@@ -44,6 +44,14 @@ def test_garbage_costs_its_turn_and_is_counted(name, garbage):
     assert not result.info["success"]
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_right_response_that_is_too_long_is_not_read(name):
+    environment, _ = start(name, max_response_chars=500)
+    right = solver(environment)
+    for text, unread in ((right + " " * (501 - len(right)), 1), (right + " " * (500 - len(right)), 0)):
+        assert go(environment.fork(), text).info["unparsable_actions"] == unread
+
+
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(st.text(max_size=40), min_size=8, max_size=8))
 @pytest.mark.parametrize("name", NAMES)
