@@ -69,7 +69,12 @@ class _Seats:
         (result,) = run(gather(self.environment.step(actions)))
         return result
 
+    def check_started(self) -> None:
+        if self.environment.state is None:
+            raise ReasonEnvsError("No episode has begun: call reset first.")
+
     def see(self, name: str) -> Any:
+        self.check_started()
         seen = self.environment.observe(self.agent_of[name])
         return {"text": seen} if isinstance(seen, str) else seen
 
@@ -120,6 +125,7 @@ class ParallelAdapter(ParallelEnv):
         self, actions: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         """Move those whose turn it is; one of them without an action has not answered."""
+        self.seats.check_started()
         if not self.agents:
             return {}, {}, {}, {}, {}
         seats = self.seats
@@ -183,6 +189,7 @@ class AECAdapter(AECEnv):
 
     def step(self, action: Any) -> None:
         """Act for ``agent_selection``; ``None`` once its episode has ended."""
+        self.seats.check_started()
         agent = self.agent_selection
         if self.terminations[agent] or self.truncations[agent]:
             self._was_dead_step(action)

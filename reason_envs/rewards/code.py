@@ -16,6 +16,7 @@ from typing import Any
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.base import Reward, RewardConfig
 from reason_envs.rewards.code_tests import Case, StdioTests, Tests, UnitTests, read_tests, split
+from reason_envs.rewards.once import Once
 from reason_envs.sandbox import Limits, Outcome, Program, Raised, Sandbox, literal, make_sandbox
 from reason_envs.tasks.base import Task
 
@@ -28,6 +29,10 @@ REFERENCE_SECONDS = 60.0
 TEST_OUTPUT = 2**22
 """Bytes that trusted tests may send."""
 _FENCE = re.compile(r"```(?:python|py)?[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+
+
+class UnusableTestsError(ReasonEnvsError):
+    """A problem's own tests judge nobody: they do not run, or its right program does not pass them."""
 
 
 @dataclass(frozen=True)
@@ -70,26 +75,18 @@ class CodeGrader:
         """
         self.sandbox: Sandbox = make_sandbox(sandbox)
         self.limits = limits or Limits()
-        self._examiners: dict[Tests, _Examiner] = {}
-        self._under_way: dict[tuple[asyncio.AbstractEventLoop, Tests], asyncio.Future[_Examiner]] = {}
+        self._prepare = Once[Tests, _Examiner](lambda tests: _examiner(tests, self.sandbox, self.limits))
 
     async def grade(self, code: str, tests: Tests) -> CodeGrade:
-        """Grade a program, given as a model wrote it (see ``extract_code``)."""
+        """Grade a program, given as a model wrote it (see ``extract_code``).
+
+        Raises:
+            UnusableTestsError: the tests judge nobody.
+        """
         examiner = await self._prepare(tests)
         if not code.strip():
             return CodeGrade(False, 0, examiner.total, "no_code")
         return await examiner.examine(self.sandbox, tests.program(code))
-
-    async def _prepare(self, tests: Tests) -> _Examiner:
-        """Make the examiner of some tests once, however many programs of an event loop wait for it."""
-        if tests in self._examiners:
-            return self._examiners[tests]
-        key = (asyncio.get_running_loop(), tests)
-        if key not in self._under_way:
-            self._under_way[key] = asyncio.ensure_future(_examiner(tests, self.sandbox, self.limits))
-            self._under_way[key].add_done_callback(lambda _: self._under_way.pop(key))
-        self._examiners[tests] = examiner = await asyncio.shield(self._under_way[key])
-        return examiner
 
 
 @dataclass(frozen=True)
@@ -168,10 +165,10 @@ async def _examiner(tests: Tests, sandbox: Sandbox, limits: Limits) -> _Examiner
     recorded = await _run_tests(sandbox, tests, None, replace(limits, seconds=REFERENCE_SECONDS))
     if recorded.status != "ok" or not isinstance(recorded.value, tuple):
         why = recorded.reason or repr(recorded.value)
-        raise ReasonEnvsError(f"The tests of {tests.entry_point!r} do not run by themselves: {why[:300]}")
+        raise UnusableTestsError(f"The tests of {tests.entry_point!r} do not run by themselves: {why[:300]}")
     calls, held, ended = recorded.value
     if ended or not held or (tests.reference and not all(held)):
-        raise ReasonEnvsError(
+        raise UnusableTestsError(
             f"The tests of {tests.entry_point!r} cannot be used: {ended or f'{sum(held)} of {len(held)} hold'} with "
             f"{'the reference' if tests.reference else 'no reference; give one'}."
         )
@@ -186,7 +183,7 @@ async def _timed(examiner: Any, tests: Tests, sandbox: Sandbox) -> _Examiner:
     patient = replace(examiner, limits=replace(examiner.limits, seconds=REFERENCE_SECONDS))
     grade = await patient.examine(sandbox, tests.reference)
     if not grade.correct:
-        raise ReasonEnvsError(
+        raise UnusableTestsError(
             f"The reference solution passes {grade.passed} of its own {grade.total} tests ({grade.reason}): mend the "
             f"problem, or raise the limits ({patient.limits})."
         )

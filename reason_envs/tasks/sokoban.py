@@ -44,7 +44,7 @@ def sokoban(
         split: ``"train"`` or ``"test"``.
         rows: rows of a level, its border included.
         columns: columns of a level, its border included.
-        boxes: boxes, and goals.
+        boxes: boxes, and goals; 12 at most.
         walls: share of the room that is walls.
         min_pushes: fewest pushes of the solution.
         max_pushes: most pushes that are played backwards.
@@ -52,12 +52,13 @@ def sokoban(
         seed: picks the problems.
         max_samples: the first ones only.
     """
-    room = (rows - 2) * (columns - 2)
+    cells = (rows - 2) * (columns - 2)
+    most_boxes = min(cells // 4, game.MOST_BOXES)
     if min(rows, columns) < 5 or max(rows, columns) > 20:
         raise ReasonEnvsError(f"A level has 5 to 20 rows and columns, its border included, not {rows} x {columns}.")
-    if boxes < 1 or not 0 <= walls <= 0.5 or boxes > room // 4:
+    if not 1 <= boxes <= most_boxes or not 0 <= walls <= 0.5:
         raise ReasonEnvsError(
-            f"boxes={boxes}, walls={walls}: a room of {room} cells takes 1 to {room // 4} boxes and a share of walls "
+            f"boxes={boxes}, walls={walls}: a room of {cells} cells takes 1 to {most_boxes} boxes and a share of walls "
             "between 0 and 0.5."
         )
     if not 1 <= min_pushes <= max_pushes:
@@ -66,8 +67,9 @@ def sokoban(
     def draw(address: int) -> Problem:
         rng = Random(address)
         for _ in range(_TRIES):
-            level, solution, pushes = _play_backwards(_solved_room(rng, rows, columns, boxes, walls), max_pushes, rng)
-            if pushes >= min_pushes and not level.solved:
+            room = _solved_room(rng, rows, columns, boxes, walls)
+            level, solution, pushes = _play_backwards(room, rng.randint(min_pushes, max_pushes), rng)
+            if pushes >= min_pushes:
                 return game.draw(level), solution, {"boxes": boxes, "pushes": pushes}
         raise ReasonEnvsError(
             f"{_TRIES} rooms of {rows} x {columns} with {boxes} boxes allowed no {min_pushes} pushes: take a larger "
@@ -116,13 +118,13 @@ def _solved_room(rng: Random, rows: int, columns: int, boxes: int, walls: float)
     return game.SokobanLevel(rows, columns, frozenset(border | inner), frozenset(goals), frozenset(goals), player)
 
 
-def _play_backwards(level: game.SokobanLevel, most: int, rng: Random) -> tuple[game.SokobanLevel, str, int]:
-    """Pull boxes at random; returns the level, moves that solve it, and its pushes.
+def _play_backwards(level: game.SokobanLevel, wanted: int, rng: Random) -> tuple[game.SokobanLevel, str, int]:
+    """Pull boxes at random so often, if possible; returns the level, moves that solve it, and its pushes.
 
     Each pull leads to boxes that have not stood so before, and away from the solved room.
     """
     seen, history = {level.boxes}, [level]
-    for _ in range(rng.randint(1, most)):
+    for _ in range(wanted):
         choices = [before for before in game.pulls(level) if before.boxes not in seen]
         if not choices:
             break

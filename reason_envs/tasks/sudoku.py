@@ -9,6 +9,9 @@ from reason_envs.tasks.base import Split
 from reason_envs.tasks.games import sudoku as game
 from reason_envs.tasks.generated import GeneratedTaskSet, Problem, checked_size
 
+_TRIES = 20
+"""Grids tried for one puzzle before its options are called impossible."""
+
 
 def sudoku(
     split: Split,
@@ -23,7 +26,7 @@ def sudoku(
     """Sudoku puzzles of 4x4, 6x6 or 9x9 cells with exactly one solution.
 
     The question is the drawn puzzle with dots for empty cells, the answer the drawn solution. A cell is emptied only
-    where the solution stays the only one, so that a puzzle may have fewer empty cells than were drawn for it.
+    where the solution stays the only one, so that a puzzle may have fewer empty cells than ``max_empty`` allows.
 
     Args:
         split: ``"train"`` or ``"test"``.
@@ -43,9 +46,15 @@ def sudoku(
 
     def draw(address: int) -> Problem:
         rng = Random(address)
-        solution = game.random_grid(side, rng)
-        puzzle = _emptied(side, solution, rng.randint(least, most), rng)
-        return game.draw(side, puzzle), game.draw(side, solution), {"side": side, "empty": puzzle.count(game.EMPTY)}
+        for _ in range(_TRIES):
+            solution = game.random_grid(side, rng)
+            puzzle = _emptied(side, solution, rng.randint(least, most), rng)
+            if (empty := puzzle.count(game.EMPTY)) >= least:
+                return game.draw(side, puzzle), game.draw(side, solution), {"side": side, "empty": empty}
+        raise ReasonEnvsError(
+            f"None of {_TRIES} grids of {side} x {side} could be emptied in {least} cells and keep one solution: take "
+            "a smaller min_empty."
+        )
 
     return GeneratedTaskSet("sudoku", split, draw, checked_size(split, size, seed, max_samples), seed)
 

@@ -115,6 +115,13 @@ def test_options_tasks_and_rendering_reach_the_environment():
         env.close()
 
 
+def test_whoever_forgets_reset_is_told_so():
+    parallel, cycle = reason_envs.parallel_env("petting_math"), reason_envs.aec_env("petting_math")
+    for forgetful in (lambda: parallel.step({"tool_0": "x"}), lambda: cycle.step("x"), cycle.last):
+        with pytest.raises(ReasonEnvsError, match="call reset first"):
+            forgetful()
+
+
 def test_environments_without_observe_are_refused():
     with pytest.raises(ReasonEnvsError, match="observe"):
         reason_envs.parallel_env("single_turn_math")

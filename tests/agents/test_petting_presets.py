@@ -10,7 +10,8 @@ from agents.compose import compose_config
 from agents.figures import describe
 from agents.trainer import _total_steps
 from agents.trajectory import Trajectory
-from reason_envs.tasks import names
+from reason_envs.envs.petting.base import MAX_OUTCOME_CHARS
+from reason_envs.tasks import make, names
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = yaml.safe_load((ROOT / "tests" / "data" / "petting_guide.yaml").read_text())
@@ -65,10 +66,17 @@ def test_the_method_is_the_papers(name):
 @pytest.mark.parametrize("name", PRESETS)
 def test_everything_fits(name):
     config = preset(name)
-    longest = config.policy.max_prompt_tokens + config.policy.max_tokens
+    history = 2 * (config.env.max_shown_chars + MAX_OUTCOME_CHARS + 100)
+    longest = config.policy.max_prompt_tokens + history + config.policy.max_tokens
     assert config.algo.micro_batch_tokens >= longest
     assert config.engine.max_model_len >= longest
     assert config.env.max_response_chars >= 4 * config.policy.max_tokens
+
+
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_paths_lead_over_grids_as_large_as_the_papers(sharing):
+    rows = make(preset(f"petting_plan_path_{sharing}").env.tasks)[0].question.split("\n")
+    assert {len(rows), *map(len, rows)} == {10}
 
 
 @pytest.mark.parametrize("game", GAMES)

@@ -77,15 +77,32 @@ def test_a_role_sees_what_was_done_before_it_and_what_it_did_itself(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_observations_do_not_grow_with_what_is_written(name):
+    environment, result = start(name, max_shown_chars=50, max_response_chars=3_000)
+    first = len(next(iter(result.observations.values())))
+    for _ in range(4):
+        result = go(environment, "x" * 2_900 + "the end")
+        (seen,) = result.observations.values()
+        assert f"{'x' * 43}the end\n= " in seen
+        assert "[2857 characters left out] xxx" in seen
+        assert len(seen) < first + 2 * (50 + 300 + 100)
+        assert environment.observation_space(environment.role).contains(seen)
+    assert environment.state.entries[0].text.startswith("x" * 2_900)
+    environment, _ = start(name, max_shown_chars=50)
+    assert f": {'y' * 50}\n= " in next(iter(go(environment, "y" * 50).observations.values()))
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_forks_see_the_same_and_touch_nothing(name):
     environment, _ = start(name)
     go(environment, random_policy(5)(environment))
-    before = environment.observe(environment.role), environment.state
+    before = environment.observe(environment.role), repr(environment.state)
     forks = [environment.fork() for _ in range(4)]
     assert {fork.observe(fork.role) for fork in forks} == {before[0]}
     results = [go(fork, solver(fork)) for fork in forks]
     assert results[0] == results[1] == results[2]
-    assert (environment.observe(environment.role), environment.state) == before
+    go(environment.fork(), None)  # silence is counted in the fork alone
+    assert (environment.observe(environment.role), repr(environment.state)) == before
     other, again = environment.fork(seed=1), environment.fork(seed=1)
     assert other.state.seed == again.state.seed != environment.state.seed
 
@@ -240,6 +257,7 @@ def test_train_and_test_problems_are_disjoint_whatever_the_seeds(name):
         {"roles": "both"},
         {"max_turns": 0},
         {"history": 0},
+        {"max_shown_chars": 0},
         {"alpha": -1.0},
         {"bad_format": -0.1},
         {"program_seconds": 0},

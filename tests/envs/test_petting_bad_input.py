@@ -11,6 +11,9 @@ from petting_toys import NAMES, go, play, random_policy, solver, start
 
 from reason_envs import make_environment
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.rewards.code_tests import UnitTests
+from reason_envs.sandbox.layers import detect
+from reason_envs.tasks import Task
 
 SOLVED = {
     "petting_plan_path": "..*",
@@ -39,6 +42,14 @@ def test_garbage_costs_its_turn_and_is_counted(name, garbage):
         assert sum(result.info[count] for count in failures) == decisions
     assert result.done
     assert not result.info["success"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_right_response_that_is_too_long_is_not_read(name):
+    environment, _ = start(name, max_response_chars=500)
+    right = solver(environment)
+    for text, unread in ((right + " " * (501 - len(right)), 1), (right + " " * (500 - len(right)), 0)):
+        assert go(environment.fork(), text).info["unparsable_actions"] == unread
 
 
 @settings(max_examples=60, deadline=None)
@@ -145,6 +156,37 @@ def test_answers_that_nobody_can_compare_agree_with_nothing_wrongly(answer):
     assert not second.info["success"]
 
 
+UNUSABLE = {
+    "contradicting": {"test_list": ["assert f(1) == 2", "assert f(1) == 3"]},
+    "broken": {"tests": UnitTests("for i in 3:\n    assert f(i) == 2 * i", "f", "f", "def f(x):\n    return 2 * x\n")},
+    "printed": {"inputs": ["1\n", "2\n"], "outputs": ["2\n", "any\n"], "solution": "print(2 * int(input()))"},
+    "another python": {"inputs": ["1\n"], "outputs": ["2\n"], "solution": "print 2 * input()"},
+}
+"""Problems whose own right program does not pass their tests."""
+
+
+@pytest.mark.parametrize("role", ["coder", "tester"])
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_problems_with_unusable_tests_end_without_pay_and_are_counted(kind, role, caplog):
+    if kind == "broken" and detect().missing:
+        pytest.skip(f"the native sandbox lacks {detect().missing} here")
+    sandbox = {"name": "native", "workers": 1} if kind == "broken" else "monty"
+    environment = make_environment("petting_code", sandbox=sandbox)
+    task = Task("odd/7", "f(x): double x", "def f(x):\n    return 2 * x\n", UNUSABLE[kind])
+    asyncio.run(environment.reset(seed=1, options={"task": task}))
+    if role == "tester":
+        go(environment, None)
+    before = environment.fork()
+    for fork in (before.fork(), before.fork()):
+        result = go(fork, "def f(x): return 2 * x" if role == "coder" else "assert f(1) == 2")
+        assert result.done
+        assert (result.info["unusable_tests"], result.info["success"]) == (1, False)
+        assert result.rewards == {role: 0.0}
+    warned = [record.getMessage() for record in caplog.records]
+    assert len(warned) == 1
+    assert "'odd/7'" in warned[0]
+
+
 def test_contradicting_tests_are_counted_and_pass_for_nobody():
     environment, _ = start("petting_code")
     go(environment, solver(environment))
@@ -153,6 +195,32 @@ def test_contradicting_tests_are_counted_and_pass_for_nobody():
     assert result.info["contradicting_tests"] == 1
     assert not result.done
     assert result.info["local_reward"] <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("tests", "count"),
+    [
+        ("assert f(1) == 2\nassert f( 1 ) == 3", 1),
+        ("assert f(1)\nassert not f(1)", 1),
+        ("assert f(1) == 2\nassert not f(1)", 1),
+        ("assert f(1) == 2\nassert f(1)", 0),
+        ("assert f(1) == 1\nassert f(1) == 1.0", 0),
+        ("assert f(1) == {1: 2, 3: 4}\nassert f(1) == {3: 4, 1: 2}", 0),
+        ("assert f(1) is None\nassert f(1) == 0\nassert f(2) is None\nassert not f(2)", 1),
+    ],
+)
+def test_tests_contradict_each_other_where_no_value_satisfies_them(tests, count):
+    environment, _ = start("petting_code")
+    go(environment, solver(environment))
+    assert go(environment, tests).info["contradicting_tests"] == count
+
+
+def test_a_tester_that_writes_too_many_tests_is_told_so():
+    environment, _ = start("petting_code", max_tests=2)
+    go(environment, solver(environment))
+    result = go(environment, "\n".join(f"assert f({i}) == 0" for i in range(3)))
+    assert result.info["unparsable_actions"] == 1
+    assert result.observations["coder"].endswith("\n= 3 tests, 2 at most")
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,11 @@ import pytest
 from petting_toys import go, play
 
 from reason_envs import make_environment
+from reason_envs.envs.petting.written_tests import read_written_tests
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.code_tests import StdioTests, UnitTests
 from reason_envs.sandbox.layers import detect
-from reason_envs.tasks import Task
+from reason_envs.tasks import Task, make
 
 GRID = "P..\n.#.\n..G"
 LEVEL = "#######\n#     #\n#@$ . #\n#     #\n#######"
@@ -105,6 +106,14 @@ def test_the_sudoku_board_shows_clues_and_what_stands():
     assert f"{PUZZLE}\n\n123." in result.observations["tool"]
 
 
+def test_the_form_of_boxes_is_told_where_it_is_not_plain():
+    (task,) = make({"name": "sudoku", "side": 6, "size": 1})
+    _, result = begin("petting_sudoku", task)
+    assert result.observations["tool"] == f"tool 1/4\n{task.question}\nA box has 2 rows and 3 columns."
+    _, result = begin("petting_sudoku", PUZZLE)
+    assert result.observations["tool"] == f"tool 1/4\n{PUZZLE}"
+
+
 def test_programs_are_given_the_grid_and_change_only_a_copy():
     for name, question, code, shown in [
         ("petting_plan_path", GRID, "print('R' * grid[0].count('.'))", "RR no goal"),
@@ -124,6 +133,27 @@ def test_programs_are_given_the_grid_and_change_only_a_copy():
         assert not result.info["success"]
 
 
+@pytest.mark.parametrize(
+    ("name", "question", "before", "contribution"),
+    [
+        ("petting_plan_path", GRID, ["print('RRDD')", "DUR"], "print('RDD')"),  # no shortest path is left
+        ("petting_sokoban", LEVEL, ["print('RR')", "URRRDL"], "print('U')"),  # the box stands at the wall for good
+        ("petting_sudoku", PUZZLE, [f"print({ANSWER!r})", "?"], f"print({PUZZLE.replace('12..', '123.')!r})"),
+        ("petting_code", DOUBLE, ["def f(x): return 0", "assert f(3) == 6", "def f(x): return 0"], "assert f(2) == 4"),
+    ],
+)
+@pytest.mark.parametrize("worthless", [None, "", "print(", "print('?')", "x" * 5_000])
+def test_contributing_less_than_before_pays_better_than_contributing_nothing(
+    name, question, before, contribution, worthless
+):
+    environment, _ = begin(name, question)
+    for text in before:
+        go(environment, text)
+    less, nothing = (go(environment.fork(), text).info["local_reward"] for text in (contribution, worthless))
+    assert less < 0
+    assert nothing < less
+
+
 def test_math_ends_when_both_agree_even_on_a_wrong_answer():
     environment, _ = begin("petting_math", "3 + 4 =")
     assert paid(environment, "print(3 + 4)", r"\boxed{8}") == [(0, 1.0), (0, 0)]
@@ -141,7 +171,7 @@ def test_the_latest_program_counts():
     environment, _ = begin("petting_math", "3 + 4 =")
     go(environment, "print(7)")
     go(environment, r"\boxed{6}")
-    go(environment, "nonsense(")  # what it printed before is withdrawn
+    assert paid(environment, "nonsense(") == [(0, -1.1)]  # what it printed before is withdrawn
     go(environment, r"\boxed{7}")
     assert not environment.state.over
 
@@ -166,11 +196,32 @@ def test_the_tester_earns_by_its_mutation_score():
         "assert f(3) == 6",
         "assert f(3) == 5",
         "assert f(3) == 6\nassert f(3) == 5",
+        "assert f(2) == 4\nassert f(3) == 5",
     ):
         environment, _ = begin("petting_code", DOUBLE)
         go(environment, "def f(x): return 2 * x")
         earned[tests] = go(environment, tests).info["local_reward"]
-    assert list(earned.values()) == [0.5, 0.5, 1.0, 0.0, 0.5]  # mutants: x + 2 and x * 3
+    assert list(earned.values()) == [0.5, 0.5, 1.0, 0.0, 0.5, 0.25]  # mutants: x + 2 and x * 3
+
+
+def test_mutants_that_are_right_too_are_left_out():
+    """Of `x if x > 5 else 5`: `x >= 5` is right as well, the limits 6 and the answer 6 are not."""
+    tests = {"test_list": ["assert f(3) == 5", "assert f(6) == 6", "assert f(9) == 9"]}
+    environment, _ = begin(
+        "petting_code", Task("five", "f(x): x, at least 5", "def f(x): return x if x > 5 else 5", tests)
+    )
+    go(environment, "def f(x): return max(x, 5)")
+    assert go(environment, "assert f(6) == 6\nassert f(3) == 5").info["local_reward"] == 1.0
+
+
+def test_tests_pass_on_no_program_that_nobody_wrote():
+    head = 'def twice(x):\n    """Double."""\n'  # does something by itself
+    tests = UnitTests("assert twice(1) == 2", "twice", "twice", f"{head}    return 2 * x", head)
+    environment, _ = begin("petting_code", Task("twice", head, "", {"tests": tests}))
+    go(environment, None)
+    result = go(environment, "assert not twice(1)")
+    assert not result.done
+    assert "= 1/1 pass" in result.observations["coder"]
 
 
 def test_the_golden_verdict_stays_hidden():
@@ -203,6 +254,45 @@ def test_problems_that_read_standard_input():
     go(environment, "print(sum(int(part) for part in input().split()))")
     assert go(environment, "assert run('4 5') == '9\\n'").info["success"]
     assert environment.state.over
+
+
+def test_the_tester_is_told_how_to_feed_a_program():
+    stdio = StdioTests((("1\n", "2\n"),), "print(int(input()) + 1)")
+    environment, result = begin("petting_code", Task("next", "Add one.", "", {"tests": stdio}))
+    assert result.observations["coder"] == "coder 1/4\nAdd one."
+    seen = go(environment, "print(int(input()) + 1)").observations["tester"]
+    (example,) = [line.split(": ")[1] for line in seen.splitlines() if "assert run(" in line]
+    assert go(environment, example).info["valid_action"]
+    environment, _ = begin("petting_code", DOUBLE)
+    assert "run(" not in go(environment, "def f(x): return 2 * x").observations["tester"]
+
+
+def test_forks_look_for_mutants_once_and_ask_them_together():
+    environment, _ = begin("petting_code", DOUBLE)
+    go(environment, "def f(x): return 2 * x")
+    judge, graded, asked = environment.judge, [], []
+    grade, ask = judge.grade, judge.ask
+
+    async def counted_grade(code, tests):
+        graded.append(code)
+        return await grade(code, tests)
+
+    async def counted_ask(*question):
+        asked.append("in")
+        answer = await ask(*question)
+        asked.append("out")
+        return answer
+
+    judge.grade, judge.ask = counted_grade, counted_ask
+
+    async def play():
+        return await asyncio.gather(*(environment.fork().step({"tester": "assert f(3) == 6"}) for _ in range(4)))
+
+    assert {result.info["local_reward"] for result in asyncio.run(play())} == {1.0}
+    assert len(graded) == len(set(graded)) > 0
+    asked.clear()
+    asyncio.run(judge.score(environment.state.game.tests, read_written_tests("assert f(3) == 6", "f").cases))
+    assert asked == ["in", "out", "in", "in", "out", "out"], "the right program, then both mutants at the same time"
 
 
 def test_tests_of_other_forms_come_with_the_task():

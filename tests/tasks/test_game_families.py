@@ -41,7 +41,7 @@ def count_completions(text):
     """How many ways to fill a sudoku: an exact cover by rows of a table, which shares no code with the library."""
     rows = text.split("\n")
     side = len(rows)
-    high, wide = {4: (2, 2), 9: (3, 3)}[side]
+    high, wide = {4: (2, 2), 6: (2, 3), 9: (3, 3)}[side]
     table = {}
     for r, c, d in ((r, c, d) for r in range(side) for c in range(side) for d in range(1, side + 1)):
         if rows[r][c] in (".", str(d)):
@@ -66,7 +66,7 @@ def count_completions(text):
     return search(columns) if len(columns) == wanted else 0
 
 
-@pytest.mark.parametrize(("side", "count"), [(4, 980), (9, 20)])
+@pytest.mark.parametrize(("side", "count"), [(4, 980), (6, 100), (9, 20)])
 def test_a_thousand_sudokus_have_exactly_one_solution(side, count):
     for task in make({"name": "sudoku", "side": side, "size": count}):
         assert count_completions(task.question) == 1
@@ -74,6 +74,14 @@ def test_a_thousand_sudokus_have_exactly_one_solution(side, count):
         assert solved is not None
         assert solved.solved
         assert 0 < task.metadata["empty"] == task.question.count(".")
+
+
+@pytest.mark.parametrize(("side", "empty"), [(4, 12), (6, 25), (9, 45)])
+def test_no_puzzle_has_fewer_empty_cells_than_asked_for(side, empty):
+    tasks = make({"name": "sudoku", "side": side, "min_empty": empty, "max_empty": side * side, "size": 10})
+    for task in tasks:
+        assert task.question.count(".") == task.metadata["empty"] >= empty
+        assert count_completions(task.question) == 1
 
 
 def test_the_independent_solver_can_say_no():
@@ -118,6 +126,15 @@ def test_every_level_can_be_solved_and_its_answer_solves_it(options):
         assert sokoban.walk(level, task.answer).level.solved
 
 
+def test_many_pushes_can_be_asked_of_every_level():
+    tasks = make({"name": "sokoban", "rows": 8, "columns": 8, "boxes": 2, "min_pushes": 20, "max_pushes": 20})
+    for task in (tasks[i] for i in range(60)):
+        level = sokoban.read(task.question)
+        assert task.metadata["pushes"] == 20
+        assert not level.solved
+        assert sokoban.walk(level, task.answer).level.solved
+
+
 def test_the_search_can_say_no():
     assert not search_level("#####\n#@ $#\n#. .#\n#####")
 
@@ -145,6 +162,7 @@ def test_functions_pass_their_own_tests():
         {"name": "plan_path", "min_distance": 9},
         {"name": "sokoban", "rows": 4},
         {"name": "sokoban", "boxes": 5},
+        {"name": "sokoban", "rows": 20, "columns": 20, "boxes": 13},
         {"name": "sokoban", "min_pushes": 7},
         {"name": "sudoku", "side": 5},
         {"name": "sudoku", "min_empty": 9, "max_empty": 8},
@@ -164,6 +182,7 @@ def test_bad_options(spec):
     [
         {"name": "plan_path", "rows": 2, "columns": 2, "walls": 0.5, "min_distance": 2},
         {"name": "sokoban", "rows": 5, "columns": 5, "min_pushes": 50, "max_pushes": 60},
+        {"name": "sudoku", "min_empty": 15, "max_empty": 16},
     ],
     ids=str,
 )

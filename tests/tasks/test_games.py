@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -74,6 +76,14 @@ def test_boxes_are_pushed_and_never_pulled():
     assert sokoban.step(level, "U") is None
 
 
+def test_the_most_boxes_are_matched_quickly():
+    rows = ("@" + 11 * " ", "$" * 12, 12 * " ", "." * 12)
+    level = sokoban.read("\n".join(["#" * 14, *(f"#{row}#" for row in rows), "#" * 14]))
+    started = monotonic()
+    assert sokoban.distance(level) == 24
+    assert monotonic() - started < 2
+
+
 @pytest.mark.parametrize(
     ("text", "dead"),
     [
@@ -90,7 +100,7 @@ def test_deadlocks(text, dead):
     assert (sokoban.solve(level) is None) is dead
 
 
-@pytest.mark.parametrize("text", ["", "#$ .#", "#@@.#", "#@$$.#", "#@x.#"])
+@pytest.mark.parametrize("text", ["", "#$ .#", "#@@.#", "#@$$.#", "#@x.#", "#@" + 13 * "$ " + 13 * "." + "#"])
 def test_broken_levels_are_refused(text):
     with pytest.raises(ReasonEnvsError):
         sokoban.read(text)

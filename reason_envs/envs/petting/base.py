@@ -32,9 +32,9 @@ class Petting(Environment):
 
     A decision is a text. ``step`` pays the agent that decided ``alpha * team + local``: ``team`` is the change of the
     problem's ``value`` that the decision caused, ``local`` the role's own part. A role that cannot move the state (one
-    that writes programs or tests) is paid by ``local`` for the change of what its contribution is worth. Both
-    telescope, so that delay earns nothing. An episode always ends by itself (``terminated``): the observation tells the
-    turn, so that running out of turns is a loss and no cut.
+    that writes programs or tests) is paid by ``local`` for the change of what its contribution is worth; where it makes
+    none, that is what adding nothing is worth. Both telescope, so that delay earns nothing. An episode always ends by
+    itself (``terminated``): the observation tells the turn, so that running out of turns is a loss and no cut.
 
     A response that cannot be read costs ``bad_format`` and its turn; so does an agent that does not answer. Actions of
     agents whose turn it is not are ignored. All are counted in ``info``, beside ``success``, ``progress``,
@@ -65,7 +65,7 @@ class Petting(Environment):
             if role not in self.roles:
                 raise unknown_name("role in prompts", role, self.roles)
         self.task: Task | None = None
-        shown = len(self.roles) * config.history * (config.max_response_chars + MAX_OUTCOME_CHARS + 100)
+        shown = len(self.roles) * config.history * (config.max_shown_chars + MAX_OUTCOME_CHARS + 100)
         self._observation_space = UnicodeText(2 * MAX_QUESTION_CHARS + shown)
         self._action_space = UnicodeText(config.max_response_chars)
 
@@ -99,13 +99,17 @@ class Petting(Environment):
         """Whether the episode ends before its last turn."""
         return self.solved(game)
 
-    def start_worth(self, game: Any) -> dict[str, float]:
-        """Return what the contribution of each role that cannot move the state is worth before it made one."""
+    def idle_worth(self, game: Any) -> dict[str, float]:
+        """Return what a contribution is worth that adds nothing, for each role that cannot move the state."""
         return {}
 
     def loss(self) -> float:
         """Return what the team loses where an episode ends unsolved."""
         return 0.0
+
+    def note(self, role: str, game: Any) -> str:
+        """Return what a role has to know and neither its prompt nor the board tells; mostly nothing."""
+        return ""
 
     def picture(self, game: Any) -> GridView | None:
         """Return the problem as a picture of cells; ``None`` where it is text."""
@@ -130,7 +134,7 @@ class Petting(Environment):
         game = self.begin(task)
         self.task = task
         counts = dict.fromkeys((*COUNTS, *self.count_names), 0)
-        self.state = PettingState(seed, game, self.solved(game), counts, worth=self.start_worth(game))
+        self.state = PettingState(seed, game, self.solved(game), counts, worth=self.idle_worth(game))
         return StepResult({self._actor: self.observe(self._actor)}, info={"role": self.role, **self._figures()})
 
     async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
@@ -164,9 +168,9 @@ class Petting(Environment):
         """Write what an agent sees now, whoever's turn it is: role and turn, the board, the latest decisions."""
         state = self.state
         role = self.role if agent == SOLO else agent
-        shown = state.entries[-len(self.roles) * self.config.history :]
-        lines = [f"{role} {self.turn}/{self.config.max_turns}", self.board(state.game)]
-        return "\n".join([*lines, *(f"{entry.role}: {entry.text}\n= {entry.outcome}" for entry in shown)])
+        note = self.note(role, state.game)
+        lines = [f"{role} {self.turn}/{self.config.max_turns}", self.board(state.game), *([note] if note else [])]
+        return "\n".join([*lines, *map(self._shown, state.entries[-len(self.roles) * self.config.history :])])
 
     @property
     def role(self) -> str:
@@ -214,14 +218,22 @@ class Petting(Environment):
     # --- for the environments
 
     def failed(self, outcome: str, *counts: str) -> Effect:
-        """Return the effect of a response that does nothing but cost ``bad_format``."""
-        return Effect(self.state.game, outcome, -self.config.bad_format, counts=dict.fromkeys(counts, 1), valid=False)
+        """Return the effect of a response that contributes nothing and costs ``bad_format``."""
+        game, cost = self.state.game, self.config.bad_format
+        worth = self.idle_worth(game).get(self.role)
+        return Effect(game, outcome, -cost, worth, dict.fromkeys(counts, 1), valid=False)
 
     def unreadable(self, outcome: str = "unreadable") -> Effect:
         """Return the effect of a response that cannot be read."""
         return self.failed(outcome, "unparsable_actions")
 
     # --- how a step goes
+
+    def _shown(self, entry: Entry) -> str:
+        """Write a decision for an observation, which must not grow with what a role that rambles wrote."""
+        over = len(entry.text) - self.config.max_shown_chars
+        text = f"[{over} characters left out] {entry.text[over:]}" if over > 0 else entry.text
+        return f"{entry.role}: {text}\n= {entry.outcome}"
 
     @property
     def _actor(self) -> AgentId:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
@@ -52,6 +53,8 @@ class CodeGame:
     """Share of the golden tests that it passes."""
     agreed: bool = False
     """Whether it passes the tester's tests."""
+    usable: bool = True
+    """Whether the right program passes the golden tests, as far as is known."""
 
 
 class PettingCode(Petting):
@@ -60,8 +63,11 @@ class PettingCode(Petting):
     The coder's latest program stands; the team earns the change in the share of golden tests that it passes. The tester
     is paid by ``local`` for the change of its mutation score: the share of its tests that hold for the right program,
     times the share of that program's mutants that these notice. The episode ends when the standing program passes all
-    of the tester's tests; success is passing all golden ones. Where a problem reads standard input, tests call
-    ``run``: ``assert run("1 2") == "3"``.
+    of the tester's tests; success is passing all golden ones. Where a problem reads standard input, tests call ``run``:
+    ``assert run("1 2") == "3"``.
+
+    Where the right program itself does not pass the golden tests, as happens in large data sets, nobody can be judged:
+    the first decision ends the episode, earns nothing and is counted in ``unusable_tests``.
     """
 
     roles = (CODER, TESTER)
@@ -69,7 +75,7 @@ class PettingCode(Petting):
         CODER: "Write the Python function or program.",
         TESTER: "Write tests for the right program, one a line, such as: assert f(1) == 2",
     }
-    count_names = ("contradicting_tests",)
+    count_names = ("contradicting_tests", "unusable_tests")
     config: PettingCodeConfig
 
     def __init__(self, config: PettingCodeConfig | None = None) -> None:
@@ -93,6 +99,12 @@ class PettingCode(Petting):
         """Write the problem."""
         return game.question
 
+    def note(self, role: str, game: CodeGame) -> str:
+        """Tell a tester how tests feed a program that reads standard input."""
+        if role != TESTER or isinstance(game.tests, UnitTests):
+            return ""
+        return f'Tests give {RUN} the input and compare what is printed, such as: assert {RUN}("1 2") == "3"'
+
     def progress(self, game: CodeGame) -> float:
         """Return the share of the golden tests that the standing program passes."""
         return game.share
@@ -106,14 +118,22 @@ class PettingCode(Petting):
         return game.share == 1.0
 
     def finished(self, game: CodeGame) -> bool:
-        """Whether the standing program passes the tester's tests."""
-        return game.agreed
+        """Whether the standing program passes the tester's tests, or nobody can tell what is right."""
+        return game.agreed or not game.usable
+
+    def idle_worth(self, game: CodeGame) -> dict[str, float]:
+        """Let the tester earn by the tests of its latest decision alone."""
+        return {TESTER: 0.0}
 
     async def act(self, role: str, text: str) -> Effect:
         """Take the coder's program, or ask it the tester's tests."""
         code = extract_code(text)
         if not code.strip():
             return self.unreadable("empty")
+        assert self.task is not None
+        if not await self.judge.usable(self.task.id, self.state.game.tests):
+            game = replace(self.state.game, usable=False)
+            return Effect(game, "the problem's own tests cannot be used", counts={"unusable_tests": 1})
         return await self._program(code) if role == CODER else await self._test(code)
 
     async def _program(self, code: str) -> Effect:
@@ -132,11 +152,14 @@ class PettingCode(Petting):
     async def _test(self, code: str) -> Effect:
         game: CodeGame = self.state.game
         name = game.tests.entry_point if isinstance(game.tests, UnitTests) else RUN
-        written = read_written_tests(code, name, self.config.max_tests)
-        if written is None:
-            return replace(self.unreadable("no tests"), worth=0.0)
-        asked = await self.judge.ask(game.tests.program(game.code), game.tests, written.cases)
-        worth = await self.judge.score(game.tests, written.cases)
+        written, most = read_written_tests(code, name), self.config.max_tests
+        if written is None or len(written.cases) > most:
+            outcome = "no tests" if written is None else f"{len(written.cases)} tests, {most} at most"
+            return self.unreadable(outcome)
+        asked, worth = await asyncio.gather(
+            self.judge.ask(game.tests.program(game.code), game.tests, written.cases),
+            self.judge.score(game.tests, written.cases),
+        )
         outcome = f"{sum(asked.passed)}/{len(asked.passed)} pass" + (f"; {asked.failure}" if asked.failure else "")
         agreed = asked.all_passed and bool(game.code)
         counts = {"contradicting_tests": written.contradictions}

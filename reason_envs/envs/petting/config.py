@@ -29,6 +29,8 @@ class PettingConfig:
     """A decision earns ``alpha * team + local``."""
     history: int = 1
     """How many past decisions of each role an observation shows."""
+    max_shown_chars: int = 2_000
+    """Longest past response in characters that an observation shows whole; of a longer one it shows the end."""
     prompts: Mapping[str, str] | None = None
     """System message by role; ``None``: the built-in ones. A role without one gets none."""
     sandbox: Any = field(default_factory=lambda: {"name": "monty"})
@@ -43,7 +45,7 @@ class PettingConfig:
     def __post_init__(self) -> None:
         if self.roles not in PLAYERS:
             raise unknown_name("roles", self.roles, PLAYERS)
-        for name, least in (("max_turns", 1), ("history", 1), ("max_response_chars", 1)):
+        for name, least in (("max_turns", 1), ("history", 1), ("max_shown_chars", 1), ("max_response_chars", 1)):
             if getattr(self, name) < least:
                 raise ReasonEnvsError(f"{name}={getattr(self, name)} must be at least {least}.")
         if self.program_seconds <= 0:

@@ -52,8 +52,8 @@ class GridGame(Petting):
     def given(self, game: Any) -> str:
         """Write the lines of Python that define what a tool user's program may use."""
 
-    def start_worth(self, game: Any) -> dict[str, float]:
-        """Let the tool user earn by what its first plan adds to the start."""
+    def idle_worth(self, game: Any) -> dict[str, float]:
+        """Let the tool user earn by what its plan adds to the state as it is."""
         return {TOOL: self.value(game)}
 
     async def act(self, role: str, text: str) -> Effect:

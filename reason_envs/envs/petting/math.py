@@ -45,8 +45,9 @@ class PettingMath(Petting):
     r"""The role ``tool`` writes a program whose last printed line is its answer, ``reasoner`` answers in ``\boxed{}``.
 
     The reasoner's answer stands until it gives another; the team earns the change of its correctness (0 or 1). The tool
-    user is paid by ``local`` for the change of its own answer's correctness. The episode ends when both answers are
-    equal, right or wrong. An answer that takes too long to compare is wrong and equals none.
+    user is paid by ``local`` for the change of its own answer's correctness. The reasoner has the last word of a turn:
+    the episode ends when it gives the answer that the latest program printed, right or wrong. An answer that takes too
+    long to compare is wrong and equals none.
     """
 
     roles = (TOOL, REASONER)

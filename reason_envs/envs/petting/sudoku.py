@@ -70,6 +70,11 @@ class PettingSudoku(GridGame):
         clues, now = (rules.draw(game.puzzle.side, cells) for cells in (game.puzzle.clues, game.puzzle.cells))
         return clues if clues == now else f"{clues}\n\n{now}"
 
+    def note(self, role: str, game: SudokuGame) -> str:
+        """Tell the form of the boxes where it is not plain."""
+        high, wide = rules.BOXES[game.puzzle.side]
+        return "" if high == wide else f"A box has {high} rows and {wide} columns."
+
     def picture(self, game: SudokuGame) -> GridView:
         """Draw clues, right and wrong digits, and what is empty."""
         rows = zip(game.puzzle.clues, game.puzzle.cells, game.solution, strict=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -10,10 +12,13 @@ from typing import Any
 
 from reason_envs.envs.petting.mutants import mutants
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.rewards.code import CodeGrade, CodeGrader
+from reason_envs.rewards.code import CodeGrade, CodeGrader, UnusableTestsError
 from reason_envs.rewards.code_tests import Case, StdioTests, Tests, UnitTests, read_tests, split
+from reason_envs.rewards.once import Once
 from reason_envs.sandbox import Limits, Program, Raised, Sandbox
 from reason_envs.tasks import Task
+
+_log = logging.getLogger(__name__)
 
 RUN = "run"
 """What tests of programs that read standard input call: ``assert run("1 2") == "3"``."""
@@ -29,7 +34,7 @@ class WrittenTests:
     cases: tuple[Case, ...]
     """Each a call and what its value has to be."""
     contradictions: int
-    """Calls for which two assertions demand different values."""
+    """Calls of which no value satisfies every assertion."""
 
 
 @dataclass(frozen=True)
@@ -47,22 +52,19 @@ class Asked:
         return bool(self.passed) and all(self.passed)
 
 
-def read_written_tests(code: str, name: str, most: int) -> WrittenTests | None:
+def read_written_tests(code: str, name: str) -> WrittenTests | None:
     """Read assertions such as ``assert f(1) == 2``.
 
     Args:
         code: what was written.
         name: the function that they call.
-        most: how many are allowed.
 
     Returns:
-        The tests; ``None`` where there are none, too many, or where anything else is written.
+        The tests; ``None`` where there are none, or where anything else is written.
     """
     try:
         cases = split(UnitTests(code, name, name))
-        if not cases or len(cases) > most:
-            return None
-        return WrittenTests(tuple(cases), _contradictions(code))
+        return WrittenTests(tuple(cases), _contradictions(code, cases)) if cases else None
     except _UNREADABLE:
         return None
 
@@ -100,7 +102,22 @@ class TestJudge:
         """
         self.sandbox, self.limits, self.most_mutants = sandbox, limits, most_mutants
         self.grader = CodeGrader(sandbox, limits)
-        self._mutants: dict[Tests, tuple[str, ...]] = {}
+        self._wrong_programs = Once(self._find_wrong_programs)
+        self._usable = Once(self._try_tests)
+
+    async def usable(self, task_id: str, tests: Tests) -> bool:
+        """Whether a problem's right program passes its tests; where not, the log says why."""
+        return await self._usable((task_id, tests))
+
+    async def _try_tests(self, problem: tuple[str, Tests]) -> bool:
+        task_id, tests = problem
+        try:
+            await self.grade("", tests)  # only tries the tests on the right program
+        except UnusableTestsError as error:
+            where = type(self.sandbox).__name__
+            _log.warning("Nobody can be judged by the tests of %r in a %s; it earns nothing. %s", task_id, where, error)
+            return False
+        return True
 
     async def grade(self, code: str, tests: Tests) -> CodeGrade:
         """Grade a program by the golden tests; where it takes too long it is wrong."""
@@ -109,7 +126,7 @@ class TestJudge:
     async def ask(self, source: str, tests: Tests, cases: Sequence[Case]) -> Asked:
         """Ask a whole program for the values of tests that a role wrote."""
         if isinstance(tests, StdioTests):
-            values = [await self._printed(source, case) for case in cases]
+            values = list(await asyncio.gather(*(self._printed(source, case) for case in cases)))
         else:
             program = Program(source, "", tuple(case.expression for case in cases), self.limits)
             values = list((await self.sandbox.run(program)).values)
@@ -132,18 +149,18 @@ class TestJudge:
         found = await self._wrong_programs(tests)
         if not valid or not found:
             return len(valid) / len(cases)
-        noticed = [not (await self.ask(mutant, tests, valid)).all_passed for mutant in found]
-        return len(valid) / len(cases) * sum(noticed) / len(found)
+        asked = await asyncio.gather(*(self.ask(mutant, tests, valid) for mutant in found))
+        noticed = sum(not answers.all_passed for answers in asked)
+        return len(valid) / len(cases) * noticed / len(found)
 
-    async def _wrong_programs(self, tests: Tests) -> tuple[str, ...]:
+    async def _find_wrong_programs(self, tests: Tests) -> tuple[str, ...]:
         """Find mutants of the right program that fail the golden tests: the others may be right too."""
-        if tests not in self._mutants:
-            found: list[str] = []
-            for mutant in islice(mutants(tests.reference), TRIED * self.most_mutants):
-                if len(found) < self.most_mutants and not (await self.grade(mutant, tests)).correct:
-                    found.append(mutant)
-            self._mutants[tests] = tuple(found)
-        return self._mutants[tests]
+        found: list[str] = []
+        untried = islice(mutants(tests.reference), TRIED * self.most_mutants)
+        while tried := list(islice(untried, self.most_mutants - len(found))):
+            grades = await asyncio.gather(*(self.grade(mutant, tests) for mutant in tried))
+            found += [mutant for mutant, grade in zip(tried, grades, strict=True) if not grade.correct]
+        return tuple(found)
 
     async def _printed(self, source: str, case: Case) -> Any:
         """Return what a program prints for the standard input that a test names."""
@@ -159,11 +176,11 @@ def _accepts(case: Case, value: Any) -> bool:
     return case.accepts(value) or (isinstance(value, str) and case.accepts(value + "\n"))
 
 
-def _contradictions(code: str) -> int:
-    """Count the calls for which two assertions demand different values."""
-    demanded: dict[str, set[str]] = {}
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Assert) and isinstance(node.test, ast.Compare):
-            values = demanded.setdefault(ast.unparse(node.test.left), set())
-            values.add(repr(ast.literal_eval(node.test.comparators[0])))
-    return sum(len(values) > 1 for values in demanded.values())
+def _contradictions(code: str, cases: Sequence[Case]) -> int:
+    """Count the calls of which no value satisfies all assertions: neither one that is named nor a truth value."""
+    compared = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Compare)]
+    named = [True, False, *(ast.literal_eval(node.comparators[0]) for node in compared)]
+    asked: dict[str, list[Case]] = {}
+    for case in cases:
+        asked.setdefault(case.expression, []).append(case)
+    return sum(not any(all(case.accepts(value) for case in same) for value in named) for same in asked.values())

@@ -13,6 +13,8 @@ from reason_envs.tasks.games.moves import MOVES, Cell, grid_lines, neighbour, op
 SYMBOLS = "#@+$*. "
 """Wall, player, player on a goal, box, box on a goal, goal, floor."""
 WALL, PLAYER, PLAYER_ON_GOAL, BOX, BOX_ON_GOAL, GOAL, FLOOR = tuple(SYMBOLS)
+MOST_BOXES = 12
+"""Most boxes of a level: the time to match boxes with goals doubles with each."""
 _BACK = {"U": "D", "D": "U", "L": "R", "R": "L"}
 
 
@@ -155,7 +157,7 @@ def read(text: str) -> SokobanLevel:
     """Read a drawn level.
 
     Raises:
-        ReasonEnvsError: it has other characters, not exactly one player, or more boxes than goals.
+        ReasonEnvsError: it has other characters, not exactly one player, more boxes than goals, or too many.
     """
     lines = grid_lines(text)
     cells = {(row, column): symbol for row, line in enumerate(lines) for column, symbol in enumerate(line)}
@@ -169,6 +171,8 @@ def read(text: str) -> SokobanLevel:
             f"A level of the characters {SYMBOLS!r} has one player and a goal for each box; this one has "
             f"{len(players)} players, {len(boxes)} boxes and {len(goals)} goals:\n{text}"
         )
+    if len(boxes) > MOST_BOXES:
+        raise ReasonEnvsError(f"A level has at most {MOST_BOXES} boxes; this one has {len(boxes)}:\n{text}")
     (player,) = players
     return SokobanLevel(len(lines), len(lines[0]), all_of(WALL), goals, boxes, player)
 
