@@ -150,6 +150,11 @@ def test_it_learns_when_to_stop():
         (lambda: make_learner("sb3_ppo", gamma=0.99), r"algo\.gamma=0\.99.*set algo\.gamma=1\.0"),
         (lambda: make_learner("sb3_ppo", policy=object()), r"fixed size, not object: use policy=graph .* policy=mlp"),
         (lambda: make_learner("sb3_ppo", n_envs=0), r"n_envs=0"),
+        (lambda: make_learner("sb3_ppo", n_envs=1, n_steps=1), r"n_envs=1 with algo\.n_steps=1 is a single action"),
+        (lambda: SB3PPOConfig(gamma=1.5), r"algo\.gamma=1\.5 must lie in \[0, 1\]"),
+        (lambda: SB3PPOConfig(gae_lambda=-0.1), r"algo\.gae_lambda=-0\.1 must lie in \[0, 1\]"),
+        (lambda: SB3PPOConfig(clip_range=-1.0), r"algo\.clip_range=-1\.0 must be at least 0"),
+        (lambda: SB3PPOConfig(learning_rate=-1.0), r"algo\.learning_rate=-1\.0 must be at least 0"),
         (lambda: SB3PPOConfig().tasks_per_step, "epochs= has no meaning"),
         (
             lambda: run_step(make_learner("sb3_ppo", n_steps=1, batch_size=4), 0),
