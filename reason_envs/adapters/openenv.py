@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,10 @@ class Session(Served):
         self._check_open()
         result = await run_from_loop(self.environment.step({self.agent: self._read(action)}))
         self._state.step_count += 1
-        return self._show(result, reward=outcome(result, self.agent)[0])
+        reward = outcome(result, self.agent)[0]
+        if not math.isfinite(reward):
+            raise ReasonEnvsError(f"The environment paid {reward}, which cannot be sent: it is no number.")
+        return self._show(result, reward)
 
     def reset(self, seed: int | None = None, episode_id: str | None = None, **options: Any) -> ReasonObservation:
         """Start an episode from synchronous code."""
