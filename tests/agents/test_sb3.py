@@ -13,10 +13,14 @@ import torch
 from graph_toys import make_decision
 from run_toys import checkpoints, rows, train
 from tree_toys import BACKTRACK, Sums, make_tree
+from value_toys import SignalConfig, Signals
 
 from agents.compose import compose_config
+from agents.figures import describe
 from agents.policies.graph import GraphPolicy, GraphPolicyConfig
+from agents.policies.mlp import MLPPolicy, MLPPolicyConfig
 from agents.registry import ALGORITHMS
+from agents.rollout import grouped, play
 from agents.sb3_config import SB3PPOConfig
 from agents.trainer import Trainer
 from reason_envs.errors import ReasonEnvsError
@@ -95,6 +99,16 @@ def test_trajectories_are_whole_episodes(name):
         paid = sum(d.reward for d in trajectory.decisions)
         assert paid <= trajectory.metrics["path_value"] - 1 + 0.5
     assert {t.truncated for t in seen} == {True, False} or name == "sb3_maskable_ppo"
+
+
+def test_an_episodes_figures_are_those_of_our_learners():
+    """NumPy's booleans are figures too; what Stable-Baselines3 adds to the info is none."""
+    env = Signals(SignalConfig(turns=2))
+    policy = MLPPolicy(MLPPolicyConfig(device="cpu"), environment=env)
+    theirs, _ = run_step(make_learner("sb3_ppo", env=env, policy=policy), 0)
+    ours = asyncio.run(play(env, policy, grouped([env.tasks[0]], 1, seed=0)))
+    assert theirs[0].metrics.keys() == ours[0].metrics.keys() == {"correct", "generated_tokens", "reward_model_tokens"}
+    assert "accuracy" in describe(theirs)
 
 
 def test_masks_keep_illegal_actions_out():
