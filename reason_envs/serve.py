@@ -108,7 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (default %(default)s)")
     parser.add_argument("--max-sessions", type=_positive, default=512, help="at the same time (default %(default)s)")
     parser.add_argument(
-        "--session-timeout", type=_positive, default=600, help="seconds without a message (default %(default)s)"
+        "--session-timeout",
+        type=_positive,
+        default=600,
+        help="seconds without an answer, after which a session ends: more than any step takes (default %(default)s)",
     )
     return parser
 

@@ -107,7 +107,10 @@ class Session(Served):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ReasonEnvsError("This session has ended, for it was idle too long: connect again and reset.")
+            raise ReasonEnvsError(
+                "This session has ended, for it was idle too long, or a step took longer than the server's "
+                "--session-timeout: connect again and reset."
+            )
 
     def _read(self, action: ReasonAction) -> Any:
         if (action.text is None) == (action.action is None):
@@ -138,7 +141,7 @@ def make_app(environment: Environment, max_sessions: int, session_timeout: float
     Args:
         environment: the prototype; each session plays a fork of it.
         max_sessions: most sessions at the same time; one more is refused.
-        session_timeout: seconds without a message after which a session ends.
+        session_timeout: seconds without an answer after which a session ends; no step may take longer.
     """
     return create_fastapi_app(
         lambda: Session(environment.fork()),
