@@ -21,6 +21,7 @@ import pytest
 
 from reason_envs import make_environment, serve
 from reason_envs.adapters.controller import single_agent
+from reason_envs.llm.scripted import ScriptedEngine
 
 TESTS = Path(__file__).resolve().parents[1]
 needs_openenv = pytest.mark.skipif(
@@ -166,6 +167,24 @@ def test_sessions_that_step_together_share_generator_calls(tree, count):
     assert len({result.observation["messages"][-1]["content"] for result in first}) > count / 2  # different problems
     assert all(result.metadata["valid_action"] for result in results if result.metadata["action_mask"][0])
     assert calls.max() <= 8
+
+
+@needs_openenv
+def test_sessions_share_what_each_gathers_in_a_step():
+    """An expansion of the paper's tree draws several siblings at once."""
+    from reason_envs.adapters.openenv import ReasonAction, Session
+
+    engine = ScriptedEngine(lambda request, seed: f"step {seed}\n")
+    environment = make_environment("reason_tree_paper", engine=engine, reward_model="random")
+
+    async def play():
+        sessions = [Session(environment.fork()) for _ in range(32)]
+        await together(session.reset_async(seed=i) for i, session in enumerate(sessions))
+        return await together(session.step_async(ReasonAction(text="EXPAND")) for session in sessions)
+
+    assert all(result.metadata["valid_action"] for result in asyncio.run(play()))
+    assert engine.batcher.requests >= 2 * 32
+    assert engine.batcher.calls <= 8
 
 
 @needs_openenv
