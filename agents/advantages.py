@@ -32,11 +32,15 @@ def gae(
 
     Returns:
         Advantages and returns (advantages + values), both [B, T] and 0 where masked.
+
+    Raises:
+        ReasonEnvsError: a reward that is not finite.
     """
     require_shape(mask.shape, rewards=rewards, values=values)
     require_shape(mask.shape[:1], bootstrap=bootstrap)
     valid = mask.bool()
     rewards, values = zero_masked(rewards, valid), zero_masked(values, valid)
+    _check_finite(rewards)
     next_value = torch.zeros_like(values[:, 0]) if bootstrap is None else bootstrap.to(values)
     running = torch.zeros_like(next_value)
     advantages = torch.zeros_like(values)
@@ -102,16 +106,21 @@ def _groups(rewards: Tensor, group_ids: Sequence[Hashable]) -> list[Tensor]:
         raise ReasonEnvsError(
             f"rewards has shape {list(rewards.shape)} but there are {len(group_ids)} group ids: give one id a reward."
         )
-    finite = torch.isfinite(rewards)
-    if not finite.all():
-        place = int((~finite).nonzero()[0])
-        raise ReasonEnvsError(f"rewards[{place}] is {float(rewards[place])}: every reward must be a finite number.")
+    _check_finite(rewards)
     # Tensor elements hash by identity: equal ids would all be told apart.
     names = group_ids.tolist() if isinstance(group_ids, Tensor) else group_ids
     positions: dict[Hashable, list[int]] = {}
     for i, name in enumerate(names):
         positions.setdefault(name, []).append(i)
     return [torch.tensor(members, device=rewards.device) for members in positions.values()]
+
+
+def _check_finite(rewards: Tensor) -> None:
+    finite = torch.isfinite(rewards)
+    if not finite.all():
+        place = tuple((~finite).nonzero()[0].tolist())
+        where = ", ".join(map(str, place))
+        raise ReasonEnvsError(f"rewards[{where}] is {float(rewards[place])}: every reward must be a finite number.")
 
 
 def _no_signal(group: Tensor) -> bool:

@@ -67,9 +67,9 @@ class LearnerConfig:
     """Episodes of each task."""
     minibatch_size: int | None = None
     """Decisions of an optimizer step; ``None`` takes all of a training step's as one batch (fully on-policy). Where
-    every episode takes the same number of decisions it must divide theirs; elsewhere the last mini-batch of a pass is
-    smaller, and more than there are take them all. Roles with weights of their own have optimizer steps of their
-    own."""
+    every episode takes the same number of decisions a number of one's own must divide theirs; elsewhere the last
+    mini-batch of a pass is smaller, and more than there are take them all. Roles with weights of their own have
+    optimizer steps of their own."""
     epochs_per_batch: int = 1
     """Passes over each batch."""
     target_kl: float | None = None
@@ -282,9 +282,12 @@ class Learner(ABC):
 
 
 def _check_minibatches(config: LearnerConfig, decisions_per_episode: int | None) -> None:
-    """Refuse a mini-batch that leaves a remainder, whose smaller update would weigh as much as a whole one."""
+    """Refuse a mini-batch that leaves a remainder, whose smaller update would weigh as much as a whole one.
+
+    A learner's own default is no miscount: it takes what there is.
+    """
     size = config.minibatch_size
-    if size is None or decisions_per_episode is None:
+    if size is None or size == type(config).minibatch_size or decisions_per_episode is None:
         return
     decisions = config.tasks_per_step * config.samples_per_task * decisions_per_episode
     if decisions % size:

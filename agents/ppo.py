@@ -31,6 +31,8 @@ from agents.validation import check_least
 from reason_envs.errors import ReasonEnvsError, unknown_name
 
 GAE_LEVELS = ("token", "turn")
+EQUAL = 1e-6
+"""Advantages, or returns, that differ by no more than this share of the largest are equal but for rounding."""
 
 
 @dataclass
@@ -111,7 +113,9 @@ class PPO(Learner):
         rewards = _laid_out([torch.cat([reward for _, reward in stream]) for stream in steps])
         mask = _laid_out([torch.ones(sum(len(value) for value, _ in stream)) for stream in steps]).bool()
         gamma, lam = self.config.gamma, self.config.lam
-        advantages, returns = gae(rewards, values, mask, gamma, lam, self._bootstrap(trajectories))
+        # In float64, so that what thousands of tokens round off does not add up.
+        found = gae(rewards.double(), values.double(), mask, gamma, lam, self._bootstrap(trajectories))
+        advantages, returns = (part.float() for part in found)
         metrics: dict[str, float] = {}
         for name, rows in self._parts(streams).items():
             part, valid = f"/{name}" if name else "", mask & rows[:, None]
@@ -182,10 +186,16 @@ def _write(stream: Sequence[Sample], steps: Sequence[int], advantages: Tensor, r
 
 def _normalised(advantages: Tensor, mask: Tensor) -> Tensor:
     valid = advantages[mask]
+    if not _vary(valid):
+        return torch.zeros_like(advantages)
     return torch.where(mask, (advantages - valid.mean()) / (valid.std(correction=0) + 1e-8), 0.0)
 
 
 def _explained(values: Tensor, returns: Tensor) -> float:
     """Share of the returns' variance that the values explain; not a number where the returns are all equal."""
-    variance = returns.var(correction=0)
-    return float(1 - (returns - values).var(correction=0) / variance) if variance > 0 else math.nan
+    return float(1 - (returns - values).var(correction=0) / returns.var(correction=0)) if _vary(returns) else math.nan
+
+
+def _vary(numbers: Tensor) -> bool:
+    """Whether numbers differ by more than rounding, which dividing by their spread would blow up to any size."""
+    return bool(numbers.max() - numbers.min() > EQUAL * numbers.abs().max())

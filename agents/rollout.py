@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -103,7 +103,7 @@ def finish(
         decisions=decisions,
         terminated=any(result.terminated.values()),
         truncated=any(result.truncated.values()),
-        metrics=_metrics(result.info),
+        metrics=numbers(result.info),
         final_observations=final_observations,
         rendered=rendered if isinstance(rendered, str) else "",
         facts={name: value for name, value in result.info.items() if isinstance(value, str) and value},
@@ -164,6 +164,6 @@ def _pay(rewards: dict[AgentId, float], latest: dict[AgentId, Decision], episode
         latest[agent].reward += reward
 
 
-def _metrics(info: dict[str, Any]) -> dict[str, float]:
+def numbers(info: Mapping[str, Any]) -> dict[str, float]:
     """Keep the numbers and yes/no answers of an episode's last info."""
     return {name: float(value) for name, value in info.items() if isinstance(value, int | float | np.number | np.bool_)}

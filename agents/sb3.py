@@ -30,6 +30,7 @@ from torch import Tensor
 from agents import distributed
 from agents.policies.mlp import FLAT, MLPNetwork
 from agents.policies.network import ActorCritic, NetworkPolicy
+from agents.rollout import numbers
 from agents.sb3_config import SB3PPOConfig
 from agents.trajectory import Choice, Decision, Trajectory
 from reason_envs.adapters.sb3 import ReasonVecEnv
@@ -222,8 +223,8 @@ class EpisodeRecorder(BaseCallback):
         return Decision(f"sb3/{slot}", self._agent, turn, choice, reward, group_id="")
 
     def _end(self, slot: int, info: Mapping[str, Any]) -> None:
-        cut_off = info["TimeLimit.truncated"]
-        numbers = {n: float(v) for n, v in info.items() if isinstance(v, int | float | np.number)}
+        told = dict(info)
+        cut_off = told.pop("TimeLimit.truncated")  # theirs, not the environment's
         self._episodes += 1
         self.ended.append(
             Trajectory(
@@ -232,7 +233,7 @@ class EpisodeRecorder(BaseCallback):
                 decisions=self._open.pop(slot),
                 terminated=not cut_off,
                 truncated=cut_off,
-                metrics=numbers,
+                metrics=numbers(told),
             )
         )
 

@@ -7,6 +7,13 @@ from dataclasses import dataclass
 from agents.validation import check_least
 from reason_envs.errors import ReasonEnvsError
 
+LEAST = {
+    **dict.fromkeys(("n_envs", "n_steps", "n_epochs"), 1),
+    "batch_size": 2,
+    **dict.fromkeys(("learning_rate", "clip_range", "ent_coef", "vf_coef", "max_grad_norm", "target_kl"), 0),
+}
+"""The smallest value of an option."""
+
 
 @dataclass
 class SB3PPOConfig:
@@ -40,7 +47,12 @@ class SB3PPOConfig:
     """End the passes once a mini-batch is further than 1.5 times this from the sampling weights."""
 
     def __post_init__(self) -> None:
-        check_least(self, "algo.", dict.fromkeys(("n_envs", "n_steps", "n_epochs"), 1) | {"batch_size": 2})
+        check_least(self, "algo.", LEAST)
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ReasonEnvsError(f"algo.{name}={getattr(self, name)} must lie in [0, 1].")
+        if self.n_envs * self.n_steps == 1:
+            raise ReasonEnvsError("algo.n_envs=1 with algo.n_steps=1 is a single action, too few to learn from.")
 
     @property
     def tasks_per_step(self) -> int:

@@ -12,8 +12,9 @@ from run to run. A task that waits for anything else (a pool, a sandbox, HTTP) c
 flushed early.
 
 Two consequences. A call outside any scope, or from a task that ``asyncio.gather`` or ``create_task`` started,
-is answered as soon as the event loop has nothing else ready. And a task of a scope must not wait for another
-one by a semaphore or an event, as a flush would then wait for both: use ``max_batch_size`` to bound work.
+is answered as soon as the event loop has nothing else ready, together with what scopes flush meanwhile. And a
+task of a scope must not wait for another one by a semaphore or an event, as a flush would then wait for both: use
+``max_batch_size`` to bound work.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Answer = TypeVar("Answer")
 T = TypeVar("T")
 
 SETTLE_TICKS = 3
-"""Turns of the event loop without a new call after which calls outside a scope are answered."""
+"""Turns of the event loop without a new call after which calls outside a scope, and those of a flush, are answered."""
 
 
 class MicroBatcher(Generic[Request, Answer]):
@@ -66,13 +67,17 @@ class MicroBatcher(Generic[Request, Answer]):
         return await self._call_loose(request)
 
     async def _call_loose(self, request: Request) -> Answer:
-        loop = asyncio.get_running_loop()
-        call = _Call(request, loop.create_future(), ())
-        waiting = self._loose.setdefault(loop, [])
-        waiting.append(call)
-        if len(waiting) == 1:
-            loop.call_soon(self._settle, loop, 1, SETTLE_TICKS)
+        call = _Call(request, asyncio.get_running_loop().create_future(), ())
+        self._hold([call])
         return await call.future
+
+    def _hold(self, calls: list[_Call]) -> None:
+        """Answer calls as soon as the event loop has nothing else ready, with those that come until then."""
+        loop = asyncio.get_running_loop()
+        waiting = self._loose.setdefault(loop, [])
+        if not waiting:
+            loop.call_soon(self._settle, loop, len(calls), SETTLE_TICKS)
+        waiting += calls
 
     def _settle(self, loop: asyncio.AbstractEventLoop, seen: int, ticks: int) -> None:
         count = len(self._loose[loop])
@@ -186,7 +191,7 @@ class _Scope:
         for batcher, calls in sorted(waiting.items(), key=lambda item: item[1][0].position):
             for call in calls:
                 self.resume(call)
-            batcher._answer(calls)
+            batcher._hold(calls)  # other scopes may flush at the same time
 
 
 @dataclass(eq=False)

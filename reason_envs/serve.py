@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
+import contextlib
 import hmac
 import importlib.util
 import ipaddress
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +25,8 @@ TOKEN = "REASON_ENVS_TOKEN"
 """Environment variable that holds the token: a command line is visible to every user of the machine."""
 MAX_MESSAGE_BYTES = 1 << 20
 """Longest message of a client."""
-SHUTDOWN_SECONDS = 5
-"""How long the server waits for steps under way when it is told to stop."""
+SHUTDOWN_SECONDS = 1
+"""How long the server waits for HTTP requests when it is told to stop; sessions are told at once."""
 EXAMPLES = """\
 examples:
   python -m reason_envs.serve ReasonTree-v0 --port 8000
@@ -50,7 +53,9 @@ class Guard:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, or refuse it before a session begins."""
         if scope["type"] == "lifespan" or self.admits(dict(scope["headers"])):
-            await self.app(scope, receive, send)
+            # Only a server that stops cancels, and uvicorn would print a page of traceback for each step under way.
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.app(scope, receive, send)
             return
         if scope["type"] == "websocket":
             await send({"type": "websocket.close"})  # before it is accepted: the client gets status 403
@@ -72,8 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     token = os.environ.get(TOKEN, "")
     try:
         _check(options, token)
-        environment = _make(options)
-        _serve(environment, options, token)
+        with _bind(options.host, options.port) as listener:
+            _serve(_make(options), listener, options, token)
     except ReasonEnvsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -100,10 +105,13 @@ def _parser() -> argparse.ArgumentParser:
         "--option", action="append", default=[], metavar="KEY=VALUE", help="of the environment; KEY may be a.b"
     )
     parser.add_argument("--host", default="127.0.0.1", help=f"address (default %(default)s); others need {TOKEN}")
-    parser.add_argument("--port", type=int, default=8000, help="0 takes a free one (default %(default)s)")
+    parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (default %(default)s)")
     parser.add_argument("--max-sessions", type=_positive, default=512, help="at the same time (default %(default)s)")
     parser.add_argument(
-        "--session-timeout", type=_positive, default=600, help="seconds without a message (default %(default)s)"
+        "--session-timeout",
+        type=_positive,
+        default=600,
+        help="seconds without an answer, after which a session ends: more than any step takes (default %(default)s)",
     )
     return parser
 
@@ -112,6 +120,13 @@ def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 1 << 16:
+        raise argparse.ArgumentTypeError(f"{value} does not lie between 0 and 65535")
     return value
 
 
@@ -133,34 +148,44 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _bind(host: str, port: int) -> socket.socket:
+    """Take the address before a model is loaded; nobody can connect yet."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise ReasonEnvsError(
+            f"Cannot serve on --host {host} --port {port}: {error.strerror}. Choose another port (0 takes a free one), "
+            "or an address of this machine."
+        ) from error
+    return listener
+
+
 def _make(options: argparse.Namespace) -> Environment:
     engine = engine_options(options.engine) if options.engine else []
     return make_environment(options.environment, **parse_options([*engine, *options.option]))
 
 
-def _serve(environment: Environment, options: argparse.Namespace, token: str) -> None:
+def _serve(environment: Environment, listener: socket.socket, options: argparse.Namespace, token: str) -> None:
     import uvicorn
 
     from reason_envs.adapters.openenv import make_app
 
     app = Guard(make_app(environment, options.max_sessions, options.session_timeout), token)
     config = uvicorn.Config(
-        app,
-        host=options.host,
-        port=options.port,
-        log_level="warning",
-        ws_max_size=MAX_MESSAGE_BYTES,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        app, log_level="warning", ws_max_size=MAX_MESSAGE_BYTES, timeout_graceful_shutdown=SHUTDOWN_SECONDS
     )
-    socket = config.bind_socket()
-    socket.listen(config.backlog)  # who reads the line below may connect at once
+    listener.listen(config.backlog)  # who reads the line below may connect at once
     server = uvicorn.Server(config)
     for number in (signal.SIGINT, signal.SIGTERM):  # before uvicorn hears them, and when it passes them on
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
-    host, port = socket.getsockname()[:2]
-    print(f"Serving {options.environment} on http://{host}:{port} ({options.max_sessions} sessions)", flush=True)
+    host, port = listener.getsockname()[:2]
+    address = f"[{host}]" if ":" in host else host
+    print(f"Serving {options.environment} on http://{address}:{port} ({options.max_sessions} sessions)", flush=True)
     try:
-        server.run(sockets=[socket])
+        server.run(sockets=[listener])
     finally:
         environment.close()
 

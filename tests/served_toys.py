@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+
+from toys import Toy, ToyConfig
+
 import reason_envs
 from reason_envs.envs.reason_tree.config import ReasonTreeConfig
 from reason_envs.envs.reason_tree.environment import ReasonTree
@@ -15,4 +20,16 @@ class CountedTree(ReasonTree):
         return result.__class__(**{**vars(result), "info": {**result.info, "calls": self.grower.engine.batcher.calls}})
 
 
+class SlowToy(Toy):
+    """Takes a minute for the action "wait", and pays no number for the action "owe"."""
+
+    async def step(self, actions):
+        if "wait" in actions.values():
+            await asyncio.sleep(60)
+        result = await super().step(actions)
+        owed = {"solver": math.inf} if "owe" in actions.values() else result.rewards
+        return result.__class__(**{**vars(result), "rewards": owed})
+
+
+reason_envs.register("SlowToy-v0", SlowToy, ToyConfig)
 reason_envs.register("CountedTree-v0", CountedTree, ReasonTreeConfig)

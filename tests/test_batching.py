@@ -147,6 +147,21 @@ def test_outside_a_scope_plain_calls_work_and_batch():
     assert recorder.batcher.calls == 2
 
 
+def test_scopes_that_flush_at_the_same_time_share_a_batch():
+    """Sessions of a server are tasks of their own, and an environment gathers what it asks in a step."""
+    recorder = Recorder()
+
+    async def step(session):
+        first = await gather(recorder.batcher(session), recorder.batcher(session + 100))
+        return [*first, *await gather(recorder.batcher(session + 200))]
+
+    async def main():
+        return await asyncio.gather(*(step(session) for session in range(32)))
+
+    assert run(main()) == [[2 * s, 200 + 2 * s, 400 + 2 * s] for s in range(32)]
+    assert [len(batch) for batch in recorder.batches] == [64, 32]
+
+
 def test_plain_asyncio_gather_inside_a_scope_is_answered():
     recorder = Recorder()
 

@@ -62,6 +62,8 @@ class Controller(Environment):
     async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
         """Note the action of the agent that was asked; move the environment when nobody is left to ask."""
         state = self.state
+        if state is None or not state.asked:
+            raise ReasonEnvsError("No episode is under way: call reset first.")
         state.actions[self._next_agent()] = actions[CONTROLLER]
         if len(state.actions) < len(state.asked):
             return self._ask({}, {})

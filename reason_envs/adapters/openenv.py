@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -76,7 +77,10 @@ class Session(Served):
         self._check_open()
         result = await run_from_loop(self.environment.step({self.agent: self._read(action)}))
         self._state.step_count += 1
-        return self._show(result, reward=outcome(result, self.agent)[0])
+        reward = outcome(result, self.agent)[0]
+        if not math.isfinite(reward):
+            raise ReasonEnvsError(f"The environment paid {reward}, which cannot be sent: it is no number.")
+        return self._show(result, reward)
 
     def reset(self, seed: int | None = None, episode_id: str | None = None, **options: Any) -> ReasonObservation:
         """Start an episode from synchronous code."""
@@ -103,7 +107,10 @@ class Session(Served):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise ReasonEnvsError("This session has ended, for it was idle too long: connect again and reset.")
+            raise ReasonEnvsError(
+                "This session has ended, for it was idle too long, or a step took longer than the server's "
+                "--session-timeout: connect again and reset."
+            )
 
     def _read(self, action: ReasonAction) -> Any:
         if (action.text is None) == (action.action is None):
@@ -134,7 +141,7 @@ def make_app(environment: Environment, max_sessions: int, session_timeout: float
     Args:
         environment: the prototype; each session plays a fork of it.
         max_sessions: most sessions at the same time; one more is refused.
-        session_timeout: seconds without a message after which a session ends.
+        session_timeout: seconds without an answer after which a session ends; no step may take longer.
     """
     return create_fastapi_app(
         lambda: Session(environment.fork()),

@@ -7,6 +7,7 @@ do not look at it), since prompts are all that TRL hands to a rollout function.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from reason_envs.adapters.controller import single_agent
@@ -53,12 +54,12 @@ def reward_function(environment: Environment) -> Callable[..., list[float]]:
     def reward(
         prompts: Sequence[Prompt], completions: Sequence[Sequence[Message]], log_metric: Any = None, **_: Any
     ) -> list[float]:
-        episodes = _begin(environment, prompts)
         (agent,) = environment.agents
         texts = [completion[-1]["content"] for completion in completions]
-        results = run(episodes.step({i: {agent: environment.parse_action(text)} for i, text in enumerate(texts)}))
-        if episodes.live:
-            raise _several_turns(environment)
+        with closing(_begin(environment, prompts)) as episodes:
+            results = run(episodes.step({i: {agent: environment.parse_action(text)} for i, text in enumerate(texts)}))
+            if episodes.live:
+                raise _several_turns(environment)
         _log_accuracy([result.info.get("correct") for result in results.values()], log_metric)
         return [float(results[i].rewards.get(agent, 0.0)) for i in range(len(texts))]
 
@@ -88,19 +89,19 @@ def rollout_function(
     (agent,) = player.agents
 
     def rollout(prompts: list[Prompt], trainer: Any) -> dict[str, Any]:
-        episodes = _begin(player, prompts)
         speaker = Speaker(trainer, max_turn_tokens)
         dialogues = [speaker.begin(_messages(prompt)) for prompt in prompts]
         rewards = [0.0] * len(prompts)
-        while live := episodes.live:
-            texts = speaker.answer([dialogues[i] for i in live])
-            actions = {i: {agent: player.parse_action(text)} for i, text in zip(live, texts, strict=True)}
-            for i, result in run(episodes.step(actions)).items():
-                rewards[i] += float(result.rewards.get(agent, 0.0))
-                if not result.done:
-                    seen = episodes.environments[i].render_messages(result.observations[agent])
-                    speaker.reply(dialogues[i], seen)
-        last = [episodes.result(i) for i in range(len(prompts))]
+        with closing(_begin(player, prompts)) as episodes:
+            while live := episodes.live:
+                texts = speaker.answer([dialogues[i] for i in live])
+                actions = {i: {agent: player.parse_action(text)} for i, text in zip(live, texts, strict=True)}
+                for i, result in run(episodes.step(actions)).items():
+                    rewards[i] += float(result.rewards.get(agent, 0.0))
+                    if not result.done:
+                        seen = episodes.environments[i].render_messages(result.observations[agent])
+                        speaker.reply(dialogues[i], seen)
+            last = [episodes.result(i) for i in range(len(prompts))]
         correct = [result.info.get("correct") if result else None for result in last]
         return {**_columns(dialogues), "episode_reward": rewards, "episode_correct": correct}
 
@@ -119,8 +120,8 @@ def episode_reward(
 
 
 async def _first_prompts(environment: Environment, seeds: Sequence[int]) -> list[Prompt]:
-    player = single_agent(environment).fork()
-    return [_prompt(player, await player.reset(seed=seed), seed) for seed in seeds]
+    with closing(single_agent(environment).fork()) as player:
+        return [_prompt(player, await player.reset(seed=seed), seed) for seed in seeds]
 
 
 def _prompt(player: Environment, result: StepResult, seed: int) -> Prompt:

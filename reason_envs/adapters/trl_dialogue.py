@@ -20,8 +20,8 @@ class Dialogue:
 
     prompt_ids: list[int]
     """The first messages under the chat template."""
-    system: str | None
-    """The system message they began with."""
+    said: list[Message]
+    """All messages so far, the responses among them."""
     room: int
     """Most tokens of the completion."""
     completion_ids: list[int] = field(default_factory=list)
@@ -73,7 +73,7 @@ class Speaker:
                 f"A prompt of {len(prompt_ids)} tokens leaves no room for a response in the model's {self.positions} "
                 f"positions: {messages[-1]['content'][:80]!r}. Choose shorter problems, or a model with more."
             )
-        return Dialogue(prompt_ids, _system(messages), room)
+        return Dialogue(prompt_ids, list(messages), room)
 
     def answer(self, dialogues: Sequence[Dialogue]) -> list[str]:
         """Return the next response in each dialogue; an empty one where no room is left."""
@@ -85,13 +85,15 @@ class Speaker:
         """Append what the environment says next, unless no room for another response would be left."""
         if dialogue.full:
             return
-        token_ids = self._encode(self._after_response(_continued(messages, dialogue.system)))
+        new = _continued(messages, dialogue.said)
+        token_ids = self._encode(self._after_response(new))
         if {dialogue.completion_ids[-1], token_ids[0]} <= self.ends:
             token_ids = token_ids[1:]  # the policy itself has ended its turn
         if len(token_ids) >= dialogue.left:
             dialogue.full = True
             return
         dialogue.add(token_ids, None if dialogue.log_probs is None else [0.0] * len(token_ids), mine=False)
+        dialogue.said += new
 
     def _generate(self, dialogues: Sequence[Dialogue]) -> list[str]:
         contexts = [dialogue.prompt_ids + dialogue.completion_ids for dialogue in dialogues]
@@ -103,6 +105,7 @@ class Speaker:
             response = token_ids[i][:limit]
             dialogue.add(response, None if log_probs is None else log_probs[i][:limit], mine=True)
             texts.append(self.tokenizer.decode(response, skip_special_tokens=True))
+            dialogue.said.append({"role": "assistant", "content": texts[-1]})
         return texts
 
     def _after_response(self, messages: list[Message]) -> str:
@@ -123,22 +126,24 @@ class Speaker:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
 
-def _system(messages: Sequence[Message]) -> str | None:
-    return messages[0]["content"] if messages[0]["role"] == "system" else None
+def _continued(messages: list[Message], said: Sequence[Message]) -> list[Message]:
+    """Leave out what stands already: the whole dialogue so far where the environment repeats it, or a system message.
 
-
-def _continued(messages: list[Message], system: str | None) -> list[Message]:
-    """Leave out a system message that stands already; put another one before the text, where every template allows it.
-
-    Most chat templates take a system message at the beginning only.
+    Another system message is put before the text: most chat templates take one at the beginning only.
     """
-    found = _system(messages)
-    if found is None:
+    if len(messages) > len(said) and all(map(_repeats, messages, said)):
+        return messages[len(said) :]
+    if messages[0]["role"] != "system":
         return messages
-    first, *others = messages[1:]
-    if found == system:
+    system, first, *others = messages
+    if system == said[0]:
         return [first, *others]
-    return [{**first, "content": f"{found}\n\n{first['content']}"}, *others]
+    return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *others]
+
+
+def _repeats(message: Message, said: Message) -> bool:
+    """Whether a message is one that was said; of a response an environment may show only what it has read from it."""
+    return message["role"] == said["role"] and (message["role"] == "assistant" or message == said)
 
 
 @contextmanager
@@ -157,12 +162,25 @@ def _at_most(trainer: Any, tokens: int) -> Iterator[None]:
 
 
 def _check(trainer: Any) -> None:
-    """Refuse a vLLM that several processes must call together: their dialogues end at different turns."""
-    arguments = trainer.args
+    """Refuse a model that several processes must call together: their dialogues end at different turns."""
+    arguments, processes = trainer.args, trainer.accelerator.num_processes
+    if processes == 1:
+        return
     shared = trainer.use_vllm and (arguments.vllm_mode == "server" or arguments.vllm_tensor_parallel_size > 1)
-    if shared and trainer.accelerator.num_processes > 1:
+    if shared:
         raise ReasonEnvsError(
-            f"{trainer.accelerator.num_processes} processes share one vLLM (vllm_mode={arguments.vllm_mode!r}, "
-            f"vllm_tensor_parallel_size={arguments.vllm_tensor_parallel_size}) and would wait for each other for ever, "
-            "as episodes end at different turns: use one process, or vllm_mode='colocate' without tensor parallelism."
+            f"{processes} processes share one vLLM (vllm_mode={arguments.vllm_mode!r}, vllm_tensor_parallel_size="
+            f"{arguments.vllm_tensor_parallel_size}) and would wait for each other for ever, as episodes end at "
+            "different turns: use one process, or vllm_mode='colocate' without tensor parallelism."
         )
+    if not trainer.use_vllm and _is_sharded(trainer):
+        raise ReasonEnvsError(
+            f"{processes} processes hold a part of the model each (FSDP or DeepSpeed ZeRO-3) and would wait for each "
+            "other for ever while they generate, as episodes end at different turns: use use_vllm=True with "
+            "vllm_mode='colocate', or processes that hold the whole model."
+        )
+
+
+def _is_sharded(trainer: Any) -> bool:
+    plugin = trainer.accelerator.state.deepspeed_plugin
+    return trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3)

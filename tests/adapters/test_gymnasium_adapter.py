@@ -191,6 +191,19 @@ def test_agents_that_act_together_are_asked_one_after_the_other():
     asyncio.run(play())
 
 
+def test_a_controller_without_an_episode_under_way_says_so():
+    env = Controller(TurnToy(ToyConfig(turns=1)))
+
+    async def play():
+        for _ in range(2):
+            with pytest.raises(ReasonEnvsError, match="call reset first"):
+                await env.step({CONTROLLER: "x"})
+            await env.reset(seed=1)
+            await env.step({CONTROLLER: "x"})
+
+    asyncio.run(play())
+
+
 def test_agents_with_different_spaces_have_no_controller():
     class Uneven(TurnToy):
         def action_space(self, agent):

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ import pytest
 
 from reason_envs import make_environment, serve
 from reason_envs.adapters.controller import single_agent
+from reason_envs.llm.scripted import ScriptedEngine
 
 TESTS = Path(__file__).resolve().parents[1]
 needs_openenv = pytest.mark.skipif(
@@ -30,11 +32,12 @@ TREE_OPTIONS = [part for key, value in SMALL_TREE.items() for part in ("--option
 TOKEN = "a long secret"
 
 
-def start(*arguments, **environment):
+def start(*arguments, stderr=None, **environment):
     """Start a server on a free port; its address and the process."""
     process = subprocess.Popen(
         [sys.executable, "-m", "reason_envs.serve", *arguments, "--port", "0"],
         stdout=subprocess.PIPE,
+        stderr=stderr,
         text=True,
         env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", **environment},
     )
@@ -167,6 +170,24 @@ def test_sessions_that_step_together_share_generator_calls(tree, count):
 
 
 @needs_openenv
+def test_sessions_share_what_each_gathers_in_a_step():
+    """An expansion of the paper's tree draws several siblings at once."""
+    from reason_envs.adapters.openenv import ReasonAction, Session
+
+    engine = ScriptedEngine(lambda request, seed: f"step {seed}\n")
+    environment = make_environment("reason_tree_paper", engine=engine, reward_model="random")
+
+    async def play():
+        sessions = [Session(environment.fork()) for _ in range(32)]
+        await together(session.reset_async(seed=i) for i, session in enumerate(sessions))
+        return await together(session.step_async(ReasonAction(text="EXPAND")) for session in sessions)
+
+    assert all(result.metadata["valid_action"] for result in asyncio.run(play()))
+    assert engine.batcher.requests >= 2 * 32
+    assert engine.batcher.calls <= 8
+
+
+@needs_openenv
 def test_mistakes_are_answered_in_words(tree):
     with client(tree).sync() as there:
         with pytest.raises(RuntimeError, match="call reset first"):
@@ -179,6 +200,29 @@ def test_mistakes_are_answered_in_words(tree):
             there.reset(task={"question": "1 + 1?"})
         result = there.step({"text": "gibberish"})
         assert (result.done, result.metadata["valid_action"]) == (False, False)
+
+
+@needs_openenv
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_quietly_though_a_step_is_under_way(number):
+    async def play():
+        there = client(url)
+        result = await there.reset(seed=1)
+        with pytest.raises(RuntimeError, match="paid inf"):
+            await there.step({"text": "owe"})
+        waiting = asyncio.create_task(there.step({"text": "wait"}))
+        await asyncio.sleep(0.5)
+        process.send_signal(number)
+        with pytest.raises(Exception, match="1012"):
+            await waiting
+        return result
+
+    url, process = start("served_toys:SlowToy-v0", stderr=subprocess.PIPE)
+    assert not asyncio.run(play()).done
+    assert process.wait(30) == 0
+    assert "Traceback" not in process.stderr.read()
+    process.stdout.close()
+    process.stderr.close()
 
 
 @needs_openenv
@@ -241,12 +285,30 @@ async def eventually(call, seconds):
         (["ReasonTree-v0", "--engine", "embedded:nothing"], "nothing"),
         (["ReasonTree-v0", "--option", "depth"], "key=value"),
         (["nothing_here:ReasonTree-v0"], "nothing_here"),
+        (["single_turn_math", "--host", "127.0.0.1", "--port", "BUSY"], "Address already in use. Choose another port"),
     ],
 )
 @needs_openenv
 def test_what_cannot_be_served_is_said_in_words(arguments, error, capsys):
-    assert serve.main(arguments) == 2
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        number = str(busy.getsockname()[1])
+        assert serve.main([number if part == "BUSY" else part for part in arguments]) == 2
     assert error in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("port", ["70000", "-1"])
+def test_a_port_that_there_is_not_is_refused(port, capsys):
+    with pytest.raises(SystemExit):
+        serve.main(["single_turn_math", f"--port={port}"])
+    assert f"{port} does not lie between 0 and 65535" in capsys.readouterr().err
+
+
+@needs_openenv
+@pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
+def test_an_ipv6_address_is_printed_as_browsers_take_it():
+    with serving("single_turn_math", "--host", "::1") as url:
+        assert re.fullmatch(r"http://\[::1\]:\d+", url)
+        assert urllib.request.urlopen(f"{url}/health").status == 200
 
 
 @needs_openenv

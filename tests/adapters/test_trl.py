@@ -2,6 +2,8 @@
 
 import importlib.util
 import runpy
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -174,6 +176,64 @@ def test_system_messages_after_the_first_are_left_out_or_written_before_the_text
         speaker.reply(dialogue, [system, user])
         added = tokenizer.decode(dialogue.completion_ids[before:])
         assert added == f"1<|im_end|>\n<|im_start|>{expected}<|im_end|>\n<|im_start|>assistant\n"
+
+
+class Conversation(Toy):
+    """Shows all that was said, as an environment must that a policy without a memory plays; blanks are lost."""
+
+    async def reset(self, *, seed=None, options=None):
+        result = await super().reset(seed=seed)
+        self.said = [{"role": "system", "content": "Talk."}, {"role": "user", "content": "Begin."}]
+        return replace(result, observations={"solver": list(self.said)})
+
+    async def step(self, actions):
+        result = await super().step(actions)
+        self.said += [{"role": "assistant", "content": actions["solver"].strip()}, {"role": "user", "content": "And?"}]
+        return replace(result, observations={agent: list(self.said) for agent in result.observations})
+
+    def render_messages(self, observation):
+        return observation
+
+
+def test_what_was_said_is_not_said_again(tokenizer):
+    trainer = FakeTrainer(tokenizer, lambda text: " 12<|im_end|>", room=200)
+    environment = Conversation(ToyConfig(turns=3))
+    played = rollout_function(environment)(rows(environment, 1), trainer)
+    text = tokenizer.decode(played["prompt_ids"][0] + played["completion_ids"][0])
+    turn = "user\n{}<|im_end|>\n<|im_start|>assistant\n 12<|im_end|>"
+    turns = [turn.format(question) for question in ("Begin.", "And?", "And?")]
+    assert text == "<|im_start|>system\nTalk.<|im_end|>\n<|im_start|>" + "\n<|im_start|>".join(turns)
+
+
+def test_every_fork_is_closed(tokenizer):
+    forks = []
+
+    class Watched(Toy):
+        def fork(self, seed=None):
+            forks.append(super().fork(seed))
+            return forks[-1]
+
+    trainer = FakeTrainer(tokenizer, lambda text: "1<|im_end|>")
+    environment = Watched(ToyConfig(turns=1))
+    rollout_function(environment)(rows(environment), trainer)
+    reward_function(environment)(prompts=rows(environment), completions=said(["a", "b", "c"]))
+    assert len(forks) == 8
+    assert all(fork.closed for fork in forks)
+    assert not environment.closed
+
+
+@pytest.mark.parametrize(
+    ("fsdp", "zero_stage", "vllm", "refused"),
+    [(True, None, False, True), (False, 3, False, True), (False, 2, False, False), (True, None, True, False)],
+)
+def test_processes_that_generate_with_a_part_of_the_model_each_are_refused(tokenizer, fsdp, zero_stage, vllm, refused):
+    trainer = FakeTrainer(tokenizer, lambda text: "1<|im_end|>")
+    plugin = None if zero_stage is None else SimpleNamespace(zero_stage=zero_stage)
+    trainer.is_fsdp_enabled, trainer.use_vllm = fsdp, vllm
+    trainer.accelerator = SimpleNamespace(num_processes=2, state=SimpleNamespace(deepspeed_plugin=plugin))
+    trainer.args = SimpleNamespace(vllm_mode="colocate", vllm_tensor_parallel_size=1)
+    with pytest.raises(ReasonEnvsError, match="a part of the model each") if refused else nullcontext():
+        Speaker(trainer, None)
 
 
 def test_processes_that_share_one_vllm_are_refused(tokenizer):

@@ -17,6 +17,7 @@ from agents import rollout
 from agents.compose import compose_config
 from agents.optimizer import OptimizerConfig
 from agents.policies.mlp import ArrayShape, MLPPolicy, MLPPolicyConfig
+from agents.ppo import PPOConfig
 from agents.registry import ALGORITHMS
 from agents.rollout import grouped
 from agents.train import train
@@ -99,6 +100,18 @@ def test_stable_baselines_trains_one_function_with_ours(name):
         values, log_probs, _ = learner.model.policy.evaluate_actions(batch, torch.tensor([env.signal]), **masks)
     torch.testing.assert_close(ours.values, values)
     torch.testing.assert_close(ours.log_probs.flatten(), log_probs)
+
+
+@pytest.mark.parametrize("turns", [1, 4])
+def test_the_defaults_train_where_every_episode_has_the_same_length(turns):
+    """Nobody has chosen PPO's mini-batch of 512, which does not divide 192 or 768 decisions."""
+    env = Steady(SignalConfig(turns=turns))
+    env.decisions_per_episode = turns
+    learner = ALGORITHMS["ppo"].load()(PPOConfig(), make_policy(env), env, env.tasks, total_steps=1, seed=0)
+    metrics = learner.update(asyncio.run(learner.collect(0)), 0)
+    assert metrics["loss_tokens"] == PPOConfig().epochs_per_batch * PPOConfig().tasks_per_step * turns
+    with pytest.raises(ReasonEnvsError, match=r"minibatch_size=100 must divide"):
+        ALGORITHMS["ppo"].load()(PPOConfig(minibatch_size=100), make_policy(env), env, env.tasks, total_steps=1, seed=0)
 
 
 def test_masked_actions_are_never_drawn():

@@ -145,6 +145,25 @@ def test_equal_returns_give_no_advantage_and_no_explained_variance(monkeypatch):
     assert math.isnan(metrics["explained_variance"])
 
 
+@pytest.mark.parametrize("reward", [0.1, -1.1, 5.1])
+def test_rounding_is_no_advantage_and_explains_nothing(monkeypatch, reward):
+    """Rewards whose mean is not quite any of them: dividing by so small a spread would make it as large as any."""
+    episodes = [Trajectory("t", str(i), stream([reward]), True, False) for i in range(1000)]
+    samples, metrics, _ = credit(learner(), monkeypatch, episodes, [[0.0]] * 1000)
+    assert rows(samples, "advantage") == [[0.0]] * 1000
+    assert math.isnan(metrics["explained_variance"])
+    values = np.random.default_rng(0).normal(size=1000)[:, None]
+    samples, metrics, _ = credit(learner(lam=1.0), monkeypatch, episodes, values.tolist())
+    assert math.isnan(metrics["explained_variance"])
+    assert np.std(rows(samples, "advantage")) == pytest.approx(1, abs=1e-5), "the values differ, and so do advantages"
+
+
+def test_a_reward_that_is_not_finite_is_named(monkeypatch):
+    episode = Trajectory("t", "e", stream([1.0, math.nan]), True, False)
+    with pytest.raises(ReasonEnvsError, match=r"rewards\[0, 1\] is nan: every reward must be a finite number"):
+        credit(learner(), monkeypatch, [episode], [[0.0]] * 2)
+
+
 def test_candidates_left_behind_are_not_trained_on(monkeypatch):
     decisions = stream([1.0, 2.0, 3.0])
     decisions[1].on_path = False

@@ -13,10 +13,14 @@ import torch
 from graph_toys import make_decision
 from run_toys import checkpoints, rows, train
 from tree_toys import BACKTRACK, Sums, make_tree
+from value_toys import SignalConfig, Signals
 
 from agents.compose import compose_config
+from agents.figures import describe
 from agents.policies.graph import GraphPolicy, GraphPolicyConfig
+from agents.policies.mlp import MLPPolicy, MLPPolicyConfig
 from agents.registry import ALGORITHMS
+from agents.rollout import grouped, play
 from agents.sb3_config import SB3PPOConfig
 from agents.trainer import Trainer
 from reason_envs.errors import ReasonEnvsError
@@ -97,6 +101,16 @@ def test_trajectories_are_whole_episodes(name):
     assert {t.truncated for t in seen} == {True, False} or name == "sb3_maskable_ppo"
 
 
+def test_an_episodes_figures_are_those_of_our_learners():
+    """NumPy's booleans are figures too; what Stable-Baselines3 adds to the info is none."""
+    env = Signals(SignalConfig(turns=2))
+    policy = MLPPolicy(MLPPolicyConfig(device="cpu"), environment=env)
+    theirs, _ = run_step(make_learner("sb3_ppo", env=env, policy=policy), 0)
+    ours = asyncio.run(play(env, policy, grouped([env.tasks[0]], 1, seed=0)))
+    assert theirs[0].metrics.keys() == ours[0].metrics.keys() == {"correct", "generated_tokens", "reward_model_tokens"}
+    assert "accuracy" in describe(theirs)
+
+
 def test_masks_keep_illegal_actions_out():
     illegal = {}
     for name in NAMES:
@@ -150,6 +164,11 @@ def test_it_learns_when_to_stop():
         (lambda: make_learner("sb3_ppo", gamma=0.99), r"algo\.gamma=0\.99.*set algo\.gamma=1\.0"),
         (lambda: make_learner("sb3_ppo", policy=object()), r"fixed size, not object: use policy=graph .* policy=mlp"),
         (lambda: make_learner("sb3_ppo", n_envs=0), r"n_envs=0"),
+        (lambda: make_learner("sb3_ppo", n_envs=1, n_steps=1), r"n_envs=1 with algo\.n_steps=1 is a single action"),
+        (lambda: SB3PPOConfig(gamma=1.5), r"algo\.gamma=1\.5 must lie in \[0, 1\]"),
+        (lambda: SB3PPOConfig(gae_lambda=-0.1), r"algo\.gae_lambda=-0\.1 must lie in \[0, 1\]"),
+        (lambda: SB3PPOConfig(clip_range=-1.0), r"algo\.clip_range=-1\.0 must be at least 0"),
+        (lambda: SB3PPOConfig(learning_rate=-1.0), r"algo\.learning_rate=-1\.0 must be at least 0"),
         (lambda: SB3PPOConfig().tasks_per_step, "epochs= has no meaning"),
         (
             lambda: run_step(make_learner("sb3_ppo", n_steps=1, batch_size=4), 0),
