@@ -7,6 +7,8 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from agents.optimizer import OptimizerConfig
+from agents.policies.language_config import LanguagePolicyConfig
+from agents.registry import POLICIES
 
 LANGUAGE: dict[str, str | float] = {"algo": "grpo", "policy": "language"}
 """What trains unless the command says otherwise."""
@@ -37,14 +39,14 @@ TEXT: dict[str, dict[str, float | None]] = {
         **{"value_learning_rate": 1e-3, "optimizer.learning_rate": 5e-5, "optimizer.max_grad_norm": 1.0},
     },
 }
-"""Options of a learner with ``policy=language``, where its own defaults suit a policy that draws single actions."""
+"""Options of a learner with a policy that writes text, where its own defaults suit one that draws single actions."""
 
 
 def register_resolvers() -> None:
     """Tell OmegaConf the functions by which defaults follow another choice."""
     OmegaConf.register_new_resolver("partner", _partner, replace=True)
     OmegaConf.register_new_resolver("rate_of_partner", _rate_of_partner, replace=True)
-    OmegaConf.register_new_resolver("of_text", lambda p, own, text: text if p == "language" else own, replace=True)
+    OmegaConf.register_new_resolver("of_text", _chosen, replace=True)
 
 
 def follow_choices(group: str, name: str, node: Any) -> None:
@@ -72,6 +74,12 @@ def _of_text(own: float | None, text: float | None) -> str:
     """Write an option whose default depends on whether the policy writes text."""
     found = ("null" if value is None else str(value) for value in (own, text))
     return f"${{of_text:${{policy.name}},{','.join(found)}}}"
+
+
+def _chosen(policy: str, own: float | None, text: float | None) -> float | None:
+    """Return the default that suits a policy: one that writes text has the options of a language policy."""
+    writes_text = issubclass(POLICIES[policy].config_class(), LanguagePolicyConfig)
+    return text if writes_text else own
 
 
 def _partner(what: str, env: str, default: str = "") -> str | float:

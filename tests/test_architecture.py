@@ -32,7 +32,8 @@ ORDER = {
         "__init__ trajectory masking state_tree metrics_file console command registry distributed validation held_out "
         "step_metrics step_labels hub",
         "model_card batch checkpoint figures curves episodes optimizer config sb3_config",
-        "policies tracking defaults interrupts step_training samplers run_folder",
+        "policies tracking interrupts step_training samplers run_folder",
+        "defaults",
         "compose",
         "rollout reward_model_card prompt_limits",
         "turn_tree advantages losses reward_model",
