@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -59,6 +59,8 @@ class Family:
     """Called as ``factory(split, **options)``."""
     options: Mapping[str, Any]
     """Every option with its default (``REQUIRED`` for none)."""
+    types: Mapping[str, Any] = field(default_factory=dict)
+    """What each option's annotation says its values are, where it has one."""
     generated: bool = False
     """Whether its problems come from one of reasoning-gym's generators."""
 
@@ -84,6 +86,8 @@ def make(spec: TaskSet | str | Mapping[str, Any], split: str = "train") -> TaskS
     for option, default in chosen.options.items():
         if default is REQUIRED and option not in options:
             raise ReasonEnvsError(f"Task family {name!r} needs the option {option!r}; none was given.")
+    for option, value in options.items():
+        _check_type(chosen, option, value)
     return chosen.factory(split, **options)
 
 
@@ -139,6 +143,29 @@ def _parse(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _from_factory(name: str, factory: Callable[..., TaskSet]) -> Family:
-    _, *parameters = inspect.signature(factory).parameters.values()
+    try:
+        signature = inspect.signature(factory, eval_str=True)
+    except NameError:  # annotations with names that only a type checker imports
+        signature = inspect.signature(factory)
+    _, *parameters = signature.parameters.values()
     summary = (inspect.getdoc(factory) or "").split("\n")[0]
-    return Family(name, summary, factory, {parameter.name: parameter.default for parameter in parameters})
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    types = {p.name: p.annotation for p in parameters if not isinstance(p.annotation, str) and p.annotation != p.empty}
+    return Family(name, summary, factory, defaults, types=types)
+
+
+def _check_type(family: Family, option: str, value: Any) -> None:
+    """Refuse a value that is not what the option's annotation says."""
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+    wanted, default = family.types.get(option, Any), family.options[option]
+    try:
+        TypeAdapter(wanted).validate_python(value, strict=True)
+    except PydanticUserError:  # a class that says nothing about what it accepts
+        return
+    except ValidationError as error:
+        kind = wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("collections.abc.", "")
+        such = f", such as {default!r}" if isinstance(default, int | float | str) else ""
+        raise ReasonEnvsError(
+            f"{option}={value!r} is of the wrong type: task family {family.name!r} takes {kind} there{such}."
+        ) from error
