@@ -12,7 +12,7 @@ from typing import Any
 from agents import checkpoint, distributed, hub
 from agents.checkpoint import CheckpointError
 from agents.config import TrainConfig, options
-from agents.episodes import as_text, evaluation_record
+from agents.episodes import evaluation_record
 from agents.evaluate import EvaluationResult, evaluate_policy, first_tasks
 from agents.figures import describe
 from agents.interrupts import StopRequest, naming_phase
@@ -23,6 +23,7 @@ from agents.runs import CHECKPOINTS, CONFIG_FILE, Run, build, check_prompts, wei
 from agents.saving import FINAL, Progress, Saver
 from agents.sync import RoleSync
 from agents.tracking import Silence, Tracker
+from agents.transcript import as_text
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import greedy
 

@@ -30,7 +30,7 @@ ORDER = {
     "agents": (
         "__init__ trajectory masking state_tree metrics_file console command registry distributed validation held_out "
         "step_metrics step_labels hub",
-        "model_card batch checkpoint figures curves episodes optimizer config sb3_config",
+        "model_card batch checkpoint figures curves episodes transcript optimizer config sb3_config",
         "policies tracking compose interrupts step_training samplers",
         "rollout reward_model_card",
         "turn_tree advantages losses reward_model",
