@@ -29,7 +29,7 @@ ORDER = {
     ),
     "agents": (
         "__init__ trajectory masking state_tree metrics_file console command registry distributed validation held_out "
-        "step_metrics step_labels hub",
+        "step_metrics step_labels hub dashboards",
         "model_card batch checkpoint figures curves episodes transcript optimizer config sb3_config",
         "policies tracking compose interrupts step_training samplers",
         "rollout reward_model_card",

@@ -153,7 +153,7 @@ def wandb_runs(monkeypatch):
     def table(columns, data):
         return types.SimpleNamespace(columns=columns, data=data)
 
-    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Table=table))
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Table=table, Error=OSError))
     return runs
 
 
@@ -216,6 +216,15 @@ def test_wandb_takes_the_configured_names(tmp_path, wandb_runs):
 def test_a_missing_wandb_names_the_install_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ReasonEnvsError, match=r"reason-envs\[wandb\]"):
+        Tracker(tmp_path, 1, wandb=True)
+
+
+def test_a_wandb_that_refuses_is_explained(tmp_path, wandb_runs, monkeypatch):
+    def init(**_):
+        raise OSError("No API key configured.")
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", init)
+    with pytest.raises(ReasonEnvsError, match=r"No API key configured.*WANDB_MODE=offline"):
         Tracker(tmp_path, 1, wandb=True)
 
 
