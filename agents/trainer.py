@@ -135,10 +135,15 @@ class Trainer:
             # Only now: a folder is not taken by a run that could not begin.
             self.folder.mkdir(parents=True, exist_ok=True)
             write_config(self.folder, config)
+            try:
+                self._tracker = Tracker(self.folder, self.total_steps, wandb=config.wandb, log_every=config.log_every)
+            except ReasonEnvsError:
+                if not self._resuming:
+                    (self.folder / CONFIG_FILE).unlink()
+                raise
             if self._command is not None:
                 with (self.folder / COMMAND).open("a", encoding="utf-8") as file:
                     file.write(f"{self._command}\n")
-            self._tracker = Tracker(self.folder, self.total_steps, wandb=config.wandb, log_every=config.log_every)
 
     # --- one step
 
