@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from reason_envs.errors import OWN_PART, ReasonEnvsError, check_options, unknown_name
+from reason_envs.errors import OWN_PART, ReasonEnvsError, check_options, check_type, unknown_name
 from reason_envs.plugins import load_attribute, load_plugins, registered_name
 from reason_envs.tasks.base import Split, TaskSet
 
@@ -87,7 +87,8 @@ def make(spec: TaskSet | str | Mapping[str, Any], split: str = "train") -> TaskS
         if default is REQUIRED and option not in options:
             raise ReasonEnvsError(f"Task family {name!r} needs the option {option!r}; none was given.")
     for option, value in options.items():
-        _check_type(chosen, option, value)
+        owner, wanted = f"task family {name!r}", chosen.types.get(option, Any)
+        check_type(owner, option, value, wanted, chosen.options[option])
     return chosen.factory(split, **options)
 
 
@@ -152,20 +153,3 @@ def _from_factory(name: str, factory: Callable[..., TaskSet]) -> Family:
     defaults = {parameter.name: parameter.default for parameter in parameters}
     types = {p.name: p.annotation for p in parameters if not isinstance(p.annotation, str) and p.annotation != p.empty}
     return Family(name, summary, factory, defaults, types=types)
-
-
-def _check_type(family: Family, option: str, value: Any) -> None:
-    """Refuse a value that is not what the option's annotation says."""
-    from pydantic import PydanticUserError, TypeAdapter, ValidationError
-
-    wanted, default = family.types.get(option, Any), family.options[option]
-    try:
-        TypeAdapter(wanted).validate_python(value, strict=True)
-    except PydanticUserError:  # a class that says nothing about what it accepts
-        return
-    except ValidationError as error:
-        kind = wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("collections.abc.", "")
-        such = f", such as {default!r}" if isinstance(default, int | float | str) else ""
-        raise ReasonEnvsError(
-            f"{option}={value!r} is of the wrong type: task family {family.name!r} takes {kind} there{such}."
-        ) from error
