@@ -66,7 +66,8 @@ class Tracker:
         """Draw the curves, print the final table (unless an error ended the run) and close every file."""
         self._console.close()
         if error is not None:
-            _log.error("The run ended with %s: %s", type(error).__name__, error)
+            # Whoever ran it shows the error itself.
+            _log.error("The run ended with %s: %s", type(error).__name__, error, extra={"unshown": True})
         if self._file.rows:
             self._draw()
             if error is None:
@@ -214,7 +215,8 @@ class _ConsoleHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.write(self.format(record))
+        if not getattr(record, "unshown", False):
+            self._console.write(self.format(record))
 
 
 def _file_handler(path: Path) -> logging.Handler:

@@ -126,6 +126,22 @@ def test_an_error_is_logged_and_nothing_is_left_behind(tmp_path, capsys):
     assert (list(root.handlers), logging.getLogger("agents").level) == before
 
 
+def test_an_error_is_shown_once_and_warnings_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    def unlucky_run():
+        with Tracker(tmp_path, 9, tensorboard=False):
+            logging.getLogger("agents").warning("take care")
+            raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        unlucky_run()
+    shown = capsys.readouterr().out
+    assert "take care" in shown
+    assert "out of luck" not in shown  # whoever catches it says it
+    assert "ERROR   agents.tracking: The run ended with RuntimeError: out of luck" in text(tmp_path, "train.log")
+
+
 def test_other_names_are_no_evaluation(tmp_path):
     with Tracker(tmp_path, 1, tensorboard=False) as tracker, pytest.raises(ReasonEnvsError, match="'accuracy'"):
         tracker.evaluation(0, {"accuracy": 1.0})
