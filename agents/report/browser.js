@@ -184,6 +184,7 @@ function oneSide(row, shots, state, place, refresh) {
   const choose = () => {
     state.sides[place] = Number(select.value);
     refresh();
+    document.querySelectorAll(".episode select")[place]?.focus({ preventScroll: true }); // it has been drawn anew
   };
   const options = shots.map((shot, i) => el("option", { value: i, selected: i === state.sides[place] }, shot.label));
   const select = el("select", { "aria-label": "evaluation", onchange: choose }, options);

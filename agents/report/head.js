@@ -70,10 +70,11 @@ function configuration(runs) {
     (key) => runs.length < 2 || (key !== "output_dir" && runs.some((run) => run.config[key] !== runs[0].config[key])),
   );
   if (!keys.length) return null;
-  const head = el("tr", {}, el("th", {}, "Option"), runs.map((run) => el("th", {}, runs.length > 1 ? run.name : "Value")));
+  const titles = runs.map((run) => el("th", {}, runs.length > 1 ? run.name : "Value"));
+  const head = el("tr", {}, el("th", {}, "Option"), titles);
   const row = (key) => el("tr", {}, el("td", {}, key), runs.map((run) => el("td", {}, run.config[key] ?? "–")));
-  const table = () =>
-    el("div", { class: "scroll" }, el("table", { class: "options" }, el("thead", {}, head), el("tbody", {}, keys.map(row))));
+  const body = () => [el("thead", {}, head), el("tbody", {}, keys.map(row))];
+  const table = () => el("div", { class: "scroll" }, el("table", { class: "options" }, body()));
   const title = runs.length > 1 ? `Options that differ (${keys.length})` : `Configuration (${keys.length} options)`;
   return folded(title, table, { open: runs.length > 1 && keys.length <= 12, class: "configuration" });
 }

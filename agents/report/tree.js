@@ -21,15 +21,16 @@ function treeView(episode) {
     pane.replaceChildren(...steps(nodes, chosen, state, select));
   };
   const select = (index) => {
-    const byKey = map.contains(document.activeElement);
+    const focused = [map, pane].find((part) => part.contains(document.activeElement));
     state.selected = index;
     draw();
     // What was chosen by a key has been drawn anew: the key stays with it.
-    if (byKey) map.querySelector(".selected").focus();
+    focused?.querySelector(".selected").focus({ preventScroll: true });
   };
   draw();
   const legend = "Numbers are step scores, 0 to 100; squares end a path; the strong line leads to what was chosen.";
-  return el("div", { class: "tree" }, map, el("p", { class: "faint" }, legend), replay(episode, state, draw, nodes.length), pane);
+  const walked = replay(episode, state, draw, nodes.length);
+  return el("div", { class: "tree" }, map, el("p", { class: "faint" }, legend), walked, pane);
 }
 
 // Scrolls a map that is larger than its frame, and never the page.

@@ -159,6 +159,19 @@ def test_a_tree_is_walked_by_keys(browser, pages):
     browser.driver.switch_to.active_element.send_keys(" ")
     assert browser.js("return document.activeElement.getAttribute('aria-label')") == "the problem"
     assert "The problem" in browser.text(".episode:last-child .step.selected")
+    browser.js("arguments[0].focus()", browser.all(".episode:last-child .step.onward")[0])
+    browser.driver.switch_to.active_element.send_keys("\n")
+    assert browser.js("return document.activeElement.matches('.step.selected')")
+
+
+def test_another_evaluation_is_chosen_by_keys(browser, pages):
+    from selenium.webdriver import Keys
+
+    browser.open(pages["math"])
+    browser.js("arguments[0].focus()", browser.all(".episode:last-child select")[0])
+    browser.driver.switch_to.active_element.send_keys(Keys.ARROW_UP)
+    assert [select.get_attribute("value") for select in browser.all(".episode select")] == ["0", "0"]
+    assert browser.js("return document.activeElement.matches('.episode:last-child select')")
 
 
 def test_a_large_tree_stays_legible_and_scrolls_to_what_was_chosen(browser, tmp_path):
