@@ -49,6 +49,7 @@ function heldOut(runs) {
         name: runs.length > 1 ? run.name : "sampled, with 95 % interval",
         points: told.map((e) => [e.step, e.accuracy]),
         band: spread(told, (e) => e.step),
+        bars: told.length < 2,
         color: hue(i),
         dots: true,
       },

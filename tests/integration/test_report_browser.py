@@ -214,6 +214,12 @@ def test_curves_are_read_by_keys(browser, pages):
     assert "100.0 % · step 30" in browser.text(".panel .readout")
 
 
+def test_a_single_evaluation_shows_its_interval(browser, tmp_path):
+    row = {"step": 0, "eval/accuracy": 0.5, "eval/accuracy_low": 0.4, "eval/accuracy_high": 0.6}
+    browser.open(made_up(tmp_path, [row]))
+    assert browser.all(".panel .chart .bar")
+
+
 def made_up(folder, rows, evaluations=()):
     """The page of a run that holds these figures and episodes."""
     (folder / "run" / "validate").mkdir(parents=True)
