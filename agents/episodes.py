@@ -100,11 +100,10 @@ def record(trajectory: Trajectory, task: Task) -> EpisodeRecord:
 
 
 def _turn(decision: Decision, told: TurnView) -> TurnRecord:
-    choice, read = decision.choice, decision.observation
-    written = isinstance(read, list) and all(isinstance(part, Mapping) and "content" in part for part in read)
+    choice = decision.choice
     return TurnRecord(
         agent=decision.agent,
-        prompt=list(read) if written else [],
+        prompt=decision.messages,
         response=choice.text,
         reward=decision.reward,
         tokens=choice.generated_tokens,
@@ -112,12 +111,6 @@ def _turn(decision: Decision, told: TurnView) -> TurnRecord:
         outcome=told.outcome,
         grid=told.grid,
     )
-
-
-def as_text(trajectory: Trajectory) -> str:
-    """Return an episode as text: as its environment renders it, else what was chosen, and what it earned."""
-    choices = "\n".join(decision.choice.text for decision in trajectory.path)
-    return f"{trajectory.rendered or choices}\nreturn {trajectory.total_reward:+.2f}"
 
 
 def evaluation_record(

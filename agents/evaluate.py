@@ -94,7 +94,8 @@ def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> Ev
         if "correct" not in trajectory.metrics:
             raise ReasonEnvsError(
                 f"The episode of task {trajectory.task_id!r} does not say whether it was correct, so there is no "
-                "accuracy: let the reward function return (value, {'correct': bool}), or set eval_every=0."
+                "accuracy: let a reward function return (value, {'correct': bool}), an environment of yours put "
+                "'correct' into its last info, or set eval_every=0."
             )
     correct = np.array([t.metrics["correct"] for t in trajectories]).reshape(-1, samples)
     low, high = share_interval(correct.mean(axis=1), seed)

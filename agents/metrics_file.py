@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from reason_envs.errors import ReasonEnvsError
 
@@ -110,6 +111,37 @@ def summary_header() -> str:
 def summary_line(row: Mapping[str, float | None]) -> str:
     """One line of ``summary.log``."""
     return "  ".join(column.cell(row) for column in SUMMARY_COLUMNS)
+
+
+TABLE_ROWS = (
+    ("reward", "reward", ".3f"),
+    ("accuracy", "accuracy in training", ".1%"),
+    ("eval/accuracy", "accuracy held out", ".1%"),
+    ("eval/greedy_accuracy", "accuracy held out, greedy", ".1%"),
+    ("frac_no_answer", "no answer", ".1%"),
+    ("response_length", "response length", ".1f"),
+    ("episode/generated_tokens", "tokens in the environment", ".1f"),
+    ("entropy", "entropy", ".3f"),
+    ("kl", "KL", ".5f"),
+)
+
+
+def final_table(rows: Sequence[Row]) -> str:
+    """The run at a glance: means over its first and last tenth of steps, evaluations before and after."""
+    lines = [f"{'':28}{'first':>10}{'last':>10}"]
+    for metric, title, form in TABLE_ROWS:
+        _, values = series(rows, metric)
+        if values:
+            tenth = 1 if metric.startswith("eval/") else max(1, len(values) // 10)
+            first, last = fmean(values[:tenth]), fmean(values[-tenth:])
+            lines.append(f"{title:<28}{format(first, form):>10}{format(last, form):>10}")
+    totals = {metric: series(rows, metric)[1] for metric in ("time/step", "tokens", "memory/peak_mb")}
+    if all(totals.values()):
+        lines.append(
+            f"{len(totals['time/step'])} steps in {sum(totals['time/step']):,.0f} s, "
+            f"{totals['tokens'][-1]:,.0f} tokens generated, peak memory {max(totals['memory/peak_mb']):,.0f} MB"
+        )
+    return "\n".join(lines)
 
 
 def series(rows: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:

@@ -19,10 +19,11 @@ SHOWN = ("eval/accuracy", "eval/greedy_accuracy", "eval/reward", "reward", "accu
 """Metrics of the table: at the first and at the last step that has them."""
 LOADING = {
     "peft": """from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
+{more}from transformers import AutoModelForCausalLM, AutoTokenizer
 
-base = AutoModelForCausalLM.from_pretrained({base!r})
-model = PeftModel.from_pretrained(base, {folder})""",
+base = AutoModelForCausalLM.from_pretrained({base})
+model = PeftModel.from_pretrained(base, {folder})
+tokenizer = AutoTokenizer.from_pretrained({folder})""",
     "transformers": """from transformers import AutoModelForCausalLM, AutoTokenizer
 
 model = AutoModelForCausalLM.from_pretrained({folder})
@@ -89,6 +90,10 @@ def _card(folder: Path, role: str, config: Any, metrics: Sequence[Row], run: Pat
     library, base = _library(folder), OmegaConf.select(config, "policy.model")
     where = repr("PATH") if not role else f"{'PATH'!r}, subfolder={role!r}"
     loading = LOADING.get(library, LOADING.get(config.policy.name, "# as agents.runs.load_run does"))
+    # The base of an adapter that ships with the package is nowhere else.
+    shipped = str(base).startswith("embedded")
+    base_path = f"model_path({base!r})" if shipped else repr(base)
+    more = "from reason_envs.llm.loading import model_path\n" if shipped else ""
     title = f"{config.algo.name} on {config.env.name}{f', the role {role}' if role else ''}"
     what = {
         "peft": f"A LoRA adapter on `{base}`",
@@ -102,7 +107,7 @@ def _card(folder: Path, role: str, config: Any, metrics: Sequence[Row], run: Pat
 ## Use
 
 ```python
-{loading.format(base=base, folder=where, env=config.env.name)}
+{loading.format(base=base_path, more=more, folder=where, env=config.env.name)}
 ```
 
 ## Command

@@ -12,7 +12,7 @@ from typing import Any
 from agents import checkpoint, distributed, hub
 from agents.checkpoint import CheckpointError
 from agents.config import TrainConfig, options
-from agents.episodes import as_text, evaluation_record
+from agents.episodes import evaluation_record
 from agents.evaluate import EvaluationResult, evaluate_policy, first_tasks
 from agents.figures import describe
 from agents.interrupts import StopRequest, naming_phase
@@ -25,6 +25,7 @@ from agents.runs import Run, build, weight_syncs
 from agents.saving import FINAL, Progress, Saver
 from agents.sync import RoleSync
 from agents.tracking import Silence, Tracker
+from agents.transcript import as_text
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import greedy
 
@@ -136,10 +137,15 @@ class Trainer:
             # Only now: a folder is not taken by a run that could not begin.
             self.folder.mkdir(parents=True, exist_ok=True)
             write_config(self.folder, config)
+            try:
+                self._tracker = Tracker(self.folder, self.total_steps, wandb=config.wandb, log_every=config.log_every)
+            except ReasonEnvsError:
+                if not self._resuming:
+                    (self.folder / CONFIG_FILE).unlink()
+                raise
             if self._command is not None:
                 with (self.folder / COMMAND).open("a", encoding="utf-8") as file:
                     file.write(f"{self._command}\n")
-            self._tracker = Tracker(self.folder, self.total_steps, wandb=config.wandb, log_every=config.log_every)
 
     # --- one step
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reason_envs.core import AgentId
+from reason_envs.core import AgentId, Message
 from reason_envs.errors import unknown_name
 from reason_envs.llm.engine import Sampling
 from reason_envs.views import EpisodeView
@@ -57,6 +57,13 @@ class Decision:
     """False for a candidate that was stepped but not continued from."""
     observation: Any = None
     """What the policy read."""
+
+    @property
+    def messages(self) -> list[Message]:
+        """What a language policy read; empty for others."""
+        read = self.observation
+        written = isinstance(read, list) and all(isinstance(part, Mapping) and "content" in part for part in read)
+        return list(read) if written else []
 
 
 @dataclass

@@ -18,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         entry(given.environment)
         options = parse_options(given.options)
+        if given.timeout <= 0:
+            raise ReasonEnvsError(f"--timeout {given.timeout:g} must be more than 0 seconds.")
     except ReasonEnvsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

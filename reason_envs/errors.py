@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
+
 
 class ReasonEnvsError(ValueError):
     """Base of the errors this library raises on wrong input."""
@@ -36,3 +38,26 @@ def check_options(kind: str, given: Iterable[Any], valid: Iterable[str]) -> None
     for option in given:
         if option not in names:
             raise unknown_name(f"option of {kind}", str(option), names)
+
+
+def check_type(owner: str, option: str, value: Any, wanted: Any, default: Any = None) -> None:
+    """Raise the error for an option's value that is not of the annotated type; NumPy's numbers count as Python's.
+
+    Args:
+        owner: what has the option, such as ``"task family 'gcd'"``.
+        option: its name.
+        value: what was given.
+        wanted: the annotation; one whose class says nothing about what it accepts is not checked.
+        default: told as an example.
+    """
+    from pydantic import PydanticUserError, TypeAdapter, ValidationError
+
+    plain = value.item() if isinstance(value, np.generic) else value
+    try:
+        TypeAdapter(wanted).validate_python(plain, strict=True)
+    except PydanticUserError:
+        return
+    except ValidationError as error:
+        kind = wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("collections.abc.", "")
+        such = f", such as {default!r}" if isinstance(default, int | float | str) else ""
+        raise ReasonEnvsError(f"{option}={value!r} is of the wrong type: {owner} takes {kind} there{such}.") from error

@@ -10,14 +10,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any
+from typing import Any, get_type_hints
 
-from reason_envs.errors import OWN_PART, ReasonEnvsError, check_options, unknown_name
+from reason_envs.errors import OWN_PART, ReasonEnvsError, check_options, check_type, unknown_name
 
-_asked: set[str] = set()
-"""Entry-point groups whose functions have been called."""
+_asked: set[str | EntryPoint] = set()
+"""Entry points whose functions have been called, and groups of which all have."""
 
 
 def load_attribute(address: str) -> Any:
@@ -64,19 +64,32 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def load_plugins(group: str) -> None:
-    """Let the installed packages that have an entry point in a group register their parts; the second time is free."""
+    """Let the installed packages that have an entry point in a group register their parts; the second time is free.
+
+    Raises:
+        ReasonEnvsError: one of them cannot be loaded or registered, at every call until it is mended.
+    """
     if group in _asked:
         return
     _asked.add(group)  # before the calls: registering looks names up
-    for point in entry_points(group=group):
-        try:
-            register = point.load()
-        except (ImportError, AttributeError) as error:
-            raise ReasonEnvsError(
-                f"The plugin {point.name!r} ({point.value}, group {group}) cannot be loaded: {error}. "
-                "Mend or uninstall its package."
-            ) from error
-        register()
+    try:
+        for point in entry_points(group=group):
+            if point not in _asked:
+                _register(point)
+                _asked.add(point)
+    except BaseException:
+        _asked.discard(group)
+        raise
+
+
+def _register(point: EntryPoint) -> None:
+    try:
+        point.load()()
+    except (ImportError, AttributeError, ReasonEnvsError) as error:
+        raise ReasonEnvsError(
+            f"The plugin {point.name!r} ({point.value}, group {point.group}) cannot be loaded: "
+            f"{str(error).rstrip('.')}. Mend or uninstall its package."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -97,9 +110,16 @@ class Plugin:
         return load_attribute(self.config) if isinstance(self.config, str) else self.config
 
     def configure(self, kind: str, options: dict[str, Any]) -> Any:
-        """Build the configuration; an unknown option is an error that calls the part ``kind``."""
+        """Build the configuration; an unknown or ill-typed option is an error that calls the part ``kind``."""
         config = self.config_class()
-        check_options(kind, options, [field.name for field in fields(config)])
+        known = {field.name: field for field in fields(config)}
+        check_options(kind, options, known)
+        try:
+            types = get_type_hints(config)
+        except NameError:  # annotations with names that only a type checker imports
+            types = {}
+        for option, value in options.items():
+            check_type(kind, option, value, types.get(option, Any), known[option].default)
         return config(**options)
 
 

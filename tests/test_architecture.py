@@ -30,8 +30,8 @@ ORDER = {
     ),
     "agents": (
         "__init__ trajectory masking state_tree metrics_file console command registry distributed validation held_out "
-        "step_metrics step_labels hub",
-        "model_card batch checkpoint figures curves episodes optimizer config sb3_config",
+        "step_metrics step_labels hub dashboards",
+        "model_card batch checkpoint figures curves episodes transcript optimizer config sb3_config",
         "policies tracking interrupts step_training samplers run_folder",
         "defaults",
         "compose",

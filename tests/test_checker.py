@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -88,9 +89,42 @@ def test_a_command_that_makes_no_sense_is_explained():
         (["SingleTurnMth-v0"], "Did you mean 'SingleTurnMath-v0'"),
         (["no_such_module:My-v0"], "cannot import 'no_such_module'"),
         (["SingleTurnMath-v0", "tasks"], "Options are written key=value"),
+        (["SingleTurnMath-v0", "--timeout", "0"], "--timeout 0 must be more than 0 seconds"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "reason_envs.check", *arguments], capture_output=True, text=True, check=False
         )
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_an_error_is_placed_in_the_file_that_is_checked():
+    class Deep(SOUND[0]):
+        async def step(self, actions):
+            return int("below")
+
+    class InALibrary(SOUND[0]):
+        async def step(self, actions):
+            return json.loads("{")
+
+    for broken in (Deep, InALibrary):
+        detail = failures(check_environment(broken))["determinism"].detail
+        assert re.search(rf"\({re.escape(__file__)}, line \d+\)$", detail)
+
+
+def test_wrong_options_are_told_without_a_place_in_our_code():
+    (result,) = check_environment("SingleTurnMath-v0", system_prompt=5)
+    assert result.detail == ("system_prompt=5 is of the wrong type: SingleTurnMath-v0 takes str | None there.")
+
+
+def test_who_cannot_be_evaluated_is_told():
+    assert "correct" not in {r.name: r for r in check_environment("SingleTurnMath-v0")}["tasks"].detail
+
+    class Silent(SOUND[0]):
+        async def step(self, actions):
+            result = await super().step(actions)
+            result.info.pop("correct", None)
+            return result
+
+    detail = {result.name: result for result in check_environment(Silent)}["tasks"].detail
+    assert "no 'correct', so evaluations have no accuracy" in detail

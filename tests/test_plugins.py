@@ -7,6 +7,7 @@ import sys
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint
 
+import numpy as np
 import pytest
 from toys import Toy, ToyConfig
 
@@ -37,6 +38,11 @@ TOOLS = Registry("tool", {})
 def add_hammer():
     assert "hammer" not in TOOLS.names()  # a look-up from inside asks nobody again
     TOOLS.register("hammer", Hammer, "test_plugins:HammerConfig")
+
+
+def add_hammer_twice():
+    for _ in range(2):
+        TOOLS.register("hammer", Hammer, HammerConfig)
 
 
 def add_environment():
@@ -90,11 +96,23 @@ def test_installed_rewards_are_made_by_name(installed, monkeypatch):
     assert asyncio.run(make_reward("installed")("any", None, 0)).value == 1.0
 
 
-@pytest.mark.parametrize("function", ["no_such_function", "no_such.function"])
-def test_a_broken_plugin_is_named(installed, function):
+@pytest.mark.parametrize("function", ["no_such_function", "no_such.function", "add_hammer_twice"])
+def test_a_broken_plugin_is_named_at_every_look(installed, function, monkeypatch):
+    monkeypatch.setattr(TOOLS, "_plugins", {})
     installed("reason_envs.tools", function)
-    with pytest.raises(ReasonEnvsError, match=rf"plugin 'theirs' \(test_plugins:{function}, group reason_envs.tools\)"):
-        TOOLS.names()
+    for _ in range(2):
+        with pytest.raises(ReasonEnvsError, match=rf"plugin 'theirs' \(test_plugins:{function}, group reason_envs"):
+            TOOLS.names()
+
+
+def test_what_was_registered_before_a_broken_plugin_is_not_registered_again(installed, monkeypatch):
+    monkeypatch.setattr(TOOLS, "_plugins", {})
+    installed("reason_envs.tools", "add_hammer")
+    sound, broken = (EntryPoint(f, f"{__name__}:{f}", "reason_envs.tools") for f in ("add_hammer", "no_such"))
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [sound, broken])
+    for _ in range(2):
+        with pytest.raises(ReasonEnvsError, match="plugin 'no_such'"):
+            TOOLS.names()
 
 
 @pytest.mark.parametrize(
@@ -123,6 +141,17 @@ def test_an_unknown_option_is_named_with_near_ones():
     check_options("hammer", {"weight": 1}, ["weight"])
     with pytest.raises(ReasonEnvsError, match=r"Unknown option of hammer 'wieght'. Did you mean 'weight'"):
         Plugin(Hammer, HammerConfig).configure("hammer", {"wieght": 1})
+
+
+def test_a_value_of_the_wrong_type_is_named():
+    hammer = Plugin(Hammer, HammerConfig)
+    assert (
+        hammer.configure("hammer", {"weight": np.float32(2)}).weight == hammer.configure("hammer", {"weight": 2}).weight
+    )
+    with pytest.raises(
+        ReasonEnvsError, match=r"weight='2' is of the wrong type: hammer takes float there, such as 1\.0"
+    ):
+        hammer.configure("hammer", {"weight": "2"})
 
 
 def test_a_module_before_a_name_is_imported_and_registers_it(monkeypatch, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from agents.report.data import run_data
+from agents.report.data import difference, run_data
 from agents.report.page import write_page
 
 
@@ -19,4 +19,11 @@ def write_report(folders: Sequence[Path], output: Path) -> None:
     Raises:
         ReasonEnvsError: a folder holds no run, or the page cannot be written.
     """
-    write_page([run_data(folder) for folder in folders], output)
+    runs = [run_data(folder) for folder in folders]
+    if len({run["name"] for run in runs}) < len(runs):  # such as a/run and b/run
+        for run, folder in zip(runs, folders, strict=True):
+            run["name"] = "/".join(folder.resolve().parts[-2:])
+    for run in runs[1:]:
+        ends = [each["recordings"][-1:] for each in (runs[0], run)]
+        run["versus"] = difference(*ends[0], *ends[1]) if all(ends) else None
+    write_page(runs, output)

@@ -1,28 +1,36 @@
 // The browser of episodes: a list of problems of which only the visible part exists, and the chosen one side by side.
 
 const ROW = 46;
-const FILTERS = [
+const MOST_SIDES = 3;
+const right = (episode) => (episode?.correct ?? 0) >= 1;
+const learnt = ([before, after]) => !right(before) && right(after);
+// Of one run: what became of a problem. Of several: who solves it.
+const BECAME = [
   ["all", () => true],
   ["learnt", learnt],
-  ["forgotten", (before, after) => right(before) && !right(after)],
-  ["right", (before, after) => right(after)],
-  ["wrong", (before, after) => !right(after)],
+  ["forgotten", ([before, after]) => right(before) && !right(after)],
+  ["right", (sides) => right(sides.at(-1))],
+  ["wrong", (sides) => !right(sides.at(-1))],
 ];
-function learnt(before, after) {
-  return !right(before) && right(after);
-}
-const COMPARING = ["learnt", "forgotten"];
-const right = (episode) => (episode?.correct ?? 0) >= 1;
+const SOLVED = [
+  ["all", () => true],
+  ["differ", (sides) => sides.some(right) && !sides.every(right)],
+  ["all right", (sides) => sides.every(right)],
+  ["all wrong", (sides) => !sides.some(right)],
+];
+const ALONE = BECAME.filter(([name]) => !["learnt", "forgotten"].includes(name));
 // A drawn problem goes by its name.
 const shown = (episode) => (episode.grid ? episode.task : episode.question.replace(/\s+/g, " "));
 
 function browser(runs) {
   const shots = recordings(runs);
   if (!shots.length) return null;
-  const state = { sides: opening(runs, shots), filter: FILTERS[0], text: "" };
+  const filters = runs.length > 1 ? SOLVED : shots.length > 1 ? BECAME : ALONE;
+  const state = { sides: opening(runs, shots), filter: filters[0], text: "" };
   const body = el("div", { class: "detail" });
   const refresh = () => list.fill(problems(shots, state));
-  const list = problemList((row) => {
+  const telling = runs.length > 1 ? SOLVED[1][1] : learnt;
+  const list = problemList(telling, (row) => {
     const nothing = [el("p", { class: "faint" }, "No problem is like that.")];
     body.replaceChildren(...(row ? detail(row, shots, state, refresh) : nothing));
   });
@@ -30,7 +38,7 @@ function browser(runs) {
     "div",
     { class: "side" },
     search(state, refresh),
-    chips(shots, state, refresh),
+    chips(filters, state, refresh),
     list.count,
     list.frame,
   );
@@ -50,21 +58,22 @@ function recordings(runs) {
   return all.filter((shot) => shot.episodes.size);
 }
 
-// Before and after of a single run; the last evaluations of the first two of several.
+// Before and after of a single run; the last evaluations of the first of several.
 function opening(runs, shots) {
   if (runs.length === 1) return shots.length > 1 ? [0, shots.length - 1] : [0];
   const lasts = runs.map((_, number) => shots.findLastIndex((shot) => shot.run === number));
-  return lasts.filter((place) => place >= 0).slice(0, 2);
+  return lasts.filter((place) => place >= 0).slice(0, MOST_SIDES);
 }
 
 function problems(shots, { sides, filter, text }) {
-  const [before, after] = [sides[0], sides.at(-1)].map((place) => shots[place].episodes);
-  const rows = [...new Set([...after.keys(), ...before.keys()])].map((task) => {
-    const pair = { before: before.get(task), after: after.get(task) };
-    return { task, ...pair, question: shown(pair.after ?? pair.before) };
+  const kept = sides.map((place) => shots[place].episodes);
+  const tasks = new Set([...kept].reverse().flatMap((episodes) => [...episodes.keys()]));
+  const rows = [...tasks].map((task) => {
+    const episodes = kept.map((each) => each.get(task));
+    return { task, episodes, question: shown(episodes.findLast(Boolean)) };
   });
   const found = (row) => !text || `${row.question} ${row.task}`.toLowerCase().includes(text);
-  return rows.filter((row) => filter[1](row.before, row.after) && found(row));
+  return rows.filter((row) => filter[1](row.episodes) && found(row));
 }
 
 function search(state, refresh) {
@@ -77,12 +86,11 @@ function search(state, refresh) {
   return field;
 }
 
-function chips(shots, state, refresh) {
-  const offered = FILTERS.filter(([name]) => shots.length > 1 || !COMPARING.includes(name));
-  const buttons = offered.map((filter) => {
+function chips(filters, state, refresh) {
+  const buttons = filters.map((filter) => {
     const press = () => {
       state.filter = filter;
-      buttons.forEach((button, i) => button.setAttribute("aria-pressed", offered[i] === filter));
+      buttons.forEach((button, i) => button.setAttribute("aria-pressed", filters[i] === filter));
       refresh();
     };
     return el("button", { "aria-pressed": String(filter === state.filter), onclick: press }, filter[0]);
@@ -91,26 +99,24 @@ function chips(shots, state, refresh) {
 }
 
 // Rows of one height: only those in sight are in the document, so that thousands cost nothing.
-function problemList(choose) {
+function problemList(telling, choose) {
   const space = el("div", { class: "space" });
   const frame = el("div", { class: "list", role: "listbox", tabindex: 0, "aria-label": "problems" }, space);
   const count = el("p", { class: "faint" });
   let rows = [],
     chosen = 0,
-    common = 0;
+    beginnings = new Map();
   const draw = () => {
     const first = Math.max(0, Math.floor(frame.scrollTop / ROW) - 4);
     const last = Math.min(rows.length, first + Math.ceil((frame.clientHeight || 600) / ROW) + 8);
     space.replaceChildren(...rows.slice(first, last).map((row, i) => line(row, first + i)));
+    frame.setAttribute("aria-activedescendant", rows.length ? `problem-${chosen}` : "");
   };
   const line = (row, index) => {
-    const item = el(
-      "div",
-      { class: "row", role: "option", "aria-selected": index === chosen, onclick: () => pick(index) },
-      dot(row.before),
-      dot(row.after),
-      el("span", {}, (common ? "… " : "") + row.question.slice(common, common + 120)),
-    );
+    const about = { id: `problem-${index}`, class: "row", role: "option", "aria-selected": String(index === chosen) };
+    const known = shared(row.question, beginnings, rows.length);
+    const text = (known ? "… " : "") + row.question.slice(known, known + 120);
+    const item = el("div", { ...about, onclick: () => pick(index) }, row.episodes.map(dot), el("span", {}, text));
     item.style.top = `${index * ROW}px`;
     return item;
   };
@@ -123,7 +129,8 @@ function problemList(choose) {
   };
   frame.addEventListener("scroll", draw);
   frame.addEventListener("keydown", (event) => {
-    const move = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10 }[event.key];
+    const far = rows.length;
+    const move = { ArrowDown: 1, ArrowUp: -1, PageDown: 10, PageUp: -10, Home: -far, End: far }[event.key];
     if (move) {
       event.preventDefault();
       pick(chosen + move);
@@ -132,31 +139,37 @@ function problemList(choose) {
   const fill = (found) => {
     const kept = found.findIndex((row) => row.task === rows[chosen]?.task);
     rows = found;
-    common = beginning(rows.map((row) => row.question));
+    beginnings = beginningsOf(rows.map((row) => row.question));
     space.style.height = `${rows.length * ROW}px`;
     count.textContent = plural(rows.length, "problem");
-    const telling = rows.findIndex((row) => learnt(row.before, row.after));
-    pick(Math.max(0, kept < 0 ? telling : kept));
+    const first = rows.findIndex((row) => row.episodes.every(Boolean) && telling(row.episodes));
+    pick(Math.max(0, kept < 0 ? first : kept));
   };
   return { frame, count, fill };
 }
 
-// How many characters all problems begin with, in whole words: the list shows where they differ.
-function beginning(texts) {
-  if (texts.length < 2) return 0;
-  let count = 0;
-  while (count < texts[0].length && texts.every((text) => text[count] === texts[0][count])) count++;
-  return texts[0].lastIndexOf(" ", count - 1) + 1;
+// Lists show where problems differ: a beginning of whole words that a quarter of them share is left out.
+const WORDS = 30;
+function beginningsOf(texts) {
+  const counts = new Map();
+  for (const text of texts) for (const end of wordEnds(text)) count(counts, text.slice(0, end));
+  return counts;
 }
+const count = (counts, text) => counts.set(text, (counts.get(text) ?? 0) + 1);
+const wordEnds = (text) => [...text.slice(0, 400).matchAll(/ /g)].slice(0, WORDS).map((match) => match.index + 1);
+const shared = (text, beginnings, texts) =>
+  wordEnds(text).findLast((end) => beginnings.get(text.slice(0, end)) >= Math.max(3, texts / 4)) ?? 0;
 
+// Told apart by their shapes too.
+const SIGNS = { good: "✓", fair: "◐", bad: "×", none: "" };
 function dot(episode) {
   const [kind, word] = episode ? verdict(episode) : ["none", "not recorded"];
-  return el("i", { class: `dot ${kind}`, title: word });
+  return el("i", { class: `dot ${kind}`, title: word, role: "img", "aria-label": word }, SIGNS[kind] ?? "·");
 }
 
 function detail(row, shots, state, refresh) {
-  const { question, answer, grid } = row.after ?? row.before;
-  const about = [answer && !grid && ["answer ", el("b", {}, answer), " "], el("small", {}, row.task)];
+  const { question, answer, grid } = row.episodes.findLast(Boolean);
+  const about = [answer && !grid && ["right answer: ", el("b", {}, answer), " · "], el("small", {}, row.task)];
   return [
     el("div", { class: "problem" }, !grid && el("pre", {}, question), el("p", { class: "faint" }, about)),
     el(
@@ -171,6 +184,7 @@ function oneSide(row, shots, state, place, refresh) {
   const choose = () => {
     state.sides[place] = Number(select.value);
     refresh();
+    document.querySelectorAll(".episode select")[place]?.focus({ preventScroll: true }); // it has been drawn anew
   };
   const options = shots.map((shot, i) => el("option", { value: i, selected: i === state.sides[place] }, shot.label));
   const select = el("select", { "aria-label": "evaluation", onchange: choose }, options);

@@ -1,13 +1,14 @@
 // Line charts. A line: {name, points: [[x, y, what it is]], color (1 to 8), band: [[x, low, high]], bars, dashed, dots,
 // named: write beside each point what it is}.
 
-const HEIGHT = 200;
-const [LEFT, RIGHT, TOP, BOTTOM] = [44, 12, 10, 26];
-const APART = 30; // between the middles of numbers on the x axis
-const DEFAULTS = { form: short, xName: "step", log: false, unit: [null, null], width: 360, keyed: true };
+const HEIGHT = 212;
+const [RIGHT, TOP, BOTTOM] = [12, 10, 40];
+const [APART, LETTER] = [30, 6.6]; // between the middles of numbers on the x axis; width of a digit
+const SMOOTH = 20; // points from which on a line is shown with its running mean
+const DEFAULTS = { share: false, xName: "step", log: false, width: 360, keyed: true, domain: null, warning: "" };
 
 function chart(title, lines, options = {}) {
-  const { form, xName, log, unit, width, keyed } = { ...DEFAULTS, ...options };
+  const { share, xName, log, width, keyed, domain, warning } = { ...DEFAULTS, ...options };
   const shown = lines.filter((line) => line.points.length);
   const at = (x) => (log ? Math.log2(x) : x);
   const xs = shown.flatMap((line) => line.points.map((p) => at(p[0])));
@@ -15,30 +16,51 @@ function chart(title, lines, options = {}) {
     ...line.points.map((p) => p[1]),
     ...(line.band ?? []).flatMap((b) => b.slice(1)),
   ]);
-  const [x0, x1] = padded(Math.min(...xs), Math.max(...xs), log ? 0.08 : 0, [null, null]);
-  const [y0, y1] = padded(Math.min(...ys), Math.max(...ys), 0.06, unit);
-  const toX = (x) => LEFT + ((at(x) - x0) / (x1 - x0)) * (width - LEFT - RIGHT);
+  const ends = domain ?? [least(xs), most(xs)];
+  const [x0, x1] = padded(...ends, log ? 0.08 : 0, [null, null]);
+  const [y0, y1] = shown.length ? padded(least(ys), most(ys), 0.06, share ? [0, 1] : [null, null]) : [0, 1];
+  const levels = ticks(y0, y1, 4);
+  const labels = shown.length ? levels.map(numbers(levels, share)) : [];
+  const left = Math.max(30, 10 + LETTER * Math.max(0, ...labels.map((text) => text.length)));
+  const toX = (x) => left + ((at(x) - x0) / (x1 - x0)) * (width - left - RIGHT);
   const toY = (y) => HEIGHT - BOTTOM - ((y - y0) / (y1 - y0)) * (HEIGHT - TOP - BOTTOM);
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "img", "aria-label": title, class: "chart" });
-  for (const y of ticks(y0, y1, 4)) {
-    picture.append(svg("line", { x1: LEFT, x2: width - RIGHT, y1: toY(y), y2: toY(y), class: "rule" }));
-    picture.append(svg("text", { x: LEFT - 6, y: toY(y) + 3.5, "text-anchor": "end" }, form(y)));
-  }
+  const about = { role: "img", "aria-label": `${title}, by ${xName}`, class: "chart", tabindex: 0 };
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, ...about });
+  levels.forEach((y, i) => {
+    picture.append(svg("line", { x1: left, x2: width - RIGHT, y1: toY(y), y2: toY(y), class: "rule" }));
+    picture.append(svg("text", { x: left - 6, y: toY(y) + 3.5, "text-anchor": "end" }, labels[i] ?? ""));
+  });
   let latest = -APART;
   for (const x of log ? ticks(2 ** x0, 2 ** x1, 8) : ticks(x0, x1, 5).filter(Number.isInteger)) {
     if (toX(x) - latest < APART) continue;
     latest = toX(x);
-    picture.append(svg("text", { x: toX(x), y: HEIGHT - 9, "text-anchor": "middle" }, x.toLocaleString("en")));
+    picture.append(svg("text", { x: latest, y: HEIGHT - 24, "text-anchor": "middle" }, x.toLocaleString("en")));
   }
+  const middle = (left + width - RIGHT) / 2;
+  picture.append(svg("text", { x: middle, y: HEIGHT - 7, "text-anchor": "middle", class: "axis" }, xName));
   for (const line of shown) picture.append(...drawn(line, toX, toY, width));
-  const figure = el(
-    "figure",
-    { class: "panel" },
-    el("figcaption", {}, el("b", {}, title), readout(picture, shown, { toX, toY, width, form, xName })),
-  );
-  figure.append(picture);
+  const form = share ? percent : short;
+  const telling = readout(picture, shown, { toX, toY, width, form, xName, warning });
+  const figure = el("figure", { class: "panel" }, el("figcaption", {}, el("b", {}, title), telling), picture);
   if (keyed && shown.length > 1) figure.append(legend(shown));
   return figure;
+}
+
+const least = (values) => values.reduce((low, value) => Math.min(low, value), Infinity);
+const most = (values) => values.reduce((high, value) => Math.max(high, value), -Infinity);
+
+// Writes ticks with as many digits as tell neighbours apart.
+function numbers(values, share) {
+  const unit = share ? 100 : 1;
+  const step = unit * (values.length > 1 ? values[1] - values[0] : Math.abs(values[0]) || 1);
+  const size = unit * most(values.map(Math.abs));
+  if (size >= 1e6 || size < 1e-3) {
+    const digits = clamp(Math.ceil(Math.log10(size / step) - 1e-9), 0, 4);
+    return (value) => (value ? minus(value.toExponential(digits).replace("e+", "e")) : "0");
+  }
+  const digits = clamp(-Math.floor(Math.log10(step) + 1e-9), 0, 6);
+  const plain = { minimumFractionDigits: digits, maximumFractionDigits: digits };
+  return (value) => `${minus((unit * value).toLocaleString("en", plain))}${share ? " %" : ""}`;
 }
 
 function drawn(line, toX, toY, width) {
@@ -46,7 +68,7 @@ function drawn(line, toX, toY, width) {
   const parts = [];
   const path = (points) =>
     points.map(([x, y], i) => `${i ? "L" : "M"}${toX(x).toFixed(1)} ${toY(y).toFixed(1)}`).join("");
-  if (line.band && !line.bars) {
+  if (line.band?.length && !line.bars) {
     const around = [
       ...line.band.map(([x, low]) => [x, low]),
       ...[...line.band].reverse().map(([x, , high]) => [x, high]),
@@ -56,11 +78,11 @@ function drawn(line, toX, toY, width) {
   for (const [x, low, high] of line.bars ? line.band : []) {
     parts.push(svg("line", { x1: toX(x), x2: toX(x), y1: toY(low), y2: toY(high), class: `bar ${color}` }));
   }
-  const smooth = line.points.length >= 20 && !line.dots;
+  const smooth = line.points.length >= SMOOTH && !line.dots;
   if (smooth) parts.push(svg("path", { d: path(line.points), class: `line raw ${color}` }));
   const kind = line.dashed ? "dashed" : "";
   parts.push(svg("path", { d: path(smooth ? rolling(line.points) : line.points), class: `line ${kind} ${color}` }));
-  if (line.dots || line.points.length < 20) {
+  if (line.dots || line.points.length < SMOOTH) {
     parts.push(
       ...line.points.map(([x, y]) => svg("circle", { cx: toX(x), cy: toY(y), r: 2.6, class: `dot ${color}` })),
     );
@@ -68,40 +90,48 @@ function drawn(line, toX, toY, width) {
   for (const [x, y, what] of line.named ? line.points : []) {
     const left = toX(x) > width - RIGHT - 50;
     const anchor = { "text-anchor": left ? "end" : "start" };
-    parts.push(svg("text", { x: toX(x) + (left ? -7 : 7), y: toY(y) + (toY(y) < 24 ? 14 : -6), ...anchor }, what));
+    const place = { x: toX(x) + (left ? -7 : 7), y: toY(y) + (toY(y) < 24 ? 14 : -6), class: "named" };
+    parts.push(svg("text", { ...place, ...anchor }, what));
   }
   return parts;
 }
 
-// Says what stands nearest to the pointer.
-function readout(picture, lines, { toX, toY, width, form, xName }) {
-  const text = el("span", { class: "readout" });
+// Says what stands nearest to the pointer, or, by the arrow keys, point after point.
+function readout(picture, lines, { toX, toY, width, form, xName, warning }) {
+  const text = el("span", { class: "readout", "aria-live": "polite" }, warning);
   const mark = svg("circle", { r: 4, class: "mark", visibility: "hidden" });
-  picture.append(mark);
-  const move = (event) => {
-    const box = picture.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * width,
-      y = ((event.clientY - box.top) / box.height) * HEIGHT;
-    let best = null;
-    for (const line of lines) {
-      for (const point of line.points) {
-        const far = Math.hypot(toX(point[0]) - x, 0.3 * (toY(point[1]) - y));
-        if (!best || far < best.far) best = { far, point, line };
-      }
-    }
-    const { point, line } = best;
+  const all = lines.flatMap((line) => line.points.map((point) => ({ line, point })));
+  let told = -1;
+  const tell = (place) => {
+    const { line, point } = all[(told = place)];
     mark.setAttribute("cx", toX(point[0]));
     mark.setAttribute("cy", toY(point[1]));
     mark.setAttribute("visibility", "visible");
     picture.append(mark);
-    const what = point[2] ?? (lines.length > 1 ? line.name : "");
+    const what = [lines.length > 1 && line.name, point[2]].filter(Boolean).join(" ");
     text.textContent = `${what} ${form(point[1])} · ${xName} ${short(point[0])}`;
+  };
+  const move = (event) => {
+    const box = picture.getBoundingClientRect();
+    const x = ((event.clientX - box.left) / box.width) * width,
+      y = ((event.clientY - box.top) / box.height) * HEIGHT;
+    const far = all.map(({ point }) => Math.hypot(toX(point[0]) - x, 0.3 * (toY(point[1]) - y)));
+    if (all.length) tell(far.indexOf(least(far)));
+  };
+  const hide = () => {
+    mark.setAttribute("visibility", "hidden");
+    text.textContent = warning;
+    told = -1;
   };
   picture.addEventListener("pointermove", move);
   picture.addEventListener("pointerdown", move);
-  picture.addEventListener("pointerleave", () => {
-    mark.setAttribute("visibility", "hidden");
-    text.textContent = "";
+  picture.addEventListener("pointerleave", hide);
+  picture.addEventListener("blur", hide);
+  picture.addEventListener("keydown", (event) => {
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!by || !all.length) return;
+    event.preventDefault();
+    tell(clamp(told + by, 0, all.length - 1));
   });
   return text;
 }

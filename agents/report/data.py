@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import yaml
 
 from agents.episodes import FOLDER, recorded
-from agents.held_out import bootstrap_interval
+from agents.held_out import share_interval
 from agents.metrics_file import Row, read_rows, series
 from reason_envs.errors import ReasonEnvsError
 
@@ -29,18 +30,24 @@ def run_data(folder: Path) -> dict[str, Any]:
     """
     metrics = folder / "metrics.jsonl"
     if not metrics.is_file():
-        raise ReasonEnvsError(f"{folder} is no run folder: it has no metrics.jsonl. Give one that agents.train wrote.")
+        begun = " The run ended before its first figures: see train.log." if (folder / "train.log").exists() else ""
+        raise ReasonEnvsError(
+            f"{folder} is no run folder: it has no metrics.jsonl. Give one that agents.train wrote.{begun}"
+        )
     rows = read_rows(metrics)
     config_file = folder / "config.yaml"
-    config = yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else {}
+    # An empty file, which a full disk leaves, is read as nothing.
+    config = (yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else None) or {}
     recordings = [_read(path) for path in recorded(folder).values()]
     results = _results(folder)
     return {
         "name": folder.resolve().name,
         "facts": _facts(config, rows),
+        "config": dict(_flat(config)),
         "metrics": {name: _curve(rows, name) for name in _names(rows)},
+        "broken": _broken(rows),
         "evaluations": _evaluations(rows) + [_evaluation(None, r["result"], name) for name, r in _ours(results)],
-        "gain": _gain(recordings),
+        "gain": difference(*recordings[:: len(recordings) - 1]) if len(recordings) > 1 else None,
         "frontier": _frontier(results),
         "recordings": _spread(recordings),
     }
@@ -57,6 +64,7 @@ def _facts(config: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
         **({"model": model} if model else {}),
         "seed": config.get("seed"),
         "steps": int(max((row["step"] or 0 for row in rows), default=0)),
+        "planned": config.get("steps"),
         "seconds": round(seconds, 1),
         "tokens": tokens[-1] if tokens else None,
     }
@@ -74,6 +82,20 @@ def _curve(rows: Sequence[Row], name: str) -> list[list[float]]:
     return [[steps[i] for i in kept], [float(f"{values[i]:.6g}") for i in kept]]
 
 
+def _broken(rows: Sequence[Row]) -> dict[str, int]:
+    """How often a metric was no finite number."""
+    return dict(Counter(name for row in rows for name, value in row.items() if value is None))
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yield every option by its full key, as text."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)
+
+
 def _evaluations(rows: Sequence[Row]) -> list[dict[str, Any]]:
     marked = [row for row in rows if row.get("eval/accuracy") is not None]
     return [_evaluation(row["step"], {name.removeprefix("eval/"): row[name] for name in row}) for row in marked]
@@ -86,14 +108,23 @@ def _evaluation(step: float | None, figures: Mapping[str, Any], label: str = "")
     return {"step": step, "label": label, **found}
 
 
-def _gain(recordings: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """The difference between the first evaluation and the last on the same problems, with its interval."""
-    if len(recordings) < 2 or len(recordings[0]["correct"]) != len(recordings[-1]["correct"]):
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return by how much one evaluation is better than another on the same problems, with its 95 % interval.
+
+    ``None`` where the problems are not the same.
+    """
+    names = [[episode["task"] for episode in recording.get("episodes", ())] for recording in (before, after)]
+    if len(before["correct"]) != len(after["correct"]) or any(a != b for a, b in zip(*names, strict=False)):
         return None
-    difference = np.array(recordings[-1]["correct"]) - np.array(recordings[0]["correct"])
-    low, high = bootstrap_interval(difference, seed=0)
-    ends = {"from": recordings[0]["step"], "to": recordings[-1]["step"]}
-    return {"mean": float(difference.mean()), "low": low, "high": high, "tasks": len(difference), **ends}
+    change = np.array(after["correct"], float) - np.array(before["correct"], float)
+    if change.any():
+        # As shares between 0 and 1, so that an interval is no point where all problems changed alike.
+        low, high = (2 * end - 1 for end in share_interval((change + 1) / 2, seed=0))
+    else:
+        high = share_interval(change, seed=0)[1]
+        low = -high
+    ends = {"from": before["step"], "to": after["step"]}
+    return {"mean": float(change.mean()), "low": low, "high": high, "tasks": len(change), **ends}
 
 
 def _results(folder: Path) -> dict[str, Mapping[str, Any]]:

@@ -16,16 +16,19 @@ const el = (tag, attributes = {}, ...children) => fill(document.createElement(ta
 const svg = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
 const percent = (value, digits = 1) => `${(100 * value).toFixed(digits)} %`;
-const signed = (value, digits = 2) => `${value < 0 ? "−" : "+"}${Math.abs(value).toFixed(digits)}`;
+const minus = (text) => text.replace(/^-/, "−");
+const signed = (value, digits = 2) =>
+  `${value < 0 ? "−" : "+"}${Math.abs(value) < 1e5 ? Math.abs(value).toFixed(digits) : short(Math.abs(value))}`;
 const plural = (count, noun) => `${count.toLocaleString("en")} ${noun}${count === 1 ? "" : "s"}`;
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 function short(value) {
+  if (!Number.isFinite(value)) return "–";
   if (value === 0) return "0";
   const size = Math.abs(value);
-  if (size >= 1e6 || size < 0.001) return value.toExponential(1).replace("e+", "e");
-  if (size >= 1000) return Math.round(value).toLocaleString("en");
-  return String(Number(value.toPrecision(3)));
+  if (size >= 1e6 || size < 0.001) return minus(value.toExponential(1).replace("e+", "e"));
+  if (size >= 1000) return minus(Math.round(value).toLocaleString("en"));
+  return minus(String(Number(value.toPrecision(3))));
 }
 
 function duration(seconds) {

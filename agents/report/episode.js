@@ -37,7 +37,7 @@ function summary(episode) {
   return el(
     "div",
     { class: "summary" },
-    el("span", { class: `verdict ${kind}` }, word),
+    el("span", { class: `verdict ${kind}` }, SIGNS[kind] && `${SIGNS[kind]} `, word),
     el("span", { class: "faint" }, told.filter(Boolean).join(" · ")),
     facts.map(([name, text]) => el("span", { class: "fact" }, el("i", {}, name.replaceAll("_", " ")), text)),
   );

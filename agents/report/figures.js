@@ -1,103 +1,55 @@
-// The head of the page: what was trained, what came of it, curves, evaluations and the frontier.
+// Curves, evaluations and the frontier.
 
 const PANELS = [
-  ["Accuracy in training", "accuracy", percent0],
-  ["Reward", "reward"],
+  ["Accuracy in training", "accuracy", true],
+  ["Reward of an episode", "reward"],
   ["Tokens of a response", "response_length"],
   ["Tokens in the environment", "episode/generated_tokens"],
   ["Loss", "loss"],
-  ["Entropy", "entropy"],
+  ["Entropy (nats a token or action)", "entropy"],
   ["KL to the reference", "kl"],
-  ["Explained variance", "explained_variance"],
+  ["Explained variance of values", "explained_variance"],
 ];
-const SHARE = [0, 1];
 
-function percent0(value) {
-  return percent(value, 0);
-}
-
-function heading(runs) {
-  if (runs.length > 1) {
-    const names = runs.map((run, i) =>
-      el("li", {}, el("span", { class: `key c${hue(i)}` }, run.name), el("small", {}, trained(run))),
-    );
-    return el("header", {}, el("h1", {}, `${runs.length} runs compared`), el("ul", { class: "names" }, names));
-  }
-  const [run] = runs;
-  return el("header", {}, el("h1", {}, run.name), el("p", { class: "faint" }, trained(run)), headline(run));
-}
-
-function trained({ facts }) {
-  const model = facts.model ? `model ${facts.model}` : facts.policy && `${facts.policy} policy`;
-  const seed = facts.seed != null && `seed ${facts.seed}`;
-  return [facts.env, facts.algo, model, plural(facts.steps, "step"), seed].filter(Boolean).join(" · ");
-}
-
-function headline(run) {
-  const told = run.evaluations.filter((e) => e.step != null);
-  const [first, last] = [told[0], told.at(-1)];
-  const { gain, facts } = run;
-  const points = (share) => signed(100 * share, 1);
-  const cells = [];
-  if (told.length > 1) {
-    const change = [percent(first.accuracy), el("i", {}, " → "), percent(last.accuracy)];
-    cells.push(stat("Held-out accuracy", change, `${plural(last.tasks, "problem")} it never trained on`));
-  }
-  if (gain) {
-    const range = `95 % interval ${points(gain.low)} to ${points(gain.high)}, same problems`;
-    cells.push(stat("Gain", `${points(gain.mean)} points`, range));
-  }
-  if (told.length > 1) {
-    const change = [short(first.mean_tokens), el("i", {}, " → "), short(last.mean_tokens)];
-    cells.push(stat("Tokens of an episode", change, "generated, all counted"));
-  }
-  if (facts.seconds) {
-    cells.push(stat("Training", duration(facts.seconds), facts.tokens && `${amount(facts.tokens)} tokens generated`));
-  }
-  return el("dl", { class: "stats" }, cells);
-}
-
-const stat = (name, value, note) =>
-  el("div", { class: "stat" }, el("dt", {}, name), el("dd", {}, value, note && el("small", {}, note)));
-const hue = (i) => (i % 8) + 1;
-const amount = (count) => (count < 1e6 ? count.toLocaleString("en") : `${(count / 1e6).toFixed(1)} million`);
 const points = (run, metric) =>
   (run.metrics[metric] ?? [[], []])[0].map((step, i) => [step, run.metrics[metric][1][i]]);
 const linesOf = (runs, metric) =>
   runs.map((run, i) => ({ name: run.name, points: points(run, metric), color: hue(i) }));
-const recordedIn = (runs, metric) => runs.some((run) => run.metrics[metric]?.[0].length);
+const recordedIn = (runs, metric) => runs.some((run) => run.metrics[metric]?.[0].length || run.broken[metric]);
 
 function curves(runs) {
-  const panels = [];
+  const steps = runs.flatMap((run) => Object.values(run.metrics).flatMap(([at]) => [at[0], at.at(-1)]));
+  const known = steps.filter((step) => step != null);
+  const options = { keyed: false, domain: [Math.min(...known), Math.max(...known)] };
+  const curve = ([title, metric, share]) => {
+    const count = runs.reduce((sum, run) => sum + (run.broken[metric] ?? 0), 0);
+    const warning = count ? `${plural(count, "value")} not finite` : "";
+    return chart(title, linesOf(runs, metric), { ...options, share, warning });
+  };
+  const panels = PANELS.filter(([, metric]) => recordedIn(runs, metric)).map(curve);
   if (recordedIn(runs, "eval/accuracy"))
-    panels.push(chart("Held-out accuracy", heldOut(runs), { form: percent0, unit: SHARE }));
-  for (const [title, metric, form] of PANELS) {
-    if (recordedIn(runs, metric))
-      panels.push(chart(title, linesOf(runs, metric), { ...(form ? { form, unit: SHARE } : {}), keyed: false }));
-  }
-  const known = PANELS.map((panel) => panel[1]);
+    panels.unshift(chart("Held-out accuracy", heldOut(runs), { ...options, keyed: true, share: true }));
   const rest = [...new Set(runs.flatMap((run) => Object.keys(run.metrics)))]
-    .filter((m) => !known.includes(m) && recordedIn(runs, m))
+    .filter((metric) => PANELS.every((panel) => panel[1] !== metric) && recordedIn(runs, metric))
     .sort();
-  const all = () =>
-    el(
-      "div",
-      { class: "panels small" },
-      rest.map((metric) => chart(metric, linesOf(runs, metric), { keyed: false })),
-    );
+  const all = () => el("div", { class: "panels small" }, rest.map((metric) => curve([metric, metric])));
   const others = rest.length > 0 && folded(`All other metrics (${rest.length})`, all);
-  return section("Curves", el("div", { class: "panels" }, panels), others);
+  const nothing = "Nothing is recorded yet: no step of training and no evaluation has been finished.";
+  if (!panels.length && !rest.length) return section("Curves", el("p", { class: "faint" }, nothing));
+  const smooth = runs.some((run) => Object.values(run.metrics).some(([at]) => at.length >= SMOOTH));
+  const note = smooth && el("p", { class: "faint" }, "Strong lines are running means over a tenth of the steps.");
+  return section("Curves", el("div", { class: "panels" }, panels), note, others);
 }
 
 function heldOut(runs) {
   return runs.flatMap((run, i) => {
-    const told = run.evaluations.filter((e) => e.step != null);
-    const band = told.filter((e) => e.accuracy_low != null).map((e) => [e.step, e.accuracy_low, e.accuracy_high]);
+    const told = measured(run);
     const lines = [
       {
-        name: runs.length > 1 ? run.name : "sampled",
+        name: runs.length > 1 ? run.name : "sampled, with 95 % interval",
         points: told.map((e) => [e.step, e.accuracy]),
-        band,
+        band: spread(told, (e) => e.step),
+        bars: told.length < 2,
         color: hue(i),
         dots: true,
       },
@@ -107,6 +59,10 @@ function heldOut(runs) {
     return lines;
   });
 }
+
+// The intervals of evaluations that have one.
+const spread = (told, at) =>
+  told.filter((e) => e.accuracy_low != null).map((e) => [at(e), e.accuracy_low, e.accuracy_high]);
 
 const COLUMNS = [
   ["Greedy", (e) => e.greedy_accuracy != null && percent(e.greedy_accuracy), true],
@@ -136,11 +92,11 @@ function evaluations(runs) {
       {},
       several && el("td", {}, el("span", { class: `key c${e.color}` }, e.run.name)),
       el("td", {}, e.step ?? e.label),
-      el("td", { class: "strong" }, percent(e.accuracy)),
+      el("td", { class: "strong" }, e.accuracy == null ? "–" : percent(e.accuracy)),
       el("td", { class: "spread" }, interval(e)),
       COLUMNS.map(([, cell, rare]) => el("td", { class: `number ${wide(rare)}` }, cell(e) || "–")),
     );
-  const note = `Accuracy on held-out problems; the interval is a bootstrap over them.`;
+  const note = "Accuracy on held-out problems, 0 to 100 %; the interval is over the problems.";
   return section(
     "Evaluations",
     el("table", {}, el("thead", {}, head), el("tbody", {}, told.map(row))),
@@ -150,51 +106,42 @@ function evaluations(runs) {
 
 function interval(e) {
   if (e.accuracy_low == null) return null;
-  const x = (share) => 2 + 96 * share;
+  const x = (share) => 4 + 92 * share;
   const picture = svg(
     "svg",
-    { viewBox: "0 0 100 12", class: `interval c${e.color}`, role: "img", "aria-label": "interval" },
-    svg("line", { x1: 2, x2: 98, y1: 6, y2: 6, class: "rule" }),
+    { viewBox: "0 0 100 12", class: `interval c${e.color}`, "aria-hidden": "true" },
+    svg("line", { x1: 4, x2: 96, y1: 6, y2: 6, class: "rule" }),
     svg("line", { x1: x(e.accuracy_low), x2: x(e.accuracy_high), y1: 6, y2: 6, class: "bar" }),
     svg("circle", { cx: x(e.accuracy), cy: 6, r: 3, class: "dot" }),
   );
-  return [picture, el("small", {}, `${(100 * e.accuracy_low).toFixed(1)} – ${(100 * e.accuracy_high).toFixed(1)}`)];
+  return [picture, el("small", {}, `${(100 * e.accuracy_low).toFixed(1)} – ${(100 * e.accuracy_high).toFixed(1)} %`)];
 }
 
 function frontier(runs) {
-  const lines = runs
-    .flatMap((run, i) => {
-      const told = run.evaluations.filter((e) => e.step != null && e.mean_tokens > 0);
-      const training = {
-        named: runs.length === 1,
-        name: runs.length > 1 ? run.name : "training",
-        points: told.map((e) => [e.mean_tokens, e.accuracy, `step ${e.step}`]),
-        band: told.map((e) => [e.mean_tokens, e.accuracy_low, e.accuracy_high]),
-        bars: true,
-        dots: true,
-        color: hue(i),
-      };
-      return [
-        training,
-        ...run.frontier.map((curve) => ({
-          name: runs.length > 1 ? `${run.name}: ${curve.name}` : curve.name,
-          points: curve.points.map((p) => [p.generated_tokens, p.accuracy, p.label]),
-          band: curve.points.map((p) => [p.generated_tokens, p.accuracy_low, p.accuracy_high]),
-          bars: true,
-          dots: true,
-        })),
-      ];
-    })
-    .filter((line) => line.points.length);
-  lines.forEach((line, i) => (line.color = line.color ?? hue(i)));
+  const lines = runs.flatMap((run, i) => {
+    const told = measured(run).filter((e) => e.mean_tokens > 0);
+    const training = {
+      named: runs.length === 1,
+      name: runs.length > 1 ? run.name : "training",
+      points: told.map((e) => [e.mean_tokens, e.accuracy, `step ${e.step}`]),
+      band: spread(told, (e) => e.mean_tokens),
+      color: hue(i),
+    };
+    const searches = run.frontier.map((curve) => ({
+      name: runs.length > 1 ? `${run.name}: ${curve.name}` : curve.name,
+      points: curve.points.map((p) => [p.generated_tokens, p.accuracy, p.label]),
+      band: spread(curve.points, (p) => p.generated_tokens),
+    }));
+    return [training, ...searches].filter((line) => line.points.length);
+  });
+  lines.forEach((line, i) => Object.assign(line, { bars: true, dots: true, color: line.color ?? hue(i) }));
   const tokens = lines.flatMap((line) => line.points.map((p) => p[0]));
   if (Math.max(...tokens) < 1.01 * Math.min(...tokens) || !tokens.length) return null;
-  const plot = chart("Accuracy against tokens", lines, {
-    form: percent0,
-    xName: "tokens",
+  const plot = chart("Held-out accuracy against tokens of an episode", lines, {
+    share: true,
+    xName: "tokens of an episode",
     log: true,
-    unit: SHARE,
-    width: innerWidth < 600 ? 360 : 560,
+    width: innerWidth < 600 ? 360 : 720,
   });
   return section(
     "Frontier",
@@ -207,4 +154,4 @@ function frontier(runs) {
   );
 }
 
-const section = (title, ...parts) => el("section", {}, el("h2", {}, title), ...parts);
+const section = (title, ...parts) => el("section", { id: title.toLowerCase() }, el("h2", {}, title), parts);

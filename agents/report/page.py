@@ -14,7 +14,7 @@ from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
 
-SCRIPTS = ("dom", "chart", "figures", "grid", "tree", "episode", "browser", "page")
+SCRIPTS = ("dom", "chart", "head", "figures", "grid", "tree", "episode", "browser", "page")
 """Parts of the script, each of which uses the ones before it."""
 
 

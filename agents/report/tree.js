@@ -2,7 +2,8 @@
 
 const ACROSS = 30,
   DOWN = 38,
-  RADIUS = 12;
+  RADIUS = 12,
+  SMALLEST = 0.75; // what a map may shrink to before it scrolls
 
 function treeView(episode) {
   const nodes = episode.tree.nodes.map((node, index) => ({ ...node, index, children: [] }));
@@ -13,15 +14,31 @@ function treeView(episode) {
     pane = el("div", { class: "steps" });
   const state = { selected: episode.tree.current, size: nodes.length };
   const draw = () => {
+    const { scrollLeft, scrollTop } = map;
     map.replaceChildren(drawMap(nodes, leaves, chosen, state, select));
+    map.scrollTo(scrollLeft, scrollTop);
+    requestAnimationFrame(() => bringIntoView(map, map.querySelector(".selected")));
     pane.replaceChildren(...steps(nodes, chosen, state, select));
   };
   const select = (index) => {
+    const focused = [map, pane].find((part) => part.contains(document.activeElement));
     state.selected = index;
     draw();
+    // What was chosen by a key has been drawn anew: the key stays with it.
+    focused?.querySelector(".selected").focus({ preventScroll: true });
   };
   draw();
-  return el("div", { class: "tree" }, map, replay(episode, state, draw, nodes.length), pane);
+  const legend = "Numbers are step scores, 0 to 100; squares end a path; the strong line leads to what was chosen.";
+  const walked = replay(episode, state, draw, nodes.length);
+  return el("div", { class: "tree" }, map, el("p", { class: "faint" }, legend), walked, pane);
+}
+
+// Scrolls a map that is larger than its frame, and never the page.
+function bringIntoView(map, node) {
+  const [frame, spot] = [map, node].map((part) => part.getBoundingClientRect());
+  if (spot.left < frame.left || spot.right > frame.right)
+    map.scrollLeft += spot.left - frame.left - frame.width / 2;
+  if (spot.top < frame.top || spot.bottom > frame.bottom) map.scrollTop += spot.top - frame.top - frame.height / 2;
 }
 
 // Leaves stand beside each other, a parent over the middle of its children; returns the next free place.
@@ -44,7 +61,9 @@ function drawMap(nodes, leaves, chosen, state, select) {
   const height = (Math.max(...nodes.map((node) => node.depth)) + 1) * DOWN;
   const x = (node) => (node.x + 0.5) * ACROSS + (leaves < 2 ? ACROSS / 2 : 0);
   const y = (node) => node.depth * DOWN + DOWN / 2;
-  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, role: "group", "aria-label": "search tree" });
+  const about = { role: "group", "aria-label": "search tree" };
+  const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, ...about });
+  picture.style.minWidth = `${SMALLEST * width}px`;
   const there = nodes.filter((node) => node.index < state.size);
   for (const node of there.slice(1)) {
     const above = nodes[node.parent];
@@ -68,15 +87,24 @@ function drawNode(node, chosen, state, select) {
   const shape = node.terminal ? svg("rect", square) : svg("circle", { r: RADIUS });
   if (node.index) shape.style.fill = tint(node);
   const attributes = { class: kinds.filter(Boolean).join(" "), role: "button", tabindex: 0, "aria-label": label };
-  const act = { onclick: () => select(node.index), onkeydown: (event) => event.key === "Enter" && select(node.index) };
+  const act = { onclick: () => select(node.index), onkeydown: (event) => pressed(event) && select(node.index) };
   const text = svg("text", { y: 3.5, "text-anchor": "middle" }, score(node));
   return svg("g", { ...attributes, ...act }, shape, text, svg("title", {}, label));
 }
 
+function pressed(event) {
+  const is = event.key === "Enter" || event.key === " ";
+  if (is) event.preventDefault();
+  return is;
+}
+
 // The problem itself has no score, and a score that was no number is not kept.
 const score = (node) => (!node.index ? "?" : node.score == null ? "–" : String(Math.round(100 * node.score)));
-// From red (0) over yellow to green (1).
-const tint = (node) => `hsl(${Math.round(120 * clamp(node.score ?? 0, 0, 1))} var(--tint))`;
+// From orange (0) over grey to blue (1), which nearly everybody can tell apart.
+function tint(node) {
+  const lean = 2 * clamp(node.score ?? 0.5, 0, 1) - 1;
+  return `hsl(${lean < 0 ? 28 : 205} ${Math.round(85 * Math.abs(lean))}% var(--tint))`;
+}
 
 function steps(nodes, chosen, state, select) {
   const row = (node, kind) => {
@@ -94,8 +122,8 @@ function steps(nodes, chosen, state, select) {
   const path = pathTo(nodes, state.selected).map((i) => row(nodes[i], i === state.selected ? "selected" : ""));
   const onward = selected.children.filter((child) => child.index < state.size);
   const figures = [
-    `value ${short(selected.value ?? NaN)}`,
-    `log-prob ${short(selected.log_prob ?? NaN)}`,
+    `value ${short(selected.value)}`,
+    `mean log-probability ${short(selected.log_prob)}`,
     plural(selected.tokens, "token"),
     selected.terminal && "ends here",
   ];

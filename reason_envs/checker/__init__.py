@@ -5,20 +5,26 @@
 
 from __future__ import annotations
 
+import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from reason_envs.checker import batching, episodes, forks, interfaces, texts
 from reason_envs.checker.play import Subject
 from reason_envs.checker.results import CheckFailure, CheckResult, NotApplicable, verdict
 from reason_envs.core import Environment
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.registration import entry, make_environment
 from reason_envs.rewards.steps import make_reward_model
 
 __all__ = ["CheckResult", "check_environment", "verdict"]
+
+OURS = Path(__file__).resolve().parents[1]
+"""The folder of this package."""
 
 CHECKS: dict[str, tuple[Callable[[Subject], str], str]] = {
     "gymnasium": (interfaces.gymnasium, "Do what Gymnasium's checker asks."),
@@ -138,6 +144,15 @@ def _checked(name: str, check: Callable[[Subject], str], advice: str, subject: S
 
 
 def _what(error: Exception) -> str:
-    """Name an error and the line that raised it."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    """Name an error and the line that raised it: the last one of theirs, where it passed through any."""
+    if isinstance(error, ReasonEnvsError):
+        return str(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not Path(frame.filename).is_relative_to(OURS) and _is_own(frame.filename)]
+    place = (theirs or frames)[-1]
     return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
+
+
+def _is_own(file: str) -> bool:
+    """Whether a file is no installed package's, nor Python's."""
+    return not any(Path(file).is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "platlib", "purelib"))

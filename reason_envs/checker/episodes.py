@@ -150,7 +150,11 @@ def tasks(subject: Subject) -> str:
                     f"reset(options={{'task': task}}) with the task {task.id!r} began an episode whose "
                     f"info['task_id'] is {result.info.get('task_id')!r}."
                 )
-    return f"options['task'] poses that problem ({len(posed)} in the {posed.split} split); unknown options are ignored"
+    told = f"options['task'] poses that problem ({len(posed)} in the {posed.split} split); unknown options are ignored"
+    last = subject.play(environment)[-1]
+    if last.done and "correct" not in last.info:
+        told += "; the last info has no 'correct', so evaluations have no accuracy (agents.train needs eval_every=0)"
+    return told
 
 
 def said_invalid(info: Mapping[str, Any]) -> bool:

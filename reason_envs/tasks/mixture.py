@@ -54,7 +54,7 @@ class MixtureTaskSet(TaskSet):
 def mixture(
     split: Split,
     *,
-    parts: Mapping[str, float | Mapping[str, Any]],
+    parts: Any,
     size: int | None = None,
     seed: int = 0,
     max_samples: int | None = None,

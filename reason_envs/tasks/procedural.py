@@ -17,7 +17,7 @@ import dataclasses
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -101,7 +101,10 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def _address_count(name: str, config: Mapping[str, Any]) -> int:
     if name == "composite":
-        parts = [part.get("name") for part in config.get("datasets") or []]
+        given = config.get("datasets") or []
+        if not isinstance(given, Sequence) or not all(isinstance(part, Mapping) for part in given):
+            raise ReasonEnvsError(f"composite's datasets is a list such as [{{name: gcd, weight: 2}}], not {given!r}.")
+        parts = [part.get("name") for part in given]
         return min((_LIMITED_ADDRESSES.get(part, _ADDRESSES) for part in parts), default=_ADDRESSES)
     return _LIMITED_ADDRESSES.get(name, _ADDRESSES)
 

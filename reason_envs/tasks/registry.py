@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from reason_envs.errors import OWN_PART, ReasonEnvsError, check_options, unknown_name
+from reason_envs.errors import OWN_PART, ReasonEnvsError, check_options, check_type, unknown_name
 from reason_envs.plugins import load_attribute, load_plugins, registered_name
 from reason_envs.tasks.base import Split, TaskSet
 
@@ -59,6 +59,8 @@ class Family:
     """Called as ``factory(split, **options)``."""
     options: Mapping[str, Any]
     """Every option with its default (``REQUIRED`` for none)."""
+    types: Mapping[str, Any] = field(default_factory=dict)
+    """What each option's annotation says its values are, where it has one."""
     generated: bool = False
     """Whether its problems come from one of reasoning-gym's generators."""
 
@@ -84,6 +86,9 @@ def make(spec: TaskSet | str | Mapping[str, Any], split: str = "train") -> TaskS
     for option, default in chosen.options.items():
         if default is REQUIRED and option not in options:
             raise ReasonEnvsError(f"Task family {name!r} needs the option {option!r}; none was given.")
+    for option, value in options.items():
+        owner, wanted = f"task family {name!r}", chosen.types.get(option, Any)
+        check_type(owner, option, value, wanted, chosen.options[option])
     return chosen.factory(split, **options)
 
 
@@ -139,6 +144,12 @@ def _parse(spec: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 
 
 def _from_factory(name: str, factory: Callable[..., TaskSet]) -> Family:
-    _, *parameters = inspect.signature(factory).parameters.values()
+    try:
+        signature = inspect.signature(factory, eval_str=True)
+    except NameError:  # annotations with names that only a type checker imports
+        signature = inspect.signature(factory)
+    _, *parameters = signature.parameters.values()
     summary = (inspect.getdoc(factory) or "").split("\n")[0]
-    return Family(name, summary, factory, {parameter.name: parameter.default for parameter in parameters})
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    types = {p.name: p.annotation for p in parameters if not isinstance(p.annotation, str) and p.annotation != p.empty}
+    return Family(name, summary, factory, defaults, types=types)

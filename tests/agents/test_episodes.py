@@ -8,7 +8,7 @@ import report_toys
 from report_toys import ScriptedPolicy, evaluation
 from toys import TurnToy
 
-from agents.episodes import MOST_CHARS, as_text, evaluation_record, plain, record, recorded, write_evaluation
+from agents.episodes import MOST_CHARS, evaluation_record, plain, record, recorded, write_evaluation
 from agents.trajectory import Choice, Decision, Trajectory
 from reason_envs.tasks import Task
 from reason_envs.views import CELLS, EpisodeView, NodeView, TreeView
@@ -151,8 +151,3 @@ def test_whatever_stands_in_an_episode_can_be_written_and_read(tmp_path):
     assert read["turns"][0]["response"] == "x" * MOST_CHARS + "… (20,002 characters)"
     (node,) = plain(record(trajectory(view=EpisodeView(tree)), TASK))["tree"]["nodes"]
     assert node == {"parent": -1, "text": "?", "value": 0.5, "log_prob": 0.0, "tokens": 0, "terminal": False}
-
-
-def test_an_episode_as_text():
-    assert as_text(trajectory()) == "4\nreturn +0.50"
-    assert as_text(trajectory(rendered="2 + 2? 4")) == "2 + 2? 4\nreturn +0.50"

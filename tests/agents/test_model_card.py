@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -18,7 +19,7 @@ from run_toys import make_run, overrides, train
 from agents import hub, trainer
 from agents.compose import compose_config
 from agents.metrics_file import MetricsFile
-from agents.model_card import COMMAND, hub_name
+from agents.model_card import COMMAND, hub_name, write_cards
 from agents.policies.language import LanguagePolicy, LanguagePolicyConfig
 from agents.policies.roles import RolePolicy
 from agents.reward_model import PARTS, RewardModelConfig, train_reward_model
@@ -134,6 +135,27 @@ def test_cards_hold_configuration_metrics_and_command(finals, folder, library):
     assert "tasks_per_step:" in card.text
     assert "from_pretrained" in card.text
     assert ("subfolder='planner'" in card.text) == ("planner" in folder)
+
+
+@pytest.mark.parametrize("role", ["", "planner"])
+def test_the_code_of_an_adapters_card_runs(tmp_path, role):
+    (tmp_path / "run").mkdir()
+    write_config(tmp_path / "run", compose_config(["policy.lora_rank=4", f"output_dir={tmp_path / 'run'}"]))
+    policy = LanguagePolicy(LanguagePolicyConfig(model="embedded", device="cpu", lora_rank=4))
+    before = logits(policy.model)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.05)
+    final = tmp_path / "run" / "policy_final"
+    policy.save_pretrained(final / role)
+    write_cards(final, tmp_path / "run")
+    (code,) = re.findall(r"```python\n(.*?)```", (final / role / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(code.replace("'PATH'", repr(str(final))), names)
+    # Elsewhere the base has the 16 bits that it is stored in.
+    assert logits(names["model"]) == pytest.approx(logits(policy.model), rel=0.02)
+    assert before != pytest.approx(logits(policy.model), rel=0.1)
+    assert len(names["tokenizer"]) == len(policy.tokenizer)
 
 
 def test_the_card_of_several_roles_names_each(finals):

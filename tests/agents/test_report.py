@@ -9,7 +9,7 @@ import report_toys
 
 from agents.report import write_report
 from agents.report.__main__ import main
-from agents.report.data import MOST_POINTS, MOST_RECORDINGS, run_data
+from agents.report.data import MOST_POINTS, MOST_RECORDINGS, difference, run_data
 from reason_envs.errors import ReasonEnvsError
 
 
@@ -67,13 +67,21 @@ def test_figures_of_a_run(hostile):
         "algo": "scripted",
         "seed": 0,
         "steps": 30,
+        "planned": None,
         "seconds": 15.0,
         "tokens": 3000.0,
     }
     first, last = data["evaluations"]
     assert (first["step"], first["accuracy"], last["step"], last["accuracy"]) == (0, 0.0, 30, 1.0)
     assert {"accuracy_low", "accuracy_high", "tasks", "pass_at_n", "mean_tokens"} <= last.keys()
-    assert data["gain"] == {"mean": 1.0, "low": 1.0, "high": 1.0, "tasks": 6, "from": 0, "to": 30}
+    assert data["gain"] == {
+        "mean": 1.0,
+        "low": pytest.approx(0.219, abs=1e-3),
+        "high": 1.0,
+        "tasks": 6,
+        "from": 0,
+        "to": 30,
+    }
     assert data["metrics"]["reward"] == [list(range(1, 31)), pytest.approx([i / 30 for i in range(1, 31)], rel=1e-5)]
     assert data["frontier"] == []
 
@@ -108,6 +116,54 @@ def test_long_runs_are_thinned_out(tmp_path):
     shown = [recording["step"] for recording in data["recordings"]]
     assert len(shown) == MOST_RECORDINGS
     assert (shown[0], shown[-1]) == (0, 3500)
+
+
+def recording(step, *correct, tasks=()):
+    return {"step": step, "correct": [float(c) for c in correct], "episodes": [{"task": task} for task in tasks]}
+
+
+def test_a_difference_has_an_interval_that_is_no_point():
+    none, all_of_them = recording(0, *[0] * 20), recording(9, *[1] * 20)
+    assert difference(none, all_of_them) == {"mean": 1.0, "low": pytest.approx(0.678, abs=1e-3), "high": 1.0} | {
+        "tasks": 20,
+        "from": 0,
+        "to": 9,
+    }
+    same = difference(all_of_them, all_of_them)
+    assert (same["mean"], same["high"]) == (0.0, pytest.approx(0.161, abs=1e-3))
+    assert same["low"] == -same["high"]
+
+
+def test_a_difference_wants_the_same_problems():
+    first = recording(0, 0, 1, tasks=["a", "b"])
+    assert difference(first, recording(9, 1, 1, tasks=["a"]))["mean"] == 0.5
+    assert difference(first, recording(9, 1, 1, tasks=["a", "c"])) is None
+    assert difference(first, recording(9, 1, 1, 1)) is None
+
+
+def test_runs_are_compared_with_the_first_on_the_same_problems(hostile, tmp_path):
+    other = report_toys.petting_run(tmp_path / "petting")
+    again = report_toys.math_run(tmp_path / "math<i>")
+    page = Elements(page_of(hostile, other, again, output=tmp_path / "page.html"))
+    first, second, third = json.loads(page.scripts[0])["runs"]
+    assert "versus" not in first
+    assert second["versus"] is None
+    assert third["versus"]["mean"] == 0.0
+    assert [run["name"].rpartition("/")[2] for run in (first, third)] == ["math<i>", "math<i>"]
+    assert first["name"] != third["name"]
+    assert first["config"] == {"env.name": "toy", "algo.name": "scripted", "seed": "0"}
+
+
+def test_a_run_that_broke_off_still_has_a_page(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": null, "reward": 1.0}\n{"step": 2, "loss": null')
+    (tmp_path / "config.yaml").write_text("")
+    data = run_data(tmp_path)
+    assert data["broken"] == {"loss": 1}
+    assert (data["facts"]["steps"], data["gain"], data["config"]) == (1, None, {})
+    (tmp_path / "metrics.jsonl").unlink()
+    (tmp_path / "train.log").write_text("")
+    with pytest.raises(ReasonEnvsError, match=r"ended before its first figures: see train\.log"):
+        run_data(tmp_path)
 
 
 def test_the_gain_wants_the_same_problems(tmp_path):

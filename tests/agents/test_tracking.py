@@ -126,6 +126,22 @@ def test_an_error_is_logged_and_nothing_is_left_behind(tmp_path, capsys):
     assert (list(root.handlers), logging.getLogger("agents").level) == before
 
 
+def test_an_error_is_shown_once_and_warnings_are(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+
+    def unlucky_run():
+        with Tracker(tmp_path, 9, tensorboard=False):
+            logging.getLogger("agents").warning("take care")
+            raise RuntimeError("out of luck")
+
+    with pytest.raises(RuntimeError, match="out of luck"):
+        unlucky_run()
+    shown = capsys.readouterr().out
+    assert "take care" in shown
+    assert "out of luck" not in shown  # whoever catches it says it
+    assert "ERROR   agents.tracking: The run ended with RuntimeError: out of luck" in text(tmp_path, "train.log")
+
+
 def test_other_names_are_no_evaluation(tmp_path):
     with Tracker(tmp_path, 1, tensorboard=False) as tracker, pytest.raises(ReasonEnvsError, match="'accuracy'"):
         tracker.evaluation(0, {"accuracy": 1.0})
@@ -153,7 +169,7 @@ def wandb_runs(monkeypatch):
     def table(columns, data):
         return types.SimpleNamespace(columns=columns, data=data)
 
-    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Table=table))
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Table=table, Error=OSError))
     return runs
 
 
@@ -216,6 +232,15 @@ def test_wandb_takes_the_configured_names(tmp_path, wandb_runs):
 def test_a_missing_wandb_names_the_install_line(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ReasonEnvsError, match=r"reason-envs\[wandb\]"):
+        Tracker(tmp_path, 1, wandb=True)
+
+
+def test_a_wandb_that_refuses_is_explained(tmp_path, wandb_runs, monkeypatch):
+    def init(**_):
+        raise OSError("No API key configured.")
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", init)
+    with pytest.raises(ReasonEnvsError, match=r"No API key configured.*WANDB_MODE=offline"):
         Tracker(tmp_path, 1, wandb=True)
 
 

@@ -446,3 +446,11 @@ def test_overlong_prompts_are_an_error_or_are_left_out_and_counted(tiny_model, t
     assert "3 problems of json (1 overlong left out)" in capsys.readouterr().out
     hopeless = [*options, "policy.overlong_prompts=filter", "policy.max_prompt_tokens=2"]
     assert "Every prompt is longer" in fails(overrides(tiny_model, tmp_path / "c", *hopeless), capsys, monkeypatch)
+
+
+def test_a_run_that_cannot_begin_takes_no_folder(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    for _ in range(2):
+        with pytest.raises(ReasonEnvsError, match=r"reason-envs\[wandb\]"):
+            train(make_run(tiny_model, tmp_path / "run", "wandb=true"))
+    train(make_run(tiny_model, tmp_path / "run", "steps=1", "eval_every=0"))

@@ -60,7 +60,11 @@ class Browser:
         )
         self.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.driver.get(path.as_uri())
-        assert self.js("return document.documentElement.dataset.ready") == "true"
+        # The driver may return from a page of another process before that one has begun to draw.
+        deadline = time.monotonic() + 20
+        while self.js("return document.documentElement.dataset.ready") != "true":
+            assert time.monotonic() < deadline, self.complaints()
+            time.sleep(0.05)
 
     def busy(self):
         """Seconds of computing on the page's thread, however little of the machine it gets."""
@@ -148,12 +152,107 @@ def test_a_tree_can_be_clicked_through(browser, pages):
     assert browser.text(f"{episode} .replay span").startswith("1 / ")
 
 
+def test_a_tree_is_walked_by_keys(browser, pages):
+    browser.open(pages["tree"])
+    (root, *_) = browser.all(".episode:last-child .node")
+    browser.js("arguments[0].focus()", root)
+    browser.driver.switch_to.active_element.send_keys(" ")
+    assert browser.js("return document.activeElement.getAttribute('aria-label')") == "the problem"
+    assert "The problem" in browser.text(".episode:last-child .step.selected")
+    browser.js("arguments[0].focus()", browser.all(".episode:last-child .step.onward")[0])
+    browser.driver.switch_to.active_element.send_keys("\n")
+    assert browser.js("return document.activeElement.matches('.step.selected')")
+
+
+def test_another_evaluation_is_chosen_by_keys(browser, pages):
+    from selenium.webdriver import Keys
+
+    browser.open(pages["math"])
+    browser.js("arguments[0].focus()", browser.all(".episode:last-child select")[0])
+    browser.driver.switch_to.active_element.send_keys(Keys.ARROW_UP)
+    assert [select.get_attribute("value") for select in browser.all(".episode select")] == ["0", "0"]
+    assert browser.js("return document.activeElement.matches('.episode:last-child select')")
+
+
+def test_a_large_tree_stays_legible_and_scrolls_to_what_was_chosen(browser, tmp_path):
+    nodes = [{"parent": max(0, (i - 1) // 4), "text": f"s{i}", "score": 0.5, "tokens": 1} for i in range(150)]
+    nodes[0]["parent"] = -1
+    episode = {"task": "t", "question": "q", "correct": 1.0, "tree": {"nodes": nodes, "current": 149}}
+    page = made_up(tmp_path, [], [{"step": 0, "correct": [1.0], "episodes": [episode]}])
+    browser.open(page, PHONE)
+    browser.js("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    size = browser.js("return document.querySelector('.node').getBoundingClientRect().width")
+    assert size > 16
+    frame, chosen = (browser.all(selector)[0].rect for selector in (".map", ".node.selected"))
+    assert frame["x"] <= chosen["x"] <= frame["x"] + frame["width"]
+    assert browser.js("return document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_curves_say_what_their_axes_are_and_no_number_is_cut_off(browser, tmp_path):
+    rows = [{"step": i, "reward": 1e-9 * i, "loss": -12345.6 * i, "accuracy": 0.5 + i / 1e4} for i in range(1, 5)]
+    browser.open(made_up(tmp_path, rows))
+    for chart in browser.all(".panel .chart"):
+        assert chart.find_element("css selector", ".axis").text == "step"
+        inside = browser.js(
+            "const all = [...arguments[0].querySelectorAll('text')].map((t) => [t.getBBox().x, t.textContent]);"
+            "return all.filter(([x, text]) => x < 0)",
+            chart,
+        )
+        assert inside == []
+        labels = [t.text for t in chart.find_elements("css selector", "text[text-anchor=end]")]
+        assert len(set(labels)) == len(labels) > 1
+
+
+def test_curves_are_read_by_keys(browser, pages):
+    from selenium.webdriver import Keys
+
+    browser.open(pages["math"])
+    chart = browser.all(".panel .chart")[0]
+    browser.js("arguments[0].focus()", chart)
+    for key in (Keys.ARROW_RIGHT, Keys.ARROW_RIGHT):
+        browser.driver.switch_to.active_element.send_keys(key)
+    assert "100.0 % · step 30" in browser.text(".panel .readout")
+
+
+def test_a_single_evaluation_shows_its_interval(browser, tmp_path):
+    row = {"step": 0, "eval/accuracy": 0.5, "eval/accuracy_low": 0.4, "eval/accuracy_high": 0.6}
+    browser.open(made_up(tmp_path, [row]))
+    assert browser.all(".panel .chart .bar")
+
+
+def made_up(folder, rows, evaluations=()):
+    """The page of a run that holds these figures and episodes."""
+    (folder / "run" / "validate").mkdir(parents=True)
+    (folder / "run" / "config.yaml").write_text("env: {name: toy}\nsteps: 60\n")
+    (folder / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for evaluation in evaluations:
+        (folder / "run" / "validate" / f"step_{evaluation['step']}.json").write_text(json.dumps(evaluation))
+    write_report([folder / "run"], folder / "run.html")
+    return folder / "run.html"
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ([], "Nothing is recorded yet"),
+        ([{"step": 0, "eval/accuracy": 0.25}], "25.0 %at step 0"),
+        ([{"step": 0, "eval/accuracy": 0.2}, {"step": 7, "eval/accuracy": 0.5}], "7 of 60 steps"),
+        ([{"step": 1, "loss": None, "kl": 1.0}], "1 value not finite"),
+    ],
+    ids=["empty", "crashed after one evaluation", "bare evaluations", "not finite"],
+)
+def test_a_run_that_broke_off_is_told_as_it_is(browser, tmp_path, rows, said):
+    browser.open(made_up(tmp_path, rows))
+    assert said in browser.text("main")
+    assert browser.complaints() == []
+
+
 def test_before_and_after_stand_side_by_side(browser, pages):
     browser.open(pages["sokoban"])
     left, right = browser.all(".episode")
     assert left.rect["y"] == right.rect["y"]
     assert left.rect["x"] < right.rect["x"]
-    assert [side.find_element("css selector", ".verdict").text for side in (left, right)] == ["wrong", "right"]
+    assert [side.find_element("css selector", ".verdict").text for side in (left, right)] == ["× wrong", "✓ right"]
     assert len(browser.all(".episode:last-child .crate.done")) == 1
     agents = {header.text for header in browser.all(".episode:last-child .turn header b")}
     assert agents == {"tool", "planner"}
@@ -171,6 +270,28 @@ def test_what_a_model_wrote_stays_text(browser, pages):
     assert browser.text(".episode .response") == report_toys.HOSTILE
     assert browser.driver.title == "Run math"
     assert browser.all("main img, main script, main .response b") == []
+
+
+@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize(
+    "text", ["A" * 3000, "z\u0336a\u0337" * 300, "\u202e turned \u0645", "🙂漢" * 200, "\x00\x1b[31m"]
+)
+def test_no_text_breaks_the_page(browser, tmp_path, text, size):
+    turn = {"agent": text[:90], "response": text, "reward": -1e9, "outcome": text, "cut_off": True, "tokens": 5}
+    turn["prompt"] = [{"role": "user", "content": text}]
+    episode = {
+        "task": text[:60],
+        "question": text,
+        "answer": text[:80],
+        "correct": 0.5,
+        "facts": {text[:60]: text[:70]},
+    }
+    episode |= {"turns": [turn], "program": text, "calls": [{"name": text, "inputs": {text[:50]: text}}]}
+    page = made_up(tmp_path, [], [{"step": 0, "correct": [0.5], "episodes": [episode]}])
+    browser.open(page, size)
+    browser.js("for (const part of document.querySelectorAll('details')) part.open = true")
+    assert browser.js("return document.documentElement.scrollWidth <= innerWidth")
+    assert browser.complaints() == []
 
 
 def test_problems_are_found_and_filtered(browser, pages):
@@ -194,6 +315,8 @@ def test_a_comparison_has_a_line_and_rows_of_every_run(browser, pages):
     assert browser.text("h1") == "3 runs compared"
     assert len(browser.all("tbody tr")) == 6
     assert len(browser.all(".panels .panel:first-child path.line")) == 3
+    assert len(browser.all(".episode")) == 3
+    assert [chip.text for chip in browser.all(".chips button")] == ["all", "differ", "all right", "all wrong"]
 
 
 def test_a_thousand_episodes_stay_usable(browser, tmp_path):

@@ -67,6 +67,38 @@ def test_bad_specs(spec: object, split: str, message: str) -> None:
         make(spec, split)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "plan_path", "rows": "abc"}, "rows='abc' is of the wrong type: task family 'plan_path' takes int"),
+        ({"name": "plan_path", "rows": 2.5}, "rows=2.5 is of the wrong type: .* such as 5"),
+        ({"name": "sokoban", "boxes": None}, "boxes=None is of the wrong type"),
+        ({"name": "json", "path": 5}, r"path=5 is of the wrong type: .* takes str \| os.PathLike"),
+        ({"name": "workflow_problems", "ratios": 3}, "ratios=3 is of the wrong type: .* takes Mapping"),
+        ({"name": "composite", "datasets": 3}, r"datasets is a list such as \[{name: gcd, weight: 2}\], not 3"),
+        ({"name": "composite", "datasets": ["gcd"]}, r"not \['gcd'\]"),
+        ({"name": "count_up", "to": "3"}, "to='3' is of the wrong type: task family 'count_up' takes int"),
+    ],
+)
+def test_values_of_the_wrong_type(spec: dict[str, object], message: str) -> None:
+    register("count_up", count_up)
+    with pytest.raises(ReasonEnvsError, match=message):
+        make(spec)
+
+
+def test_annotations_that_cannot_be_checked_stop_nobody() -> None:
+    class Odd:
+        pass
+
+    def unresolved(split: str, size: "NoSuchName" = 1, odd: Odd | None = None, plain=3) -> TaskSet:  # type: ignore[no-untyped-def, name-defined]  # noqa: F821
+        return ListTaskSet("odd", split, [Task(str(plain), "q", "a")])  # type: ignore[arg-type]
+
+    register("odd", unresolved)
+    assert make({"name": "odd", "size": "any", "odd": Odd(), "plain": "x"})[0].id == "x"
+    register("ints", lambda split, walls=0.5: ListTaskSet("ints", split, [Task("1", "q", "a")]))
+    assert len(make({"name": "plan_path", "walls": 0, "size": 3})) == len(make({"name": "ints", "walls": 1})) + 2
+
+
 def test_importing_the_package_loads_nothing_heavy() -> None:
     code = (
         "import sys, reason_envs.tasks as t\n"

@@ -1,0 +1,103 @@
+"""TensorBoard and Weights & Biases: the same metrics under the same names, and the same texts."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from reason_envs.errors import ReasonEnvsError
+
+
+class Dashboards:
+    """Sends a run's metrics and texts to those that are asked for.
+
+    Args:
+        folder: the run folder, where both keep their files.
+        wandb: log to Weights & Biases.
+        tensorboard: write TensorBoard events.
+    """
+
+    def __init__(self, folder: Path, *, wandb: bool, tensorboard: bool) -> None:
+        self._folder = folder
+        self._wandb = _start_wandb(folder) if wandb else None
+        self._use_tensorboard = tensorboard
+        self._writer: Any = None
+        self._resumed_at: int | None = None
+
+    def resume(self, step: int) -> None:
+        """Go on after a step; what TensorBoard was told after it is hidden."""
+        self._resumed_at = step
+
+    def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Log finite numbers."""
+        if self._tensorboard is not None:
+            for name, value in metrics.items():
+                self._tensorboard.add_scalar(name, value, step)
+        if self._wandb is not None:
+            self._wandb.log({"step": step, **metrics})
+
+    def texts(self, name: str, step: int, texts: Sequence[str]) -> None:
+        """Log texts, as they stand."""
+        if self._tensorboard is not None:
+            self._tensorboard.add_text(name, "\n\n".join(map(_fenced, texts)), step)
+        if self._wandb is not None:
+            import wandb
+
+            table = wandb.Table(columns=["step", "text"], data=[[step, text] for text in texts])
+            self._wandb.log({"step": step, name: table})
+
+    def close(self, *, failed: bool) -> None:
+        """Write what is left."""
+        if self._writer is not None:
+            self._writer.close()
+        if self._wandb is not None:
+            self._wandb.finish(exit_code=int(failed))
+
+    @property
+    def _tensorboard(self) -> Any:
+        """The event writer, made at its first use, when it is known whether the run resumes."""
+        if self._writer is None and self._use_tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            purge = None if self._resumed_at is None else self._resumed_at + 1
+            self._writer = SummaryWriter(str(self._folder), purge_step=purge)
+        return self._writer
+
+
+def _fenced(text: str) -> str:
+    """Write a text as a block of Markdown that nothing in it can end."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _start_wandb(folder: Path) -> Any:
+    try:
+        import wandb
+    except ImportError as error:
+        raise ReasonEnvsError('wandb=true needs Weights & Biases: pip install "reason-envs[wandb]".') from error
+    from omegaconf import OmegaConf
+
+    path = folder / "config.yaml"
+    config: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
+    # The id follows from the folder, so that a resumed run continues its own curves.
+    identity = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
+    try:
+        run = wandb.init(
+            project=config.get("wandb_project") or "reason-envs",
+            name=config.get("wandb_run_name") or folder.name,
+            id=identity,
+            resume="allow",
+            dir=str(folder),
+            config=config,
+        )
+    except wandb.Error as error:
+        raise ReasonEnvsError(
+            f"wandb=true: Weights & Biases cannot start a run ({error}). Run `wandb login`, set WANDB_API_KEY, or set "
+            "WANDB_MODE=offline to keep the run here."
+        ) from error
+    run.define_metric("*", step_metric="step")
+    return run
