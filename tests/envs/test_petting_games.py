@@ -196,7 +196,7 @@ def test_the_tester_earns_by_its_mutation_score():
         "assert f(3) == 6",
         "assert f(3) == 5",
         "assert f(3) == 6\nassert f(3) == 5",
-        "assert f(2) == 4\nassert f(3) == 5",
+        "assert f(2) == 4\nassert f(3) == 50",
     ):
         environment, _ = begin("petting_code", DOUBLE)
         go(environment, "def f(x): return 2 * x")
