@@ -18,7 +18,7 @@ PETTING: dict[str, str | float] = {
     "algo": "at_grpo",
     "policy": "language",
     "model": "embedded:petting",
-    "learning_rate": 3e-4,
+    "learning_rate": 6e-4,
 }
 """What trains where several roles take turns unless the command says otherwise."""
 PARTNERS: dict[str, dict[str, str | float]] = {

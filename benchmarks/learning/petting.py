@@ -8,8 +8,8 @@ Every arm starts from the embedded Petting model and trains with three seeds unt
 of tokens at which the arms are compared, all candidates of a turn counted. A step of AT-GRPO plays 16 tasks with four
 candidates a turn, one of GRPO four episodes of 8 tasks: about as many tokens, so that equal tokens are about as many
 updates. Both scale advantages by the spread of the step's rewards or, as in their papers, by the group's. The control
-is paid by coin flips. The learning rate is 6e-4, or half of it, the default. Evaluations play one candidate a turn, on
-held-out problems, at temperature 1.
+is paid by coin flips. The learning rate is the default, or half of it. Evaluations play one candidate a turn, on held-out
+problems, at temperature 1.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TOKENS = (20_000, 40_000, 80_000)
 AT_GRPO = ("algo=at_grpo", "algo.tasks_per_step=16")
 GRPO = ("algo=grpo", "algo.tasks_per_step=8", "algo.samples_per_task=4")
 BATCH, GROUP = ("algo.scale=batch",), ("algo.scale=std",)
-FAST, SLOW = "algo.optimizer.learning_rate=6e-4", f"algo.optimizer.learning_rate={PETTING['learning_rate']}"
+FAST, SLOW = (f"algo.optimizer.learning_rate={PETTING['learning_rate'] / part}" for part in (1, 2))
 ARMS = {
     "at_grpo": ("AT-GRPO, team", (*AT_GRPO, *BATCH, FAST), "#1f6f8b"),
     "at_grpo_std": ("AT-GRPO, team, scaled by the group", (*AT_GRPO, *GROUP, FAST), "#5fb3c9"),
@@ -58,7 +58,7 @@ ARMS = {
     "control": ("AT-GRPO, paid by coin flips", (*AT_GRPO, *BATCH, FAST), "#8a8a8a"),
 }
 """Title, options for agents.train, and colour of each arm."""
-GAMES = {"sudoku": tuple(ARMS), "plan_path": tuple(ARMS)[:-1], "sokoban": ("at_grpo_low", "at_grpo_std")}
+GAMES = {"sudoku": tuple(ARMS), "plan_path": tuple(ARMS)[:-1], "sokoban": ("at_grpo",)}
 """Environments, and the arms that are trained there."""
 
 

@@ -41,7 +41,7 @@ def test_ppo_suits_whatever_policy_writes_text(writer):
         ("single_turn_math", "grpo", "language", "embedded", 5e-5),
         ("planner_solver", "grpo", "language", "embedded:planner_solver", 6e-4),
         ("workflow", "grpo", "language", "embedded:workflow", 3e-4),
-        ("petting_sokoban", "at_grpo", "language", "embedded:petting", 3e-4),
+        ("petting_sokoban", "at_grpo", "language", "embedded:petting", 6e-4),
     ],
 )
 def test_an_environment_brings_its_learner_its_model_and_the_rate_that_suits_it(env, algo, policy, model, rate):
