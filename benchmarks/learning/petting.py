@@ -8,8 +8,8 @@ Every arm starts from the embedded Petting model and trains with three seeds unt
 of tokens at which the arms are compared, all candidates of a turn counted. A step of AT-GRPO plays 16 tasks with four
 candidates a turn, one of GRPO four episodes of 8 tasks: about as many tokens, so that equal tokens are about as many
 updates. Both scale advantages by the spread of the step's rewards or, as in their papers, by the group's. The control
-is paid by coin flips. The learning rate is the default, or half of it. Evaluations play one candidate a turn, on held-out
-problems, at temperature 1.
+is paid by coin flips. The learning rate is the default, or half of it. Evaluations play one candidate a turn, on
+held-out problems, at temperature 1.
 """
 
 from __future__ import annotations
