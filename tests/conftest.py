@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 
@@ -18,6 +20,13 @@ def _own_registrations():
     for registry, entries in zip(registries, before, strict=True):
         registry.clear()
         registry.update(entries)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _nothing_left_open():
+    """What a test module forgets to close is its own error, not that of the test during which it is collected."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(scope="session")

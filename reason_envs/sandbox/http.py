@@ -81,6 +81,7 @@ class HttpSandbox(Sandbox):
                     answer = response.read(most + 1)
                 reply = json.loads(answer) if len(answer) <= most else None
             except urllib.error.HTTPError as error:
+                error.close()  # it is an open response
                 problem = error
                 if error.code not in (429, 500, 502, 503, 504):
                     break

@@ -16,7 +16,6 @@ LEFT_OUT = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "
 """What a copy of the library does without."""
 COPY = "reason_envs_python_"
 """How the names of the folders of copies start."""
-_locks: list[IO[str] | None] = []
 
 
 def readable_paths() -> list[str]:
@@ -46,27 +45,33 @@ def is_open(folder: str) -> bool:
 def copied_library() -> str:
     """Copy the library once a process, for other users to read: ours may lie in a folder closed to all but root."""
     for other in Path(tempfile.gettempdir()).glob(f"{COPY}*"):
-        if _lock(other) is not None:  # its process was killed
-            shutil.rmtree(other, ignore_errors=True)
+        if lock := _lock(other):  # its process was killed
+            with lock:
+                shutil.rmtree(other, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=COPY))
-    _locks.append(_lock(folder))
-    atexit.register(_remove, folder, os.getpid())
+    atexit.register(_remove, folder, _lock(folder), os.getpid())
     folder.chmod(0o755)
     return shutil.copytree(library(), str(folder / "lib"), ignore=LEFT_OUT)
 
 
 def _lock(folder: Path) -> IO[str] | None:
-    """Return a lock on a copy, held until this process ends; ``None`` where another process holds it."""
+    """Return a lock on a copy, held until it is closed; ``None`` where another process holds it."""
     import fcntl
 
     try:
         file = open(folder / "lock", "a")  # noqa: SIM115
+    except OSError:
+        return None
+    try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        file.close()
         return None
     return file
 
 
-def _remove(folder: Path, owner: int) -> None:
+def _remove(folder: Path, lock: IO[str] | None, owner: int) -> None:
     if os.getpid() == owner:  # a forked process runs this too
         shutil.rmtree(folder, ignore_errors=True)
+    if lock:
+        lock.close()

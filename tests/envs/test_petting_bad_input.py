@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import closing
 
 import pytest
 from hypothesis import given, settings
@@ -171,17 +172,17 @@ def test_problems_with_unusable_tests_end_without_pay_and_are_counted(kind, role
     if kind == "broken" and detect().missing:
         pytest.skip(f"the native sandbox lacks {detect().missing} here")
     sandbox = {"name": "native", "workers": 1} if kind == "broken" else "monty"
-    environment = make_environment("petting_code", sandbox=sandbox)
     task = Task("odd/7", "f(x): double x", "def f(x):\n    return 2 * x\n", UNUSABLE[kind])
-    asyncio.run(environment.reset(seed=1, options={"task": task}))
-    if role == "tester":
-        go(environment, None)
-    before = environment.fork()
-    for fork in (before.fork(), before.fork()):
-        result = go(fork, "def f(x): return 2 * x" if role == "coder" else "assert f(1) == 2")
-        assert result.done
-        assert (result.info["unusable_tests"], result.info["success"]) == (1, False)
-        assert result.rewards == {role: 0.0}
+    with closing(make_environment("petting_code", sandbox=sandbox)) as environment:
+        asyncio.run(environment.reset(seed=1, options={"task": task}))
+        if role == "tester":
+            go(environment, None)
+        before = environment.fork()
+        for fork in (before.fork(), before.fork()):
+            result = go(fork, "def f(x): return 2 * x" if role == "coder" else "assert f(1) == 2")
+            assert result.done
+            assert (result.info["unusable_tests"], result.info["success"]) == (1, False)
+            assert result.rewards == {role: 0.0}
     warned = [record.getMessage() for record in caplog.records]
     assert len(warned) == 1
     assert "'odd/7'" in warned[0]

@@ -318,5 +318,6 @@ def test_problems_in_the_format_of_humaneval():
     environment, _ = begin("petting_code", task, sandbox={"name": "native", "workers": 2})
     assert go(environment, "    return x + x\n").info["team_reward"] == 1.0
     info = go(environment, "assert twice(3) == 6").info
+    environment.close()
     assert (info["success"], info["local_reward"] > 0) == (True, True)
     assert environment.state.over

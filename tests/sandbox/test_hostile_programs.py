@@ -57,7 +57,10 @@ class World:
 def reached(listening):
     listening.setblocking(False)
     try:
-        return bool(listening.recv(1) if listening.type == socket.SOCK_DGRAM else listening.accept())
+        if listening.type == socket.SOCK_DGRAM:
+            return bool(listening.recv(1))
+        listening.accept()[0].close()
+        return True
     except BlockingIOError:
         return False
 
