@@ -25,6 +25,7 @@ def describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     written = [d for d in decisions if d.choice.generated_tokens]
     if written:
         metrics["response_length"] = float(np.mean([d.choice.generated_tokens for d in written]))
+        metrics["overlong_prompts"] = float(np.mean([t.overlong_prompts for t in trajectories]))
         metrics["frac_truncated"] = float(np.mean([d.choice.finish_reason == "length" for d in written]))
     log_probs = [p for d in decisions for p in d.choice.log_probs or []]
     if log_probs:

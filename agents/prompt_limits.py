@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from agents.policies.language import LanguagePolicy
@@ -23,8 +22,7 @@ async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -
     part = next(iter(language_parts(policy).values()), None)  # roles have the same model and limits
     if part is None:
         return tasks
-    positions = getattr(part.model.config, "max_position_embeddings", math.inf)
-    limit = min(part.config.max_prompt_tokens, positions - part.max_tokens)
+    limit = part.prompt_limit
     problems = list(tasks)
     lengths = await gather(*(_prompt_length(environment.fork(), part, task) for task in problems))
     fitting = [i for i, length in enumerate(lengths) if length <= limit]
@@ -35,13 +33,13 @@ async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -
         raise ReasonEnvsError(
             f"{len(problems) - len(fitting)} of {len(problems)} prompts are longer than {limit} tokens (longest: task "
             f"{problems[longest].id!r}, {lengths[longest]} tokens): the lower of policy.max_prompt_tokens="
-            f"{part.config.max_prompt_tokens} and the model's {positions} positions less policy.max_tokens. "
-            "Raise the limit, lower policy.max_tokens, or set policy.overlong_prompts=filter."
+            f"{part.config.max_prompt_tokens} and the positions of model and engine less policy.max_tokens="
+            f"{part.max_tokens}. Raise the limit, lower policy.max_tokens, or set policy.overlong_prompts=filter."
         )
     if not fitting:
         raise ReasonEnvsError(
-            f"Every prompt is longer than {limit} tokens (policy.max_prompt_tokens, or the model's positions less "
-            "policy.max_tokens): nothing is left."
+            f"Every prompt is longer than {limit} tokens (policy.max_prompt_tokens, or the positions of model and "
+            "engine less policy.max_tokens): nothing is left."
         )
     return Selected(tasks, fitting)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -12,7 +12,7 @@ from agents import distributed
 from agents.policies.base import Policy
 from agents.trajectory import Decision, Trajectory
 from reason_envs.batching import gather
-from reason_envs.core import AgentId, Environment, StepResult, derive_seed
+from reason_envs.core import Action, AgentId, Environment, StepResult, derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Task
 
@@ -75,16 +75,39 @@ async def _play(environment: Environment, policy: Policy, episode: Episode, opti
     decisions: list[Decision] = []
     latest: dict[AgentId, Decision] = {}
     final: dict[AgentId, Any] = {}
+    overlong = 0
     while not result.done:
+        read = readable(environment, policy, result, latest)
+        overlong += len(result.observations) - len(read)
         acting = await gather(
-            *(_decide(environment, policy, episode, agent, result, latest, options) for agent in result.observations)
+            *(_decide(policy, episode, agent, observation, latest, options) for agent, observation in read.items())
         )
         decisions += acting
         latest.update({decision.agent: decision for decision in acting})
-        result = await environment.step({d.agent: policy.action(environment, d.choice) for d in acting})
-        _pay(result.rewards, latest, episode)
+        silent = result.observations.keys() - read.keys()
+        result = await environment.step(actions(environment, policy, acting, silent))
+        _pay(result.rewards, latest, silent, episode)
         final |= cut_off(environment, policy, result, latest)
-    return finish(environment, episode, decisions, result, final)
+    return finish(environment, episode, decisions, result, final, overlong)
+
+
+def readable(
+    environment: Environment, policy: Policy, result: StepResult, latest: Mapping[AgentId, Decision]
+) -> dict[AgentId, Any]:
+    """Return what each agent reads that is to act, without those whose prompt has outgrown the policy's limit.
+
+    An episode's first prompts are not measured: a run checks them on all its problems before it starts.
+    """
+    read = {agent: policy.observe(environment, observation) for agent, observation in result.observations.items()}
+    return {agent: observation for agent, observation in read.items() if not latest or policy.fits(observation)}
+
+
+def actions(
+    environment: Environment, policy: Policy, acting: Iterable[Decision], silent: Iterable[AgentId]
+) -> dict[AgentId, Action]:
+    """Read each decision's action; that of an agent without room to write is an empty response."""
+    said = {decision.agent: policy.action(environment, decision.choice) for decision in acting}
+    return {**{agent: environment.parse_action("") for agent in silent}, **said}
 
 
 def finish(
@@ -93,6 +116,7 @@ def finish(
     decisions: list[Decision],
     result: StepResult,
     final_observations: dict[AgentId, Any],
+    overlong: int,
 ) -> Trajectory:
     """Close an episode that has ended and write it down."""
     rendered, view = environment.render(), environment.view()
@@ -108,20 +132,19 @@ def finish(
         rendered=rendered if isinstance(rendered, str) else "",
         facts={name: value for name, value in result.info.items() if isinstance(value, str) and value},
         view=view,
+        overlong_prompts=overlong,
     )
 
 
 async def _decide(
-    environment: Environment,
     policy: Policy,
     episode: Episode,
     agent: AgentId,
-    result: StepResult,
+    observation: Any,
     latest: dict[AgentId, Decision],
     options: dict[str, Any],
 ) -> Decision:
     turn = next_turn(agent, latest)
-    observation = policy.observe(environment, result.observations[agent])
     seed = derive_seed(episode.seed, "policy", agent, turn)
     (choice,) = await policy.act([observation], [seed], agents=[agent], **options)
     return Decision(
@@ -143,19 +166,23 @@ def next_turn(agent: AgentId, latest: dict[AgentId, Decision]) -> int:
 def cut_off(
     environment: Environment, policy: Policy, result: StepResult, latest: dict[AgentId, Decision]
 ) -> dict[AgentId, Any]:
-    """What each agent that was truncated would read next: its last observation, unless that is no longer true."""
+    """What each truncated agent would read next: what it read last, unless that is no longer true and the new fits."""
+    read = {agent: policy.observe(environment, observation) for agent, observation in result.final_observations.items()}
+    fitting = {agent: observation for agent, observation in read.items() if policy.fits(observation)}
     return {
-        agent: policy.observe(environment, result.final_observations[agent])
-        if agent in result.final_observations
-        else latest[agent].observation
+        agent: fitting.get(agent, latest[agent].observation)
         for agent, truncated in result.truncated.items()
         if truncated and not result.terminated.get(agent) and agent in latest
     }
 
 
-def _pay(rewards: dict[AgentId, float], latest: dict[AgentId, Decision], episode: Episode) -> None:
-    """Add each reward to its agent's latest decision."""
+def _pay(
+    rewards: dict[AgentId, float], latest: dict[AgentId, Decision], silent: Container[AgentId], episode: Episode
+) -> None:
+    """Add each reward to its agent's latest decision; an agent that never had room for one has none to reward."""
     for agent, reward in rewards.items():
+        if agent not in latest and agent in silent:
+            continue
         if agent not in latest:
             raise ReasonEnvsError(
                 f"Task {episode.task.id!r}: agent {agent!r} was paid {reward} before its first decision. Pay it later, "

@@ -90,6 +90,8 @@ class Trajectory:
     """Texts from the environment's last info (``extracted``, ``verdict``, ...)."""
     view: EpisodeView | None = None
     """What there is to see of it besides its dialogue."""
+    overlong_prompts: int = 0
+    """How often an agent had no room to answer and said nothing."""
 
     @property
     def path(self) -> list[Decision]:

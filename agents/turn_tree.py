@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from typing import Any
 
 import numpy as np
 
 from agents.policies.base import Policy
-from agents.rollout import Episode, cut_off, finish, next_turn, play_shared
+from agents.rollout import Episode, actions, cut_off, finish, next_turn, play_shared, readable
 from agents.trajectory import Decision, Trajectory
 from reason_envs.batching import gather
 from reason_envs.core import AgentId, Environment, StepResult, derive_seed
@@ -61,12 +61,20 @@ async def _play(
     latest: Joint = {}
     final: dict[AgentId, Any] = {}
     left_behind: Counter[str] = Counter()
+    overlong = 0
     while not result.done:
-        candidates = await _candidates(environment, policy, rows, result, latest, options)
+        read = readable(environment, policy, result, latest)
+        silent = result.observations.keys() - read.keys()
+        overlong += len(silent)
+        candidates = await _candidates(policy, rows, read, latest, options)
         forks = [environment.fork(seed=k) for k in range(len(rows))]
-        stepped = await gather(*(_step(*pair, policy) for pair in zip(forks, candidates, strict=True)))
+        steps = (
+            fork.step(actions(fork, policy, joint.values(), silent))
+            for fork, joint in zip(forks, candidates, strict=True)
+        )
+        stepped = await gather(*steps)
         for joint, after in zip(candidates, stepped, strict=True):
-            _pay(joint, after, episode)
+            _pay(joint, after, silent, episode)
         chosen = _select(candidates, select, derive_seed(episode.seed, "select", len(decisions)))
         left_behind += _spent(result, [after for k, after in enumerate(stepped) if k != chosen])
         for k, fork in enumerate(forks):
@@ -78,38 +86,31 @@ async def _play(
             decision.on_path = True
         decisions += [decision for joint in candidates for decision in joint.values()]
         final |= cut_off(environment, policy, result, latest)
-    trajectory = finish(environment, episode, decisions, result, final)
+    trajectory = finish(environment, episode, decisions, result, final, overlong)
     for name, count in left_behind.items():
         trajectory.metrics[name] = trajectory.metrics.get(name, 0.0) + count
     return trajectory
 
 
 async def _candidates(
-    environment: Environment,
-    policy: Policy,
-    rows: list[Episode],
-    result: StepResult,
-    latest: Joint,
-    options: dict[str, Any],
+    policy: Policy, rows: list[Episode], read: dict[AgentId, Any], latest: Joint, options: dict[str, Any]
 ) -> list[Joint]:
     """Draw every acting agent's candidates; the k-th of each agent are one joint action."""
     drawn = await gather(
-        *(_draw(environment, policy, rows, agent, result, latest, options) for agent in result.observations)
+        *(_draw(policy, rows, agent, observation, latest, options) for agent, observation in read.items())
     )
-    return [{decision.agent: decision for decision in joint} for joint in zip(*drawn, strict=True)]
+    return [{decisions[k].agent: decisions[k] for decisions in drawn} for k in range(len(rows))]
 
 
 async def _draw(
-    environment: Environment,
     policy: Policy,
     rows: list[Episode],
     agent: AgentId,
-    result: StepResult,
+    observation: Any,
     latest: Joint,
     options: dict[str, Any],
 ) -> list[Decision]:
     turn = next_turn(agent, latest)
-    observation = policy.observe(environment, result.observations[agent])
     seeds = [derive_seed(row.seed, "policy", agent, turn) for row in rows]
     choices = await policy.act([observation] * len(rows), seeds, agents=[agent] * len(rows), **options)
     return [
@@ -127,11 +128,7 @@ async def _draw(
     ]
 
 
-async def _step(fork: Environment, joint: Joint, policy: Policy) -> StepResult:
-    return await fork.step({agent: policy.action(fork, decision.choice) for agent, decision in joint.items()})
-
-
-def _pay(joint: Joint, after: StepResult, episode: Episode) -> None:
+def _pay(joint: Joint, after: StepResult, silent: Container[AgentId], episode: Episode) -> None:
     """Pay each candidate what its own step paid its agent.
 
     Raises:
@@ -140,7 +137,7 @@ def _pay(joint: Joint, after: StepResult, episode: Episode) -> None:
     for agent, reward in after.rewards.items():
         if agent in joint:
             joint[agent].reward += reward
-        elif reward:
+        elif reward and agent not in silent:
             raise ReasonEnvsError(
                 f"Task {episode.task.id!r}: a step of {' and '.join(joint)} paid {reward} to {agent!r}. AT-GRPO "
                 "compares candidates by what their own step pays their agent: pay whoever acts, or use algo=grpo, "

@@ -44,6 +44,9 @@ class ScriptedPolicy:
         texts = [read.answer if self.reads else read[0] for read in observations]
         return [Choice([1] * len(text), None, sampling, "stop", 0, [1] * self.reads, text) for text in texts]
 
+    def fits(self, observation):
+        return True
+
     def action(self, environment, choice):
         return environment.parse_action(choice.text)
 

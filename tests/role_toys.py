@@ -130,5 +130,8 @@ class Script:
         rows = [[1, sum(text.encode())] for text in texts]
         return [Choice(row, None, Sampling(), "stop", 0, [3], text) for row, text in zip(rows, texts, strict=True)]
 
+    def fits(self, observation):
+        return True
+
     def action(self, environment, choice):
         return environment.parse_action(choice.text)

@@ -127,6 +127,9 @@ class ValuePolicy:
         rows = zip(actions.tolist(), log_probs.tolist(), strict=True)
         return [Choice([a], [p], sampling, "stop", self.version, [], f"signal {a}") for a, p in rows]
 
+    def fits(self, observation):
+        return True
+
     def action(self, environment, choice):
         return choice.token_ids[0]
 

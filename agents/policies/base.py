@@ -44,6 +44,10 @@ class Policy(Protocol):
         """Choose for each observation, which is that of the agent at the same place; concurrent calls are batched."""
         ...
 
+    def fits(self, observation: Any) -> bool:
+        """Whether what ``observe`` returned leaves room for a choice."""
+        ...
+
     def action(self, environment: Environment, choice: Choice) -> Action:
         """Turn a choice into the environment's action."""
         ...

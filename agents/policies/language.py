@@ -56,6 +56,7 @@ class LanguagePolicy:
         self.value_head: ValueHead | None = None
         self._reference: nn.Module | None = None
         self._adapter_is_new = not config.adapter
+        self._told_overlong = False
         self._evaluating: Any = self.model
         self.precision = resolve_dtype(config.precision, self.device)
         if config.top_p < 1 or config.top_k:
@@ -126,9 +127,32 @@ class LanguagePolicy:
         """Read the environment's action from the response."""
         return environment.parse_action(choice.text)
 
+    @property
+    def prompt_limit(self) -> int:
+        """Most tokens of a prompt: as configured, or what the model and the engine leave room for beside a response."""
+        told = ((self.model.config, "max_position_embeddings"), (self.engine, "context_length"))
+        positions = [limit for limit in (getattr(thing, name, None) for thing, name in told) if limit is not None]
+        return min([self.config.max_prompt_tokens, *(limit - self.max_tokens for limit in positions)])
+
     def prompt_length(self, messages: list[Message]) -> int:
         """Count the prompt's tokens."""
         return len(encode_prompt(self.tokenizer, messages))
+
+    def fits(self, observation: list[Message]) -> bool:
+        """Whether a conversation leaves room for a response; the first that does not is told."""
+        length, limit = self.prompt_length(observation), self.prompt_limit
+        if length > limit and not self._told_overlong:
+            self._told_overlong = True
+            _log.warning(
+                "A prompt of %d tokens came up in mid-episode; %d are allowed (policy.max_prompt_tokens=%d, or the "
+                "positions of model and engine less policy.max_tokens=%d). Its agent says nothing at such turns; "
+                "overlong_prompts counts them.",
+                length,
+                limit,
+                self.config.max_prompt_tokens,
+                self.max_tokens,
+            )
+        return length <= limit
 
     # --- learning
 
@@ -172,19 +196,8 @@ class LanguagePolicy:
         return iter(()) if self.value_head is None else self.value_head.parameters()
 
     def moved(self, decision: Decision, observation: list[Message]) -> Decision:
-        """Return the decision as if it had been taken after another conversation.
-
-        Raises:
-            ReasonEnvsError: the conversation leaves no room for a token.
-        """
+        """Return the decision as if it had been taken after another conversation."""
         prompt = encode_prompt(self.tokenizer, observation)
-        positions = getattr(self.model.config, "max_position_embeddings", None)
-        if positions is not None and len(prompt) >= positions:
-            raise ReasonEnvsError(
-                f"Episode {decision.episode_id!r} was cut off at a prompt of {len(prompt)} tokens, whose value the "
-                f"model's {positions} positions leave no room for: let episodes end earlier, or lower "
-                "policy.max_tokens."
-            )
         choice = replace(decision.choice, prompt_ids=prompt, token_ids=decision.choice.token_ids[:1])
         return replace(decision, choice=choice, observation=observation)
 

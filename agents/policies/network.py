@@ -168,6 +168,10 @@ class NetworkPolicy(ABC):
             text=self.action_names[action],
         )
 
+    def fits(self, observation: Arrays) -> bool:
+        """Every observation does."""
+        return True
+
     def action(self, environment: Environment, choice: Choice) -> int:
         """Return the environment's action."""
         return choice.token_ids[0]

@@ -102,6 +102,10 @@ class RolePolicy:
         answers = await gather(*(self.roles[self.cast[a]].act([o], [s], sampling) for o, s, a in rows))
         return [choice for (choice,) in answers]
 
+    def fits(self, observation: list[Message]) -> bool:
+        """Whether a conversation leaves room for a response; all roles have the same limits."""
+        return next(iter(self.roles.values())).fits(observation)
+
     def action(self, environment: Environment, choice: Choice) -> Action:
         """Read the environment's action from the response."""
         return environment.parse_action(choice.text)

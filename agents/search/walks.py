@@ -27,6 +27,10 @@ class WalkPolicy(ABC):
         """Choose a legal action for each observation."""
         return [_choice(self.choose(names, seed)) for names, seed in zip(observations, seeds, strict=True)]
 
+    def fits(self, observation: list[str]) -> bool:
+        """Every observation does."""
+        return True
+
     def action(self, environment: Environment, choice: Choice) -> Action:
         """Return the number of the chosen action."""
         return choice.token_ids[0]

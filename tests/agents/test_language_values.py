@@ -4,7 +4,6 @@ import asyncio
 import json
 import signal
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -25,7 +24,6 @@ from agents.ppo import PPO, PPOConfig
 from agents.runs import load_run
 from agents.trajectory import Trajectory
 from agents.update import Sample
-from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.loading import load_model
 from reason_envs.llm.transformers_engine import TransformersEngine
@@ -191,13 +189,6 @@ def test_a_stream_that_was_cut_off_bootstraps_at_what_it_would_have_read(tiny_mo
         assert sample.returns.tolist() == pytest.approx([expected], abs=1e-5)
         value = float(sample.old_values[0])
         assert sample.advantage.tolist() == pytest.approx([expected - value] * len(sample.old_values), abs=1e-5)
-
-
-def test_an_end_without_room_for_its_value_is_explained(tiny_model):
-    policy = with_values(tiny_model)
-    policy.model.config = SimpleNamespace(max_position_embeddings=8)
-    with pytest.raises(ReasonEnvsError, match=r"cut off at a prompt of \d+ tokens.*8 positions"):
-        policy.moved(make_decision(), [{"role": "user", "content": "What is 12 + 30 - 4?"}])
 
 
 # --- roles

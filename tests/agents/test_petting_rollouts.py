@@ -40,6 +40,9 @@ class Drawn:
         texts = [plausible(self.name, agent, Random(seed)) for agent, seed in zip(agents, seeds, strict=True)]
         return [Choice([1], None, Sampling(), "stop", 0, [3], text) for text in texts]
 
+    def fits(self, observation):
+        return True
+
     def action(self, environment, choice):
         return environment.parse_action(choice.text)
 

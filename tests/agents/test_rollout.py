@@ -31,6 +31,9 @@ class Copycat:
         texts = [o.split()[-1] for o in observations]
         return [Choice([1, 2], None, None, "stop", 0, [3], text) for text in texts]
 
+    def fits(self, observation):
+        return True
+
     def action(self, environment, choice):
         return environment.parse_action(choice.text)
 
@@ -68,7 +71,11 @@ def test_an_episode_of_several_turns():
         assert [(d.agent, d.turn, d.reward) for d in decisions] == [("solver", t, 1.0) for t in range(3)]
         assert {d.episode_id for d in decisions} == {episode.id}
         assert {d.group_id for d in decisions} == {f"{episode.group}:solver"}
-        assert (trajectory.terminated, trajectory.truncated, trajectory.metrics) == (True, False, {"turn": 3.0})
+        assert (trajectory.terminated, trajectory.truncated, trajectory.metrics) == (
+            True,
+            False,
+            {"turn": 3.0},
+        )
         assert trajectory.stream_return("solver") == 3.0
     assert set(policy.seeds) == {derive_seed(e.seed, "policy", "solver", t) for e in plan for t in range(3)}
 

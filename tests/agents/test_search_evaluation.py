@@ -67,6 +67,9 @@ class Scripted:
         action = 3 if tree.nodes[-1].terminal else 0
         return [Choice([action], None, sampling, "stop", 0, [1, 2], "")]
 
+    def fits(self, observation):
+        return True
+
     def action(self, environment, choice):
         return choice.token_ids[0]
 
