@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,24 +14,19 @@ from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt, eos_ids
-from reason_envs.llm.engine import ContextLengthError, FinishReason, Generation, GenerationRequest, closed_error
+from reason_envs.llm.decoding import Decoder, Row
+from reason_envs.llm.engine import ContextLengthError, Generation, GenerationRequest, closed_error
 from reason_envs.llm.grouped_attention import use_grouped_attention
-from reason_envs.llm.kv_cache import decoding_cache, select_rows
 from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
-from reason_envs.llm.prefixes import Prefix, PrefixStore, PromptReader, states_of
-from reason_envs.llm.sampling import TokenSampler, uniforms
+from reason_envs.llm.prefixes import PrefixStore
 from reason_envs.llm.stopping import StopStrings
 from reason_envs.llm.weights import copy_weights, digest
 
-CACHE_SPARE = 64
-"""Positions by which the key/value cache grows at a time."""
 ONE_SET_OF_WEIGHTS = "engine=transformers holds one set of weights and no adapters."
 QUANTIZED = (
     "The engine's weights are quantized, so it cannot take new ones: to train, leave out engine.load_in_8bit and "
     "engine.load_in_4bit and give a model that is not stored quantized (policy.lora_rank saves the learner's memory)."
 )
-COMPACT_BELOW = 0.75
-"""Finished rows are dropped from the batch once fewer than this share of its rows still decode."""
 
 
 @dataclass
@@ -63,19 +57,6 @@ class TransformersEngineConfig:
                 raise ReasonEnvsError(f"engine.{name}={getattr(self, name)} must be at least {least}.")
 
 
-@dataclass
-class _Row:
-    """One sample being decoded."""
-
-    request: int
-    seed: int
-    prompt: int
-    token_ids: list[int]
-    log_probs: list[float]
-    finish_reason: FinishReason | None = None
-    prefix: Prefix | None = None
-
-
 class TransformersEngine:
     """A causal language model in this process.
 
@@ -87,7 +68,7 @@ class TransformersEngine:
         self.device = resolve_device(self.config.device)
         self.tokenizer = load_tokenizer(self.config.model)
         self.dtype = resolve_dtype(self.config.dtype, self.device)
-        self._model: Any = load_model(
+        model = load_model(
             self.config.model,
             device=self.device,
             dtype=self.dtype,
@@ -96,23 +77,27 @@ class TransformersEngine:
             load_in_4bit=self.config.load_in_4bit,
         )
         if self.config.attention == "sdpa":
-            use_grouped_attention(self._model)
-        trainable = set() if is_quantized(self.model) else {"trainable"}
+            use_grouped_attention(model)
+        trainable = set() if is_quantized(model) else {"trainable"}
         self.capabilities = frozenset({"log_probs"} | trainable)
         self.policy_version = 0
         self.generated_tokens = 0
         """Every token sampled since the start."""
-        self._eos = eos_ids(self.model, self.tokenizer)
-        self._stops: dict[tuple[str, ...], StopStrings] = {}
-        self.prefixes = PrefixStore(self.model.config, self.config.prefix_cache_mb << 20)
+        self.prefixes = PrefixStore(model.config, self.config.prefix_cache_mb << 20)
+        self._decoder: Decoder | None = Decoder(model, self.tokenizer, eos_ids(model, self.tokenizer), self.prefixes)
         self.batcher: MicroBatcher[GenerationRequest, list[Generation]] = MicroBatcher(self.generate_batch)
+
+    @property
+    def decoder(self) -> Decoder:
+        """What samples, until the engine is closed."""
+        if self._decoder is None:
+            raise closed_error(self)
+        return self._decoder
 
     @property
     def model(self) -> Any:
         """The model that generates, until the engine is closed."""
-        if self._model is None:
-            raise closed_error(self)
-        return self._model
+        return self.decoder.model
 
     @property
     def context_length(self) -> int | None:
@@ -127,17 +112,17 @@ class TransformersEngine:
     def generate_batch(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
         """Answer many requests at once; equal prompts are computed once."""
         prompts: dict[tuple[int, ...], int] = {}
-        rows: list[_Row] = []
+        rows: list[Row] = []
         for index, request in enumerate(requests):
             ids = tuple(encode_prompt(self.tokenizer, request.prompt))
             self._check(request, len(ids))
             prompt = prompts.setdefault(ids, len(prompts))
-            rows += [_Row(index, derive_seed(request.seed, i), prompt, [], []) for i in range(request.n)]
+            rows += [Row(index, derive_seed(request.seed, i), prompt, [], []) for i in range(request.n)]
         prompt_ids = list(prompts)
         order = sorted(range(len(rows)), key=lambda r: (len(prompt_ids[rows[r].prompt]), rows[r].prompt))
         for start in range(0, len(order), self.config.max_batch_size):
             chunk = [rows[r] for r in order[start : start + self.config.max_batch_size]]
-            self._decode(chunk, prompt_ids, requests)
+            self.decoder.decode(chunk, prompt_ids, requests)
             self.prefixes.trim()
         answers: list[list[Generation]] = [[] for _ in requests]
         for row in rows:
@@ -154,113 +139,7 @@ class TransformersEngine:
                 f"{positions} positions: shorten the prompt or lower max_tokens."
             )
 
-    def _decode(self, rows: list[_Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]) -> None:
-        """Sample until every row has ended."""
-        samplings = [requests[row.request].sampling for row in rows]
-        sampler = TokenSampler(samplings, self.device)
-        stops = [self._stop_strings(sampling.stop) for sampling in samplings]
-        seeds = np.array([row.seed for row in rows], dtype=np.uint64)
-        live = list(range(len(rows)))
-        known = self._known_prefixes(rows, prompts, requests)
-        logits, cache, mask, positions = self._prefill(rows, prompts, known)
-        start = mask.shape[1] - 1
-        while True:
-            steps = np.array([len(rows[r].token_ids) for r in live])
-            tokens, log_probs = sampler(logits, uniforms(seeds[live], steps))
-            for r, token, log_prob in zip(live, tokens.tolist(), log_probs.tolist(), strict=True):
-                self._append(rows[r], token, log_prob, samplings[r].max_tokens, stops[r])
-            open_rows = [i for i, r in enumerate(live) if rows[r].finish_reason is None]
-            leaving = len(open_rows) < COMPACT_BELOW * len(live)
-            if known is not None and leaving:
-                self._keep([None if rows[r].finish_reason is None else rows[r] for r in live], cache, start)
-            if not open_rows:
-                return
-            if leaving:
-                keep = torch.tensor(open_rows, device=self.device)
-                live = [live[i] for i in open_rows]
-                tokens, mask, positions = tokens[keep], mask[keep], positions[keep]
-                sampler.select(keep)
-                select_rows(cache, keep)
-            positions = positions + 1
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            logits = self._forward(tokens[:, None], mask, positions, cache)
-
-    def _stop_strings(self, stop: tuple[str, ...]) -> StopStrings:
-        if stop not in self._stops:
-            self._stops[stop] = StopStrings(self.tokenizer, stop)
-        return self._stops[stop]
-
-    def _append(self, row: _Row, token: int, log_prob: float, max_tokens: int, stop: StopStrings) -> None:
-        """Record a sampled token and whether it ends the row; a row that has ended takes no more."""
-        if row.finish_reason is not None:
-            return
-        row.token_ids.append(token)
-        row.log_probs.append(log_prob)
-        if token in self._eos or stop.ends(row.token_ids):
-            row.finish_reason = "stop"
-        elif len(row.token_ids) >= max_tokens:
-            row.finish_reason = "length"
-
-    def _prefill(
-        self, rows: list[_Row], prompts: list[tuple[int, ...]], known: dict[int, Prefix | None] | None
-    ) -> tuple[Tensor, Any, Tensor, Tensor]:
-        """Compute each distinct prompt once, but for what is known of it, and repeat its cache for its samples.
-
-        Args:
-            rows: the samples.
-            prompts: every prompt.
-            known: the kept prefix of each prompt where prefixes are kept; ``None`` where they are not.
-        """
-        distinct = sorted({row.prompt for row in rows})
-        texts = [prompts[p] for p in distinct]
-        place = {p: i for i, p in enumerate(distinct)}
-        reader = PromptReader(
-            self.prefixes, lambda: decoding_cache(self.model.config, CACHE_SPARE), self._forward, self.device
-        )
-        if known is None:
-            logits, cache, mask = reader.read(texts, [None] * len(texts))
-        else:
-            prefixes = reader.prefixes(texts, [known[p] for p in distinct])
-            logits, cache, mask = reader.read([text[-1:] for text in texts], prefixes)
-            for row in rows:
-                row.prefix = prefixes[place[row.prompt]]
-        repeat = torch.tensor([place[row.prompt] for row in rows], device=self.device)
-        select_rows(cache, repeat)
-        mask = mask[repeat]
-        return logits[repeat], cache, mask, mask.sum(-1, keepdim=True) - 1
-
-    def _known_prefixes(
-        self, rows: list[_Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]
-    ) -> dict[int, Prefix | None] | None:
-        """Return what is kept of each prompt; ``None`` where nobody asked to keep anything."""
-        if not (self.prefixes.enabled and any(requests[row.request].keep_prefix for row in rows)):
-            return None
-        known: dict[int, Prefix | None] = {}
-        for row in rows:
-            given = self.prefixes.usable(requests[row.request].prefix, len(prompts[row.prompt]))
-            known[row.prompt] = known.get(row.prompt) or given
-        return known
-
-    def _keep(self, leaving: list[_Row | None], cache: Any, start: int) -> None:
-        """Keep what has been read of rows that have ended (``None``: a row goes on), but for their last tokens."""
-        ended = [(i, row) for i, row in enumerate(leaving) if row is not None]
-        states = states_of(cache, torch.tensor([i for i, _ in ended], device=self.device), start)
-        for (_, row), own in zip(ended, states, strict=True):
-            row.prefix = self.prefixes.add(row.prefix, own[:, :, : len(row.token_ids)].clone())
-
-    def _forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
-        """Return the logits after the last position, [rows, vocabulary]."""
-        out = self.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        return out.logits[:, -1]
-
-    def _finish(self, row: _Row, request: GenerationRequest, prompt_ids: tuple[int, ...]) -> Generation:
+    def _finish(self, row: Row, request: GenerationRequest, prompt_ids: tuple[int, ...]) -> Generation:
         self.generated_tokens += len(row.token_ids)
         assert row.finish_reason is not None
         text = self.tokenizer.decode(row.token_ids, skip_special_tokens=True)
@@ -304,6 +183,6 @@ class TransformersEngine:
 
     def close(self) -> None:
         """Free the model; closing again does nothing."""
-        self._model = None
+        self._decoder = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

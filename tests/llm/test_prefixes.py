@@ -22,8 +22,10 @@ def engine(tiny_model):
 @pytest.fixture
 def widths(engine, monkeypatch):
     """Tokens a row of every forward pass."""
-    seen, forward = [], engine._forward
-    monkeypatch.setattr(engine, "_forward", lambda ids, *rest: seen.append(tuple(ids.shape)) or forward(ids, *rest))
+    seen, forward = [], engine.decoder.forward
+    monkeypatch.setattr(
+        engine.decoder, "forward", lambda ids, *rest: seen.append(tuple(ids.shape)) or forward(ids, *rest)
+    )
     return seen
 
 

@@ -12,7 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from reason_envs.batching import gather
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm import transformers_engine
+from reason_envs.llm import decoding
 from reason_envs.llm.engine import GenerationRequest, Sampling, TrainableEngine
 from reason_envs.llm.loading import load_tokenizer
 from reason_envs.llm.transformers_engine import TransformersEngine
@@ -85,9 +85,9 @@ def test_dropping_finished_rows_changes_nothing(engine, monkeypatch, below):
     requests = mixed_requests()
     expected = engine.generate_batch(requests)
     rows = []
-    forward = engine._forward
-    monkeypatch.setattr(engine, "_forward", lambda ids, *rest: rows.append(len(ids)) or forward(ids, *rest))
-    monkeypatch.setattr(transformers_engine, "COMPACT_BELOW", below)
+    forward = engine.decoder.forward
+    monkeypatch.setattr(engine.decoder, "forward", lambda ids, *rest: rows.append(len(ids)) or forward(ids, *rest))
+    monkeypatch.setattr(decoding, "COMPACT_BELOW", below)
     assert_same(engine.generate_batch(requests), expected)
     assert (rows[-1] == 32) == (below == 0.0)
 
@@ -95,7 +95,7 @@ def test_dropping_finished_rows_changes_nothing(engine, monkeypatch, below):
 def test_the_cache_grows_beyond_its_spare_room(engine, monkeypatch):
     request = GenerationRequest(prompt(5), 3, Sampling(40))
     expected = engine.generate_batch([request])
-    monkeypatch.setattr(transformers_engine, "CACHE_SPARE", 3)
+    monkeypatch.setattr(decoding, "CACHE_SPARE", 3)
     assert_same(engine.generate_batch([request]), expected)
 
 
@@ -108,8 +108,10 @@ def test_n_samples_are_addressed_by_index(engine):
 
 def test_a_groups_shared_prompt_is_computed_once(engine, monkeypatch):
     shapes = []
-    forward = engine._forward
-    monkeypatch.setattr(engine, "_forward", lambda ids, *rest: shapes.append(tuple(ids.shape)) or forward(ids, *rest))
+    forward = engine.decoder.forward
+    monkeypatch.setattr(
+        engine.decoder, "forward", lambda ids, *rest: shapes.append(tuple(ids.shape)) or forward(ids, *rest)
+    )
     requests = [GenerationRequest(prompt(9), s, Sampling(4), n=4) for s in range(3)]
     engine.generate_batch([*requests, GenerationRequest(prompt(5), 0, Sampling(4))])
     assert shapes[0] == (2, 9)
@@ -156,8 +158,8 @@ def forced(engine, monkeypatch, ids):
         logits[:, next(script)] = 0.0
         return logits
 
-    monkeypatch.setattr(engine, "_forward", forward)
-    monkeypatch.setattr(transformers_engine, "select_rows", lambda cache, rows: None)
+    monkeypatch.setattr(engine.decoder, "forward", forward)
+    monkeypatch.setattr(decoding, "select_rows", lambda cache, rows: None)
 
 
 @pytest.mark.parametrize(
