@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from agents.held_out import first_tasks, share_interval
 from agents.policies.base import Policy, TrainablePolicy
@@ -68,6 +69,7 @@ async def evaluate_policy(
     samples: int,
     seed: int,
     sampling: Sampling,
+    finished: Callable[[], Any] = lambda: None,
 ) -> tuple[EvaluationResult, list[Trajectory]]:
     """Play every task ``samples`` times and summarise.
 
@@ -78,9 +80,10 @@ async def evaluate_policy(
         samples: episodes a task.
         seed: keys the draws; equal seeds give equal draws to different weights.
         sampling: how tokens are drawn.
+        finished: called at the end of each episode.
     """
     episodes: list[Episode] = grouped(tasks, samples, derive_seed(seed, "evaluate"))
-    trajectories = await play(environment, policy, episodes, sampling=sampling)
+    trajectories = await play(environment, policy, episodes, finished, sampling=sampling)
     return summarise(trajectories, samples, seed), trajectories
 
 
@@ -170,12 +173,29 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
     sampling = Sampling(run.policy.sampling.max_tokens, config.temperature, stop=run.policy.sampling.stop)
     assert run.test_tasks is not None  # load_run always evaluates
     tasks = first_tasks(run.test_tasks, config.tasks)
-    result, trajectories = await evaluate_policy(
-        run.environment, run.policy, tasks, samples=config.samples, seed=config.seed, sampling=sampling
-    )
+    print(_subject(config, run.test_tasks.name, len(tasks)))
+    with tqdm(total=len(tasks) * config.samples, unit=" episodes", disable=None) as bar:
+        result, trajectories = await evaluate_policy(
+            run.environment,
+            run.policy,
+            tasks,
+            samples=config.samples,
+            seed=config.seed,
+            sampling=sampling,
+            finished=bar.update,
+        )
     if config.output_file:
         write_result(Path(config.output_file), config, result, tasks, trajectories)
     return result
+
+
+def _subject(config: EvaluateConfig, tasks: str, count: int) -> str:
+    """Say what is evaluated on what."""
+    weights = " before its training" if config.untrained else ""
+    swapped = f" with swap_roles={config.swap_roles}" if config.swap_roles else ""
+    return (
+        f"{config.checkpoint or config.run}{weights}{swapped}: {count:,} problems of {tasks}, {config.samples} samples"
+    )
 
 
 def _swap(policy: TrainablePolicy, roles: Any) -> None:

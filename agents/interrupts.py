@@ -44,7 +44,8 @@ class StopRequest:
         self.number = number
         signal.signal(number, signal.SIG_DFL)
         # Not through the tracker: it may be in the middle of printing.
-        os.write(2, f"\n{signal.Signals(number).name}: saving after this step (again: stop at once).\n".encode())
+        ask = "saving after this step (again: stop at once, without what came after the last checkpoint)"
+        os.write(2, f"\n{signal.Signals(number).name}: {ask}.\n".encode())
 
 
 @contextmanager

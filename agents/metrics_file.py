@@ -136,9 +136,13 @@ def final_table(rows: Sequence[Row]) -> str:
             first, last = fmean(values[:tenth]), fmean(values[-tenth:])
             lines.append(f"{title:<28}{format(first, form):>10}{format(last, form):>10}")
     totals = {metric: series(rows, metric)[1] for metric in ("time/step", "tokens", "memory/peak_mb")}
+    if len(totals["time/step"]) >= 20:
+        lines.append("Of training: means over the first and the last tenth of the steps.")
+    if series(rows, "candidate_reward")[1]:
+        lines.append("In training, episodes go on from a chosen candidate of each turn; held out, one is drawn.")
     if all(totals.values()):
         lines.append(
-            f"{len(totals['time/step'])} steps in {sum(totals['time/step']):,.0f} s, "
+            f"{len(totals['time/step'])} steps in {sum(totals['time/step']):,.0f} s (evaluations apart), "
             f"{totals['tokens'][-1]:,.0f} tokens generated, peak memory {max(totals['memory/peak_mb']):,.0f} MB"
         )
     return "\n".join(lines)

@@ -40,7 +40,11 @@ def grouped(tasks: Sequence[Task], samples: int, seed: int) -> list[Episode]:
 
 
 async def play(
-    environment: Environment, policy: Policy, episodes: Sequence[Episode], **options: Any
+    environment: Environment,
+    policy: Policy,
+    episodes: Sequence[Episode],
+    finished: Callable[[], Any] = lambda: None,
+    **options: Any,
 ) -> list[Trajectory]:
     """Play episodes concurrently, so that everything awaited inside them is batched.
 
@@ -50,10 +54,17 @@ async def play(
         environment: the prototype; each episode plays on a fork of it (engine and reward model shared).
         policy: who acts.
         episodes: what to play.
+        finished: called at the end of each of this process's episodes.
         **options: passed on to ``policy.act`` (evaluation sampling, for example).
     """
     group_size = sum(episode.group == episodes[0].group for episode in episodes)
-    return await play_shared(episodes, group_size, lambda one: _play(environment.fork(), policy, one, options))
+
+    async def play_one(episode: Episode) -> Trajectory:
+        trajectory = await _play(environment.fork(), policy, episode, options)
+        finished()
+        return trajectory
+
+    return await play_shared(episodes, group_size, play_one)
 
 
 async def play_shared(

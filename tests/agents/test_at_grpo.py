@@ -1,6 +1,7 @@
 """AT-GRPO: advantages of single decisions, equality with GRPO at one turn, and seconds-long proof that it learns."""
 
 import asyncio
+import re
 import statistics
 
 import pytest
@@ -170,9 +171,12 @@ def test_at_one_turn_it_is_grpo(tiny_model):
 # --- whole runs
 
 
-def test_the_command_line_knows_it_and_its_runs_resume_exactly(tiny_model, tmp_path):
+def test_the_command_line_knows_it_and_its_runs_resume_exactly(tiny_model, tmp_path, capsys):
     options = ("algo=at_grpo", "algo.select=sample", "eval_every=0")
     train(make_run(tiny_model, tmp_path / "whole", *options))
+    assert re.search(
+        r"In training, episodes go on from one of \d+ candidates a turn; held out", capsys.readouterr().out
+    )
     train(make_run(tiny_model, tmp_path / "run", *options, "steps=2"))
     train(make_run(tiny_model, tmp_path / "run", *options, resuming=True))
     assert_same_run(tmp_path / "whole", tmp_path / "run")

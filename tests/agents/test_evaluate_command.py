@@ -36,6 +36,7 @@ def responses(written):
 def test_the_latest_checkpoint_that_one_and_the_untrained_weights(folder, tmp_path, capsys):
     latest = evaluate(tmp_path, f"run={folder}")
     shown = capsys.readouterr().out
+    assert shown.startswith(f"{folder}: 3 problems of ")
     assert "accuracy" in shown
     assert "95 %" in shown
     assert "pass@2" in shown
@@ -47,6 +48,7 @@ def test_the_latest_checkpoint_that_one_and_the_untrained_weights(folder, tmp_pa
     assert latest["answers"][0].keys() == {"task", "question", "answer", "responses", "correct"}
     last, first = (evaluate(tmp_path, f"checkpoint={folder}/checkpoints/step_{step}", "seed=0") for step in (2, 1))
     untrained = evaluate(tmp_path, f"run={folder}", "untrained=true")
+    assert f"{folder} before its training: 3 problems of " in capsys.readouterr().out
     assert responses(last) == responses(latest)
     assert responses(first) != responses(latest)
     assert responses(untrained) not in (responses(first), responses(latest))

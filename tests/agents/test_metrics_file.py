@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from agents.metrics_file import SUMMARY_COLUMNS, MetricsFile, series, summary_header, summary_line
+from agents.metrics_file import SUMMARY_COLUMNS, MetricsFile, final_table, series, summary_header, summary_line
 from reason_envs.errors import ReasonEnvsError
 
 
@@ -80,3 +80,16 @@ def test_summary_lines_are_aligned():
     assert {len(summary_line(row)) for row in rows} == {len(summary_header())}
     assert "25.0%" in summary_line(rows[0])
     assert "50.0%" in summary_line(wide)
+
+
+@pytest.mark.parametrize("steps", [19, 20])
+@pytest.mark.parametrize("candidates", [False, True])
+def test_the_final_table_says_what_its_figures_are(steps, candidates):
+    more = {"candidate_reward": 0.5} if candidates else {}
+    table = final_table(
+        [{"step": step, "reward": float(step), "time/step": 1.0, **more} for step in range(1, steps + 1)]
+    )
+    assert ("means over the first and the last tenth" in table) == (steps == 20)
+    assert ("from a chosen candidate of each turn" in table) == candidates
+    first, last = (1.0, 19.0) if steps == 19 else (1.5, 19.5)
+    assert table.splitlines()[1].split() == ["reward", f"{first:.3f}", f"{last:.3f}"]

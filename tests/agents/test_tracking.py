@@ -61,7 +61,7 @@ def test_a_run_folder(tmp_path, capsys):
         "step 2/8  reward +0.200  accuracy 25.0%  kl 0.0010  loss -0.0100  peak 300 MB  12 s left",
         "\\boxed{2}",
         "a note",
-        "8 steps in 16 s, 800 tokens generated, peak memory 300 MB",
+        "8 steps in 16 s (evaluations apart), 800 tokens generated, peak memory 300 MB",
     ):
         assert expected in shown
 

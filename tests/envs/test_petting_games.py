@@ -256,14 +256,15 @@ def test_problems_that_read_standard_input():
     assert environment.state.over
 
 
-def test_the_tester_is_told_how_to_feed_a_program():
+def test_both_roles_are_told_of_standard_input():
     stdio = StdioTests((("1\n", "2\n"),), "print(int(input()) + 1)")
     environment, result = begin("petting_code", Task("next", "Add one.", "", {"tests": stdio}))
-    assert result.observations["coder"] == "coder 1/4\nAdd one."
+    assert result.observations["coder"] == "coder 1/4\nAdd one.\nThe program reads standard input and prints."
     seen = go(environment, "print(int(input()) + 1)").observations["tester"]
     (example,) = [line.split(": ")[1] for line in seen.splitlines() if "assert run(" in line]
     assert go(environment, example).info["valid_action"]
-    environment, _ = begin("petting_code", DOUBLE)
+    environment, result = begin("petting_code", DOUBLE)
+    assert "standard input" not in result.observations["coder"]
     assert "run(" not in go(environment, "def f(x): return 2 * x").observations["tester"]
 
 

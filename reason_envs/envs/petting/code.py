@@ -100,9 +100,11 @@ class PettingCode(Petting):
         return game.question
 
     def note(self, role: str, game: CodeGame) -> str:
-        """Tell a tester how tests feed a program that reads standard input."""
-        if role != TESTER or isinstance(game.tests, UnitTests):
+        """Say where a program reads standard input, and how tests feed it."""
+        if isinstance(game.tests, UnitTests):
             return ""
+        if role == CODER:
+            return "The program reads standard input and prints."
         return f'Tests give {RUN} the input and compare what is printed, such as: assert {RUN}("1 2") == "3"'
 
     def progress(self, game: CodeGame) -> float:
