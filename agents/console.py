@@ -68,6 +68,11 @@ class Console:
             self._shown_any = True
             self.write(f"step {step}/{self.total_steps}  " + "  ".join([*_fields(row), *self._time_left(step)]))
 
+    def status(self, text: str) -> None:
+        """Say beside the bar what goes on between two steps."""
+        if self._bar is not None:
+            self._bar.set_postfix_str(text)
+
     def write(self, text: str) -> None:
         """Print text without disturbing the bar."""
         tqdm.write(text, file=sys.stdout)

@@ -129,6 +129,10 @@ class Tracker:
         write_evaluation(self.folder, evaluation)
         self._dashboards.texts("episodes", evaluation["step"], texts)
 
+    def status(self, text: str) -> None:
+        """Say what goes on between two steps, on a terminal."""
+        self._console.status(text)
+
     def note(self, text: str) -> None:
         """Say something, on the console and in ``train.log``."""
         self._console.write(text)
@@ -189,6 +193,9 @@ class Silence:
 
     def episodes(self, evaluation: Mapping[str, Any], texts: Sequence[str]) -> None:
         """Ignore the episodes."""
+
+    def status(self, text: str) -> None:
+        """Ignore the text."""
 
     def note(self, text: str) -> None:
         """Ignore the text."""

@@ -70,6 +70,7 @@ class Trainer:
             if self._resuming:
                 self.progress = self._saver.restore()
                 self._tracker.resume(self.progress.step)
+                self._tracker.note(f"Continues after step {self.progress.step}.")
                 await self._push()
             if self.progress.step == 0:
                 self._saver.save(self.progress)
@@ -207,10 +208,12 @@ class Trainer:
         assert run.test_tasks is not None
         tasks, samples = first_tasks(run.test_tasks, config.eval_tasks), 1 if greedily else config.eval_samples
         sampling = greedy(run.policy.sampling) if greedily else replace(run.policy.sampling, top_p=1.0, top_k=0)
+        self._tracker.status(f"evaluating {len(tasks) * samples:,} held-out episodes{', greedy' * greedily}")
         with naming_phase("evaluating", config):
             result, trajectories = await evaluate_policy(
                 run.environment, run.policy, tasks, samples=samples, seed=config.seed, sampling=sampling
             )
+        self._tracker.status("")
         if not greedily:
             kept = evaluation_record(self.progress.step, trajectories, tasks, samples, config.eval_episodes)
             self._tracker.episodes(kept, [as_text(t) for t in trajectories[::samples][:SHOWN_EPISODES]])

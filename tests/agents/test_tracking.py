@@ -256,6 +256,7 @@ import sys
 from pathlib import Path
 from agents.tracking import Tracker
 with Tracker(Path(sys.argv[1]), 4, tensorboard=False) as tracker:
+    tracker.status("evaluating 9 episodes")
     for step in range(1, 5):
         tracker.log(step, {"reward": step / 4, "accuracy": 0.5})
         tracker.note(f"note {step}")
@@ -280,6 +281,6 @@ def test_a_terminal_gets_a_bar(tmp_path, lines, columns):
         shown += chunk
     os.close(ours)
     assert process.wait() == 0
-    for expected in ("100%|", "4/4 steps", "reward +1.000", "note 3", "accuracy 50.0%"):
+    for expected in ("100%|", "4/4 steps", "reward +1.000", "note 3", "accuracy 50.0%", "evaluating 9"):
         assert expected in shown.decode()
     assert "step 1/4" not in shown.decode()

@@ -221,7 +221,7 @@ def test_a_finished_run_can_be_made_longer(whole, tiny_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_command_saves_and_resume_goes_on(whole, tiny_model, tmp_path, monkeypatch):
+def test_a_signal_to_the_command_saves_and_resume_goes_on(whole, tiny_model, tmp_path, monkeypatch, capsys):
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     arguments = overrides(tiny_model, "run", "steps=10000")
     process = subprocess.Popen(
@@ -245,6 +245,7 @@ def test_a_signal_to_the_command_saves_and_resume_goes_on(whole, tiny_model, tmp
     assert f"step_{last}" in checkpoints(tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     command.resume(["resume=run", f"steps={last + 1}"])
+    assert f"Continues after step {last}." in capsys.readouterr().out
     assert rows(tmp_path / "run")[1:3] == rows(whole["full"])[1:3]
     assert rows(tmp_path / "run")[-1]["step"] == last + 1
     assert final_weights(tmp_path / "run")
