@@ -11,6 +11,9 @@ const PANELS = [
   ["Explained variance of values", "explained_variance"],
 ];
 
+const CHOSEN =
+  "Training by AT-GRPO goes on from a chosen candidate of every turn: its reward and accuracy stand above those held out.";
+
 const points = (run, metric) =>
   (run.metrics[metric] ?? [[], []])[0].map((step, i) => [step, run.metrics[metric][1][i]]);
 const linesOf = (runs, metric) =>
@@ -38,7 +41,8 @@ function curves(runs) {
   if (!panels.length && !rest.length) return section("Curves", el("p", { class: "faint" }, nothing));
   const smooth = runs.some((run) => Object.values(run.metrics).some(([at]) => at.length >= SMOOTH));
   const note = smooth && el("p", { class: "faint" }, "Strong lines are running means over a tenth of the steps.");
-  return section("Curves", el("div", { class: "panels" }, panels), note, others);
+  const chosen = recordedIn(runs, "candidate_reward") && el("p", { class: "faint" }, CHOSEN);
+  return section("Curves", el("div", { class: "panels" }, panels), note, chosen, others);
 }
 
 function heldOut(runs) {

@@ -238,10 +238,11 @@ def made_up(folder, rows, evaluations=()):
         ([{"step": 0, "eval/accuracy": 0.25}], "25.0 %at step 0"),
         ([{"step": 0, "eval/accuracy": 0.2}, {"step": 7, "eval/accuracy": 0.5}], "7 of 60 steps"),
         ([{"step": 1, "loss": None, "kl": 1.0}], "1 value not finite"),
+        ([{"step": 1, "accuracy": 0.9, "candidate_reward": 0.5}], "goes on from a chosen candidate"),
     ],
-    ids=["empty", "crashed after one evaluation", "bare evaluations", "not finite"],
+    ids=["empty", "crashed after one evaluation", "bare evaluations", "not finite", "turn tree"],
 )
-def test_a_run_that_broke_off_is_told_as_it_is(browser, tmp_path, rows, said):
+def test_a_run_is_told_as_it_is(browser, tmp_path, rows, said):
     browser.open(made_up(tmp_path, rows))
     assert said in browser.text("main")
     assert browser.complaints() == []
