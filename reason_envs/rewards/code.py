@@ -8,6 +8,7 @@ Tests that cannot be taken apart so run by themselves on the program's recorded 
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from reason_envs.rewards.code_tests import Case, StdioTests, Tests, UnitTests, r
 from reason_envs.rewards.once import Once
 from reason_envs.sandbox import Limits, Outcome, Program, Raised, Sandbox, literal, make_sandbox
 from reason_envs.tasks.base import Task
+
+_log = logging.getLogger(__name__)
 
 LEAST_SECONDS = 2.0
 """Time that every program gets, whatever the reference needs."""
@@ -47,14 +50,14 @@ class CodeGrade:
     """Number of tests."""
     reason: str
     """``passed``, ``failed`` (it ran, a test did not pass), ``no_code``, or the program's status: ``error``,
-    ``timeout``, ``memory``, ``output``, ``killed``, ``refused``."""
+    ``timeout``, ``memory``, ``output``, ``killed``, ``refused``; ``unusable_tests`` where nobody can be judged."""
     seconds: float = field(default=0.0, compare=False)
     """Wall-clock time of the program's longest run."""
 
     @property
     def share(self) -> float:
         """Share of the tests that passed."""
-        return self.passed / self.total
+        return self.passed / self.total if self.total else 0.0
 
 
 def extract_code(response: str) -> str:
@@ -76,6 +79,21 @@ class CodeGrader:
         self.sandbox: Sandbox = make_sandbox(sandbox)
         self.limits = limits or Limits()
         self._prepare = Once[Tests, _Examiner](lambda tests: _examiner(tests, self.sandbox, self.limits))
+        self._usable = Once(self._try_tests)
+
+    async def usable(self, task_id: str, tests: Tests) -> bool:
+        """Whether anybody can be judged by a problem's tests; where not, the log says once why."""
+        return await self._usable((task_id, tests))
+
+    async def _try_tests(self, problem: tuple[str, Tests]) -> bool:
+        task_id, tests = problem
+        try:
+            await self._prepare(tests)
+        except UnusableTestsError as error:
+            where = type(self.sandbox).__name__
+            _log.warning("Nobody can be judged by the tests of %r in a %s; it earns nothing. %s", task_id, where, error)
+            return False
+        return True
 
     async def grade(self, code: str, tests: Tests) -> CodeGrade:
         """Grade a program, given as a model wrote it (see ``extract_code``).
@@ -234,12 +252,19 @@ class CodeReward:
         object.__setattr__(self, "_grader", CodeGrader(self.sandbox))
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
-        """Grade the response; info has ``correct``, ``passed``, ``total``, ``reason`` and ``no_answer``."""
+        """Grade the response; info has ``correct``, ``passed``, ``total``, ``reason`` and ``no_answer``.
+
+        A problem by whose tests nobody can be judged pays 0 and is counted in ``unusable_tests``.
+        """
         tests = task.metadata.get("tests", task.metadata)
         if not isinstance(tests, (UnitTests, StdioTests)):
             tests = read_tests(tests)
-        grade = await self._grader.grade(extract_code(response), tests)  # type: ignore[attr-defined]
+        grader: CodeGrader = self._grader  # type: ignore[attr-defined]
+        usable = await grader.usable(task.id, tests)
+        grade = (
+            await grader.grade(extract_code(response), tests) if usable else CodeGrade(False, 0, 0, "unusable_tests")
+        )
         no_code = grade.reason == "no_code"
-        value = self.correct if grade.correct else self.no_answer if no_code else self.wrong
+        value = self.correct if grade.correct else self.no_answer if no_code else self.wrong if usable else 0.0
         info = {"correct": grade.correct, "passed": grade.passed, "total": grade.total, "reason": grade.reason}
-        return Reward(value, {**info, "no_answer": no_code})
+        return Reward(value, {**info, "no_answer": no_code, "unusable_tests": not usable})

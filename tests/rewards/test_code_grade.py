@@ -194,4 +194,16 @@ def test_the_reward(grader):
     good = asyncio.run(reward("```python\ndef twice(x): return x * 2\n```", task, 0))
     bad = asyncio.run(reward("```python\n```", task, 0))
     assert (good.value, good.info["correct"], good.info["passed"]) == (2.0, True, 3)
+    assert not good.info["unusable_tests"]
     assert (bad.value, bad.info["no_answer"]) == (-0.5, True)
+
+
+def test_a_problem_whose_tests_judge_nobody_pays_nothing_and_is_told_once(grader, caplog):
+    reward = make_reward("code", sandbox=grader.sandbox)
+    task = Task("odd/7", "?", "", {"tests": {**HUMANEVAL, "canonical_solution": "    return 0\n"}})
+    paid = [asyncio.run(reward(text, task, 0)) for text in ("def twice(x): return x * 2", "def twice(x): return 0", "")]
+    assert {one.value for one in paid} == {0.0}
+    assert all(one.info["unusable_tests"] and not one.info["correct"] for one in paid)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "'odd/7'" in told
+    assert "passes 1 of its own 3" in told

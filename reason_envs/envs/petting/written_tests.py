@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import asyncio
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,13 +11,11 @@ from typing import Any
 
 from reason_envs.envs.petting.mutants import mutants
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.rewards.code import CodeGrade, CodeGrader, UnusableTestsError
+from reason_envs.rewards.code import CodeGrade, CodeGrader
 from reason_envs.rewards.code_tests import Case, StdioTests, Tests, UnitTests, read_tests, split
 from reason_envs.rewards.once import Once
 from reason_envs.sandbox import Limits, Program, Raised, Sandbox
 from reason_envs.tasks import Task
-
-_log = logging.getLogger(__name__)
 
 RUN = "run"
 """What tests of programs that read standard input call: ``assert run("1 2") == "3"``."""
@@ -103,21 +100,10 @@ class TestJudge:
         self.sandbox, self.limits, self.most_mutants = sandbox, limits, most_mutants
         self.grader = CodeGrader(sandbox, limits)
         self._wrong_programs = Once(self._find_wrong_programs)
-        self._usable = Once(self._try_tests)
 
     async def usable(self, task_id: str, tests: Tests) -> bool:
         """Whether a problem's right program passes its tests; where not, the log says why."""
-        return await self._usable((task_id, tests))
-
-    async def _try_tests(self, problem: tuple[str, Tests]) -> bool:
-        task_id, tests = problem
-        try:
-            await self.grade("", tests)  # only tries the tests on the right program
-        except UnusableTestsError as error:
-            where = type(self.sandbox).__name__
-            _log.warning("Nobody can be judged by the tests of %r in a %s; it earns nothing. %s", task_id, where, error)
-            return False
-        return True
+        return await self.grader.usable(task_id, tests)
 
     async def grade(self, code: str, tests: Tests) -> CodeGrade:
         """Grade a program by the golden tests; where it takes too long it is wrong."""
