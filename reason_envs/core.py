@@ -91,9 +91,9 @@ class Environment(ABC):
 
     @abstractmethod
     async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
-        """Start an episode. ``seed=None`` continues the environment's own sequence of episode seeds.
+        """Start an episode, in which somebody acts.
 
-        ``options={"task": ...}`` fixes the problem; other options are ignored.
+        ``seed=None`` continues the environment's own sequence of episode seeds. ``options={"task": ...}`` fixes the problem; other options are ignored.
         """
 
     @abstractmethod
@@ -178,7 +178,11 @@ async def begin(
     environment: Environment, *, seed: int | None = None, options: dict[str, Any] | None = None
 ) -> StepResult:
     """Await ``reset`` of an environment that anybody may have written, and refuse what is no sound `StepResult`."""
-    return await _sound(environment, "reset", environment.reset(seed=seed, options=options))
+    result = await _sound(environment, "reset", environment.reset(seed=seed, options=options))
+    if result.done:
+        seen = f"{type(environment).__name__}.reset returned no observations: nobody would act in this episode."
+        raise ResultError(seen, "Return an observation for whoever acts first: StepResult({agent: observation}).")
+    return result
 
 
 async def advance(environment: Environment, actions: Mapping[AgentId, Action]) -> StepResult:
@@ -190,7 +194,7 @@ async def _sound(environment: Environment, call: str, coming: Any) -> StepResult
     name = f"{type(environment).__name__}.{call}"
     if not isinstance(coming, Awaitable):
         seen = f"{name} is no coroutine: it returned {_shown(coming)} without being awaited."
-        raise ResultError(seen, f"Write `async def {call}`.")
+        raise ResultError(seen, f"Write `async def {call}`, and in it `return StepResult(...)`.")
     result = await coming
     if not isinstance(result, StepResult):
         seen = f"{name} returned {_shown(result)}, which is no StepResult."

@@ -115,7 +115,7 @@ def test_an_error_is_placed_in_the_file_that_is_checked():
 
     for broken in (Deep, InALibrary):
         (result,) = check_environment(broken)
-        assert re.search(rf"\({re.escape(__file__)}, line \d+\) Nothing else was checked\.$", result.detail)
+        assert re.search(rf"\({re.escape(__file__)}, line \d+\)\. Nothing else was checked\.$", result.detail)
 
 
 def test_wrong_options_are_told_without_a_place_in_our_code():

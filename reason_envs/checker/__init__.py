@@ -30,8 +30,8 @@ OURS = Path(__file__).resolve().parents[1]
 CHECKS: dict[str, tuple[Callable[[Subject], str], str]] = {
     "play": (
         first.playing,
-        "Let reset begin an episode for every seed, parse_action read every text, and step take every action; none of "
-        "them may raise.",
+        "Write `async def reset(self, *, seed=None, options=None)` and `async def step(self, actions)`; neither they "
+        "nor parse_action may raise, whatever seed, actions or text they get.",
     ),
     "gymnasium": (interfaces.gymnasium, "Do what Gymnasium's checker asks."),
     "pettingzoo parallel": (interfaces.pettingzoo_parallel, "Do what PettingZoo's test asks."),
@@ -153,7 +153,7 @@ def _all(subjects: Sequence[Subject]) -> list[CheckResult]:
     for name, (check, advice) in CHECKS.items():
         result = _merged([_checked(name, check, advice, subject) for subject in subjects])
         if result.status == "FAIL" and not results:
-            return [replace(result, detail=f"{result.detail} Nothing else was checked.")]
+            return [replace(result, detail=f"{result.detail.rstrip('.')}. Nothing else was checked.")]
         results.append(result)
     return results
 
