@@ -93,7 +93,8 @@ class Environment(ABC):
     async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
         """Start an episode, in which somebody acts.
 
-        ``seed=None`` continues the environment's own sequence of episode seeds. ``options={"task": ...}`` fixes the problem; other options are ignored.
+        ``seed=None`` continues the environment's own sequence of episode seeds. ``options={"task": ...}`` fixes the
+        problem; other options are ignored.
         """
 
     @abstractmethod
@@ -201,8 +202,8 @@ async def _sound(environment: Environment, call: str, coming: Any) -> StepResult
         raise ResultError(seen, "End every way through it with `return StepResult(...)`.")
     for part in _PARTS:
         if not isinstance(value := getattr(result, part), Mapping):
-            key = "name" if part == "info" else "agent"
-            raise ResultError(f"{name} returned {part}={_shown(value)}, which is no dict.", f"Write {{{key}: value}}.")
+            fix = f"Write {part}={{{'name' if part == 'info' else 'agent'}: value}}."
+            raise ResultError(f"{name} returned {part}={_shown(value)}, which is no dict.", fix)
     for agent, reward in result.rewards.items():
         if not isinstance(reward, _NUMBER):
             raise ResultError(f"{name} pays {agent!r} {_shown(reward)}, which is no number.", "Pay a float.")

@@ -116,12 +116,15 @@ class Answers:
         ),
         (({}, {}), r"Toy\.reset returned \(\{\}, \{\}\) \(tuple\), which is no StepResult"),
         (StepResult({}), r"Toy\.reset returned no observations: nobody would act in this episode"),
-        (StepResult("go"), r"Toy\.reset returned observations='go' \(str\), which is no dict\. Write \{agent: value\}"),
+        (
+            StepResult("go"),
+            r"Toy\.reset returned observations='go' \(str\), which is no dict\. Write observations=\{agent: value\}",
+        ),
         (StepResult({}, 0.5), r"Toy\.reset returned rewards=0\.5 \(float\), which is no dict"),
         (StepResult({}, {}, True), r"Toy\.reset returned terminated=True \(bool\), which is no dict"),
         (
             StepResult({}, info=None),
-            r"Toy\.reset returned info=None \(NoneType\), which is no dict\. Write \{name: value\}",
+            r"Toy\.reset returned info=None \(NoneType\), which is no dict\. Write info=\{name: value\}",
         ),
         (
             StepResult({}, {"solver": None}),
