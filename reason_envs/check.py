@@ -16,8 +16,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Print the verdict; return 0 if nothing failed, 1 if something did, 2 for a command that makes no sense."""
     given = _parser().parse_args(arguments)
     try:
-        entry(given.environment)
         options = parse_options(given.options)
+        entry(given.environment).configure(given.environment, options)
         if given.timeout <= 0:
             raise ReasonEnvsError(f"--timeout {given.timeout:g} must be more than 0 seconds.")
     except ReasonEnvsError as error:
@@ -40,7 +40,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0, help="seed of the episodes (default 0)")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds that an episode may take (default 60)")
     parser.add_argument(
-        "--response", action="append", default=[], metavar="TEXT", help="what a good player might write (repeatable)"
+        "--response",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="what a good player might write, tried besides the checker's own texts (repeatable)",
     )
     return parser
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import numbers
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -44,7 +45,8 @@ class StepResult:
     observations: dict[AgentId, Any]
     """One observation for each agent that must act next; empty when the episode is over."""
     rewards: dict[AgentId, float] = field(default_factory=dict)
-    """Reward for each named agent; it belongs to that agent's latest decision."""
+    """Reward for each named agent; it belongs to that agent's latest decision. Whoever acts in an episode is named in
+    it at least once, with 0.0 where nothing was earned."""
     terminated: dict[AgentId, bool] = field(default_factory=dict)
     """Agents whose episode reached an end of its own."""
     truncated: dict[AgentId, bool] = field(default_factory=dict)
@@ -89,9 +91,10 @@ class Environment(ABC):
 
     @abstractmethod
     async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
-        """Start an episode. ``seed=None`` continues the environment's own sequence of episode seeds.
+        """Start an episode, in which somebody acts.
 
-        ``options={"task": ...}`` fixes the problem; other options are ignored.
+        ``seed=None`` continues the environment's own sequence of episode seeds. ``options={"task": ...}`` fixes the
+        problem; other options are ignored.
         """
 
     @abstractmethod
@@ -157,3 +160,61 @@ class Environment(ABC):
             self._base_seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
         self._episode += 1
         return derive_seed(self._base_seed, "episode", self._episode)
+
+
+class ResultError(ReasonEnvsError):
+    """What an environment's ``reset`` or ``step`` returned is nothing to play on with.
+
+    Args:
+        seen: what came back from whom, and what is wrong with it.
+        fix: what to do about it.
+    """
+
+    def __init__(self, seen: str, fix: str) -> None:
+        super().__init__(f"{seen} {fix} `python -m reason_envs.check ENVIRONMENT` checks the rest.")
+        self.seen, self.fix = seen, fix
+
+
+async def begin(
+    environment: Environment, *, seed: int | None = None, options: dict[str, Any] | None = None
+) -> StepResult:
+    """Await ``reset`` of an environment that anybody may have written, and refuse what is no sound `StepResult`."""
+    result = await _sound(environment, "reset", environment.reset(seed=seed, options=options))
+    if result.done:
+        seen = f"{type(environment).__name__}.reset returned no observations: nobody would act in this episode."
+        raise ResultError(seen, "Return an observation for whoever acts first: StepResult({agent: observation}).")
+    return result
+
+
+async def advance(environment: Environment, actions: Mapping[AgentId, Action]) -> StepResult:
+    """Await ``step`` of an environment that anybody may have written, and refuse what is no sound `StepResult`."""
+    return await _sound(environment, "step", environment.step(actions))
+
+
+async def _sound(environment: Environment, call: str, coming: Any) -> StepResult:
+    name = f"{type(environment).__name__}.{call}"
+    if not isinstance(coming, Awaitable):
+        seen = f"{name} is no coroutine: it returned {_shown(coming)} without being awaited."
+        raise ResultError(seen, f"Write `async def {call}`, and in it `return StepResult(...)`.")
+    result = await coming
+    if not isinstance(result, StepResult):
+        seen = f"{name} returned {_shown(result)}, which is no StepResult."
+        raise ResultError(seen, "End every way through it with `return StepResult(...)`.")
+    for part in _PARTS:
+        if not isinstance(value := getattr(result, part), Mapping):
+            fix = f"Write {part}={{{'name' if part == 'info' else 'agent'}: value}}."
+            raise ResultError(f"{name} returned {part}={_shown(value)}, which is no dict.", fix)
+    for agent, reward in result.rewards.items():
+        if not isinstance(reward, _NUMBER):
+            raise ResultError(f"{name} pays {agent!r} {_shown(reward)}, which is no number.", "Pay a float.")
+    return result
+
+
+_PARTS = tuple(part.name for part in fields(StepResult))
+_NUMBER = numbers.Real | np.bool_
+
+
+def _shown(value: Any) -> str:
+    """Write a value in a line, with its type."""
+    text = " ".join(repr(value).split())
+    return f"{text if len(text) <= 80 else f'{text[:77]}...'} ({type(value).__name__})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 
 from gymnasium.spaces import Discrete
@@ -130,6 +130,54 @@ class Unbuildable(Sound):
         raise RuntimeError("no engine here")
 
 
+@fails("play", "KeyError: 'no such level' .*broken_toys.py, line")
+class Unstartable(Sound):
+    async def reset(self, **options):
+        raise KeyError("no such level")
+
+
+@fails("play", r"Forgetful\.step returned None \(NoneType\), which is no StepResult")
+class Forgetful(Sound):
+    async def step(self, actions):
+        await super().step(actions)
+
+
+@fails("play", r"LikeGymnasium\.reset returned \('Say .* \(tuple\), which is no StepResult")
+class LikeGymnasium(Sound):
+    async def reset(self, **options):
+        result = await super().reset(**options)
+        return result.observations["player"], result.info
+
+
+@fails("play", r"PaysNobodyInParticular\.step returned rewards=0\.0 \(float\), which is no dict")
+class PaysNobodyInParticular(Sound):
+    async def step(self, actions):
+        return replace(await super().step(actions), rewards=0.0)
+
+
+@fails("play", r"PaysNothing\.step pays 'player' None \(NoneType\), which is no number")
+class PaysNothing(Sound):
+    def pay(self, text):
+        return None
+
+
+@fails("play", r"Synchronous\.step is no coroutine: it returned StepResult\(")
+class Synchronous(Sound):
+    def step(self, actions):
+        return StepResult({})
+
+
+@fails("play", r"changed the task itself: \['metadata'\]\['hints'\]: \['a', 'b', 'c'\] and \[\], before and after")
+class EatsItsTask(Sound):
+    def __init__(self):
+        super().__init__()
+        self.tasks = ListTaskSet("hints", "train", [Task("one", "Say 1.", "1", {"hints": ["a", "b", "c"]})])
+
+    async def step(self, actions):
+        self.state.task.metadata["hints"].pop(0)
+        return await super().step(actions)
+
+
 @fails("spaces", "returns another object at every call")
 class NewSpaces(Sound):
     def action_space(self, agent):
@@ -194,6 +242,19 @@ class PaysAtOnce(Sound):
         result = await super().reset(**options)
         result.rewards["player"] = 1.0
         return result
+
+
+@fails("rewards", r"\['player'\] acted in an episode of 3 steps, none of which named a reward")
+class Unpaid(Sound):
+    async def step(self, actions):
+        return replace(await super().step(actions), rewards={})
+
+
+@fails("rewards", r"\['right'\] acted in an episode of 3 steps")
+class PaysOneOfTwo(SoundTogether):
+    async def step(self, actions):
+        result = await super().step(actions)
+        return replace(result, rewards={"left": result.rewards["left"]})
 
 
 @fails("ends", r"nobody acts any more, but \['player'\] is neither")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from toys import Toy
+from toys import Forgetful, Toy
 
-from reason_envs.core import StepResult, derive_seed
+from reason_envs.core import ResultError, StepResult, advance, begin, derive_seed
 from reason_envs.errors import ReasonEnvsError
 
 ADDRESSES = st.lists(st.one_of(st.integers(), st.text(max_size=5)), max_size=4)
@@ -86,3 +86,74 @@ def test_a_new_key_takes_a_running_episode():
 def test_a_result_without_observations_is_done():
     assert StepResult({}).done
     assert not StepResult({"solver": "go"}).done
+
+
+def test_a_sound_result_is_passed_on():
+    toy = Toy()
+    asyncio.run(begin(toy, seed=3, options={"task": "ignored"}))
+    assert toy.state.seed == 3
+    for reward in (1, 0.5, True, np.bool_(True), np.float32(2), np.int64(3)):
+        toy.step = Answers(StepResult({}, {"solver": reward}))
+        assert asyncio.run(advance(toy, {"solver": "a"})).rewards["solver"] is reward
+
+
+class Answers:
+    """A method that returns what it was given."""
+
+    def __init__(self, value):
+        self.value = value
+
+    async def __call__(self, *args, **kwargs):
+        return self.value
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            None,
+            r"Toy\.reset returned None \(NoneType\), which is no StepResult\. End every way through it with `return ",
+        ),
+        (({}, {}), r"Toy\.reset returned \(\{\}, \{\}\) \(tuple\), which is no StepResult"),
+        (StepResult({}), r"Toy\.reset returned no observations: nobody would act in this episode"),
+        (
+            StepResult("go"),
+            r"Toy\.reset returned observations='go' \(str\), which is no dict\. Write observations=\{agent: value\}",
+        ),
+        (StepResult({}, 0.5), r"Toy\.reset returned rewards=0\.5 \(float\), which is no dict"),
+        (StepResult({}, {}, True), r"Toy\.reset returned terminated=True \(bool\), which is no dict"),
+        (
+            StepResult({}, info=None),
+            r"Toy\.reset returned info=None \(NoneType\), which is no dict\. Write info=\{name: value\}",
+        ),
+        (
+            StepResult({}, {"solver": None}),
+            r"Toy\.reset pays 'solver' None \(NoneType\), which is no number\. Pay a float",
+        ),
+        (StepResult({}, {"solver": "1"}), r"Toy\.reset pays 'solver' '1' \(str\), which is no number"),
+    ],
+)
+def test_what_is_no_sound_result_is_refused(value, message):
+    toy = Toy()
+    toy.reset = Answers(value)
+    with pytest.raises(ResultError, match=message) as refused:
+        asyncio.run(begin(toy))
+    assert str(refused.value).endswith("`python -m reason_envs.check ENVIRONMENT` checks the rest.")
+
+
+def test_what_cannot_be_awaited_is_refused():
+    class Synchronous(Toy):
+        def step(self, actions):
+            return StepResult({})
+
+    with pytest.raises(
+        ResultError, match=r"Synchronous\.step is no coroutine: it returned StepResult.*`async def step`"
+    ):
+        asyncio.run(advance(Synchronous(), {}))
+    with pytest.raises(ResultError, match=r"Forgetful\.step returned None"):
+        asyncio.run(_begun_and_advanced(Forgetful()))
+
+
+async def _begun_and_advanced(toy):
+    await begin(toy)
+    await advance(toy, {"solver": "a"})

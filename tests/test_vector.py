@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from toys import CountingEngine, Toy, ToyConfig
+from toys import CountingEngine, Forgetful, Toy, ToyConfig
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.vector import VectorEpisodes
@@ -96,3 +96,10 @@ def test_close_closes_every_environment():
     vector, _ = build(2)
     vector.close()
     assert [e.closed for e in vector.environments] == [True, True]
+
+
+def test_a_step_that_returns_nothing_is_named():
+    vector = VectorEpisodes.of(Forgetful(), 2)
+    asyncio.run(vector.reset())
+    with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step returned None"):
+        asyncio.run(vector.step({0: {"solver": "a"}}))

@@ -104,3 +104,14 @@ class TogetherToy(Toy):
 
     def _actors(self):
         return self.agents
+
+
+class Forgetful(Toy):
+    """Its step returns nothing."""
+
+    async def step(self, actions):
+        await super().step(actions)
+
+
+class ForgetfulPair(Forgetful, TogetherToy):
+    """The same for two agents that act together."""

@@ -16,7 +16,7 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
-from reason_envs.core import Environment, StepResult
+from reason_envs.core import Environment, StepResult, advance, begin
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.registration import make_environment
 from reason_envs.vector import VectorEpisodes
@@ -78,12 +78,12 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
     def reset(self, *, seed: int | None = None, options: Options = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; ``options={"task": ...}`` fixes the problem."""
         super().reset(seed=seed)
-        result = self._run(self.environment.reset(seed=seed, options=options))
+        result = self._run(begin(self.environment, seed=seed, options=options))
         return self._observation, result.info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step; a wrong action never raises."""
-        result = self._run(self.environment.step({self.agent: action}))
+        result = self._run(advance(self.environment, {self.agent: action}))
         return self._observation, *outcome(result, self.agent), result.info
 
     def render(self) -> Any:

@@ -14,7 +14,7 @@ from pettingzoo import AECEnv, ParallelEnv
 
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
-from reason_envs.core import AgentId, Environment, StepResult
+from reason_envs.core import AgentId, Environment, StepResult, advance, begin
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.registration import make_environment
 
@@ -62,11 +62,11 @@ class _Seats:
         self.action_spaces = {name: environment.action_space(agent) for name, agent in self.agent_of.items()}
 
     def start(self, seed: int | None, options: Options) -> StepResult:
-        (result,) = run(gather(self.environment.reset(seed=seed, options=options)))
+        (result,) = run(gather(begin(self.environment, seed=seed, options=options)))
         return result
 
     def move(self, actions: dict[AgentId, Any]) -> StepResult:
-        (result,) = run(gather(self.environment.step(actions)))
+        (result,) = run(gather(advance(self.environment, actions)))
         return result
 
     def check_started(self) -> None:

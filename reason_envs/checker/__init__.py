@@ -8,14 +8,15 @@ from __future__ import annotations
 import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from reason_envs.checker import batching, episodes, forks, interfaces, texts
+from reason_envs.checker import batching, episodes, first, forks, interfaces, texts
 from reason_envs.checker.play import Subject
 from reason_envs.checker.results import CheckFailure, CheckResult, NotApplicable, verdict
-from reason_envs.core import Environment
+from reason_envs.core import Environment, ResultError
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.registration import entry, make_environment
@@ -27,6 +28,11 @@ OURS = Path(__file__).resolve().parents[1]
 """The folder of this package."""
 
 CHECKS: dict[str, tuple[Callable[[Subject], str], str]] = {
+    "play": (
+        first.playing,
+        "Write `async def reset(self, *, seed=None, options=None)` and `async def step(self, actions)`; neither they "
+        "nor parse_action may raise, whatever seed, actions or text they get.",
+    ),
     "gymnasium": (interfaces.gymnasium, "Do what Gymnasium's checker asks."),
     "pettingzoo parallel": (interfaces.pettingzoo_parallel, "Do what PettingZoo's test asks."),
     "pettingzoo aec": (interfaces.pettingzoo_aec, "Do what PettingZoo's test asks."),
@@ -71,13 +77,16 @@ CHECKS: dict[str, tuple[Callable[[Subject], str], str]] = {
         "Keep everything that changes during an episode in self.state, a dataclass that fork copies, and draw by "
         "place, not by order.",
     ),
-    "fork re-keying": (forks.rekeying, "Call super().fork(seed) where fork is overridden."),
+    "fork re-keying": (
+        forks.rekeying,
+        "Keep all that changes in self.state, which fork copies, and draw with seeds derived from self.state.seed.",
+    ),
     "batching": (
         batching.batching,
         "Await the shared engine once for each request, without a lock, a thread or an engine for each environment.",
     ),
 }
-"""Every check by name, and what to do where it fails."""
+"""Every check by name, and what to do where it fails. Without the first there is nothing for the others to look at."""
 
 
 MODELS: dict[str, Callable[..., Any]] = {
@@ -101,21 +110,28 @@ def check_environment(
     Args:
         environment: id or short name, ``"module:Id-v0"``, or a function that makes a new one at every call.
         seed: of the episodes that are played.
-        responses: texts that a good player might write, played where actions are text. They must parse to actions.
+        responses: texts that a good player might write, where actions are text: all checks are made once more with
+            them in place of the checker's own. They must parse to actions.
         timeout: seconds that an episode may take.
         options: of the environment, where it is a name.
 
     Returns:
-        One result a check, in the order of ``CHECKS``; a single failure where the environment cannot be made.
+        One result a check, in the order of ``CHECKS``; a single failure where the environment cannot be made or played.
     """
     try:
         build, models = _builder(environment, options) if isinstance(environment, str) else (environment, {})
-        build().close()
+        built = build()
+        built.close()
     except Exception as error:  # noqa: BLE001  (it is the verdict)
-        return [CheckResult("construction", "FAIL", _what(error), "Make it constructible with these options.")]
-    subject = Subject(build, seed, tuple(responses), timeout=timeout)
+        advice = "" if isinstance(error, ReasonEnvsError) else "Make it constructible with these options."
+        return [CheckResult("construction", "FAIL", _what(error), advice)]
+    config = entry(environment).config_class() if isinstance(environment, str) else getattr(built, "config", None)
+    known = tuple(field.name for field in fields(config)) if is_dataclass(config) else None
+    subjects = [Subject(build, seed, options=known, timeout=timeout)]
+    if responses:
+        subjects.append(replace(subjects[0], responses=tuple(responses)))
     try:
-        return [_checked(name, check, advice, subject) for name, (check, advice) in CHECKS.items()]
+        return _all(subjects)
     finally:
         for model in models.values():
             model.close()
@@ -132,6 +148,23 @@ def _builder(name: str, options: dict[str, Any]) -> tuple[Callable[[], Environme
     return partial(make_environment, name, **{**options, **models}), models
 
 
+def _all(subjects: Sequence[Subject]) -> list[CheckResult]:
+    results: list[CheckResult] = []
+    for name, (check, advice) in CHECKS.items():
+        result = _merged([_checked(name, check, advice, subject) for subject in subjects])
+        if result.status == "FAIL" and not results:
+            return [replace(result, detail=f"{result.detail.rstrip('.')}. Nothing else was checked.")]
+        results.append(result)
+    return results
+
+
+def _merged(results: Sequence[CheckResult]) -> CheckResult:
+    """One result of those of a check without and with the given responses: the first failure, or all that was seen."""
+    failed, passed = ([r for r in results if r.status == status] for status in ("FAIL", "pass"))
+    told = failed[:1] or passed or list(results[:1])
+    return replace(told[0], detail="; with the given responses: ".join(dict.fromkeys(r.detail for r in told)))
+
+
 def _checked(name: str, check: Callable[[Subject], str], advice: str, subject: Subject) -> CheckResult:
     try:
         return CheckResult(name, "pass", check(subject))
@@ -139,6 +172,8 @@ def _checked(name: str, check: Callable[[Subject], str], advice: str, subject: S
         return CheckResult(name, "n/a", str(reason))
     except CheckFailure as failure:
         return CheckResult(name, "FAIL", failure.detail, failure.fix or advice)
+    except ResultError as error:
+        return CheckResult(name, "FAIL", error.seen, error.fix)
     except Exception as error:  # noqa: BLE001  (whatever it raises is the verdict)
         return CheckResult(name, "FAIL", _what(error), advice)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from itertools import pairwise
 from typing import Any
@@ -13,13 +13,11 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Discrete, Text
 
-from reason_envs.checker.play import INVALID, Subject, compare, difference
+from reason_envs.checker.play import EPISODES, INVALID, Subject, compare, difference
 from reason_envs.checker.results import CheckFailure, NotApplicable
-from reason_envs.core import AgentId, Environment, StepResult
+from reason_envs.core import AgentId, Environment, StepResult, advance, begin
 from reason_envs.tasks import TaskSet
 
-EPISODES = 3
-"""Seeds that are played where one might hide something."""
 DAY = 86_400.0
 
 
@@ -48,14 +46,16 @@ def spaces(subject: Subject) -> str:
 
 
 def determinism(subject: Subject) -> str:
-    """Play the same episode on two environments, and again on one of them."""
-    environment = subject.build()
-    first = subject.play(environment)
-    for other, what in ((subject.build(), "of two environments"), (environment, "before and after another episode")):
-        found = compare(first, subject.play(other))
-        if found is not None:
-            raise CheckFailure(f"Same seed, same actions, {what}, at {found}.")
-    return f"same seed and actions, same {len(first)} results, twice over"
+    """Play the same episodes on two environments, and again on one of them."""
+    environment, other, count = subject.build(), subject.build(), 0
+    for example in subject.examples:
+        first = example.play(environment)
+        for again, what in ((other, "of two environments"), (environment, "before and after another episode")):
+            found = compare(first, example.play(again))
+            if found is not None:
+                raise CheckFailure(f"Same seed, same actions, {what}, at {found}.")
+        count += len(first)
+    return f"same seeds and actions, same {count} results, twice over"
 
 
 def clocks(subject: Subject) -> str:
@@ -81,6 +81,11 @@ def rewards(subject: Subject) -> str:
                 if step == 0 and reward:
                     raise CheckFailure(f"reset pays {agent!r} {reward!r}, and there is no decision to pay for yet.")
                 values.append(float(reward))
+        _check_paid(results)
+    if not values:
+        raise NotApplicable(
+            f"no reward was named, but no episode in which anybody acted ended in {subject.max_steps} steps"
+        )
     return f"{len(values)} finite rewards from {min(values, default=0):g} to {max(values, default=0):g}"
 
 
@@ -136,15 +141,15 @@ def tasks(subject: Subject) -> str:
     posed = getattr(environment, "tasks", None)
     if not isinstance(posed, TaskSet):
         raise NotApplicable("no attribute `tasks` that holds a TaskSet; agents.train needs one")
-    config = getattr(environment, "config", None)
+    options = subject.options
     for option in ("tasks", "split"):
-        if not hasattr(config, option):
+        if options is not None and option not in options:
             raise CheckFailure(f"The configuration has no {option!r}, which agents.train sets.")
     for index in range(min(2, len(posed))):
         task = posed[index]
-        options = {"task": task, "an option that nobody knows": 1}
+        given = {"task": task, "an option that nobody knows": 1}
         for seed in (subject.seed, subject.seed + 1):
-            result = subject.run(environment.reset(seed=seed, options=options))
+            result = subject.run(begin(environment, seed=seed, options=given))
             if result.info.get("task_id") != task.id:
                 raise CheckFailure(
                     f"reset(options={{'task': task}}) with the task {task.id!r} began an episode whose "
@@ -173,25 +178,37 @@ def check_pay(result: StepResult, shown: str) -> None:
 
 async def _take(environment: Environment, seed: int, action: Any) -> StepResult:
     """Reset, and let everybody whose turn it is take an action."""
-    begun = await environment.reset(seed=seed)
-    return await environment.step(dict.fromkeys(begun.observations, action))
+    begun = await begin(environment, seed=seed)
+    return await advance(environment, dict.fromkeys(begun.observations, action))
 
 
 async def _interrupted(subject: Subject, environment: Environment) -> list[StepResult]:
     """Play the episode of ``subject.play`` while everybody else acts too."""
-    results = [await environment.reset(seed=subject.seed)]
+    results = [await begin(environment, seed=subject.seed)]
     for turn in range(subject.max_steps):
         if results[-1].done:
             break
         others = [agent for agent in environment.agents if agent not in results[-1].observations]
         strays = {agent: subject.action(environment, agent, turn, "out of turn") for agent in others}
-        results.append(await environment.step({**subject.actions(environment, results[-1], turn), **strays}))
+        results.append(await advance(environment, {**subject.actions(environment, results[-1], turn), **strays}))
     return results
 
 
 def _plays(subject: Subject) -> Iterator[list[StepResult]]:
     environment = subject.build()
-    return (subject.play(environment, salt=str(i), seed=subject.seed + i) for i in range(EPISODES))
+    return (example.play(environment) for example in subject.examples)
+
+
+def _check_paid(results: Sequence[StepResult]) -> None:
+    """Refuse an episode that is over and never named a reward, be it 0, for somebody who acted in it."""
+    acted = {agent for result in results for agent in result.observations}
+    unpaid = sorted(acted.difference(*(result.rewards for result in results)))
+    if results[-1].done and unpaid:
+        raise CheckFailure(
+            f"{unpaid} acted in an episode of {len(results) - 1} steps, none of which named a reward for them.",
+            "Return rewards={agent: number} for whoever has acted, at the latest when the episode ends; name 0.0 where "
+            "it earned nothing.",
+        )
 
 
 def _check_agent(environment: Environment, agent: AgentId, what: str) -> None:

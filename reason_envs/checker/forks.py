@@ -5,7 +5,7 @@ from __future__ import annotations
 from reason_envs.batching import gather
 from reason_envs.checker.play import Subject, compare
 from reason_envs.checker.results import CheckFailure
-from reason_envs.core import Environment, StepResult
+from reason_envs.core import Environment, StepResult, begin
 
 OTHER = "the other way"
 """Salt of the actions of whoever must not be heard."""
@@ -13,7 +13,7 @@ OTHER = "the other way"
 
 def isolation(subject: Subject) -> str:
     """Fork in the middle of an episode, and let fork and original go different ways."""
-    expected = subject.play(subject.build())
+    subject, expected = max(((each, each.play(each.build())) for each in subject.examples), key=lambda one: len(one[1]))
     for steps in sorted({0, (len(expected) - 1) // 2}):
         for quiet in ("original", "fork"):
             played = subject.run(_part(subject, subject.build(), steps, quiet))
@@ -34,7 +34,7 @@ def isolation(subject: Subject) -> str:
 def rekeying(subject: Subject) -> str:
     """Give forks other random draws."""
     environment = subject.build()
-    begun = subject.run(environment.reset(seed=subject.seed))
+    begun = subject.run(begin(environment, seed=subject.seed))
     forks = [environment.fork(seed=1), environment.fork(seed=1), environment.fork(seed=2)]
     seeds = [getattr(fork.state, "seed", None) for fork in forks]
     own = getattr(environment.state, "seed", None)
@@ -44,17 +44,28 @@ def rekeying(subject: Subject) -> str:
             "Keep the episode's seed in self.state.seed, and derive every draw from it.",
         )
     if own in seeds or seeds[0] != seeds[1] or seeds[1] == seeds[2]:
-        raise CheckFailure(f"The original's seed is {own}; forks with seed=1, 1 and 2 have {seeds}.")
+        raise CheckFailure(
+            f"The original's seed is {own}; forks with seed=1, 1 and 2 have {seeds}.",
+            "Call super().fork(seed) where fork is overridden.",
+        )
     one, same = (subject.run(subject.go_on(fork, begun)) for fork in forks[:2])
     found = compare(one, same, first=1)
-    if found is not None:
+    # What only forks of one environment do to each other is for `isolation` to find.
+    if found is not None and compare(_rekeyed(subject), _rekeyed(subject), first=1) is not None:
         raise CheckFailure(f"Two forks with seed=1 and the same actions differ at {found}.")
     return "fork(seed=) draws anew, and the same for the same seed"
 
 
+def _rekeyed(subject: Subject) -> list[StepResult]:
+    """Play an environment's only fork."""
+    environment = subject.build()
+    begun = subject.run(begin(environment, seed=subject.seed))
+    return subject.run(subject.go_on(environment.fork(seed=1), begun))
+
+
 async def _part(subject: Subject, environment: Environment, steps: int, quiet: str) -> list[StepResult]:
     """Play, fork, let one go another way to its end, and return how the ``quiet`` one goes on."""
-    *_, last = await subject.episode(environment, "", subject.seed, steps)
+    *_, last = await subject.episode(environment, steps)
     fork = environment.fork()
     noisy, watched = (fork, environment) if quiet == "original" else (environment, fork)
     await subject.go_on(noisy, last, OTHER, first=steps)
@@ -62,6 +73,6 @@ async def _part(subject: Subject, environment: Environment, steps: int, quiet: s
 
 
 async def _side_by_side(subject: Subject, environment: Environment, steps: int) -> list[list[StepResult]]:
-    *_, last = await subject.episode(environment, "", subject.seed, steps)
+    *_, last = await subject.episode(environment, steps)
     both = (environment, environment.fork())
     return await gather(*(subject.go_on(one, last, first=steps) for one in both))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -14,12 +14,14 @@ from gymnasium.spaces import Discrete, Text
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
 from reason_envs.checker.results import CheckFailure
-from reason_envs.core import Action, AgentId, Environment, StepResult, derive_seed
+from reason_envs.core import Action, AgentId, Environment, StepResult, advance, begin, derive_seed
 
 T = TypeVar("T")
 
 RESPONSES = ("42", r"\boxed{7}", "I do not know.", "print(1)", "Work step by step.\nThen check: 3 + 4 = 7.")
-"""What a player says where actions are text and nothing better is given."""
+"""What a player says where actions are text."""
+EPISODES = 3
+"""Seeds that are played where one might hide something."""
 INVALID = "valid_action"
 """Where ``info`` says whether a decision was an action at all."""
 
@@ -33,7 +35,9 @@ class Subject:
     seed: int = 0
     """Of the episodes and of the player."""
     responses: tuple[str, ...] = ()
-    """Texts that a good player might write."""
+    """Texts that a good player might write, said instead of ``RESPONSES``."""
+    options: tuple[str, ...] | None = None
+    """Names of the environment's options, where they are known."""
     max_steps: int = 50
     """Longest episode that is played to its end."""
     timeout: float = 60.0
@@ -51,27 +55,35 @@ class Subject:
             ) from error
         return result
 
-    def play(self, environment: Environment, *, salt: str = "", seed: int | None = None) -> list[StepResult]:
-        """Play an episode from its reset on; a ``salt`` chooses other actions."""
-        return self.run(self.episode(environment, salt, self.seed if seed is None else seed))
+    @property
+    def examples(self) -> list[Subject]:
+        """The same with each of ``EPISODES`` seeds."""
+        return [replace(self, seed=self.seed + i) for i in range(EPISODES)]
+
+    def play(self, environment: Environment, options: dict[str, Any] | None = None) -> list[StepResult]:
+        """Play an episode from its reset, with these ``options``, on."""
+        return self.run(self.episode(environment, options=options))
 
     async def episode(
-        self, environment: Environment, salt: str, seed: int, steps: int | None = None
+        self, environment: Environment, steps: int | None = None, options: dict[str, Any] | None = None
     ) -> list[StepResult]:
         """Reset and take ``steps`` actions, or as many as there are; return every result."""
-        results = [kept(await environment.reset(seed=seed))]
-        return results + await self.go_on(environment, results[0], salt, steps)
+        results = [kept(await begin(environment, seed=self.seed, options=options))]
+        return results + await self.go_on(environment, results[0], steps=steps)
 
     async def go_on(
         self, environment: Environment, last: StepResult, salt: str = "", steps: int | None = None, first: int = 0
     ) -> list[StepResult]:
-        """Take up to ``steps`` actions from where an episode stands, after ``first`` others."""
+        """Take up to ``steps`` actions from where an episode stands, after ``first`` others.
+
+        A ``salt`` chooses other actions.
+        """
         results: list[StepResult] = []
         end = self.max_steps if steps is None else first + steps
         for turn in range(first, end):
             if last.done:
                 break
-            last = kept(await environment.step(self.actions(environment, last, turn, salt)))
+            last = kept(await advance(environment, self.actions(environment, last, turn, salt)))
             results.append(last)
         return results
 

@@ -9,7 +9,7 @@ from gymnasium.spaces import Discrete, Text
 from reason_envs.checker.episodes import check_pay, said_invalid
 from reason_envs.checker.play import INVALID, RESPONSES, Subject
 from reason_envs.checker.results import CheckFailure, NotApplicable
-from reason_envs.core import Environment, StepResult
+from reason_envs.core import Environment, StepResult, advance, begin
 
 LONG = 100_000
 """Characters of a very long text."""
@@ -21,21 +21,21 @@ GARBAGE = ("", " \n\t ", "\x00\x1b[31m", "漢字 🙂 \u202eß \u0000", "```json
 def messages(subject: Subject) -> str:
     """Look at the chat messages of every observation of an episode."""
     environment, count = subject.build(), 0
-    result = subject.run(environment.reset(seed=subject.seed))
+    result = subject.run(begin(environment, seed=subject.seed))
     for turn in range(subject.max_steps):
         for observation in result.observations.values():
             _check_messages(environment.render_messages(observation))
             count += 1
         if result.done:
             break
-        result = subject.run(environment.step(subject.actions(environment, result, turn)))
+        result = subject.run(advance(environment, subject.actions(environment, result, turn)))
     return f"{count} observations as chat messages"
 
 
 def round_trip(subject: Subject) -> str:
     """Write actions as text and read them back."""
     environment = subject.build()
-    subject.run(environment.reset(seed=subject.seed))
+    subject.run(begin(environment, seed=subject.seed))
     space = environment.action_space(environment.agents[0])
     for text in subject.responses:
         action = environment.parse_action(text)
@@ -76,9 +76,9 @@ def garbage(subject: Subject) -> str:
 
 
 async def _say(environment: Environment, seed: int, text: str) -> tuple[StepResult, Any]:
-    begun = await environment.reset(seed=seed)
+    begun = await begin(environment, seed=seed)
     action = environment.parse_action(text)
-    return await environment.step(dict.fromkeys(begun.observations, action)), action
+    return await advance(environment, dict.fromkeys(begun.observations, action)), action
 
 
 def _check_messages(written: Any) -> None:

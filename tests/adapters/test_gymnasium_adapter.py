@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode
-from toys import CountingEngine, TogetherToy, Toy, ToyConfig, TurnToy
+from toys import CountingEngine, Forgetful, ForgetfulPair, TogetherToy, Toy, ToyConfig, TurnToy
 
 import reason_envs
 from reason_envs.adapters import loop
 from reason_envs.adapters.controller import CONTROLLER, Controller
+from reason_envs.adapters.gymnasium import GymnasiumAdapter, GymnasiumVectorAdapter
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.spaces import UnicodeText
 
@@ -202,6 +203,14 @@ def test_a_controller_without_an_episode_under_way_says_so():
             await env.step({CONTROLLER: "x"})
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("toy", [Forgetful, ForgetfulPair])
+def test_a_step_that_returns_nothing_is_named(toy):
+    for env, action in ((GymnasiumAdapter(toy()), "a"), (GymnasiumVectorAdapter(toy(), 2), ["a", "a"])):
+        env.reset(seed=1)
+        with pytest.raises(ReasonEnvsError, match=rf"{toy.__name__}\.step returned None"):
+            [env.step(action) for _ in toy.agents]
 
 
 def test_agents_with_different_spaces_have_no_controller():

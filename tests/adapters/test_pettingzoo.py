@@ -154,3 +154,14 @@ def test_a_part_that_cannot_be_imported_is_an_error_and_no_gap(monkeypatch):
     assert "petting_plan_path" in registration.names()
     with pytest.raises(ReasonEnvsError, match=r"cannot import .*petting\.grid"):
         reason_envs.make_environment("petting_plan_path")
+
+
+def test_a_reset_that_returns_a_tuple_is_named(monkeypatch):
+    env = reason_envs.parallel_env("petting_sudoku")
+
+    async def reset(**options):
+        return {}, {}
+
+    monkeypatch.setattr(env.seats.environment, "reset", reset)
+    with pytest.raises(ReasonEnvsError, match=r"PettingSudoku\.reset returned \(\{\}, \{\}\) \(tuple\)"):
+        env.reset(seed=1)

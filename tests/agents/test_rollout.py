@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 from language_toys import make_policy, problems, single_turn
-from toys import TogetherToy, Toy, ToyConfig, TurnToy
+from toys import Forgetful, TogetherToy, Toy, ToyConfig, TurnToy
 
 from agents.rollout import Episode, grouped, play
 from agents.trajectory import Choice
@@ -120,6 +120,11 @@ def test_a_reward_before_any_decision_is_an_error():
     environment.payee = "second"
     with pytest.raises(ReasonEnvsError, match=r"'t0'.*'second' was paid 11\.0 before its first decision"):
         rollout(environment, Copycat(), episodes(1)[:1])
+
+
+def test_a_step_that_returns_nothing_is_named():
+    with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step returned None"):
+        rollout(Forgetful(), Copycat(), episodes(2))
 
 
 def test_episodes_are_forks_and_the_prototype_is_untouched():

@@ -259,3 +259,12 @@ def test_paying_an_agent_for_anothers_step_is_refused():
         rollout(environment, Script(paid), tasks=1)
     environment.amount = 0.0
     assert len(groups(rollout(environment, Script(paid), tasks=1))) == 4
+
+
+def test_a_step_that_returns_nothing_is_named(policy):
+    class Forgetful(Relay):
+        async def step(self, actions):
+            await super().step(actions)
+
+    with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step returned None"):
+        rollout(Forgetful(RelayConfig(tasks=problems(1))), policy, tasks=1)
