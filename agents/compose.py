@@ -10,7 +10,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agents.config import GROUPS, TrainConfig, check_name, choice, typed
@@ -48,6 +48,15 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     Raises:
         ReasonEnvsError: an unknown key, name, group or experiment (with the valid ones), or a bad value.
     """
+    try:
+        raw: Any = OmegaConf.to_container(composed(overrides), resolve=True)
+    except OmegaConfBaseException as error:
+        raise _explain(error, overrides) from error
+    return typed(raw)
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """Compose a run's options, as `compose_config` does, without looking at their values."""
     register_schemas(overrides)
     for override in overrides:
         group, equals, value = override.partition("=")
@@ -57,10 +66,9 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
             raise unknown_name("env", "None", GROUPS["env"][0]())
     try:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
-            raw: Any = OmegaConf.to_container(compose("config", overrides=[*_spelled_out(overrides)]), resolve=True)
+            return compose("config", overrides=[*_spelled_out(overrides)])
     except (HydraException, OmegaConfBaseException) as error:
         raise _explain(error, overrides) from error
-    return typed(raw)
 
 
 def _spelled_out(overrides: Sequence[str]) -> Iterator[str]:

@@ -4,13 +4,17 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from itertools import pairwise
 
 import pytest
+from omegaconf import OmegaConf
 from toys import Toy, ToyConfig
 
 import reason_envs
+from agents import train
+from agents.command import list_options
 from agents.compose import CONF_DIR, compose_config
-from agents.config import GROUPS, TrainConfig, options, typed
+from agents.config import GROUPS, TrainConfig, choice, options, typed
 from agents.learner import LearnerConfig
 from agents.optimizer import OptimizerConfig
 from agents.run_folder import read_config, write_config
@@ -147,8 +151,28 @@ def test_help_names_every_choice_and_every_key():
         assert f"\n{key}: " in done.stdout or f"\n{key}:\n" in done.stdout
     for expected in ("python -m agents.train resume=", "override with key=value"):
         assert expected in done.stdout
-    rate = re.search(r"learning_rate: \$\{rate_of_partner:.*,(\S+)\}\n", done.stdout)
+    assert re.search(r"\nseed: 0 +# Keys everything random in the run\.\n", done.stdout)
+    assert re.search(r"\n  lora_rank: 0 +# Rank of the LoRA matrices; 0 trains the full model\.\n", done.stdout)
+    rate = re.search(r"\n    learning_rate: (\S+) +# Peak learning rate\.\n", done.stdout)
     assert float(rate[1]) == OptimizerConfig().learning_rate
+
+
+def test_help_lists_the_options_of_the_parts_that_are_chosen(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["train", "env=petting_code", "env.max_tests=3", "--help"])
+    train._run(sys.argv[1:])
+    listed = capsys.readouterr().out
+    assert re.search(r"\n  max_tests: 3 +# Most tests that the tester may write in a turn\.\n", listed)
+    assert "no_answer" not in listed
+
+
+def test_every_option_of_ours_is_told_with_its_meaning():
+    for group, (names, config_of) in GROUPS.items():
+        for name in names():
+            listed = list_options(OmegaConf.structured(choice(config_of(name), name))).splitlines()[
+                :-1
+            ]  # without the name
+            silent = [a for a, b in pairwise([*listed, ""]) if "# " not in a and not b.lstrip().startswith("# ")]
+            assert not silent, (group, name)
 
 
 def test_an_environment_whose_options_hold_objects_composes():
