@@ -36,6 +36,8 @@ def register_schemas(overrides: Sequence[str] = ()) -> None:
         for name in [*(value for key, value in chosen if key == group and ":" in value), *names()]:
             node = OmegaConf.structured(choice(config_of(name), name))
             follow_choices(group, name, node)
+            if group == "env" and isinstance(node.get("tasks"), str):
+                node.tasks = {"name": node.tasks}  # so that env.tasks.x=1 adds to it
             store.store(group=group, name=name, node=node)
 
 
@@ -68,33 +70,43 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
             return compose("config", overrides=[*_spelled_out(overrides)])
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explain(error, overrides) from error
+        with initialize_config_dir(str(CONF_DIR), version_base=None):
+            raise _explain(error, overrides) from error
 
 
 def _spelled_out(overrides: Sequence[str]) -> Iterator[str]:
     """Let ``env.tasks={...}`` replace a mapping instead of merging into it, and ``env.tasks.x=`` add to it.
 
-    ``env.reward=x`` becomes ``env.reward.name=x`` where the environment has that key.
+    ``env.reward=x`` becomes ``env.reward.name=x`` where the environment has that key, and ``env.tasks=x`` becomes
+    ``env.tasks.name=x`` where more keys follow.
     """
     keys = _keys_of("env")
     free = {key for key in keys if key.rpartition(".")[2] in FREE_FORM} | {"eval_set", "placement.roles"}
-    for override in overrides:
+    for position, override in enumerate(overrides):
         key, _, value = override.partition("=")
+        more = any(later.startswith(f"{key}.") for later in overrides[position:])
         if (
             f"{key}.name" in keys
             and not value.lstrip().startswith("{")
             and f"{key}.name" in _environments_keys(overrides)
         ):
             override = f"{key}.name={value}"
-        if key in free and value.lstrip().startswith("{"):
+        if key in free and (more or value.lstrip().startswith("{")):
             yield f"{key}=null"
+        if key in free and more and not value.lstrip().startswith("{"):
+            key, override = f"{key}.name", f"{key}.name={value}"
         yield f"++{override}" if key.rpartition(".")[0] in free else override
 
 
 def _environments_keys(overrides: Sequence[str]) -> set[str]:
     """Every key of the environment that the overrides choose, by name or by an experiment."""
-    choices = [override for override in overrides if "." not in override.partition("=")[0]]
-    return {f"env.{path}" for path in _paths(GROUPS["env"][1](compose("config", overrides=choices).env.name))}
+    return {f"env.{path}" for path in _paths(GROUPS["env"][1](_chosen("env", overrides)))}
+
+
+def _chosen(group: str, overrides: Sequence[str]) -> str:
+    """Name the part of a group that the overrides choose, by name, by an experiment, or by what goes with another."""
+    choices = [o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")]
+    return str(compose("config", overrides=choices)[group].name)
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
@@ -105,6 +117,13 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
         return unknown_name(group, name, error.options or [])
     if isinstance(error, OverrideParseException):
         reason = "" if error.override in first else f" ({first})"
+        text = str(error.override)
+        for opening, closing in ("{}", "[]"):
+            if text.count(opening) > text.count(closing):
+                return ReasonEnvsError(
+                    f"Cannot read {text!r}, whose {opening!r} is not closed: quote the whole argument once, so that "
+                    f"the shell keeps its spaces, as in '{text} ...{closing}'."
+                )
         return ReasonEnvsError(
             f"Cannot read {error.override!r}{reason}: write key=value, and quote a value that holds more than letters "
             "and digits twice, as in 'key=\"a=b\"'."
@@ -123,14 +142,14 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
         return unknown_name("key", key, {f.name for f in dataclasses.fields(TrainConfig)})
     names, config_of = GROUPS[group]
     chosen = dict(override.partition("=")[::2] for override in overrides).get(group)
+    valid = {f"{group}.{path}" for path in _paths(config_of(_chosen(group, overrides)))}
     owners = [f"{group}={name}" for name in names() if path in _paths(config_of(name))]
-    if owners:
+    if owners and key not in valid:
         has_not = f"{group}={chosen} does not have" if chosen else "this run does not have"
         cure = "choose one of them" if chosen else f"add {owners[0]}"
         return ReasonEnvsError(
             f"The key {key!r} is an option of {' and '.join(owners)}, which {has_not}: {cure}, or leave the key out."
         )
-    valid = {f"{group}.{path}" for path in _paths(config_of(chosen))} if chosen else _keys_of(group)
     return unknown_name("key", key, valid)
 
 

@@ -3,8 +3,9 @@
 import re
 import subprocess
 import sys
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
@@ -81,6 +82,8 @@ def test_the_run_folder_is_named_by_the_time():
         (["env.tasks={name: a, x: 1}", "env.tasks={name: b, y: 2}"], {"name": "b", "y": 2}),
         (["env.tasks={name: a, x: 1}", "env.tasks.x=3", "env.tasks.y=4"], {"name": "a", "x": 3, "y": 4}),
         (["+experiment=grpo_math_lora", "env.tasks={name: json, path: p}"], {"name": "json", "path": "p"}),
+        (["env.tasks=gcd", "env.tasks.size=5"], {"name": "gcd", "size": 5}),
+        (["env=petting_sudoku", "env.tasks=mine:family", "env.tasks.size=5"], {"name": "mine:family", "size": 5}),
     ],
 )
 def test_problems_are_replaced_as_a_whole_or_changed_by_key(overrides, tasks):
@@ -112,6 +115,8 @@ def test_problems_are_replaced_as_a_whole_or_changed_by_key(overrides, tasks):
         ("seed=${nothing}", "Bad value of seed: Interpolation key 'nothing' not found"),
         ("nonsense", "Cannot read 'nonsense'"),
         ("env.system_prompt=a=b", "quote a value"),
+        ("env.tasks={name:", "once, so that the shell keeps its spaces, as in 'env.tasks={name: ...}'."),
+        ("policy.stop=[a,", "as in 'policy.stop=[a, ...]'."),
         ("keep_last=0", "keep_last=0 must be at least 1"),
         ("eval_every=-1", "eval_every=-1 must be at least 0"),
         ("steps=0", "steps=0 and epochs=None: at least one must be given, above 0"),
@@ -187,6 +192,33 @@ def test_a_mistake_is_told_by_the_options_of_the_part_that_was_chosen():
     assert "env.max_depth" not in refused("env=petting_sudoku", "env.max_turn=3")
     message = refused("env=petting_sudoku", "env.solver_samples=3")
     assert "env=planner_solver, which env=petting_sudoku does not have: choose one of them" in message
+
+
+@pytest.mark.parametrize("key", ["algo.sample_per_task", "algo.optimizer.learningrate", "algo.nothing"])
+def test_a_mistaken_key_is_told_by_the_options_of_the_part_that_goes_with_the_environment(key):
+    grpo, ppo = refused(f"{key}=4"), refused("env=reason_tree", f"{key}=4")
+    assert "algo.scale" in grpo
+    assert "algo.value_coef" in ppo
+    assert not re.search(r"algo\.(gae_level|n_steps|learning_rate|select)", grpo)
+    assert not re.search(r"algo\.(leave_one_out|n_steps|learning_rate|select)", ppo)
+
+
+@dataclass
+class PlainTasksConfig:
+    tasks: Any = "gcd"
+    split: str = "train"
+
+
+def test_options_of_problems_that_an_environment_names_as_text():
+    reason_envs.register("PlainTasks-v0", Toy, PlainTasksConfig)
+    tasks = compose_config(["env=plain_tasks", "env.tasks.size=7"]).env.tasks
+    assert tasks == {"name": "gcd", "size": 7}
+    assert compose_config(["env=plain_tasks", "env.tasks=chain_sum"]).env.tasks == "chain_sum"
+
+
+def test_the_sandbox_that_is_named_is_the_one_whose_options_follow():
+    env = compose_config(["env=petting_code", "env.sandbox=native", "env.sandbox.workers=2"]).env
+    assert env.sandbox == {"name": "native", "workers": 2}
 
 
 def test_options_of_petting_environments_are_replaced_as_a_whole_or_changed_by_key():
