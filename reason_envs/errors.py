@@ -57,7 +57,7 @@ def check_type(owner: str, option: str, value: Any, wanted: Any, default: Any = 
         TypeAdapter(wanted).validate_python(plain, strict=True)
     except PydanticUserError:
         return
-    except ValidationError as error:
+    except ValidationError:
         kind = wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("collections.abc.", "")
         such = f", such as {default!r}" if isinstance(default, int | float | str) else ""
-        raise ReasonEnvsError(f"{option}={value!r} is of the wrong type: {owner} takes {kind} there{such}.") from error
+        raise ReasonEnvsError(f"{option}={value!r} is of the wrong type: {owner} takes {kind} there{such}.") from None

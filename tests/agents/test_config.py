@@ -119,11 +119,28 @@ def test_problems_are_replaced_as_a_whole_or_changed_by_key(overrides, tasks):
         ("policy.stop=[a,", "as in 'policy.stop=[a, ...]'."),
         ("keep_last=0", "keep_last=0 must be at least 1"),
         ("eval_every=-1", "eval_every=-1 must be at least 0"),
+        ("env.reward.fallbacks=[nothing]", "Unknown answer fallback 'nothing'"),
+        ("policy.precision=half", "Unknown policy.precision 'half'. Valid: auto"),
+        ("policy.sharing=lora_per_role", "with policy.lora_rank=0 and policy.adapter=None"),
         ("steps=0", "steps=0 and epochs=None: at least one must be given, above 0"),
     ],
 )
 def test_mistakes_name_the_value_and_the_valid_ones(override, expected):
     assert expected in refused(override)
+
+
+@pytest.mark.parametrize(
+    ("env", "override", "expected"),
+    [
+        ("petting_sudoku", "env.max_turns=0", "env.max_turns=0 must be at least 1."),
+        ("petting_sudoku", "env.roles=nobody", "Unknown env.roles 'nobody'. Valid: single, team."),
+        ("planner_solver", "env.solver_samples=0", "env.solver_samples=0 must be at least 1."),
+        ("reason_tree", "policy.norm=batch", "policy.norm=batch would break"),
+        ("reason_tree", "algo.kl_coef=-1", "algo.kl_coef=-1.0 must be at least 0."),
+    ],
+)
+def test_bad_values_name_their_key_as_it_is_typed(env, override, expected):
+    assert refused(f"env={env}", override).startswith(expected)
 
 
 @pytest.mark.parametrize("group", GROUPS)
