@@ -20,7 +20,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError, check_whole, unknown_name
 
 Config = TypeVar("Config")
 HELP = {"-h", "--help"}
@@ -43,6 +43,7 @@ def parse_pairs(schema: type[Config], arguments: Sequence[str], description: str
     for argument in arguments:
         name, equals, _ = argument.partition("=")
         if not equals:
+            check_whole(arguments)
             raise ReasonEnvsError(f"{argument!r} is not of the form name=value (see --help).")
         if name not in names:
             raise unknown_name("option", name, names)

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agents.config import GROUPS, TrainConfig, check_name, choice, typed
 from agents.defaults import follow_choices, register_resolvers
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError, check_whole, unknown_name
 
 CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
 """The YAML files: inside the package in an installed wheel, beside it in a checkout."""
@@ -117,13 +117,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
         return unknown_name(group, name, error.options or [])
     if isinstance(error, OverrideParseException):
         reason = "" if error.override in first else f" ({first})"
-        text = str(error.override)
-        for opening, closing in ("{}", "[]"):
-            if text.count(opening) > text.count(closing):
-                return ReasonEnvsError(
-                    f"Cannot read {text!r}, whose {opening!r} is not closed: quote the whole argument once, so that "
-                    f"the shell keeps its spaces, as in '{text} ...{closing}'."
-                )
+        check_whole([error.override or ""])
         return ReasonEnvsError(
             f"Cannot read {error.override!r}{reason}: write key=value, and quote a value that holds more than letters "
             "and digits twice, as in 'key=\"a=b\"'."

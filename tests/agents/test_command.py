@@ -8,6 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from agents.command import list_options, parse_pairs
+from reason_envs.errors import ReasonEnvsError
 
 
 @dataclasses.dataclass
@@ -67,3 +68,10 @@ def test_help_of_a_command(capsys):
         parse_pairs(Outer, ["--help"], "Does it.")
     assert stop.value.code == 0
     assert capsys.readouterr().out == f"Does it.\n\nOptions and defaults:\n{LISTED}\n"
+
+
+def test_an_argument_that_the_shell_cut_is_told_so():
+    with pytest.raises(ReasonEnvsError, match=r"quote the whole argument once.*'parts=\{coder: \.\.\.\}'"):
+        parse_pairs(Outer, ["name=a", "parts={coder:", "tester}"], "")
+    with pytest.raises(ReasonEnvsError, match="'tester' is not of the form name=value"):
+        parse_pairs(Outer, ["name=a", "tester"], "")

@@ -62,6 +62,11 @@ def test_answers_of_problems_with_tests_are_programs(tests: dict[str, object]) -
     assert stats(ListTaskSet("mine", "train", problems)).answer_kinds == {"program": 1, "integer": 1}
 
 
+def test_an_argument_that_the_shell_cut_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "json", "path={train:", "a.jsonl}"]) == 2
+    assert "keeps its spaces, as in 'path={train: ...}'." in capsys.readouterr().err
+
+
 def test_stats_go_on_without_a_split_that_the_source_lacks(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stats", "math", f"path={DATA / 'math'}"]) == 0
     captured = capsys.readouterr()
