@@ -20,6 +20,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from agents.validation import bad_value
 from reason_envs.errors import ReasonEnvsError, check_whole, unknown_name
 
 Config = TypeVar("Config")
@@ -49,8 +50,9 @@ def parse_pairs(schema: type[Config], arguments: Sequence[str], description: str
             raise unknown_name("option", name, names)
     try:
         merged: Any = OmegaConf.to_object(OmegaConf.merge(defaults, OmegaConf.from_dotlist(list(arguments))))
-    except OmegaConfBaseException as error:
-        raise ReasonEnvsError(str(error).splitlines()[0]) from error
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        check_whole(arguments)
+        raise bad_value(error, " ".join(arguments)) from error
     return merged
 
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agents.config import GROUPS, TrainConfig, check_name, choice, typed
 from agents.defaults import follow_choices, register_resolvers
+from agents.validation import bad_value, refused_key
 from reason_envs.errors import ReasonEnvsError, check_whole, unknown_name
 
 CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
@@ -123,11 +124,10 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
             "and digits twice, as in 'key=\"a=b\"'."
         )
     cause = error.__cause__ or error
-    detail, *facts = str(cause).strip().splitlines()
-    key = next((fact.split(":", 1)[1].strip() for fact in facts if "full_key:" in fact), "")
+    key = refused_key(cause)
     if first.startswith("Could not override"):
         return _unknown_key(key or first.split("'")[1], overrides)
-    return ReasonEnvsError(f"Bad value of {key}: {detail}." if key else " ".join([first, *rest[:1]]))
+    return bad_value(cause, "") if key else ReasonEnvsError(" ".join([first, *rest[:1]]))
 
 
 def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:

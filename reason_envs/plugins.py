@@ -60,6 +60,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist(list(pairs)), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
+        check_whole(pairs)
         raise ReasonEnvsError(f"Cannot read the options {' '.join(pairs)}: {error}") from error
     return {str(key): value for key, value in parsed.items()} if isinstance(parsed, dict) else {}
 

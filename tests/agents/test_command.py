@@ -73,5 +73,14 @@ def test_help_of_a_command(capsys):
 def test_an_argument_that_the_shell_cut_is_told_so():
     with pytest.raises(ReasonEnvsError, match=r"quote the whole argument once.*'parts=\{coder: \.\.\.\}'"):
         parse_pairs(Outer, ["name=a", "parts={coder:", "tester}"], "")
+    with pytest.raises(ReasonEnvsError, match=r"quote the whole argument once.*'parts=\[a, b \.\.\.\]'"):
+        parse_pairs(Outer, ["parts=[a, b"], "")
     with pytest.raises(ReasonEnvsError, match="'tester' is not of the form name=value"):
         parse_pairs(Outer, ["name=a", "tester"], "")
+
+
+def test_a_bad_value_names_its_option():
+    with pytest.raises(ReasonEnvsError, match="Bad value of silent: Value 'loud'"):
+        parse_pairs(Outer, ["silent=loud"], "")
+    with pytest.raises(ReasonEnvsError, match="Bad value of parts=}: while parsing"):
+        parse_pairs(Outer, ["parts=}"], "")
