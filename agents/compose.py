@@ -141,8 +141,11 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
     if owners and key not in valid:
         has_not = f"{group}={chosen} does not have" if chosen else "this run does not have"
         cure = "choose one of them" if chosen else f"add {owners[0]}"
+        own = sorted(other for other in valid if other.endswith(f".{path}"))
+        hint = f" This run's own is {own[0]!r}." if own else ""
         return ReasonEnvsError(
             f"The key {key!r} is an option of {' and '.join(owners)}, which {has_not}: {cure}, or leave the key out."
+            f"{hint}"
         )
     return unknown_name("key", key, valid)
 

@@ -238,6 +238,12 @@ def test_the_sandbox_that_is_named_is_the_one_whose_options_follow():
     assert env.sandbox == {"name": "native", "workers": 2}
 
 
+def test_an_option_that_this_learner_keeps_elsewhere_is_pointed_to():
+    message = refused("algo=grpo", "algo.learning_rate=1e-4")
+    assert message.startswith("The key 'algo.learning_rate' is an option of algo=sb3_maskable_ppo and algo=sb3_ppo")
+    assert message.endswith("This run's own is 'algo.optimizer.learning_rate'.")
+
+
 def test_options_of_petting_environments_are_replaced_as_a_whole_or_changed_by_key():
     env = compose_config(["env=petting_code", "env.sandbox={name: native, workers: 2}", "env.prompts.coder=Go"]).env
     assert (env.sandbox, env.prompts) == ({"name": "native", "workers": 2}, {"coder": "Go"})
