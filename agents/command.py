@@ -7,6 +7,7 @@ import errno
 import inspect
 import json
 import re
+import shutil
 import signal
 import sys
 import textwrap
@@ -26,8 +27,10 @@ from reason_envs.errors import ReasonEnvsError, check_whole, unknown_name
 Config = TypeVar("Config")
 HELP = {"-h", "--help"}
 """What asks a command for its options."""
-_WIDTH, _COLUMN = 120, 36
-"""Of a list of options: the longest line, and where the meanings begin."""
+_COLUMN = 36
+"""Where the meanings begin in a list of options."""
+_WIDTHS = 80, 120
+"""The narrowest and the widest list, on terminals of any width."""
 
 
 def parse_pairs(schema: type[Config], arguments: Sequence[str], description: str) -> Config:
@@ -77,7 +80,8 @@ def _flow(value: Any) -> str:
 
 def _commented(option: str, meaning: str) -> list[str]:
     """Put a meaning beside an option, or below one that is too long."""
-    wrapped = textwrap.wrap(meaning, _WIDTH - _COLUMN - 2, break_on_hyphens=False)
+    width = min(max(shutil.get_terminal_size((_WIDTHS[1], 0)).columns, _WIDTHS[0]), _WIDTHS[1])
+    wrapped = textwrap.wrap(meaning, width - _COLUMN - 2, break_on_hyphens=False)
     if not wrapped or len(option) >= _COLUMN:
         wrapped.insert(0, "")
     heads = [option, *[""] * (len(wrapped) - 1)]

@@ -8,6 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from agents.command import list_options, parse_pairs
+from agents.grpo import GRPOConfig
 from reason_envs.errors import ReasonEnvsError
 
 
@@ -61,6 +62,13 @@ def test_what_a_subclass_leaves_unsaid_is_inherited():
 def test_the_meaning_of_a_long_value_stands_below_it():
     lines = listed(Outer, name="v" * 50).splitlines()
     assert lines[:2] == ["name: " + "v" * 50, " " * 36 + "# What null is called, e.g. here."]
+
+
+@pytest.mark.parametrize(("columns", "longest"), [("40", 80), ("80", 80), ("100", 100), ("400", 120)])
+def test_meanings_are_wrapped_to_the_terminal(monkeypatch, columns, longest):
+    monkeypatch.setenv("COLUMNS", columns)
+    lines = list_options(OmegaConf.structured(GRPOConfig)).splitlines()
+    assert longest - 12 < max(map(len, lines)) <= longest
 
 
 def test_help_of_a_command(capsys):

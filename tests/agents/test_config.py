@@ -180,6 +180,7 @@ def test_help_names_every_choice_and_every_key():
 
 
 def test_help_lists_the_options_of_the_parts_that_are_chosen(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr(sys, "argv", ["train", "env=petting_code", "env.max_tests=3", "--help"])
     train._run(sys.argv[1:])
     listed = capsys.readouterr().out
