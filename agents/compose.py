@@ -51,10 +51,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     Raises:
         ReasonEnvsError: an unknown key, name, group or experiment (with the valid ones), or a bad value.
     """
-    try:
-        raw: Any = OmegaConf.to_container(composed(overrides), resolve=True)
-    except OmegaConfBaseException as error:
-        raise _explain(error, overrides) from error
+    raw: Any = OmegaConf.to_container(composed(overrides), resolve=True)
     return typed(raw)
 
 
@@ -69,7 +66,9 @@ def composed(overrides: Sequence[str]) -> DictConfig:
             raise unknown_name("env", "None", GROUPS["env"][0]())
     try:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
-            return compose("config", overrides=[*_spelled_out(overrides)])
+            config = compose("config", overrides=[*_spelled_out(overrides)])
+        OmegaConf.to_container(config, resolve=True)  # what cannot be resolved is told below
+        return config
     except (HydraException, OmegaConfBaseException) as error:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
             raise _explain(error, overrides) from error

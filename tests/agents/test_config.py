@@ -163,7 +163,8 @@ def test_configurations_from_files_are_checked_too():
 
 
 @pytest.mark.slow
-def test_help_names_every_choice_and_every_key():
+def test_help_names_every_choice_and_every_key(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     done = subprocess.run([sys.executable, "-m", "agents.train", "--help"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     for group, (names, _) in GROUPS.items():
@@ -186,6 +187,12 @@ def test_help_lists_the_options_of_the_parts_that_are_chosen(capsys, monkeypatch
     listed = capsys.readouterr().out
     assert re.search(r"\n  max_tests: 3 +# Most tests that the tester may write in a turn\.\n", listed)
     assert "no_answer" not in listed
+
+
+def test_help_with_a_mistake_is_the_mistake(capsys):
+    with pytest.raises(SystemExit):
+        train._run(["seed=${nothing}", "--help"])
+    assert "Bad value of seed: Interpolation key 'nothing' not found" in capsys.readouterr().err
 
 
 def test_every_option_of_ours_is_told_with_its_meaning():
