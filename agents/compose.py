@@ -10,12 +10,13 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agents.config import GROUPS, TrainConfig, check_name, choice, typed
 from agents.defaults import follow_choices, register_resolvers
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from agents.validation import bad_value, refused_key
+from reason_envs.errors import ReasonEnvsError, check_whole, unknown_name
 
 CONF_DIR = next(p for p in (Path(__file__).parent / "conf", Path(__file__).parent.parent / "conf") if p.is_dir())
 """The YAML files: inside the package in an installed wheel, beside it in a checkout."""
@@ -36,6 +37,8 @@ def register_schemas(overrides: Sequence[str] = ()) -> None:
         for name in [*(value for key, value in chosen if key == group and ":" in value), *names()]:
             node = OmegaConf.structured(choice(config_of(name), name))
             follow_choices(group, name, node)
+            if group == "env" and isinstance(node.get("tasks"), str):
+                node.tasks = {"name": node.tasks}  # so that env.tasks.x=1 adds to it
             store.store(group=group, name=name, node=node)
 
 
@@ -48,6 +51,12 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     Raises:
         ReasonEnvsError: an unknown key, name, group or experiment (with the valid ones), or a bad value.
     """
+    raw: Any = OmegaConf.to_container(composed(overrides), resolve=True)
+    return typed(raw)
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """Compose a run's options, as `compose_config` does, without looking at their values."""
     register_schemas(overrides)
     for override in overrides:
         group, equals, value = override.partition("=")
@@ -57,36 +66,47 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
             raise unknown_name("env", "None", GROUPS["env"][0]())
     try:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
-            raw: Any = OmegaConf.to_container(compose("config", overrides=[*_spelled_out(overrides)]), resolve=True)
+            config = compose("config", overrides=[*_spelled_out(overrides)])
+        OmegaConf.to_container(config, resolve=True)  # what cannot be resolved is told below
+        return config
     except (HydraException, OmegaConfBaseException) as error:
-        raise _explain(error, overrides) from error
-    return typed(raw)
+        with initialize_config_dir(str(CONF_DIR), version_base=None):
+            raise _explain(error, overrides) from error
 
 
 def _spelled_out(overrides: Sequence[str]) -> Iterator[str]:
     """Let ``env.tasks={...}`` replace a mapping instead of merging into it, and ``env.tasks.x=`` add to it.
 
-    ``env.reward=x`` becomes ``env.reward.name=x`` where the environment has that key.
+    ``env.reward=x`` becomes ``env.reward.name=x`` where the environment has that key, and ``env.tasks=x`` becomes
+    ``env.tasks.name=x`` where more keys follow.
     """
     keys = _keys_of("env")
     free = {key for key in keys if key.rpartition(".")[2] in FREE_FORM} | {"eval_set", "placement.roles"}
-    for override in overrides:
+    for position, override in enumerate(overrides):
         key, _, value = override.partition("=")
+        more = any(later.startswith(f"{key}.") for later in overrides[position:])
         if (
             f"{key}.name" in keys
             and not value.lstrip().startswith("{")
             and f"{key}.name" in _environments_keys(overrides)
         ):
             override = f"{key}.name={value}"
-        if key in free and value.lstrip().startswith("{"):
+        if key in free and (more or value.lstrip().startswith("{")):
             yield f"{key}=null"
+        if key in free and more and not value.lstrip().startswith("{"):
+            key, override = f"{key}.name", f"{key}.name={value}"
         yield f"++{override}" if key.rpartition(".")[0] in free else override
 
 
 def _environments_keys(overrides: Sequence[str]) -> set[str]:
     """Every key of the environment that the overrides choose, by name or by an experiment."""
-    choices = [override for override in overrides if "." not in override.partition("=")[0]]
-    return {f"env.{path}" for path in _paths(GROUPS["env"][1](compose("config", overrides=choices).env.name))}
+    return {f"env.{path}" for path in _paths(GROUPS["env"][1](_chosen("env", overrides)))}
+
+
+def _chosen(group: str, overrides: Sequence[str]) -> str:
+    """Name the part of a group that the overrides choose, by name, by an experiment, or by what goes with another."""
+    choices = [o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")]
+    return str(compose("config", overrides=choices)[group].name)
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
@@ -97,16 +117,16 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
         return unknown_name(group, name, error.options or [])
     if isinstance(error, OverrideParseException):
         reason = "" if error.override in first else f" ({first})"
+        check_whole([error.override or ""])
         return ReasonEnvsError(
             f"Cannot read {error.override!r}{reason}: write key=value, and quote a value that holds more than letters "
             "and digits twice, as in 'key=\"a=b\"'."
         )
     cause = error.__cause__ or error
-    detail, *facts = str(cause).strip().splitlines()
-    key = next((fact.split(":", 1)[1].strip() for fact in facts if "full_key:" in fact), "")
+    key = refused_key(cause)
     if first.startswith("Could not override"):
         return _unknown_key(key or first.split("'")[1], overrides)
-    return ReasonEnvsError(f"Bad value of {key}: {detail}." if key else " ".join([first, *rest[:1]]))
+    return bad_value(cause, "") if key else ReasonEnvsError(" ".join([first, *rest[:1]]))
 
 
 def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
@@ -115,14 +135,17 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
         return unknown_name("key", key, {f.name for f in dataclasses.fields(TrainConfig)})
     names, config_of = GROUPS[group]
     chosen = dict(override.partition("=")[::2] for override in overrides).get(group)
+    valid = {f"{group}.{path}" for path in _paths(config_of(_chosen(group, overrides)))}
     owners = [f"{group}={name}" for name in names() if path in _paths(config_of(name))]
-    if owners:
+    if owners and key not in valid:
         has_not = f"{group}={chosen} does not have" if chosen else "this run does not have"
         cure = "choose one of them" if chosen else f"add {owners[0]}"
+        own = sorted(other for other in valid if other.endswith(f".{path}"))
+        hint = f" This run's own is {own[0]!r}." if own else ""
         return ReasonEnvsError(
             f"The key {key!r} is an option of {' and '.join(owners)}, which {has_not}: {cure}, or leave the key out."
+            f"{hint}"
         )
-    valid = {f"{group}.{path}" for path in _paths(config_of(chosen))} if chosen else _keys_of(group)
     return unknown_name("key", key, valid)
 
 

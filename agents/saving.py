@@ -40,6 +40,16 @@ class Progress:
         return True
 
 
+def taken(folder: Path) -> ReasonEnvsError:
+    """Build the error for a new run in the folder of another one."""
+    trained = {path.name for path in (folder / CHECKPOINTS).glob("step_*")} - {"step_0"}
+    unless = "" if trained else " No training step of it is saved, so resume= would begin anew with its own options."
+    return ReasonEnvsError(
+        f"output_dir={folder} holds a run already. Continue it with resume={folder}, choose another output_dir, or "
+        f"delete the folder.{unless}"
+    )
+
+
 class Saver:
     """Writes and restores a run's checkpoints; where several processes train, the first one writes.
 

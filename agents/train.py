@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from agents.command import parse_pairs, report_errors
+from agents.command import HELP, list_options, parse_pairs, report_errors
 from agents.config import TrainConfig
 from reason_envs.errors import ReasonEnvsError
 
@@ -25,6 +25,15 @@ ALLOCATOR = {
     "MALLOC_TOP_PAD_": "268435456",
 }
 """glibc keeps large buffers instead of returning them to the kernel after every operation."""
+
+EXAMPLES = """\
+Examples
+  python -m agents.train
+  python -m agents.train env=single_turn_math algo=grpo policy.lora_rank=16
+  python -m agents.train +experiment=grpo_math_lora policy.model=my_model env.tasks.path=my_data.json
+  python -m agents.train env.tasks='{name: chain_sum, max_terms: 3}' algo.optimizer.learning_rate=1e-4
+  python -m agents.train env=reason_tree --help
+  python -m agents.train resume=runs/20260101-120000"""
 
 
 @dataclass
@@ -65,7 +74,9 @@ def _leave(status: int) -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     with report_errors():
-        if any(a.startswith("-") for a in arguments):
+        if HELP & set(arguments):
+            _print_help([a for a in arguments if not a.startswith("-")])
+        elif any(a.startswith("-") for a in arguments):
             _hydra_main()
         elif any(a.startswith("resume=") for a in arguments):
             resume(arguments)
@@ -122,8 +133,24 @@ def resume(arguments: Sequence[str]) -> None:
     train(replace(read_config(Path(asked.resume)), output_dir=asked.resume, **caps), resuming=True, command=_typed())
 
 
+def _print_help(overrides: Sequence[str]) -> None:
+    """Print every choice, and what each option of the parts that are chosen means."""
+    from agents.compose import CONF_DIR, composed
+    from agents.config import GROUPS
+
+    options = list_options(composed(overrides))
+    choices = {group: names() for group, (names, _) in GROUPS.items()}
+    choices["experiment"] = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+    print(
+        "Train a policy in an environment.\n\n== Choices (select with group=name; experiments with +experiment=name) =="
+    )
+    print("\n".join(f"{group}: {', '.join(names)}" for group, names in sorted(choices.items())))
+    print("\n== Configuration (override with key=value, such as algo.kl_coef=0.05) ==")
+    print(options, EXAMPLES, sep="\n\n")
+
+
 def _hydra_main() -> None:
-    """Hydra's own command line: ``--help``, ``--cfg job``, ``--multirun`` and the like."""
+    """Hydra's own command line: ``--cfg job``, ``--multirun`` and the like."""
     import hydra
     from omegaconf import DictConfig, OmegaConf
 

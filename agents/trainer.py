@@ -22,7 +22,7 @@ from agents.prompt_limits import check_prompts
 from agents.registry import ALGORITHMS
 from agents.run_folder import CHECKPOINTS, CONFIG_FILE, write_config
 from agents.runs import Run, build, weight_syncs
-from agents.saving import FINAL, Progress, Saver
+from agents.saving import FINAL, Progress, Saver, taken
 from agents.sync import RoleSync
 from agents.tracking import Silence, Tracker
 from agents.transcript import as_text
@@ -226,10 +226,7 @@ class Trainer:
         if self._resuming:
             checkpoint.latest(self.folder / CHECKPOINTS)
         elif distributed.rank() == 0 and (self.folder / CONFIG_FILE).exists():
-            raise ReasonEnvsError(
-                f"output_dir={self.folder} holds a run already. Continue it with resume={self.folder}, or choose "
-                "another folder."
-            )
+            raise taken(self.folder)
 
     def _announce(self) -> None:
         """Say what is about to be trained on what."""

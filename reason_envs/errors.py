@@ -32,6 +32,17 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], fix: str = "") -> R
     return ReasonEnvsError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.{f' {fix}' if fix else ''}")
 
 
+def check_whole(arguments: Iterable[str]) -> None:
+    """Raise the error for the first argument of a command that the shell has cut at a space."""
+    for argument in arguments:
+        for opening, closing in ("{}", "[]"):
+            if argument.count(opening) > argument.count(closing):
+                raise ReasonEnvsError(
+                    f"Cannot read {argument!r}, whose {opening!r} is not closed: quote the whole argument once, so "
+                    f"that the shell keeps its spaces, as in '{argument} ...{closing}'."
+                )
+
+
 def check_options(kind: str, given: Iterable[Any], valid: Iterable[str]) -> None:
     """Raise the error for the first given option that ``kind`` does not have."""
     names = list(valid)
@@ -57,7 +68,7 @@ def check_type(owner: str, option: str, value: Any, wanted: Any, default: Any = 
         TypeAdapter(wanted).validate_python(plain, strict=True)
     except PydanticUserError:
         return
-    except ValidationError as error:
+    except ValidationError:
         kind = wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("collections.abc.", "")
         such = f", such as {default!r}" if isinstance(default, int | float | str) else ""
-        raise ReasonEnvsError(f"{option}={value!r} is of the wrong type: {owner} takes {kind} there{such}.") from error
+        raise ReasonEnvsError(f"{option}={value!r} is of the wrong type: {owner} takes {kind} there{such}.") from None

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from reason_envs.errors import OWN_PART, ReasonEnvsError, check_options, check_type, unknown_name
+from reason_envs.errors import OWN_PART, ReasonEnvsError, check_options, check_type, check_whole, unknown_name
 
 _asked: set[str | EntryPoint] = set()
 """Entry points whose functions have been called, and groups of which all have."""
@@ -55,10 +55,12 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 
     for pair in pairs:
         if "=" not in pair:
+            check_whole(pairs)
             raise ReasonEnvsError(f"Options are written key=value, such as max_terms=4; not {pair!r}.")
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist(list(pairs)), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
+        check_whole(pairs)
         raise ReasonEnvsError(f"Cannot read the options {' '.join(pairs)}: {error}") from error
     return {str(key): value for key, value in parsed.items()} if isinstance(parsed, dict) else {}
 

@@ -29,9 +29,9 @@ ORDER = {
         "__init__",
     ),
     "agents": (
-        "__init__ trajectory masking state_tree metrics_file console command registry distributed validation held_out "
+        "__init__ trajectory masking state_tree metrics_file console registry distributed validation held_out "
         "step_metrics step_labels hub dashboards",
-        "model_card batch checkpoint figures curves episodes transcript optimizer config sb3_config",
+        "model_card batch checkpoint command figures curves episodes transcript optimizer config sb3_config",
         "policies tracking interrupts step_training samplers run_folder",
         "defaults",
         "compose",

@@ -150,8 +150,9 @@ def test_a_value_of_the_wrong_type_is_named():
     )
     with pytest.raises(
         ReasonEnvsError, match=r"weight='2' is of the wrong type: hammer takes float there, such as 1\.0"
-    ):
+    ) as caught:
         hammer.configure("hammer", {"weight": "2"})
+    assert caught.value.__suppress_context__, "a traceback of the checker comes first"
 
 
 def test_a_module_before_a_name_is_imported_and_registers_it(monkeypatch, tmp_path):

@@ -33,7 +33,7 @@ class GraphPolicy(NetworkPolicy):
 
     def shape_of(self, environment: Environment) -> TreeShape:
         """Read the shape of the trees from the observation space."""
-        return TreeShape.of(environment.observation_space(environment.agents[0]))
+        return TreeShape.of(environment.observation_space(environment.agents[0]), type(environment).__name__)
 
     def build(self) -> GPSNetwork:
         """Return a new network for trees of this shape."""
@@ -42,7 +42,7 @@ class GraphPolicy(NetworkPolicy):
     def observe(self, environment: Environment, observation: Any) -> Arrays:
         """Take the padding out of an observation, so that stored decisions are small."""
         if not isinstance(observation, Mapping) or any(key not in observation for key in KEYS):
-            raise no_tree(f"an observation of type {type(observation).__name__}")
+            raise no_tree(type(environment).__name__, f"an observation of type {type(observation).__name__}")
         nodes = int(observation["node_mask"].sum())
         sizes = {"nodes": nodes * self.shape.features, "parents": nodes, "depths": nodes, "node_mask": nodes}
         return {key: observation[key][: sizes.get(key)].copy() for key in KEYS}

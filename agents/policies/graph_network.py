@@ -55,11 +55,11 @@ class GPSNetworkConfig:
             raise ReasonEnvsError(f"walk_length={self.walk_length} must be even and at least 2.")
 
 
-def no_tree(given: object) -> ReasonEnvsError:
-    """Build the error for an environment that shows no tree."""
+def no_tree(environment: str, given: str) -> ReasonEnvsError:
+    """Build the error for an environment that shows no tree, but what is given."""
     return ReasonEnvsError(
-        f"The graph policy needs an environment with a tree observation (a Dict of {', '.join(KEYS)}), not {given}; "
-        "use policy=language, or policy=mlp where observations have a fixed size."
+        f"policy=graph needs an environment with a tree observation (a Dict of {', '.join(KEYS)}), and {environment} "
+        f"shows {given}: use policy=language, or policy=mlp where observations have a fixed size."
     )
 
 
@@ -75,14 +75,14 @@ class TreeShape:
     """Depth of the deepest node."""
 
     @classmethod
-    def of(cls, space: Space) -> TreeShape:
-        """Read the shape from an observation space.
+    def of(cls, space: Space, environment: str = "this one") -> TreeShape:
+        """Read the shape from an observation space of an environment, whose name an error tells.
 
         Raises:
             ReasonEnvsError: the space is none of trees.
         """
         if not isinstance(space, spaces.Dict) or any(key not in space.spaces for key in KEYS):
-            raise no_tree(space)
+            raise no_tree(environment, "text" if isinstance(space, spaces.Text) else str(space))
         sizes = {key: spaces.flatdim(space[key]) for key in KEYS}
         depths = space["depths"]
         assert isinstance(depths, spaces.Box)

@@ -80,23 +80,23 @@ def _validate(config: LanguagePolicyConfig) -> None:
         raise unknown_name("policy.sharing", config.sharing, SHARING)
     if config.sharing != "shared" and config.uses_lora != (config.sharing == "lora_per_role"):
         raise ReasonEnvsError(
-            f"policy.sharing={config.sharing} with lora_rank={config.lora_rank} and adapter={config.adapter!r}: "
-            "lora_per_role trains an adapter for each role (give lora_rank, or adapter), model_per_role all weights of "
-            "each (give neither)."
+            f"policy.sharing={config.sharing} with policy.lora_rank={config.lora_rank} and policy.adapter="
+            f"{config.adapter!r}: lora_per_role trains an adapter for each role (give policy.lora_rank, or "
+            "policy.adapter), model_per_role all weights of each (give neither)."
         )
     if config.precision != "auto" and config.precision not in DTYPES:
         raise unknown_name("precision", config.precision, ["auto", *DTYPES])
     if config.dtype == "float16" and not (config.lora_rank or config.adapter):
         raise ReasonEnvsError(
-            "policy.dtype=float16 has too little range for weights that are trained: use dtype=float32 with "
+            "policy.dtype=float16 has too little range for weights that are trained: use policy.dtype=float32 with "
             "policy.precision=float16, or LoRA."
         )
     if config.temperature <= 0:
         raise ReasonEnvsError(f"policy.temperature={config.temperature}: training needs a temperature above 0.")
     if not 0 < config.top_p <= 1 or config.top_k < 0 or config.max_tokens < 1:
         raise ReasonEnvsError(
-            f"policy.top_p={config.top_p}, top_k={config.top_k}, max_tokens={config.max_tokens}: they must lie in "
-            "(0, 1], [0, ...) and [1, ...)."
+            f"policy.top_p={config.top_p}, policy.top_k={config.top_k}, policy.max_tokens={config.max_tokens}: they "
+            "must lie in (0, 1], [0, ...) and [1, ...)."
         )
     if config.overlong_prompts not in ("error", "filter"):
         raise unknown_name("policy.overlong_prompts", config.overlong_prompts, ["error", "filter"])
@@ -104,16 +104,16 @@ def _validate(config: LanguagePolicyConfig) -> None:
         raise unknown_name("policy.reference_device", config.reference_device, REFERENCE_DEVICES)
     if config.lora_rank < 0 or (config.adapter and config.lora_rank):
         raise ReasonEnvsError(
-            f"policy.lora_rank={config.lora_rank} with adapter={config.adapter!r}: give a rank for a new adapter, or "
-            "the folder of an existing one (its rank is kept), not both."
+            f"policy.lora_rank={config.lora_rank} with policy.adapter={config.adapter!r}: give a rank for a new "
+            "adapter, or the folder of an existing one (its rank is kept), not both."
         )
     if not 0 <= config.lora_dropout < 1 or (config.lora_dropout and not config.lora_rank):
         raise ReasonEnvsError(
-            f"policy.lora_dropout={config.lora_dropout} with lora_rank={config.lora_rank}: it must lie in [0, 1), and "
-            "it is for a new adapter (policy.lora_rank > 0); an existing one keeps its own."
+            f"policy.lora_dropout={config.lora_dropout} with policy.lora_rank={config.lora_rank}: it must lie in "
+            "[0, 1), and it is for a new adapter (policy.lora_rank > 0); an existing one keeps its own."
         )
     if config.lora_target_modules and not config.lora_rank:
         raise ReasonEnvsError(
-            f"policy.lora_target_modules={config.lora_target_modules} with lora_rank={config.lora_rank}: they are for "
-            "a new adapter (policy.lora_rank > 0); an existing one keeps its own."
+            f"policy.lora_target_modules={config.lora_target_modules} with policy.lora_rank={config.lora_rank}: they "
+            "are for a new adapter (policy.lora_rank > 0); an existing one keeps its own."
         )

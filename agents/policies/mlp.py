@@ -54,9 +54,10 @@ class ArrayShape:
             ReasonEnvsError: observations have no fixed size, or actions are not numbered from 0.
         """
         if not _fixed_size(observation):
+            shown = "text" if isinstance(observation, spaces.Text) else observation
             raise ReasonEnvsError(
                 f"policy=mlp needs observations of a fixed size (Box, Discrete, MultiDiscrete, MultiBinary, or a Dict "
-                f"of these), not {observation}: use policy=language."
+                f"of these), not {shown}: use policy=language."
             )
         if not isinstance(action, spaces.Discrete) or action.start != 0:
             raise ReasonEnvsError(

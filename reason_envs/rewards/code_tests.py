@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
@@ -49,8 +50,17 @@ class StdioTests:
 Tests = UnitTests | StdioTests
 
 
-def read_tests(record: Mapping[str, Any]) -> Tests:
-    """Read the tests of a problem in the format of HumanEval, of MBPP (sanitized), or with ``inputs``/``outputs``."""
+def read_tests(
+    own: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({}), owner: str = "A problem"
+) -> Tests:
+    """Read the tests of a problem in the format of HumanEval, of MBPP (sanitized), or with ``inputs``/``outputs``.
+
+    Args:
+        own: the problem's fields.
+        defaults: fields that it may lack.
+        owner: what an error calls it.
+    """
+    record = {**defaults, **own}
     if "entry_point" in record:
         prompt = record["prompt"]
         code = f"{record['test']}\ncheck(candidate)\n"
@@ -62,9 +72,10 @@ def read_tests(record: Mapping[str, Any]) -> Tests:
         return UnitTests(code, name, name, record.get("code", ""))
     if "inputs" in record and "outputs" in record:
         return StdioTests(tuple(zip(record["inputs"], record["outputs"], strict=True)), record.get("solution", ""))
+    has = f" among its other fields {sorted(own)}" if own else ", only a question and an answer"
     raise ReasonEnvsError(
-        f"A problem with the fields {sorted(record)} has no tests: give 'test' and 'entry_point' (HumanEval), "
-        "'test_list' (MBPP), or 'inputs' and 'outputs'."
+        f"{owner} has no tests{has}. Give 'test' and 'entry_point' (HumanEval), 'test_list' (MBPP), or 'inputs' and "
+        "'outputs'."
     )
 
 

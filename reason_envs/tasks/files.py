@@ -19,6 +19,11 @@ from reason_envs.tasks.records import SUFFIXES, read_records
 
 Source = str | PathLike[str] | Mapping[str, str | PathLike[str]]
 _SPLIT_BY = ("hash", "none")
+OWN_FILES = (
+    ", or give each split a file of its own: path={train: FILE, test: FILE}, in quotes (for agents.train "
+    "'env.tasks.path={train: FILE, test: FILE}')"
+)
+"""What else helps where the hash leaves a split of one file empty."""
 
 
 _OPTIONS = """
@@ -138,7 +143,7 @@ def _load(
     if not official and split_by != "none":
         tasks = by_hash(tasks, split)
     if not tasks:
-        raise empty_split(file, split, skipped)
+        raise empty_split(file, split, skipped, OWN_FILES)
     return ListTaskSet(name, split, first_samples(tasks, max_samples), skipped)
 
 

@@ -146,6 +146,8 @@ FORMATS: Mapping[str, Callable[[Fields, Record, str], _Answer]] = {"plain": _pla
 
 
 def _question(fields: Fields, record: Record, names: list[str], place: str) -> str:
+    if empty := [] if names else [name for name in QUESTION_FIELDS if name in record]:
+        raise ReasonEnvsError(f"{place}: the question's field {empty[0]!r} is empty. Mend or remove the record.")
     if not names:
         wanted = " or ".join(repr(name) for name in QUESTION_FIELDS)
         raise ReasonEnvsError(f"{place}: no field {wanted} for the question; {_has(record)} Set question_field.")
@@ -179,4 +181,5 @@ def _no_answer(place: str, record: Record, wanted: Iterable[str]) -> NoAnswerErr
 
 
 def _has(record: Record) -> str:
-    return f"the record has {', '.join(repr(name) for name in record) or 'no fields'}."
+    shown = [f"{name!r}{' (empty)' if value is None or value == '' else ''}" for name, value in record.items()]
+    return f"the record has {', '.join(shown) or 'no fields'}."

@@ -10,7 +10,7 @@ from reason_envs.tasks.base import Split, Task, TaskSet, split_of
 
 
 class MissingSplitError(ReasonEnvsError):
-    """A source with official splits lacks the one that was asked for."""
+    """A source lacks the split that was asked for."""
 
 
 class ListTaskSet(TaskSet):
@@ -63,12 +63,11 @@ def check_count(option: str, value: int) -> int:
     return value
 
 
-def empty_split(source: object, split: Split, skipped: int) -> ReasonEnvsError:
-    """Build the error for a source of which no problem is left."""
-    return ReasonEnvsError(
+def empty_split(source: object, split: Split, skipped: int, fix: str = "") -> MissingSplitError:
+    """Build the error for a source of which no problem is left; ``fix`` is what helps besides more problems."""
+    return MissingSplitError(
         f"No problem of {source} is in the {split} split ({skipped} without an answer were left out). The hash of the "
-        "questions puts a fifth into test, which can leave a small set without any: add problems, or give each split "
-        "a file of its own."
+        f"questions puts a fifth into test, which can leave a small set without any: add problems{fix}."
     )
 
 

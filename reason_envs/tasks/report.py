@@ -10,6 +10,9 @@ from statistics import fmean, median
 from reason_envs.tasks.base import Task, TaskSet
 from reason_envs.tasks.text import normalise_number
 
+_TESTS = ("tests", "test_list", "entry_point", "inputs")
+"""Metadata of problems whose answer is a program (see ``reason_envs.rewards.code_tests.read_tests``)."""
+
 
 @dataclass(frozen=True)
 class Lengths:
@@ -57,7 +60,7 @@ def stats(tasks: TaskSet) -> Stats:
         duplicates=len(questions) - len(set(questions)),
         characters=_lengths([len(question) for question in questions]),
         tokens=_token_lengths(questions),
-        answer_kinds=dict(Counter(answer_kind(task.answer) for task in problems).most_common()),
+        answer_kinds=dict(Counter(map(_kind, problems)).most_common()),
         sources=_sources(problems),
     )
 
@@ -77,6 +80,10 @@ def answer_kind(answer: str) -> str:
     if number.lstrip("+-").replace(".", "", 1).isdigit():
         return "decimal"
     return "expression" if any(character in answer for character in "\\^=/*+0123456789") else "text"
+
+
+def _kind(task: Task) -> str:
+    return "program" if task.answer and any(name in task.metadata for name in _TESTS) else answer_kind(task.answer)
 
 
 def _sources(problems: list[Task]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from random import Random
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Split, Task
-from reason_envs.tasks.files import locate
+from reason_envs.tasks.files import OWN_FILES, locate
 from reason_envs.tasks.games import sokoban as game
 from reason_envs.tasks.games.moves import Cell, neighbour, paths
 from reason_envs.tasks.generated import GeneratedTaskSet, Problem, checked_size
@@ -96,7 +96,7 @@ def boxoban(
     tasks = _read_levels(file)
     tasks = tasks if official else by_hash(tasks, split)
     if not tasks:
-        raise empty_split(file, split, 0)
+        raise empty_split(file, split, 0, OWN_FILES)
     return ListTaskSet("boxoban", split, first_samples(tasks, max_samples))
 
 

@@ -230,7 +230,9 @@ def test_weights_for_other_trees_are_refused(tmp_path):
 
 
 def test_environments_without_a_tree_are_refused(policy):
-    with pytest.raises(ReasonEnvsError, match=r"tree observation.*policy=language"):
+    with pytest.raises(
+        ReasonEnvsError, match=r"policy=graph.*tree observation.*, and Toy shows text: use policy=language"
+    ):
         GraphPolicy(GraphPolicyConfig(), environment=Toy())
     with pytest.raises(ReasonEnvsError, match=r"tree observation.*policy=language"):
         policy.observe(Toy(), "What is 1 + 2?")

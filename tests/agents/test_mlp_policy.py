@@ -148,7 +148,7 @@ def test_saved_and_loaded_it_acts_the_same(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: make_policy(Toy()), r"observations of a fixed size .*not UnicodeText.*use policy=language"),
+        (lambda: make_policy(Toy()), r"observations of a fixed size .*not text.*use policy=language"),
         (lambda: ArrayShape.of(Dict({"a": Text(3)}), Discrete(2)), "observations of a fixed size"),
         (lambda: ArrayShape.of(Box(0, 1, (2,)), Box(0, 1, (2,))), r"one of the actions 0, 1, \.\.\. \(Discrete\)"),
         (lambda: ArrayShape.of(Box(0, 1, (2,)), Discrete(2, start=1)), "number them so"),

@@ -300,7 +300,7 @@ def test_wrong_data_is_found_before_the_model_is_loaded(tiny_model, tmp_path, ca
         ("policy.model=./nowhere", "looks like a folder, but there is none"),
         ("env.tasks=chain_sums", "Did you mean 'chain_sum'"),
         ("env.reward.name=maths", "Did you mean 'math'"),
-        ("policy.precision=float8", "Unknown precision 'float8'"),
+        ("policy.precision=float8", "Unknown policy.precision 'float8'"),
         ("engine.max_batch_size=0", "engine.max_batch_size=0 must be at least 1"),
         ("policy.temperature=0", "training needs a temperature above 0"),
         ("log_every=0", "log_every=0 must be at least 1"),
@@ -320,6 +320,17 @@ def test_a_folder_that_holds_a_run_is_never_overwritten(whole, tiny_model, capsy
     message = fails(overrides(tiny_model, whole["full"]), capsys, monkeypatch)
     assert f"resume={whole['full']}" in message
     assert rows(whole["full"]) == before
+
+
+def test_a_folder_without_a_finished_step_says_that_nothing_is_lost(whole, tiny_model, tmp_path, capsys, monkeypatch):
+    folder = tmp_path / "run"
+    (folder / "checkpoints" / "step_0").mkdir(parents=True)
+    (folder / "config.yaml").write_text("{}")
+    message = fails(overrides(tiny_model, folder), capsys, monkeypatch)
+    assert (
+        f"resume={folder}, choose another output_dir, or delete the folder. No training step of it is saved" in message
+    )
+    assert "No training step" not in fails(overrides(tiny_model, whole["full"]), capsys, monkeypatch)
 
 
 def test_wrong_resumptions(whole, tmp_path, capsys, monkeypatch, unloaded):

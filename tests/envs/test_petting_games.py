@@ -302,8 +302,10 @@ def test_tests_of_other_forms_come_with_the_task():
     assert go(environment, "def f(x): return x + 1").info["team_reward"] == 1.0
     with pytest.raises(ReasonEnvsError, match="no right program"):
         begin("petting_code", Task("bare", "Add one.", "", {"tests": UnitTests("assert f(1) == 2", "f", "f")}))
-    with pytest.raises(ReasonEnvsError, match="has no tests"):
+    with pytest.raises(ReasonEnvsError, match="Task 'bare' has no tests, only a question and an answer"):
         begin("petting_code", Task("bare", "Add one.", "def f(x): return x + 1"))
+    with pytest.raises(ReasonEnvsError, match=r"Task 'bare' has no tests among its other fields \['level'\]"):
+        begin("petting_code", Task("bare", "Add one.", "def f(x): return x + 1", {"level": 3}))
 
 
 @pytest.mark.slow

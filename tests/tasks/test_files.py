@@ -127,6 +127,9 @@ def test_bad_input_gets_one_clear_message(name: str, options: dict[str, Any], me
         ("a.jsonl", '{"question": "a", "answer": "b"}\n[1]', "line 2: a record is an object, not list"),
         ("a.jsonl", '{"question": "a", "answer": NaN}', "finite number, not nan"),
         ("a.jsonl", '{"question": " ", "answer": "b"}', "'question' is missing or no text"),
+        ("a.jsonl", '{"question": "", "answer": "b"}', "line 1: the question's field 'question' is empty"),
+        ("a.jsonl", '{"problem": null, "answer": "b"}', "line 1: the question's field 'problem' is empty"),
+        ("a.jsonl", '{"question": "a", "answer": ""}', r"the record has 'question', 'answer' \(empty\)\."),
         ("a.jsonl.gz", "plain text", "Cannot read"),
     ],
 )
@@ -139,8 +142,9 @@ def test_bad_files(tmp_path: Path, name: str, text: str, message: str) -> None:
 def test_a_split_without_problems_is_an_error(tmp_path: Path) -> None:
     train_only = next(f"q{i}" for i in range(99) if split_of(f"q{i}") == "train")
     file = write(tmp_path / "a.jsonl", [{"question": train_only, "answer": 1}])
-    with pytest.raises(ReasonEnvsError, match=r"No problem of .* is in the test split"):
+    with pytest.raises(MissingSplitError, match=r"No problem of .* is in the test split.*'env.tasks.path={train: "):
         make({"name": "json", "path": file}, "test")
+    assert len(make({"name": "json", "path": {"train": file, "test": file}}, "test")) == 1
 
 
 @given(st.sets(st.text(min_size=1), min_size=1, max_size=40), st.integers(1, 50), st.integers(1, 50))

@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from reason_envs.tasks import make
+from reason_envs.tasks import ListTaskSet, Task, make
 from reason_envs.tasks.__main__ import main
+from reason_envs.tasks.base import split_of
 from reason_envs.tasks.report import answer_kind, overlap, stats
 
 DATA = Path(__file__).parents[1] / "data" / "tasks"
@@ -39,6 +40,31 @@ def test_stats_count_and_find_no_overlap(capsys: pytest.CaptureFixture[str]) -> 
     output = capsys.readouterr().out
     assert "chain_sum 30, gcd 10" in output
     assert "overlap of train and test: 0" in output
+
+
+def test_show_goes_on_without_a_split_that_the_hash_leaves_empty(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    question = next(f"q{i}" for i in range(99) if split_of(f"q{i}") == "train")
+    (tmp_path / "a.jsonl").write_text(json.dumps({"question": question, "answer": "1"}))
+    assert main(["show", "json", f"path={tmp_path / 'a.jsonl'}"]) == 0
+    captured = capsys.readouterr()
+    assert "1 problems" in captured.out
+    assert "no test split: No problem of" in captured.err
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [{"inputs": ["1"], "outputs": ["2"]}, {"test_list": ["assert f(1) == 2"]}, {"tests": {}}, {"entry_point": "f"}],
+)
+def test_answers_of_problems_with_tests_are_programs(tests: dict[str, object]) -> None:
+    problems = [Task("a", "Add one.", "print(int(input()) + 1)", tests), Task("b", "What is 1 + 1?", "2")]
+    assert stats(ListTaskSet("mine", "train", problems)).answer_kinds == {"program": 1, "integer": 1}
+
+
+def test_an_argument_that_the_shell_cut_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "json", "path={train:", "a.jsonl}"]) == 2
+    assert "keeps its spaces, as in 'path={train: ...}'." in capsys.readouterr().err
 
 
 def test_stats_go_on_without_a_split_that_the_source_lacks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -74,8 +74,8 @@ def golden_tests(task: Task) -> Tests:
     """
     tests = task.metadata.get("tests", task.metadata)
     if isinstance(tests, Mapping):
-        record: dict[str, Any] = {"prompt": f"{task.question}\n", "canonical_solution": task.answer, **tests}
-        tests = read_tests({"code": task.answer, "solution": task.answer, **record})
+        right = dict.fromkeys(("canonical_solution", "code", "solution"), task.answer)
+        tests = read_tests(tests, {"prompt": f"{task.question}\n", **right}, f"Task {task.id!r}")
     if not tests.reference.strip():
         raise ReasonEnvsError(
             f"Task {task.id!r} has no right program, without which nobody can tell good tests from bad: give it as the "
