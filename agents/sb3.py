@@ -87,6 +87,8 @@ class SB3PPO:
     algorithm: Any = PPO
     masked = False
     """Whether it never draws an illegal action."""
+    caption = ""
+    """Its figures read like those of the evaluations."""
 
     def __init__(
         self,

@@ -90,7 +90,8 @@ def test_prepared_files_load_again(tmp_path: Path, capsys: pytest.CaptureFixture
     [
         (["show", "chain_summ"], "Did you mean 'chain_sum'"),
         (["show", "chain_sum", "min_terms"], "written key=value"),
-        (["show", "chain_sum", "x=[1"], "Cannot read the options"),
+        (["show", "chain_sum", "x=[1"], "quote the whole argument once"),
+        (["show", "chain_sum", "x=}"], "Cannot read the options"),
         (["stats", "gsm8k"], "needs the option 'path'"),
         (["stats", "math", f"path={DATA}"], "holds answers.json"),
         (["show", "json", "path=/nowhere.jsonl"], "There is no file /nowhere.jsonl"),
