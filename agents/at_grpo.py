@@ -46,15 +46,6 @@ class ATGRPO(GRPO):
 
     config: ATGRPOConfig
 
-    @property
-    def caption(self) -> str:
-        """Say that training's episodes are not drawn as evaluation's are."""
-        chosen = {"best": "the best", "sample": "one", "first": "the first"}[self.config.select]
-        return (
-            f"In training, episodes go on from {chosen} of {self.config.samples_per_task} candidates a turn; held out, "
-            "one is drawn."
-        )
-
     async def collect(self, step: int) -> list[Trajectory]:
         """Play the step's tasks with ``samples_per_task`` candidates a turn."""
         select, acting = self.config.select, self.acting(step)

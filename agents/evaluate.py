@@ -193,9 +193,7 @@ def _subject(config: EvaluateConfig, tasks: str, count: int) -> str:
     """Say what is evaluated on what."""
     weights = " before its training" if config.untrained else ""
     swapped = f" with swap_roles={config.swap_roles}" if config.swap_roles else ""
-    return (
-        f"{config.checkpoint or config.run}{weights}{swapped}: {count:,} problems of {tasks}, {config.samples} samples"
-    )
+    return f"{config.checkpoint or config.run}{weights}{swapped}: {count:,} problems of {tasks} x {config.samples}"
 
 
 def _swap(policy: TrainablePolicy, roles: Any) -> None:

@@ -202,11 +202,6 @@ class Learner(ABC):
         """Return the optimizer's options for parameters with a learning rate of their own: of most learners, none."""
         return {}
 
-    @property
-    def caption(self) -> str:
-        """What readers of the training figures must know; nothing where they read like those of the evaluations."""
-        return ""
-
     async def collect(self, step: int) -> list[Trajectory]:
         """Play the step's episodes: a pure function of (seed, step, weights)."""
         return await play(self.environment, self.policy, self.plan(step), **self.acting(step))

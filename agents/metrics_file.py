@@ -113,6 +113,10 @@ def summary_line(row: Mapping[str, float | None]) -> str:
     return "  ".join(column.cell(row) for column in SUMMARY_COLUMNS)
 
 
+CANDIDATES = "candidate_reward"
+"""What only rows of turn trees have."""
+CHOSEN = "In training, episodes go on from a chosen candidate of each turn; held out, one is drawn."
+"""How to read reward and accuracy of such rows."""
 TABLE_ROWS = (
     ("reward", "reward", ".3f"),
     ("accuracy", "accuracy in training", ".1%"),
@@ -138,8 +142,8 @@ def final_table(rows: Sequence[Row]) -> str:
     totals = {metric: series(rows, metric)[1] for metric in ("time/step", "tokens", "memory/peak_mb")}
     if len(totals["time/step"]) >= 20:
         lines.append("Of training: means over the first and the last tenth of the steps.")
-    if series(rows, "candidate_reward")[1]:
-        lines.append("In training, episodes go on from a chosen candidate of each turn; held out, one is drawn.")
+    if any(CANDIDATES in row for row in rows):
+        lines.append(CHOSEN)
     if all(totals.values()):
         lines.append(
             f"{len(totals['time/step'])} steps in {sum(totals['time/step']):,.0f} s (evaluations apart), "

@@ -89,13 +89,13 @@ async def _play(environment: Environment, policy: Policy, episode: Episode, opti
     overlong = 0
     while not result.done:
         read = readable(environment, policy, result, latest)
-        overlong += len(result.observations) - len(read)
+        silent = result.observations.keys() - read.keys()
+        overlong += len(silent)
         acting = await gather(
             *(_decide(policy, episode, agent, observation, latest, options) for agent, observation in read.items())
         )
         decisions += acting
         latest.update({decision.agent: decision for decision in acting})
-        silent = result.observations.keys() - read.keys()
         result = await advance(environment, actions(environment, policy, acting, silent))
         _pay(result.rewards, latest, silent, episode)
         final |= cut_off(environment, policy, result, latest)
@@ -178,13 +178,15 @@ def cut_off(
     environment: Environment, policy: Policy, result: StepResult, latest: dict[AgentId, Decision]
 ) -> dict[AgentId, Any]:
     """What each truncated agent would read next: what it read last, unless that is no longer true and the new fits."""
-    read = {agent: policy.observe(environment, observation) for agent, observation in result.final_observations.items()}
-    fitting = {agent: observation for agent, observation in read.items() if policy.fits(observation)}
-    return {
-        agent: fitting.get(agent, latest[agent].observation)
+    final = {
+        agent: latest[agent].observation
         for agent, truncated in result.truncated.items()
         if truncated and not result.terminated.get(agent) and agent in latest
     }
+    for agent in final.keys() & result.final_observations.keys():
+        new = policy.observe(environment, result.final_observations[agent])
+        final[agent] = new if policy.fits(new) else final[agent]
+    return final
 
 
 def _pay(

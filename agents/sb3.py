@@ -87,8 +87,6 @@ class SB3PPO:
     algorithm: Any = PPO
     masked = False
     """Whether it never draws an illegal action."""
-    caption = ""
-    """Its figures read like those of the evaluations."""
 
     def __init__(
         self,

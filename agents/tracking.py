@@ -13,7 +13,7 @@ from agents.console import Console, evaluation_text
 from agents.curves import plot_curves
 from agents.dashboards import Dashboards
 from agents.episodes import recorded, write_evaluation
-from agents.metrics_file import MetricsFile, Row, final_table, summary_header, summary_line
+from agents.metrics_file import CANDIDATES, CHOSEN, MetricsFile, Row, final_table, summary_header, summary_line
 from reason_envs.errors import ReasonEnvsError
 
 _log = logging.getLogger(__name__)
@@ -103,6 +103,8 @@ class Tracker:
         """
         row = self._record(step, {**metrics, "memory/peak_mb": peak_memory_mb()})
         self._console.step(step, row)
+        if step == 1 and CANDIDATES in row:
+            self.note(CHOSEN)
         self._show_evaluation(row)
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -239,8 +239,6 @@ class Trainer:
             f"{len(run.train_tasks):,} problems of {run.train_tasks.name}, {self.total_steps:,} steps{processes}"
             f"{held_out}. Everything goes to {self.folder}"
         )
-        if self.learner.caption:
-            self._tracker.note(self.learner.caption)
 
 
 def _what(policy: Any) -> str:
