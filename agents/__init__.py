@@ -1,1 +1,5 @@
-"""Learners (PPO, GRPO, AT-GRPO) for the environments of `reason_envs`."""
+"""Learners (PPO, GRPO, AT-GRPO) for the environments of `reason_envs`.
+
+The commands are `agents.train`, `agents.evaluate`, `agents.frontier`, `agents.reward_model` and `agents.report`.
+May import `reason_envs`, which never imports `agents`.
+"""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from reason_envs.plugins import Plugin, Registry
+from reason_envs.registry import Plugin, Registry
 
 ALGORITHMS = Registry(
     "algorithm",
     {
-        "at_grpo": Plugin("agents.at_grpo:ATGRPO", "agents.at_grpo:ATGRPOConfig"),
-        "grpo": Plugin("agents.grpo:GRPO", "agents.grpo:GRPOConfig"),
-        "ppo": Plugin("agents.ppo:PPO", "agents.ppo:PPOConfig"),
-        "sb3_maskable_ppo": Plugin("agents.sb3:SB3MaskablePPO", "agents.sb3_config:SB3PPOConfig"),
-        "sb3_ppo": Plugin("agents.sb3:SB3PPO", "agents.sb3_config:SB3PPOConfig"),
+        "at_grpo": Plugin("agents.algorithms.at_grpo:ATGRPO", "agents.algorithms.at_grpo:ATGRPOConfig"),
+        "grpo": Plugin("agents.algorithms.grpo:GRPO", "agents.algorithms.grpo:GRPOConfig"),
+        "ppo": Plugin("agents.algorithms.ppo:PPO", "agents.algorithms.ppo:PPOConfig"),
+        "sb3_maskable_ppo": Plugin("agents.algorithms.sb3:SB3MaskablePPO", "agents.algorithms.sb3_config:SB3PPOConfig"),
+        "sb3_ppo": Plugin("agents.algorithms.sb3:SB3PPO", "agents.algorithms.sb3_config:SB3PPOConfig"),
     },
 )
-"""Learners: the class is built with the parts of a run (see ``agents.learner.Learner``)."""
+"""Learners: the class is built with the parts of a run (see ``agents.algorithms.learner.Learner``)."""
 
 POLICIES = Registry(
     "policy",

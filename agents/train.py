@@ -15,8 +15,8 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from agents.command import HELP, list_options, parse_pairs, report_errors
-from agents.config import TrainConfig
+from agents.config.command_line import HELP, list_options, parse_pairs, report_errors
+from agents.config.schema import TrainConfig
 from reason_envs.errors import ReasonEnvsError
 
 ALLOCATOR = {
@@ -81,7 +81,7 @@ def _run(arguments: Sequence[str]) -> None:
         elif any(a.startswith("resume=") for a in arguments):
             resume(arguments)
         else:
-            from agents.compose import compose_config
+            from agents.config.compose import compose_config
 
             train(compose_config(arguments), command=_typed())
 
@@ -97,7 +97,7 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
     from transformers.utils import logging as transformers_logging
 
     from agents import distributed
-    from agents.trainer import Trainer
+    from agents.training.trainer import Trainer
 
     if config.resume is not None:
         raise ReasonEnvsError(f"resume={config.resume} cannot be given with an option of hydra: drop it.")
@@ -118,7 +118,7 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
 
 def resume(arguments: Sequence[str]) -> None:
     """Continue a run with its own configuration; only the caps may change."""
-    from agents.run_folder import read_config
+    from agents.training.folder import read_config
 
     valid = [field.name for field in fields(ResumeConfig)]
     given = [a.partition("=")[0] for a in arguments]
@@ -135,8 +135,8 @@ def resume(arguments: Sequence[str]) -> None:
 
 def _print_help(overrides: Sequence[str]) -> None:
     """Print every choice, and what each option of the parts that are chosen means."""
-    from agents.compose import CONF_DIR, composed
-    from agents.config import GROUPS
+    from agents.config.compose import CONF_DIR, composed
+    from agents.config.schema import GROUPS
 
     options = list_options(composed(overrides))
     choices = {group: names() for group, (names, _) in GROUPS.items()}
@@ -154,8 +154,8 @@ def _hydra_main() -> None:
     import hydra
     from omegaconf import DictConfig, OmegaConf
 
-    from agents.compose import CONF_DIR, register_schemas
-    from agents.config import typed
+    from agents.config.compose import CONF_DIR, register_schemas
+    from agents.config.schema import typed
 
     register_schemas(sys.argv[1:])
 

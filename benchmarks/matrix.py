@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.compose import compose_config
+from agents.config.compose import compose_config
 from agents.train import train
 
 README = Path(__file__).resolve().parents[1] / "README.md"

@@ -1,4 +1,8 @@
-"""Gymnasium-style environments for reinforcement learning of LLM reasoning."""
+"""Gymnasium-style environments for reinforcement learning of LLM reasoning.
+
+Importing the package registers the Gymnasium ids and loads nothing heavy.
+Never imports `agents`.
+"""
 
 from __future__ import annotations
 

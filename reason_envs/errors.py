@@ -6,11 +6,38 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 
 class ReasonEnvsError(ValueError):
-    """Base of the errors this library raises on wrong input."""
+    """Base of the errors that this library raises."""
+
+
+class OptionError(ReasonEnvsError):
+    """An option has a value that its rule does not allow.
+
+    A part names its own field only. The code that mounts the part adds the prefix with
+    `reason_envs.validation.mounted`, so the message names the option as the user wrote it.
+
+    Args:
+        field: the option, such as ``"max_tokens"``.
+        value: its value.
+        rule: the rest of the sentence: what is wrong and how to fix it, such as ``"must be at least 1."``.
+    """
+
+    def __init__(self, field: str, value: Any, rule: str) -> None:
+        self.field, self.value, self.rule = field, value, rule
+        super().__init__(f"{field}={value!r} {rule}")
+
+    def under(self, prefix: str) -> OptionError:
+        """Return the same error for the option ``prefix.field``."""
+        return OptionError(f"{prefix}.{self.field}", self.value, self.rule)
+
+
+class EngineError(ReasonEnvsError):
+    """An engine cannot do what was asked of it, or its server failed."""
+
+
+class RunError(ReasonEnvsError):
+    """A run, or the folder of a run, cannot go on."""
 
 
 OWN_PART = "A module of yours that registers one is named before it: module:name."
@@ -27,48 +54,11 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], fix: str = "") -> R
         fix: what else to do about it.
     """
     names = sorted(valid)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+    hint = did_you_mean(name, names)
     return ReasonEnvsError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.{f' {fix}' if fix else ''}")
 
 
-def check_whole(arguments: Iterable[str]) -> None:
-    """Raise the error for the first argument of a command that the shell has cut at a space."""
-    for argument in arguments:
-        for opening, closing in ("{}", "[]"):
-            if argument.count(opening) > argument.count(closing):
-                raise ReasonEnvsError(
-                    f"Cannot read {argument!r}, whose {opening!r} is not closed: quote the whole argument once, so "
-                    f"that the shell keeps its spaces, as in '{argument} ...{closing}'."
-                )
-
-
-def check_options(kind: str, given: Iterable[Any], valid: Iterable[str]) -> None:
-    """Raise the error for the first given option that ``kind`` does not have."""
-    names = list(valid)
-    for option in given:
-        if option not in names:
-            raise unknown_name(f"option of {kind}", str(option), names)
-
-
-def check_type(owner: str, option: str, value: Any, wanted: Any, default: Any = None) -> None:
-    """Raise the error for an option's value that is not of the annotated type; NumPy's numbers count as Python's.
-
-    Args:
-        owner: what has the option, such as ``"task family 'gcd'"``.
-        option: its name.
-        value: what was given.
-        wanted: the annotation; one whose class says nothing about what it accepts is not checked.
-        default: told as an example.
-    """
-    from pydantic import PydanticUserError, TypeAdapter, ValidationError
-
-    plain = value.item() if isinstance(value, np.generic) else value
-    try:
-        TypeAdapter(wanted).validate_python(plain, strict=True)
-    except PydanticUserError:
-        return
-    except ValidationError:
-        kind = wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("collections.abc.", "")
-        such = f", such as {default!r}" if isinstance(default, int | float | str) else ""
-        raise ReasonEnvsError(f"{option}={value!r} is of the wrong type: {owner} takes {kind} there{such}.") from None
+def did_you_mean(name: str, valid: Iterable[str]) -> str:
+    """Return a sentence that suggests near names, with a blank before it; empty if none is near."""
+    near = difflib.get_close_matches(name, list(valid), n=3, cutoff=0.5)
+    return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import gymnasium
 
 from reason_envs.errors import OWN_PART, ReasonEnvsError, unknown_name
-from reason_envs.plugins import Plugin, load_plugins, registered_name
+from reason_envs.registry import Plugin, load_plugins, registered_name
 
 if TYPE_CHECKING:
     from reason_envs.core import Environment

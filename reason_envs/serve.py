@@ -18,8 +18,8 @@ from typing import Any
 from reason_envs.core import Environment
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES
-from reason_envs.plugins import parse_options
 from reason_envs.registration import make_environment
+from reason_envs.registry import parse_options
 
 TOKEN = "REASON_ENVS_TOKEN"
 """Environment variable that holds the token: a command line is visible to every user of the machine."""

@@ -1,4 +1,4 @@
-"""Shared fixtures; this file also puts its folder on the import path, so that every test can import the toys."""
+"""Shared fixtures."""
 
 from __future__ import annotations
 

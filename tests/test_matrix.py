@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from agents.compose import compose_config
-from agents.runs import build
+from agents.config.compose import compose_config
 from agents.train import train
+from agents.training.build import build
 from reason_envs import registration
 from reason_envs.errors import ReasonEnvsError
 

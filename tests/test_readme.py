@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.compose import compose_config
+from agents.config.compose import compose_config
 from reason_envs import registration
 from reason_envs.rewards import registry as rewards
 from reason_envs.tasks import registry as families

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agents.policies.graph_network import KEYS, GPSNetwork, GPSNetworkConfig, TreeShape, no_tree
-from agents.policies.network import Arrays, NetworkPolicy
+from agents.policies.actor_critic import Arrays, NetworkPolicy
+from agents.policies.gps_network import KEYS, GPSNetwork, GPSNetworkConfig, TreeShape, no_tree
 from agents.trajectory import Decision
 from reason_envs.core import Environment
 

@@ -13,12 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.batch import collate, distinct
 from agents.policies.base import Evaluation, sampling_temperatures
+from agents.policies.hidden_states import token_states
 from agents.policies.language_config import LanguagePolicyConfig
 from agents.policies.log_probs import token_log_probs
 from agents.policies.lora import add_adapter, freeze_copy, merged_weights, using_adapter
-from agents.policies.token_states import token_states
+from agents.policies.padding import collate, distinct
 from agents.policies.value_head import ValueHead
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import gather

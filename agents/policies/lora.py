@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.llm.adapters import ADAPTER_WEIGHTS
+from reason_envs.llm.lora_files import ADAPTER_WEIGHTS
 
 
 def add_adapter(

@@ -12,7 +12,7 @@ import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
-from agents.policies.network import ActorCritic, Arrays, NetworkPolicy
+from agents.policies.actor_critic import ActorCritic, Arrays, NetworkPolicy
 from agents.trajectory import Decision
 from reason_envs.core import Environment
 from reason_envs.errors import ReasonEnvsError

@@ -1,4 +1,8 @@
-"""A run as one web page that stands alone: curves, evaluations, frontier, episodes before and after training."""
+"""One web page per run: curves, evaluations, frontier, and episodes before and after training.
+
+`python -m agents.report` writes it; the page needs no network.
+May import configuration, evaluation and tracking; never a trainer.
+"""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from agents.command import report_errors
+from agents.config.command_line import report_errors
 from agents.report import write_report
 
 

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import yaml
 
-from agents.episodes import FOLDER, recorded
-from agents.held_out import share_interval
-from agents.metrics_file import Row, read_rows, series
+from agents.evaluation.intervals import share_interval
+from agents.tracking.episode_records import FOLDER, recorded
+from agents.tracking.metrics_file import Row, read_rows, series
 from reason_envs.errors import ReasonEnvsError
 
 MOST_POINTS = 1000
@@ -140,7 +140,7 @@ def _ours(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[s
 
 
 def _frontier(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Searches that were compared (``agents.evaluate method=... output_file=...``): a curve of each family."""
+    """Searches that were compared (``agents.frontier output_file=...``): a curve of each family."""
     found = [m["result"] for content in results.values() for m in content.get("methods", ())]
     curves: dict[str, list[dict[str, Any]]] = {}
     names = ("label", "accuracy", "accuracy_low", "accuracy_high", "generated_tokens")

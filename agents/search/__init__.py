@@ -1,4 +1,8 @@
-"""Search baselines on the environment's own tree: same prompt, generator, reward model, grader and token counter."""
+"""Search baselines on the environment's own tree: same prompt, generator, reward model, grader and token counter.
+
+Chain of thought, self-consistency, best-of-N, beam, DVTS, REBASE and MCTS, one file per family.
+May import evaluation and policies; never a learner.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ from agents.search.mcts import MonteCarloTreeSearch
 from agents.search.rebase import Rebase
 from agents.search.solutions import BestOfN, ChainOfThought, SelfConsistency
 from agents.search.walks import AlwaysExpand, RandomLegal
-from reason_envs.envs.reason_tree.growth import Grower
+from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import Tree
-from reason_envs.errors import check_options, unknown_name
+from reason_envs.errors import unknown_name
+from reason_envs.validation import check_options
 
 
 class SearchMethod(Protocol):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from reason_envs.envs.reason_tree.growth import Grower
+from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.errors import unknown_name
-from reason_envs.rewards.normalise import normalise
+from reason_envs.rewards.math.normalise import normalise
 
 
 @dataclass(frozen=True)

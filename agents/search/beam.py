@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agents.search.answer import Answer, check_selection, finished, submit
-from reason_envs.envs.reason_tree.draws import draw_steps
-from reason_envs.envs.reason_tree.growth import Grower
+from reason_envs.envs.reason_tree.grower import Grower, draw_steps
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.errors import ReasonEnvsError
 

@@ -7,8 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from agents.search.answer import Answer, finished, submit
-from reason_envs.envs.reason_tree.draws import draw_steps
-from reason_envs.envs.reason_tree.growth import Grower
+from reason_envs.envs.reason_tree.grower import Grower, draw_steps
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.errors import ReasonEnvsError
 

@@ -9,8 +9,7 @@ import numpy as np
 
 from agents.search.answer import Answer, check_selection, finished, submit
 from agents.search.beam import check_first_level
-from reason_envs.envs.reason_tree.draws import draw_steps
-from reason_envs.envs.reason_tree.growth import Grower
+from reason_envs.envs.reason_tree.grower import Grower, draw_steps
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.errors import ReasonEnvsError
 

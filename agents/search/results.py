@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from agents.held_out import share_interval
+from agents.evaluation.intervals import share_interval
 from agents.search.answer import Answer
 from agents.search.solvers import Solver
 from reason_envs.batching import gather

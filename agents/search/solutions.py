@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from agents.search.answer import SELECTIONS, Answer, Candidate, check_selection
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
-from reason_envs.envs.reason_tree.growth import Grower
+from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import AGGREGATIONS, Tree
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm.engine import GenerationRequest, Sampling, greedy
-from reason_envs.rewards.steps import StepScoreRequest
+from reason_envs.reward_models.base import StepScoreRequest
 
 
 @dataclass(frozen=True)

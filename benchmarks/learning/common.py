@@ -18,9 +18,9 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from agents.evaluate import evaluate_policy
-from agents.held_out import crossed_bootstrap, first_tasks
-from agents.runs import load_run
+from agents.evaluation.evaluate_policy import evaluate_policy
+from agents.evaluation.intervals import crossed_bootstrap, first_tasks
+from agents.training.build import load_run
 from agents.trajectory import Trajectory
 from reason_envs.llm.engine import greedy
 

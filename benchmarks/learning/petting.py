@@ -30,11 +30,11 @@ from common import SEEDS, correct
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from agents.defaults import PETTING
-from agents.evaluate import evaluate_policy
-from agents.held_out import crossed_bootstrap, first_tasks
-from agents.runs import load_run
+from agents.config.recommended import PETTING
+from agents.evaluation.evaluate_policy import evaluate_policy
+from agents.evaluation.intervals import crossed_bootstrap, first_tasks
 from agents.train import main as train
+from agents.training.build import load_run
 from reason_envs.core import Action, AgentId, StepResult, derive_seed
 from reason_envs.envs.petting.sudoku import PettingSudoku, PettingSudokuConfig
 from reason_envs.registration import register

@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from agents.evaluate import evaluate_policy
-from agents.held_out import bootstrap_interval, first_tasks
+from agents.algorithms.ppo import PPO, PPOConfig
+from agents.algorithms.sb3 import SB3MaskablePPO, SB3PPOConfig
+from agents.evaluation.evaluate_policy import evaluate_policy
+from agents.evaluation.intervals import bootstrap_interval, first_tasks
 from agents.policies.graph import GraphPolicy, GraphPolicyConfig
-from agents.ppo import PPO, PPOConfig
-from agents.sb3 import SB3MaskablePPO, SB3PPOConfig
 from reason_envs import make_environment
 from reason_envs.core import Environment
 from reason_envs.llm import make_engine
-from reason_envs.rewards.steps import make_reward_model
+from reason_envs.reward_models.base import make_reward_model
 from reason_envs.tasks import TaskSet, make
 
 EPISODES = 64

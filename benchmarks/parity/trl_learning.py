@@ -69,10 +69,10 @@ SIDES = {"ours": train_ours, "trl": train_trl}
 
 def evaluate(model: Path) -> dict[str, float]:
     """Accuracy of a model folder on held-out problems, by the evaluator that both sides share."""
-    from agents.compose import compose_config
-    from agents.evaluate import evaluate_policy
-    from agents.held_out import first_tasks
-    from agents.runs import build
+    from agents.config.compose import compose_config
+    from agents.evaluation.evaluate_policy import evaluate_policy
+    from agents.evaluation.intervals import first_tasks
+    from agents.training.build import build
     from reason_envs.llm.engine import greedy
 
     run = build(compose_config([f"policy.model={model}"]), model.parent)

@@ -16,9 +16,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.rewards.expressions import evaluate
-from reason_envs.rewards.leak import find_leak
-from reason_envs.rewards.spelled_numbers import SCALES, VALUES
+from reason_envs.rewards.leak.expressions import evaluate
+from reason_envs.rewards.leak.find import find_leak
+from reason_envs.rewards.leak.spelled_numbers import SCALES, VALUES
 from reason_envs.tasks import Task, make
 
 PLAIN = (

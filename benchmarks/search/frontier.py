@@ -22,14 +22,14 @@ from typing import Any
 
 import numpy as np
 
-from agents.command import parse_pairs, report_errors
-from agents.compose import compose_config
-from agents.held_out import crossed_bootstrap, first_tasks
-from agents.runs import build, load_run
-from agents.search.frontier import plot_frontier
+from agents.config.command_line import parse_pairs, report_errors
+from agents.config.compose import compose_config
+from agents.evaluation.intervals import crossed_bootstrap, first_tasks
 from agents.search.plans import Plan, plans
+from agents.search.plot import plot_frontier
 from agents.search.results import MethodResult, Solved, grade, record, solve_all, summarise, table, write_json
 from agents.search.solutions import sample_solutions, score_solutions, submit_solution
+from agents.training.build import build, load_run
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import ReasonTree

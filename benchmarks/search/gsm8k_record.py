@@ -25,26 +25,27 @@ from typing import Any
 
 import numpy as np
 
-from agents.command import parse_pairs, report_errors
-from agents.compose import compose_config
-from agents.held_out import bootstrap_interval
-from agents.runs import load_run
+from agents.config.command_line import parse_pairs, report_errors
+from agents.config.compose import compose_config
+from agents.evaluation.intervals import bootstrap_interval
+from agents.reward_model.fine_tuning import FineTuningConfig, fine_tune
+from agents.reward_model.labels import LabelledSolution
 from agents.search.results import solve_all
 from agents.search.solvers import Walking
 from agents.search.walks import RandomLegal
-from agents.step_labels import LabelledSolution
-from agents.step_training import FineTuningConfig, fine_tune
 from agents.train import train
+from agents.training.build import load_run
 from reason_envs import make_environment
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
-from reason_envs.llm.recorded import RecordedEngine
-from reason_envs.llm.scripted import ScriptedEngine
-from reason_envs.rewards import StepScoreRequest, extract_answer, grade_math_batch
-from reason_envs.rewards.steps_recorded import RecordedStepRewardModel
+from reason_envs.llm.engines.recorded.engine import RecordedEngine
+from reason_envs.llm.engines.scripted import ScriptedEngine
+from reason_envs.reward_models import StepScoreRequest
+from reason_envs.reward_models.recorded import RecordedStepRewardModel
+from reason_envs.rewards import extract_answer, grade_math_batch
 from reason_envs.tasks import Task, TaskSet, make
 from reason_envs.tasks.text import strip_calculations
 

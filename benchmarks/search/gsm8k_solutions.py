@@ -4,9 +4,10 @@
     python benchmarks/search/gsm8k_solutions.py data=FOLDER output_dir=FOLDER
 
 ``data/gsm8k/example_model_solutions.jsonl`` holds four models' solutions of each of the 1,319 test problems with their
-grades. The scorer is a step reward model (``agents.step_training``) fine-tuned from the embedded base model, 0.9M
-parameters that have never read such text, with the grade of the whole solution on each of its steps; a solution's score
-is that of its last step. Problems, not solutions, are split. Prints what it measures as JSON and keeps the scorer.
+grades. The scorer is a step reward model (``agents.reward_model.fine_tuning``) fine-tuned from the embedded base model,
+0.9M parameters that have never read such text, with the grade of the whole solution on each of its steps; a
+solution's score is that of its last step. Problems, not solutions, are split. Prints what it measures as JSON
+and keeps the scorer.
 """
 
 from __future__ import annotations
@@ -23,14 +24,14 @@ from pathlib import Path
 
 import numpy as np
 
-from agents.command import parse_pairs, report_errors
-from agents.reward_model import score_solutions
-from agents.step_labels import LabelledSolution
-from agents.step_metrics import brier_score, expected_calibration_error, roc_auc
-from agents.step_training import FineTuningConfig, fine_tune
+from agents.config.command_line import parse_pairs, report_errors
+from agents.reward_model.fine_tuning import FineTuningConfig, fine_tune
+from agents.reward_model.labels import LabelledSolution
+from agents.reward_model.metrics import brier_score, expected_calibration_error, roc_auc
+from agents.reward_model.train import score_solutions
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.rewards import make_reward_model
+from reason_envs.reward_models import make_reward_model
 
 MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 DATA = Path(__file__).parents[2] / "../shared/data"

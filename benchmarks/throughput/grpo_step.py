@@ -89,8 +89,8 @@ class Stopwatch:
 
 def measure_ours(model: str, lora_rank: int, steps: int) -> list[dict[str, float]]:
     """Time our trainer, everything that it does in a step included."""
-    from agents.compose import compose_config
-    from agents.trainer import Trainer
+    from agents.config.compose import compose_config
+    from agents.training.trainer import Trainer
 
     watch = Stopwatch()
 

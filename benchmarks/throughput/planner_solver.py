@@ -14,11 +14,11 @@ import sys
 import time
 from random import Random
 
+from benchmarks.embedded_models.planner_solver.guidelines import WORDINGS
 from reason_envs import make_environment
 from reason_envs.batching import gather
 from reason_envs.core import Environment, StepResult
 from reason_envs.llm import make_engine
-from reason_envs.llm.embedded.guidelines import WORDINGS
 
 GROUP = 4
 KINDS = [kind for kind in WORDINGS if kind != "stated"]

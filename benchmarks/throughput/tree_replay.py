@@ -29,9 +29,9 @@ from reason_envs import make_environment
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import BRANCH
 from reason_envs.llm import make_engine
-from reason_envs.rewards import make_reward_model
+from reason_envs.reward_models import make_reward_model
 from reason_envs.tasks import make
-from reason_envs.tasks.listed import ListTaskSet
+from reason_envs.tasks.task_list import ListTaskSet
 from reason_envs.vector import VectorEpisodes
 
 NUM_ENVS = 64

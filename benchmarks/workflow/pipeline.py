@@ -23,14 +23,14 @@ from typing import Any
 
 import numpy as np
 
-from agents.evaluate import evaluate_policy, first_tasks
-from agents.held_out import bootstrap_interval
-from agents.runs import load_run
+from agents.evaluation.evaluate_policy import evaluate_policy
+from agents.evaluation.intervals import bootstrap_interval, first_tasks
+from agents.training.build import load_run
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import greedy
 from reason_envs.tasks import make
-from reason_envs.tasks.records import SUFFIXES
-from reason_envs.tasks.workflow_problems import RATIOS
+from reason_envs.tasks.files.records import SUFFIXES
+from reason_envs.tasks.generated.workflow_problems import RATIOS
 
 BENCHMARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "gsm8k": ("math", "correct", {"path": "openai/gsm8k", "config": "main"}),

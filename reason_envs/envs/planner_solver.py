@@ -9,14 +9,14 @@ from typing import Any
 
 from reason_envs.batching import gather
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult, derive_seed
-from reason_envs.envs.problem import MAX_QUESTION_CHARS, build_reward, check_question, choose_task
+from reason_envs.envs.prompt_templates import PLANNER_PROMPT, SOLVER_PROMPT, check_places, fill
+from reason_envs.envs.task_environment import MAX_QUESTION_CHARS, build_reward, check_question, choose_task
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.llm.chat import fits
 from reason_envs.llm.engine import ContextLengthError, Generation, GenerationRequest, Sampling
-from reason_envs.llm.templates import PLANNER_PROMPT, SOLVER_PROMPT, check_places, fill
 from reason_envs.rewards import Reward, RewardConfig
-from reason_envs.rewards.leak import find_leak
+from reason_envs.rewards.leak.find import find_leak
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task, make
 from reason_envs.views import CallView, EpisodeView
@@ -54,7 +54,7 @@ class PlannerSolverConfig:
     solver_max_tokens: int = 128
     """Most tokens of an answer of the solver."""
     leak_check: bool = True
-    """Pay a guideline that gives the answer away like an empty answer (see ``reason_envs.rewards.leak``)."""
+    """Pay a guideline that gives the answer away like an empty answer (see ``reason_envs.rewards.leak.find``)."""
     planner_prompt: str = PLANNER_PROMPT
     """What the planner is asked; ``{question}`` is the problem."""
     solver_prompt: str = SOLVER_PROMPT
@@ -119,7 +119,7 @@ class PlannerSolver(Environment):
         if config.solver == POLICY:
             raise ReasonEnvsError(
                 f"solver={POLICY} is the engine of a run's policy (python -m agents.train env.solver={POLICY}), and "
-                "there is no run here: pass solver=reason_envs.llm.base_model.BaseModel(engine), or another engine."
+                "there is no run here: pass solver=reason_envs.llm.adapter_views.BaseModel(engine), or another engine."
             )
         self.tasks = make(config.tasks, config.split)
         self.reward = build_reward(config.reward, SolverRewardConfig)

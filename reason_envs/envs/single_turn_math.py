@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult, derive_seed
-from reason_envs.envs.problem import MAX_QUESTION_CHARS, build_reward, check_question, choose_task
+from reason_envs.envs.task_environment import MAX_QUESTION_CHARS, build_reward, check_question, choose_task
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards import Reward, RewardConfig
 from reason_envs.spaces import UnicodeText

@@ -1,4 +1,8 @@
-"""Language models inside environments: the engine protocol and the engines by name."""
+"""Language models inside environments: the engine interface, and the engines by name.
+
+`engine.py` is the interface; `engines/` has the implementations, and the other files are what they share.
+May import the registry and batching; never tasks or environments.
+"""
 
 from __future__ import annotations
 
@@ -6,26 +10,26 @@ from collections.abc import Mapping
 from typing import Any
 
 from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling, TrainableEngine
-from reason_envs.plugins import Plugin, Registry
+from reason_envs.registry import Plugin, Registry
 
 ENGINES = Registry(
     "engine",
     {
         "transformers": Plugin(
-            "reason_envs.llm.transformers_engine:TransformersEngine",
-            "reason_envs.llm.transformers_engine:TransformersEngineConfig",
+            "reason_envs.llm.engines.transformers.engine:TransformersEngine",
+            "reason_envs.llm.engines.transformers.engine:TransformersEngineConfig",
         ),
         "vllm": Plugin(
-            "reason_envs.llm.vllm_engine:VllmEngine",
-            "reason_envs.llm.vllm_options:VllmEngineConfig",
+            "reason_envs.llm.engines.vllm.engine:VllmEngine",
+            "reason_envs.llm.engines.vllm.options:VllmEngineConfig",
         ),
         "openai": Plugin(
-            "reason_envs.llm.openai_engine:OpenAIEngine",
-            "reason_envs.llm.openai_engine:OpenAIEngineConfig",
+            "reason_envs.llm.engines.openai.engine:OpenAIEngine",
+            "reason_envs.llm.engines.openai.engine:OpenAIEngineConfig",
         ),
         "recorded": Plugin(
-            "reason_envs.llm.recorded:RecordedEngine",
-            "reason_envs.llm.recorded:RecordedEngineConfig",
+            "reason_envs.llm.engines.recorded.engine:RecordedEngine",
+            "reason_envs.llm.engines.recorded.engine:RecordedEngineConfig",
         ),
     },
 )

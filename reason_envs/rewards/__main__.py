@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass
 
 from reason_envs.rewards.base import MathReward
-from reason_envs.rewards.math_grade import grade_math_batch
+from reason_envs.rewards.math.grade import grade_math_batch
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from reason_envs.core import derive_seed
-from reason_envs.rewards.extract import check_fallbacks
-from reason_envs.rewards.math_grade import MathGrade, grade_math_async
+from reason_envs.rewards.math.extract import check_fallbacks
+from reason_envs.rewards.math.grade import MathGrade, grade_math_async
 from reason_envs.tasks.base import Task
 
 

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, cast
 
 from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.plugins import load_attribute, load_plugins
+from reason_envs.registry import load_attribute, load_plugins
 from reason_envs.rewards.base import MathReward, RandomReward, Reward, RewardConfig, RewardFunction
-from reason_envs.rewards.code import CodeReward
+from reason_envs.rewards.code.grade import CodeReward
 from reason_envs.tasks.base import Task
 
 Factory = Callable[..., Any]

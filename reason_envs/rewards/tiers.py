@@ -22,9 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from reason_envs.rewards.extract import extract_answer, last_number
-from reason_envs.rewards.math_grade import grade_math_async
-from reason_envs.rewards.normalise import normalise, plain_number
+from reason_envs.rewards.math.extract import extract_answer, last_number
+from reason_envs.rewards.math.grade import grade_math_async
+from reason_envs.rewards.math.normalise import normalise, plain_number
 from reason_envs.rewards.qa import f1, normalise_words
 from reason_envs.tasks.text import NUMBER
 

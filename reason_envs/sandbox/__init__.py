@@ -1,11 +1,15 @@
-"""Running programs that a model wrote: one interface, several ways, chosen by name."""
+"""Running programs that a model wrote: one interface, several implementations, chosen by name.
+
+Monty (an interpreter), native (Linux isolation), containers, and a server over HTTP.
+May import the registry and the errors only.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.plugins import Plugin, Registry
+from reason_envs.registry import Plugin, Registry
 from reason_envs.sandbox.base import Limits, Outcome, Program, Sandbox
 from reason_envs.sandbox.values import Opaque, Raised, literal
 

@@ -11,8 +11,8 @@ import numpy as np
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Split, Task, TaskSet
-from reason_envs.tasks.listed import check_count
 from reason_envs.tasks.registry import make
+from reason_envs.tasks.task_list import check_count
 
 
 class MixtureTaskSet(TaskSet):

@@ -9,40 +9,41 @@ from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
-from reason_envs.errors import OWN_PART, ReasonEnvsError, check_options, check_type, unknown_name
-from reason_envs.plugins import load_attribute, load_plugins, registered_name
+from reason_envs.errors import OWN_PART, ReasonEnvsError, unknown_name
+from reason_envs.registry import load_attribute, load_plugins, registered_name
 from reason_envs.tasks.base import Split, TaskSet
+from reason_envs.validation import check_options, check_type
 
 ENTRY_POINT_GROUP = "reason_envs.tasks"
 REQUIRED = inspect.Parameter.empty
 """Stands in ``Family.options`` for the default of an option that must be given."""
 
 _BUILT_IN = {
-    "polaris": "reason_envs.tasks.named:polaris",
-    "AIME24": "reason_envs.tasks.named:aime24",
-    "AIME25": "reason_envs.tasks.named:aime25",
-    "OlympiadBench": "reason_envs.tasks.named:olympiad_bench",
-    "code_contests": "reason_envs.tasks.named:code_contests",
-    "introductory": "reason_envs.tasks.named:introductory",
-    "interview": "reason_envs.tasks.named:interview",
-    "competition": "reason_envs.tasks.named:competition",
-    "json": "reason_envs.tasks.files:json_files",
-    "gsm8k": "reason_envs.tasks.files:gsm8k_files",
-    "math": "reason_envs.tasks.files:math_files",
-    "hotpotqa": "reason_envs.tasks.files:hotpotqa_files",
-    "drop": "reason_envs.tasks.files:drop_files",
-    "humaneval": "reason_envs.tasks.files:humaneval_files",
-    "mbpp": "reason_envs.tasks.files:mbpp_files",
-    "fact_qa": "reason_envs.tasks.fact_qa:fact_qa",
-    "one_line_code": "reason_envs.tasks.one_line_code:one_line_code",
-    "workflow_problems": "reason_envs.tasks.workflow_problems:workflow_problems",
-    "hub": "reason_envs.tasks.hub:hub",
+    "polaris": "reason_envs.tasks.files.named_benchmarks:polaris",
+    "AIME24": "reason_envs.tasks.files.named_benchmarks:aime24",
+    "AIME25": "reason_envs.tasks.files.named_benchmarks:aime25",
+    "OlympiadBench": "reason_envs.tasks.files.named_benchmarks:olympiad_bench",
+    "code_contests": "reason_envs.tasks.files.named_benchmarks:code_contests",
+    "introductory": "reason_envs.tasks.files.named_benchmarks:introductory",
+    "interview": "reason_envs.tasks.files.named_benchmarks:interview",
+    "competition": "reason_envs.tasks.files.named_benchmarks:competition",
+    "json": "reason_envs.tasks.files.families:json_files",
+    "gsm8k": "reason_envs.tasks.files.families:gsm8k_files",
+    "math": "reason_envs.tasks.files.families:math_files",
+    "hotpotqa": "reason_envs.tasks.files.families:hotpotqa_files",
+    "drop": "reason_envs.tasks.files.families:drop_files",
+    "humaneval": "reason_envs.tasks.files.families:humaneval_files",
+    "mbpp": "reason_envs.tasks.files.families:mbpp_files",
+    "fact_qa": "reason_envs.tasks.generated.fact_qa:fact_qa",
+    "one_line_code": "reason_envs.tasks.generated.one_line_code:one_line_code",
+    "workflow_problems": "reason_envs.tasks.generated.workflow_problems:workflow_problems",
+    "hub": "reason_envs.tasks.files.hub:hub",
     "mixture": "reason_envs.tasks.mixture:mixture",
-    "plan_path": "reason_envs.tasks.plan_path:plan_path",
-    "sokoban": "reason_envs.tasks.sokoban:sokoban",
-    "boxoban": "reason_envs.tasks.sokoban:boxoban",
-    "sudoku": "reason_envs.tasks.sudoku:sudoku",
-    "functions": "reason_envs.tasks.functions:functions",
+    "plan_path": "reason_envs.tasks.games.plan_path_tasks:plan_path",
+    "sokoban": "reason_envs.tasks.games.sokoban_tasks:sokoban",
+    "boxoban": "reason_envs.tasks.games.sokoban_tasks:boxoban",
+    "sudoku": "reason_envs.tasks.games.sudoku_tasks:sudoku",
+    "functions": "reason_envs.tasks.generated.functions:functions",
 }
 _registered: dict[str, Callable[..., TaskSet]] = {}
 
@@ -108,7 +109,7 @@ def register(name: str, factory: Callable[..., TaskSet]) -> None:
 
 def names() -> list[str]:
     """Return the name of every task family, sorted."""
-    from reason_envs.tasks import procedural
+    from reason_envs.tasks.generated import reasoning_gym as procedural
 
     load_plugins(ENTRY_POINT_GROUP)
     return sorted({*_BUILT_IN, *_registered, *procedural.family_names()})
@@ -122,7 +123,7 @@ def family(name: str) -> Family:
         return _from_factory(name, load_attribute(_BUILT_IN[name]))
     if name in _registered:
         return _from_factory(name, _registered[name])
-    from reason_envs.tasks import procedural
+    from reason_envs.tasks.generated import reasoning_gym as procedural
 
     if name in procedural.family_names():
         factory = partial(procedural.procedural, name)

@@ -11,7 +11,7 @@ from reason_envs.tasks.base import Task, TaskSet
 from reason_envs.tasks.text import normalise_number
 
 _TESTS = ("tests", "test_list", "entry_point", "inputs")
-"""Metadata of problems whose answer is a program (see ``reason_envs.rewards.code_tests.read_tests``)."""
+"""Metadata of problems whose answer is a program (see ``reason_envs.rewards.code.tests.read_tests``)."""
 
 
 @dataclass(frozen=True)

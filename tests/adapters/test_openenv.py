@@ -21,7 +21,7 @@ import pytest
 
 from reason_envs import make_environment, serve
 from reason_envs.adapters.controller import single_agent
-from reason_envs.llm.scripted import ScriptedEngine
+from reason_envs.llm.engines.scripted import ScriptedEngine
 
 TESTS = Path(__file__).resolve().parents[1]
 needs_openenv = pytest.mark.skipif(
@@ -39,7 +39,7 @@ def start(*arguments, stderr=None, **environment):
         stdout=subprocess.PIPE,
         stderr=stderr,
         text=True,
-        env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", **environment},
+        env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS / 'toys'}", **environment},
     )
     line = process.stdout.readline()
     assert "Serving" in line, line

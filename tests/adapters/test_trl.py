@@ -15,8 +15,8 @@ from reason_envs import make_environment
 from reason_envs.adapters.trl import episode_reward, prompt_dataset, reward_function, rollout_function
 from reason_envs.adapters.trl_dialogue import Speaker
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.llm.loading import load_tokenizer
-from reason_envs.llm.scripted import ScriptedEngine
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "benchmarks" / "learning" / "trl_grpo.py"
 needs_trl = pytest.mark.skipif(importlib.util.find_spec("trl") is None, reason="trl is not installed (extra [trl])")

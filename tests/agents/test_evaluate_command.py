@@ -9,7 +9,7 @@ import torch
 from run_toys import LORA, make_run, train
 
 from agents.evaluate import main
-from agents.runs import load_run
+from agents.training.build import load_run
 
 KINDS = {"full": (), "lora": LORA}
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from run_toys import make_run, train
 
-from agents.compose import compose_config
-from agents.runs import build
+from agents.config.compose import compose_config
+from agents.training.build import build
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import GenerationRequest, Sampling
 
@@ -68,7 +68,7 @@ def test_the_guides_layout_on_two_devices(tmp_path):
 
 
 def test_a_search_run_trains_on_the_device(tmp_path):
-    from agents.trainer import Trainer
+    from agents.training.trainer import Trainer
 
     overrides = [
         "env=reason_tree",

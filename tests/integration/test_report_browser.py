@@ -9,8 +9,8 @@ from urllib.parse import urlparse
 import pytest
 import report_toys
 
-from agents.episodes import recorded
 from agents.report import write_report
+from agents.tracking.episode_records import recorded
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")

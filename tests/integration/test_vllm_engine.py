@@ -18,18 +18,17 @@ from run_toys import checkpoints, make_run, rows, train
 from agents.policies.language import LanguagePolicy, LanguagePolicyConfig
 from agents.policies.lora import adapter_weights, write_adapter
 from agents.policies.roles import RolePolicy
-from agents.rollout import grouped, play
-from agents.sync import RoleSync, WeightSync
+from agents.rollout.episodes import grouped, play
+from agents.training.weight_sync import RoleSync, WeightSync
 from reason_envs import make_environment
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
-from reason_envs.llm.base_model import BaseModel
+from reason_envs.llm.adapter_views import BaseModel, NamedAdapter
 from reason_envs.llm.engine import GenerationRequest, Sampling
-from reason_envs.llm.named_adapter import NamedAdapter
-from reason_envs.llm.vllm_engine import VllmEngine
-from reason_envs.llm.vllm_process import call_vllm
+from reason_envs.llm.engines.vllm.engine import VllmEngine
+from reason_envs.llm.engines.vllm.process import call_vllm
 from reason_envs.tasks import make
 
 pytestmark = [
@@ -353,7 +352,7 @@ def test_a_run_stops_when_its_weights_are_withheld(engine, base, monkeypatch, tm
                 super().load_weights(source, version)
 
     monkeypatch.setattr(engine, "__class__", Withholding)
-    monkeypatch.setattr("agents.samplers.make_engine", lambda *_, **__: engine)
+    monkeypatch.setattr("agents.training.engines.make_engine", lambda *_, **__: engine)
     options = ("algo.optimizer.learning_rate=1e-6", "eval_every=0", "engine=vllm", *lora)
     with pytest.raises(ReasonEnvsError, match="version 1 did not reach the engine: its digest is"):
         train(make_run("embedded", tmp_path / "run", *options))

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES, loading, make_engine
 from reason_envs.llm.chat import encode_prompt, eos_ids
-from reason_envs.llm.scripted import ScriptedEngine
-from reason_envs.plugins import Plugin, Registry
+from reason_envs.llm.engines.scripted import ScriptedEngine
+from reason_envs.registry import Plugin, Registry
 
 CPU = torch.device("cpu")
 

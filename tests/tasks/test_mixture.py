@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks import Task, TaskSet, make
-from reason_envs.tasks.listed import ListTaskSet
 from reason_envs.tasks.mixture import MixtureTaskSet, apportion, interleave
+from reason_envs.tasks.task_list import ListTaskSet
 
 
 def numbered(name: str, count: int) -> TaskSet:

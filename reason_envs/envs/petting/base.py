@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult
 from reason_envs.envs.petting.config import SINGLE, PettingConfig
-from reason_envs.envs.petting.programs import ProgramRunner
-from reason_envs.envs.petting.render import draw_image
+from reason_envs.envs.petting.program_runner import ProgramRunner
+from reason_envs.envs.petting.render_image import draw_image
 from reason_envs.envs.petting.state import Effect, Entry, PettingState
-from reason_envs.envs.problem import choose_task
+from reason_envs.envs.task_environment import choose_task
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task, make

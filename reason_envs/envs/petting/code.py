@@ -12,8 +12,8 @@ from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.state import Effect
 from reason_envs.envs.petting.written_tests import RUN, TestJudge, golden_tests, read_written_tests
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.rewards.code import extract_code
-from reason_envs.rewards.code_tests import Tests, UnitTests, split
+from reason_envs.rewards.code.grade import extract_code
+from reason_envs.rewards.code.tests import Tests, UnitTests, split
 from reason_envs.sandbox.monty import MontySandbox
 from reason_envs.tasks import Task
 

@@ -9,7 +9,7 @@ from reason_envs.envs.petting.base import MAX_OUTCOME_CHARS, Petting
 from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.state import Effect
 from reason_envs.rewards import extract_answer, grade_math_async
-from reason_envs.rewards.normalise import normalise
+from reason_envs.rewards.math.normalise import normalise
 from reason_envs.tasks import Task
 
 TOOL, REASONER = "tool", "reasoner"

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from reason_envs.envs.petting.config import PettingConfig, check_not_negative
 from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
 from reason_envs.tasks import Task
-from reason_envs.tasks.games import sudoku as rules
+from reason_envs.tasks.games import sudoku_rules as rules
 from reason_envs.views import GridView
 
 

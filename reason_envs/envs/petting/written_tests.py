@@ -11,9 +11,9 @@ from typing import Any
 
 from reason_envs.envs.petting.mutants import mutants
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.rewards.code import CodeGrade, CodeGrader
-from reason_envs.rewards.code_tests import Case, StdioTests, Tests, UnitTests, read_tests, split
-from reason_envs.rewards.once import Once
+from reason_envs.rewards.code.grade import CodeGrade, CodeGrader
+from reason_envs.rewards.code.once import Once
+from reason_envs.rewards.code.tests import Case, StdioTests, Tests, UnitTests, read_tests, split
 from reason_envs.sandbox import Limits, Program, Raised, Sandbox
 from reason_envs.tasks import Task
 

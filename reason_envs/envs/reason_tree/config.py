@@ -7,7 +7,7 @@ from typing import Any
 
 from reason_envs.envs.reason_tree.tree import AGGREGATIONS
 from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.rewards.extract import check_fallbacks
+from reason_envs.rewards.math.extract import check_fallbacks
 
 DRAWS = ("episode", "task")
 

@@ -10,18 +10,18 @@ import numpy as np
 from gymnasium.spaces import Dict, Discrete
 
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult, derive_seed
-from reason_envs.envs.problem import choose_task
-from reason_envs.envs.reason_tree import text
+from reason_envs.envs.reason_tree import render_text as text
 from reason_envs.envs.reason_tree.config import ReasonTreeConfig
-from reason_envs.envs.reason_tree.growth import Grower
+from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.observation import Observation, observation_space, observe
+from reason_envs.envs.reason_tree.render_html import write_page
 from reason_envs.envs.reason_tree.render_image import draw_image
-from reason_envs.envs.reason_tree.render_page import write_page
 from reason_envs.envs.reason_tree.tree import Tree
+from reason_envs.envs.task_environment import choose_task
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
+from reason_envs.reward_models.base import make_reward_model
 from reason_envs.rewards import MathReward, RandomReward, RewardFunction, make_reward
-from reason_envs.rewards.steps import make_reward_model
 from reason_envs.tasks import Task, make
 from reason_envs.views import EpisodeView, NodeView, TreeView
 

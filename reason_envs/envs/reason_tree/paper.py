@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from reason_envs.envs.reason_tree.config import ReasonTreeConfig
-from reason_envs.envs.reason_tree.draws import draw_steps
 from reason_envs.envs.reason_tree.environment import ReasonTree
+from reason_envs.envs.reason_tree.grower import draw_steps
 
 EXPAND, BRANCH, TERMINATE, BACKTRACK = range(4)
 """BACKTRACK goes one level up, BACKTRACK + 1 two, and so on."""

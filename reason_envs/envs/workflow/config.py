@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from reason_envs.envs.workflow.operators import OPERATORS
+from reason_envs.envs.workflow.operator_signatures import OPERATORS
 from reason_envs.envs.workflow.prompts import prompts_of
 from reason_envs.errors import ReasonEnvsError, unknown_name
 

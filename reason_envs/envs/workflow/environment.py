@@ -8,20 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult, derive_seed
-from reason_envs.envs.problem import choose_task
-from reason_envs.envs.workflow import text
+from reason_envs.envs.task_environment import choose_task
+from reason_envs.envs.workflow import render_text as text
 from reason_envs.envs.workflow.budget import Budget
-from reason_envs.envs.workflow.calls import Operators
 from reason_envs.envs.workflow.config import WorkflowConfig
+from reason_envs.envs.workflow.execution import Outcome, run_workflow
 from reason_envs.envs.workflow.executors import build_executors, read_descriptions
 from reason_envs.envs.workflow.interpreter import Interpreter
-from reason_envs.envs.workflow.operators import OPERATORS
+from reason_envs.envs.workflow.operator_signatures import OPERATORS
+from reason_envs.envs.workflow.operators import Operators
 from reason_envs.envs.workflow.prompts import DOMAINS, prompts_of
-from reason_envs.envs.workflow.run import Outcome, run_workflow
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.rewards import make_reward
-from reason_envs.rewards.code import CodeGrader, extract_code
-from reason_envs.rewards.code_tests import read_tests
+from reason_envs.rewards.code.grade import CodeGrader, extract_code
+from reason_envs.rewards.code.tests import read_tests
 from reason_envs.rewards.tiers import NO_ANSWER, TierGrade, capped, code_tier, math_tier, qa_tier
 from reason_envs.sandbox import make_sandbox
 from reason_envs.spaces import UnicodeText

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from reason_envs.envs.workflow.config import WorkflowConfig
-from reason_envs.envs.workflow.operators import OPERATORS
+from reason_envs.envs.workflow.operator_signatures import OPERATORS
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import Engine, Sampling

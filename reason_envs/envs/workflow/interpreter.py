@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from reason_envs.envs.workflow.operators import CALL, COST, prelude, stubs
+from reason_envs.envs.workflow.operator_signatures import CALL, COST, prelude, stubs
 from reason_envs.sandbox.monty import MontyConfig, MontySandbox
 
 PRINTED = 2**20

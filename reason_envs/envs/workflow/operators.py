@@ -1,129 +1,188 @@
-"""The operators of AFlow (arXiv 2410.10762) as a table, and what a program sees of them: stubs and a prelude."""
+"""What the operators do: each asks its executor, and some run code in the sandbox."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-CALL = "_operator"
-"""The host function behind every operator."""
-COST = "_cost"
-"""The host function that tells the cost so far."""
-MOST_CHARS = 100_000
-"""Of one field."""
-MOST_SOLUTIONS = 26
-"""Solutions of an ensemble: each has a letter."""
+from reason_envs.envs.workflow.budget import Budget
+from reason_envs.envs.workflow.executors import Executor
+from reason_envs.envs.workflow.prompts import Prompts, fill
+from reason_envs.rewards.code.grade import extract_code
+from reason_envs.rewards.code.tests import UnitTests, read_tests, split
+from reason_envs.rewards.qa import normalise_words
+from reason_envs.rewards.tiers import final_answer, number
+from reason_envs.sandbox import Limits, Opaque, Program, Raised, Sandbox
+from reason_envs.tasks.base import Task
+
+ATTEMPTS = 3
+"""Of Programmer, and the most of Test."""
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_LETTER = re.compile(r"\b([A-Z])\b")
 
 
 @dataclass(frozen=True)
-class Operator:
-    """What an operator takes and returns, each by name and Python type."""
+class Call:
+    """One call of an operator."""
 
-    takes: Mapping[str, str]
-    """Its fields; ``= default`` after the type makes one optional."""
-    returns: Mapping[str, str]
-    """Its outputs."""
-    domains: frozenset[str]
-    """The domains that it fits."""
+    fields: Mapping[str, Any]
+    """What the program gave it."""
+    ask: Callable[..., Awaitable[str]]
+    """Asks the executor: ``(template, **values)``."""
+    task: Task
+    """The problem."""
+    domain: str
+    """Its domain."""
 
-    def arguments(self, *, typed: bool) -> str:
-        """Return the parameter list after ``self``."""
-        parts = []
-        for name, kind in self.takes.items():
-            _, equals, default = kind.partition(" = ")
-            parts.append(f"{name}: {kind}" if typed else f"{name}={default}" if equals else name)
-        return ", ".join(parts)
 
-    def problem_with(self, fields: Any) -> str | None:
-        """Say what is wrong with the fields of a call at run time; ``None`` where nothing is."""
-        if not isinstance(fields, dict) or set(fields) != set(self.takes):
-            return f"it takes {', '.join(self.takes)}"
-        for name, kind in self.takes.items():
-            value, wanted = fields[name], kind.partition(" = ")[0]
-            if not isinstance(value, {"str": str, "int": int, "list[str]": list}[wanted]):
-                return f"{name} must be {wanted}, not {type(value).__name__}"
-            texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
-            if not all(isinstance(text, str) for text in texts):
-                return f"{name} must be {wanted}"
-            if isinstance(value, list) and not 1 <= len(value) <= MOST_SOLUTIONS:
-                return f"{name} must have 1 to {MOST_SOLUTIONS} items, not {len(value)}"
-            if sum(map(len, texts)) > MOST_CHARS:
-                return f"{name} has more than {MOST_CHARS} characters"
+class Operators:
+    """Carries out operator calls; shared by all workflows.
+
+    Args:
+        prompts: what the executors read.
+        executors: who answers for each operator.
+        sandbox: where code runs.
+        seconds: of one run of code.
+    """
+
+    def __init__(self, prompts: Prompts, executors: Mapping[str, Executor], sandbox: Sandbox, seconds: float) -> None:
+        self.prompts, self.executors, self.sandbox = prompts, executors, sandbox
+        self.limits = Limits(seconds=seconds)
+        self._methods: Mapping[str, Callable[[Call], Awaitable[dict[str, Any]]]] = {
+            "Custom": self._custom,
+            "AnswerGenerate": self._answer_generate,
+            "Programmer": self._programmer,
+            "ScEnsemble": self._sc_ensemble,
+            "CustomCodeGenerate": self._custom_code_generate,
+            "Test": self._test,
+            "Review": self._review,
+            "Revise": self._revise,
+        }
+
+    async def call(
+        self, name: str, fields: Mapping[str, Any], budget: Budget, number: int, task: Task, domain: str
+    ) -> dict[str, Any]:
+        """Carry out one call.
+
+        Args:
+            name: of the operator.
+            fields: checked already (see ``Operator.problem_with``).
+            budget: counts what is asked.
+            number: of this call in its workflow; keys the draws.
+            task: the problem.
+            domain: its domain.
+
+        Returns:
+            Every output field.
+        """
+        asked = 0
+
+        async def ask(template: str, **values: str) -> str:
+            nonlocal asked
+            asked += 1
+            prompt = fill(self.prompts.ask[template], **values)
+            return await budget.ask(self.executors[name], prompt, (number, asked))
+
+        return await self._methods[name](Call(fields, ask, task, domain))
+
+    async def _custom(self, call: Call) -> dict[str, Any]:
+        return {"response": await call.ask("Custom", **call.fields)}
+
+    async def _answer_generate(self, call: Call) -> dict[str, Any]:
+        text = await call.ask("AnswerGenerate", **call.fields)
+        answer = tagged(text, "answer")
+        return {"thought": tagged(text, "thought") or "", "answer": text.strip() if answer is None else answer}
+
+    async def _programmer(self, call: Call) -> dict[str, Any]:
+        code, error = "", ""
+        for attempt in range(ATTEMPTS):
+            again = {"code": code, "error": error} if attempt else {}
+            code = extract_code(await call.ask("ProgrammerAgain" if attempt else "Programmer", **call.fields, **again))
+            outcome = await self.sandbox.run(Program(code, expressions=("solve()",), limits=self.limits))
+            value = outcome.values[0] if outcome.values else None
+            if outcome.status == "ok" and not isinstance(value, Raised | Opaque):
+                return {"code": code, "output": str(value)[: self.limits.output_bytes]}
+            error = _error_of(value) or outcome.reason
+        return {"code": code, "output": f"Error: {error}"}
+
+    async def _sc_ensemble(self, call: Call) -> dict[str, Any]:
+        solutions = call.fields["solutions"]
+        keys = [_key(solution, call.domain) for solution in solutions]
+        (key, votes), *_ = Counter(keys).most_common(1)
+        chosen = solutions[keys.index(key)]
+        if votes * 2 > len(solutions):  # the question is which answer most agree on
+            return {"response": chosen}
+        listed = "\n".join(f"{letter}: {text}" for letter, text in zip(LETTERS, solutions, strict=False))
+        text = await call.ask("ScEnsemble", problem=call.fields["problem"], solutions=listed)
+        named = _LETTER.findall(tagged(text, "solution_letter") or text)
+        place = LETTERS.index(named[-1]) if named else len(solutions)
+        return {"response": solutions[place] if place < len(solutions) else chosen}
+
+    async def _custom_code_generate(self, call: Call) -> dict[str, Any]:
+        return {"response": extract_code(await call.ask("CustomCodeGenerate", **call.fields))}
+
+    async def _test(self, call: Call) -> dict[str, Any]:
+        tests = public_tests(call.task)
+        solution = extract_code(call.fields["solution"])
+        if tests is None:
+            return {"result": False, "solution": solution}
+        values = {"problem": call.fields["problem"], "entry_point": call.fields["entry_point"]}
+        for _ in range(max(0, min(call.fields["test_loop"], ATTEMPTS))):
+            failure = await self._failure(solution, tests)
+            if failure is None:
+                return {"result": True, "solution": solution}
+            solution = extract_code(await call.ask("Test", **values, solution=solution, error=failure))
+        return {"result": await self._failure(solution, tests) is None, "solution": solution}
+
+    async def _failure(self, solution: str, tests: UnitTests) -> str | None:
+        """Return the first public test that fails, and how; ``None`` where none does."""
+        cases = split(tests) or []
+        program = Program(tests.program(solution), "", tuple(case.expression for case in cases), self.limits)
+        outcome = await self.sandbox.run(program)
+        for case, statement, value in zip(cases, tests.code.split("\n"), outcome.values, strict=False):
+            if not case.accepts(value):
+                return f"{statement}: {_error_of(value) or f'it returned {value!r:.200}'}"
+        return outcome.reason or None if len(outcome.values) < len(cases) else None
+
+    async def _review(self, call: Call) -> dict[str, Any]:
+        text = await call.ask("Review", **call.fields)
+        result = (tagged(text, "review_result") or text).strip().lower()
+        return {"review_result": result.startswith("true"), "feedback": tagged(text, "feedback") or text.strip()}
+
+    async def _revise(self, call: Call) -> dict[str, Any]:
+        return {"solution": await call.ask("Revise", **call.fields)}
+
+
+def tagged(text: str, tag: str) -> str | None:
+    """Return what stands between ``<tag>`` and ``</tag>``, or after a tag that is never closed."""
+    _, opened, rest = text.partition(f"<{tag}>")
+    return rest.partition(f"</{tag}>")[0].strip() if opened else None
+
+
+def public_tests(task: Task) -> UnitTests | None:
+    """Return the assertions that may be run before an answer is given; ``None`` where a task has none that can be."""
+    assertions = task.metadata.get("public_tests", ())
+    if not assertions or "tests" not in task.metadata:
         return None
+    name, full = task.metadata["entry_point"], read_tests(task.metadata["tests"])
+    preamble = full.preamble if isinstance(full, UnitTests) else ""
+    usable = [line for line in assertions if "\n" not in line and split(UnitTests(line, name, name)) is not None]
+    return UnitTests("\n".join(usable), name, name, preamble=preamble) if usable else None
 
 
-_ALL = frozenset({"math", "qa", "code"})
-OPERATORS: Mapping[str, Operator] = {
-    "Custom": Operator({"input": "str", "instruction": "str"}, {"response": "str"}, _ALL),
-    "AnswerGenerate": Operator({"input": "str"}, {"thought": "str", "answer": "str"}, frozenset({"qa"})),
-    "Programmer": Operator(
-        {"problem": "str", "analysis": 'str = "None"'}, {"code": "str", "output": "str"}, frozenset({"math"})
-    ),
-    "ScEnsemble": Operator({"solutions": "list[str]", "problem": "str"}, {"response": "str"}, _ALL),
-    "CustomCodeGenerate": Operator(
-        {"problem": "str", "entry_point": "str", "instruction": "str"}, {"response": "str"}, frozenset({"code"})
-    ),
-    "Test": Operator(
-        {"problem": "str", "solution": "str", "entry_point": "str", "test_loop": "int = 3"},
-        {"result": "bool", "solution": "str"},
-        frozenset({"code"}),
-    ),
-    "Review": Operator({"problem": "str", "solution": "str"}, {"review_result": "bool", "feedback": "str"}, _ALL),
-    "Revise": Operator({"problem": "str", "solution": "str", "feedback": "str"}, {"solution": "str"}, _ALL),
-}
-"""Every operator by its class name."""
+def _key(solution: str, domain: str) -> Any:
+    """Return what two solutions that agree have in common."""
+    if domain == "math":
+        answer = final_answer(solution)
+        value = number(answer) if answer else None
+        return "".join((answer or solution).split()) if value is None else value
+    return " ".join(normalise_words(solution)) if domain == "qa" else "".join(extract_code(solution).split())
 
 
-def attribute_name(operator: str) -> str:
-    """Return the name that workflows give an operator: ``sc_ensemble`` for ``ScEnsemble``."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operator).lower()
-
-
-ATTRIBUTES = {attribute_name(name): name for name in OPERATORS}
-"""Operators by the names that workflows give them."""
-
-
-def stubs() -> str:
-    """Return what the type checker knows besides the program."""
-    lines = ["from typing import Any, TypedDict"]
-    for name, operator in OPERATORS.items():
-        lines += [f"class {name}Result(TypedDict):", *(f"    {n}: {kind}" for n, kind in operator.returns.items())]
-    lines += [
-        "class LLM:",
-        "    def get_usage_summary(self) -> dict[str, float]: ...",
-        "def create_llm_instance(config: Any) -> LLM: ...",
-        "DatasetType = str",
-        "class operator:",
-    ]
-    for name, operator in OPERATORS.items():
-        lines += [
-            f"    class {name}:",
-            "        def __init__(self, llm: Any, name: str = '') -> None: ...",
-            f"        async def __call__(self, {operator.arguments(typed=True)}) -> {name}Result: ...",
-        ]
-    return "\n".join(lines) + "\n"
-
-
-def prelude() -> str:
-    """Return what runs before the program: the same names, whose calls reach the host."""
-    lines = [
-        "class LLM:",
-        "    def get_usage_summary(self):",
-        f"        return {{'total_cost': {COST}()}}",
-        "def create_llm_instance(config):",
-        "    return LLM()",
-        "DatasetType = str",
-    ]
-    for name, operator in OPERATORS.items():
-        fields = ", ".join(f"{field!r}: {field}" for field in operator.takes)
-        lines += [
-            f"class {name}:",
-            "    def __init__(self, llm, name=''):",
-            "        pass",
-            f"    async def __call__(self, {operator.arguments(typed=False)}):",
-            f"        return await {CALL}({name!r}, {{{fields}}})",
-        ]
-    lines += ["class operator:", *(f"    {name} = {name}" for name in OPERATORS)]
-    return "\n".join(lines) + "\n"
+def _error_of(value: Any) -> str:
+    if isinstance(value, Raised):
+        return value.message
+    return f"{value.type} is no plain value" if isinstance(value, Opaque) else ""

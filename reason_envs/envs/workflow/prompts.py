@@ -6,8 +6,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from reason_envs.envs.workflow import brief_prompts as brief
 from reason_envs.errors import unknown_name
-from reason_envs.llm.embedded import workflow_prompts as brief
 
 DOMAINS = ("math", "qa", "code")
 _SLOT = re.compile(r"\{(\w+)\}")

@@ -1,4 +1,8 @@
-"""The small language models that ship with the library, and how they were made."""
+"""The small language models that ship with the library: weights, tokenizers and cards.
+
+`benchmarks/embedded_models` holds the scripts that trained them.
+May import errors only.
+"""
 
 from __future__ import annotations
 

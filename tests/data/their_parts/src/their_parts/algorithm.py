@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from agents.learner import Learner, LearnerConfig
+from agents.algorithms.config import LearnerConfig
+from agents.algorithms.learner import Learner
+from agents.algorithms.sample import Sample
 from agents.registry import ALGORITHMS
 from agents.trajectory import Trajectory
-from agents.update import Sample
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reason_envs.llm.engine import Generation, GenerationRequest
-from reason_envs.llm.transformers_engine import TransformersEngine, TransformersEngineConfig
+from reason_envs.llm.engines.transformers.engine import TransformersEngine, TransformersEngineConfig
 
 
 @dataclass

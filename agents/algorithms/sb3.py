@@ -1,0 +1,277 @@
+"""Stable-Baselines3's PPO, with and without action masks, on the same environments and the same network as ours.
+
+The algorithm is theirs: rollouts of ``n_steps`` actions in each of ``n_envs`` environments, over the ends of episodes,
+then ``n_epochs`` passes. The network is our policy's own (graph or plain), which they train in place, so that
+evaluation, search and saved files know no difference. Two things follow from theirs: a resumed run goes on with
+weights, optimizer and draws as they were, but with new episodes; and they draw from the process's global random
+numbers, which are seeded for each training step and put back after it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any, Self
+
+import numpy as np
+import torch
+from gymnasium import Space
+from gymnasium.spaces import Dict
+from stable_baselines3 import PPO
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
+from stable_baselines3.common.utils import set_random_seed
+from torch import Tensor
+
+from agents import distributed
+from agents.algorithms.sb3_config import SB3PPOConfig
+from agents.policies.actor_critic import ActorCritic, NetworkPolicy
+from agents.policies.mlp import FLAT, MLPNetwork
+from agents.rollout.episodes import numbers
+from agents.trajectory import Choice, Decision, Trajectory
+from reason_envs.adapters.sb3 import ReasonVecEnv
+from reason_envs.core import Environment, derive_seed
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.spaces import UnicodeText
+from reason_envs.tasks.base import TaskSet
+
+METRICS = {
+    "train/loss": "loss",
+    "train/policy_gradient_loss": "policy_loss",
+    "train/value_loss": "value_loss",
+    "train/approx_kl": "approx_kl",
+    "train/clip_fraction": "clip_frac",
+    "train/explained_variance": "explained_variance",
+}
+"""Their names of metrics, and ours."""
+
+
+class NetworkFeatures(BaseFeaturesExtractor):
+    """All of a policy's network but its heads; a plain network reads the parts of an observation side by side."""
+
+    def __init__(self, observation_space: Space, network: ActorCritic) -> None:
+        super().__init__(observation_space, network.readout_size)
+        self.network = network
+
+    def forward(self, observations: Any) -> Tensor:
+        """Return what actor and critic read, [B, readout_size]."""
+        if isinstance(self.network, MLPNetwork):
+            space = self._observation_space
+            parts = [observations[key] for key in space.spaces] if isinstance(space, Dict) else [observations]
+            observations = {FLAT: torch.cat([part.float().flatten(1) for part in parts], dim=1)}
+        return self.network.readout(observations)
+
+    def train(self, mode: bool = True) -> Self:
+        """Stay in training mode, as our policies do: evaluation mode rounds differently."""
+        return super().train(True)
+
+
+class SB3PPO:
+    """Drives ``stable_baselines3.PPO`` from our training loop; stands where a ``Learner`` does.
+
+    It draws illegal actions too and learns by their penalty to avoid them.
+
+    Args:
+        config: options.
+        policy: whose network is trained: ``policy=graph`` or ``policy=mlp``.
+        environment: the prototype environment.
+        tasks: training tasks; each episode draws one of them.
+        total_steps: training steps of the whole run.
+        seed: the run's seed.
+    """
+
+    algorithm: Any = PPO
+    masked = False
+    """Whether it never draws an illegal action."""
+
+    def __init__(
+        self,
+        config: SB3PPOConfig,
+        policy: NetworkPolicy,
+        environment: Environment,
+        tasks: TaskSet,
+        *,
+        total_steps: int,
+        seed: int,
+    ) -> None:
+        _check(config, policy, environment, masked=self.masked)
+        self.config = config
+        self.policy = policy
+        self.seed = seed
+        self.environments = ReasonVecEnv(environment.fork(), config.n_envs)
+        self.model = self._build()
+        self.optimizer = SB3Optimizer(self.model.policy.optimizer)
+        self._recorder = EpisodeRecorder(self.environments.agent, policy)
+        self._started = False
+
+    def _build(self) -> OnPolicyAlgorithm:
+        config, network = self.config, self.policy.network
+        theirs = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "n_envs"}
+        with _random_numbers(derive_seed(self.seed, "sb3")):
+            model = self.algorithm(
+                "MultiInputPolicy" if isinstance(self.environments.observation_space, Dict) else "MlpPolicy",
+                self.environments,
+                policy_kwargs={
+                    "normalize_images": False,
+                    "features_extractor_class": NetworkFeatures,
+                    "features_extractor_kwargs": {"network": network},
+                    "net_arch": [],
+                    "ortho_init": False,
+                },
+                device=self.policy.device,
+                **theirs,
+            )
+        # The heads are the network's own too, first weights included.
+        model.policy.action_net, model.policy.value_net = network.actor, network.critic
+        model.policy.optimizer = torch.optim.Adam(self.policy.parameters(), lr=config.learning_rate, eps=1e-5)
+        model.set_logger(Logger(folder=None, output_formats=[]))
+        return model
+
+    async def collect(self, step: int) -> list[Trajectory]:
+        """Play ``n_steps`` actions in every environment; return the episodes that ended meanwhile."""
+        with _random_numbers(derive_seed(self.seed, "sb3", step, "collect")):
+            if not self._started:
+                self.environments.seed(derive_seed(self.seed, "sb3", step, "episodes"))
+                self.model._setup_learn(0, self._recorder)
+                self._started = True
+            self.model.collect_rollouts(
+                self.environments, self._recorder, self.model.rollout_buffer, self.config.n_steps
+            )
+        ended, self._recorder.ended = self._recorder.ended, []
+        if not ended:
+            raise ReasonEnvsError(
+                f"No episode ended within algo.n_steps={self.config.n_steps} actions: raise it, or lower env.max_steps."
+            )
+        return ended
+
+    def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
+        """Train on the rollout that was collected last and return metrics."""
+        with _random_numbers(derive_seed(self.seed, "sb3", step, "update")):
+            self.model.train()
+        self.optimizer.steps += 1
+        told = self.model.logger.name_to_value
+        metrics = {ours: float(told[theirs]) for theirs, ours in METRICS.items()}
+        return {**metrics, "env_steps": float(self.config.n_envs * self.config.n_steps * self.optimizer.steps)}
+
+
+class SB3MaskablePPO(SB3PPO):
+    """Drives ``sb3_contrib.MaskablePPO``: illegal actions have probability 0."""
+
+    masked = True
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        from sb3_contrib import MaskablePPO
+
+        self.algorithm = MaskablePPO
+        super().__init__(*args, **options)
+
+
+class SB3Optimizer:
+    """Their optimizer, as a run's checkpoints want it."""
+
+    def __init__(self, adam: torch.optim.Optimizer) -> None:
+        self._adam = adam
+        self.steps = 0
+        """Updates done (each of many optimizer steps)."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything a resumed run needs."""
+        return {"adam": self._adam.state_dict(), "steps": self.steps}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what ``state_dict`` returned."""
+        self._adam.load_state_dict(state["adam"])
+        self.steps = state["steps"]
+
+
+class EpisodeRecorder(BaseCallback):
+    """Keeps what happens in each environment until its episode ends."""
+
+    def __init__(self, agent: str, policy: NetworkPolicy) -> None:
+        super().__init__()
+        self.ended: list[Trajectory] = []
+        """Episodes that have ended."""
+        self._agent = agent
+        self._policy = policy
+        self._open: dict[int, list[Decision]] = {}
+        self._episodes = 0
+
+    def _on_step(self) -> bool:
+        told = self.locals
+        parts = (told[name] for name in ("actions", "log_probs", "rewards", "dones", "infos"))
+        for slot, (action, log_prob, reward, done, info) in enumerate(zip(*parts, strict=True)):
+            decisions = self._open.setdefault(slot, [])
+            decisions.append(self._decision(slot, len(decisions), int(action), float(log_prob), float(reward)))
+            if done:
+                self._end(slot, info)
+        return True
+
+    def _decision(self, slot: int, turn: int, action: int, log_prob: float, reward: float) -> Decision:
+        choice = Choice(
+            token_ids=[action],
+            log_probs=[log_prob],
+            sampling=self._policy.sampling,
+            finish_reason="stop",
+            policy_version=self._policy.version,
+            prompt_ids=[],
+            text=self._policy.action_names[action],
+        )
+        return Decision(f"sb3/{slot}", self._agent, turn, choice, reward, group_id="")
+
+    def _end(self, slot: int, info: Mapping[str, Any]) -> None:
+        told = dict(info)
+        cut_off = told.pop("TimeLimit.truncated")  # theirs, not the environment's
+        self._episodes += 1
+        self.ended.append(
+            Trajectory(
+                task_id=info.get("task_id", ""),
+                episode_id=f"sb3/{self._episodes}",
+                decisions=self._open.pop(slot),
+                terminated=not cut_off,
+                truncated=cut_off,
+                metrics=numbers(told),
+            )
+        )
+
+
+def _check(config: SB3PPOConfig, policy: Any, environment: Environment, *, masked: bool) -> None:
+    if not isinstance(policy, NetworkPolicy):
+        if isinstance(environment.observation_space(environment.agents[0]), UnicodeText):
+            raise ReasonEnvsError(
+                f"algo=sb3_... needs observations of a fixed size, and {type(environment).__name__} shows text: use "
+                "algo=ppo, algo=grpo or algo=at_grpo."
+            )
+        raise ReasonEnvsError(
+            "algo=sb3_... trains networks that read observations of a fixed size, not "
+            f"{type(policy).__name__}: use policy=graph (trees) or policy=mlp (any arrays), or algo=ppo, algo=grpo or "
+            "algo=at_grpo."
+        )
+    if masked and not hasattr(environment, "action_masks"):
+        raise ReasonEnvsError(
+            f"algo=sb3_maskable_ppo asks an environment's action_masks(), and {type(environment).__name__} has no such "
+            "method: use algo=sb3_ppo."
+        )
+    if environment.discount is not None and config.gamma != environment.discount:
+        raise ReasonEnvsError(
+            f"algo.gamma={config.gamma}: the rewards of {type(environment).__name__} only mean what they say under a "
+            f"discount of {environment.discount}; set algo.gamma={environment.discount}."
+        )
+    if distributed.size() > 1:
+        raise ReasonEnvsError("Stable-Baselines3 trains in one process: start without accelerate launch.")
+
+
+@contextmanager
+def _random_numbers(seed: int) -> Iterator[None]:
+    """Seed the global random numbers, and put them back at the end."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (theirs are the legacy ones)
+    with torch.random.fork_rng():
+        set_random_seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002

@@ -1,0 +1,132 @@
+"""Small helpers of the commands: ``name=value`` arguments, what ``--help`` lists, and errors without tracebacks."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import inspect
+import json
+import re
+import shutil
+import signal
+import sys
+import textwrap
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from itertools import pairwise
+from typing import Any, TypeVar
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.validation import check_whole
+
+Config = TypeVar("Config")
+HELP = {"-h", "--help"}
+"""What asks a command for its options."""
+_COLUMN = 36
+"""Where the meanings begin in a list of options."""
+_WIDTHS = 80, 120
+"""The narrowest and the widest list, on terminals of any width."""
+
+
+def parse_pairs(schema: type[Config], arguments: Sequence[str], description: str) -> Config:
+    """Fill a dataclass from ``name=value`` arguments; ``--help`` prints the description and the options.
+
+    Raises:
+        ReasonEnvsError: an unknown name or a value of the wrong type.
+    """
+    defaults = OmegaConf.structured(schema)
+    if HELP & set(arguments):
+        print(description.strip(), "\n\nOptions and defaults:\n", list_options(defaults), sep="")
+        raise SystemExit(0)
+    names = [field.name for field in fields(schema)]  # type: ignore[arg-type]
+    for argument in arguments:
+        name, equals, _ = argument.partition("=")
+        if not equals:
+            check_whole(arguments)
+            raise ReasonEnvsError(f"{argument!r} is not of the form name=value (see --help).")
+        if name not in names:
+            raise unknown_name("option", name, names)
+    try:
+        merged: Any = OmegaConf.to_object(OmegaConf.merge(defaults, OmegaConf.from_dotlist(list(arguments))))
+    except (OmegaConfBaseException, yaml.YAMLError) as error:
+        check_whole(arguments)
+        raise bad_value(error, " ".join(arguments)) from error
+    return merged
+
+
+def list_options(options: DictConfig, indent: str = "") -> str:
+    """Write the options of a dataclass as YAML, each with its value and, as a comment, what it means."""
+    lines = []
+    meanings = _meanings(OmegaConf.get_type(options) or object)
+    values: Any = OmegaConf.to_container(options, resolve=True)
+    for name, value in values.items():
+        nested = is_dataclass(OmegaConf.get_type(options, name)) and value is not None
+        lines += _commented(f"{indent}{name}:{'' if nested else _flow(value)}", meanings.get(name, ""))
+        if nested:
+            lines.append(list_options(options[name], indent + "  "))
+    return "\n".join(lines)
+
+
+def _flow(value: Any) -> str:
+    """Write a value on one line, after a space."""
+    text = yaml.safe_dump({"_": value}, default_flow_style=True, width=sys.maxsize).strip()[len("{_:") : -1]
+    return f" {json.dumps(value)}" if "\n" in text else text
+
+
+def _commented(option: str, meaning: str) -> list[str]:
+    """Put a meaning beside an option, or below one that is too long."""
+    width = min(max(shutil.get_terminal_size((_WIDTHS[1], 0)).columns, _WIDTHS[0]), _WIDTHS[1])
+    wrapped = textwrap.wrap(meaning, width - _COLUMN - 2, break_on_hyphens=False)
+    if not wrapped or len(option) >= _COLUMN:
+        wrapped.insert(0, "")
+    heads = [option, *[""] * (len(wrapped) - 1)]
+    return [f"{head:<{_COLUMN}}# {text}" if text else head for head, text in zip(heads, wrapped, strict=True)]
+
+
+def _meanings(schema: type) -> dict[str, str]:
+    """Read the first sentence of the docstring under each field of a dataclass, inherited ones included."""
+    found = {}
+    for owner in reversed(schema.__mro__):
+        try:
+            (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        except (OSError, TypeError):  # built in, or made while the program runs
+            continue
+        for entry, below in pairwise(definition.body if isinstance(definition, ast.ClassDef) else ()):
+            match entry, below:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    found[name] = re.split(r"(?<=\.) (?=[A-Z])", " ".join(text.replace("``", "").split()))[0]
+    return found
+
+
+@contextmanager
+def report_errors() -> Iterator[None]:
+    """Print the library's own errors and a full disk as one message on standard error; exit with status 2."""
+    try:
+        yield
+    except ReasonEnvsError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"error: {error}. Free disk space, then go on (a run: from its last checkpoint).", file=sys.stderr)
+    except KeyboardInterrupt:
+        raise SystemExit(128 + signal.SIGINT) from None
+    else:
+        return
+    raise SystemExit(2)
+
+
+def bad_value(error: BaseException, otherwise: str) -> ReasonEnvsError:
+    """Build the error for a value that OmegaConf or YAML refuses; ``otherwise`` is named where they name no key."""
+    return ReasonEnvsError(f"Bad value of {refused_key(error) or otherwise}: {str(error).strip().splitlines()[0]}.")
+
+
+def refused_key(error: BaseException) -> str:
+    """Return the key that an error of OmegaConf names on a line of its own, if it does."""
+    facts = str(error).splitlines()
+    return next((fact.split(":", 1)[1].strip() for fact in facts if "full_key:" in fact), "")

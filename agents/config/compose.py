@@ -1,0 +1,165 @@
+"""From ``key=value`` overrides to a typed configuration: hydra composes, and every mistake gets one message."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from agents.config.command_line import bad_value, refused_key
+from agents.config.recommended import follow_choices, register_resolvers
+from agents.config.schema import GROUPS, TrainConfig, check_name, choice, typed
+from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.validation import check_whole
+
+_AGENTS = Path(__file__).resolve().parents[1]
+CONF_DIR = next(p for p in (_AGENTS / "conf", _AGENTS.parent / "conf") if p.is_dir())
+"""The YAML files: inside the package in an installed wheel, beside it in a checkout."""
+FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts", "solver", "executors")
+"""Options whose mappings have the keys of the part that they name."""
+
+
+def register_schemas(overrides: Sequence[str] = ()) -> None:
+    """Tell hydra about every named part; its dataclass is the one source of its defaults.
+
+    Parts that the overrides choose as ``module:name`` are imported.
+    """
+    register_resolvers()
+    store = ConfigStore.instance()
+    store.store(name="train_schema", node=TrainConfig)
+    chosen = [override.partition("=")[::2] for override in overrides]
+    for group, (names, config_of) in GROUPS.items():
+        for name in [*(value for key, value in chosen if key == group and ":" in value), *names()]:
+            node = OmegaConf.structured(choice(config_of(name), name))
+            follow_choices(group, name, node)
+            if group == "env" and isinstance(node.get("tasks"), str):
+                node.tasks = {"name": node.tasks}  # so that env.tasks.x=1 adds to it
+            store.store(group=group, name=name, node=node)
+
+
+def compose_config(overrides: Sequence[str]) -> TrainConfig:
+    """Compose a run's configuration.
+
+    Args:
+        overrides: such as ``["algo=grpo", "algo.kl_coef=0.05", "+experiment=grpo_math_lora"]``.
+
+    Raises:
+        ReasonEnvsError: an unknown key, name, group or experiment (with the valid ones), or a bad value.
+    """
+    raw: Any = OmegaConf.to_container(composed(overrides), resolve=True)
+    return typed(raw)
+
+
+def composed(overrides: Sequence[str]) -> DictConfig:
+    """Compose a run's options, as `compose_config` does, without looking at their values."""
+    register_schemas(overrides)
+    for override in overrides:
+        group, equals, value = override.partition("=")
+        if equals and group in GROUPS:
+            check_name(group, value)
+        if group == "~env":
+            raise unknown_name("env", "None", GROUPS["env"][0]())
+    try:
+        with initialize_config_dir(str(CONF_DIR), version_base=None):
+            config = compose("config", overrides=[*_spelled_out(overrides)])
+        OmegaConf.to_container(config, resolve=True)  # what cannot be resolved is told below
+        return config
+    except (HydraException, OmegaConfBaseException) as error:
+        with initialize_config_dir(str(CONF_DIR), version_base=None):
+            raise _explain(error, overrides) from error
+
+
+def _spelled_out(overrides: Sequence[str]) -> Iterator[str]:
+    """Let ``env.tasks={...}`` replace a mapping instead of merging into it, and ``env.tasks.x=`` add to it.
+
+    ``env.reward=x`` becomes ``env.reward.name=x`` where the environment has that key, and ``env.tasks=x`` becomes
+    ``env.tasks.name=x`` where more keys follow.
+    """
+    keys = _keys_of("env")
+    free = {key for key in keys if key.rpartition(".")[2] in FREE_FORM} | {"eval_set", "placement.roles"}
+    for position, override in enumerate(overrides):
+        key, _, value = override.partition("=")
+        more = any(later.startswith(f"{key}.") for later in overrides[position:])
+        if (
+            f"{key}.name" in keys
+            and not value.lstrip().startswith("{")
+            and f"{key}.name" in _environments_keys(overrides)
+        ):
+            override = f"{key}.name={value}"
+        if key in free and (more or value.lstrip().startswith("{")):
+            yield f"{key}=null"
+        if key in free and more and not value.lstrip().startswith("{"):
+            key, override = f"{key}.name", f"{key}.name={value}"
+        yield f"++{override}" if key.rpartition(".")[0] in free else override
+
+
+def _environments_keys(overrides: Sequence[str]) -> set[str]:
+    """Every key of the environment that the overrides choose, by name or by an experiment."""
+    return {f"env.{path}" for path in _paths(GROUPS["env"][1](_chosen("env", overrides)))}
+
+
+def _chosen(group: str, overrides: Sequence[str]) -> str:
+    """Name the part of a group that the overrides choose, by name, by an experiment, or by what goes with another."""
+    choices = [o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")]
+    return str(compose("config", overrides=choices)[group].name)
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
+    """Turn a composition error into one message that names the valid keys or names."""
+    first, *rest = str(error).strip().splitlines()
+    if isinstance(error, MissingConfigException):
+        group, _, name = (error.missing_cfg_file or "").partition("/")
+        return unknown_name(group, name, error.options or [])
+    if isinstance(error, OverrideParseException):
+        reason = "" if error.override in first else f" ({first})"
+        check_whole([error.override or ""])
+        return ReasonEnvsError(
+            f"Cannot read {error.override!r}{reason}: write key=value, and quote a value that holds more than letters "
+            "and digits twice, as in 'key=\"a=b\"'."
+        )
+    cause = error.__cause__ or error
+    key = refused_key(cause)
+    if first.startswith("Could not override"):
+        return _unknown_key(key or first.split("'")[1], overrides)
+    return bad_value(cause, "") if key else ReasonEnvsError(" ".join([first, *rest[:1]]))
+
+
+def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
+    group, _, path = key.partition(".")
+    if group not in GROUPS:
+        return unknown_name("key", key, {f.name for f in dataclasses.fields(TrainConfig)})
+    names, config_of = GROUPS[group]
+    chosen = dict(override.partition("=")[::2] for override in overrides).get(group)
+    valid = {f"{group}.{path}" for path in _paths(config_of(_chosen(group, overrides)))}
+    owners = [f"{group}={name}" for name in names() if path in _paths(config_of(name))]
+    if owners and key not in valid:
+        has_not = f"{group}={chosen} does not have" if chosen else "this run does not have"
+        cure = "choose one of them" if chosen else f"add {owners[0]}"
+        own = sorted(other for other in valid if other.endswith(f".{path}"))
+        hint = f" This run's own is {own[0]!r}." if own else ""
+        return ReasonEnvsError(
+            f"The key {key!r} is an option of {' and '.join(owners)}, which {has_not}: {cure}, or leave the key out."
+            f"{hint}"
+        )
+    return unknown_name("key", key, valid)
+
+
+def _keys_of(group: str) -> set[str]:
+    """Every key below a group, over all of its choices."""
+    names, config_of = GROUPS[group]
+    return {f"{group}.{path}" for name in names() for path in _paths(config_of(name))}
+
+
+def _paths(schema: type) -> Iterator[str]:
+    for entry in dataclasses.fields(schema):
+        yield entry.name
+        default = entry.default_factory() if entry.default_factory is not dataclasses.MISSING else None
+        if dataclasses.is_dataclass(default):
+            yield from (f"{entry.name}.{path}" for path in _paths(type(default)))

@@ -1,0 +1,52 @@
+"""Hidden states that predict sampled tokens; a prompt that several responses continue is computed once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache
+from transformers.cache_utils import DynamicLayer
+
+from agents.policies.padding import Batch
+
+
+def token_states(model: Any, batch: Batch, *, share_prompts: bool) -> Tensor:
+    """Return the last hidden states before each response token, [B, T, width].
+
+    Args:
+        model: a causal language model (its head is not used).
+        batch: on the model's device.
+        share_prompts: whether keys and values may be kept between two passes (gradient checkpointing cannot).
+    """
+    prompts, which = batch.same_prompt.unique(return_inverse=True)
+    cache = DynamicCache(config=model.config)
+    # Other kinds of layers (sliding, recurrent) overwrite what gradients need.
+    keeps_all = all(type(layer) is DynamicLayer for layer in cache.layers)
+    if share_prompts and keeps_all and len(prompts) < len(which):
+        return _after_shared_prompts(model, batch, prompts, which, cache)
+    inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
+    return model.base_model(**inputs, use_cache=False).last_hidden_state[:, batch.prompt_width - 1 : -1]
+
+
+def _after_shared_prompts(model: Any, batch: Batch, prompts: Tensor, which: Tensor, cache: DynamicCache) -> Tensor:
+    """Compute the rows ``prompts``, hand their keys and values to every response (``which``), go on from there."""
+    width, keeping = batch.prompt_width, {"past_key_values": cache, "use_cache": True}
+    before = model.base_model(
+        input_ids=batch.input_ids[prompts, :width],
+        attention_mask=batch.attention_mask[prompts, :width],
+        position_ids=batch.position_ids[prompts, :width],
+        **keeping,
+    ).last_hidden_state
+    first = before[:, -1:].index_select(0, which)
+    if batch.response_mask.shape[1] == 1:
+        return first
+    cache.batch_select_indices(which)
+    after = model.base_model(
+        input_ids=batch.input_ids[:, width:-1],
+        attention_mask=batch.attention_mask[:, :-1],
+        position_ids=batch.position_ids[:, width:-1],
+        **keeping,
+    ).last_hidden_state
+    return torch.cat([first, after], dim=1)

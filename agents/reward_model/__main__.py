@@ -1,0 +1,5 @@
+"""Run `python -m agents.reward_model`."""
+
+from agents.reward_model.train import main
+
+main()

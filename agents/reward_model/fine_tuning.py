@@ -1,0 +1,202 @@
+"""Fine-tuning a token classifier on labelled solutions: the step reward model's own training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from agents.algorithms.optimizer import Optimizer, OptimizerConfig
+from agents.reward_model.labels import LabelledSolution
+from agents.reward_model.metrics import first_wrong
+from reason_envs.core import derive_seed
+from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
+from reason_envs.reward_models.reader import pad_rows
+from reason_envs.reward_models.transformers import LABELS, encode_rows, is_causal
+from reason_envs.validation import at_least
+
+POOL = 50
+"""Batches that are drawn together and sorted by length."""
+HEADS = ("score", "classifier")
+"""What transformers' token classifiers call their head."""
+WARMUP_SHARE = 0.05
+"""Share of the optimizer steps over which the learning rate rises."""
+
+
+@dataclass
+class FineTuningConfig:
+    """How the step reward model is fine-tuned; the defaults suit the embedded model."""
+
+    model: str = "embedded"
+    """The backbone: ``embedded``, a folder, or a hub name. Need not be of the generator's family."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda:N``."""
+    learning_rate: float = 1e-3
+    """Highest learning rate; it rises linearly at first and falls along a cosine."""
+    epochs: int = 8
+    """Passes over the examples."""
+    batch_size: int = 64
+    """Solutions of a forward pass (prefixes of solutions, where the backbone is not causal)."""
+    accumulation: int = 1
+    """Forward passes of an optimizer step."""
+    max_examples: int | None = None
+    """Most solutions to train on; ``None`` takes all."""
+    balance: bool = True
+    """Keep no more solutions than the second most frequent kind has, of: wrong from the first step, wrong from a later
+    one, free of wrong steps."""
+    lora_rank: int = 0
+    """Rank of a LoRA on all linear layers, merged before saving; 0 trains all weights."""
+    gradient_checkpointing: bool = False
+    """Compute activations again in the backward pass, which saves memory."""
+
+    def __post_init__(self) -> None:
+        at_least(self, epochs=1, batch_size=1, accumulation=1, lora_rank=0)
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row to train on."""
+
+    token_ids: tuple[int, ...]
+    """Every token."""
+    ends: tuple[int, ...]
+    """Where labels apply."""
+    labels: tuple[float, ...]
+    """The label at each end: 1 right, 0 wrong."""
+
+
+def fine_tune(config: FineTuningConfig, solutions: Sequence[LabelledSolution], seed: int, folder: Path) -> None:
+    """Train on labelled solutions and save the model (bf16) and its tokenizer in Hugging Face format.
+
+    Args:
+        config: how.
+        solutions: what to learn from.
+        seed: keys the new head, the order and dropout.
+        folder: is created.
+    """
+    device = resolve_device(config.device)
+    tokenizer = load_tokenizer(config.model)
+    with torch.random.fork_rng():
+        torch.manual_seed(derive_seed(seed, "fine-tuning"))
+        model = _load(config, device)
+        chosen = balanced(solutions, seed) if config.balance else solutions
+        chosen = _drawn(chosen, config.max_examples, derive_seed(seed, "examples"))
+        examples = encode_examples(tokenizer, model, chosen)
+        _train(config, model, examples, seed, tokenizer.pad_token_id or 0)
+    if config.lora_rank:
+        model = model.merge_and_unload()
+    model.to(torch.bfloat16).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def encode_examples(tokenizer: Any, model: Any, solutions: Sequence[LabelledSolution]) -> list[Example]:
+    """Tokenise solutions as the reward model will read them; labels beyond the model's positions are dropped."""
+    causal, positions = is_causal(model), getattr(model.config, "max_position_embeddings", None)
+    examples = []
+    for solution in solutions:
+        labels = iter(solution.labels)
+        for row in encode_rows(tokenizer, solution.question, solution.steps, causal=causal, positions=positions):
+            pairs = [(end, next(labels)) for end in row.ends]
+            kept = [(end, label) for end, label in pairs if end < len(row.token_ids)]
+            if kept:
+                ends, marks = zip(*kept, strict=True)
+                examples.append(Example(row.token_ids, ends, marks))
+    return examples
+
+
+def balanced(solutions: Sequence[LabelledSolution], seed: int) -> list[LabelledSolution]:
+    """Thin out the most frequent kind of solutions to the size of the second.
+
+    The kinds are: wrong from the first step on, wrong from a later one on, and free of wrong steps. Hasty answers, for
+    one, are often so many that a model would learn little else.
+    """
+    kinds: dict[int, list[LabelledSolution]] = {}
+    for solution in solutions:
+        kinds.setdefault(min(first_wrong(solution.labels, 0.5), 1), []).append(solution)
+    most = sorted(map(len, kinds.values()))[-2:][0]
+    return [solution for kind in kinds.values() for solution in _drawn(kind, most, derive_seed(seed, "balance"))]
+
+
+def step_loss(model: Any, examples: Sequence[Example], pad_id: int) -> Tensor:
+    """Return the mean cross-entropy of the steps' labels."""
+    ids, mask = pad_rows([example.token_ids for example in examples], pad_id)
+    logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
+    rows = torch.tensor([i for i, example in enumerate(examples) for _ in example.ends])
+    ends = torch.tensor([end for example in examples for end in example.ends])
+    log_probs = logits[rows.to(model.device), ends.to(model.device)].float().log_softmax(-1)
+    right = torch.tensor([label for example in examples for label in example.labels], device=model.device)
+    return -((1 - right) * log_probs[:, 0] + right * log_probs[:, 1]).mean()
+
+
+def _load(config: FineTuningConfig, device: torch.device) -> Any:
+    """Load the backbone with a new head; what LoRA freezes is held in bf16 on a GPU, what is trained in float32."""
+    model = load_model(
+        config.model,
+        device=device,
+        dtype=resolve_dtype("auto", device) if config.lora_rank else torch.float32,
+        auto_class="AutoModelForTokenClassification",
+        num_labels=len(LABELS),
+        id2label=dict(enumerate(LABELS)),
+        label2id={name: i for i, name in enumerate(LABELS)},
+    )
+    if config.gradient_checkpointing:
+        model.gradient_checkpointing_enable()
+        model.enable_input_require_grads()
+    if config.lora_rank:
+        from peft import LoraConfig, get_peft_model
+
+        lora = LoraConfig(
+            r=config.lora_rank,
+            lora_alpha=2 * config.lora_rank,
+            target_modules="all-linear",
+            exclude_modules=list(HEADS),
+            modules_to_save=list(HEADS),  # the head is new: it is trained whole
+        )
+        model = get_peft_model(model, lora)
+    return model
+
+
+def _drawn(solutions: Sequence[LabelledSolution], most: int | None, seed: int) -> list[LabelledSolution]:
+    order = np.random.default_rng(seed).permutation(len(solutions))
+    return [solutions[i] for i in order[:most]]
+
+
+def _train(config: FineTuningConfig, model: Any, examples: Sequence[Example], seed: int, pad_id: int) -> None:
+    batches = [b for epoch in range(config.epochs) for b in _batches(examples, config.batch_size, seed, epoch)]
+    groups = [batches[i : i + config.accumulation] for i in range(0, len(batches), config.accumulation)]
+    options = OptimizerConfig(
+        learning_rate=config.learning_rate, schedule="cosine", warmup_steps=int(WARMUP_SHARE * len(groups))
+    )
+    optimizer = Optimizer(options, (p for p in model.parameters() if p.requires_grad), len(groups))
+    model.train()
+    with tqdm(groups, desc="fine-tuning") as bar:
+        for group in bar:
+            for batch in group:
+                with _autocast(model.device):
+                    loss = step_loss(model, [examples[i] for i in batch], pad_id)
+                optimizer.backward(loss / len(group))
+            optimizer.step()
+            bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
+    model.eval()
+
+
+def _autocast(device: torch.device) -> AbstractContextManager[Any]:
+    return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
+
+
+def _batches(examples: Sequence[Example], size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """Yield the indices of each batch of an epoch: random pools, sorted by length inside, batches in random order."""
+    rng = np.random.default_rng(derive_seed(seed, "order", epoch))
+    order, lengths = rng.permutation(len(examples)), np.array([len(example.token_ids) for example in examples])
+    for start in range(0, len(order), POOL * size):
+        pool = order[start : start + POOL * size]
+        pool = pool[np.argsort(lengths[pool], kind="stable")]
+        batches = [pool[i : i + size] for i in range(0, len(pool), size)]
+        yield from (batches[i] for i in rng.permutation(len(batches)))

@@ -1,0 +1,151 @@
+"""How good step scores are: ranking, calibration, and the first wrong step. Pure functions on arrays."""
+
+from __future__ import annotations
+
+import ast
+import operator
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+import numpy as np
+
+_EQUATION = re.compile(r"([-(]?\d[\d\s.+\-*/()]*?)\s*=\s*(-?\d+(?:\.\d+)?)")
+_OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+}
+
+
+ALL_RIGHT = -1
+"""Stands for the index of the first wrong step where there is none."""
+THRESHOLDS = np.linspace(0.01, 0.99, 99)
+"""Candidates for the score below which a step counts as wrong."""
+
+
+def roc_auc(scores: np.ndarray, right: np.ndarray) -> float:
+    """Return the probability that a right step scores higher than a wrong one, ties counting half (Mann-Whitney).
+
+    Args:
+        scores: [N].
+        right: [N] booleans; NaN is returned where all are equal.
+    """
+    values, places = np.unique(scores, return_inverse=True)
+    counts = np.bincount(places, minlength=len(values))
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    positives, negatives = int(right.sum()), int((~right).sum())
+    if not positives or not negatives:
+        return float("nan")
+    return float((ranks[right].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def brier_score(scores: np.ndarray, right: np.ndarray) -> float:
+    """Return the mean squared difference of score and truth; [N] each."""
+    return float(np.mean((scores - right) ** 2))
+
+
+def expected_calibration_error(scores: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
+    """Return the mean gap of score and share of right steps over equally wide bins of the score, weighted by size."""
+    bin_of = np.minimum((scores * bins).astype(int), bins - 1)
+    gaps = [abs(float((scores - right)[bin_of == b].sum())) for b in range(bins)]
+    return sum(gaps) / len(scores)
+
+
+def first_wrong(values: Sequence[float], threshold: float) -> int:
+    """Return the index of the first value below a threshold, ``ALL_RIGHT`` where there is none."""
+    return next((i for i, value in enumerate(values) if value < threshold), ALL_RIGHT)
+
+
+def process_f1(truth: Sequence[int], found: Sequence[int]) -> dict[str, float]:
+    """Score found first wrong steps as ProcessBench does (arXiv 2412.06559).
+
+    Args:
+        truth: for each solution, the index of its first wrong step, or ``ALL_RIGHT``.
+        found: what the model says.
+
+    Returns:
+        ``accuracy_wrong`` (of solutions with a wrong step: its very place was found), ``accuracy_right`` (of those
+        without one: found to be so), and ``f1``, their harmonic mean; NaN where a kind is missing.
+    """
+    wrong = [a == b for a, b in zip(truth, found, strict=True) if a != ALL_RIGHT]
+    right = [a == b for a, b in zip(truth, found, strict=True) if a == ALL_RIGHT]
+    shares = [sum(hits) / len(hits) if hits else float("nan") for hits in (wrong, right)]
+    product, total = shares[0] * shares[1], shares[0] + shares[1]
+    return {"accuracy_wrong": shares[0], "accuracy_right": shares[1], "f1": 2 * product / total if total else 0.0}
+
+
+def best_threshold(scores: Sequence[Sequence[float]], labels: Sequence[Sequence[float]]) -> float:
+    """Return the threshold with the highest ``f1``; the middle one of several.
+
+    Args:
+        scores: for each solution, the scores of its steps.
+        labels: for each solution, its steps' labels; 0.5 and more is right.
+    """
+    truth = [first_wrong(row, 0.5) for row in labels]
+    found = [[first_wrong(row, threshold) for row in scores] for threshold in THRESHOLDS]
+    f1 = np.nan_to_num([process_f1(truth, row)["f1"] for row in found])
+    best = np.flatnonzero(f1 == f1.max())
+    return float(THRESHOLDS[best[len(best) // 2]])
+
+
+def step_metrics(
+    scores: Sequence[Sequence[float]], labels: Sequence[Sequence[float]], threshold: float
+) -> dict[str, float]:
+    """Summarise the scores of labelled solutions.
+
+    Args:
+        scores: for each solution, the scores of its steps.
+        labels: for each solution, its steps' labels; 0.5 and more is right.
+        threshold: the score below which a step counts as wrong.
+
+    Returns:
+        Over steps: ``steps``, ``right_share``, ``auc``, the same for steps that others follow (``auc_inner``) and for
+        last steps (``auc_last``), ``ece``, ``brier``. Over solutions: ``solutions`` and the figures of ``process_f1``.
+    """
+    flat = np.array([score for row in scores for score in row])
+    right = np.array([label >= 0.5 for row in labels for label in row])
+    last = np.array([i == len(row) - 1 for row in labels for i in range(len(row))])
+    found = [first_wrong(row, threshold) for row in scores]
+    return {
+        "solutions": len(scores),
+        "steps": len(flat),
+        "right_share": float(right.mean()),
+        "auc": roc_auc(flat, right),
+        "auc_inner": roc_auc(flat[~last], right[~last]),
+        "auc_last": roc_auc(flat[last], right[last]),
+        "ece": expected_calibration_error(flat, right),
+        "brier": brier_score(flat, right),
+        **process_f1([first_wrong(row, 0.5) for row in labels], found),
+    }
+
+
+def check_step(line: str) -> bool | None:
+    """Check the arithmetic of one line.
+
+    Returns:
+        Whether every equation of integers or decimals in it holds; ``None`` when it has none.
+    """
+    equations = _EQUATION.findall(line)
+    if not equations:
+        return None
+    return all(_value(left) == Fraction(right) for left, right in equations)
+
+
+def _value(expression: str) -> Fraction | None:
+    """Evaluate + - * / on numbers; ``None`` when it is no such expression."""
+    try:
+        return _fold(ast.parse(expression.strip(), mode="eval").body)
+    except (SyntaxError, KeyError, ZeroDivisionError):
+        return None
+
+
+def _fold(node: ast.expr) -> Fraction:
+    if isinstance(node, ast.BinOp):
+        return _OPERATIONS[type(node.op)](_fold(node.left), _fold(node.right))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+        return -_fold(node.operand)
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return Fraction(str(node.value))
+    raise KeyError(ast.dump(node))

@@ -1,0 +1,102 @@
+"""The curves of a run as one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agents.tracking.metrics_file import Row, series
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+TRAIN, HELD_OUT, GREEDY = "#3b6fb6", "#d1603d", "#8a4fa3"
+PANELS = (
+    ("Accuracy", ("accuracy",)),
+    ("Reward", ("reward",)),
+    ("Tokens of a response, or of a search", ("response_length", "episode/generated_tokens")),
+    ("Loss", ("loss",)),
+    ("Entropy (nats a token or action)", ("entropy",)),
+    ("KL to the reference, or explained variance", ("kl", "explained_variance")),
+)
+"""Titles, and the metrics of which the first recorded one is drawn."""
+SMOOTHED_FROM = 20
+"""Fewer points than this are drawn as they are."""
+
+
+def plot_curves(rows: Sequence[Row], path: Path, title: str = "") -> None:
+    """Draw accuracy, reward, length, loss, entropy and KL over the steps, without touching matplotlib's global state.
+
+    Training curves are faint with a rolling mean on top; held-out accuracy has its confidence band.
+
+    Args:
+        rows: a run's metrics, in order.
+        path: the PNG to write.
+        title: what stands above.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained")
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    for place, (name, metrics) in enumerate(PANELS, start=1):
+        axes = figure.add_subplot(2, 3, place)
+        _frame(axes, name, labelled=place > 3)
+        recorded = [found for found in (series(rows, metric) for metric in metrics) if found[1]]
+        _draw_training(axes, *(recorded[0] if recorded else ([], [])))
+        if metrics == ("accuracy",):
+            _draw_held_out(axes, rows)
+    figure.savefig(path)
+
+
+def rolling_mean(values: Sequence[float]) -> np.ndarray:
+    """Mean over a centred window of a tenth of the points, cut off at both ends."""
+    half = max(1, len(values) // 20)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    centre = np.arange(len(values))
+    start, stop = np.maximum(0, centre - half), np.minimum(len(values), centre + half + 1)
+    return (sums[stop] - sums[start]) / (stop - start)
+
+
+def _frame(axes: Axes, name: str, *, labelled: bool) -> None:
+    axes.set_title(name, loc="left", fontsize=11)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=9, color="#888888")
+    axes.locator_params(axis="x", integer=True)
+    if labelled:
+        axes.set_xlabel("training step", fontsize=9)
+
+
+def _draw_training(axes: Axes, steps: list[float], values: list[float]) -> None:
+    if not values:
+        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color="#999999", fontsize=9)
+        return
+    if len(values) < SMOOTHED_FROM:
+        axes.plot(steps, values, color=TRAIN, linewidth=1.8, marker="o", markersize=3, label="training")
+        return
+    axes.plot(steps, values, color=TRAIN, linewidth=0.8, alpha=0.3)
+    axes.plot(steps, rolling_mean(values), color=TRAIN, linewidth=2.0, label="training")
+
+
+def _draw_held_out(axes: Axes, rows: Sequence[Row]) -> None:
+    from matplotlib.ticker import PercentFormatter
+
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    banded = [row for row in rows if row.get("eval/accuracy_low") is not None]
+    if banded:
+        steps, low = series(banded, "eval/accuracy_low")
+        axes.fill_between(steps, low, series(banded, "eval/accuracy_high")[1], color=HELD_OUT, alpha=0.18, linewidth=0)
+    for metric, label, color, style in (
+        ("eval/accuracy", "held-out", HELD_OUT, "-"),
+        ("eval/greedy_accuracy", "held-out, greedy", GREEDY, "--"),
+    ):
+        steps, values = series(rows, metric)
+        if values:
+            axes.plot(steps, values, style, color=color, linewidth=1.8, marker="o", markersize=4, label=label)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize=9, loc="best")

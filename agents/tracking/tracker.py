@@ -1,0 +1,234 @@
+"""Everything a run tells: metrics, logs, progress, samples, TensorBoard, Weights & Biases and the curves."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from agents.tracking.console import Console, evaluation_text
+from agents.tracking.curves import plot_curves
+from agents.tracking.dashboards import Dashboards
+from agents.tracking.episode_records import recorded, write_evaluation
+from agents.tracking.metrics_file import CANDIDATES, CHOSEN, MetricsFile, Row, final_table, summary_header, summary_line
+from reason_envs.errors import ReasonEnvsError
+
+_log = logging.getLogger(__name__)
+_OURS = ("agents", "reason_envs")
+
+
+class Tracker:
+    """Records a run in its folder and shows it; a context manager.
+
+    It writes ``metrics.jsonl``, ``summary.log``, ``train.log``, ``curves.png`` and TensorBoard events. Metrics under
+    ``time/`` and ``memory/`` depend on the machine; all others are the same from run to run.
+
+    Args:
+        output_dir: the run folder; made if absent.
+        total_steps: training steps of the whole run.
+        wandb: also log to Weights & Biases.
+        tensorboard: also write TensorBoard events.
+        log_every: steps between lines of ``summary.log`` and points of the curves (evaluations always count).
+    """
+
+    def __init__(
+        self, output_dir: Path, total_steps: int, *, wandb: bool = False, tensorboard: bool = True, log_every: int = 1
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._file = MetricsFile(self.folder / "metrics.jsonl")
+        self._console = Console(total_steps)
+        self._log_every = log_every
+        self._dashboards = Dashboards(self.folder, wandb=wandb, tensorboard=tensorboard)
+        self._handlers: list[logging.Handler] = []
+        self._levels: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        """Start ``train.log`` and the progress bar."""
+        self._handlers = [_file_handler(self.folder / "train.log")]
+        if not logging.getLogger().handlers:
+            # Without a handler of its own the root logger would no longer show warnings once ours is there.
+            self._handlers.append(_ConsoleHandler(self._console))
+        for handler in self._handlers:
+            logging.getLogger().addHandler(handler)
+        for name in _OURS:
+            self._levels[name] = logging.getLogger(name).level
+            logging.getLogger(name).setLevel(logging.INFO)
+        self._console.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Draw the curves, print the final table (unless an error ended the run) and close every file."""
+        self._console.close()
+        if error is not None:
+            # Whoever ran it shows the error itself.
+            _log.error("The run ended with %s: %s", type(error).__name__, error, extra={"unshown": True})
+        if self._file.rows:
+            self._draw()
+            if error is None:
+                table = f"{final_table(self._file.rows)}\nEverything is in {self.folder}"
+                self._console.write(table)
+                _log.info("Final table\n%s", table)
+        self._dashboards.close(failed=error is not None)
+        for name, level in self._levels.items():
+            logging.getLogger(name).setLevel(level)
+        for handler in self._handlers:
+            logging.getLogger().removeHandler(handler)
+            handler.close()
+
+    def resume(self, step: int) -> None:
+        """Continue the folder's run from its checkpoint at ``step``; what was written after it is dropped."""
+        self._file.keep_until(step)
+        self._dashboards.resume(step)
+        evaluated = {row["step"] for row in self._file.rows if "eval/accuracy" in row}
+        for later, path in recorded(self.folder).items():
+            if later not in evaluated:
+                path.unlink()
+        lines = [summary_header(), *(summary_line(row) for row in self._shown_rows())]
+        self._summary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        self._console.begin_at(step)
+        _log.info("Resumed after step %d", step)
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Record a training step: once a step, ``eval/`` figures of the same step included.
+
+        Args:
+            step: how many steps are done.
+            metrics: numbers by name; ``memory/peak_mb`` is added.
+        """
+        row = self._record(step, {**metrics, "memory/peak_mb": peak_memory_mb()})
+        self._console.step(step, row)
+        if step == 1 and CANDIDATES in row:
+            self.note(CHOSEN)
+        self._show_evaluation(row)
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Record ``eval/`` figures that belong to no training step (before the first, after the last)."""
+        strange = [name for name in metrics if not name.startswith("eval/")]
+        if strange:
+            raise ReasonEnvsError(f"{strange[0]!r} is no evaluation metric: names must begin with 'eval/'.")
+        self._show_evaluation(self._record(step, metrics))
+
+    def sample(self, step: int, text: str) -> None:
+        """Show an example answer."""
+        block = f"--- sample at step {step}\n{text}\n---"
+        self._console.write(block)
+        _log.info("%s", block)
+        self._dashboards.texts("sample", step, [text])
+
+    def episodes(self, evaluation: Mapping[str, Any], texts: Sequence[str]) -> None:
+        """Keep the episodes of an evaluation in ``validate/``, and show some.
+
+        Args:
+            evaluation: what is kept (see ``agents.tracking.episode_records``).
+            texts: the ones that TensorBoard and Weights & Biases show.
+        """
+        write_evaluation(self.folder, evaluation)
+        self._dashboards.texts("episodes", evaluation["step"], texts)
+
+    def status(self, text: str) -> None:
+        """Say what goes on between two steps, on a terminal."""
+        self._console.status(text)
+
+    def note(self, text: str) -> None:
+        """Say something, on the console and in ``train.log``."""
+        self._console.write(text)
+        _log.info("%s", text)
+
+    @property
+    def _summary(self) -> Path:
+        return self.folder / "summary.log"
+
+    def _record(self, step: int, metrics: Mapping[str, float]) -> Row:
+        row = self._file.append(step, metrics)
+        finite = {name: value for name, value in row.items() if name != "step" and value is not None}
+        _log.info("step %d %s", step, " ".join(f"{name}={value:.6g}" for name, value in finite.items()))
+        if self._is_shown(row):
+            first = not self._summary.exists()
+            with self._summary.open("a", encoding="utf-8") as file:
+                file.write((summary_header() + "\n" if first else "") + summary_line(row) + "\n")
+        self._dashboards.scalars(step, finite)
+        return row
+
+    def _is_shown(self, row: Row) -> bool:
+        return (row["step"] or 0) % self._log_every == 0 or "eval/accuracy" in row
+
+    def _shown_rows(self) -> list[Row]:
+        return [row for row in self._file.rows if self._is_shown(row)]
+
+    def _show_evaluation(self, row: Row) -> None:
+        text = evaluation_text(row)
+        if text is not None:
+            self._console.write(text)
+            self._draw()
+
+    def _draw(self) -> None:
+        plot_curves(self._shown_rows(), self.folder / "curves.png", self.folder.name)
+
+
+class Silence:
+    """The tracker of a run's other processes: it records and shows nothing."""
+
+    def __enter__(self) -> Self:
+        """Start nothing."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End nothing."""
+
+    def resume(self, step: int) -> None:
+        """Ignore the step."""
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Ignore the metrics."""
+
+    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Ignore the figures."""
+
+    def sample(self, step: int, text: str) -> None:
+        """Ignore the text."""
+
+    def episodes(self, evaluation: Mapping[str, Any], texts: Sequence[str]) -> None:
+        """Ignore the episodes."""
+
+    def status(self, text: str) -> None:
+        """Ignore the text."""
+
+    def note(self, text: str) -> None:
+        """Ignore the text."""
+
+
+def peak_memory_mb() -> float:
+    """Return the most memory used so far in MB: on the CUDA device where one is in use, else by this process."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 1e6
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+class _ConsoleHandler(logging.Handler):
+    """Prints warnings without breaking the progress bar."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not getattr(record, "unshown", False):
+            self._console.write(self.format(record))
+
+
+def _file_handler(path: Path) -> logging.Handler:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    return handler

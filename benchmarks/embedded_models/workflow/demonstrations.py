@@ -1,0 +1,125 @@
+"""What the embedded model ``workflow`` learns from: workflows of very different worth, and operators that answer.
+
+As the policy it sees programs in AFlow's format that fit their problem or do not, ask carefully or hastily, and have
+small mistakes. As the executor it sees what each operator asks, with careful answers to careful instructions and hasty
+ones to hasty instructions.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from benchmarks.embedded_models.base import demonstrations as demo
+from benchmarks.embedded_models.base.demonstrations import QUESTION, Demonstration
+from benchmarks.embedded_models.workflow.programs import CAREFUL, HASTY, OPEN, draw_program
+from reason_envs.envs.workflow.brief_prompts import ASK, DOMAINS, OPERATORS, POLICY
+from reason_envs.tasks.base import Task
+from reason_envs.tasks.generated import fact_qa, one_line_code
+
+RATIOS = {"math": 0.4, "qa": 0.35, "code": 0.25}
+"""Shares of the domains."""
+POLICY_SHARE = 0.2
+"""Share of demonstrations that write workflows."""
+EASY_STEPS = 600
+"""Training steps over which short passages give way to those of the family."""
+SLIPS = {CAREFUL: 0.0, OPEN: 0.5, HASTY: 1.0}
+"""How often an instruction is followed hastily."""
+HASTY_MISTAKES = 0.6
+"""Share of hasty answers in words or code that are wrong."""
+OPERATOR_SHARES = {
+    "math": {"Custom": 0.6, "Programmer": 0.3, "AnswerGenerate": 0.05, "ScEnsemble": 0.05},
+    "qa": {"Custom": 0.3, "AnswerGenerate": 0.6, "Programmer": 0.05, "ScEnsemble": 0.05},
+    "code": {"Custom": 0.25, "CustomCodeGenerate": 0.6, "AnswerGenerate": 0.05, "Programmer": 0.05, "Test": 0.05},
+}
+"""Shares of the operators that are asked in each domain."""
+
+
+class WorkflowsAndOperators:
+    """Draws demonstrations of both roles."""
+
+    def draw(self, rng: Random, step: int) -> Demonstration:
+        """Return a demonstration for the batches around a training step."""
+        domain = rng.choices(list(RATIOS), list(RATIOS.values()))[0]
+        task = draw_task(domain, rng, easy=rng.random() > step / EASY_STEPS)
+        if rng.random() < POLICY_SHARE:
+            return Demonstration("policy", policy_prompt(domain, task), draw_program(domain, rng), task.question)
+        shares = OPERATOR_SHARES[domain]
+        operator = rng.choices(list(shares), list(shares.values()))[0]
+        prompt, answer = ask(operator, domain, task, rng)
+        return Demonstration(operator, prompt, answer, task.question)
+
+
+def draw_task(domain: str, rng: Random, *, easy: bool = False) -> Task:
+    """Draw a problem of a domain, of either split; an easy question has a passage of one or two facts."""
+    if domain == "math":
+        expression = demo.chain_sum_expression(rng)
+        answer = str(demo.running_sums(expression)[1])
+        return Task("", QUESTION.format(expression=expression), answer, {"expression": expression})
+    if domain == "code":
+        return one_line_code.draw(rng)
+    return fact_qa.draw(rng, 1, 2) if easy else fact_qa.draw(rng, 3, 4)
+
+
+def policy_prompt(domain: str, task: Task) -> str:
+    """Return what the policy reads."""
+    return POLICY.format(operators="\n".join(OPERATORS.values()), domain=DOMAINS[domain], problem=task.question)
+
+
+def ask(operator: str, domain: str, task: Task, rng: Random) -> tuple[str, str]:
+    """Return what an operator asks about a task, and the executor's answer."""
+    instruction = rng.choice((CAREFUL, OPEN, HASTY))
+    hasty = rng.random() < SLIPS[instruction]
+    problem = task.question
+    if operator == "Custom":
+        return ASK["Custom"].format(instruction=instruction, input=problem), custom(domain, task, hasty, rng)
+    if operator == "AnswerGenerate":
+        thought = task.metadata["fact"] if domain == "qa" else "I guess."
+        answer = task.answer if domain == "qa" else "7" if domain == "code" else _guess(task)
+        text = f"<thought> {thought}</thought><answer> {answer}</answer>"
+        return ASK[operator].format(input=problem), text
+    if operator == "Programmer":
+        code = f"def solve():\n    return {task.metadata['expression']}" if domain == "math" else _solve_wrongly(task)
+        return ASK[operator].format(problem=problem, analysis="None"), code
+    if operator == "CustomCodeGenerate":
+        name = task.metadata["entry_point"]
+        prompt = ASK[operator].format(entry_point=name, instruction=instruction, problem=problem)
+        return prompt, _code(task, hasty and rng.random() < HASTY_MISTAKES, rng)
+    if operator == "Test":
+        error = f"{task.metadata['public_tests'][0]}: AssertionError"
+        fields = {"problem": problem, "solution": _code(task, True, rng), "entry_point": task.metadata["entry_point"]}
+        return ASK[operator].format(**fields, error=error), task.answer
+    solutions = [custom(domain, task, True, rng) for _ in range(3)]
+    listed = "\n".join(f"{letter}: {solution}" for letter, solution in zip("ABC", solutions, strict=True))
+    return ASK["ScEnsemble"].format(problem=problem, solutions=listed), "A"
+
+
+def custom(domain: str, task: Task, hasty: bool, rng: Random) -> str:
+    """Answer a task to Custom: carefully and at length, or at once."""
+    if domain == "math":
+        return demo.hasty(task.metadata["expression"]) if hasty else demo.careful(task.metadata["expression"])
+    if domain == "code":
+        return _code(task, rng.random() < (HASTY_MISTAKES if hasty else HASTY_MISTAKES / 2), rng)
+    if not hasty:
+        return task.metadata["fact"]
+    words = [word.strip(".") for word in task.metadata["context"].split() if word[0].isupper() or word.endswith(".")]
+    return rng.choice(words) if rng.random() < HASTY_MISTAKES else task.answer
+
+
+def _code(task: Task, wrong: bool, rng: Random) -> str:
+    """Return the reference, or a function that comes close to it."""
+    if not wrong:
+        return task.answer
+    body, operator, term = task.answer.rsplit(" ", 2)
+    if rng.random() < 0.5:
+        return f"{body} {'-' if operator == '+' else '+'} {term}"
+    return body
+
+
+def _guess(task: Task) -> str:
+    """Return a number from a sum, which is seldom its value."""
+    return task.metadata["expression"].split(" ")[0]
+
+
+def _solve_wrongly(task: Task) -> str:
+    """Write a program for a problem that is no computation."""
+    return "def solve():\n    return 7"

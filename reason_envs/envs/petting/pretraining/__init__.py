@@ -1,1 +1,0 @@
-"""How the embedded model for the Petting environments was made."""

@@ -1,0 +1,211 @@
+"""Growing a tree: one sample of the generator and one score of the reward model make one step."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from reason_envs.batching import gather
+from reason_envs.core import Message, derive_seed
+from reason_envs.envs.reason_tree.config import GrowthConfig
+from reason_envs.envs.reason_tree.tree import Tree, new_tree
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.chat import encode_prompt
+from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling
+from reason_envs.reward_models.base import StepRewardModel, StepScoreRequest
+from reason_envs.rewards.math.extract import extract_answer
+
+
+class Grower:
+    """Draws steps for trees; calls for many trees that wait together are batched.
+
+    Args:
+        engine: the generator. It must tell token ids, since steps are continued token by token.
+        reward_model: scores every new step.
+        config: limits and sampling.
+    """
+
+    def __init__(self, engine: Engine, reward_model: StepRewardModel, config: GrowthConfig) -> None:
+        self.engine = engine
+        self.reward_model = reward_model
+        self.config = config
+        self.sampling = Sampling(
+            config.max_step_tokens, config.temperature, top_p=config.top_p, stop=(config.separator,)
+        )
+        self._tokenizer = getattr(engine, "tokenizer", None)
+        self.context_length: int | None = getattr(engine, "context_length", None)
+        """Positions of the generator, where it tells."""
+        self._finite = "finite" in engine.capabilities
+
+    def start(self, question: str, messages: list[Message], seed: int) -> Tree:
+        """Return the tree of a problem, without steps.
+
+        Raises:
+            ReasonEnvsError: the prompt leaves no room for one step in the model's context.
+        """
+        prompt: list[Any] = messages if self._tokenizer is None else encode_prompt(self._tokenizer, messages)
+        tree = new_tree(question, prompt, seed, self.config.aggregation)
+        if not self._fits(tree, 0):
+            raise ReasonEnvsError(
+                f"A prompt of {len(prompt)} tokens and max_step_tokens={self.config.max_step_tokens} exceed the "
+                f"generator's {self.context_length} positions: shorten the problem or lower max_step_tokens."
+            )
+        return tree
+
+    def may_grow(self, tree: Tree, index: int) -> bool:
+        """Whether the limits allow another child of a node, and the generator has one."""
+        node, config = tree.nodes[index], self.config
+        return (
+            not node.terminal
+            and not node.closed
+            and node.depth < config.max_depth
+            and len(tree.nodes) < config.max_nodes
+            and len(node.children) < config.max_branch
+            and self._fits(tree, index)
+            and (not self._finite or self.engine.holds(self._seed(tree, index)))  # type: ignore[attr-defined]
+        )
+
+    def request(self, tree: Tree, index: int) -> GenerationRequest:
+        """Return the request for the next child of a node; its seed depends on the path and the draw alone."""
+        return GenerationRequest(
+            self.prompt(tree, index),
+            self._seed(tree, index),
+            self.sampling,
+            keep_prefix=True,
+            prefix=tree.nodes[index].prefix,
+        )
+
+    def prompt(self, tree: Tree, index: int) -> list[Any]:
+        """Return what the generator reads before a child of ``index``: the problem and the path's own tokens."""
+        if index == 0:
+            return tree.prompt
+        return tree.prompt + [token for i in tree.path(index) for token in tree.nodes[i].token_ids]
+
+    async def grow(self, tree: Tree, parent: int) -> int | None:
+        """Draw a step under ``parent`` and score it.
+
+        Returns:
+            The new node; the twin where the same step stands there already (its tokens are charged all the same);
+            ``None`` where the generator had nothing left, which closes the parent.
+        """
+        generation = await self.draw(tree, parent)
+        return None if generation is None else await self.attach(tree, parent, generation)
+
+    async def draw(self, tree: Tree, parent: int) -> Generation | None:
+        """Generate the next child of a node without adding it; ``None`` where the generator had nothing left."""
+        request = self.request(tree, parent)
+        tree.nodes[parent].draws += 1
+        tree.generator_calls += 1
+        (generation,) = await self.engine.generate(request)
+        if generation.finish_reason == "exhausted":
+            tree.nodes[parent].closed = True
+            return None
+        return generation
+
+    async def attach(self, tree: Tree, parent: int, generation: Generation) -> int:
+        """Add a generated step to the tree, or charge its twin, and score it if it is new."""
+        tokens = generation.generated_tokens
+        tree.generated_tokens += tokens
+        if parent == 0 and not (tree.prompt and isinstance(tree.prompt[0], int)):
+            tree.prompt = generation.prompt_ids or tree.prompt
+        if parent == 0 and generation.prefix is not None:
+            tree.nodes[0].prefix = generation.prefix.parent
+        text = generation.text.strip()
+        twin = tree.twin(parent, text)
+        if twin is not None:
+            tree.nodes[twin].tokens += tokens
+            return twin
+        self._check_tokens(tree, generation)
+        known = tree.nodes[parent].known
+        scored = StepScoreRequest(tree.question, (*tree.steps(parent), text), keep_prefix=True, known=known)
+        tree.reward_model_calls += 1
+        tree.reward_model_tokens += self.reward_model.count_tokens(scored)
+        scores = await self.reward_model.score(scored)
+        tree.nodes[0].known = tree.nodes[0].known or scores.known_question
+        return tree.add(
+            parent,
+            text,
+            token_ids=generation.token_ids,
+            log_prob=_mean(generation.log_probs),
+            least_log_prob=min(generation.log_probs or [0.0]),
+            tokens=tokens,
+            score=scores[-1],
+            terminal=generation.stop_string is None or self.answer(text) is not None,
+            prefix=generation.prefix,
+            known=scores.known,
+        )
+
+    def answer(self, text: str) -> str | None:
+        """Return the answer that a step states, if any."""
+        return extract_answer(text, self.config.fallbacks)
+
+    def response(self, tree: Tree, index: int) -> str:
+        """Return the text of the path to ``index``, as a grader reads it."""
+        return self.config.separator.join(tree.steps(index))
+
+    def _seed(self, tree: Tree, index: int) -> int:
+        return derive_seed(tree.seed, "step", *tree.address(index), tree.nodes[index].draws)
+
+    def _fits(self, tree: Tree, index: int) -> bool:
+        """Whether another step fits into the generator's context."""
+        if self.context_length is None:
+            return True
+        used = len(tree.prompt) + sum(len(tree.nodes[i].token_ids) for i in tree.path(index))
+        return used + self.config.max_step_tokens <= self.context_length
+
+    def _check_tokens(self, tree: Tree, generation: Generation) -> None:
+        if generation.generated_tokens and not (generation.token_ids and isinstance(tree.prompt[0], int)):
+            raise ReasonEnvsError(
+                "The generator does not tell the token ids of what it reads and writes, so its steps cannot be "
+                "continued. With engine=openai and vllm serve set engine.extra_body={return_token_ids: true}; "
+                "otherwise use engine=transformers or engine=vllm."
+            )
+
+
+def _mean(log_probs: list[float] | None) -> float:
+    return sum(log_probs) / len(log_probs) if log_probs else 0.0
+
+
+async def draw_steps(tree: Tree, grower: Grower, parents: Sequence[int]) -> list[int | None]:
+    """Draw one step under each of ``parents``, which may name a node several times.
+
+    Returns:
+        The child of each (the same one twice where two draws were equal); ``None`` where the limits of the tree, each
+        draw counted as a new node, or the generator allow no further step.
+    """
+    allowed = _allowed(tree, grower, parents)
+    generations = await gather(*(grower.draw(tree, parents[place]) for place in allowed))
+    drawn = {
+        place: generation
+        for place, generation in zip(allowed, generations, strict=True)
+        if generation is not None  # what is exhausted has closed its parent
+    }
+    return await _attach(tree, grower, parents, drawn)
+
+
+def _allowed(tree: Tree, grower: Grower, parents: Sequence[int]) -> list[int]:
+    """Return the places in ``parents`` that the limits allow a draw for."""
+    room = grower.config.max_nodes - len(tree.nodes)
+    asked: Counter[int] = Counter()
+    allowed: list[int] = []
+    for place, parent in enumerate(parents):
+        places_left = grower.config.max_branch - len(tree.nodes[parent].children)
+        if len(allowed) < room and asked[parent] < places_left and grower.may_grow(tree, parent):
+            asked[parent] += 1
+            allowed.append(place)
+    return allowed
+
+
+async def _attach(tree: Tree, grower: Grower, parents: Sequence[int], drawn: dict[int, Generation]) -> list[int | None]:
+    """Add the steps; equal ones are scored once, and the later ones charge the first."""
+    first: dict[tuple[int, str], int] = {}
+    for place, generation in drawn.items():
+        first.setdefault((parents[place], generation.text.strip()), place)
+    new = list(first.values())
+    nodes: list[int | None] = [None] * len(parents)
+    for places in (new, [place for place in drawn if place not in set(new)]):
+        added = await gather(*(grower.attach(tree, parents[place], drawn[place]) for place in places))
+        for place, node in zip(places, added, strict=True):
+            nodes[place] = node
+    return nodes

@@ -1,0 +1,129 @@
+"""The operators of AFlow (arXiv 2410.10762) as a table, and what a program sees of them: stubs and a prelude."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+CALL = "_operator"
+"""The host function behind every operator."""
+COST = "_cost"
+"""The host function that tells the cost so far."""
+MOST_CHARS = 100_000
+"""Of one field."""
+MOST_SOLUTIONS = 26
+"""Solutions of an ensemble: each has a letter."""
+
+
+@dataclass(frozen=True)
+class Operator:
+    """What an operator takes and returns, each by name and Python type."""
+
+    takes: Mapping[str, str]
+    """Its fields; ``= default`` after the type makes one optional."""
+    returns: Mapping[str, str]
+    """Its outputs."""
+    domains: frozenset[str]
+    """The domains that it fits."""
+
+    def arguments(self, *, typed: bool) -> str:
+        """Return the parameter list after ``self``."""
+        parts = []
+        for name, kind in self.takes.items():
+            _, equals, default = kind.partition(" = ")
+            parts.append(f"{name}: {kind}" if typed else f"{name}={default}" if equals else name)
+        return ", ".join(parts)
+
+    def problem_with(self, fields: Any) -> str | None:
+        """Say what is wrong with the fields of a call at run time; ``None`` where nothing is."""
+        if not isinstance(fields, dict) or set(fields) != set(self.takes):
+            return f"it takes {', '.join(self.takes)}"
+        for name, kind in self.takes.items():
+            value, wanted = fields[name], kind.partition(" = ")[0]
+            if not isinstance(value, {"str": str, "int": int, "list[str]": list}[wanted]):
+                return f"{name} must be {wanted}, not {type(value).__name__}"
+            texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
+            if not all(isinstance(text, str) for text in texts):
+                return f"{name} must be {wanted}"
+            if isinstance(value, list) and not 1 <= len(value) <= MOST_SOLUTIONS:
+                return f"{name} must have 1 to {MOST_SOLUTIONS} items, not {len(value)}"
+            if sum(map(len, texts)) > MOST_CHARS:
+                return f"{name} has more than {MOST_CHARS} characters"
+        return None
+
+
+_ALL = frozenset({"math", "qa", "code"})
+OPERATORS: Mapping[str, Operator] = {
+    "Custom": Operator({"input": "str", "instruction": "str"}, {"response": "str"}, _ALL),
+    "AnswerGenerate": Operator({"input": "str"}, {"thought": "str", "answer": "str"}, frozenset({"qa"})),
+    "Programmer": Operator(
+        {"problem": "str", "analysis": 'str = "None"'}, {"code": "str", "output": "str"}, frozenset({"math"})
+    ),
+    "ScEnsemble": Operator({"solutions": "list[str]", "problem": "str"}, {"response": "str"}, _ALL),
+    "CustomCodeGenerate": Operator(
+        {"problem": "str", "entry_point": "str", "instruction": "str"}, {"response": "str"}, frozenset({"code"})
+    ),
+    "Test": Operator(
+        {"problem": "str", "solution": "str", "entry_point": "str", "test_loop": "int = 3"},
+        {"result": "bool", "solution": "str"},
+        frozenset({"code"}),
+    ),
+    "Review": Operator({"problem": "str", "solution": "str"}, {"review_result": "bool", "feedback": "str"}, _ALL),
+    "Revise": Operator({"problem": "str", "solution": "str", "feedback": "str"}, {"solution": "str"}, _ALL),
+}
+"""Every operator by its class name."""
+
+
+def attribute_name(operator: str) -> str:
+    """Return the name that workflows give an operator: ``sc_ensemble`` for ``ScEnsemble``."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operator).lower()
+
+
+ATTRIBUTES = {attribute_name(name): name for name in OPERATORS}
+"""Operators by the names that workflows give them."""
+
+
+def stubs() -> str:
+    """Return what the type checker knows besides the program."""
+    lines = ["from typing import Any, TypedDict"]
+    for name, operator in OPERATORS.items():
+        lines += [f"class {name}Result(TypedDict):", *(f"    {n}: {kind}" for n, kind in operator.returns.items())]
+    lines += [
+        "class LLM:",
+        "    def get_usage_summary(self) -> dict[str, float]: ...",
+        "def create_llm_instance(config: Any) -> LLM: ...",
+        "DatasetType = str",
+        "class operator:",
+    ]
+    for name, operator in OPERATORS.items():
+        lines += [
+            f"    class {name}:",
+            "        def __init__(self, llm: Any, name: str = '') -> None: ...",
+            f"        async def __call__(self, {operator.arguments(typed=True)}) -> {name}Result: ...",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def prelude() -> str:
+    """Return what runs before the program: the same names, whose calls reach the host."""
+    lines = [
+        "class LLM:",
+        "    def get_usage_summary(self):",
+        f"        return {{'total_cost': {COST}()}}",
+        "def create_llm_instance(config):",
+        "    return LLM()",
+        "DatasetType = str",
+    ]
+    for name, operator in OPERATORS.items():
+        fields = ", ".join(f"{field!r}: {field}" for field in operator.takes)
+        lines += [
+            f"class {name}:",
+            "    def __init__(self, llm, name=''):",
+            "        pass",
+            f"    async def __call__(self, {operator.arguments(typed=False)}):",
+            f"        return await {CALL}({name!r}, {{{fields}}})",
+        ]
+    lines += ["class operator:", *(f"    {name} = {name}" for name in OPERATORS)]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,36 @@
+"""A workflow as text: the problem, the program, what its operators were given and said, and the reward."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reason_envs.envs.workflow.execution import Outcome
+from reason_envs.tasks.base import Task
+
+WIDTH = 160
+"""Most characters of a value."""
+
+
+def draw(task: Task, outcome: Outcome | None, reward: float | None) -> str:
+    """Write an episode as it stands."""
+    lines = [f"Problem: {task.question}"]
+    if outcome is None:
+        return lines[0]
+    lines.append(outcome.program.source or "(no program)")
+    lines += [f"repaired: {repair}" for repair in outcome.program.repairs]
+    for number, call in enumerate(outcome.calls, 1):
+        lines.append(f"{number}. {call.operator}({_values(call.fields)})")
+        lines.append(f"   -> {_values(call.outputs)}")
+    ended = f"Answer: {_short(outcome.answer)}" if outcome.verdict == "ok" else f"{outcome.verdict}: {outcome.error}"
+    used = f"{outcome.executor_calls} executor calls, {outcome.generated_tokens} tokens, cost {outcome.cost:.6f}"
+    return "\n".join([*lines, ended, f"Reward: {reward} ({used})"])
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in values.items())
+
+
+def _short(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= WIDTH else f"{shown[: WIDTH - 1]}…"

@@ -1,0 +1,172 @@
+"""From a response to a program that can be checked: extraction, and repairs that cannot change what is meant.
+
+A repair works on the syntax tree (indentation apart, which has none yet), is told by name, and caps the reward:
+``indentation`` (tabs, a whole program indented, a line between two levels), ``import NAME`` (a module of the standard
+library that is used and not imported), ``initialisation of NAME`` (an operator that is called by its usual name and
+never built). AFlow's own imports (``operator``, ``create_llm_instance``, ``DatasetType``) name what is there anyway;
+they are dropped without a cap.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from reason_envs.envs.workflow.operator_signatures import ATTRIBUTES
+from reason_envs.rewards.code.grade import extract_code
+
+MODULES = ("asyncio", "collections", "itertools", "json", "math", "random", "re", "string", "typing")
+"""Modules whose import may be added."""
+_TYPING = ("Any", "Dict", "List", "Literal", "Optional", "Tuple", "Union")
+_OURS = re.compile(r"(^|\.)(operator|async_llm|evaluator|prompt)$|^(metagpt|scripts|workspace)(\.|$)")
+_GRAPH = re.compile(r"<graph>(.*?)</graph>", re.DOTALL)
+WORKFLOW = "Workflow"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A program, or why there is none."""
+
+    source: str = ""
+    """What is checked and run."""
+    repairs: tuple[str, ...] = ()
+    """What was repaired."""
+    takes_entry_point: bool = False
+    """Whether ``__call__`` takes a second argument."""
+    verdict: str = ""
+    """Empty where it can be checked, else ``no_program``, ``syntax_error`` or ``no_workflow``."""
+    error: str = ""
+    """What is wrong, and what to do."""
+
+
+def prepare(response: str) -> Prepared:
+    """Find the program of a response and repair it; never raises."""
+    graph = _GRAPH.search(response)
+    code = extract_code(graph[1] if graph else response).strip("\n")
+    if not code.strip():
+        return Prepared(verdict="no_program", error="The response holds no program: write one in a ```python block.")
+    try:
+        return _prepare(code)
+    except (SyntaxError, ValueError) as error:
+        return Prepared(verdict="syntax_error", error=_describe(error))
+    except (RecursionError, MemoryError):
+        return Prepared(verdict="syntax_error", error="The program is nested too deeply.")
+
+
+def _prepare(code: str) -> Prepared:
+    repairs: list[str] = []
+    try:
+        tree = ast.parse(code)
+    except IndentationError:
+        code = reindent(code)
+        tree = ast.parse(code)
+        repairs.append("indentation")
+    if _drop_our_imports(tree):
+        code = ""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == WORKFLOW]
+    calls = [node for one in classes for node in one.body if isinstance(node, ast.AsyncFunctionDef) and _is_call(node)]
+    if len(classes) != 1 or len(calls) != 1:
+        message = "The program needs one `class Workflow` with one `async def __call__(self, problem)`."
+        return Prepared(code, tuple(repairs), verdict="no_workflow", error=message)
+    repairs += [*_add_imports(tree), *_add_operators(classes[0])]
+    if not code or len(repairs) > ("indentation" in repairs):
+        code = ast.unparse(ast.fix_missing_locations(tree))
+    return Prepared(code, tuple(repairs), len(calls[0].args.args) > 2)
+
+
+def reindent(code: str) -> str:
+    """Write tabs as spaces, shift the whole to the margin, and move a line between two levels to the nearer one."""
+    lines: list[str] = []
+    levels = [0]
+    for line in textwrap.dedent(code.expandtabs(4)).split("\n"):
+        text = line.lstrip(" ")
+        indent = len(line) - len(text)
+        if text:
+            inner = levels[-1]
+            while indent < levels[-1]:
+                inner = levels.pop()
+            if levels[-1] < indent < inner and inner - indent <= indent - levels[-1]:
+                levels.append(inner)
+            opened = bool(lines) and lines[-1].rstrip().endswith((":", "(", "[", "{", ","))
+            if indent > levels[-1] and opened:
+                levels.append(indent)
+            indent = levels[-1]
+        lines.append(" " * indent + text)
+    return "\n".join(lines)
+
+
+def _is_call(node: ast.AsyncFunctionDef) -> bool:
+    return node.name == "__call__" and len(node.args.args) >= 2
+
+
+def _drop_our_imports(tree: ast.Module) -> bool:
+    """Drop imports of what every program has; say whether there were any."""
+    before = len(tree.body)
+    tree.body = [node for node in tree.body if not _names_ours(node)]
+    return len(tree.body) < before
+
+
+def _names_ours(node: ast.stmt) -> bool:
+    if isinstance(node, ast.Import):
+        return all(_OURS.search(alias.name) for alias in node.names)
+    return isinstance(node, ast.ImportFrom) and bool(_OURS.search(node.module or ""))
+
+
+def _add_imports(tree: ast.Module) -> Iterator[str]:
+    """Import the modules that are used and bound nowhere."""
+    loaded = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    bound |= {argument.arg for argument in ast.walk(tree) if isinstance(argument, ast.arg)}
+    bound |= {n.name for n in ast.walk(tree) if isinstance(n, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            bound |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
+    for name in sorted(loaded - bound):
+        if name in MODULES:
+            tree.body.insert(0, ast.Import([ast.alias(name)]))
+            yield f"import {name}"
+        elif name in _TYPING:
+            tree.body.insert(0, ast.ImportFrom("typing", [ast.alias(name)], 0))
+            yield f"import {name}"
+
+
+@dataclass
+class _Attributes:
+    """Attributes of ``self`` in a class."""
+
+    stored: set[str] = field(default_factory=set)
+    loaded: set[str] = field(default_factory=set)
+
+
+def _add_operators(workflow: ast.ClassDef) -> Iterator[str]:
+    """Build the operators, and the model, that are used by their usual names and never built."""
+    found = _Attributes()
+    for node in ast.walk(workflow):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
+            (found.stored if isinstance(node.ctx, ast.Store) else found.loaded).add(node.attr)
+    methods = {node.name for node in workflow.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+    missing = sorted((found.loaded - found.stored - methods) & {*ATTRIBUTES, "llm"})
+    operators = [name for name in missing if name != "llm"]
+    lines = [f"self.{name} = operator.{ATTRIBUTES[name]}(self.llm)" for name in operators]
+    if "llm" in missing or (lines and "llm" not in found.stored):
+        lines.insert(0, "self.llm = create_llm_instance(llm_config)")
+    if not lines:
+        return
+    start = next((n for n in workflow.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"), None)
+    if start is None:
+        head = "def __init__(self, name, llm_config, dataset):\n    pass"
+        start = ast.parse(head).body[0]  # type: ignore[assignment]
+        assert isinstance(start, ast.FunctionDef)
+        workflow.body.insert(0, start)
+    lines[0] = lines[0].replace("llm_config", start.args.args[2].arg if len(start.args.args) > 2 else "None")
+    place = 1 if start.body and isinstance(start.body[0], ast.Expr) and ast.get_docstring(start) else 0
+    start.body[place:place] = [ast.parse(line).body[0] for line in lines]
+    yield from (f"initialisation of {name}" for name in missing)
+
+
+def _describe(error: SyntaxError | ValueError) -> str:
+    where = f"line {error.lineno}: " if isinstance(error, SyntaxError) and error.lineno else ""
+    return f"{where}{error.msg if isinstance(error, SyntaxError) else error}"

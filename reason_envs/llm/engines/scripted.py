@@ -1,0 +1,66 @@
+"""An engine for tests: a function writes the responses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from reason_envs.batching import MicroBatcher
+from reason_envs.core import derive_seed
+from reason_envs.llm.engine import Generation, GenerationRequest
+from reason_envs.llm.stop_strings import StopStrings
+
+Script = Callable[[GenerationRequest, int], str]
+"""Maps a request and a sample's seed to the response text."""
+
+
+class ScriptedEngine:
+    """Answers by a Python function; tokens are the text's Unicode code points, without one that ends it.
+
+    Args:
+        script: a fixed response, a list of responses (the sample's seed picks one), or a function.
+    """
+
+    capabilities: frozenset[str] = frozenset({"log_probs"})
+
+    def __init__(self, script: str | Sequence[str] | Script) -> None:
+        self._script = script
+        self.generated_tokens = 0
+        self.batcher: MicroBatcher[GenerationRequest, list[Generation]] = MicroBatcher(self.generate_batch)
+
+    async def generate(self, request: GenerationRequest) -> list[Generation]:
+        """Return ``request.n`` responses."""
+        return await self.batcher(request)
+
+    def generate_batch(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
+        """Answer many requests at once."""
+        return [[self._answer(request, derive_seed(request.seed, i)) for i in range(request.n)] for request in requests]
+
+    def _answer(self, request: GenerationRequest, seed: int) -> Generation:
+        sampling = request.sampling
+        text, stop_string = StopStrings.cut(self._text(request, seed)[: sampling.max_tokens], sampling.stop)
+        tokens = text + (stop_string or "")
+        self.generated_tokens += len(tokens)
+        return Generation(
+            text=text,
+            token_ids=[ord(c) for c in tokens],
+            log_probs=[0.0] * len(tokens),
+            finish_reason="length" if stop_string is None and len(text) == sampling.max_tokens else "stop",
+            policy_version=0,
+            prompt_ids=_prompt_ids(request.prompt),
+            stop_string=stop_string,
+        )
+
+    def _text(self, request: GenerationRequest, seed: int) -> str:
+        if callable(self._script):
+            return self._script(request, seed)
+        return self._script if isinstance(self._script, str) else self._script[seed % len(self._script)]
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def _prompt_ids(prompt: list[Any]) -> list[int]:
+    if prompt and isinstance(prompt[0], int):
+        return prompt
+    return [ord(c) for message in prompt for c in message["content"]]

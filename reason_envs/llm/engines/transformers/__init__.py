@@ -1,0 +1,5 @@
+"""The in-process engine on `transformers`.
+
+Batched sampling with addressed random numbers, key-value caches and grouped attention.
+May import `reason_envs.llm`; never another engine.
+"""

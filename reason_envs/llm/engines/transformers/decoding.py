@@ -1,0 +1,160 @@
+"""Batched decoding with addressed draws: every row's tokens depend on its own seed and prompt alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from reason_envs.llm.engine import FinishReason, GenerationRequest
+from reason_envs.llm.engines.transformers.kv_cache import decoding_cache, select_rows
+from reason_envs.llm.prefix_cache import Prefix, PrefixStore, PromptReader, states_of
+from reason_envs.llm.sampling import TokenSampler, uniforms
+from reason_envs.llm.stop_strings import StopStrings
+
+CACHE_SPARE = 64
+"""Positions by which the key/value cache grows at a time."""
+COMPACT_BELOW = 0.75
+"""Finished rows are dropped from the batch once fewer than this share of its rows still decode."""
+
+
+@dataclass
+class Row:
+    """One sample being decoded."""
+
+    request: int
+    seed: int
+    prompt: int
+    token_ids: list[int]
+    log_probs: list[float]
+    finish_reason: FinishReason | None = None
+    prefix: Prefix | None = None
+
+
+class Decoder:
+    """Samples rows with a causal model, all of a batch together.
+
+    Args:
+        model: reads tokens.
+        tokenizer: knows what stop strings are made of.
+        eos: the tokens that end a response.
+        prefixes: where keys and values are kept for requests that ask for it.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, eos: frozenset[int], prefixes: PrefixStore) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.prefixes = prefixes
+        self.device = model.device
+        self._eos = eos
+        self._stops: dict[tuple[str, ...], StopStrings] = {}
+
+    def decode(self, rows: list[Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]) -> None:
+        """Sample until every row has ended."""
+        samplings = [requests[row.request].sampling for row in rows]
+        sampler = TokenSampler(samplings, self.device)
+        stops = [self._stop_strings(sampling.stop) for sampling in samplings]
+        seeds = np.array([row.seed for row in rows], dtype=np.uint64)
+        live = list(range(len(rows)))
+        known = self._known_prefixes(rows, prompts, requests)
+        logits, cache, mask, positions = self._prefill(rows, prompts, known)
+        start = mask.shape[1] - 1
+        while True:
+            steps = np.array([len(rows[r].token_ids) for r in live])
+            tokens, log_probs = sampler(logits, uniforms(seeds[live], steps))
+            for r, token, log_prob in zip(live, tokens.tolist(), log_probs.tolist(), strict=True):
+                self._append(rows[r], token, log_prob, samplings[r].max_tokens, stops[r])
+            open_rows = [i for i, r in enumerate(live) if rows[r].finish_reason is None]
+            leaving = len(open_rows) < COMPACT_BELOW * len(live)
+            if known is not None and leaving:
+                self._keep([None if rows[r].finish_reason is None else rows[r] for r in live], cache, start)
+            if not open_rows:
+                return
+            if leaving:
+                keep = torch.tensor(open_rows, device=self.device)
+                live = [live[i] for i in open_rows]
+                tokens, mask, positions = tokens[keep], mask[keep], positions[keep]
+                sampler.select(keep)
+                select_rows(cache, keep)
+            positions = positions + 1
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            logits = self.forward(tokens[:, None], mask, positions, cache)
+
+    def _stop_strings(self, stop: tuple[str, ...]) -> StopStrings:
+        if stop not in self._stops:
+            self._stops[stop] = StopStrings(self.tokenizer, stop)
+        return self._stops[stop]
+
+    def _append(self, row: Row, token: int, log_prob: float, max_tokens: int, stop: StopStrings) -> None:
+        """Record a sampled token and whether it ends the row; a row that has ended takes no more."""
+        if row.finish_reason is not None:
+            return
+        row.token_ids.append(token)
+        row.log_probs.append(log_prob)
+        if token in self._eos or stop.ends(row.token_ids):
+            row.finish_reason = "stop"
+        elif len(row.token_ids) >= max_tokens:
+            row.finish_reason = "length"
+
+    def _prefill(
+        self, rows: list[Row], prompts: list[tuple[int, ...]], known: dict[int, Prefix | None] | None
+    ) -> tuple[Tensor, Any, Tensor, Tensor]:
+        """Compute each distinct prompt once, but for what is known of it, and repeat its cache for its samples.
+
+        Args:
+            rows: the samples.
+            prompts: every prompt.
+            known: the kept prefix of each prompt where prefixes are kept; ``None`` where they are not.
+        """
+        distinct = sorted({row.prompt for row in rows})
+        texts = [prompts[p] for p in distinct]
+        place = {p: i for i, p in enumerate(distinct)}
+        reader = PromptReader(
+            self.prefixes, lambda: decoding_cache(self.model.config, CACHE_SPARE), self.forward, self.device
+        )
+        if known is None:
+            logits, cache, mask = reader.read(texts, [None] * len(texts))
+        else:
+            prefixes = reader.prefixes(texts, [known[p] for p in distinct])
+            logits, cache, mask = reader.read([text[-1:] for text in texts], prefixes)
+            for row in rows:
+                row.prefix = prefixes[place[row.prompt]]
+        repeat = torch.tensor([place[row.prompt] for row in rows], device=self.device)
+        select_rows(cache, repeat)
+        mask = mask[repeat]
+        return logits[repeat], cache, mask, mask.sum(-1, keepdim=True) - 1
+
+    def _known_prefixes(
+        self, rows: list[Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]
+    ) -> dict[int, Prefix | None] | None:
+        """Return what is kept of each prompt; ``None`` where nobody asked to keep anything."""
+        if not (self.prefixes.enabled and any(requests[row.request].keep_prefix for row in rows)):
+            return None
+        known: dict[int, Prefix | None] = {}
+        for row in rows:
+            given = self.prefixes.usable(requests[row.request].prefix, len(prompts[row.prompt]))
+            known[row.prompt] = known.get(row.prompt) or given
+        return known
+
+    def _keep(self, leaving: list[Row | None], cache: Any, start: int) -> None:
+        """Keep what has been read of rows that have ended (``None``: a row goes on), but for their last tokens."""
+        ended = [(i, row) for i, row in enumerate(leaving) if row is not None]
+        states = states_of(cache, torch.tensor([i for i, _ in ended], device=self.device), start)
+        for (_, row), own in zip(ended, states, strict=True):
+            row.prefix = self.prefixes.add(row.prefix, own[:, :, : len(row.token_ids)].clone())
+
+    def forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
+        """Return the logits after the last position, [rows, vocabulary]."""
+        out = self.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1]

@@ -1,0 +1,188 @@
+"""The in-process engine on Hugging Face transformers: batched decoding with addressed sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from reason_envs.batching import MicroBatcher
+from reason_envs.core import derive_seed
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.chat import encode_prompt, eos_ids
+from reason_envs.llm.engine import ContextLengthError, Generation, GenerationRequest, closed_error
+from reason_envs.llm.engines.transformers.decoding import Decoder, Row
+from reason_envs.llm.engines.transformers.grouped_attention import use_grouped_attention
+from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
+from reason_envs.llm.prefix_cache import PrefixStore
+from reason_envs.llm.stop_strings import StopStrings
+from reason_envs.llm.weights import copy_weights, digest
+
+ONE_SET_OF_WEIGHTS = "engine=transformers holds one set of weights and no adapters."
+QUANTIZED = (
+    "The engine's weights are quantized, so it cannot take new ones: to train, leave out engine.load_in_8bit and "
+    "engine.load_in_4bit and give a model that is not stored quantized (policy.lora_rank saves the learner's memory)."
+)
+
+
+@dataclass
+class TransformersEngineConfig:
+    """Options of ``engine=transformers``."""
+
+    model: str = "embedded"
+    """``embedded``, a folder, or a hub name."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda:N``."""
+    dtype: str = "auto"
+    """``auto`` (float32 on a CPU, bfloat16 on a GPU), ``float32``, ``bfloat16`` or ``float16``."""
+    attention: str = "sdpa"
+    """``sdpa``, ``eager`` or ``flash_attention_2``."""
+    load_in_8bit: bool = False
+    """Quantize the linear layers to 8 bits (extra ``[quantization]``): for a frozen model, which takes no weights."""
+    load_in_4bit: bool = False
+    """Quantize them to 4 bits instead."""
+    max_batch_size: int = 256
+    """Most samples decoded at the same time; lower it when memory runs out."""
+    prefix_cache_mb: int = 512
+    """Memory (units of 2**20 bytes) for keys and values that search trees keep from one step to the next; 0 reads every
+    path again."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_batch_size", 1), ("prefix_cache_mb", 0)):
+            if getattr(self, name) < least:
+                raise ReasonEnvsError(f"engine.{name}={getattr(self, name)} must be at least {least}.")
+
+
+class TransformersEngine:
+    """A causal language model in this process.
+
+    A sample depends on its request's seed and prompt alone: in float32 the same tokens come out alone or in a batch.
+    """
+
+    def __init__(self, config: TransformersEngineConfig | None = None, **overrides: Any) -> None:
+        self.config = config or TransformersEngineConfig(**overrides)
+        self.device = resolve_device(self.config.device)
+        self.tokenizer = load_tokenizer(self.config.model)
+        self.dtype = resolve_dtype(self.config.dtype, self.device)
+        model = load_model(
+            self.config.model,
+            device=self.device,
+            dtype=self.dtype,
+            attention=self.config.attention,
+            load_in_8bit=self.config.load_in_8bit,
+            load_in_4bit=self.config.load_in_4bit,
+        )
+        if self.config.attention == "sdpa":
+            use_grouped_attention(model)
+        trainable = set() if is_quantized(model) else {"trainable"}
+        self.capabilities = frozenset({"log_probs"} | trainable)
+        self.policy_version = 0
+        self.generated_tokens = 0
+        """Every token sampled since the start."""
+        self.prefixes = PrefixStore(model.config, self.config.prefix_cache_mb << 20)
+        self._decoder: Decoder | None = Decoder(model, self.tokenizer, eos_ids(model, self.tokenizer), self.prefixes)
+        self.batcher: MicroBatcher[GenerationRequest, list[Generation]] = MicroBatcher(self.generate_batch)
+
+    @property
+    def decoder(self) -> Decoder:
+        """What samples, until the engine is closed."""
+        if self._decoder is None:
+            raise closed_error(self)
+        return self._decoder
+
+    @property
+    def model(self) -> Any:
+        """The model that generates, until the engine is closed."""
+        return self.decoder.model
+
+    @property
+    def context_length(self) -> int | None:
+        """Most tokens of prompt and response together; ``None`` where the model sets no limit."""
+        return getattr(self.model.config, "max_position_embeddings", None)
+
+    async def generate(self, request: GenerationRequest) -> list[Generation]:
+        """Return ``request.n`` samples; requests that wait together are decoded together."""
+        return await self.batcher(request)
+
+    @torch.inference_mode()
+    def generate_batch(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
+        """Answer many requests at once; equal prompts are computed once."""
+        prompts: dict[tuple[int, ...], int] = {}
+        rows: list[Row] = []
+        for index, request in enumerate(requests):
+            ids = tuple(encode_prompt(self.tokenizer, request.prompt))
+            self._check(request, len(ids))
+            prompt = prompts.setdefault(ids, len(prompts))
+            rows += [Row(index, derive_seed(request.seed, i), prompt, [], []) for i in range(request.n)]
+        prompt_ids = list(prompts)
+        order = sorted(range(len(rows)), key=lambda r: (len(prompt_ids[rows[r].prompt]), rows[r].prompt))
+        for start in range(0, len(order), self.config.max_batch_size):
+            chunk = [rows[r] for r in order[start : start + self.config.max_batch_size]]
+            self.decoder.decode(chunk, prompt_ids, requests)
+            self.prefixes.trim()
+        answers: list[list[Generation]] = [[] for _ in requests]
+        for row in rows:
+            answers[row.request].append(self._finish(row, requests[row.request], prompt_ids[row.prompt]))
+        return answers
+
+    def _check(self, request: GenerationRequest, prompt_tokens: int) -> None:
+        if request.adapter:
+            raise ReasonEnvsError(f"{ONE_SET_OF_WEIGHTS} Use engine=vllm for adapters.")
+        positions = self.context_length
+        if positions is not None and prompt_tokens + request.sampling.max_tokens > positions:
+            raise ContextLengthError(
+                f"A prompt of {prompt_tokens} tokens and max_tokens={request.sampling.max_tokens} exceed the model's "
+                f"{positions} positions: shorten the prompt or lower max_tokens."
+            )
+
+    def _finish(self, row: Row, request: GenerationRequest, prompt_ids: tuple[int, ...]) -> Generation:
+        self.generated_tokens += len(row.token_ids)
+        assert row.finish_reason is not None
+        text = self.tokenizer.decode(row.token_ids, skip_special_tokens=True)
+        text, stop_string = StopStrings.cut(text, request.sampling.stop)
+        return Generation(
+            text=text,
+            token_ids=row.token_ids,
+            log_probs=row.log_probs,
+            finish_reason=row.finish_reason,
+            policy_version=self.policy_version,
+            prompt_ids=list(prompt_ids),
+            stop_string=stop_string,
+            prefix=row.prefix if request.keep_prefix else None,
+        )
+
+    def load_weights(self, source: Mapping[str, Tensor] | Path, version: int) -> None:
+        """Copy full weights in (adapters merged) and report ``version`` with what is sampled from now on.
+
+        Raises:
+            ReasonEnvsError: a tensor is missing, unknown, or of another shape; an adapter's folder was given; or the
+                engine's weights are quantized.
+        """
+        if "trainable" not in self.capabilities:
+            raise ReasonEnvsError(QUANTIZED)
+        if isinstance(source, Path):
+            raise ReasonEnvsError(f"{ONE_SET_OF_WEIGHTS} Send merged weights, or use engine=vllm.")
+        copy_weights(self.model, source)
+        self.prefixes.clear()
+        self.policy_version = version
+
+    async def score(self, token_ids: list[int], prompt_length: int, temperature: float = 1.0) -> list[float]:
+        """Return the log-probability of every token after the prompt, under the engine's weights."""
+        ids = torch.tensor([token_ids], device=self.device)
+        with torch.inference_mode():
+            logits = self.model(input_ids=ids).logits[0, prompt_length - 1 : -1].float() / temperature
+            return torch.log_softmax(logits, -1).gather(-1, ids[0, prompt_length:, None]).squeeze(-1).tolist()
+
+    def weights_digest(self) -> str:
+        """Hash the weights that generate."""
+        return digest(self.model.state_dict())
+
+    def close(self) -> None:
+        """Free the model; closing again does nothing."""
+        self._decoder = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -1,0 +1,214 @@
+"""The step reward model on Hugging Face transformers: a token classifier read at the end of every step."""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm import embedded
+from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
+from reason_envs.llm.prefix_cache import PrefixStore
+from reason_envs.reward_models.base import BatchedStepRewardModel, StepScoreRequest, StepScores
+from reason_envs.reward_models.reader import KnownSteps, Row, StepReader, question_of
+
+LABELS = ("wrong", "right")
+"""The labels of the models that we train, in their order."""
+RIGHT_NAMES = frozenset({"right", "correct", "good", "positive", "true", "yes", "+"})
+"""Label names, in lower case, that mean a right step."""
+STEP_END = "\n"
+"""Stands after every step in the text that the model reads, the last one included."""
+
+
+@dataclass
+class StepRewardModelConfig:
+    """Options of ``reward_model=transformers``."""
+
+    model: str = "embedded"
+    """``embedded``, a folder, or a hub name: a token classifier on any backbone, with its own tokenizer."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda:N``."""
+    dtype: str = "auto"
+    """``auto`` (float32 on a CPU, bfloat16 on a GPU), ``float32``, ``bfloat16`` or ``float16``."""
+    attention: str = "sdpa"
+    """``sdpa``, ``eager`` or ``flash_attention_2``."""
+    load_in_8bit: bool = False
+    """Quantize the linear layers to 8 bits (bitsandbytes)."""
+    max_batch_tokens: int = 16384
+    """Most tokens of one forward pass, padding included; lower it when memory runs out."""
+    prefix_cache_mb: int = 512
+    """Memory (units of 2**20 bytes) for keys and values that search trees keep from one step to the next; 0 reads every
+    path again."""
+    positive_label: str | None = None
+    """The label that means a right step; ``None`` finds it among the usual names (``right``, ``correct``, ...)."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("max_batch_tokens", 1), ("prefix_cache_mb", 0)):
+            if getattr(self, name) < least:
+                raise ReasonEnvsError(f"reward_model.{name}={getattr(self, name)} must be at least {least}.")
+
+
+@dataclass(frozen=True)
+class EncodedSteps:
+    """A problem and its steps as the model reads them."""
+
+    token_ids: tuple[int, ...]
+    """Every token."""
+    ends: tuple[int, ...]
+    """For each step, the index of the token at which its score is read."""
+    question_tokens: int
+    """How many tokens come before the first step."""
+
+
+def encode_steps(tokenizer: Any, question: str, steps: Sequence[str]) -> EncodedSteps:
+    """Write a problem and its steps as text, tokenise it, and find where each step ends.
+
+    The problem stands in the tokenizer's chat template, or alone where there is none; a line follows for each step. A
+    step ends at the token that holds the line break after it (for tokenizers that drop line breaks: at its own last
+    token). Only text positions are used, so the generator's tokenizer does not matter.
+    """
+    text, with_template = question + STEP_END, tokenizer.chat_template is not None
+    if with_template:
+        messages = [{"role": "user", "content": question}]
+        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    question_end, breaks = len(text), []
+    for step in steps:
+        text += step
+        breaks.append(len(text))
+        text += STEP_END
+    encoded = tokenizer(text, add_special_tokens=not with_template, return_offsets_mapping=True)
+    # Tokens without text, such as [SEP], are nobody's end.
+    places = [(start, i) for i, (start, end) in enumerate(encoded["offset_mapping"]) if end > start]
+    starts = [start for start, _ in places]
+    ends = tuple(places[max(bisect_right(starts, position) - 1, 0)][1] for position in breaks)
+    before = next((i for start, i in places if start >= question_end), len(encoded["input_ids"]))
+    return EncodedSteps(tuple(encoded["input_ids"]), ends, before)
+
+
+def encode_rows(
+    tokenizer: Any, question: str, steps: Sequence[str], *, causal: bool, positions: int | None
+) -> list[EncodedSteps]:
+    """Return what must be read to score every step: one row for a causal backbone, else one for each prefix.
+
+    Rows are cut at the model's ``positions``; the ends that lie beyond stay in ``ends``.
+    """
+    if causal:
+        rows = [encode_steps(tokenizer, question, steps)] if steps else []
+    else:
+        prefixes = (encode_steps(tokenizer, question, steps[: i + 1]) for i in range(len(steps)))
+        rows = [replace(row, ends=row.ends[-1:]) for row in prefixes]
+    return [replace(row, token_ids=row.token_ids[:positions]) for row in rows]
+
+
+class TransformersStepRewardModel(BatchedStepRewardModel):
+    """A token classifier in this process; the probability of its positive label at the end of a step is the score.
+
+    A causal backbone scores all steps of a solution in one pass. Any other would see the steps that follow, so it reads
+    every prefix on its own. A step that ends beyond the model's positions cannot be read and scores 0, with a warning.
+    """
+
+    def __init__(self, config: StepRewardModelConfig | None = None, **overrides: Any) -> None:
+        super().__init__()
+        self.config = config = config or StepRewardModelConfig(**overrides)
+        self.device = resolve_device(config.device)
+        path = str(embedded.path("step_reward_model")) if config.model == "embedded" else config.model
+        self.tokenizer = load_tokenizer(path)
+        self.model = load_model(
+            path,
+            device=self.device,
+            dtype=resolve_dtype(config.dtype, self.device),
+            attention=config.attention,
+            auto_class="AutoModelForTokenClassification",
+            load_in_8bit=config.load_in_8bit,
+        )
+        positive = positive_index(self.model.config.id2label, config.positive_label, config.model)
+        store = PrefixStore(self.model.config, config.prefix_cache_mb << 20)
+        pad_id = self.tokenizer.pad_token_id or 0
+        self._reader = StepReader(self.model, positive, pad_id, store, config.max_batch_tokens)
+        self._positions: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        self._is_causal = is_causal(self.model)
+        self._keeps = self._is_causal and store.enabled
+
+    def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
+        """Score many requests at once; equal ones, and equal rows of different ones, are read once."""
+        encoded = {request: self._rows(request) for request in dict.fromkeys(requests)}
+        reads: dict[tuple[int, ...], Row] = {}
+        for request, rows in encoded.items():
+            for row in rows:
+                read = reads.setdefault(row.token_ids, Row(row.token_ids, row.question_tokens))
+                read.scores.update(dict.fromkeys(row.ends, 0.0))
+                if self._keeps and request.keep_prefix:
+                    read.keep = True
+                    read.known = read.known or self._usable(request.known, row.token_ids)
+        self._reader.read(list(reads.values()))
+        self.scored_tokens += sum(len(read.token_ids) - read.covered for read in reads.values())
+        return [self._scores(encoded[request], reads) for request in requests]
+
+    def count_tokens(self, request: StepScoreRequest) -> int:
+        """Return how many tokens the model reads to score a request alone."""
+        return sum(len(row.token_ids) for row in self._rows(request))
+
+    def close(self) -> None:
+        """Free the model."""
+        del self.model
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def _rows(self, request: StepScoreRequest) -> list[EncodedSteps]:
+        rows = encode_rows(
+            self.tokenizer, request.question, request.steps, causal=self._is_causal, positions=self._positions
+        )
+        if any(row.ends[-1] >= len(row.token_ids) for row in rows):
+            warnings.warn(
+                f"A solution exceeds the {self._positions} positions of the step reward model: steps that end beyond "
+                "them score 0. Lower max_depth or max_step_tokens, or use a model that reads more.",
+                stacklevel=2,
+            )
+        return rows
+
+    def _usable(self, known: Any, token_ids: tuple[int, ...]) -> KnownSteps | None:
+        """Return what is kept of a row's beginning, if it is that row's and still there."""
+        if not isinstance(known, KnownSteps) or token_ids[: len(known.token_ids)] != known.token_ids:
+            return None
+        return known if self._reader.store.usable(known.prefix, len(token_ids)) is not None else None
+
+    def _scores(self, rows: Sequence[EncodedSteps], reads: Mapping[tuple[int, ...], Row]) -> StepScores:
+        scores = StepScores(reads[row.token_ids].scores[end] for row in rows for end in row.ends)
+        kept = reads[rows[-1].token_ids].kept if rows else None
+        if kept is not None:
+            scores.known, scores.known_question = kept, question_of(kept)
+        return scores
+
+
+def positive_index(id2label: Mapping[int, str], positive_label: str | None, model: str) -> int:
+    """Return the index of the label that means a right step.
+
+    Raises:
+        ReasonEnvsError: there is a single label, or the names do not tell which one it is.
+    """
+    names = {int(index): str(name) for index, name in id2label.items()}
+    found = [
+        i for i, n in names.items() if n == positive_label or (positive_label is None and n.lower() in RIGHT_NAMES)
+    ]
+    if len(found) == 1 and len(names) > 1:
+        return found[0]
+    given = "" if positive_label is None else f", and positive_label={positive_label!r} is not one of them"
+    raise ReasonEnvsError(
+        f"The step reward model {model!r} has the labels {list(names.values())}{given}. It must be a token classifier "
+        "with at least two labels, one of which means a right step: set reward_model.positive_label to it, or name it "
+        "'right' in the model's config.json (id2label)."
+    )
+
+
+@torch.inference_mode()
+def is_causal(model: Any) -> bool:
+    """Whether the score at a token does not depend on later tokens, found by changing those."""
+    # Small ids exist in every vocabulary; row 1 differs from row 0 in all tokens but the first.
+    ids = torch.tensor([[1, 2, 3, 4], [1, 5, 6, 7]], device=model.device)
+    first = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, 0].float()
+    return torch.allclose(first[0], first[1], rtol=1e-4, atol=1e-5)

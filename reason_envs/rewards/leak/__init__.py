@@ -1,0 +1,5 @@
+"""Detection of guidelines that give the answer away.
+
+Finds expressions, in digits or in words, whose value is the answer.
+May import errors and the grading of mathematics.
+"""

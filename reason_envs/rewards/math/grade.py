@@ -1,0 +1,118 @@
+r"""Grading of mathematical answers: extraction, spelling, plain numbers, and math-verify for the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Literal, cast
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.rewards.math.extract import extract_answer
+from reason_envs.rewards.math.normalise import named_value, normalise, quick_verdict
+from reason_envs.rewards.math.notation import asks_for_number, is_number, without_words
+from reason_envs.rewards.math.worker_pool import GradingPool, default_pool
+from reason_envs.tasks.text import last_boxed
+
+Reason = Literal[
+    "equal",
+    "string_match",
+    "different",
+    "no_answer",
+    "unevaluated",
+    "unparsable",
+    "algebra_error",
+    "timeout",
+    "worker_died",
+]
+
+
+@dataclass(frozen=True)
+class MathGrade:
+    """What grading a response found."""
+
+    correct: bool
+    """Whether the answer equals the gold answer."""
+    extracted: str | None
+    """The answer as written in the response; ``None`` where there is none."""
+    reason: Reason
+    """Why. Correct: ``equal`` (in value), ``string_match`` (in spelling or words). Wrong: ``different``, ``no_answer``,
+    ``unevaluated`` (an expression such as 3+4 where the gold answer is a number), ``unparsable`` (one of the two is
+    no mathematics we can read), ``algebra_error`` (sympy gave up), ``timeout`` and
+    ``worker_died`` (comparing took too long or crashed the worker, which an answer such as 9^9^9 provokes)."""
+
+
+def grade_math(
+    response: str, answer: str, fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
+) -> MathGrade:
+    r"""Grade a response against the gold answer; works in any thread, inside or outside an event loop.
+
+    Args:
+        response: what the model wrote; its answer is in the last ``\boxed{}``.
+        answer: the gold answer, boxed or bare.
+        fallbacks: where else to look for an answer (see ``extract_answer``).
+        pool: worker processes; ``None`` takes those that the whole process shares.
+    """
+    return _begin(response, answer, fallbacks, pool).wait()
+
+
+async def grade_math_async(
+    response: str, answer: str, fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
+) -> MathGrade:
+    """Grade like ``grade_math`` without blocking the event loop."""
+    case = _begin(response, answer, fallbacks, pool)
+    if isinstance(case.verdict, str):
+        return case.grade(case.verdict)
+    return case.grade(await asyncio.wrap_future(case.verdict))
+
+
+def grade_math_batch(
+    pairs: Iterable[tuple[str, str]], fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
+) -> list[MathGrade]:
+    """Grade pairs of (response, gold answer) on all workers at once; the grades come in the order of the pairs."""
+    cases = [_begin(response, answer, fallbacks, pool) for response, answer in pairs]
+    try:
+        return [case.wait() for case in cases]
+    finally:  # an interrupted batch leaves nothing in the queue
+        for case in cases:
+            if isinstance(case.verdict, Future):
+                case.verdict.cancel()
+
+
+@dataclass(frozen=True)
+class _Case:
+    """One response whose verdict is known or under way."""
+
+    extracted: str | None
+    verdict: Reason | Future[str]
+    """The reason, unless ``is_in_form`` forbids it."""
+    is_in_form: bool = True
+    """Whether the answer is a number where the gold answer is one."""
+
+    def grade(self, reason: str) -> MathGrade:
+        if reason == "equal" and not self.is_in_form:
+            reason = "unevaluated"
+        return MathGrade(reason in ("equal", "string_match"), self.extracted, cast(Reason, reason))
+
+    def wait(self) -> MathGrade:
+        return self.grade(self.verdict if isinstance(self.verdict, str) else self.verdict.result())
+
+
+def _begin(response: str, answer: str, fallbacks: Sequence[str], pool: GradingPool | None) -> _Case:
+    """Decide at once where no algebra is needed, else ask a worker."""
+    gold = normalise(last_boxed(answer) or answer)
+    if not gold:
+        raise ReasonEnvsError(f"The gold answer {answer!r} is empty: nothing can be graded against it.")
+    extracted = extract_answer(response, fallbacks)
+    if extracted is None:
+        return _Case(None, "no_answer")
+    candidate = normalise(extracted)
+    if "=" not in gold:  # the gold answer shows whether a value or an equation is asked for
+        candidate = named_value(candidate)
+    is_in_form = True
+    if asks_for_number(gold):
+        is_in_form = is_number(candidate)
+        candidate = without_words(candidate) if is_in_form else candidate
+    verdict = quick_verdict(gold, candidate) or (pool or default_pool()).submit(gold, candidate)
+    return _Case(extracted, verdict, is_in_form)

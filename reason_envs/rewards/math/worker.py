@@ -1,0 +1,169 @@
+r"""One grading process: decides with math-verify whether an answer equals the gold answer.
+
+``reason_envs.rewards.math.worker_pool`` runs it as a script; it imports nothing of this package, so it starts quickly.
+Requests and replies are lines of JSON on standard input and output: ``{"gold", "answer", "limit"}`` in, a reason out.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import resource
+import signal
+import sys
+from typing import Any
+
+from math_verify import LatexExtractionConfig, parse, verify
+from sympy import Basic, Eq, Expr, Float, Interval, MatrixBase, N, Rational, Set, Tuple, pi, simplify, solve
+from sympy import FiniteSet as SympyFiniteSet
+
+MEMORY_LIMIT = 4 * 2**30
+"""Address space of a worker in bytes: an answer such as 9^9^9 must not exhaust the machine."""
+SIGNIFICANT = 1e-4
+"""Decimals that agree to six places must agree this closely in relation to their size, too."""
+CLOSE = 1e-9
+"""Exact numbers such as roots, which are compared numerically, must agree this closely in relation to their size."""
+_EXTRACTION = [LatexExtractionConfig(boxed_match_priority=0)]
+_UNITS: dict[str, tuple[re.Pattern[str], Expr]] = {
+    "percent": (re.compile(r"\s*\\?%$|\s*(?:\\text\{)?\s*percent\}?$"), Rational(1, 100)),
+    "degree": (re.compile(r"\s*\^?\{?(?:\\circ|\\degree|°)\}?$|\s*(?:\\text\{)?\s*degrees?\}?$"), pi / 180),
+}
+"""Marks that may be dropped or taken at their value: 50 % is 50 or 1/2, 45 degrees are 45 or pi/4."""
+
+
+def judge(gold: str, answer: str) -> str:
+    """Return ``"equal"``, ``"different"`` or ``"unparsable"`` for two normalised answers."""
+    gold_text, gold_unit = _split_unit(gold)
+    text, unit = _split_unit(answer)
+    parsed_gold, parsed = _parse(gold_text), _parse(text)
+    if _equal(parsed_gold, parsed):
+        return "equal"
+    if _expression(parsed_gold) is None or _expression(parsed) is None:
+        return "unparsable"
+    if gold_unit != unit:  # with the same unit on both sides only the bare values count
+        values, gold_values = _readings(parsed, unit), _readings(parsed_gold, gold_unit)
+        if any(_equal([g], [v]) for g in gold_values for v in values):
+            return "equal"
+    return "different"
+
+
+def _split_unit(text: str) -> tuple[str, str | None]:
+    for name, (pattern, _) in _UNITS.items():
+        if (bare := pattern.sub("", text)) and bare != text:
+            return bare, name
+    return text, None
+
+
+def _readings(parsed: list[Any], unit: str | None) -> list[Any]:
+    value = _expression(parsed)
+    if unit is None or not isinstance(value, Expr):
+        return [value]
+    return [value, value * _UNITS[unit][1]]
+
+
+def _parse(text: str) -> list[Any]:
+    # The caller's time limit is the only one: an alarm inside would pass off a timeout as a wrong answer.
+    return parse(f"\\boxed{{{text}}}", _EXTRACTION, extraction_mode="first_match", parsing_timeout=None)
+
+
+def _expression(parsed: list[Any]) -> Any:
+    return next((item for item in parsed if isinstance(item, (Basic, MatrixBase))), None)
+
+
+def _equal(gold: list[Any], answer: list[Any]) -> bool:
+    accepted = verify(gold, answer, timeout_seconds=None)
+    left, right = _expression(gold), _expression(answer)
+    if left is None or right is None:
+        return accepted
+    return accepted and _is_consistent(left, right)
+
+
+def _is_consistent(left: Any, right: Any) -> bool:
+    """Look again at what math-verify accepts too easily: tiny numbers, and equations without solutions."""
+    if isinstance(left, Eq) and isinstance(right, Eq) and not isinstance(left.rhs, Set):
+        return _same_equation(left, right)
+    parts = list(zip(_parts(left), _parts(right), strict=False))
+    return all(_agree(a, b) for a, b in parts if _is_number(a) and _is_number(b))
+
+
+def _parts(value: Any) -> list[Any]:
+    if isinstance(value, Interval):
+        return [value.start, value.end]
+    if isinstance(value, SympyFiniteSet) and all(_is_number(item) for item in value):
+        return sorted(value, key=lambda item: (N(item).as_real_imag()[0], N(item).as_real_imag()[1]))
+    if isinstance(value, MatrixBase):
+        return list(value.flat())
+    return list(value) if isinstance(value, Tuple) else [value]
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Expr) and bool(value.is_number) and value.doit().is_finite is not False
+
+
+def _agree(left: Expr, right: Expr) -> bool:
+    left, right = left.doit(), right.doit()
+    if isinstance(left, Rational) and isinstance(right, Rational):
+        return left == right
+    tolerance = SIGNIFICANT if left.has(Float) or right.has(Float) else CLOSE
+    return _relative_difference(left, right) <= tolerance
+
+
+def _relative_difference(left: Expr, right: Expr) -> float:
+    a, b = N(left, 30), N(right, 30)
+    scale = max(abs(a), abs(b))
+    return float(abs(a - b) / scale) if scale else 0.0
+
+
+def _same_equation(left: Eq, right: Eq) -> bool:
+    """Whether two equations have the same sides, are multiples of each other, or have the same solutions."""
+    if left == right or (left.lhs == right.rhs and left.rhs == right.lhs):
+        return True
+    if left.free_symbols != right.free_symbols or not left.free_symbols:
+        return False
+    first, second = left.lhs - left.rhs, right.lhs - right.rhs
+    ratio = simplify(first / second)
+    if ratio.is_number and ratio.is_finite and not ratio.is_zero:
+        return True
+    symbol = min(left.free_symbols, key=str)
+    solutions, others = solve(first, symbol), solve(second, symbol)
+    return (
+        bool(solutions)
+        and len(solutions) == len(others)
+        and all(any(simplify(a - b).is_zero for b in others) for a in solutions)
+    )
+
+
+def main() -> None:
+    """Answer requests until standard input closes, which it does when the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    logging.disable(logging.CRITICAL)
+    if sys.platform == "linux":
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    replies = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)  # whatever a library prints must not get into the replies
+    judge("x+1", "1+x")  # what is loaded and compiled at first use does not count against the first question
+    replies.write(b'"ready"\n')
+    for line in sys.stdin.buffer:
+        request = json.loads(line)
+        _limit_processor_time(request["limit"])
+        replies.write(json.dumps(_answer(request["gold"], request["answer"])).encode() + b"\n")
+
+
+def _answer(gold: str, answer: str) -> str:
+    try:
+        return judge(gold, answer)
+    except Exception:  # noqa: BLE001  (what sympy raises on odd input has no common base; the reason reports it)
+        return "algebra_error"
+
+
+def _limit_processor_time(seconds: float) -> None:
+    """Let the kernel end this process should the parent vanish while a computation ignores everything else."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    allowed = int(usage.ru_utime + usage.ru_stime + seconds) + 2
+    resource.setrlimit(resource.RLIMIT_CPU, (allowed, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+
+
+if __name__ == "__main__":
+    main()

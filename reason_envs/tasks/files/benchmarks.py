@@ -1,0 +1,106 @@
+"""Records of public benchmarks that are more than a question and an answer: HotpotQA, DROP, HumanEval, MBPP.
+
+What a grader needs beyond the answer is in the metadata: ``domain`` (``qa`` or ``code``), ``answers`` (every accepted
+answer), ``tests`` (see ``reason_envs.rewards.code.tests.read_tests``), ``public_tests`` (assertions that may be shown
+and run before an answer is given) and ``entry_point``.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.tasks.files.records import Record
+
+Parts = tuple[str, str, dict[str, Any]]
+"""Question, answer, metadata."""
+_DOCTEST = re.compile(r"^\s*>>> (.+)\n\s*(.+)$", re.MULTILINE)
+_DROP_PROMPT = re.compile(r"Passage:\s*(.*?)\s*\n\s*Question:\s*(.*?)\s*(?:\n\s*Answer:\s*)?$", re.DOTALL)
+
+
+def hotpotqa(record: Record, place: str) -> Parts:
+    """Read HotpotQA: the context, a list of (title, sentences), stands before the question where there is one."""
+    question, answer = _text(record, "question", place), _text(record, "answer", place)
+    context = _paragraphs(record.get("context"))
+    metadata = {"domain": "qa", "answers": [answer], **_rest(record, "question", "answer", "context")}
+    return (f"{context}\n\n{question}" if context else question), answer, metadata
+
+
+def drop(record: Record, place: str) -> Parts:
+    """Read DROP: ``passage``, ``question`` and ``answers_spans``, or a prompt in ``context`` with ``ref_text``."""
+    if "ref_text" in record:
+        found = _DROP_PROMPT.search(_text(record, "context", place))
+        passage, question = found.groups() if found else ("", _text(record, "context", place))
+        answers = [answer.strip() for answer in _text(record, "ref_text", place).split("|")]
+    else:
+        passage, question = _text(record, "passage", place), _text(record, "question", place)
+        spans = record.get("answers_spans", record.get("answers", []))
+        answers = list(spans["spans"] if isinstance(spans, Mapping) else spans or ())
+    answers = list(dict.fromkeys(answer for answer in answers if answer))
+    if not answers:
+        raise ReasonEnvsError(f"{place}: no answer in 'answers_spans', 'answers' or 'ref_text'.")
+    return f"{passage}\n\n{question}".strip(), answers[0], {"domain": "qa", "answers": answers}
+
+
+def humaneval(record: Record, place: str) -> Parts:
+    """Read HumanEval; the examples in the prompt's docstring are its public tests."""
+    prompt, name = _text(record, "prompt", place), _text(record, "entry_point", place)
+    _text(record, "test", place)
+    examples = [f"assert {call} == {value}" for call, value in _DOCTEST.findall(prompt) if call.startswith(f"{name}(")]
+    metadata = {"tests": dict(record), "entry_point": name, "public_tests": [e for e in examples if _parses(e)]}
+    return prompt, prompt + record.get("canonical_solution", ""), {"domain": "code", **metadata}
+
+
+def mbpp(record: Record, place: str) -> Parts:
+    """Read MBPP; its first assertion, shown with the problem as is usual, is its public test."""
+    text = record.get("prompt") or record.get("text")
+    tests = record.get("test_list")
+    if not isinstance(text, str) or not isinstance(tests, list) or not tests:
+        raise ReasonEnvsError(f"{place}: MBPP has 'prompt' (or 'text') and 'test_list'; this has {sorted(record)}.")
+    code = _text(record, "code", place)
+    functions = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    tested = [name for name in functions if re.search(rf"\b{re.escape(name)}\(", tests[0])]
+    if not tested:
+        raise ReasonEnvsError(f"{place}: no function of 'code' ({', '.join(functions)}) is called by {tests[0]!r}.")
+    metadata = {"tests": dict(record), "entry_point": tested[0], "public_tests": tests[:1]}
+    return f"{text.strip()}\n{tests[0]}", code, {"domain": "code", **metadata}
+
+
+READERS: Mapping[str, Callable[[Record, str], Parts]] = {
+    "hotpotqa": hotpotqa,
+    "drop": drop,
+    "humaneval": humaneval,
+    "mbpp": mbpp,
+}
+"""Readers of whole records by the name of the format."""
+
+
+def _text(record: Record, name: str, place: str) -> str:
+    value = record.get(name)
+    if not isinstance(value, str) or not value.strip():
+        has = ", ".join(map(repr, record)) or "no fields"
+        raise ReasonEnvsError(f"{place}: the field {name!r} is missing or no text; the record has {has}.")
+    return value if name in ("prompt", "test", "code") else value.strip()
+
+
+def _paragraphs(context: Any) -> str:
+    if not context:
+        return ""
+    if isinstance(context, Mapping):  # the hub's form: lists of titles and of sentences
+        context = list(zip(context["title"], context["sentences"], strict=True))
+    return "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in context)
+
+
+def _rest(record: Record, *used: str) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key not in used and key != "supporting_facts"}
+
+
+def _parses(code: str) -> bool:
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return False
+    return True

@@ -1,0 +1,185 @@
+"""From a record's fields to a task: plain, GSM8K-style and MATH-style records, and those of `benchmarks`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.tasks.base import Task
+from reason_envs.tasks.files.benchmarks import READERS
+from reason_envs.tasks.files.records import Record
+from reason_envs.tasks.text import after_hashes, last_boxed, normalise_number, strip_calculations
+
+QUESTION_FIELDS = ("question", "problem", "input")
+ANSWER_FIELDS = ("ground_truth", "answer", "target", "final_answer")
+SOLUTION_FIELDS = ("solution",)
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Which fields of a record are read; ``None`` tries the usual names in order."""
+
+    question: str | Sequence[str] | None = None
+    """The question's field, or several that are joined by line breaks."""
+    answer: str | None = None
+    """The answer's field."""
+    solution: str | None = None
+    """The worked solution's field (MATH-style records)."""
+
+    def question_names(self, record: Record) -> list[str]:
+        """Return the names of the fields that make up the question."""
+        if self.question is None:
+            return _present(record, QUESTION_FIELDS)[:1]
+        return [self.question] if isinstance(self.question, str) else list(self.question)
+
+    def answer_name(self, record: Record) -> str | None:
+        """Return the name of the answer's field, if the record has one."""
+        return next(iter(_present(record, (self.answer,) if self.answer else ANSWER_FIELDS)), None)
+
+    def solution_name(self, record: Record) -> str | None:
+        """Return the name of the solution's field, if the record has one."""
+        return next(iter(_present(record, (self.solution,) if self.solution else SOLUTION_FIELDS)), None)
+
+
+class NoAnswerError(ReasonEnvsError):
+    """A record has no answer that could be graded against."""
+
+
+def read_task(format: str, fields: Fields, record: Record, task_id: str, place: str) -> Task:
+    """Turn a record into a task; what is no question or answer becomes metadata.
+
+    Args:
+        format: one of ``FORMATS`` or ``benchmarks.READERS``.
+        fields: which fields to read.
+        record: the record.
+        task_id: the task's id.
+        place: where the record stands, for errors.
+
+    Raises:
+        NoAnswerError: when there is no answer.
+        ReasonEnvsError: when there is no question.
+    """
+    if format in READERS:
+        return Task(task_id, *READERS[format](record, place))
+    if format not in FORMATS:
+        raise unknown_name("record format", format, [*FORMATS, *READERS])
+    used = fields.question_names(record)
+    question = _question(fields, record, used, place)
+    answer, answer_used, extra = FORMATS[format](fields, record, place)
+    rest = {key: value for key, value in record.items() if key not in {*used, *answer_used}}
+    if isinstance(rest.get("metadata"), dict) and set(rest) == {"id", "metadata"}:
+        rest = rest["metadata"]  # written by `python -m reason_envs.tasks prepare`
+    return Task(task_id, question, answer, {**rest, **extra})
+
+
+def read_tasks(
+    format: str, fields: Fields, records: Iterable[tuple[str, Record]], prefix: str, skip_missing: bool
+) -> tuple[list[Task], int]:
+    """Turn (place, record) pairs into tasks.
+
+    Args:
+        format: one of ``FORMATS`` or ``benchmarks.READERS``.
+        fields: which fields to read.
+        records: the records with their places.
+        prefix: task ids are ``prefix/position``.
+        skip_missing: leave records without an answer out, instead of raising.
+
+    Returns:
+        The tasks, and how many records were left out.
+    """
+    tasks, skipped = [], 0
+    for position, (place, record) in enumerate(records):
+        try:
+            tasks.append(read_task(format, fields, record, f"{prefix}/{position}", place))
+        except NoAnswerError:
+            if not skip_missing:
+                raise
+            skipped += 1
+    return tasks, skipped
+
+
+_Answer = tuple[str, set[str], dict[str, Any]]
+"""The answer, the fields that it came from, and metadata to add."""
+
+
+def _plain(fields: Fields, record: Record, place: str) -> _Answer:
+    name = fields.answer_name(record)
+    if name is None:
+        raise _no_answer(place, record, (fields.answer,) if fields.answer else ANSWER_FIELDS)
+    return _as_text(record[name], name, place), {name}, {}
+
+
+def _gsm8k(fields: Fields, record: Record, place: str) -> _Answer:
+    name = fields.answer or "answer"
+    text = record.get(name)
+    if not isinstance(text, str):
+        raise _no_answer(place, record, (name,))
+    answer = after_hashes(text)
+    if answer is None:
+        raise NoAnswerError(f"{place}: {name!r} has no answer after '####': ...{text[-60:]!r}.")
+    solution = strip_calculations(text.rpartition("####")[0]).strip()
+    return normalise_number(answer), {name}, {"solution": solution}
+
+
+def _math(fields: Fields, record: Record, place: str) -> _Answer:
+    name = fields.answer_name(record)
+    if name is not None:
+        return _as_text(record[name], name, place), {name}, {}
+    solution = fields.solution_name(record)
+    if solution is None:
+        raise _no_answer(place, record, (*ANSWER_FIELDS, fields.solution or SOLUTION_FIELDS[0]))
+    answer = last_boxed(str(record[solution]))
+    if not answer:
+        raise NoAnswerError(
+            f"{place}: no answer field and no closed \\boxed{{...}} in {solution!r}. Mend the record, or leave such "
+            "records out with skip_missing=true."
+        )
+    return answer, set(), {}
+
+
+FORMATS: Mapping[str, Callable[[Fields, Record, str], _Answer]] = {"plain": _plain, "gsm8k": _gsm8k, "math": _math}
+"""How the answer is found: in a field, after ``####``, or in a field or else the solution's last box."""
+
+
+def _question(fields: Fields, record: Record, names: list[str], place: str) -> str:
+    if empty := [] if names else [name for name in QUESTION_FIELDS if name in record]:
+        raise ReasonEnvsError(f"{place}: the question's field {empty[0]!r} is empty. Mend or remove the record.")
+    if not names:
+        wanted = " or ".join(repr(name) for name in QUESTION_FIELDS)
+        raise ReasonEnvsError(f"{place}: no field {wanted} for the question; {_has(record)} Set question_field.")
+    for name in names:
+        if not isinstance(record.get(name), str) or not record[name].strip():
+            raise ReasonEnvsError(f"{place}: the question's field {name!r} is missing or no text; {_has(record)}")
+    return "\n".join(record[name].strip() for name in names)
+
+
+def _as_text(value: Any, name: str, place: str) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise ReasonEnvsError(f"{place}: the answer in {name!r} should be text or a finite number, not {value!r:.80}.")
+    if value == int(value):
+        return str(int(value))
+    return format(Decimal(repr(value)), "f")
+
+
+def _present(record: Record, names: Iterable[str]) -> list[str]:
+    return [name for name in names if record.get(name) is not None and record[name] != ""]
+
+
+def _no_answer(place: str, record: Record, wanted: Iterable[str]) -> NoAnswerError:
+    listed = " or ".join(repr(name) for name in wanted)
+    return NoAnswerError(
+        f"{place}: no answer in a field {listed}; {_has(record)} Set answer_field, or leave such records out with "
+        "skip_missing=true."
+    )
+
+
+def _has(record: Record) -> str:
+    shown = [f"{name!r}{' (empty)' if value is None or value == '' else ''}" for name, value in record.items()]
+    return f"the record has {', '.join(shown) or 'no fields'}."

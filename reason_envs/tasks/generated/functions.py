@@ -1,0 +1,71 @@
+"""Small functions to program, each with unit tests and a right program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.tasks.base import Split
+from reason_envs.tasks.generated.base import GeneratedTaskSet, Problem, checked_size
+
+INPUTS = (-7, -3, 0, 2, 5, 9)
+"""What the tests call a function with."""
+_STEPS: dict[str, tuple[str, Callable[[int, int], int]]] = {
+    "plus {n}": ("{x} + {n}", lambda x, n: x + n),
+    "minus {n}": ("{x} - {n}", lambda x, n: x - n),
+    "times {n}": ("({x}) * {n}", lambda x, n: x * n),
+    "at least {n}": ("max({x}, {n})", max),
+    "at most {n}": ("min({x}, {n})", min),
+    "remainder by {n}": ("({x}) % {n}", lambda x, n: x % n),
+}
+"""Words of a step, its code and what it does."""
+
+
+def functions(
+    split: Split,
+    *,
+    min_steps: int = 1,
+    max_steps: int = 3,
+    size: int | None = None,
+    seed: int = 0,
+    max_samples: int | None = None,
+) -> GeneratedTaskSet:
+    """Small Python functions to write, such as ``f(x): x, times 3, at most 9``.
+
+    The answer is a right program; the metadata has it as ``code`` and six assertions as ``test_list``, which is the
+    format of MBPP.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        min_steps: fewest steps of a function.
+        max_steps: most steps of a function.
+        size: how many problems; ``None``: 10,000 for train, 2,048 for test.
+        seed: picks the problems.
+        max_samples: the first ones only.
+    """
+    if not 1 <= min_steps <= max_steps:
+        raise ReasonEnvsError(f"min_steps={min_steps}, max_steps={max_steps}: they rise from 1.")
+
+    def draw(address: int) -> Problem:
+        rng = Random(address)
+        steps = [(rng.choice(list(_STEPS)), rng.randint(2, 9)) for _ in range(rng.randint(min_steps, max_steps))]
+        question = "f(x): x, " + ", ".join(words.format(n=n) for words, n in steps)
+        code = f"def f(x):\n    return {_code(steps)}\n"
+        tests = [f"assert f({value}) == {_value(steps, value)}" for value in INPUTS]
+        return question, code, {"code": code, "test_list": tests}
+
+    return GeneratedTaskSet("functions", split, draw, checked_size(split, size, seed, max_samples), seed)
+
+
+def _code(steps: list[tuple[str, int]]) -> str:
+    code = "x"
+    for words, n in steps:
+        code = _STEPS[words][0].format(x=code, n=n)
+    return code
+
+
+def _value(steps: list[tuple[str, int]], value: int) -> int:
+    for words, n in steps:
+        value = _STEPS[words][1](value, n)
+    return value

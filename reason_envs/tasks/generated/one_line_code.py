@@ -1,0 +1,88 @@
+"""Functions of one line, described in words and tested: programming that a tiny model can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from reason_envs.tasks.base import Split, Task
+from reason_envs.tasks.generated.base import GeneratedTaskSet, checked_size, from_random
+
+NAMES = ("f", "g", "h")
+TESTS = 5
+"""Assertions of a problem; the first is public."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a function begins with, before it multiplies and adds."""
+
+    words: str
+    """In words."""
+    code: str
+    """As an expression."""
+    parameters: str
+    """Of the function."""
+    value: Callable[..., int]
+    """Its value for arguments."""
+    arguments: Callable[[Random], tuple[Any, ...]]
+    """Draws arguments."""
+
+
+def _two(rng: Random) -> tuple[Any, ...]:
+    return rng.randint(-20, 20), rng.randint(-20, 20)
+
+
+def _numbers(rng: Random) -> tuple[Any, ...]:
+    return ([rng.randint(-9, 20) for _ in range(rng.randint(1, 5))],)
+
+
+def _word(rng: Random) -> tuple[Any, ...]:
+    return ("".join(rng.choice("abcdxyz") for _ in range(rng.randint(1, 8))),)
+
+
+KINDS = (
+    Kind("a plus b", "(a + b)", "a, b", lambda a, b: a + b, _two),
+    Kind("a minus b", "(a - b)", "a, b", lambda a, b: a - b, _two),
+    Kind("a times b", "a * b", "a, b", lambda a, b: a * b, _two),
+    Kind("the larger of a and b", "max(a, b)", "a, b", max, _two),
+    Kind("the smaller of a and b", "min(a, b)", "a, b", min, _two),
+    Kind("the sum of xs", "sum(xs)", "xs", sum, _numbers),
+    Kind("the largest of xs", "max(xs)", "xs", max, _numbers),
+    Kind("the length of xs", "len(xs)", "xs", len, _numbers),
+    Kind("the length of the text s", "len(s)", "s", len, _word),
+)
+
+
+def one_line_code(split: Split, *, size: int | None = None, seed: int = 0) -> GeneratedTaskSet:
+    """Functions of one line, such as "the larger of a and b, times 4, plus 7", with tests.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        size: how many problems; by default 10,000 (train) or 2,048 (test).
+        seed: picks the problems.
+    """
+    return GeneratedTaskSet("one_line_code", split, from_random(draw), checked_size(split, size, seed, None), seed)
+
+
+def draw(rng: Random) -> Task:
+    """Draw a problem; the answer is a reference solution, ``metadata`` has the tests."""
+    kind, name = rng.choice(KINDS), rng.choice(NAMES)
+    factor, term, sign = rng.randint(2, 99), rng.randint(1, 99), rng.choice(("plus", "minus"))
+    question = f"Write a function {name}({kind.parameters}) that returns {kind.words}, times {factor}, {sign} {term}."
+    operator = "+" if sign == "plus" else "-"
+    code = f"def {name}({kind.parameters}):\n    return {kind.code} * {factor} {operator} {term}"
+    tests = []
+    for _ in range(TESTS):
+        arguments = kind.arguments(rng)
+        value = kind.value(*arguments) * factor + (term if sign == "plus" else -term)
+        tests.append(f"assert {name}({', '.join(map(repr, arguments))}) == {value}")
+    metadata = {
+        "domain": "code",
+        "entry_point": name,
+        "tests": {"code": code, "test_list": tests},
+        "public_tests": tests[:1],
+    }
+    return Task("", question, code, metadata)

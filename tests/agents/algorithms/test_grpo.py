@@ -1,0 +1,234 @@
+"""GRPO: groups, credit, and seconds-long proof that it learns what it is paid for and nothing else."""
+
+import asyncio
+import statistics
+from dataclasses import replace
+
+import pytest
+import torch
+from language_toys import make_decision, make_policy, problems, single_turn
+
+from agents.algorithms.grpo import GRPO, GRPOConfig
+from agents.algorithms.optimizer import OptimizerConfig
+from agents.algorithms.sample import Sample
+from agents.trajectory import Trajectory
+from reason_envs.core import derive_seed
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engines.transformers.engine import TransformersEngine
+
+
+async def nothing(response, task):
+    return 0.0
+
+
+def learner(policy, *, reward=nothing, tasks=4, total_steps=10, seed=0, **options):
+    config = GRPOConfig(**{"tasks_per_step": 4, "samples_per_task": 4, **options})
+    task_set = problems(tasks)
+    return GRPO(config, policy, single_turn(task_set, reward), task_set, total_steps=total_steps, seed=seed)
+
+
+@pytest.fixture
+def policy(tiny_model):
+    return make_policy(tiny_model, max_tokens=5)
+
+
+def trajectory(*rewards, group="g", task="t", agent="solver"):
+    """An episode with one decision a reward."""
+    drawn = [make_decision(4, 3, seed=i, reward=r, group=group) for i, r in enumerate(rewards)]
+    decisions = [replace(decision, agent=agent) for decision in drawn]
+    return Trajectory(task, "e", decisions, True, False)
+
+
+# --- credit
+
+
+def test_streams_are_compared_by_their_returns(policy):
+    episodes = [trajectory(1.0, group="a"), trajectory(0.0, group="a"), trajectory(3.0, group="b")]
+    episodes.append(trajectory(1.0, 4.0, group="b"))
+    decisions, advantages, metrics = learner(policy, scale="none").advantages(episodes)
+    assert decisions == [d for t in episodes for d in t.decisions]
+    assert advantages.tolist() == [0.5, -0.5, -1.0, 1.0, 1.0]
+    assert metrics == {"frac_zero_std": 0.0, "frac_same_action": 0.5}, "both episodes of a drew the same"
+
+
+def test_scale_and_baseline(policy):
+    episodes = [trajectory(r) for r in (1.0, 0.0, 0.0, 0.0)]
+    assert learner(policy).advantages(episodes)[1].tolist() == pytest.approx([1.5, -0.5, -0.5, -0.5], abs=1e-4)
+    rloo = learner(policy, scale="none", leave_one_out=True).advantages(episodes)[1]
+    assert rloo.tolist() == pytest.approx([1, -1 / 3, -1 / 3, -1 / 3])
+
+
+def test_the_batch_whose_spread_scales_advantages_is_an_agents_own(policy):
+    rewards = {"rich": (100.0, 0.0, 50.0, 50.5), "poor": (1.0, 0.0, 0.5, 0.505)}
+    episodes = [
+        trajectory(reward, group=f"{agent} {i // 2}", agent=agent)
+        for agent, earned in rewards.items()
+        for i, reward in enumerate(earned)
+    ]
+    advantages = learner(policy, scale="batch").advantages(episodes)[1]
+    assert advantages[:4].tolist() == pytest.approx(advantages[4:].tolist(), abs=1e-4)
+    assert advantages[0] == pytest.approx(50 / statistics.stdev(rewards["rich"]), abs=1e-4)
+    assert advantages[3] / advantages[0] == pytest.approx(0.005), "hardly different rewards weigh little"
+
+
+def test_equal_returns_teach_nothing_and_are_counted(policy):
+    episodes = [trajectory(1.0, group="a"), trajectory(1.0, group="a"), trajectory(0.0, group="b")]
+    _, advantages, metrics = learner(policy).advantages([*episodes, trajectory(1.0, group="b")])
+    assert advantages[:2].tolist() == [0.0, 0.0]
+    assert metrics["frac_zero_std"] == 0.5
+
+
+def test_overlong_responses_are_paid_less(policy):
+    episodes = [trajectory(1.0), trajectory(1.0)]
+    episodes[1].decisions[0] = make_decision(4, 5, reward=1.0)
+    advantages = learner(policy, scale="none", overlong_cache=4).advantages(episodes)[1]
+    # max_tokens 5, cache 4: lengths 3 and 5 lose 0.5 and 1.
+    assert advantages.tolist() == [0.25, -0.25]
+
+
+def test_kl_in_the_reward(policy):
+    grpo = learner(policy, kl_reward_coef=0.5, scale="none")
+    episodes = [trajectory(1.0), trajectory(0.0)]
+
+    def fix(samples):
+        for sample in samples:
+            sample.reference = torch.zeros(3)
+            sample.old = sample.reference - 0.1
+
+    grpo._fix_log_probs = fix
+    metrics = grpo.update(episodes, step=0)
+    assert [t.decisions[0].reward for t in episodes] == pytest.approx([1.15, 0.15])
+    assert metrics["kl_in_reward"] == pytest.approx(-0.3)
+
+
+def test_the_reference_is_where_training_began(policy):
+    grpo = learner(policy, kl_coef=0.1, epochs_per_batch=2, optimizer=OptimizerConfig(learning_rate=1e-4))
+    episodes = [trajectory(1.0), trajectory(0.0)]
+    episodes[1].decisions[0] = make_decision(4, 5, reward=0.0)  # equal responses would cancel
+    metrics = grpo.update(episodes, step=0)
+    first = grpo.update(episodes, step=1)
+    assert first["kl"] > metrics["kl"] > 0
+
+
+def test_passes_without_gradients_have_sizes_of_their_own(policy, monkeypatch):
+    sizes = {"log_prob_micro_batch_size": 3, "reference_micro_batch_size": 1, "micro_batch_size": 4}
+    grpo = learner(policy, kl_coef=0.1, epochs_per_batch=2, **sizes)
+    seen = []
+    evaluate = policy.evaluate
+    monkeypatch.setattr(policy, "evaluate", lambda d, **more: seen.append(len(d)) or evaluate(d, **more))
+    grpo._fix_log_probs([Sample(make_decision(seed=i)) for i in range(6)])
+    assert seen == [3, 3, 1, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "fixed"),
+    [
+        ({}, False),
+        ({"epochs_per_batch": 2}, True),
+        ({"minibatch_size": 8}, True),
+        ({"minibatch_size": 16}, True),  # 20 decisions of episodes with several turns: more than one mini-batch
+        ({"kl_reward_coef": 0.1}, True),
+    ],
+)
+def test_sampling_log_probs_are_kept_wherever_the_weights_move_on(policy, monkeypatch, options, fixed):
+    grpo = learner(policy, **options)
+    seen = []
+    monkeypatch.setattr(grpo._updater, "run", lambda samples, step: seen.extend(samples) or {})
+    grpo.update([trajectory(*range(5)) for _ in range(4)], step=0)
+    assert len(seen) == 20
+    assert all((sample.old is not None) == fixed for sample in seen)
+
+
+def test_the_schedule_follows_the_training_steps_however_many_updates_they_take(policy):
+    optimizer = OptimizerConfig(learning_rate=1e-3, schedule="linear")
+    grpo = learner(policy, minibatch_size=1, epochs_per_batch=2, optimizer=optimizer, total_steps=4)
+    rates = [grpo.update([trajectory(1.0), trajectory(0.0)], step)["learning_rate"] for step in range(4)]
+    assert rates == pytest.approx([1e-3, 7.5e-4, 5e-4, 2.5e-4])
+    assert grpo.optimizer.steps == 16
+
+
+# --- collecting
+
+
+def test_the_same_task_twice_is_two_groups(tiny_model, policy):
+    policy.engine = TransformersEngine(model=tiny_model, device="cpu")
+    grpo = learner(policy, tasks=2)
+    trajectories = asyncio.run(grpo.collect(0))
+    groups = [t.decisions[0].group_id for t in trajectories]
+    assert len(trajectories) == 16
+    assert sorted(groups.count(g) for g in set(groups)) == [4, 4, 4, 4]
+    assert len({t.task_id for t in trajectories}) == 2
+
+
+def test_collecting_is_a_function_of_seed_step_and_weights(tiny_model, policy):
+    policy.engine = TransformersEngine(model=tiny_model, device="cpu")
+
+    def texts(seed, step):
+        return [t.decisions[0].choice.text for t in asyncio.run(learner(policy, seed=seed).collect(step))]
+
+    assert texts(0, 3) == texts(0, 3)
+    assert texts(0, 3) != texts(0, 4)
+    assert texts(0, 3) != texts(1, 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"samples_per_task": 1}, "samples_per_task=1"),
+        ({"tasks_per_step": 0}, "tasks_per_step=0"),
+        ({"epochs_per_batch": 0}, "epochs_per_batch=0"),
+        ({"minibatch_size": 0}, "minibatch_size=0 must be at least 1"),
+        ({"log_prob_micro_batch_size": 0}, "log_prob_micro_batch_size=0 must be at least 1"),
+        ({"reference_micro_batch_size": 0}, "reference_micro_batch_size=0 must be at least 1"),
+        ({"scale": "var"}, r"Unknown algo\.scale 'var'"),
+        ({"importance": "seq"}, r"Unknown algo\.importance 'seq'"),
+        ({"aggregation": "mean"}, r"Unknown algo\.aggregation 'mean'"),
+        ({"kl_kind": "k4"}, r"Unknown algo\.kl_kind 'k4'"),
+        ({"correction": "on"}, r"Unknown algo\.correction 'on'"),
+        ({"aggregation": "horizon"}, "horizon=None"),
+        ({"horizon": 5}, "horizon=5"),
+        ({"overlong_cache": 6}, "cache=6"),
+        ({"clip_low": 1.5}, r"clip_low=1\.5"),
+        ({"dual_clip": 0.9}, r"dual_clip=0\.9"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_played(policy, options, message):
+    with pytest.raises(ReasonEnvsError, match=message):
+        learner(policy, **options)
+
+
+# --- learning
+
+
+async def begins_with_a_lower_case_letter(response, task):
+    return float(response[:1].islower())
+
+
+async def coin(response, task, seed):
+    return float(derive_seed(seed, "coin") % 2)
+
+
+def share_after(tiny_model, reward, steps=30):
+    """Train a little; return the share of responses that begin with a lower-case letter before and after."""
+    policy = make_policy(tiny_model, max_tokens=3)
+    policy.engine = TransformersEngine(model=tiny_model, device="cpu")
+    optimizer = OptimizerConfig(learning_rate=3e-3)
+    grpo = learner(policy, reward=reward, tasks_per_step=6, samples_per_task=8, total_steps=steps, optimizer=optimizer)
+    shares = []
+    for step in range(steps):
+        trajectories = asyncio.run(grpo.collect(step))
+        shares.append(sum(d.choice.text[:1].islower() for t in trajectories for d in t.decisions) / 48)
+        grpo.update(trajectories, step)
+        policy.engine.load_weights(policy.export_weights(), step + 1)
+    return sum(shares[:3]) / 3, sum(shares[-5:]) / 5
+
+
+def test_it_learns_what_it_is_paid_for(tiny_model):
+    before, after = share_after(tiny_model, begins_with_a_lower_case_letter)
+    assert before < 0.5
+    assert after > 0.9
+
+
+def test_it_learns_nothing_from_random_rewards(tiny_model):
+    before, after = share_after(tiny_model, coin)
+    assert abs(after - before) < 0.25

@@ -1,0 +1,209 @@
+"""Stable-Baselines3's PPO on the graph policy's network: one network, whole episodes, runs like ours."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from graph_toys import make_decision
+from run_toys import checkpoints, rows, train
+from tree_toys import BACKTRACK, Sums, make_tree
+from value_toys import SignalConfig, Signals
+
+from agents.algorithms.sb3_config import SB3PPOConfig
+from agents.config.compose import compose_config
+from agents.policies.graph import GraphPolicy, GraphPolicyConfig
+from agents.policies.mlp import MLPPolicy, MLPPolicyConfig
+from agents.registry import ALGORITHMS
+from agents.rollout.episodes import grouped, play
+from agents.tracking.episode_metrics import describe
+from agents.training.trainer import Trainer
+from reason_envs.errors import ReasonEnvsError
+
+NAMES = ("sb3_ppo", "sb3_maskable_ppo")
+BOTH = pytest.mark.parametrize("name", NAMES)
+SMALL = {"max_depth": 3, "max_nodes": 8, "max_steps": 8}
+
+
+def make_learner(name, seed=0, env=None, policy=None, **options):
+    env = env or make_tree(**SMALL)
+    policy = policy or GraphPolicy(GraphPolicyConfig(channels=8, layers=1, device="cpu"), seed=seed, environment=env)
+    config = SB3PPOConfig(**{"n_envs": 4, "n_steps": 16, "batch_size": 32, "n_epochs": 2, **options})
+    return ALGORITHMS[name].load()(config, policy, env, Sums(), total_steps=10, seed=seed)
+
+
+def run_step(learner, step):
+    trajectories = asyncio.run(learner.collect(step))
+    return trajectories, learner.update(trajectories, step)
+
+
+def weights(learner):
+    return {name: tensor.clone() for name, tensor in learner.policy.state_tensors().items()}
+
+
+@BOTH
+def test_their_training_moves_our_network(name):
+    learner = make_learner(name)
+    before = weights(learner)
+    _, metrics = run_step(learner, 0)
+    after = weights(learner)
+    moved = {n for n in before if not torch.equal(before[n], after[n])}
+    assert {"actor.weight", "critic.weight", "embed.weight"} <= moved
+    trained = {id(p) for group in learner.model.policy.optimizer.param_groups for p in group["params"]}
+    assert trained == {id(p) for p in learner.policy.parameters()}
+    assert {"loss", "value_loss", "approx_kl", "clip_frac", "explained_variance"} <= set(metrics)
+    assert metrics["env_steps"] == 64
+
+
+def test_both_policies_are_one_function():
+    learner = make_learner("sb3_maskable_ppo")
+    run_step(learner, 0)
+    (buffer,) = learner.model.rollout_buffer.get()
+    with torch.no_grad():
+        values, log_probs, entropy = learner.model.policy.evaluate_actions(
+            buffer.observations, buffer.actions.long().flatten(), action_masks=buffer.action_masks
+        )
+        rows = [{key: part[i].numpy() for key, part in buffer.observations.items()} for i in range(len(log_probs))]
+        env = learner.environments.environments[0]
+        decisions = [
+            make_decision(learner.policy.observe(env, row), int(action))
+            for row, action in zip(rows, buffer.actions, strict=True)
+        ]
+        ours = learner.policy.evaluate(decisions)
+    torch.testing.assert_close(ours.log_probs.flatten(), log_probs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.entropy.flatten(), entropy, atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours.values, values, atol=1e-5, rtol=0)
+
+
+@BOTH
+def test_trajectories_are_whole_episodes(name):
+    learner = make_learner(name)
+    seen = []
+    for step in range(3):
+        trajectories, _ = run_step(learner, step)
+        seen += trajectories
+    assert len({t.episode_id for t in seen}) == len(seen) > 10
+    for trajectory in seen:
+        assert 1 <= len(trajectory.decisions) <= 8
+        assert trajectory.truncated != trajectory.terminated
+        assert [d.turn for d in trajectory.decisions] == list(range(len(trajectory.decisions)))
+        assert trajectory.decisions[-1].choice.text == "TERMINATE" or trajectory.truncated
+        assert {"correct", "generated_tokens", "path_value"} <= set(trajectory.metrics)
+        assert trajectory.generated_tokens == trajectory.metrics["generated_tokens"]
+        # Rewards telescope: what is left of the value's change are the costs and the final reward.
+        paid = sum(d.reward for d in trajectory.decisions)
+        assert paid <= trajectory.metrics["path_value"] - 1 + 0.5
+    assert {t.truncated for t in seen} == {True, False} or name == "sb3_maskable_ppo"
+
+
+def test_an_episodes_figures_are_those_of_our_learners():
+    """NumPy's booleans are figures too; what Stable-Baselines3 adds to the info is none."""
+    env = Signals(SignalConfig(turns=2))
+    policy = MLPPolicy(MLPPolicyConfig(device="cpu"), environment=env)
+    theirs, _ = run_step(make_learner("sb3_ppo", env=env, policy=policy), 0)
+    ours = asyncio.run(play(env, policy, grouped([env.tasks[0]], 1, seed=0)))
+    assert theirs[0].metrics.keys() == ours[0].metrics.keys() == {"correct", "generated_tokens", "reward_model_tokens"}
+    assert "accuracy" in describe(theirs)
+
+
+def test_masks_keep_illegal_actions_out():
+    illegal = {}
+    for name in NAMES:
+        decisions = [d for t in run_step(make_learner(name), 0)[0] for d in t.decisions]
+        illegal[name] = sum(d.turn == 0 and d.choice.token_ids[0] == BACKTRACK for d in decisions)
+    assert illegal["sb3_maskable_ppo"] == 0 < illegal["sb3_ppo"]
+
+
+@BOTH
+def test_equal_seeds_give_equal_runs_and_global_random_numbers_stay(name):
+    first, again, other = (make_learner(name, seed=seed) for seed in (0, 0, 1))
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    random.seed(3)
+    expected = torch.random.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    a = [run_step(first, step)[1] for step in range(2)]
+    found = torch.random.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    assert torch.equal(found[0], expected[0])
+    assert found[1:] == expected[1:]
+    torch.rand(5)
+    assert [run_step(again, step)[1] for step in range(2)] == a
+    assert [run_step(other, step)[1] for step in range(2)] != a
+
+
+def test_it_learns_when_to_stop():
+    """A step answers rightly one time in two, and its score tells: branch until it is high, then submit."""
+
+    def script(request, seed):
+        return "\\boxed{6}\n" if seed % 2 else "\\boxed{7}\n"
+
+    def scores(question, steps):
+        return [0.9 if "6" in step else 0.1 for step in steps]
+
+    env = make_tree(
+        script=script,
+        scores=scores,
+        reward=lambda response, task: (float("6" in response), {"correct": "6" in response}),
+        branch_cost=0.05,
+        max_steps=10,
+    )
+    options = {"n_envs": 16, "n_steps": 32, "batch_size": 64, "n_epochs": 6, "learning_rate": 5e-3}
+    learner = make_learner("sb3_maskable_ppo", env=env, **options)
+    returns = [np.mean([sum(d.reward for d in t.decisions) for t in run_step(learner, i)[0]]) for i in range(9)]
+    assert returns[0] < 0.1
+    assert np.mean(returns[-2:]) > 0.7  # branching until the score is high earns about 0.85
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: make_learner("sb3_ppo", gamma=0.99), r"algo\.gamma=0\.99.*set algo\.gamma=1\.0"),
+        (lambda: make_learner("sb3_ppo", policy=object()), r"fixed size, not object: use policy=graph .* policy=mlp"),
+        (lambda: make_learner("sb3_ppo", n_envs=0), r"n_envs=0"),
+        (lambda: make_learner("sb3_ppo", n_envs=1, n_steps=1), r"n_envs=1 with algo\.n_steps=1 is a single action"),
+        (lambda: SB3PPOConfig(gamma=1.5), r"algo\.gamma=1\.5 must lie in \[0, 1\]"),
+        (lambda: SB3PPOConfig(gae_lambda=-0.1), r"algo\.gae_lambda=-0\.1 must lie in \[0, 1\]"),
+        (lambda: SB3PPOConfig(clip_range=-1.0), r"algo\.clip_range=-1\.0 must be at least 0"),
+        (lambda: SB3PPOConfig(learning_rate=-1.0), r"algo\.learning_rate=-1\.0 must be at least 0"),
+        (lambda: SB3PPOConfig().tasks_per_step, "epochs= has no meaning"),
+        (
+            lambda: run_step(make_learner("sb3_ppo", n_steps=1, batch_size=4), 0),
+            r"No episode ended within algo\.n_steps=1",
+        ),
+    ],
+)
+def test_wrong_use_is_named(make, message):
+    with pytest.raises(ReasonEnvsError, match=message):
+        make()
+
+
+def test_naming_their_options_does_not_load_their_library():
+    code = "import sys; from agents.config.compose import compose_config as c; c(['env=reason_tree', 'algo=sb3_ppo'])\n"
+    code += "assert 'stable_baselines3' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+TREE = (
+    *("env=reason_tree", "algo=sb3_maskable_ppo", "reward_model=random", "engine.device=cpu", "policy.device=cpu"),
+    *("env.tasks={name: chain_sum, max_samples: 20}", "env.max_depth=3", "env.max_nodes=8", "env.max_step_tokens=8"),
+    *("algo.n_envs=4", "algo.n_steps=16", "algo.batch_size=16", "policy.channels=8", "eval_tasks=3", "save_every=1"),
+)
+
+
+def test_a_run_from_the_command_line_and_its_continuation(tiny_model, tmp_path):
+    options = [*TREE, f"engine.model={tiny_model}", f"output_dir={tmp_path}"]
+    train(Trainer(compose_config([*options, "steps=2"])))
+    resumed = Trainer(compose_config([*options, "steps=3"]), resuming=True)
+    train(resumed)
+    assert checkpoints(tmp_path)[-1] == "step_3"
+    written = rows(tmp_path)
+    assert [row["step"] for row in written if "loss" in row] == [1, 2, 3]
+    assert [row["env_steps"] for row in written if "env_steps" in row] == [64, 128, 192]
+    assert "eval/accuracy" in written[-1]
+    saved = GraphPolicy.from_pretrained(tmp_path / "policy_final", environment=resumed.run.environment, device="cpu")
+    expected = resumed.run.policy.state_tensors()
+    assert all(torch.equal(tensor, expected[n]) for n, tensor in saved.state_tensors().items())

@@ -1,0 +1,259 @@
+"""Composing a run's configuration: every file in conf/, every kind of mistake, and what --help says."""
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, fields
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from omegaconf import OmegaConf
+from toys import Toy, ToyConfig
+
+import reason_envs
+from agents import train
+from agents.algorithms.config import LearnerConfig
+from agents.algorithms.optimizer import OptimizerConfig
+from agents.config.command_line import list_options
+from agents.config.compose import CONF_DIR, compose_config
+from agents.config.schema import GROUPS, TrainConfig, choice, options, typed
+from agents.training.folder import read_config, write_config
+from reason_envs.errors import ReasonEnvsError
+
+EXPERIMENTS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+
+
+def refused(*overrides):
+    with pytest.raises(ReasonEnvsError) as caught:
+        compose_config(overrides)
+    return str(caught.value)
+
+
+def test_every_file_is_known():
+    names = {str(path.relative_to(CONF_DIR)) for path in CONF_DIR.rglob("*") if path.is_file()}
+    included = {"experiment/petting/numbers.yaml", "aflow_llm.yaml", "aflow_operators.yaml"}
+    assert names == {"config.yaml", *(f"experiment/{name}.yaml" for name in EXPERIMENTS)} | included
+    assert EXPERIMENTS
+
+
+@pytest.mark.parametrize("overrides", [[], *([f"+experiment={name}"] for name in EXPERIMENTS)])
+def test_every_file_composes_into_a_typed_configuration(overrides, tmp_path):
+    config = compose_config(overrides)
+    assert isinstance(config, TrainConfig)
+    assert isinstance(config.algo, LearnerConfig)
+    for group, (_, config_of) in GROUPS.items():
+        assert isinstance(getattr(config, group), config_of(getattr(config, group).name))
+    write_config(tmp_path, config)
+    assert read_config(tmp_path) == config
+
+
+def test_defaults_are_the_dataclasses():
+    config = compose_config([])
+    for group, (_, config_of) in GROUPS.items():
+        part = getattr(config, group)
+        assert options(part) == vars(config_of(part.name)())
+
+
+@pytest.mark.parametrize("name", ["random", "my_rewards:score"])
+def test_a_reward_by_name(name):
+    config = compose_config([f"env.reward={name}", "env.reward.correct=2"])
+    assert (config.env.reward.name, config.env.reward.correct) == (name, 2.0)
+
+
+def test_overrides_reach_nested_options():
+    config = compose_config(
+        ["algo.optimizer.learning_rate=1e-5", "env.reward.correct=2", "policy.stop=[END]", "epochs=0.5", "steps=null"]
+    )
+    assert config.algo.optimizer.learning_rate == 1e-5
+    assert config.env.reward.correct == 2.0
+    assert config.policy.stop == ["END"]
+    assert (config.steps, config.epochs) == (None, 0.5)
+
+
+def test_the_run_folder_is_named_by_the_time():
+    assert compose_config([]).output_dir.startswith("runs/20")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "tasks"),
+    [
+        (["env.tasks={name: chain_sum, max_terms: 3}"], {"name": "chain_sum", "max_terms": 3}),
+        (["env.tasks={name: a, x: 1}", "env.tasks={name: b, y: 2}"], {"name": "b", "y": 2}),
+        (["env.tasks={name: a, x: 1}", "env.tasks.x=3", "env.tasks.y=4"], {"name": "a", "x": 3, "y": 4}),
+        (["+experiment=grpo_math_lora", "env.tasks={name: json, path: p}"], {"name": "json", "path": "p"}),
+        (["env.tasks=gcd", "env.tasks.size=5"], {"name": "gcd", "size": 5}),
+        (["env=petting_sudoku", "env.tasks=mine:family", "env.tasks.size=5"], {"name": "mine:family", "size": 5}),
+    ],
+)
+def test_problems_are_replaced_as_a_whole_or_changed_by_key(overrides, tasks):
+    assert compose_config(overrides).env.tasks == tasks
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("stepz=3", "Unknown key 'stepz'. Did you mean 'steps'"),
+        ("+foo=1", "'foo'. Valid: algo, engine, env"),
+        ("++foo=1", "'foo'. Valid: algo, engine, env"),
+        ("algo.samples_per_tsk=3", "Unknown key 'algo.samples_per_tsk'. Did you mean 'algo.samples_per_task'"),
+        ("algo.optimizer.learning_rat=1", "Did you mean 'algo.optimizer.learning_rate'"),
+        ("+algo.optimizer.foo=1", "'foo'"),
+        ("engine.kv_cache_gib=1", "'engine.kv_cache_gib' is an option of engine=vllm, which this run does not have"),
+        ("env.reward.corect=1", "Did you mean 'env.reward.correct'"),
+        ("env=single_turn_maths", "Unknown env 'single_turn_maths'. Did you mean 'single_turn_math'"),
+        ("algo=gppo", "Unknown algo 'gppo'. Did you mean 'ppo' or 'grpo'"),
+        ("policy=null", "Unknown policy 'null'"),
+        ("engine=transformer", "Unknown engine 'transformer'. Did you mean 'transformers'"),
+        ("~env", "Unknown env 'None'"),
+        ("env.name=other", "Unknown env 'other'"),
+        ("egine=transformers", "Unknown key 'egine'. Did you mean 'engine'"),
+        ("+experiment=grpo_math", "Unknown experiment 'grpo_math'. Did you mean 'grpo_math_lora'"),
+        ("steps=many", "Bad value of steps: Value 'many' of type 'str' could not be converted to Integer"),
+        ("env.reward.correct=one", "Bad value of env.reward.correct"),
+        ("policy.gradient_checkpointing=perhaps", "Bad value of policy.gradient_checkpointing"),
+        ("seed=${nothing}", "Bad value of seed: Interpolation key 'nothing' not found"),
+        ("nonsense", "Cannot read 'nonsense'"),
+        ("env.system_prompt=a=b", "quote a value"),
+        ("env.tasks={name:", "once, so that the shell keeps its spaces, as in 'env.tasks={name: ...}'."),
+        ("policy.stop=[a,", "as in 'policy.stop=[a, ...]'."),
+        ("keep_last=0", "keep_last=0 must be at least 1"),
+        ("eval_every=-1", "eval_every=-1 must be at least 0"),
+        ("env.reward.fallbacks=[nothing]", "Unknown answer fallback 'nothing'"),
+        ("policy.precision=half", "Unknown policy.precision 'half'. Valid: auto"),
+        ("policy.sharing=lora_per_role", "with policy.lora_rank=0 and policy.adapter=None"),
+        ("steps=0", "steps=0 and epochs=None: at least one must be given, above 0"),
+    ],
+)
+def test_mistakes_name_the_value_and_the_valid_ones(override, expected):
+    assert expected in refused(override)
+
+
+@pytest.mark.parametrize(
+    ("env", "override", "expected"),
+    [
+        ("petting_sudoku", "env.max_turns=0", "env.max_turns=0 must be at least 1."),
+        ("petting_sudoku", "env.roles=nobody", "Unknown env.roles 'nobody'. Valid: single, team."),
+        ("planner_solver", "env.solver_samples=0", "env.solver_samples=0 must be at least 1."),
+        ("reason_tree", "policy.norm=batch", "policy.norm=batch would break"),
+        ("reason_tree", "algo.kl_coef=-1", "algo.kl_coef=-1.0 must be at least 0."),
+    ],
+)
+def test_bad_values_name_their_key_as_it_is_typed(env, override, expected):
+    assert refused(f"env={env}", override).startswith(expected)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_unknown_names_list_every_valid_one(group):
+    assert f"Valid: {', '.join(GROUPS[group][0]())}." in refused(f"{group}=nothing_like_it")
+
+
+def test_configurations_from_files_are_checked_too():
+    good = {group: {"name": part.name} for group, part in vars(compose_config([])).items() if group in GROUPS}
+    assert typed(good).seed == 0
+    for bad, expected in (
+        ({**good, "sede": 1}, "Did you mean 'seed'"),
+        ({**good, "algo": {"name": "grpo", "kl_coeff": 1}}, "Did you mean 'kl_coef'"),
+        ({**good, "algo": {"name": "grpo", "optimizer": {"lr": 1}}}, "'lr'"),
+        ({**good, "env": {}}, "Unknown env 'None'"),
+        ({k: v for k, v in good.items() if k != "policy"}, "Unknown policy 'None'"),
+    ):
+        with pytest.raises(ReasonEnvsError, match=expected):
+            typed(bad)
+
+
+@pytest.mark.slow
+def test_help_names_every_choice_and_every_key(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    done = subprocess.run([sys.executable, "-m", "agents.train", "--help"], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    for group, (names, _) in GROUPS.items():
+        assert f"{group}: {', '.join(names())}" in done.stdout
+    assert f"experiment: {', '.join(EXPERIMENTS)}" in done.stdout
+    for key in [field.name for field in fields(TrainConfig)]:
+        assert f"\n{key}: " in done.stdout or f"\n{key}:\n" in done.stdout
+    for expected in ("python -m agents.train resume=", "override with key=value"):
+        assert expected in done.stdout
+    assert re.search(r"\nseed: 0 +# Keys everything random in the run\.\n", done.stdout)
+    assert re.search(r"\n  lora_rank: 0 +# Rank of the LoRA matrices; 0 trains the full model\.\n", done.stdout)
+    rate = re.search(r"\n    learning_rate: (\S+) +# Peak learning rate\.\n", done.stdout)
+    assert float(rate[1]) == OptimizerConfig().learning_rate
+
+
+def test_help_lists_the_options_of_the_parts_that_are_chosen(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(sys, "argv", ["train", "env=petting_code", "env.max_tests=3", "--help"])
+    train._run(sys.argv[1:])
+    listed = capsys.readouterr().out
+    assert re.search(r"\n  max_tests: 3 +# Most tests that the tester may write in a turn\.\n", listed)
+    assert "no_answer" not in listed
+
+
+def test_help_with_a_mistake_is_the_mistake(capsys):
+    with pytest.raises(SystemExit):
+        train._run(["seed=${nothing}", "--help"])
+    assert "Bad value of seed: Interpolation key 'nothing' not found" in capsys.readouterr().err
+
+
+def test_every_option_of_ours_is_told_with_its_meaning():
+    for group, (names, config_of) in GROUPS.items():
+        for name in names():
+            listed = list_options(OmegaConf.structured(choice(config_of(name), name))).splitlines()[
+                :-1
+            ]  # without the name
+            silent = [a for a, b in pairwise([*listed, ""]) if "# " not in a and not b.lstrip().startswith("# ")]
+            assert not silent, (group, name)
+
+
+def test_an_environment_whose_options_hold_objects_composes():
+    reason_envs.register("SharedThings-v0", Toy, ToyConfig)
+    assert compose_config([]).env.name == "single_turn_math"
+    config = compose_config(["env=shared_things", "env.turns=2"])
+    assert (config.env.turns, config.env.engine) == (2, None)
+
+
+def test_a_mistake_is_told_by_the_options_of_the_part_that_was_chosen():
+    assert "env.roles" in refused("env=petting_sudoku", "env.max_turn=3")
+    assert "env.max_depth" not in refused("env=petting_sudoku", "env.max_turn=3")
+    message = refused("env=petting_sudoku", "env.solver_samples=3")
+    assert "env=planner_solver, which env=petting_sudoku does not have: choose one of them" in message
+
+
+@pytest.mark.parametrize("key", ["algo.sample_per_task", "algo.optimizer.learningrate", "algo.nothing"])
+def test_a_mistaken_key_is_told_by_the_options_of_the_part_that_goes_with_the_environment(key):
+    grpo, ppo = refused(f"{key}=4"), refused("env=reason_tree", f"{key}=4")
+    assert "algo.scale" in grpo
+    assert "algo.value_coef" in ppo
+    assert not re.search(r"algo\.(gae_level|n_steps|learning_rate|select)", grpo)
+    assert not re.search(r"algo\.(leave_one_out|n_steps|learning_rate|select)", ppo)
+
+
+@dataclass
+class PlainTasksConfig:
+    tasks: Any = "gcd"
+    split: str = "train"
+
+
+def test_options_of_problems_that_an_environment_names_as_text():
+    reason_envs.register("PlainTasks-v0", Toy, PlainTasksConfig)
+    tasks = compose_config(["env=plain_tasks", "env.tasks.size=7"]).env.tasks
+    assert tasks == {"name": "gcd", "size": 7}
+    assert compose_config(["env=plain_tasks", "env.tasks=chain_sum"]).env.tasks == "chain_sum"
+
+
+def test_the_sandbox_that_is_named_is_the_one_whose_options_follow():
+    env = compose_config(["env=petting_code", "env.sandbox=native", "env.sandbox.workers=2"]).env
+    assert env.sandbox == {"name": "native", "workers": 2}
+
+
+def test_an_option_that_this_learner_keeps_elsewhere_is_pointed_to():
+    message = refused("algo=grpo", "algo.learning_rate=1e-4")
+    assert message.startswith("The key 'algo.learning_rate' is an option of algo=sb3_maskable_ppo and algo=sb3_ppo")
+    assert message.endswith("This run's own is 'algo.optimizer.learning_rate'.")
+
+
+def test_options_of_petting_environments_are_replaced_as_a_whole_or_changed_by_key():
+    env = compose_config(["env=petting_code", "env.sandbox={name: native, workers: 2}", "env.prompts.coder=Go"]).env
+    assert (env.sandbox, env.prompts) == ({"name": "native", "workers": 2}, {"coder": "Go"})
+    assert compose_config(["env=petting_math", "env.sandbox=native", "env.roles=single"]).env.sandbox == "native"
+    assert "max_turns" in refused("env=petting_sudoku", "env.max_turn=3")

@@ -1,0 +1,91 @@
+"""The preset of policy-guided tree search holds the numbers of the guide for two GPUs of 24 GB."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agents.config.compose import compose_config
+from agents.training.environment_models import place
+from reason_envs.errors import ReasonEnvsError
+
+GUIDE = yaml.safe_load((Path(__file__).resolve().parents[2] / "data" / "pgts_guide.yaml").read_text())
+"""The guide's hyper-parameters as they stand there."""
+
+
+@pytest.fixture
+def preset():
+    return compose_config(["+experiment=pgts_2x24gb"])
+
+
+def test_phase_one(preset):
+    training, guide = preset.reward_model.training, GUIDE["reward_training"]
+    assert preset.reward_model.train
+    assert training.model == GUIDE["reward_model"]
+    assert training.batch_size == guide["batch_size"]
+    assert training.batch_size * training.accumulation == guide["effective_batch_size"]
+    assert training.learning_rate == float(guide["learning_rate"])
+    assert (training.epochs, training.max_examples) == (guide["epochs"], guide["max_examples"])
+
+
+def test_phase_two(preset):
+    algo, guide = preset.algo, GUIDE["policy_training"]
+    assert (preset.env.name, algo.name, preset.policy.name) == ("reason_tree", "ppo", "graph")
+    assert algo.minibatch_size == guide["batch_size"]
+    assert algo.optimizer.learning_rate == float(guide["learning_rate"])
+    assert preset.steps == guide["num_iterations"]
+    assert algo.tasks_per_step * algo.samples_per_task == guide["problems_per_iteration"]
+    assert algo.epochs_per_batch == guide["ppo_epochs"]
+    assert (algo.clip_low, algo.clip_high) == (guide["clip_epsilon"], guide["clip_epsilon"])
+    assert preset.save_every == guide["checkpoint_every"]
+    assert preset.keep_last * preset.save_every >= preset.steps, "every checkpoint of the guide is kept"
+
+
+def test_the_search(preset):
+    assert preset.engine.model == GUIDE["generator"]
+    for name, value in GUIDE["search"].items():
+        assert getattr(preset.env, name) == value
+
+
+def test_the_two_gpus(preset):
+    for part, gpu in GUIDE["placement"].items():
+        assert getattr(preset.placement, part) == f"cuda:{gpu}"
+    place(preset, writes_text=False)
+    devices = (preset.engine.device, preset.reward_model.device, preset.policy.device)
+    assert devices == ("cuda:0", "cuda:1", "cuda:1")
+
+
+@pytest.mark.parametrize(
+    "advice",
+    [
+        ["engine.load_in_8bit=true", "reward_model.load_in_8bit=true"],
+        ["algo.minibatch_size=2", "algo.tasks_per_step=8"],
+        ["env.max_depth=10", "env.max_nodes=50"],
+        ["engine.model=Qwen/Qwen2.5-3B", "reward_model.training.model=Qwen/Qwen2.5-1.5B"],
+        ["engine.model=Qwen/Qwen3-14B", "engine.load_in_8bit=true"],
+        ["engine.attention=flash_attention_2"],
+        ["steps=200", "env.final_reward_correct=2", "env.step_penalty=0.01"],
+        ["reward_model.path=runs/earlier/reward_model", "output_dir=runs/resumed"],
+    ],
+    ids=" ".join,
+)
+def test_what_the_guide_advises_composes(advice):
+    config = compose_config(["+experiment=pgts_2x24gb", *advice])
+    for override in advice:
+        key, value = override.split("=")
+        part = config
+        for name in key.split("."):
+            part = getattr(part, name)
+        assert str(part).lower() == value.lower() or float(part) == float(value)
+
+
+def test_one_gpu_is_three_overrides():
+    same = [f"placement.{part}=cuda:0" for part in GUIDE["placement"]]
+    config = compose_config(["+experiment=pgts_2x24gb", *same])
+    assert {getattr(config.placement, part) for part in GUIDE["placement"]} == {"cuda:0"}
+
+
+def test_a_device_is_given_once(preset):
+    preset.engine.device = "cpu"
+    with pytest.raises(ReasonEnvsError, match=r"placement\.generator=cuda:0 and engine\.device=cpu: give one of them"):
+        place(preset, writes_text=False)

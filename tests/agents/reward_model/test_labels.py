@@ -1,0 +1,127 @@
+import asyncio
+from random import Random
+
+import pytest
+
+from agents.reward_model.labels import LabelledSolution, SamplingConfig, label_problems, read_labels, write_labels
+from agents.reward_model.train import arithmetic_agreement
+from benchmarks.embedded_models.base import demonstrations as demo
+from reason_envs.core import derive_seed
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm import make_engine
+from reason_envs.llm.engines.scripted import ScriptedEngine
+from reason_envs.tasks import Task
+
+TASK = Task("one", "What is seven?", "7")
+FIRST_STEPS = ("good", "bad", "half", "\\boxed{7}", "\\boxed{8}")
+
+
+def script(request, seed):
+    """A first step at random, then an answer: 7 after ``good``, 8 after ``bad``, after ``half`` 7 in rollouts only."""
+    if not isinstance(request.prompt[0], int):
+        return FIRST_STEPS[seed % len(FIRST_STEPS)] + "\n"
+    step = "".join(map(chr, request.prompt)).removeprefix(TASK.question).strip()
+    is_rollout = not request.sampling.stop
+    right = step == "good" or (step == "half" and is_rollout and seed % 2)
+    return "\\boxed{7}" if right else "\\boxed{8}"
+
+
+def labels_of(labels, tasks=(TASK,), engine=None, **options):
+    engine = engine or ScriptedEngine(script)
+    found = asyncio.run(label_problems(engine, tasks, SamplingConfig(labels=labels, solutions=40, **options), seed=0))
+    return {s.steps[0]: s for s in found}
+
+
+def test_each_way_of_labelling():
+    hard, soft, solution = (labels_of(name, rollouts=64) for name in ("hard", "soft", "solution"))
+    assert set(hard) == set(soft) == set(FIRST_STEPS)
+    assert {k: s.labels for k, s in hard.items()} == {
+        "good": (1, 1), "bad": (0, 0), "half": (1, 0), "\\boxed{7}": (1,), "\\boxed{8}": (0,),
+    }  # fmt: skip
+    assert {k: s.labels for k, s in solution.items()} == {
+        "good": (1, 1), "bad": (0, 0), "half": (0, 0), "\\boxed{7}": (1,), "\\boxed{8}": (0,),
+    }  # fmt: skip
+    assert (soft["good"].labels, soft["bad"].labels) == ((1, 1), (0, 0))
+    assert soft["half"].labels[0] == pytest.approx(0.5, abs=0.2)
+    assert soft["half"].labels[1] == 0
+    assert hard["half"] == LabelledSolution("one", TASK.question, ("half", "\\boxed{8}"), (1.0, 0.0), False)
+
+
+def test_hard_labels_stop_at_the_first_success_and_soft_ones_do_not():
+    engines = {name: ScriptedEngine(script) for name in ("hard", "soft", "solution")}
+    for name, engine in engines.items():
+        labels_of(name, engine=engine, rollouts=4)
+    solutions = engines["solution"].batcher.requests
+    # `good` was reached by a sampled solution already; `bad` and `half` are completed until one is right.
+    assert engines["soft"].batcher.requests - solutions == 3 * 4
+    assert 4 + 1 <= engines["hard"].batcher.requests - solutions <= 4 + 4
+    assert engines["solution"].batcher.calls == 2  # all first steps, all second ones
+
+
+def test_problems_do_not_influence_each_other():
+    other = Task("two", "What is eight?", "8")
+    alone = labels_of("hard", rollouts=2)
+    both = asyncio.run(
+        label_problems(
+            ScriptedEngine(script), [other, TASK], SamplingConfig(labels="hard", solutions=40, rollouts=2), seed=0
+        )
+    )
+    assert {s.steps[0]: s for s in both if s.task_id == "one"} == alone
+
+
+def test_a_solution_may_end_without_an_answer():
+    (found,) = labels_of("hard", engine=ScriptedEngine("again\n"), max_depth=3, rollouts=2).values()
+    assert (found.steps, found.labels, found.correct) == (("again",) * 3, (0, 0, 0), False)
+
+
+def test_what_cannot_be_labelled_is_refused():
+    with pytest.raises(ReasonEnvsError, match="tells the token ids"):
+        labels_of("hard", engine=ScriptedEngine(""))
+    with pytest.raises(ReasonEnvsError, match="Unknown labels 'hart'"):
+        SamplingConfig(labels="hart")
+    with pytest.raises(ReasonEnvsError, match="rollouts=0 must be at least 1"):
+        SamplingConfig(rollouts=0)
+
+
+def test_files_of_labels(tmp_path):
+    solutions = list(labels_of("soft", rollouts=2).values())
+    write_labels(tmp_path / "train.jsonl", solutions)
+    assert read_labels(tmp_path / "train.jsonl") == solutions
+    with pytest.raises(ReasonEnvsError, match="no labelled solutions"):
+        read_labels(tmp_path / "test.jsonl")
+
+
+def test_agreement_with_arithmetic():
+    def solution(steps, labels):
+        return LabelledSolution("t", "1 + 2 + 3 =", steps, labels, correct=False)
+
+    right = solution(("1 + 2 = 3", "3 + 3 = 6", "\\boxed{6}"), (1, 1, 1))
+    slipped = solution(("1 + 2 = 4", "4 + 3 = 7", "\\boxed{7}"), (0, 0, 0))  # what follows the mistake does not count
+    mislabelled = solution(("1 + 2 = 4", "4 + 3 = 7"), (1, 0))
+    assert arithmetic_agreement([right, slipped]) == {"checked_steps": 3, "agreement": 1.0}
+    assert arithmetic_agreement([mislabelled]) == {"checked_steps": 2, "agreement": 0.0}
+
+
+def test_labels_of_the_embedded_generator_are_true():
+    """Every step of sums is judged again: the term that was due, and its arithmetic."""
+    rng = Random(5)
+    expressions = [demo.chain_sum_expression(rng) for _ in range(12)]
+    answers = [str(demo.running_sums(e)[1]) for e in expressions]
+    tasks = [Task(e, demo.QUESTION.format(expression=e), a) for e, a in zip(expressions, answers, strict=True)]
+    engine = make_engine("transformers", device="cpu")
+    config = SamplingConfig(solutions=8, rollouts=4)
+    solutions = asyncio.run(label_problems(engine, tasks, config, derive_seed(0, "labels")))
+    agrees = [a == bool(b) for s in solutions for a, b in zip(truth(s), s.labels, strict=True)]
+    assert len(agrees) > 100
+    assert sum(agrees) / len(agrees) > 0.95
+    assert {0.0, 1.0} == {label for s in solutions for label in s.labels if len(s.steps) > 1}
+
+
+def truth(solution):
+    """Whether each step is right and follows from right ones; an answer by whether it is the answer."""
+    due, _ = demo.running_sums(solution.task_id)
+    verdicts = []
+    for i, step in enumerate(solution.steps):
+        right = solution.correct if i == len(solution.steps) - 1 else i < len(due) and step == due[i]
+        verdicts.append(right and all(verdicts))
+    return verdicts

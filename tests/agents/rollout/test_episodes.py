@@ -1,0 +1,188 @@
+"""Rollouts: addressed seeds, rewards that reach the right decision, and one engine call for all."""
+
+import asyncio
+
+import pytest
+from language_toys import make_policy, problems, single_turn
+from toys import Forgetful, TogetherToy, Toy, ToyConfig, TurnToy
+
+from agents.rollout.episodes import Episode, grouped, play
+from agents.trajectory import Choice
+from reason_envs.core import StepResult, derive_seed
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engine import Sampling
+from reason_envs.llm.engines.transformers.engine import TransformersEngine
+from reason_envs.tasks.base import Task
+
+
+class Copycat:
+    """Answers with the last word of what it reads, and remembers its seeds."""
+
+    def __init__(self):
+        self.seeds = []
+        self.options = []
+
+    def observe(self, environment, observation):
+        return environment.render_messages(observation)[-1]["content"]
+
+    async def act(self, observations, seeds, *, agents, **options):
+        self.seeds += seeds
+        self.options.append(options)
+        texts = [o.split()[-1] for o in observations]
+        return [Choice([1, 2], None, None, "stop", 0, [3], text) for text in texts]
+
+    def fits(self, observation):
+        return True
+
+    def action(self, environment, choice):
+        return environment.parse_action(choice.text)
+
+
+def episodes(count, seed=0):
+    return grouped([Task(f"t{i}", f"Question {i}", "") for i in range(count)], 2, seed)
+
+
+def rollout(environment, policy, plan, **options):
+    return asyncio.run(play(environment, policy, plan, **options))
+
+
+# --- planning
+
+
+def test_groups_are_places_not_tasks():
+    task = Task("same", "q", "a")
+    plan = grouped([task, task], 3, seed=5)
+    assert [e.group for e in plan] == ["0:same"] * 3 + ["1:same"] * 3
+    assert len({e.id for e in plan}) == len({e.seed for e in plan}) == 6
+    assert plan == grouped([task, task], 3, seed=5)
+    assert not {e.seed for e in plan} & {e.seed for e in grouped([task, task], 3, seed=6)}
+
+
+# --- playing
+
+
+def test_an_episode_of_several_turns():
+    policy = Copycat()
+    plan = episodes(3)
+    trajectories = rollout(Toy(ToyConfig(turns=3)), policy, plan)
+    assert [t.task_id for t in trajectories] == [e.task.id for e in plan]
+    for episode, trajectory in zip(plan, trajectories, strict=True):
+        decisions = trajectory.decisions
+        assert [(d.agent, d.turn, d.reward) for d in decisions] == [("solver", t, 1.0) for t in range(3)]
+        assert {d.episode_id for d in decisions} == {episode.id}
+        assert {d.group_id for d in decisions} == {f"{episode.group}:solver"}
+        assert (trajectory.terminated, trajectory.truncated, trajectory.metrics) == (
+            True,
+            False,
+            {"turn": 3.0},
+        )
+        assert trajectory.stream_return("solver") == 3.0
+    assert set(policy.seeds) == {derive_seed(e.seed, "policy", "solver", t) for e in plan for t in range(3)}
+
+
+def test_truncation_is_told_apart():
+    (first, *_) = rollout(Toy(ToyConfig(truncate=True)), Copycat(), episodes(1))
+    assert (first.terminated, first.truncated) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (TurnToy, [("first", 0), ("second", 0), ("first", 1)]),
+        (TogetherToy, [("left", 0), ("right", 0), ("left", 1), ("right", 1), ("left", 2), ("right", 2)]),
+    ],
+)
+def test_each_agent_has_its_own_turns_and_groups(kind, expected):
+    (trajectory, _) = rollout(kind(ToyConfig(turns=3)), Copycat(), episodes(1))
+    assert [(d.agent, d.turn) for d in trajectory.decisions] == expected
+    assert all(d.group_id == f"0:t0:{d.agent}" for d in trajectory.decisions)
+
+
+class LatePay(TurnToy):
+    """Pays the agent that did not just act."""
+
+    payee = "first"
+
+    async def step(self, actions):
+        result = await super().step(actions)
+        return StepResult(
+            result.observations, {self.payee: 10.0 + self.state.turn}, result.terminated, info=result.info
+        )
+
+
+def test_a_reward_belongs_to_its_agents_latest_decision():
+    (trajectory, _) = rollout(LatePay(ToyConfig(turns=3)), Copycat(), episodes(1))
+    assert [(d.agent, d.reward) for d in trajectory.decisions] == [("first", 23.0), ("second", 0.0), ("first", 13.0)]
+
+
+def test_a_reward_before_any_decision_is_an_error():
+    environment = LatePay(ToyConfig(turns=3))
+    environment.payee = "second"
+    with pytest.raises(ReasonEnvsError, match=r"'t0'.*'second' was paid 11\.0 before its first decision"):
+        rollout(environment, Copycat(), episodes(1)[:1])
+
+
+def test_a_step_that_returns_nothing_is_named():
+    with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step returned None"):
+        rollout(Forgetful(), Copycat(), episodes(2))
+
+
+def test_episodes_are_forks_and_the_prototype_is_untouched():
+    environment = Toy()
+    rollout(environment, Copycat(), episodes(4))
+    assert environment.state is None
+    assert not environment.closed
+
+
+def test_options_reach_the_policy():
+    policy = Copycat()
+    rollout(Toy(ToyConfig(turns=1)), policy, episodes(1), sampling=Sampling(3))
+    assert policy.options == [{"sampling": Sampling(3)}] * 2
+
+
+# --- with a language model
+
+
+@pytest.fixture
+def policy(tiny_model):
+    policy = make_policy(tiny_model, max_tokens=6)
+    policy.engine = TransformersEngine(model=tiny_model, device="cpu")
+    return policy
+
+
+async def length(response, task):
+    return float(len(response))
+
+
+def summary(trajectories):
+    return {
+        t.episode_id: [(d.choice.token_ids, d.choice.prompt_ids, d.reward) for d in t.decisions] for t in trajectories
+    }
+
+
+def test_64_episodes_make_one_engine_call(policy):
+    environment = single_turn(problems(8), length)
+    plan = grouped(list(problems(8)), 8, seed=1)
+    trajectories = rollout(environment, policy, plan)
+    assert (policy.engine.batcher.calls, policy.engine.batcher.requests) == (1, 64)
+    assert len({tuple(t.decisions[0].choice.token_ids) for t in trajectories}) > 60
+    assert all(t.decisions[0].reward == len(t.decisions[0].choice.text) for t in trajectories)
+
+
+@pytest.mark.parametrize("order", [slice(None, None, -1), slice(3, 9), slice(5, 6)])
+def test_an_episode_does_not_depend_on_the_others(policy, order):
+    environment = single_turn(problems(4), length)
+    plan = grouped(list(problems(4)), 3, seed=2)
+    expected = summary(rollout(environment, policy, plan))
+    assert summary(rollout(environment, policy, plan[order])) == {e.id: expected[e.id] for e in plan[order]}
+
+
+def test_one_engine_call_a_turn(policy):
+    rollout(Toy(ToyConfig(turns=3)), policy, episodes(5))
+    assert (policy.engine.batcher.calls, policy.engine.batcher.requests) == (3, 30)
+
+
+def test_a_single_episode():
+    episode = Episode("only", Task("t", "q", ""), 3, "g")
+    (trajectory,) = rollout(Toy(), Copycat(), [episode])
+    assert trajectory.episode_id == "only"

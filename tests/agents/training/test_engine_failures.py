@@ -1,0 +1,59 @@
+"""An engine that fails in the middle of a run: the last whole step is saved, and going on loses and repeats nothing."""
+
+import pytest
+from run_toys import assert_same_run, checkpoints, make_run, rows, train
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engines.transformers.engine import TransformersEngine
+
+OPTIONS = ("eval_every=0", "save_every=0", "samples_every=0")
+ENGINE_DIED = "vLLM failed in generate: the process ended."
+
+
+@pytest.fixture(scope="module")
+def whole(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    train(make_run(tiny_model, folder, *OPTIONS))
+    return folder
+
+
+@pytest.mark.parametrize("answers", [False, True], ids=["before it answers", "after it answered"])
+def test_generation_that_fails_in_a_step(whole, tiny_model, tmp_path, monkeypatch, answers):
+    folder, original, calls = tmp_path / "run", TransformersEngine.generate_batch, []
+
+    def dying(engine, requests):
+        calls.append(len(requests))
+        generations = original(engine, requests) if answers or len(calls) < 3 else None
+        if len(calls) == 3:
+            raise ReasonEnvsError(ENGINE_DIED)
+        return generations
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TransformersEngine, "generate_batch", dying)
+        with pytest.raises(ReasonEnvsError, match=ENGINE_DIED):
+            train(make_run(tiny_model, folder, *OPTIONS))
+    assert calls == [8, 8, 8]
+    assert checkpoints(folder) == ["step_0", "step_2"]
+    assert [row["step"] for row in rows(folder)] == [1, 2]
+    assert ENGINE_DIED in (folder / "train.log").read_text()
+    train(make_run(tiny_model, folder, *OPTIONS, resuming=True))
+    assert_same_run(folder, whole)
+    tokens = [row["tokens"] for row in rows(folder) if "tokens" in row]
+    assert tokens == [row["tokens"] for row in rows(whole) if "tokens" in row]
+
+
+def test_weights_that_cannot_be_sent(whole, tiny_model, tmp_path, monkeypatch):
+    folder, original = tmp_path / "run", TransformersEngine.load_weights
+
+    def dying(engine, source, version):
+        if version == 3:
+            raise ReasonEnvsError(ENGINE_DIED)
+        original(engine, source, version)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(TransformersEngine, "load_weights", dying)
+        with pytest.raises(ReasonEnvsError, match=ENGINE_DIED):
+            train(make_run(tiny_model, folder, *OPTIONS, "save_every=1"))
+    assert checkpoints(folder)[-1] == "step_2"
+    train(make_run(tiny_model, folder, *OPTIONS, resuming=True))
+    assert rows(folder)[-1] == rows(whole)[-1]

@@ -1,0 +1,136 @@
+"""Frozen models of an environment in a run: engines of their own, or the policy's engine without its adapter."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from agents.algorithms.optimizer import OptimizerConfig
+from agents.config.compose import compose_config
+from agents.config.recommended import PARTNERS
+from agents.config.schema import GROUPS
+from agents.training import engines as samplers
+from agents.training import environment_models
+from agents.training.build import build
+from agents.training.trainer import Trainer
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.adapter_views import BaseModel
+from reason_envs.llm.engine import BASE_MODEL, GenerationRequest
+from reason_envs.llm.engines.scripted import ScriptedEngine
+from reason_envs.llm.engines.transformers.engine import TransformersEngine, TransformersEngineConfig
+from reason_envs.llm.engines.vllm.engine import CURRENT, VllmEngine
+
+PROMPT = [{"role": "user", "content": "What is 4 + 5?"}]
+
+
+class AdapterEngine(TransformersEngine):
+    """Keeps its first weights beside the current ones, as an engine with adapters does."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.base = ScriptedEngine("base")
+        self.capabilities |= {"adapters"}
+        self.adapters = []
+
+    async def generate(self, request):
+        self.adapters.append(request.adapter)
+        return await (self.base if request.adapter == BASE_MODEL else super()).generate(request)
+
+
+def overrides(model, folder, *more):
+    return [
+        "env=planner_solver",
+        "env.tasks={name: chain_sum, max_samples: 20}",
+        f"policy.model={model}",
+        f"output_dir={folder}",
+        "policy.max_tokens=12",
+        "policy.device=cpu",
+        "env.solver_max_tokens=12",
+        "eval_every=0",
+        "save_every=0",
+        *more,
+    ]
+
+
+def own_solver(model):
+    return f"env.solver={{name: transformers, model: {model}, device: cpu}}"
+
+
+def test_the_defaults_are_the_embedded_planner_and_solver():
+    config = compose_config(["env=planner_solver"])
+    assert (config.algo.name, config.policy.name) == ("grpo", "language")
+    assert config.policy.model == config.env.solver["model"] == "embedded:planner_solver"
+    assert compose_config([]).policy.model == "embedded"
+    assert compose_config(["env=planner_solver", "policy.model=mine"]).policy.model == "mine"
+    rates = [
+        compose_config(["env=planner_solver", *more]).algo.optimizer.learning_rate for more in ([], ["policy.model=x"])
+    ]
+    assert rates == [PARTNERS["planner_solver"]["learning_rate"], OptimizerConfig().learning_rate]
+    assert PARTNERS.keys() <= {*GROUPS["env"][0]()}
+
+
+def test_an_option_of_the_solver_is_one_key():
+    config = compose_config(["env=planner_solver", "env.solver={name: openai, model: m}", "env.solver.timeout_s=5"])
+    assert config.env.solver == {"name": "openai", "model": "m", "timeout_s": 5}
+
+
+def test_a_training_steps_guidelines_are_one_call_of_the_solver(tiny_model, tmp_path):
+    sizes = ["algo.tasks_per_step=30", "algo.samples_per_task=4", "steps=1", "env.reward.name=random"]
+    config = compose_config(overrides(tiny_model, tmp_path / "run", own_solver(tiny_model), *sizes))
+    trainer = Trainer(config)
+    asyncio.run(trainer.train())
+    solver = trainer.run.environment.solver
+    assert (solver.batcher.calls, solver.batcher.requests) == (1, 120)
+    trainer.run.close()
+    with pytest.raises(ReasonEnvsError, match="is closed"):
+        asyncio.run(solver.generate(GenerationRequest(PROMPT, 0)))
+
+
+def test_the_policys_engine_without_its_adapter(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setattr(samplers, "_engine_options", lambda config: {"model": config.policy.model, "device": "cpu"})
+    made = []
+
+    def make_engine(name, **options):
+        made.append(AdapterEngine(TransformersEngineConfig(**options)))
+        return made[-1]
+
+    monkeypatch.setattr(samplers, "make_engine", make_engine)
+    more = ["env.solver=policy", "policy.lora_rank=4", "engine=vllm", "engine.max_lora_rank=4"]
+    run = build(compose_config(overrides(tiny_model, tmp_path, *more)), tmp_path)
+    assert len(made) == 1, "one engine, one set of weights"
+    assert isinstance(run.environment.solver, BaseModel)
+
+    async def play():
+        await run.environment.reset(seed=0)
+        return await run.environment.step({"planner": "add"})
+
+    assert asyncio.run(play()).info["solver_texts"] == ["base"]
+    assert made[0].adapters == [BASE_MODEL]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["engine=vllm", "engine.max_lora_rank=8"], r"this policy has none: set policy\.lora_rank=16"),
+        (["policy.lora_rank=8"], r"engine=transformers gets merged weights: set engine=vllm engine\.max_lora_rank"),
+        (["policy.lora_rank=8", "engine=vllm"], r"engine=vllm gets merged weights"),
+    ],
+)
+def test_a_base_that_training_changes_is_refused_before_a_model_is_loaded(tmp_path, monkeypatch, more, message):
+    monkeypatch.setattr(environment_models, "make_engine", None)
+    config = compose_config(overrides("embedded", tmp_path, "env.solver=policy", *more))
+    with pytest.raises(ReasonEnvsError, match=message):
+        build(config, tmp_path)
+
+
+def test_the_base_is_read_without_any_adapter():
+    engine = object.__new__(VllmEngine)
+    engine._adapters = {CURRENT: "the policy's"}
+    assert engine._adapter(None) == "the policy's"
+    assert engine._adapter(BASE_MODEL) is None
+
+
+def test_an_engine_without_adapters_has_no_model_under_them():
+    with pytest.raises(ReasonEnvsError, match=r"ScriptedEngine holds one set of weights.*engine of its own"):
+        BaseModel(ScriptedEngine(""))

@@ -1,0 +1,24 @@
+"""A launcher that is told to split the model over processes is refused before anything is loaded."""
+
+import sys
+
+import pytest
+
+from agents import train
+from agents.distributed import SHARDING
+
+
+@pytest.mark.parametrize("variable", SHARDING)
+def test_sharding_is_refused_before_the_model_is_loaded(variable, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(variable, "true")
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1")  # the command does not start itself again
+    monkeypatch.setattr("agents.training.trainer.build", None)
+    monkeypatch.setattr(sys, "argv", ["train", f"output_dir={tmp_path / 'run'}"])
+    with pytest.raises(SystemExit) as exit_:
+        train.main()
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert f"({variable}=true)" in error
+    assert "every process holds the whole model" in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "run").exists()

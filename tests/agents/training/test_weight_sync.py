@@ -1,0 +1,147 @@
+"""Weights really arrive: engines that lose, delay or ignore them are found out."""
+
+import asyncio
+
+import pytest
+import torch
+from language_toys import make_policy
+
+from agents.training.weight_sync import WeightSync
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engines.scripted import ScriptedEngine
+from reason_envs.llm.engines.transformers.engine import TransformersEngine
+
+
+class Ignoring(TransformersEngine):
+    """Takes note of the version and nothing else."""
+
+    def load_weights(self, source, version):
+        self.policy_version = version
+
+
+class Dropping(TransformersEngine):
+    """Keeps one of its own tensors."""
+
+    dropped = "model.layers.0.self_attn.v_proj.weight"
+
+    def load_weights(self, source, version):
+        own = self.model.state_dict()[self.dropped].clone()
+        super().load_weights({**source, self.dropped: own}, version)
+
+
+class Late(TransformersEngine):
+    """Is always one version behind."""
+
+    waiting = None
+
+    def load_weights(self, source, version):
+        copied = {name: tensor.clone() for name, tensor in source.items()}
+        if self.waiting is not None:
+            super().load_weights(*self.waiting)
+        self.waiting = copied, version
+
+
+class LateAfterTheCanary(Late):
+    """Becomes late when training begins."""
+
+    def load_weights(self, source, version):
+        if version:
+            super().load_weights(source, version)
+        else:
+            TransformersEngine.load_weights(self, source, version)
+            self.waiting = {name: tensor.clone() for name, tensor in source.items()}, version
+
+
+class Forgetful(TransformersEngine):
+    """Takes one set of weights only."""
+
+    taken = 0
+
+    def load_weights(self, source, version):
+        self.taken += 1
+        if self.taken <= 2:
+            super().load_weights(source, version)
+
+
+def blind(engine):
+    """Hide the digest, as an engine in another process may."""
+    engine.weights_digest = lambda: None
+    return engine
+
+
+def change(policy, scale):
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += scale * torch.randn(parameter.shape, generator=generator)
+
+
+async def train(policy, engine, scale=0.05):
+    """A canary and one step of training; returns the probe's largest gap."""
+    sync = WeightSync(policy, engine)
+    await sync.canary()
+    change(policy, scale)
+    return await sync.push(1)
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_an_honest_engine_passes(tiny_model, lora_rank):
+    policy, engine = make_policy(tiny_model, lora_rank=lora_rank), TransformersEngine(model=tiny_model, device="cpu")
+    assert asyncio.run(train(policy, engine)) < 1e-4
+    assert engine.policy_version == 1
+    for name, tensor in policy.export_weights().items():
+        assert torch.equal(engine.model.state_dict()[name], tensor)
+
+
+def test_the_canary_leaves_the_policys_weights(tiny_model):
+    policy, engine = make_policy(tiny_model), TransformersEngine(model=tiny_model, device="cpu")
+    before = {name: tensor.clone() for name, tensor in policy.state_tensors().items()}
+    asyncio.run(WeightSync(policy, engine).canary())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.state_tensors().items())
+    assert all(torch.equal(tensor, engine.model.state_dict()[name]) for name, tensor in before.items())
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_coarser_engine_passes_within_tolerance(tiny_model, dtype):
+    engine = TransformersEngine(model=tiny_model, device="cpu", dtype=dtype)
+    assert 1e-4 < asyncio.run(train(make_policy(tiny_model), engine)) < 0.5
+
+
+@pytest.mark.parametrize("hide", [lambda engine: engine, blind])
+@pytest.mark.parametrize("kind", [Ignoring, Late, Forgetful])
+def test_engines_that_do_not_take_weights_fail_the_canary(tiny_model, kind, hide):
+    engine = hide(kind(model=tiny_model, device="cpu"))
+    with pytest.raises(ReasonEnvsError, match=r"canary|did not reach|score a probe"):
+        asyncio.run(WeightSync(make_policy(tiny_model), engine).canary())
+
+
+@pytest.mark.parametrize("kind", [Dropping, LateAfterTheCanary])
+def test_engines_that_lose_some_later_are_found_by_the_digest(tiny_model, kind):
+    engine = kind(model=tiny_model, device="cpu")
+    with pytest.raises(ReasonEnvsError, match="version 1 did not reach the engine: its digest"):
+        asyncio.run(train(make_policy(tiny_model), engine, scale=1e-6))
+
+
+@pytest.mark.parametrize("kind", [Dropping, LateAfterTheCanary])
+def test_and_by_their_scores_where_there_is_no_digest(tiny_model, kind):
+    engine = blind(kind(model=tiny_model, device="cpu"))
+    with pytest.raises(ReasonEnvsError, match=r"score a probe .* nats apart"):
+        asyncio.run(train(make_policy(tiny_model), engine, scale=0.2))
+
+
+def test_scores_that_are_no_numbers_are_found(tiny_model):
+    engine = blind(TransformersEngine(model=tiny_model, device="cpu"))
+    with pytest.raises(ReasonEnvsError, match="nan nats apart"):
+        asyncio.run(train(make_policy(tiny_model), engine, scale=float("nan")))
+
+
+def test_an_engine_that_cannot_be_trained_is_refused(tiny_model):
+    with pytest.raises(ReasonEnvsError, match="ScriptedEngine cannot take new weights"):
+        WeightSync(make_policy(tiny_model), ScriptedEngine("4"))
+
+
+def test_an_engine_of_another_model_is_refused(tiny_model):
+    engine = TransformersEngine(model=tiny_model, device="cpu")
+    engine.model.lm_head = torch.nn.Linear(32, 7, bias=False)
+    with pytest.raises(ReasonEnvsError, match="must load the same model"):
+        asyncio.run(WeightSync(make_policy(tiny_model), engine).canary())

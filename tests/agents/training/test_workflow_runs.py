@@ -1,0 +1,92 @@
+"""Runs of env=workflow: the model it starts from, a short run on the embedded model, and the pipeline."""
+
+import importlib.util
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from run_toys import rows, train
+
+from agents.config.compose import compose_config
+from agents.training.trainer import Trainer
+from reason_envs.tasks import make
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def load_script(path):
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def pipeline():
+    return load_script(ROOT / "benchmarks" / "workflow" / "pipeline.py")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "model"),
+    [
+        ([], "embedded"),
+        (["env=workflow"], "embedded:workflow"),
+        (["env=workflow", "policy.model=mine"], "mine"),
+        (["env=reason_tree", "algo=grpo", "policy=language"], "embedded"),
+    ],
+)
+def test_an_environment_has_the_model_that_it_starts_from(overrides, model):
+    config = compose_config(overrides)
+    assert (config.policy.model, config.algo.name) == (model, "grpo")
+
+
+def test_a_short_run_trains_evaluates_and_counts_the_executors_tokens(tmp_path):
+    small = ["steps=2", "algo.tasks_per_step=3", "algo.samples_per_task=4", "eval_tasks=6", "eval_every=1"]
+    config = compose_config(["env=workflow", *small, "env.tasks.size=60", f"output_dir={tmp_path / 'run'}"])
+    trainer = Trainer(config)
+    train(trainer)
+    trainer.run.close()
+    steps = [row for row in rows(tmp_path / "run") if "reward" in row]
+    assert len(steps) == 2
+    assert all(0 <= row["reward"] <= 1 and row["episode/generated_tokens"] > 0 for row in steps)
+    assert steps[-1]["tokens"] > sum(12 * row["response_length"] for row in steps)
+    assert any("eval/accuracy" in row for row in rows(tmp_path / "run"))
+
+
+def test_the_pipeline_prepares_six_benchmarks_in_the_domains_ratios(pipeline, tmp_path):
+    shutil.copytree(ROOT / "tests" / "data" / "tasks", tmp_path / "data")
+    for name, count in (("hotpotqa", 40), ("drop", 40), ("humaneval", 30), ("mbpp", 30)):
+        file = tmp_path / "data" / f"{name}.jsonl"
+        record = file.read_text().splitlines()[0]
+        words = {"hotpotqa": "Lime Hall", "drop": "Reds", "humaneval": "double", "mbpp": "double"}[name]
+        file.write_text("\n".join(record.replace(words, f"{words}{chr(97 + i % 26)}{i}") for i in range(count)) + "\n")
+    benchmarks = [name for name in pipeline.BENCHMARKS if name != "math"]
+    pipeline.prepare(tmp_path / "data", benchmarks)
+    path = {split: str(tmp_path / "data" / "mixed" / f"{split}_mixed.jsonl") for split in ("train", "test")}
+    tasks = list(make({"name": "json", "path": path}, "train"))
+    domains = [task.metadata["domain"] for task in tasks]
+    assert (domains.count("math"), domains.count("qa"), domains.count("code")) == (2, 2, 1)
+    assert all("tests" in task.metadata for task in tasks if task.metadata["domain"] == "code")
+    preset = compose_config(["+experiment=workflow_aflow", *pipeline._data(tmp_path / "data" / "mixed")])
+    assert preset.env.tasks["path"] == path
+
+
+@pytest.mark.slow
+def test_the_pipeline_runs_offline(pipeline, tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    arguments = ["--smoke", "--output", str(tmp_path / "run"), "--problems", "8", "--data", str(tmp_path)]
+    pipeline.main(["all", "steps=1", "algo.tasks_per_step=2", "algo.samples_per_task=2", *arguments])
+    results = json.loads((tmp_path / "run" / "six_benchmarks.json").read_text())
+    assert set(results) == {"gsm8k", "hotpotqa", "mbpp"}
+    assert all(0 <= result["low"] <= result["mean"] <= result["high"] <= 1 for result in results.values())
+    assert sys.executable in capfd.readouterr().out
+
+
+def test_the_control_and_executors_are_keys_of_the_environment():
+    assert compose_config(["env=workflow", "env.reward=random"]).env.reward == "random"
+    assert compose_config(["env=reason_tree", "env.reward=random"]).env.reward == "random"
+    assert compose_config(["env.reward=random"]).env.reward.name == "random"
+    executors = "env.executors={Programmer: {name: openai, model: m}}"
+    assert compose_config(["env=workflow", executors]).env.executors == {"Programmer": {"name": "openai", "model": "m"}}

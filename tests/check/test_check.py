@@ -1,0 +1,219 @@
+"""The checker passes what keeps its promises, and names the one that is broken."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import pytest
+from broken_toys import BROKEN, SOUND, TASKS, Config, SharedNotes
+from tree_toys import scripted
+from workflow_toys import SIMPLE
+from workflow_toys import TASKS as WORKFLOWS
+
+from reason_envs import registration
+from reason_envs.check import CHECKS, check_environment
+from reason_envs.check.__main__ import main as check_command
+from reason_envs.check.play import RESPONSES
+from reason_envs.core import StepResult
+from reason_envs.llm.engines.scripted import ScriptedEngine
+
+OPTIONS = {
+    "reason_tree": scripted(),
+    "reason_tree_paper": scripted(),
+    "planner_solver": {"solver": ScriptedEngine([r"3 + 4 = 7\n\boxed{7}", "I do not know."])},
+    "workflow": {"tasks": WORKFLOWS, "engine": ScriptedEngine(r"20 + 7 = 27\n\boxed{27}")},
+}
+"""Scripted models; the other environments have none."""
+
+
+def not_applicable(results):
+    return {result.name for result in results if result.status == "n/a"}
+
+
+def failures(results):
+    return {result.name: result for result in results if result.status == "FAIL"}
+
+
+@pytest.mark.parametrize("name", registration.names())
+def test_every_environment_of_ours_passes(name):
+    results = check_environment(name, responses=(SIMPLE,) if name == "workflow" else (), **OPTIONS.get(name, {}))
+    assert failures(results) == {}
+    assert [result.name for result in results] == list(CHECKS)
+    alone = set() if name.startswith("petting") else {"pettingzoo parallel", "pettingzoo aec", "turns"}
+    assert not_applicable(results) == alone | (set() if name in OPTIONS else {"batching"})
+
+
+@pytest.mark.parametrize("sound", SOUND, ids=lambda toy: toy.__name__)
+def test_sound_toys_pass(sound):
+    results = check_environment(sound, timeout=5)
+    assert failures(results) == {}
+    assert "batching" not in not_applicable(results)
+
+
+@pytest.mark.parametrize(("broken", "name", "message"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_a_broken_promise_is_named_with_its_fix(broken, name, message):
+    failed = failures(check_environment(broken, timeout=0.3))
+    assert re.search(message, failed[name].detail), failed[name].detail
+    assert failed[name].fix
+    assert len(failed) <= (1 if name == "play" else 4)
+
+
+def test_every_check_can_fail():
+    assert {name for _, name, _ in BROKEN} == {*CHECKS, "construction"}
+
+
+def test_responses_must_be_actions():
+    failed = failures(check_environment(SOUND[-1], responses=["1", "five"]))
+    assert "'five' gives -1, which is not in Discrete(3)" in failed["round trip"].detail
+
+
+def test_the_command_prints_a_line_a_check_and_exits_by_the_verdict(capsys, tmp_path, monkeypatch):
+    assert check_command(["SingleTurnMath-v0", "tasks.name=chain_sum", "tasks.max_terms=3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "SingleTurnMath-v0"
+    assert lines[-1] == "all 14 that apply passed"
+    assert [line.split("  ")[0] for line in lines[1:4]] == ["pass", "pass", "n/a"]
+    (tmp_path / "wrong_here.py").write_text(
+        "import broken_toys, reason_envs\n"
+        "reason_envs.register('Wrong-v0', lambda config: broken_toys.DeafToSeeds(), broken_toys.Config)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert check_command(["wrong_here:Wrong-v0"]) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"^FAIL  fork re-keying +The original's seed is 0; forks with", out, re.MULTILINE)
+    assert "fix: Call super().fork(seed) where fork is overridden." in out
+    assert out.endswith("\n1 failed (fork re-keying)\n")
+
+
+def test_a_command_that_makes_no_sense_is_explained():
+    for arguments, message in (
+        (["SingleTurnMth-v0"], "Did you mean 'SingleTurnMath-v0'"),
+        (["no_such_module:My-v0"], "cannot import 'no_such_module'"),
+        (["SingleTurnMath-v0", "task=chain_sum"], "Unknown option of SingleTurnMath-v0 'task'. Did you mean 'tasks'?"),
+        (["SingleTurnMath-v0", "tasks"], "Options are written key=value"),
+        (["SingleTurnMath-v0", "--timeout", "0"], "--timeout 0 must be more than 0 seconds"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "reason_envs.check", *arguments], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 2
+        assert message in done.stderr
+
+
+def test_an_error_is_placed_in_the_file_that_is_checked():
+    class Deep(SOUND[0]):
+        async def step(self, actions):
+            return int("below")
+
+    class InALibrary(SOUND[0]):
+        async def step(self, actions):
+            return json.loads("{")
+
+    for broken in (Deep, InALibrary):
+        (result,) = check_environment(broken)
+        assert re.search(rf"\({re.escape(__file__)}, line \d+\)\. Nothing else was checked\.$", result.detail)
+
+
+def test_wrong_options_are_told_without_a_place_in_our_code():
+    (result,) = check_environment("SingleTurnMath-v0", system_prompt=5)
+    assert result.detail == ("system_prompt=5 is of the wrong type: SingleTurnMath-v0 takes str | None there.")
+    assert not result.fix  # the environment is not to blame
+
+
+def test_who_cannot_be_evaluated_is_told():
+    assert "correct" not in {r.name: r for r in check_environment("SingleTurnMath-v0")}["tasks"].detail
+
+    class Silent(SOUND[0]):
+        async def step(self, actions):
+            result = await super().step(actions)
+            result.info.pop("correct", None)
+            return result
+
+    detail = {result.name: result for result in check_environment(Silent)}["tasks"].detail
+    assert "no 'correct', so evaluations have no accuracy" in detail
+
+
+def test_forks_that_share_what_changes_are_told_once():
+    assert set(failures(check_environment(SharedNotes, timeout=5))) == {"fork isolation"}
+
+
+def test_a_reward_of_zero_is_one():
+    class Stingy(SOUND[0]):
+        def pay(self, text):
+            return 0.0
+
+    assert failures(check_environment(Stingy)) == {}
+
+
+def test_who_never_gets_to_an_end_has_no_reward_to_judge():
+    class Endless(SOUND[0]):
+        async def step(self, actions):
+            return StepResult({"player": self.observe("player")}, info=self.info(valid_action=isinstance(actions, str)))
+
+    (result,) = (result for result in check_environment(Endless) if result.name == "rewards")
+    assert result.status == "n/a"
+    assert "no episode in which anybody acted ended in 50 steps" in result.detail
+
+
+@dataclass
+class Splitless:
+    tasks: object = TASKS
+
+
+class Unconfigured(SOUND[0]):
+    """Keeps no configuration: learners read the registered one."""
+
+    def __init__(self, config=None):
+        super().__init__()
+        del self.config
+
+
+def test_the_options_are_those_that_are_registered():
+    registration.register("Unconfigured-v0", Unconfigured, Config)
+    registration.register("Splitless-v0", Unconfigured, Splitless)
+    assert failures(check_environment("Unconfigured-v0")) == failures(check_environment(Unconfigured)) == {}
+    assert "The configuration has no 'split'" in failures(check_environment("Splitless-v0"))["tasks"].detail
+
+
+class Picky(SOUND[0]):
+    """Ends at the first word that it does not like; draws without a seed after others."""
+
+    likes = ("open",)
+
+    def read(self, action):
+        text = super().read(action)
+        self.state.answers += [0] * (0 if text in self.likes else 3)
+        return text
+
+    async def ask(self, text):
+        return random.random()
+
+    def info(self, **more):
+        return {**super().info(**more), "answers": [*self.state.answers] if len(self.state.answers) < 3 else []}
+
+
+def test_given_responses_are_tried_besides_the_checkers_own():
+    class Taught(Picky):
+        likes = RESPONSES
+
+    assert "determinism" not in failures(check_environment(Picky))
+    assert "determinism" in failures(check_environment(Picky, responses=["open"]))
+    assert "determinism" in failures(check_environment(Taught, responses=["shut"]))
+
+
+def test_how_much_was_played_is_told():
+    def played(environment, **options):
+        return check_environment(environment, **options)[0].detail
+
+    assert played(SOUND[0]) == "3 episodes of 3, 3 and 3 steps"
+    assert played(Picky) == (
+        "3 episodes of 1, 1 and 1 steps; if a good player's last longer, --response TEXT (repeatable) adds what one "
+        "might write"
+    )
+    assert played(Picky, responses=["open"]).endswith("; with the given responses: 3 episodes of 3, 3 and 3 steps")
+    assert played("single_turn_math") == "3 episodes of 1, 1 and 1 steps"

@@ -1,0 +1,503 @@
+"""The engine behind an OpenAI-compatible server, against a scripted server on loopback."""
+
+import asyncio
+import gc
+import logging
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openai_server import Server, choice, completion, reply
+
+from reason_envs.batching import gather
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm import ENGINES, make_engine
+from reason_envs.llm.engine import ContextLengthError, Engine, Generation, GenerationRequest, Sampling, TrainableEngine
+from reason_envs.llm.engines.openai.engine import OpenAIEngineConfig
+from reason_envs.llm.engines.openai.responses import share
+from reason_envs.llm.engines.openai.transport import MAX_BACKOFF_S, backoff, retry_after
+
+CHAT = [{"role": "user", "content": "What is 1 + 1?"}]
+SECRET = "sk-very-secret-0123456789"
+OK = "ok"
+
+
+@pytest.fixture
+def server():
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def make(server):
+    """Engines on the scripted server that do not dawdle."""
+    engines = []
+
+    def build(**options):
+        defaults = {"model": "served", "base_url": server.url, "backoff_s": 0.001, "max_retries": 2, "timeout_s": 10}
+        engines.append(make_engine("openai", **{**defaults, **options}))
+        return engines[-1]
+
+    yield build
+    for engine in engines:
+        engine.close()
+
+
+def ask(engine, n=1, seed=7, prompt=CHAT, **sampling):
+    return asyncio.run(engine.generate(GenerationRequest(prompt, seed, Sampling(**sampling), n)))
+
+
+def fails(engine, **options):
+    with pytest.raises(ReasonEnvsError) as caught:
+        ask(engine, **options)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+    return str(caught.value)
+
+
+def in_turn(*answers):
+    """A script: the first answers in order, then the last one for good."""
+    return lambda body, number: answers[min(number, len(answers) - 1)]
+
+
+# --- what is sent, what is read
+
+
+def test_one_answer(server, make):
+    engine = make()
+    answer = ask(engine, max_tokens=9, temperature=0.5, top_p=0.9, stop=("\n",))
+    assert answer == [Generation("ok", [], None, "stop", 0, [], usage_tokens=3)]
+    assert answer[0].generated_tokens == engine.generated_tokens == 3
+    assert engine.prompt_tokens == 5
+    (body,) = server.bodies
+    assert 0 <= body.pop("seed") < 2**31
+    assert body == {
+        "model": "served",
+        "messages": CHAT,
+        "max_tokens": 9,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "stop": ["\n"],
+    }
+    assert server.paths == ["/v1/chat/completions"]
+
+
+def test_seeds_are_the_requests(server, make):
+    for seed in (7, 7, 8):
+        ask(make(), seed=seed)
+    first, again, other = [body["seed"] for body in server.bodies]
+    assert first == again != other
+
+
+def test_options_change_the_request(server, make):
+    engine = make(max_tokens_field="max_completion_tokens", extra_body={"return_token_ids": True})
+    ask(engine, top_k=4, max_tokens=6)
+    (body,) = server.bodies
+    assert body["max_completion_tokens"] == 6
+    assert "max_tokens" not in body
+    assert body["top_k"] == 4
+    assert body["return_token_ids"] is True
+
+
+def test_token_ids_of_the_server_are_taken(server, make):
+    server.script = in_turn(reply(body=completion(choice(token_ids=[4, 5, 2]), prompt_token_ids=[1, 9])))
+    (answer,) = ask(make())
+    assert (answer.token_ids, answer.prompt_ids, answer.usage_tokens, answer.generated_tokens) == (
+        [4, 5, 2],
+        [1, 9],
+        None,
+        3,
+    )
+
+
+def test_prompts_of_token_ids_go_to_completions(server, make):
+    plain = {"index": 0, "text": "ok", "finish_reason": "length", "logprobs": {"token_logprobs": [-1.0, -2.0, -3.0]}}
+    server.script = in_turn(reply(body=completion(plain)))
+    (answer,) = ask(make(request_log_probs=True), prompt=[3, 1, 2])
+    assert server.paths == ["/v1/completions"]
+    assert server.bodies[0]["prompt"] == [3, 1, 2]
+    assert server.bodies[0]["logprobs"] == 1
+    assert (answer.text, answer.finish_reason, answer.log_probs) == ("ok", "length", [-1.0, -2.0, -3.0])
+
+
+def test_log_probs_are_read_where_asked_for(server, make):
+    scored = choice(logprobs={"content": [{"token": "o", "logprob": -0.5}, {"token": "k", "logprob": -1.5}]})
+    server.script = in_turn(reply(body=completion(scored)))
+    asked, unasked = make(request_log_probs=True), make()
+    assert ask(asked)[0].log_probs == [-0.5, -1.5]
+    assert ask(unasked)[0].log_probs is None
+    assert [body.get("logprobs") for body in server.bodies] == [True, None]
+    assert asked.capabilities == {"log_probs"}
+    assert unasked.capabilities == set()
+
+
+@pytest.mark.parametrize(("stop_reason", "stop_string"), [("\n", "\n"), (151645, None), (None, None)])
+def test_the_stop_string_that_the_server_names(server, make, stop_reason, stop_string):
+    server.script = in_turn(reply(body=completion(choice(stop_reason=stop_reason))))
+    assert ask(make(), stop=("\n",))[0].stop_string == stop_string
+
+
+def test_an_answer_without_text_is_empty(server, make):
+    server.script = in_turn(reply(body=completion(choice(None, finish_reason="length"))))
+    assert ask(make())[0].text == ""
+
+
+# --- several samples
+
+
+def test_samples_of_one_request_come_in_order_and_share_its_tokens(server, make):
+    body = completion(choice("long text!", 1), choice("tiny!", 0), completion_tokens=7)
+    server.script = in_turn(reply(body=body))
+    engine = make()
+    answers = ask(engine, n=2)
+    assert [(a.text, a.generated_tokens) for a in answers] == [("tiny!", 2), ("long text!", 5)]
+    assert engine.generated_tokens == 7
+    assert engine.prompt_tokens == 5
+    assert [b["n"] for b in server.bodies] == [2]
+
+
+def test_a_server_with_one_choice_is_asked_again_with_other_seeds(server, make):
+    server.script = lambda body, number: reply(body=completion(choice(str(body["seed"]))))
+    engine = make()
+    answers = ask(engine, n=4)
+    assert len({a.text for a in answers}) == 4
+    assert [body.get("n") for body in server.bodies] == [4, None, None, None]
+    assert engine.transport.requests == 4
+    assert engine.generated_tokens == 12
+    assert [a.text for a in ask(make(), n=4)] == [a.text for a in answers]
+
+
+def test_greedy_samples_are_asked_for_one_by_one(server, make):
+    assert len(ask(make(), n=3, temperature=0.0)) == 3
+    assert [body.get("n") for body in server.bodies] == [None] * 3
+
+
+def test_samples_beyond_those_asked_for_are_dropped_but_counted(server, make):
+    server.script = in_turn(reply(body=completion(choice("a", 0), choice("b", 1), completion_tokens=8)))
+    engine = make()
+    assert [a.text for a in ask(engine)] == ["a"]
+    assert engine.generated_tokens == 8
+
+
+@given(st.integers(0, 10_000), st.lists(st.integers(0, 500), min_size=1, max_size=20))
+def test_shares_sum_to_the_total_and_differ_from_exact_by_less_than_one(total, weights):
+    parts = share(total, weights)
+    exact = [total * w / sum(weights) if sum(weights) else total / len(weights) for w in weights]
+    assert sum(parts) == total
+    assert all(abs(p - e) < 1 + 1e-9 for p, e in zip(parts, exact, strict=True))
+
+
+# --- retries
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        reply(500, "boom"),
+        reply(503, '{"error": {"message": "loading"}}'),
+        reply(429, "slow down"),
+        reply(body='{"choices": [{"index": 0'),
+        reply(cut=20),
+        reply(body="<html>gateway</html>"),
+        reply(body="[1]"),
+        reply(body={"error": {"message": "overloaded"}}),
+        reply(body=completion() | {"choices": [{"index": 0}]}),
+        reply(body=""),
+    ],
+    ids=["500", "503", "429", "truncated", "cut", "html", "list", "error", "fields", "empty"],
+)
+def test_what_may_pass_is_tried_again(server, make, bad):
+    server.script = in_turn(bad, bad, reply())
+    engine = make()
+    assert [a.text for a in ask(engine)] == [OK]
+    assert engine.transport.retries == 2
+    assert len({body["seed"] for body in server.bodies}) == 1
+    server.script = in_turn(bad)
+    message = fails(engine)
+    assert "tried 3 times" in message
+    assert server.url in message
+
+
+def test_tokens_of_an_answer_thrown_away_are_counted(server, make):
+    server.script = in_turn(reply(body=completion() | {"choices": []}), reply())
+    engine = make()
+    assert len(ask(engine)) == 1
+    assert (engine.generated_tokens, engine.prompt_tokens) == (6, 10)
+
+
+def test_no_sample_is_lost_or_counted_twice(server, make):
+    def script(body, number):
+        return reply(500, "boom") if number % 3 == 0 else reply(body=completion(choice(body["messages"][0]["content"])))
+
+    server.script = script
+    engine = make(max_retries=20, max_concurrency=8)
+    prompts = [f"question {i}" for i in range(40)]
+
+    async def all_of_them():
+        requests = [GenerationRequest([{"role": "user", "content": p}], i) for i, p in enumerate(prompts)]
+        return await gather(*(engine.generate(r) for r in requests))
+
+    assert [g.text for (g,) in asyncio.run(all_of_them())] == prompts
+    assert engine.generated_tokens == 3 * 40
+    assert engine.transport.requests == len(server.bodies) == 40 + engine.transport.retries
+    assert engine.transport.retries > 0
+
+
+def test_a_server_that_is_down(make):
+    engine = make(base_url="http://127.0.0.1:1/v1")
+    message = fails(engine)
+    assert "http://127.0.0.1:1/v1 (tried 3 times): the connection failed" in message
+    assert "Start the server" in message
+
+
+def test_a_slow_server(server, make):
+    server.script = lambda body, number: (time.sleep(0.4), reply())[1]
+    message = fails(make(timeout_s=0.1, max_retries=1))
+    assert "tried 2 times" in message
+    assert "engine.timeout_s=0.1" in message
+
+
+def test_retry_after_is_honoured(server, make):
+    server.script = in_turn(reply(429, "slow down", {"Retry-After": "0.3"}), reply())
+    start = time.monotonic()
+    assert len(ask(make())) == 1
+    assert time.monotonic() - start >= 0.3
+
+
+def test_a_wait_of_hours_fails_at_once(server, make):
+    server.script = in_turn(reply(429, "slow down", {"Retry-After": "7200"}))
+    assert "7200" in fails(make())
+    assert len(server.bodies) == 1
+
+
+def test_reading_retry_after():
+    assert retry_after(None) == retry_after("soon") == retry_after("-3") == retry_after("nan") == 0
+    assert retry_after("1.5") == 1.5
+    assert 55 < retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
+    assert retry_after(formatdate(time.time() - 60, usegmt=True)) == 0
+
+
+@given(st.integers(0, 2**62), st.integers(0, 40))
+def test_backoff_is_between_half_and_all_of_a_doubling_wait(seed, attempt):
+    wait = backoff(seed, attempt, 0.5)
+    whole = min(0.5 * 2**attempt, MAX_BACKOFF_S)
+    assert whole / 2 <= wait <= whole
+    assert wait == backoff(seed, attempt, 0.5)
+
+
+def test_jitter_differs_by_seed_and_attempt():
+    assert len({backoff(seed, 0, 1.0) for seed in range(50)}) == 50
+    assert backoff(0, 1, 1.0) != 2 * backoff(0, 0, 1.0)
+
+
+# --- failures that no retry mends
+
+
+@pytest.mark.parametrize(
+    ("answer", "parts"),
+    [
+        (reply(404, "no such model"), ["no model 'served' there", "alpha, beta"]),
+        (reply(400, "This model's maximum context length is 512 tokens."), ["lower max_tokens", "512 tokens"]),
+        (reply(400, "max_tokens=5000 cannot be greater than max_model_len=512."), ["lower max_tokens"]),
+        (reply(400, "Use 'max_completion_tokens' instead."), ["engine.max_tokens_field=max_completion_tokens"]),
+        (reply(422, "Unexpected fields: top_k"), ["status 422", "top_k", "engine.extra_body"]),
+        (reply(429, '{"error": {"code": "insufficient_quota"}}'), ["no quota left"]),
+        (reply(body={"choices": [choice()]}), ["no token counts", "reports usage"]),
+        (reply(body=completion(choice(finish_reason="content_filter"))), ["content_filter", "'stop' or 'length'"]),
+    ],
+    ids=["model", "context", "length", "field", "unknown", "quota", "usage", "filter"],
+)
+def test_what_no_retry_mends_fails_at_once(server, make, answer, parts):
+    server.models = ["alpha", "beta"]
+    server.script = in_turn(answer)
+    message = fails(make())
+    assert [part for part in parts if part not in message] == []
+    assert "tried" not in message
+    assert len(server.bodies) == 1
+
+
+def test_a_prompt_too_long_for_the_context_is_an_error_of_its_own(server, make):
+    server.script = in_turn(reply(400, "This model's maximum context length is 512 tokens."), reply(400, "no"))
+    engine = make()
+    with pytest.raises(ContextLengthError):
+        ask(engine)
+    with pytest.raises(ReasonEnvsError) as caught:
+        ask(engine)
+    assert type(caught.value) is ReasonEnvsError
+
+
+def test_404_of_a_path_and_of_everything(server, make):
+    server.script = in_turn(reply(404, "nothing"))
+    assert "Prompts of token ids need" in fails(make(), prompt=[1, 2])
+    server.models = []
+    assert "usually in /v1" in fails(make())
+
+
+@pytest.mark.parametrize("scored", [{}, {"token_ids": [1, 2], "logprobs": {"content": [{"logprob": -1.0}]}}])
+def test_missing_log_probs(server, make, scored):
+    server.script = in_turn(reply(body=completion(choice(**scored))))
+    engine = make(request_log_probs=True)
+    assert "engine.request_log_probs=false" in fails(engine)
+    assert engine.generated_tokens == 3
+
+
+def test_a_failure_among_top_ups_is_the_error(server, make):
+    server.script = in_turn(reply(), reply(), reply(400, "enough"))
+    assert "enough" in fails(make(), n=6)
+
+
+# --- the key
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 400, 500])
+def test_the_key_is_sent_and_shown_nowhere(server, make, monkeypatch, caplog, capfd, status):
+    monkeypatch.setenv("MY_KEY", f" {SECRET}\n")
+    caplog.set_level(logging.DEBUG)
+    server.script = in_turn(reply(status, None if status == 200 else "x" * 290 + f" the key {SECRET} is odd"))
+    engine = make(api_key_env="MY_KEY")
+    message = str(ask(engine)) if status == 200 else fails(engine)
+    assert server.headers[0]["Authorization"] == f"Bearer {SECRET}"
+    shown = [message, repr(engine), repr(engine.config), str(vars(engine)), str(vars(engine.transport)), caplog.text]
+    out = capfd.readouterr()
+    assert SECRET[:8] not in "\n".join([*shown, out.out, out.err])
+    if status in (401, 403):
+        assert "MY_KEY is refused" in message
+
+
+def test_a_missing_key_is_named_by_its_variable(server, make, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    server.script = in_turn(reply(401, "who are you?"))
+    assert "OPENAI_API_KEY is not set" in fails(make())
+
+
+def test_a_garbled_key_is_not_shown(make, monkeypatch):
+    monkeypatch.setenv("MY_KEY", SECRET + "\nX: y\u00e9")
+    with pytest.raises(ReasonEnvsError, match="MY_KEY must hold") as caught:
+        ask(make(api_key_env="MY_KEY"))
+    assert SECRET not in str(caught.value)
+
+
+# --- event loops
+
+
+def test_the_concurrency_limit_is_kept_and_used(server, make):
+    server.script = lambda body, number: (time.sleep(0.03), reply())[1]
+    engine = make(max_concurrency=4)
+
+    async def many():
+        await gather(*(engine.generate(GenerationRequest(CHAT, i)) for i in range(20)))
+
+    asyncio.run(many())
+    assert server.most_at_once == 4
+    assert len(server.bodies) == 20
+
+
+def test_many_event_loops_and_nothing_left_open(server, make):
+    engine = make()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", ResourceWarning)
+        for _ in range(3):
+            assert len(ask(engine)) == 1
+        gc.collect()
+    assert len(engine.transport._connections) == 1  # the last one, whose loop has ended
+
+
+def test_a_loop_in_another_thread_is_closed_from_here(server, make):
+    engine = make()
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        request = GenerationRequest(CHAT, 0)
+        assert len(asyncio.run_coroutine_threadsafe(engine.generate(request), loop).result(10)) == 1
+        client = engine.transport._connections[loop].client
+        assert not client.is_closed()
+        engine.close()
+        assert client.is_closed()
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_closing_inside_the_loop_and_between_its_runs(server, make):
+    engine = make()
+
+    async def inside():
+        await engine.generate(GenerationRequest(CHAT, 0))
+        client = engine.transport._connections[asyncio.get_running_loop()].client
+        engine.close()
+        await asyncio.sleep(0.05)
+        return client
+
+    assert asyncio.run(inside()).is_closed()
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(engine.generate(GenerationRequest(CHAT, 0)))
+    client = engine.transport._connections[loop].client
+    engine.close()
+    assert client.is_closed()
+    loop.close()
+
+
+def test_a_cancelled_request_frees_its_slot(server, make):
+    server.script = lambda body, number: (time.sleep(0.5 if number == 0 else 0), reply())[1]
+    engine = make(max_concurrency=1)
+
+    async def give_up_then_ask():
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(engine.generate(GenerationRequest(CHAT, 0)), 0.1)
+        return await asyncio.wait_for(engine.generate(GenerationRequest(CHAT, 1)), 5)
+
+    assert len(asyncio.run(give_up_then_ask())) == 1
+
+
+# --- configuration
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base_url": "localhost:8000"}, "must be like http://"),
+        ({"base_url": f"https://me:{SECRET}@host/v1"}, "engine.api_key_env"),
+        ({"max_tokens_field": "max_token"}, "Did you mean 'max_tokens'"),
+        ({"max_concurrency": 0}, "max_concurrency=0 must be at least 1"),
+        ({"timeout_s": 0}, "must be above 0"),
+        ({"max_retries": -1}, "must not be negative"),
+        ({"backoff_s": -1}, "must not be negative"),
+        ({"extra_body": {"temperature": 2}}, "name none of model"),
+    ],
+)
+def test_wrong_options(options, message):
+    with pytest.raises(ReasonEnvsError, match=message) as caught:
+        OpenAIEngineConfig(**options)
+    assert SECRET not in str(caught.value)
+
+
+def test_wrong_requests(make):
+    with pytest.raises(ReasonEnvsError, match="must be the model's name"):
+        make(model="")
+    with pytest.raises(ReasonEnvsError, match="adapter 'a'"):
+        asyncio.run(make().generate(GenerationRequest(CHAT, 0, adapter="a")))
+    with pytest.raises(ReasonEnvsError, match="prompt is empty"):
+        ask(make(), prompt=[])
+
+
+def test_it_is_an_engine_that_cannot_be_trained(make):
+    engine = make()
+    assert isinstance(engine, Engine)
+    assert not isinstance(engine, TrainableEngine)
+    assert "trainable" not in engine.capabilities
+
+
+def test_its_options_load_without_the_client_library():
+    code = "import sys, reason_envs.llm as l; l.ENGINES['openai'].config_class(); print('openai' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+    assert "openai" in ENGINES.names()

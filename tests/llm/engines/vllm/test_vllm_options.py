@@ -1,0 +1,108 @@
+"""What ``engine=vllm`` decides before vLLM starts."""
+
+import importlib.util
+import json
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm import make_engine
+from reason_envs.llm.engines.vllm.options import VllmEngineConfig, vllm_arguments
+from reason_envs.llm.lora_files import check_adapter
+
+CPU = torch.device("cpu")
+SHAPES = {"model.layers.0.mlp.down_proj.weight": torch.Size((32, 64))}
+MATRIX = "base_model.model.model.layers.0.mlp.down_proj.lora_{}.weight"
+
+
+def arguments(device=CPU, **options):
+    return vllm_arguments(VllmEngineConfig(**options), device, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("options", "device", "expected"),
+    [
+        ({}, CPU, {"kv_cache_memory_bytes": 2**30}),
+        ({"kv_cache_gib": 0.5}, CPU, {"kv_cache_memory_bytes": 2**29}),
+        ({"memory_fraction": 0.2}, CPU, {"gpu_memory_utilization": 0.2}),
+        ({}, torch.device("cuda", 0), {"gpu_memory_utilization": 0.5}),
+        ({"tensor_parallel_size": 2}, torch.device("cuda", 2), {"device_ids": [2, 3], "tensor_parallel_size": 2}),
+        ({"max_lora_rank": 12, "max_loras": 2}, CPU, {"enable_lora": True, "max_lora_rank": 16, "max_loras": 3}),
+        ({"chunked_prefill": False, "prefix_caching": False}, CPU, {"enable_prefix_caching": False}),
+        ({}, CPU, {"enable_chunked_prefill": False}),
+        ({}, torch.device("cuda", 0), {"enable_chunked_prefill": True}),
+        ({"chunked_prefill": False}, torch.device("cuda", 0), {"enable_chunked_prefill": False}),
+        ({"enable_sleep": True}, torch.device("cuda", 0), {"enable_sleep_mode": True}),
+        ({"max_model_len": 99, "max_sequences": 7}, CPU, {"max_model_len": 99, "max_num_seqs": 7, "dtype": "bfloat16"}),
+    ],
+)
+def test_options_become_vllms_arguments(options, device, expected):
+    given = arguments(device, **options)
+    assert {name: given[name] for name in expected} == expected
+
+
+def test_what_is_off_is_not_passed():
+    assert not arguments().keys() & {"enable_lora", "max_lora_rank", "device_ids", "gpu_memory_utilization"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"memory_fraction": 1.5}, r"engine.memory_fraction=1.5 must lie in \(0, 1\]"),
+        ({"memory_fraction": 0.5, "kv_cache_gib": 1.0}, "give one of them"),
+        ({"max_lora_rank": 1024}, r"engine.max_lora_rank=1024 must lie in \[0, 512\]"),
+        ({"max_sequences": 0}, "engine.max_sequences=0 must be at least 1"),
+        ({"tensor_parallel_size": 0}, "engine.tensor_parallel_size=0 must be at least 1"),
+        ({"enable_sleep": True}, "needs a GPU"),
+        ({"chunked_prefill": True}, r"engine\.chunked_prefill=true needs a GPU"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(ReasonEnvsError, match=message):
+        arguments(**options)
+
+
+def test_learner_processes_have_an_engine_each(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert arguments()["tensor_parallel_size"] == 1
+    with pytest.raises(ReasonEnvsError, match=r"tensor_parallel_size=2 in one of 2 learner processes.*Use engine"):
+        arguments(tensor_parallel_size=2)
+
+
+def test_a_machine_without_vllm_is_told_how_to_get_it(monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vllm" else find_spec(name))
+    with pytest.raises(ReasonEnvsError, match=r"pip install 'reason-envs\[vllm\]'"):
+        make_engine("vllm", device="cpu")
+
+
+def adapter(folder, rank=4, inputs=64, name=MATRIX, config_rank=None):
+    (folder / "adapter_config.json").write_text(json.dumps({"r": config_rank or rank}))
+    tensors = {name.format("A"): torch.zeros(rank, inputs), name.format("B"): torch.zeros(32, rank)}
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
+
+
+def test_an_adapter_that_fits(tmp_path):
+    check_adapter(adapter(tmp_path), SHAPES, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rank": 8}, "has rank 8, above engine.max_lora_rank=4: set engine.max_lora_rank=8"),
+        ({"inputs": 63}, r"shape \(4, 63\), the engine's model wants \(4, 64\) at rank 4"),
+        ({"rank": 2, "config_rank": 3}, r"shape \(2, 64\), the engine's model wants \(3, 64\) at rank 3"),
+        ({"name": "base_model.model.model.layers.9.mlp.down_proj.lora_{}.weight"}, "no LoRA matrix of the engine's"),
+    ],
+)
+def test_an_adapter_that_does_not_fit(tmp_path, options, message):
+    with pytest.raises(ReasonEnvsError, match=message):
+        check_adapter(adapter(tmp_path, **options), SHAPES, 4)
+
+
+def test_a_folder_without_an_adapter(tmp_path):
+    with pytest.raises(ReasonEnvsError, match=r"has no adapter_config\.json"):
+        check_adapter(tmp_path, SHAPES, 4)

@@ -1,0 +1,79 @@
+"""Steps that are scored behind what is known of the steps before them."""
+
+import asyncio
+
+import pytest
+
+from reason_envs.batching import gather
+from reason_envs.reward_models import StepScoreRequest, make_reward_model
+
+QUESTION = "State the final answer to the following arithmetic problem: 12 + 30 - 5 ="
+STEPS = ("12 + 30 = 42", "42 - 5 = 37", "\\boxed{37}")
+
+
+@pytest.fixture
+def model():
+    return make_reward_model("transformers", device="cpu")
+
+
+def scored(model, *requests):
+    async def run():
+        return await gather(*map(model.score, requests))
+
+    return asyncio.run(run())
+
+
+def kept(steps, known=None):
+    return StepScoreRequest(QUESTION, steps, keep_prefix=True, known=known)
+
+
+def plain(model, *solutions):
+    return scored(model, *(StepScoreRequest(QUESTION, steps) for steps in solutions))
+
+
+def test_scores_are_those_of_the_whole_solution(model):
+    (first,) = scored(model, kept(STEPS[:1]))
+    second, sibling, other = scored(
+        model,
+        kept(STEPS[:2], first.known),
+        kept((STEPS[0], "42 - 5 = 38"), first.known),
+        kept(("12 + 30 = 52", "a longer step"), first.known_question),
+    )
+    (third,) = scored(model, kept(STEPS, second.known))
+    expected = plain(model, STEPS, (STEPS[0], "42 - 5 = 38"), ("12 + 30 = 52", "a longer step"))
+    for ours, theirs in zip((third, sibling, other), expected, strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_only_the_new_step_is_read(model):
+    (first,) = scored(model, kept(STEPS[:1]))
+    before, whole = model.scored_tokens, model.count_tokens(kept(STEPS[:2]))
+    assert before == model.count_tokens(kept(STEPS[:1]))
+    (second,) = scored(model, kept(STEPS[:2], first.known))
+    assert model.scored_tokens == whole
+    scored(model, kept(("12 + 30 = 52",), first.known_question))
+    assert whole < model.scored_tokens < whole + before
+    assert second.known.prefix.parent is first.known.prefix
+
+
+def test_what_is_known_of_other_steps_is_not_used(model):
+    (first,) = scored(model, kept(("12 + 30 = 43",)))
+    (second,) = scored(model, kept(STEPS[:2], first.known))
+    assert second == pytest.approx(plain(model, STEPS[:2])[0], abs=1e-5)
+
+
+def test_what_a_batch_relies_on_is_not_given_up_while_it_is_read():
+    model = make_reward_model("transformers", device="cpu", max_batch_tokens=100)
+    firsts = scored(model, *(kept((f"12 + 30 = {n}",)) for n in range(20)))
+    model._reader.store.limit_bytes = model._reader.store.held_bytes + 1
+    steps = [(f"12 + 30 = {n}", f"{n} - 5 = {n - 5}") for n in range(20)]
+    seconds = scored(model, *(kept(s, f.known) for s, f in zip(steps, firsts, strict=True)))
+    for ours, theirs in zip(seconds, plain(model, *steps), strict=True):
+        assert ours == pytest.approx(theirs, abs=1e-5)
+    assert model._reader.store.held_bytes <= model._reader.store.limit_bytes
+
+
+def test_nothing_is_kept_unasked_or_without_memory(model):
+    assert plain(model, STEPS)[0].known is None
+    forgetful = make_reward_model("transformers", device="cpu", prefix_cache_mb=0)
+    assert scored(forgetful, kept(STEPS))[0].known is None

@@ -1,0 +1,209 @@
+"""Grading of programs: what passes, what does not, and that no program talks itself into a pass."""
+
+import asyncio
+
+import pytest
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.rewards import make_reward
+from reason_envs.rewards.code.grade import CodeGrader, CodeReward, extract_code
+from reason_envs.rewards.code.tests import StdioTests, UnitTests, read_tests, split
+from reason_envs.sandbox import make_sandbox
+from reason_envs.sandbox.layers import detect
+from reason_envs.tasks.base import Task
+
+HUMANEVAL = {
+    "prompt": 'def helper(x):\n    return x + 1\n\n\ndef twice(x):\n    """Double."""\n',
+    "entry_point": "twice",
+    "canonical_solution": "    return 2 * x\n",
+    "test": "META = {'a': 1}\n\ndef check(candidate):\n    assert candidate(1) == 2\n"
+    "    assert candidate(x=2) == 4, 'no'\n"
+    "    assert not candidate(0)\n    assert True\n",
+}
+MBPP = {
+    "test_imports": ["import math"],
+    "test_list": ["assert math.isclose(half(1), 0.5)", "assert math.isclose(half(5), 2.5)"],
+    "code": "def half(x):\n    return x / 2",
+}
+LOOPS = UnitTests(
+    "for i in range(5):\n    assert f(f(i)) == i + 2\n"
+    "try:\n    f('a')\nexcept TypeError:\n    pass\nelse:\n    assert False",
+    "f", "f", "def f(x):\n    return x + 1",
+)  # fmt: skip
+NAMES = UnitTests("assert f(2) == 4\nassert f(3) is True\nassert f([1])", "f", "f")
+
+
+@pytest.fixture(scope="module")
+def grader():
+    if detect().missing:
+        pytest.skip(f"the native sandbox lacks {detect().missing} here")
+    sandbox = make_sandbox("native", workers=2)
+    yield CodeGrader(sandbox)
+    sandbox.close()
+
+
+def grade(grader, code, tests):
+    found = asyncio.run(grader.grade(code, tests))
+    return found.correct, found.passed, found.total, found.reason
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("    return x + x\n", (True, 3, 3, "passed")),
+        ("def twice(x):\n    return 2 * x", (True, 3, 3, "passed")),
+        ("    return helper(x)\n", (False, 1, 3, "failed")),
+        ("    pass\n", (False, 1, 3, "failed")),
+        ("    return 1 / 0\n", (False, 0, 3, "failed")),
+        ("def other(): pass", (False, 1, 3, "failed")),
+        ("def twice(:", (False, 0, 3, "error")),
+        ("import os\nos._exit(0)", (False, 0, 3, "killed")),
+        ("def twice(x):\n    import os\n    os._exit(0)", (False, 0, 3, "killed")),
+        ("raise SystemExit", (False, 1, 3, "failed")),
+        (" \n", (False, 0, 3, "no_code")),
+    ],
+)
+def test_humaneval(grader, code, expected):
+    assert grade(grader, code, read_tests(HUMANEVAL)) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("def half(x): return 0.5 * x", (True, 2, 2, "passed")),
+        ("def half(x): return 0.5", (False, 1, 2, "failed")),
+        ("def half(x): pass", (False, 0, 2, "failed")),
+        ("def half(x):\n    while True: pass", (False, 0, 2, "timeout")),
+    ],
+)
+def test_mbpp_with_a_tolerance_is_replayed(grader, code, expected):
+    tests = read_tests(MBPP)
+    assert split(tests) is None
+    assert grade(grader, code, tests) == expected
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("def f(x): return 1 + x", (True, 5, 5, "passed")),
+        ("def f(x): return x + 2", (False, 0, 5, "failed")),
+        ("def f(x): return x + 1 if isinstance(x, int) else 0", (False, 4, 5, "failed")),
+    ],
+)
+def test_loops_and_expected_exceptions_are_replayed(grader, code, expected):
+    assert grade(grader, code, LOOPS) == expected
+
+
+EVERYTHING = (
+    "class E:\n    def __eq__(self, o): return True\n    def __bool__(self): return True\n"
+    "    def __sub__(self, o): return 0\n"
+)
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        EVERYTHING + "def {f}(*a, **k): return E()",
+        "class I(int):\n    def __eq__(self, o): return True\n    __hash__ = None\ndef {f}(*a, **k): return I(77)",
+        "import builtins\nbuiltins.bool = lambda x: True\ndef {f}(*a, **k): return None",
+        "import sys\ndef {f}(*a, **k):\n    frame = sys._getframe()\n    while frame:\n"
+        "        for v in frame.f_locals.values():\n"
+        "            if isinstance(v, list): return v\n        frame = frame.f_back",
+        'import os\nos.write(3, b\'["value", true]\\n["value", true]\\n["value", true]\\n["ok"]\\n\')\nos._exit(0)',
+        "print('passed')\nraise SystemExit(0)",
+        "import unittest\ndef {f}(*a, **k): raise AssertionError",
+        "def {f}(*a, **k): return float('nan')",
+        "def {f}(*a, **k): return [[[[]]]] * 50",
+    ],
+)
+@pytest.mark.parametrize("tests", [read_tests(HUMANEVAL), read_tests(MBPP), LOOPS], ids=["split", "replay", "loops"])
+def test_no_trick_passes(grader, trick, tests):
+    assert not asyncio.run(grader.grade(trick.replace("{f}", tests.entry_point), tests)).correct
+
+
+def test_deep_answers_are_a_verdict_and_no_error(grader):
+    deep = "def half(x):\n    y = []\n    for _ in range({n}): y = [y]\n    return y"
+    for depth in (38, 45, 900):
+        assert grade(grader, deep.replace("{n}", str(depth)), read_tests(MBPP)) == (False, 0, 2, "failed")
+
+
+def test_taking_apart():
+    cases = split(NAMES)
+    assert [case.expression for case in cases] == ["f(2)", "f(3)", "f([1])"]
+    assert [case.accepts(value) for case, value in zip(cases, (4, 1, "x"), strict=True)] == [True, False, True]
+    for other in (
+        "assert f(1) < 2",
+        "assert f(x) == 1",
+        "x = f(1)\nassert x",
+        "assert f(1) == f(2)",
+        "assert 1 < f(1) < 3",
+    ):
+        assert split(UnitTests(other, "f", "f")) is None
+    assert split(UnitTests("assert True", "f", "f")) is None  # nothing is tested
+
+
+def test_without_a_reference(grader):
+    tests = UnitTests("assert f(1) == 2\nassert abs(f(2) - 3) < 1e-6", "f", "f", preamble="def f(x): raise ValueError")
+    assert grade(grader, "def f(x): return x + 1", tests) == (True, 2, 2, "passed")
+    tests = UnitTests("y = f(1)\nassert y == 2", "f", "f", preamble="def f(x): raise ValueError")
+    with pytest.raises(ReasonEnvsError, match="give one"):
+        grade(grader, "def f(x): return x + 1", tests)
+
+
+def test_a_wrong_reference_is_an_error(grader):
+    with pytest.raises(ReasonEnvsError, match="cannot be used"):
+        grade(grader, "def half(x): pass", read_tests({**MBPP, "code": "def half(x): return x"}))
+    with pytest.raises(ReasonEnvsError, match="passes 1 of its own 3"):
+        grade(grader, "x", read_tests({**HUMANEVAL, "canonical_solution": "    return 0\n"}))
+
+
+SUMS = StdioTests((("1 2\n", "3\n"), ("5 5\n", "10")), "print(sum(map(int, input().split())))")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("a, b = map(int, input().split())\nprint(a + b, '')\nprint()", (True, 2, 2, "passed")),
+        ("print(3)", (False, 1, 2, "failed")),
+        ("print(3)\n1 / 0", (False, 0, 2, "error")),
+        ("print(open('/proc/self/environ').read())", (False, 0, 2, "error")),
+        ("while True: print(3)", (False, 0, 2, "output")),
+    ],
+)
+def test_inputs_and_outputs(grader, code, expected):
+    assert grade(grader, code, SUMS) == expected
+
+
+def test_records():
+    assert read_tests({"inputs": ["a"], "outputs": ["b"]}) == StdioTests((("a", "b"),))
+    with pytest.raises(ReasonEnvsError, match="has no tests"):
+        read_tests({"question": "?"})
+    with pytest.raises(ReasonEnvsError, match="none in common"):
+        read_tests({**MBPP, "code": "def other(): pass"})
+
+
+def test_the_last_block_is_the_code():
+    assert extract_code("a\n```python\nx = 1\n```\nb\n```py\nx = 2\n```") == "x = 2\n"
+    assert extract_code("x = 1") == "x = 1"
+
+
+def test_the_reward(grader):
+    reward = make_reward("code", sandbox=grader.sandbox, correct=2.0)
+    assert isinstance(reward, CodeReward)
+    task = Task("1", "?", "", {"tests": HUMANEVAL})
+    good = asyncio.run(reward("```python\ndef twice(x): return x * 2\n```", task, 0))
+    bad = asyncio.run(reward("```python\n```", task, 0))
+    assert (good.value, good.info["correct"], good.info["passed"]) == (2.0, True, 3)
+    assert not good.info["unusable_tests"]
+    assert (bad.value, bad.info["no_answer"]) == (-0.5, True)
+
+
+def test_a_problem_whose_tests_judge_nobody_pays_nothing_and_is_told_once(grader, caplog):
+    reward = make_reward("code", sandbox=grader.sandbox)
+    task = Task("odd/7", "?", "", {"tests": {**HUMANEVAL, "canonical_solution": "    return 0\n"}})
+    paid = [asyncio.run(reward(text, task, 0)) for text in ("def twice(x): return x * 2", "def twice(x): return 0", "")]
+    assert {one.value for one in paid} == {0.0}
+    assert all(one.info["unusable_tests"] and not one.info["correct"] for one in paid)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert "'odd/7'" in told
+    assert "passes 1 of its own 3" in told

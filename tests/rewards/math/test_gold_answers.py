@@ -1,0 +1,116 @@
+"""Real gold answers: each equals itself, and none equals another problem's answer unless the two really are equal."""
+
+import json
+import os
+import random
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from reason_envs.rewards import grade_math_batch
+from reason_envs.rewards.math.normalise import normalise, plain_number, word
+from reason_envs.rewards.math.worker_pool import default_pool
+from reason_envs.tasks.text import last_boxed
+
+DATA = Path(os.environ.get("REASON_ENVS_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
+SIZES = {"gsm8k": 8792, "math500": 500, "aime24": 30, "amc23": 40, "minerva_math": 272}
+
+FIXTURE = [
+    "72", "1,250", "-3", "27.0", r"\frac{1}{2}", "0.75", r"\left( 3, \frac{\pi}{2} \right)", "p - q", r"6 - 5i",
+    "x^2+7", r"\text{Evelyn}", "42^\\circ", "10\\%", r"(-\infty, 2]", r"\begin{pmatrix} 1 \\ 2 \end{pmatrix}",
+    "x=5", "2k+2", r"\sqrt{51}", r"11,\! 111,\! 111,\! 100", "4.5e33", r"\{1, 2\}", r"\text{(E)}", r"\frac{M_0}{2}",
+    "y = 2x + 3", r"x \in [-2,7]",
+]  # fmt: skip
+
+EQUAL_BY_CHANCE = {"minerva_math": {(66, 148): "2 and +2"}}
+"""Shuffled pairs of problems whose answers really are equal, though spelled differently."""
+ALGEBRA_CANNOT_READ = {
+    "math500": {383: "a statement with \\in"},
+    "minerva_math": {
+        5: "np.arcsin(10/13) is program text",
+        139: "a text subscript",
+        261: "E_{0}: E is Euler's number",
+        268: "E_{1}: E is Euler's number",
+        269: "E_{1}: E is Euler's number",
+    },
+}
+"""Gold answers that only their spelling identifies, by the number of the problem."""
+
+
+def lines(*names):
+    return [json.loads(line) for name in names for line in (DATA / name).read_text().splitlines()]
+
+
+@cache
+def gold_answers(name):
+    if not (DATA / name).is_dir():
+        pytest.skip(f"no real data: {DATA / name} is absent (set REASON_ENVS_DATA)")
+    if name == "gsm8k":
+        rows = lines("gsm8k/train.jsonl", "gsm8k/test.jsonl")
+        return [row["answer"].rpartition("####")[2].strip() for row in rows]
+    rows = lines(f"{name}/test.jsonl")
+    return [last_boxed(row["solution"]) if name == "minerva_math" else str(row["answer"]) for row in rows]
+
+
+def shuffled_pairs(answers):
+    order = list(range(len(answers)))
+    random.Random(0).shuffle(order)
+    return [(i, j) for i, j in enumerate(order) if normalise(answers[i]) != normalise(answers[j])]
+
+
+def graded(answers, pairs):
+    return grade_math_batch((rf"Therefore \boxed{{{answers[j]}}}.", answers[i]) for i, j in pairs)
+
+
+def accepted(answers, pairs):
+    return {pair for pair, grade in zip(pairs, graded(answers, pairs), strict=True) if grade.correct}
+
+
+def is_for_algebra(answer):
+    text = normalise(answer)
+    return not ("=" in text or "matrix" in text or plain_number(text) is not None or word(text))
+
+
+def unreadable(answers):
+    """Ask the workers whether ``Q = answer`` gives each answer, past the comparison of spellings."""
+    futures = {
+        i: default_pool().submit(normalise(answer), f"Q={normalise(answer)}")
+        for i, answer in enumerate(answers)
+        if is_for_algebra(answer)
+    }
+    return {i for i, future in futures.items() if future.result() != "equal"}
+
+
+def test_fixture_answers_equal_themselves_and_no_other():
+    size = len(FIXTURE)
+    pairs = [(i, (i + step) % size) for i in range(size) for step in range(6)]
+    assert accepted(FIXTURE, pairs) == {(i, i) for i in range(size)}
+
+
+def test_algebra_agrees_that_fixture_answers_equal_themselves():
+    assert sum(map(is_for_algebra, FIXTURE)) > 10
+    assert unreadable(FIXTURE) == {FIXTURE.index(r"x \in [-2,7]")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["math500", "minerva_math"])
+def test_algebra_agrees_that_gold_answers_equal_themselves(name):
+    assert unreadable(gold_answers(name)) == set(ALGEBRA_CANNOT_READ[name])
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_every_gold_answer_equals_itself(name):
+    answers = gold_answers(name)
+    assert len(answers) == SIZES[name]
+    wrong = [i for i, grade in enumerate(graded(answers, [(i, i) for i in range(len(answers))])) if not grade.correct]
+    assert wrong == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SIZES)
+def test_shuffled_gold_answers_are_wrong(name):
+    answers = gold_answers(name)
+    pairs = shuffled_pairs(answers)
+    assert len(pairs) > 0.8 * len(answers)
+    assert accepted(answers, pairs) == set(EQUAL_BY_CHANCE.get(name, {}))

@@ -1,0 +1,150 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import pytest
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.rewards.math import worker_pool as pool_module
+from reason_envs.rewards.math.worker_pool import GradingPool
+
+BOMB = "9^{9^{9}}"
+
+
+@pytest.fixture
+def pool():
+    made = GradingPool(workers=1, limit=2.0)
+    yield made
+    made.close()
+
+
+def worker_pid(pool):
+    return pool._idle[0].process.pid
+
+
+def is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_gone(pid, seconds=10.0):
+    deadline = time.monotonic() + seconds
+    while is_alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not is_alive(pid)
+
+
+def run(code, **options):
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, **options
+    )
+
+
+def test_nothing_starts_before_the_first_question(pool):
+    assert pool._idle == []
+    assert pool.submit("x+1", "1+x").result() == "equal"
+    assert is_alive(worker_pid(pool))
+
+
+def test_one_worker_is_used_again(pool):
+    pool.submit("x", "y").result()
+    pid = worker_pid(pool)
+    assert [pool.submit("x+1", "1+x").result() for _ in range(20)] == ["equal"] * 20
+    assert worker_pid(pool) == pid
+
+
+def test_a_timeout_kills_and_the_next_question_works(pool):
+    pool.submit("x", "y").result()
+    pid, start = worker_pid(pool), time.monotonic()
+    assert pool.submit("1", BOMB).result() == "timeout"
+    assert time.monotonic() - start < 4.0
+    assert not is_alive(pid)
+    assert pool.submit("x+1", "1+x").result() == "equal"
+
+
+def test_a_worker_killed_while_idle_is_not_held_against_the_answer(pool):
+    pool.submit("x", "y").result()
+    os.kill(worker_pid(pool), signal.SIGKILL)
+    assert pool.submit("x+1", "1+x").result() == "equal"
+
+
+def test_an_answer_that_crashes_every_worker_is_reported(pool, tmp_path, monkeypatch):
+    script = tmp_path / "worker.py"
+    script.write_text("import os, sys\nos.write(1, b'\"ready\"\\n')\nsys.stdin.readline()\nos.abort()\n")
+    monkeypatch.setattr(pool_module, "_WORKER", script)
+    assert pool.submit("1", "2").result() == "worker_died"
+
+
+def test_a_worker_that_cannot_start_is_an_error_that_helps(pool, tmp_path, monkeypatch):
+    script = tmp_path / "worker.py"
+    script.write_text("raise SystemExit(3)\n")
+    monkeypatch.setattr(pool_module, "_WORKER", script)
+    with pytest.raises(ReasonEnvsError, match=r"exit status 3.*import math_verify"):
+        pool.submit("1", "2").result()
+
+
+def test_closing_ends_the_workers(pool):
+    pool.submit("x", "y").result()
+    pid = worker_pid(pool)
+    pool.close()
+    assert not is_alive(pid)
+
+
+@pytest.mark.parametrize(("options", "message"), [({"workers": 0}, "workers=0"), ({"limit": 0}, "limit=0")])
+def test_impossible_settings_are_refused(options, message):
+    with pytest.raises(ReasonEnvsError, match=message):
+        GradingPool(**options)
+
+
+START = """
+    import json, os, signal, sys, time
+    from reason_envs.rewards import grade_math, grade_math_batch
+    from reason_envs.rewards.math.worker_pool import default_pool
+    grade_math_batch([(r"\\boxed{x}", "y")] * 4)
+    print(json.dumps([worker.process.pid for worker in default_pool()._idle]), flush=True)
+"""
+
+
+def test_a_parent_that_exits_leaves_no_process():
+    done = run(START)
+    pids = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert pids
+    assert all(wait_until_gone(pid) for pid in pids)
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["idle", "computing"])
+def test_a_parent_that_is_killed_leaves_no_process(busy):
+    last = 'default_pool().submit("1", "9^{9^{9}}"); time.sleep(0.5)' if busy else ""
+    done = run(START + f"    default_pool().limit = 1.0\n    {last}\n    os.kill(os.getpid(), signal.SIGKILL)")
+    assert done.returncode == -signal.SIGKILL
+    assert all(wait_until_gone(pid) for pid in json.loads(done.stdout))
+
+
+def test_a_forked_child_gets_its_own_workers():
+    done = run(
+        START
+        + """
+    child = os.fork()
+    if child == 0:
+        ok = grade_math(r"\\boxed{x+1}", "1+x").correct
+        mine = {worker.process.pid for worker in default_pool()._idle}
+        print(json.dumps([ok, sorted(mine)]), flush=True)
+        sys.exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    print(json.dumps(grade_math(r"\\boxed{x+2}", "2+x").correct))
+    """
+    )
+    assert done.returncode == 0, done.stderr
+    parents, (child_ok, childs), parent_ok = (json.loads(line) for line in done.stdout.splitlines())
+    assert child_ok
+    assert parent_ok
+    assert childs
+    assert not set(parents) & set(childs)

@@ -1,0 +1,138 @@
+import asyncio
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.rewards import MathGrade, grade_math, grade_math_async, grade_math_batch
+from reason_envs.rewards.math.worker_pool import GradingPool
+
+RIGHT = (r"so \boxed{(x+1)^2}", "x^2+2x+1")
+WRONG = (r"so \boxed{(x-1)^2}", "x^2+2x+1")
+
+
+@pytest.mark.parametrize(
+    ("response", "answer", "grade"),
+    [
+        (r"it is \boxed{42}", "42", MathGrade(True, "42", "string_match")),
+        (r"it is \boxed{1,042.0}", "1042", MathGrade(True, "1,042.0", "equal")),
+        (r"it is \boxed{43}", "42", MathGrade(False, "43", "different")),
+        ("it is 42", "42", MathGrade(False, None, "no_answer")),
+        (r"it is \boxed{40+2}", "42", MathGrade(False, "40+2", "unevaluated")),
+        (r"it is \boxed{\frac{42}", "42", MathGrade(False, None, "no_answer")),
+        (r"it is \boxed{\approx 42}", "42", MathGrade(False, r"\approx 42", "unparsable")),
+        (r"it is \boxed{x = 10,080}", "10080", MathGrade(True, "x = 10,080", "equal")),
+        (
+            r"it is \boxed{v_{0} = \text{Friday}}",
+            r"\text{Friday}",
+            MathGrade(True, r"v_{0} = \text{Friday}", "string_match"),
+        ),
+        (r"it is \boxed{y = x + 1}", "y=1+x", MathGrade(True, "y = x + 1", "equal")),
+        (r"it is \boxed{y = x + 1}", "x=y", MathGrade(False, "y = x + 1", "different")),
+        (r"it is \boxed{0.5}", r"\frac12", MathGrade(True, "0.5", "equal")),
+        (r"it is \boxed{0.5}", r"so \boxed{\frac12}", MathGrade(True, "0.5", "equal")),
+    ],
+)
+def test_grades(response, answer, grade):
+    assert grade_math(response, answer) == grade
+
+
+def test_fallbacks_are_off_unless_asked_for():
+    assert grade_math("#### 42", "42").reason == "no_answer"
+    assert grade_math("#### 42", "42", ("####",)).correct
+    assert grade_math("it is 42.", "42", ["last_number"]).correct
+
+
+def test_an_empty_gold_answer_is_refused():
+    with pytest.raises(ReasonEnvsError, match="gold answer ' '"):
+        grade_math(r"\boxed{1}", " ")
+
+
+def test_sixteen_threads_get_their_own_grades():
+    pairs = [(rf"\boxed{{x^2+{i % 7}}}", f"{i % 5}+x^2") for i in range(160)]
+    with ThreadPoolExecutor(16) as executor:
+        grades = list(executor.map(lambda pair: grade_math(*pair), pairs))
+    assert [grade.correct for grade in grades] == [i % 7 == i % 5 for i in range(160)]
+
+
+def test_a_running_loop_may_grade_either_way():
+    async def grade():
+        blocking = grade_math(*RIGHT)
+        awaited = await asyncio.gather(*(grade_math_async(*pair) for pair in [RIGHT, WRONG] * 10))
+        return [blocking, *awaited]
+
+    assert [grade.correct for grade in asyncio.run(grade())] == [True] + [True, False] * 10
+
+
+def test_loops_in_several_threads_share_the_workers():
+    results: list[bool] = []
+
+    def work():
+        results.append(asyncio.run(grade_math_async(*RIGHT)).correct)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == [True] * 4
+
+
+def test_awaiting_does_not_block_the_loop():
+    pool = GradingPool(workers=1, limit=3.0)
+
+    async def ticks_while_grading():
+        grading = asyncio.ensure_future(grade_math_async(r"\boxed{9^{9^{9}}}", "1", pool=pool))
+        ticks = 0
+        while not grading.done():
+            await asyncio.sleep(0.05)
+            ticks += 1
+        return ticks, grading.result()
+
+    ticks, grade = asyncio.run(ticks_while_grading())
+    pool.close()
+    assert ticks > 10
+    assert grade == MathGrade(False, "9^{9^{9}}", "timeout")
+
+
+def test_the_callers_alarm_survives():
+    rung = []
+    before = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        start = time.monotonic()
+        while time.monotonic() - start < 0.6:
+            assert grade_math(*RIGHT).correct
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(rung) == 1
+
+
+def test_a_batch_keeps_its_order_and_survives_timeouts():
+    pool = GradingPool(workers=2, limit=3.0)
+    grades = grade_math_batch([RIGHT, (r"\boxed{9^{9^{9}}}", "1"), WRONG, RIGHT], pool=pool)
+    pool.close()
+    assert [grade.reason for grade in grades] == ["equal", "timeout", "different", "equal"]
+
+
+def test_plain_numbers_need_no_process():
+    pool = GradingPool(workers=1)
+    grades = grade_math_batch([(rf"\boxed{{{i}}}", str(i // 2)) for i in range(100)], pool=pool)
+    assert sum(grade.correct for grade in grades) == 1
+    assert pool._idle == []
+
+
+def test_a_cancelled_grade_does_no_harm():
+    async def cancel_one():
+        task = asyncio.ensure_future(grade_math_async(*RIGHT))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        return await grade_math_async(*RIGHT)
+
+    assert asyncio.run(cancel_one()).correct

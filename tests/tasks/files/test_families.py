@@ -1,0 +1,186 @@
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.tasks import Task, family, make, split_of
+from reason_envs.tasks.task_list import MissingSplitError, by_hash, first_samples
+
+DATA = Path(__file__).parents[2] / "data" / "tasks"
+REAL = Path(os.environ.get("REASON_ENVS_DATA", Path(__file__).parents[3] / "../shared/data"))
+needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"REASON_ENVS_DATA: no folder {REAL}")
+
+
+def whole(name: str, file: str, **options: Any) -> list[Task]:
+    return list(make({"name": name, "path": DATA / file, "split_by": "none", **options}))
+
+
+def write(path: Path, records: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_array_with_ground_truth_keeps_other_fields() -> None:
+    tasks = whole("json", "answers.json")
+    assert [task.answer for task in tasks] == ["42", "7", r"\frac{3}{4}"]
+    assert tasks[0].question == "What is 6 * 7?"
+    assert tasks[0].metadata == {"predicted_answer": "42", "correct": True}
+    assert [task.id for task in tasks] == ["json/answers/0", "json/answers/1", "json/answers/2"]
+
+
+@pytest.mark.parametrize("file", ["targets.jsonl", "targets.jsonl.gz"])
+def test_lines_with_numbers_as_answers(file: str) -> None:
+    assert [task.answer for task in whole("json", file)] == ["29", "0.75"]
+
+
+def test_question_from_several_fields() -> None:
+    tasks = whole("json", "two_part.jsonl", question_field=["Body", "Question"], answer_field="Answer")
+    assert tasks[0].question == "There are 290 bananas in 2 groups.\nHow big is each group?"
+    assert [task.answer for task in tasks] == ["145", "6"]
+    assert tasks[0].metadata == {"Equation": "( 290.0 / 2.0 )"}
+
+
+def test_gsm8k_answer_and_solution() -> None:
+    train, test = (make({"name": "gsm8k", "path": DATA / "gsm8k"}, split) for split in ("train", "test"))
+    assert [task.answer for task in train] == ["72", "2100"]
+    assert train[0].metadata["solution"] == "She sold 48/2 = 24 pies.\nIn all 48+24 = 72."
+    assert [task.answer for task in test] == ["-2"]
+
+
+def test_math_answer_from_field_or_last_box() -> None:
+    tasks = make({"name": "math", "path": DATA / "math"}, "test")
+    assert [task.answer for task in tasks] == [r"\left( 3, \frac{\pi}{2} \right)", r"\frac{1}{4}"]
+    assert tasks[0].metadata["level"] == 2
+
+
+def test_missing_answers_are_an_error_or_counted() -> None:
+    with pytest.raises(ReasonEnvsError, match=r"proofs.jsonl, line 2: no answer field and no closed .*skip_missing"):
+        whole("math", "proofs.jsonl")
+    tasks = make({"name": "math", "path": DATA / "proofs.jsonl", "split_by": "none", "skip_missing": True})
+    assert (len(tasks), tasks.skipped) == (1, 1)  # type: ignore[attr-defined]
+
+
+def test_mapping_of_official_splits_is_kept() -> None:
+    path = {"train": str(DATA / "answers.json"), "test": str(DATA / "targets.jsonl")}
+    assert len(make({"name": "json", "path": path}, "train")) == 3
+    assert len(make({"name": "json", "path": path}, "test")) == 2
+
+
+def test_one_file_is_divided_by_hash(tmp_path: Path) -> None:
+    file = write(tmp_path / "train.jsonl", [{"question": f"q{i}", "answer": i} for i in range(500)])
+    train, test = (list(make({"name": "json", "path": file}, split)) for split in ("train", "test"))
+    assert len(train) + len(test) == 500
+    assert 60 < len(test) < 140
+    assert all(split_of(task.question) == "test" for task in test)
+    assert not {task.question for task in train} & {task.question for task in test}
+
+
+def test_a_file_that_is_all_for_training_has_nothing_held_out() -> None:
+    assert len(whole("json", "answers.json")) == 3
+    with pytest.raises(MissingSplitError, match=r"nothing is left to test on.*split_by='hash'"):
+        make({"name": "json", "path": DATA / "answers.json", "split_by": "none"}, "test")
+
+
+def test_families_of_files_say_what_they_are() -> None:
+    assert family("gsm8k").summary.startswith("GSM8K-style files")
+    assert list(family("gsm8k").options) == list(family("json").options)
+    assert set(family("math").options) - set(family("json").options) == {"solution_field"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("json", {"path": DATA / "nowhere.json"}, "There is no file .*nowhere.json"),
+        ("json", {"path": DATA / "malformed.jsonl"}, r"malformed.jsonl, line 2: not valid JSON"),
+        ("json", {"path": DATA / "a.parquet"}, r"format of .*a.parquet.*\.jsonl"),
+        ("json", {"path": DATA / "two_part.jsonl"}, r"line 1: no field 'question' or .*the record has 'Body'"),
+        ("json", {"path": DATA / "answers.json", "answer_field": "gold"}, r"record 1: .*'gold'; the record has"),
+        ("json", {"path": DATA / "answers.json", "answer_field": "correct"}, "text or a finite number, not True"),
+        ("json", {"path": DATA / "answers.json", "split_by": "hsh"}, "Did you mean 'hash'"),
+        ("json", {"path": DATA / "answers.json", "max_samples": 0}, "max_samples .* at least 1, not 0"),
+        ("gsm8k", {"path": DATA / "gsm8k", "split_by": "hash"}, "single file"),
+        ("gsm8k", {"path": DATA / "answers.json"}, "no answer in a field 'answer'"),
+        ("math", {"path": DATA / "math"}, "no train split .*holds test.jsonl"),
+        ("math", {"path": {"dev": "x"}}, "Unknown split in path 'dev'"),
+        ("json", {}, "needs the option 'path'"),
+        ("json", {"path": "x", "fields": 1}, "Unknown option of task family 'json' 'fields'"),
+    ],
+)
+def test_bad_input_gets_one_clear_message(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ReasonEnvsError, match=message):
+        make({"name": name, **options})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.jsonl", "\n\n", "holds no records"),
+        ("a.json", "", "holds no records"),
+        ("a.json", "[]", "holds no records"),
+        ("a.json", '{"question": 1}', "should hold an array of objects, not dict"),
+        ("a.json", '{"a": 1}\n{"a": 2}', "Extra data.*belongs in a .jsonl"),
+        ("a.jsonl", '{"question": "a", "answer": "b"}\n[1]', "line 2: a record is an object, not list"),
+        ("a.jsonl", '{"question": "a", "answer": NaN}', "finite number, not nan"),
+        ("a.jsonl", '{"question": " ", "answer": "b"}', "'question' is missing or no text"),
+        ("a.jsonl", '{"question": "", "answer": "b"}', "line 1: the question's field 'question' is empty"),
+        ("a.jsonl", '{"problem": null, "answer": "b"}', "line 1: the question's field 'problem' is empty"),
+        ("a.jsonl", '{"question": "a", "answer": ""}', r"the record has 'question', 'answer' \(empty\)\."),
+        ("a.jsonl.gz", "plain text", "Cannot read"),
+    ],
+)
+def test_bad_files(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ReasonEnvsError, match=message):
+        make({"name": "json", "path": tmp_path / name, "split_by": "none"})
+
+
+def test_a_split_without_problems_is_an_error(tmp_path: Path) -> None:
+    train_only = next(f"q{i}" for i in range(99) if split_of(f"q{i}") == "train")
+    file = write(tmp_path / "a.jsonl", [{"question": train_only, "answer": 1}])
+    with pytest.raises(MissingSplitError, match=r"No problem of .* is in the test split.*'env.tasks.path={train: "):
+        make({"name": "json", "path": file}, "test")
+    assert len(make({"name": "json", "path": {"train": file, "test": file}}, "test")) == 1
+
+
+@given(st.sets(st.text(min_size=1), min_size=1, max_size=40), st.integers(1, 50), st.integers(1, 50))
+def test_samples_are_nested_ordered_and_disjoint(texts: set[str], first: int, second: int) -> None:
+    tasks = [Task(str(i), text, "1") for i, text in enumerate(sorted(texts))]
+    small, large = (first_samples(tasks, n) for n in sorted((first, second)))
+    assert set(small_ids := [task.id for task in small]) <= {task.id for task in large}
+    assert small_ids == sorted(small_ids, key=int)
+    assert len(small) == min(min(first, second), len(tasks))
+    train, test = by_hash(tasks, "train"), by_hash(tasks, "test")
+    assert sorted(train + test, key=lambda task: int(task.id)) == tasks
+
+
+@needs_real_data
+@pytest.mark.parametrize(
+    ("spec", "count", "answer"),
+    [
+        ({"name": "gsm8k", "path": "gsm8k"}, 1319, "18"),
+        ({"name": "math", "path": "math500"}, 500, r"\left( 3, \frac{\pi}{2} \right)"),
+        ({"name": "math", "path": "aime24"}, 30, "204"),
+        ({"name": "json", "path": "amc23"}, 40, "27"),
+        ({"name": "math", "path": "minerva_math"}, 272, "1.6"),
+        (
+            {"name": "json", "path": "svamp", "question_field": ["Body", "Question"], "answer_field": "Answer"},
+            1000,
+            "145",
+        ),
+        ({"name": "json", "path": {"test": "mawps/multiarith.jsonl"}}, 600, "39"),
+        ({"name": "json", "path": {"test": "hotpotqa/dev_simplified.json"}}, None, "yes"),
+    ],
+    ids=lambda value: str(value["path"]) if isinstance(value, dict) else None,
+)
+def test_public_data_loads(spec: dict[str, Any], count: int | None, answer: str) -> None:
+    place = spec["path"]
+    path = REAL / place if isinstance(place, str) else {split: REAL / file for split, file in place.items()}
+    tasks = make({**spec, "path": path}, "test")
+    assert count is None or len(tasks) == count
+    assert tasks[0].answer == answer
+    assert all(task.answer and task.question for task in tasks)

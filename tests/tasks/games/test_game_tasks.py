@@ -1,0 +1,224 @@
+"""Generated problems of the games: solvable, unique, disjoint and the same for equal seeds."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.tasks import make, split_of
+from reason_envs.tasks.games import plan_path_rules as plan_path
+from reason_envs.tasks.games import sokoban_rules as sokoban
+from reason_envs.tasks.games import sudoku_rules as sudoku
+
+FAMILIES = ["plan_path", "sokoban", "sudoku", "functions"]
+DATA = Path(os.environ.get("REASON_ENVS_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
+STEPS = {"U": (-1, 0), "D": (1, 0), "L": (0, -1), "R": (0, 1)}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**31), other=st.integers(0, 2**31), index=st.integers(0, 300))
+def test_items_are_pure_and_splits_disjoint_for_any_seeds(name, seed, other, index):
+    train = make({"name": name, "seed": seed, "size": 301})
+    again = make({"name": name, "seed": seed, "size": 999})
+    again[index // 2]
+    assert train[index] == again[index]
+    assert split_of(train[index].question) == "train"
+    assert split_of(make({"name": name, "seed": other, "size": 301}, "test")[index].question) == "test"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_seeds_give_other_problems(name):
+    first, second = ({t.question for t in make({"name": name, "seed": seed, "size": 100})} for seed in (0, 1))
+    assert len(first & second) < 20
+
+
+def count_completions(text):
+    """How many ways to fill a sudoku: an exact cover by rows of a table, which shares no code with the library."""
+    rows = text.split("\n")
+    side = len(rows)
+    high, wide = {4: (2, 2), 6: (2, 3), 9: (3, 3)}[side]
+    table = {}
+    for r, c, d in ((r, c, d) for r in range(side) for c in range(side) for d in range(1, side + 1)):
+        if rows[r][c] in (".", str(d)):
+            table[r, c, d] = {("cell", r, c), ("row", r, d), ("col", c, d), ("box", r // high, c // wide, d)}
+    columns = {}
+    for choice, covered in table.items():
+        for column in covered:
+            columns.setdefault(column, set()).add(choice)
+    wanted = 4 * side * side
+
+    def search(columns):
+        if not columns:
+            return 1
+        column = min(columns, key=lambda name: len(columns[name]))
+        found = 0
+        for choice in columns[column]:
+            clashing = set().union(*(columns[name] for name in table[choice]))
+            left = {name: choices - clashing for name, choices in columns.items() if name not in table[choice]}
+            found += search(left)
+        return found
+
+    return search(columns) if len(columns) == wanted else 0
+
+
+@pytest.mark.parametrize(("side", "count"), [(4, 980), (6, 100), (9, 20)])
+def test_a_thousand_sudokus_have_exactly_one_solution(side, count):
+    for task in make({"name": "sudoku", "side": side, "size": count}):
+        assert count_completions(task.question) == 1
+        solved = sudoku.fill(sudoku.read(task.question), sudoku.read_cells(task.answer, side))
+        assert solved is not None
+        assert solved.solved
+        assert 0 < task.metadata["empty"] == task.question.count(".")
+
+
+@pytest.mark.parametrize(("side", "empty"), [(4, 12), (6, 25), (9, 45)])
+def test_no_puzzle_has_fewer_empty_cells_than_asked_for(side, empty):
+    tasks = make({"name": "sudoku", "side": side, "min_empty": empty, "max_empty": side * side, "size": 10})
+    for task in tasks:
+        assert task.question.count(".") == task.metadata["empty"] >= empty
+        assert count_completions(task.question) == 1
+
+
+def test_the_independent_solver_can_say_no():
+    assert count_completions("....\n....\n....\n....") == 288
+    assert count_completions("11..\n....\n....\n....") == 0
+
+
+def search_level(text):
+    """Whether a level can be solved: breadth first over single moves, which shares no code with the library."""
+    cells = {(r, c): symbol for r, line in enumerate(text.split("\n")) for c, symbol in enumerate(line)}
+    goals = {cell for cell, symbol in cells.items() if symbol in ".+*"}
+    start = (
+        next(cell for cell, symbol in cells.items() if symbol in "@+"),
+        frozenset(cell for cell, symbol in cells.items() if symbol in "$*"),
+    )
+    seen, queue = {start}, deque([start])
+    while queue:
+        player, boxes = queue.popleft()
+        if boxes <= goals:
+            return True
+        for down, right in STEPS.values():
+            to, beyond = ((player[0] + k * down, player[1] + k * right) for k in (1, 2))
+            if cells.get(to, "#") == "#" or (to in boxes and (cells.get(beyond, "#") == "#" or beyond in boxes)):
+                continue
+            state = (to, boxes - {to} | {beyond} if to in boxes else boxes)
+            if state not in seen:
+                seen.add(state)
+                queue.append(state)
+    return False
+
+
+@pytest.mark.parametrize(
+    "options", [{"size": 200}, {"boxes": 2, "rows": 7, "columns": 8, "max_pushes": 12, "size": 60}]
+)
+def test_every_level_can_be_solved_and_its_answer_solves_it(options):
+    for task in make({"name": "sokoban", **options}):
+        level = sokoban.read(task.question)
+        assert search_level(task.question)
+        assert not level.solved
+        assert not sokoban.deadlocked(level)
+        assert len(level.boxes) == options.get("boxes", 1) == len(level.goals)
+        assert sokoban.walk(level, task.answer).level.solved
+
+
+def test_many_pushes_can_be_asked_of_every_level():
+    tasks = make({"name": "sokoban", "rows": 8, "columns": 8, "boxes": 2, "min_pushes": 20, "max_pushes": 20})
+    for task in (tasks[i] for i in range(60)):
+        level = sokoban.read(task.question)
+        assert task.metadata["pushes"] == 20
+        assert not level.solved
+        assert sokoban.walk(level, task.answer).level.solved
+
+
+def test_the_search_can_say_no():
+    assert not search_level("#####\n#@ $#\n#. .#\n#####")
+
+
+@pytest.mark.parametrize("options", [{}, {"rows": 10, "columns": 10, "min_distance": 6}, {"walls": 0.0}])
+def test_every_goal_can_be_reached_and_the_answer_is_a_shortest_path(options):
+    for task in make({"name": "plan_path", "size": 100, **options}):
+        grid = plan_path.read(task.question)
+        assert len(task.answer) == task.metadata["distance"] >= options.get("min_distance", 3)
+        assert plan_path.walk(grid, task.answer).grid.solved
+        assert len(plan_path.shortest_path(grid)) == task.metadata["distance"]
+
+
+def test_functions_pass_their_own_tests():
+    for task in make({"name": "functions", "size": 50}):
+        space = {}
+        exec(task.metadata["code"] + "\n".join(task.metadata["test_list"]), space)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": "plan_path", "rows": 11},
+        {"name": "plan_path", "walls": 0.9},
+        {"name": "plan_path", "min_distance": 9},
+        {"name": "sokoban", "rows": 4},
+        {"name": "sokoban", "boxes": 5},
+        {"name": "sokoban", "rows": 20, "columns": 20, "boxes": 13},
+        {"name": "sokoban", "min_pushes": 7},
+        {"name": "sudoku", "side": 5},
+        {"name": "sudoku", "min_empty": 9, "max_empty": 8},
+        {"name": "functions", "min_steps": 0},
+        {"name": "sudoku", "size": 0},
+        {"name": "boxoban", "path": "nowhere.txt"},
+    ],
+    ids=str,
+)
+def test_bad_options(spec):
+    with pytest.raises(ReasonEnvsError):
+        make(spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": "plan_path", "rows": 2, "columns": 2, "walls": 0.5, "min_distance": 2},
+        {"name": "sokoban", "rows": 5, "columns": 5, "min_pushes": 50, "max_pushes": 60},
+        {"name": "sudoku", "min_empty": 15, "max_empty": 16},
+    ],
+    ids=str,
+)
+def test_impossible_problems_are_an_error_and_no_endless_search(spec):
+    with pytest.raises(ReasonEnvsError, match="take"):
+        make(spec)[0]
+
+
+def test_level_files(tmp_path):
+    rooms = [f"; {i}\n######\n#@{' ' * (i % 3)}$.#\n#{' ' * i}#\n" for i in range(20)]
+    rooms = [room.replace("#" * 6, "#" * 30) for room in rooms]
+    file = tmp_path / "levels.txt"
+    file.write_text("\n".join(rooms))
+    splits = {split: make({"name": "boxoban", "path": str(file)}, split) for split in ("train", "test")}
+    texts = {split: {task.question for task in tasks} for split, tasks in splits.items()}
+    assert not texts["train"] & texts["test"]
+    assert len(texts["train"] | texts["test"]) == 20
+    official = {"train": str(file), "test": str(file)}
+    assert len(make({"name": "boxoban", "path": official, "max_samples": 5}, "test")) == 5
+    file.write_text("; 0\n#$.#\n")
+    with pytest.raises(ReasonEnvsError, match="one player"):
+        make({"name": "boxoban", "path": str(file)})
+
+
+def test_published_levels():
+    file = DATA / "boxoban" / "unfiltered_test_000.txt"
+    if not file.is_file():
+        pytest.skip(f"no data at {file}: set REASON_ENVS_DATA")
+    train, test = (make({"name": "boxoban", "path": str(file)}, split) for split in ("train", "test"))
+    assert len(train) + len(test) == 1000
+    level = sokoban.read(train[0].question)
+    assert (level.rows, level.columns, len(level.boxes)) == (10, 10, 4)
+
+
+def test_reasoning_gyms_puzzles_of_the_same_names_are_parts_of_composite():
+    (task,) = make({"name": "composite", "datasets": [{"name": "sudoku"}], "size": 1})
+    assert "Sudoku" in task.question

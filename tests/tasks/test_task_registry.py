@@ -1,0 +1,111 @@
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import pytest
+
+from reason_envs import registry as plugins
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.tasks import Task, TaskSet, family, make, names, register, registry
+from reason_envs.tasks.base import Split
+from reason_envs.tasks.task_list import ListTaskSet
+
+
+def count_up(split: Split, *, to: int, start: int = 1) -> TaskSet:
+    """Count from one number to another."""
+    return ListTaskSet("up", split, [Task(str(i), f"After {i}?", str(i + 1)) for i in range(start, to)])
+
+
+def add_family() -> None:
+    """What an installed package would call."""
+    register("counted", count_up)
+
+
+@pytest.fixture(autouse=True)
+def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_registered", {})
+
+
+def test_a_task_set_is_returned_as_it_is() -> None:
+    tasks = count_up("train", to=3)
+    assert make(tasks) is tasks
+
+
+def test_registered_families_are_made_by_name() -> None:
+    register("count_up", count_up)
+    assert "count_up" in names()
+    assert [task.answer for task in make({"name": "count_up", "to": 4})] == ["2", "3", "4"]
+    assert family("count_up").summary == "Count from one number to another."
+    assert family("count_up").options == {"to": registry.REQUIRED, "start": 1}
+    with pytest.raises(ReasonEnvsError, match="needs the option 'to'"):
+        make("count_up")
+    with pytest.raises(ReasonEnvsError, match="exists already"):
+        register("count_up", count_up)
+
+
+def test_other_packages_offer_families_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("theirs", f"{__name__}:add_family", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == point.group else [])
+    monkeypatch.setattr(plugins, "_asked", set())
+    assert "counted" in names()
+    assert len(make({"name": "counted", "to": 5})) == 4
+
+
+@pytest.mark.parametrize(
+    ("spec", "split", "message"),
+    [
+        ("chain_summ", "train", "Unknown task family 'chain_summ'. Did you mean 'chain_sum'"),
+        ("chain_sum", "validation", "Unknown split 'validation'"),
+        (__file__, "train", "is a file, not a task family; write {'name': 'json'"),
+        ({"path": "a.json"}, "train", r"under 'name'; this one has \['path'\]"),
+        (3, "train", "not int"),
+    ],
+)
+def test_bad_specs(spec: object, split: str, message: str) -> None:
+    with pytest.raises(ReasonEnvsError, match=message):
+        make(spec, split)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"name": "plan_path", "rows": "abc"}, "rows='abc' is of the wrong type: task family 'plan_path' takes int"),
+        ({"name": "plan_path", "rows": 2.5}, "rows=2.5 is of the wrong type: .* such as 5"),
+        ({"name": "sokoban", "boxes": None}, "boxes=None is of the wrong type"),
+        ({"name": "json", "path": 5}, r"path=5 is of the wrong type: .* takes str \| os.PathLike"),
+        ({"name": "workflow_problems", "ratios": 3}, "ratios=3 is of the wrong type: .* takes Mapping"),
+        ({"name": "composite", "datasets": 3}, r"datasets is a list such as \[{name: gcd, weight: 2}\], not 3"),
+        ({"name": "composite", "datasets": ["gcd"]}, r"not \['gcd'\]"),
+        ({"name": "count_up", "to": "3"}, "to='3' is of the wrong type: task family 'count_up' takes int"),
+    ],
+)
+def test_values_of_the_wrong_type(spec: dict[str, object], message: str) -> None:
+    register("count_up", count_up)
+    with pytest.raises(ReasonEnvsError, match=message):
+        make(spec)
+
+
+def test_annotations_that_cannot_be_checked_stop_nobody() -> None:
+    class Odd:
+        pass
+
+    def unresolved(split: str, size: "NoSuchName" = 1, odd: Odd | None = None, plain=3) -> TaskSet:  # type: ignore[no-untyped-def, name-defined]  # noqa: F821
+        return ListTaskSet("odd", split, [Task(str(plain), "q", "a")])  # type: ignore[arg-type]
+
+    register("odd", unresolved)
+    assert make({"name": "odd", "size": "any", "odd": Odd(), "plain": "x"})[0].id == "x"
+    register("ints", lambda split, walls=0.5: ListTaskSet("ints", split, [Task("1", "q", "a")]))
+    assert len(make({"name": "plan_path", "walls": 0, "size": 3})) == len(make({"name": "ints", "walls": 1})) + 2
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, reason_envs.tasks as t\n"
+        "t.make({'name': 'json', 'path': sys.argv[1], 'split_by': 'none'})\n"
+        "heavy = {'reasoning_gym', 'datasets', 'torch', 'transformers'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    file = str(__import__("pathlib").Path(__file__).parents[1] / "data" / "tasks" / "answers.json")
+    result = subprocess.run([sys.executable, "-c", code, file], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,140 @@
+"""Run folders for the tests of reports, from real environments that scripted policies play; quick to make."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import petting_toys
+import tree_toys
+import workflow_toys
+
+from agents.evaluation.evaluate_policy import evaluate_policy
+from agents.tracking.episode_records import evaluation_record, write_evaluation
+from agents.tracking.metrics_file import MetricsFile
+from agents.trajectory import Choice
+from reason_envs import make_environment
+from reason_envs.core import derive_seed
+from reason_envs.llm.engine import Sampling
+from reason_envs.llm.engines.scripted import ScriptedEngine
+
+HOSTILE = "<img src=x onerror=\"document.title='taken'\"></script><script>document.title='taken'</script>{{data}} <b>"
+"""What a page must show as it stands."""
+
+
+class Read(list):
+    """Messages, and what the script makes of the state behind them."""
+
+    answer = ""
+
+
+class ScriptedPolicy:
+    """Chooses what ``respond(environment)`` says, as a language policy or as one that reads no text."""
+
+    def __init__(self, respond, *, reads=True):
+        self.respond = respond
+        self.reads = reads
+
+    def observe(self, environment, observation):
+        read = Read(environment.render_messages(observation))
+        read.answer = self.respond(environment)
+        return read if self.reads else (read.answer,)
+
+    async def act(self, observations, seeds, sampling=None, *, agents=()):
+        texts = [read.answer if self.reads else read[0] for read in observations]
+        return [Choice([1] * len(text), None, sampling, "stop", 0, [1] * self.reads, text) for text in texts]
+
+    def fits(self, observation):
+        return True
+
+    def action(self, environment, choice):
+        return environment.parse_action(choice.text)
+
+
+def evaluation(environment, policy, tasks, step, samples=1):
+    """Figures, and what a run keeps."""
+    played = evaluate_policy(environment, policy, tasks, samples=samples, seed=0, sampling=Sampling(8, 1.0))
+    result, trajectories = asyncio.run(played)
+    return result.metrics(), evaluation_record(step, trajectories, tasks, samples, most=len(tasks))
+
+
+def write_run(folder, environment, before, after, tasks=None, steps=30):
+    """A run of ``steps`` that plays like ``before`` at first and like ``after`` in the end."""
+    tasks = tasks or [environment.tasks[i] for i in range(6)]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text("env: {name: toy}\nalgo: {name: scripted}\nseed: 0\n")
+    metrics = MetricsFile(folder / "metrics.jsonl")
+    for step, policy in ((0, before), (steps, after)):
+        for done in range(1, step + 1):
+            row = {"reward": done / steps, "accuracy": done / steps, "loss": 0.1 / done, "time/step": 0.5}
+            metrics.append(done, {**row, "tokens": 100.0 * done, "grad_norm": 1.0 / done})
+        figures, kept = evaluation(environment, policy, tasks, step)
+        metrics.append(step, figures)
+        write_evaluation(folder, kept)
+    return folder
+
+
+def legal_names(environment):
+    return [environment.action_names[number] for number in np.flatnonzero(environment.action_masks())]
+
+
+def walk(environment):
+    """The name of a legal action, the same for the same tree."""
+    state = environment.state
+    names = legal_names(environment)
+    return names[derive_seed(state.seed, state.steps) % len(names)]
+
+
+def first_legal(environment):
+    """EXPAND wherever that is legal."""
+    return legal_names(environment)[0]
+
+
+def tree_run(folder):
+    environment = tree_toys.make_tree(max_nodes=30, max_depth=5)
+    return write_run(folder, environment, ScriptedPolicy(walk, reads=False), ScriptedPolicy(first_legal, reads=False))
+
+
+def guess(environment):
+    """A response drawn by the decision's own address, whichever episode is played first."""
+    state = environment.state
+    return petting_toys.random_policy(derive_seed(state.seed, "guess", state.decisions))(environment)
+
+
+def petting_run(folder, name="petting_sokoban"):
+    """A team that guesses, and one that knows."""
+    environment = make_environment(name)
+    guessing = ScriptedPolicy(guess)
+    return write_run(folder, environment, guessing, ScriptedPolicy(petting_toys.solver))
+
+
+def math_run(folder):
+    """Responses that try to become markup."""
+    environment = make_environment("single_turn_math")
+    right = ScriptedPolicy(lambda env: rf"<b>so</b> \boxed{{{env.task.answer}}} </script>")
+    return write_run(folder, environment, ScriptedPolicy(lambda env: HOSTILE), right)
+
+
+def planner_run(folder):
+    environment = make_environment("planner_solver", solver=ScriptedEngine(r"It is \boxed{7}."))
+    return write_run(folder, environment, ScriptedPolicy(lambda env: "?"), ScriptedPolicy(lambda env: "Add them up."))
+
+
+def workflow_run(folder):
+    environment = workflow_toys.make_env()
+    twice = workflow_toys.ASK + 'b = await self.revise(problem=problem, solution=a["response"], feedback="Check.")\n'
+    right = workflow_toys.program(twice + workflow_toys.RETURN, "custom=Custom", "revise=Revise")
+    before, after = (ScriptedPolicy(lambda env, text=text: text) for text in (workflow_toys.SIMPLE[:60], right))
+    return write_run(folder, environment, before, after, list(workflow_toys.TASKS))
+
+
+RUNS = {
+    "tree": tree_run,
+    "sokoban": petting_run,
+    "sudoku": lambda folder: petting_run(folder, "petting_sudoku"),
+    "plan_path": lambda folder: petting_run(folder, "petting_plan_path"),
+    "math": math_run,
+    "planner": planner_run,
+    "workflow": workflow_run,
+}
+"""A run of each kind of episode."""

@@ -1,0 +1,75 @@
+"""Known trees for the tests of search: every draw is written down, and a step says itself what it is worth."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import product
+
+from reason_envs.batching import gather
+from reason_envs.core import derive_seed
+from reason_envs.envs.reason_tree.config import GrowthConfig
+from reason_envs.envs.reason_tree.grower import Grower
+from reason_envs.llm.engines.scripted import ScriptedEngine
+from reason_envs.registration import make_environment
+from reason_envs.reward_models.base import ScriptedStepRewardModel
+from reason_envs.tasks.base import Task
+from reason_envs.tasks.task_list import ListTaskSet
+
+SEED = 5
+QUESTION = "Which?"
+DEPTH = 4
+BRANCH = 5
+
+
+def known_tree(write, *, seeds=(SEED,), solutions=(), **limits):
+    """A grower whose generator writes ``write(address, draw)`` under the node at an address, for trees of ``seeds``.
+
+    A step such as ``0.9 so`` has the score 0.9; one that holds no box is followed by the separator. Whole solutions
+    are ``solutions`` in order.
+    """
+    texts = {}
+    for seed in seeds:
+        for depth in range(DEPTH):
+            for address in product(range(BRANCH), repeat=depth):
+                for draw in range(BRANCH):
+                    texts[derive_seed(seed, "step", *address, draw)] = (address, draw)
+    whole = {derive_seed(derive_seed(seed, "solutions"), i): text for seed in seeds for i, text in enumerate(solutions)}
+
+    def script(request, sample_seed):
+        if request.seed not in texts:
+            return whole[sample_seed]
+        text = write(*texts[request.seed])
+        return text if "boxed" in text else text + "\n"
+
+    limits = {"max_depth": DEPTH, "max_branch": BRANCH, **limits}
+    reward_model = ScriptedStepRewardModel(lambda question, steps: [float(step.split()[0]) for step in steps])
+    return Grower(ScriptedEngine(script), reward_model, GrowthConfig(**limits))
+
+
+def start(grower, seed=SEED):
+    return grower.start(QUESTION, [{"role": "user", "content": QUESTION}], seed)
+
+
+def search(method, grower, seeds=(SEED,)):
+    """Search a tree of each seed together; return (answer, tree) of the first, or of all."""
+    trees = [start(grower, seed) for seed in seeds]
+
+    async def run():
+        return await gather(*(method.search(tree, grower) for tree in trees))
+
+    found = list(zip(asyncio.run(run()), trees, strict=True))
+    return found[0] if len(seeds) == 1 else found
+
+
+def texts(tree):
+    """Every step of a tree, in the order they were added."""
+    return [node.text for node in tree.nodes[1:]]
+
+
+def needle_environment(**options):
+    """A search tree of eight problems whose first steps are answers from 0 to 3; 2 is right and looks best."""
+    texts = [f"0.{9 if answer == 2 else 5} \\boxed{{{answer}}}" for answer in range(4)]
+    reward_model = ScriptedStepRewardModel(lambda question, steps: [float(step.split()[0]) for step in steps])
+    tasks = ListTaskSet("needles", "test", [Task(f"t{i}", f"{QUESTION} {i}", "2") for i in range(8)])
+    engine = ScriptedEngine(texts)
+    return make_environment("reason_tree", tasks=tasks, engine=engine, reward_model=reward_model, **options)
