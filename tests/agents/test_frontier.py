@@ -6,7 +6,7 @@ import json
 import pytest
 from search_toys import needle_environment
 
-from agents.evaluate import main
+from agents.frontier import main
 from agents.search import WALKS, make_method
 from agents.search.plans import plans
 from agents.search.plot import plot_frontier
