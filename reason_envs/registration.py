@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
@@ -16,6 +17,15 @@ if TYPE_CHECKING:
 
 
 ENTRY_POINT_GROUP = "reason_envs.environments"
+RECOMMENDABLE = ("algo", "policy", "model", "learning_rate")
+"""What an environment can recommend to learners."""
+_SEARCH: dict[str, str | float] = {"algo": "ppo", "policy": "graph"}
+_TEAM: dict[str, str | float] = {
+    "algo": "at_grpo",
+    "policy": "language",
+    "model": "embedded:petting",
+    "learning_rate": 6e-4,
+}
 
 
 @dataclass(frozen=True)
@@ -26,6 +36,14 @@ class EnvironmentEntry(Plugin):
     """Gymnasium id, such as ``"SingleTurnMath-v0"``."""
     name: str
     """Short name, such as ``"single_turn_math"``."""
+    recommends: Mapping[str, str | float] = field(default_factory=dict)
+    """What trains well in the environment, as far as it differs from the learners' own defaults: ``algo``, ``policy``,
+    ``model`` and the ``learning_rate`` that suits this model. Empty: the learners' defaults."""
+
+    def __post_init__(self) -> None:
+        for key in self.recommends:
+            if key not in RECOMMENDABLE:
+                raise unknown_name(f"recommendation of {self.id}", key, RECOMMENDABLE)
 
 
 _ENTRIES: dict[str, EnvironmentEntry] = {}
@@ -41,59 +59,74 @@ _BUILT_IN = (
         "reason_envs.envs.reason_tree.config:ReasonTreeConfig",
         "ReasonTree-v0",
         "reason_tree",
+        _SEARCH,
     ),
     EnvironmentEntry(
         "reason_envs.envs.reason_tree.paper:ReasonTreePaper",
         "reason_envs.envs.reason_tree.paper:ReasonTreePaperConfig",
         "ReasonTreePaper-v0",
         "reason_tree_paper",
+        _SEARCH,
     ),
     EnvironmentEntry(
         "reason_envs.envs.petting.plan_path:PettingPlanPath",
         "reason_envs.envs.petting.plan_path:PettingPlanPathConfig",
         "PettingPlanPath-v0",
         "petting_plan_path",
+        _TEAM,
     ),
     EnvironmentEntry(
         "reason_envs.envs.petting.sokoban:PettingSokoban",
         "reason_envs.envs.petting.sokoban:PettingSokobanConfig",
         "PettingSokoban-v0",
         "petting_sokoban",
+        _TEAM,
     ),
     EnvironmentEntry(
         "reason_envs.envs.petting.sudoku:PettingSudoku",
         "reason_envs.envs.petting.sudoku:PettingSudokuConfig",
         "PettingSudoku-v0",
         "petting_sudoku",
+        _TEAM,
     ),
     EnvironmentEntry(
         "reason_envs.envs.petting.math:PettingMath",
         "reason_envs.envs.petting.math:PettingMathConfig",
         "PettingMath-v0",
         "petting_math",
+        _TEAM,
     ),
     EnvironmentEntry(
         "reason_envs.envs.petting.code:PettingCode",
         "reason_envs.envs.petting.code:PettingCodeConfig",
         "PettingCode-v0",
         "petting_code",
+        _TEAM,
     ),
     EnvironmentEntry(
         "reason_envs.envs.planner_solver:PlannerSolver",
         "reason_envs.envs.planner_solver:PlannerSolverConfig",
         "PlannerSolver-v0",
         "planner_solver",
+        {"model": "embedded:planner_solver", "learning_rate": 6e-4},
     ),
     EnvironmentEntry(
         "reason_envs.envs.workflow.environment:WorkflowExecution",
         "reason_envs.envs.workflow.config:WorkflowConfig",
         "WorkflowExecution-v0",
         "workflow",
+        {"model": "embedded:workflow", "learning_rate": 3e-4},
     ),
 )
 
 
-def register(id: str, environment: type[Environment] | str, config: type | str, name: str | None = None) -> None:
+def register(
+    id: str,
+    environment: type[Environment] | str,
+    config: type | str,
+    name: str | None = None,
+    recommends: Mapping[str, str | float] | None = None,
+) -> None:
     """Add an environment: `make_environment`, ``gymnasium.make`` and ``gymnasium.make_vec`` then know it.
 
     A package that calls this from a function in the entry-point group ``reason_envs.environments`` need not be imported
@@ -104,11 +137,16 @@ def register(id: str, environment: type[Environment] | str, config: type | str, 
         environment: the class, or its address ``"package.module:Class"``; called with the configuration.
         config: the dataclass of its options, or its address. Options are its fields.
         name: short name; the id in snake case without its version by default (``"my_puzzle"``).
+        recommends: what trains well in it: ``algo``, ``policy``, ``model`` and the ``learning_rate`` that suits this
+            model, such as ``{"algo": "ppo", "policy": "graph"}``; learners use their own defaults for the rest.
+
+    Raises:
+        ReasonEnvsError: the id or name is taken, or a recommendation is unknown.
     """
     for address in (environment, config):
         if isinstance(address, str) and ":" not in address:
             raise ReasonEnvsError(f"{address!r} is no address of a class: write 'package.module:Class'.")
-    _add(EnvironmentEntry(environment, config, id, name or _short_name(id)))
+    _add(EnvironmentEntry(environment, config, id, name or _short_name(id), recommends or {}))
 
 
 def names() -> list[str]:
