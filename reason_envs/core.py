@@ -1,4 +1,4 @@
-"""The environment contract: who acts, what a step returns, how episodes fork and how randomness is addressed."""
+"""The environment contract: agents, step results, forks and addressed randomness."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 from gymnasium import Space
+from gymnasium.spaces import Discrete
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.views import EpisodeView
 
-Part = TypeVar("Part")
+Resource = TypeVar("Resource")
 AgentId = str
 Action = Any
 Message = dict[str, str]
@@ -27,8 +28,8 @@ Message = dict[str, str]
 def derive_seed(*address: int | str) -> int:
     """Hash an address such as ``(episode_seed, agent, turn, call)`` into a seed.
 
-    Every random draw of the library is keyed by where it happens, never by how many draws came before it,
-    so batch composition and the other agents' behaviour cannot shift it. NumPy's whole numbers count as Python's.
+    Every random draw of the library has an address. The draw depends on the address alone, not on the draws before it,
+    so batch composition and other agents cannot change it. NumPy integers are treated as Python integers.
 
     Returns:
         An integer in ``[0, 2**63)``, the same on every platform.
@@ -40,46 +41,58 @@ def derive_seed(*address: int | str) -> int:
 
 @dataclass(frozen=True)
 class StepResult:
-    """What ``reset`` and ``step`` return; the keys of ``observations`` are the agents that act next."""
+    """Result of ``reset`` and ``step``; the keys of ``observations`` are the agents that act next."""
 
     observations: dict[AgentId, Any]
-    """One observation for each agent that must act next; empty when the episode is over."""
+    """Observation of each agent that must act next; empty when the episode is over."""
     rewards: dict[AgentId, float] = field(default_factory=dict)
-    """Reward for each named agent; it belongs to that agent's latest decision. Whoever acts in an episode is named in
-    it at least once, with 0.0 where nothing was earned."""
+    """Reward of each named agent, for its latest decision. Every agent that acts in an episode must be named at least
+    once; its reward is 0.0 if it earned nothing."""
     terminated: dict[AgentId, bool] = field(default_factory=dict)
-    """Agents whose episode reached an end of its own."""
+    """Whether the episode of each named agent reached a terminal state; learners do not bootstrap there."""
     truncated: dict[AgentId, bool] = field(default_factory=dict)
-    """Agents whose episode was cut off by a limit (learners bootstrap there)."""
+    """Whether a limit ended the episode of each named agent; learners bootstrap there."""
     final_observations: dict[AgentId, Any] = field(default_factory=dict)
-    """What ended agents would see next, for those whose last observation is no longer true (bootstrapping)."""
+    """Observation of each named agent after the last step. Learners bootstrap from it; agents that are not named keep
+    their last observation."""
     info: dict[str, Any] = field(default_factory=dict)
-    """Deterministic extras: equal for equal seeds, actions and weights."""
+    """Further results by name; equal seeds, actions and weights give equal values."""
 
     @property
     def done(self) -> bool:
-        """Whether nobody acts any more."""
+        """Whether the episode is over."""
         return not self.observations
 
 
 class Environment(ABC):
-    """An asynchronous, multi-agent-by-construction environment.
+    """An asynchronous environment for one or several agents.
 
-    Subclasses keep everything that changes during an episode in ``self.state`` (a dataclass) and everything that is
-    shared between forks (tasks, engine, reward model, options) in other attributes.
+    A subclass keeps everything that changes during an episode in ``self.state``. Forks share all other attributes:
+    options, tasks, engines, reward models. Learners and adapters rely on the attributes and methods declared here, and
+    on no others. `reason_envs.envs.task_environment` has base classes that implement most of them.
     """
 
     agents: tuple[AgentId, ...]
-    render_mode: str | None = None
-    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (Gymnasium's convention)
+    """Every agent of the environment, in a fixed order."""
+    config: Any = None
+    """Options, a dataclass. A run sets its fields ``tasks`` and ``split``."""
+    tasks: Any = None
+    """Problems of the episodes, a `reason_envs.tasks.TaskSet`; ``None`` if the environment has none."""
     state: Any = None
+    """Episode state, a dataclass with a field ``seed``; ``None`` before the first ``reset``."""
+    render_mode: str | None = None
+    """Current render mode, one of ``metadata["render_modes"]``; ``None`` renders nothing."""
+    metadata: dict[str, Any] = {"render_modes": ["ansi"], "render_fps": 4}  # noqa: RUF012  (Gymnasium's convention)
+    """Render modes and frames per second, as in Gymnasium."""
+    action_names: tuple[str, ...] = ()
+    """Name of each discrete action, in order; empty if the actions have no names."""
     discount: float | None = None
-    """The one discount under which its rewards mean what they say; ``None`` leaves it to the learner."""
+    """Discount factor that the rewards are designed for; other values are refused. ``None`` allows any value."""
     decisions_per_episode: int | None = None
-    """How many decisions every episode takes, all agents together; ``None`` where that differs."""
+    """Number of decisions in every episode, over all agents; ``None`` if episodes differ in length."""
     _base_seed: int | None = None
     _episode: int = 0
-    _own: tuple[Any, ...] = ()
+    _owned: tuple[Any, ...] = ()
 
     @abstractmethod
     def observation_space(self, agent: AgentId) -> Space:
@@ -91,68 +104,91 @@ class Environment(ABC):
 
     @abstractmethod
     async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
-        """Start an episode, in which somebody acts.
+        """Start an episode. At least one agent must be asked to act.
 
-        ``seed=None`` continues the environment's own sequence of episode seeds. ``options={"task": ...}`` fixes the
-        problem; other options are ignored.
+        Args:
+            seed: seed of the episode; ``None`` continues the sequence of seeds that the last number started.
+            options: ``{"task": ...}`` fixes the problem; unknown options are ignored.
         """
 
     @abstractmethod
     async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
-        """Apply the actions of the agents that were to act. Invalid actions never raise."""
+        """Apply the actions of the agents that must act. An invalid action must not raise an error."""
 
     @abstractmethod
     def render_messages(self, observation: Any) -> list[Message]:
-        """Write an observation as chat messages, so that a language policy can play."""
+        """Convert an observation to chat messages for a language policy."""
 
     @abstractmethod
     def parse_action(self, text: str) -> Action:
-        """Read an action from generated text; garbage becomes an invalid action, never an exception."""
+        """Convert generated text to an action. Unreadable text becomes an invalid action, not an error."""
+
+    def action_masks(self) -> np.ndarray:
+        """Return which discrete actions are legal now, as booleans [actions]; by default all are.
+
+        Raises:
+            ReasonEnvsError: the actions are not discrete.
+        """
+        space = self.action_space(self.agents[0])
+        if not isinstance(space, Discrete):
+            raise ReasonEnvsError(f"{type(self).__name__} has no action masks: {space} is not Discrete.")
+        return np.ones(int(space.n), np.bool_)
+
+    def observe(self, agent: AgentId) -> Any:
+        """Return the current observation of any agent. PettingZoo needs it; other callers read ``StepResult``."""
+        raise ReasonEnvsError(f"{type(self).__name__} does not define observe(agent).")
 
     def fork(self, seed: int | None = None) -> Self:
-        """Copy the episode's state between steps; task, engine and reward model stay shared.
+        """Copy the episode between steps; the copy shares the task, engine and reward model.
 
         Args:
-            seed: ``None`` replays the original's random draws; a number re-keys them, which takes a running episode.
+            seed: ``None`` repeats the original's random draws. A number gives the copy other draws.
+
+        Raises:
+            ReasonEnvsError: ``seed`` is given and no episode has started.
         """
         if seed is not None and self.state is None:
-            raise ReasonEnvsError(f"fork(seed={seed}) re-keys an episode, and none has begun: call reset first.")
+            raise ReasonEnvsError(f"fork(seed={seed}) needs an episode: call reset first.")
         clone = copy.copy(self)
-        clone._own = ()
+        clone._owned = ()
         clone.state = copy.deepcopy(self.state)
         if seed is not None:
             clone.state.seed = derive_seed(self.state.seed, "fork", seed)
         return clone
 
     def render(self) -> Any:
-        """Render the episode according to ``render_mode`` (``None``: nothing)."""
+        """Render the episode according to ``render_mode``; ``None`` renders nothing."""
         return None
 
     def view(self) -> EpisodeView | None:
-        """Return what there is to see of the episode besides its dialogue, for reports; ``None``: nothing."""
+        """Return the tree, pictures and model calls of the episode for reports; ``None`` if there are none."""
         return None
 
-    def keep(self, part: Part, given: Any) -> Part:
-        """Note an engine, reward model or sandbox for ``close``, unless it was ``given`` as the object that it is.
+    def own(self, resource: Resource, spec: Any) -> Resource:
+        """Let ``close`` close an engine, reward model or sandbox if this environment built it.
+
+        Args:
+            resource: the object.
+            spec: the option that it was made from. If it is the object itself, the caller keeps the ownership.
 
         Returns:
-            The part.
+            The resource.
         """
-        if part is not given:
-            self._own = (*self._own, part)
-        return part
+        if resource is not spec:
+            self._owned = (*self._owned, resource)
+        return resource
 
     def close(self) -> None:
-        """Free what this environment built from names and options; objects that were passed in stay open.
+        """Close the engines, reward models and sandboxes that this environment built; objects passed in stay open.
 
-        Forks share those parts and close nothing: close the environment that they come from last.
+        Forks share them and close nothing, so close the original environment last.
         """
-        parts, self._own = self._own, ()
-        for part in parts:
-            part.close()
+        resources, self._owned = self._owned, ()
+        for resource in resources:
+            resource.close()
 
     def episode_seed(self, seed: int | None) -> int:
-        """Turn ``reset``'s seed into this episode's seed, drawing the next one of the sequence for ``None``."""
+        """Return the seed of an episode: the ``seed`` of ``reset``, or the next one of the sequence for ``None``."""
         if seed is not None:
             self._base_seed, self._episode = operator.index(seed), 0
             return self._base_seed
@@ -163,50 +199,59 @@ class Environment(ABC):
 
 
 class ResultError(ReasonEnvsError):
-    """What an environment's ``reset`` or ``step`` returned is nothing to play on with.
+    """``reset`` or ``step`` of an environment returned an invalid result.
 
     Args:
-        seen: what came back from whom, and what is wrong with it.
-        fix: what to do about it.
+        problem: the call, the value that it returned and the rule that the value breaks.
+        fix: how to fix it.
     """
 
-    def __init__(self, seen: str, fix: str) -> None:
-        super().__init__(f"{seen} {fix} `python -m reason_envs.check ENVIRONMENT` checks the rest.")
-        self.seen, self.fix = seen, fix
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(f"{problem} {fix} `python -m reason_envs.check ENVIRONMENT` checks the rest.")
+        self.problem, self.fix = problem, fix
 
 
-async def begin(
+async def checked_reset(
     environment: Environment, *, seed: int | None = None, options: dict[str, Any] | None = None
 ) -> StepResult:
-    """Await ``reset`` of an environment that anybody may have written, and refuse what is no sound `StepResult`."""
-    result = await _sound(environment, "reset", environment.reset(seed=seed, options=options))
+    """Call ``reset`` and validate that it returned a `StepResult` in which at least one agent acts.
+
+    Raises:
+        ResultError: it did not.
+    """
+    result = await _validated(environment, "reset", environment.reset(seed=seed, options=options))
     if result.done:
-        seen = f"{type(environment).__name__}.reset returned no observations: nobody would act in this episode."
-        raise ResultError(seen, "Return an observation for whoever acts first: StepResult({agent: observation}).")
+        problem = f"{type(environment).__name__}.reset returned no observations, so no agent can act."
+        raise ResultError(problem, "Return the observation of each agent that acts first: StepResult({agent: value}).")
     return result
 
 
-async def advance(environment: Environment, actions: Mapping[AgentId, Action]) -> StepResult:
-    """Await ``step`` of an environment that anybody may have written, and refuse what is no sound `StepResult`."""
-    return await _sound(environment, "step", environment.step(actions))
+async def checked_step(environment: Environment, actions: Mapping[AgentId, Action]) -> StepResult:
+    """Call ``step`` and validate that it returned a `StepResult`.
+
+    Raises:
+        ResultError: it did not.
+    """
+    return await _validated(environment, "step", environment.step(actions))
 
 
-async def _sound(environment: Environment, call: str, coming: Any) -> StepResult:
+async def _validated(environment: Environment, call: str, returned: Any) -> StepResult:
     name = f"{type(environment).__name__}.{call}"
-    if not isinstance(coming, Awaitable):
-        seen = f"{name} is no coroutine: it returned {_shown(coming)} without being awaited."
-        raise ResultError(seen, f"Write `async def {call}`, and in it `return StepResult(...)`.")
-    result = await coming
+    if not isinstance(returned, Awaitable):
+        problem = f"{name} is not a coroutine function: it returned {_described(returned)}."
+        raise ResultError(problem, f"Write `async def {call}` and `return StepResult(...)`.")
+    result = await returned
     if not isinstance(result, StepResult):
-        seen = f"{name} returned {_shown(result)}, which is no StepResult."
-        raise ResultError(seen, "End every way through it with `return StepResult(...)`.")
+        problem = f"{name} must return a StepResult; it returned {_described(result)}."
+        raise ResultError(problem, "End every path with `return StepResult(...)`.")
     for part in _PARTS:
         if not isinstance(value := getattr(result, part), Mapping):
             fix = f"Write {part}={{{'name' if part == 'info' else 'agent'}: value}}."
-            raise ResultError(f"{name} returned {part}={_shown(value)}, which is no dict.", fix)
+            raise ResultError(f"{name} must return a dict as {part}; it returned {_described(value)}.", fix)
     for agent, reward in result.rewards.items():
         if not isinstance(reward, _NUMBER):
-            raise ResultError(f"{name} pays {agent!r} {_shown(reward)}, which is no number.", "Pay a float.")
+            problem = f"{name} must return numbers as rewards; it returned {_described(reward)} for {agent!r}."
+            raise ResultError(problem, "Return a float.")
     return result
 
 
@@ -214,7 +259,7 @@ _PARTS = tuple(part.name for part in fields(StepResult))
 _NUMBER = numbers.Real | np.bool_
 
 
-def _shown(value: Any) -> str:
-    """Write a value in a line, with its type."""
+def _described(value: Any) -> str:
+    """Return a value in one line, with its type."""
     text = " ".join(repr(value).split())
     return f"{text if len(text) <= 80 else f'{text[:77]}...'} ({type(value).__name__})"

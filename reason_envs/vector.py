@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from reason_envs.batching import gather
-from reason_envs.core import Action, AgentId, Environment, StepResult, advance, begin
+from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step
 from reason_envs.errors import ReasonEnvsError
 
 
@@ -60,7 +60,7 @@ class VectorEpisodes:
         seeds, options = seeds or {}, options or {}
         chosen = list(range(len(self)) if slots is None else slots)
         self._check_slots([*chosen, *seeds, *options])
-        starts = (begin(self.environments[s], seed=seeds.get(s), options=options.get(s)) for s in chosen)
+        starts = (checked_reset(self.environments[s], seed=seeds.get(s), options=options.get(s)) for s in chosen)
         return self._store(chosen, await gather(*starts, slots=chosen))
 
     async def step(self, actions: Mapping[int, Mapping[AgentId, Action]]) -> dict[int, StepResult]:
@@ -69,7 +69,7 @@ class VectorEpisodes:
         ended = sorted(set(actions) - set(self.live))
         if ended:
             raise ReasonEnvsError(f"Slots {ended} have no episode under way: reset them before stepping.")
-        moves = (advance(self.environments[slot], chosen) for slot, chosen in actions.items())
+        moves = (checked_step(self.environments[slot], chosen) for slot, chosen in actions.items())
         return self._store(list(actions), await gather(*moves, slots=list(actions)))
 
     def close(self) -> None:

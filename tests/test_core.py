@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import Forgetful, Toy
 
-from reason_envs.core import ResultError, StepResult, advance, begin, derive_seed
+from reason_envs.core import ResultError, StepResult, checked_reset, checked_step, derive_seed
 from reason_envs.errors import ReasonEnvsError
 
 ADDRESSES = st.lists(st.one_of(st.integers(), st.text(max_size=5)), max_size=4)
@@ -88,13 +88,13 @@ def test_a_result_without_observations_is_done():
     assert not StepResult({"solver": "go"}).done
 
 
-def test_a_sound_result_is_passed_on():
+def test_checked_reset_and_step_pass_valid_results_on():
     toy = Toy()
-    asyncio.run(begin(toy, seed=3, options={"task": "ignored"}))
+    asyncio.run(checked_reset(toy, seed=3, options={"task": "ignored"}))
     assert toy.state.seed == 3
     for reward in (1, 0.5, True, np.bool_(True), np.float32(2), np.int64(3)):
         toy.step = Answers(StepResult({}, {"solver": reward}))
-        assert asyncio.run(advance(toy, {"solver": "a"})).rewards["solver"] is reward
+        assert asyncio.run(checked_step(toy, {"solver": "a"})).rewards["solver"] is reward
 
 
 class Answers:
@@ -110,50 +110,47 @@ class Answers:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (
-            None,
-            r"Toy\.reset returned None \(NoneType\), which is no StepResult\. End every way through it with `return ",
-        ),
-        (({}, {}), r"Toy\.reset returned \(\{\}, \{\}\) \(tuple\), which is no StepResult"),
-        (StepResult({}), r"Toy\.reset returned no observations: nobody would act in this episode"),
+        (None, r"Toy\.reset must return a StepResult; it returned None \(NoneType\)\. End every path with `return "),
+        (({}, {}), r"Toy\.reset must return a StepResult; it returned \(\{\}, \{\}\) \(tuple\)"),
+        (StepResult({}), r"Toy\.reset returned no observations, so no agent can act"),
         (
             StepResult("go"),
-            r"Toy\.reset returned observations='go' \(str\), which is no dict\. Write observations=\{agent: value\}",
+            r"Toy\.reset must return a dict as observations; it returned 'go' \(str\)\. Write observations=\{agent: ",
         ),
-        (StepResult({}, 0.5), r"Toy\.reset returned rewards=0\.5 \(float\), which is no dict"),
-        (StepResult({}, {}, True), r"Toy\.reset returned terminated=True \(bool\), which is no dict"),
+        (StepResult({}, 0.5), r"Toy\.reset must return a dict as rewards; it returned 0\.5 \(float\)"),
+        (StepResult({}, {}, True), r"Toy\.reset must return a dict as terminated; it returned True \(bool\)"),
         (
             StepResult({}, info=None),
-            r"Toy\.reset returned info=None \(NoneType\), which is no dict\. Write info=\{name: value\}",
+            r"Toy\.reset must return a dict as info; it returned None \(NoneType\)\. Write info=\{name: value\}",
         ),
         (
             StepResult({}, {"solver": None}),
-            r"Toy\.reset pays 'solver' None \(NoneType\), which is no number\. Pay a float",
+            r"Toy\.reset must return numbers as rewards; it returned None \(NoneType\) for 'solver'\. Return a float",
         ),
-        (StepResult({}, {"solver": "1"}), r"Toy\.reset pays 'solver' '1' \(str\), which is no number"),
+        (StepResult({}, {"solver": "1"}), r"Toy\.reset must return numbers as rewards; it returned '1' \(str\) for"),
     ],
 )
-def test_what_is_no_sound_result_is_refused(value, message):
+def test_checked_reset_refuses_invalid_results(value, message):
     toy = Toy()
     toy.reset = Answers(value)
     with pytest.raises(ResultError, match=message) as refused:
-        asyncio.run(begin(toy))
+        asyncio.run(checked_reset(toy))
     assert str(refused.value).endswith("`python -m reason_envs.check ENVIRONMENT` checks the rest.")
 
 
-def test_what_cannot_be_awaited_is_refused():
+def test_checked_step_refuses_what_cannot_be_awaited():
     class Synchronous(Toy):
         def step(self, actions):
             return StepResult({})
 
     with pytest.raises(
-        ResultError, match=r"Synchronous\.step is no coroutine: it returned StepResult.*`async def step`"
+        ResultError, match=r"Synchronous\.step is not a coroutine function: it returned StepResult.*`async def step`"
     ):
-        asyncio.run(advance(Synchronous(), {}))
-    with pytest.raises(ResultError, match=r"Forgetful\.step returned None"):
-        asyncio.run(_begun_and_advanced(Forgetful()))
+        asyncio.run(checked_step(Synchronous(), {}))
+    with pytest.raises(ResultError, match=r"Forgetful\.step must return a StepResult; it returned None"):
+        asyncio.run(_reset_and_step(Forgetful()))
 
 
-async def _begun_and_advanced(toy):
-    await begin(toy)
-    await advance(toy, {"solver": "a"})
+async def _reset_and_step(toy):
+    await checked_reset(toy)
+    await checked_step(toy, {"solver": "a"})

@@ -101,5 +101,5 @@ def test_close_closes_every_environment():
 def test_a_step_that_returns_nothing_is_named():
     vector = VectorEpisodes.of(Forgetful(), 2)
     asyncio.run(vector.reset())
-    with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step returned None"):
+    with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step must return a StepResult; it returned None"):
         asyncio.run(vector.step({0: {"solver": "a"}}))

@@ -85,8 +85,6 @@ class SB3PPO:
     """
 
     algorithm: Any = PPO
-    masked = False
-    """Whether it never draws an illegal action."""
 
     def __init__(
         self,
@@ -98,7 +96,7 @@ class SB3PPO:
         total_steps: int,
         seed: int,
     ) -> None:
-        _check(config, policy, environment, masked=self.masked)
+        _check(config, policy, environment)
         self.config = config
         self.policy = policy
         self.seed = seed
@@ -160,8 +158,6 @@ class SB3PPO:
 
 class SB3MaskablePPO(SB3PPO):
     """Drives ``sb3_contrib.MaskablePPO``: illegal actions have probability 0."""
-
-    masked = True
 
     def __init__(self, *args: Any, **options: Any) -> None:
         from sb3_contrib import MaskablePPO
@@ -238,7 +234,7 @@ class EpisodeRecorder(BaseCallback):
         )
 
 
-def _check(config: SB3PPOConfig, policy: Any, environment: Environment, *, masked: bool) -> None:
+def _check(config: SB3PPOConfig, policy: Any, environment: Environment) -> None:
     if not isinstance(policy, NetworkPolicy):
         if isinstance(environment.observation_space(environment.agents[0]), UnicodeText):
             raise ReasonEnvsError(
@@ -249,11 +245,6 @@ def _check(config: SB3PPOConfig, policy: Any, environment: Environment, *, maske
             "algo=sb3_... trains networks that read observations of a fixed size, not "
             f"{type(policy).__name__}: use policy=graph (trees) or policy=mlp (any arrays), or algo=ppo, algo=grpo or "
             "algo=at_grpo."
-        )
-    if masked and not hasattr(environment, "action_masks"):
-        raise ReasonEnvsError(
-            f"algo=sb3_maskable_ppo asks an environment's action_masks(), and {type(environment).__name__} has no such "
-            "method: use algo=sb3_ppo."
         )
     if environment.discount is not None and config.gamma != environment.discount:
         raise ReasonEnvsError(

@@ -97,9 +97,7 @@ class NetworkPolicy(ABC):
         self.device = resolve_device(config.device)
         self.sampling = Sampling(max_tokens=1)
         self.shape = self.shape_of(environment)
-        self.action_names: tuple[str, ...] = getattr(
-            environment, "action_names", tuple(map(str, range(self.shape.actions)))
-        )
+        self.action_names = environment.action_names or tuple(map(str, range(self.shape.actions)))
         self.version = 0
         """Of the weights, for the record of choices; whoever updates them sets it."""
         with torch.random.fork_rng():

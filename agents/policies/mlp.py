@@ -120,7 +120,7 @@ class MLPPolicy(NetworkPolicy):
         if isinstance(observation, Mapping) and MASK in observation:
             mask = observation[MASK]
         else:
-            mask = environment.action_masks() if hasattr(environment, "action_masks") else np.ones(self.shape.actions)
+            mask = environment.action_masks()
         flat = np.asarray(spaces.flatten(self._space, observation), np.float32)
         return {FLAT: flat, MASK: np.asarray(mask, np.float32)}
 

@@ -12,7 +12,7 @@ from agents import distributed
 from agents.policies.base import Policy
 from agents.trajectory import Decision, Trajectory
 from reason_envs.batching import gather
-from reason_envs.core import Action, AgentId, Environment, StepResult, advance, begin, derive_seed
+from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step, derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Task
 
@@ -82,7 +82,7 @@ async def play_shared(
 
 
 async def _play(environment: Environment, policy: Policy, episode: Episode, options: dict[str, Any]) -> Trajectory:
-    result = await begin(environment, seed=episode.seed, options={"task": episode.task})
+    result = await checked_reset(environment, seed=episode.seed, options={"task": episode.task})
     decisions: list[Decision] = []
     latest: dict[AgentId, Decision] = {}
     final: dict[AgentId, Any] = {}
@@ -96,7 +96,7 @@ async def _play(environment: Environment, policy: Policy, episode: Episode, opti
         )
         decisions += acting
         latest.update({decision.agent: decision for decision in acting})
-        result = await advance(environment, actions(environment, policy, acting, silent))
+        result = await checked_step(environment, actions(environment, policy, acting, silent))
         _pay(result.rewards, latest, silent, episode)
         final |= cut_off(environment, policy, result, latest)
     return finish(environment, episode, decisions, result, final, overlong)

@@ -18,7 +18,7 @@ from agents.policies.base import Policy
 from agents.rollout.episodes import Episode, actions, cut_off, finish, next_turn, play_shared, readable
 from agents.trajectory import Decision, Trajectory
 from reason_envs.batching import gather
-from reason_envs.core import AgentId, Environment, StepResult, advance, begin, derive_seed
+from reason_envs.core import AgentId, Environment, StepResult, checked_reset, checked_step, derive_seed
 from reason_envs.errors import ReasonEnvsError
 
 SELECTIONS = ("best", "sample", "first")
@@ -56,7 +56,7 @@ async def _play(
     environment: Environment, policy: Policy, rows: list[Episode], select: str, options: dict[str, Any]
 ) -> Trajectory:
     episode = rows[0]
-    result = await begin(environment, seed=episode.seed, options={"task": episode.task})
+    result = await checked_reset(environment, seed=episode.seed, options={"task": episode.task})
     decisions: list[Decision] = []
     latest: Joint = {}
     final: dict[AgentId, Any] = {}
@@ -69,7 +69,7 @@ async def _play(
         candidates = await _candidates(policy, rows, read, latest, options)
         forks = [environment.fork(seed=k) for k in range(len(rows))]
         steps = (
-            advance(fork, actions(fork, policy, joint.values(), silent))
+            checked_step(fork, actions(fork, policy, joint.values(), silent))
             for fork, joint in zip(forks, candidates, strict=True)
         )
         stepped = await gather(*steps)

@@ -7,7 +7,7 @@ from typing import Any
 from agents.policies.language import LanguagePolicy
 from agents.policies.roles import language_parts
 from reason_envs.batching import gather
-from reason_envs.core import Environment, begin
+from reason_envs.core import Environment, checked_reset
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Task, TaskSet
 
@@ -45,7 +45,7 @@ async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -
 
 
 async def _prompt_length(environment: Environment, policy: LanguagePolicy, task: Task) -> int:
-    result = await begin(environment, seed=0, options={"task": task})
+    result = await checked_reset(environment, seed=0, options={"task": task})
     return max(policy.prompt_length(policy.observe(environment, o)) for o in result.observations.values())
 
 

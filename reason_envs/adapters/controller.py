@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from gymnasium import Space
 
-from reason_envs.core import Action, AgentId, Environment, Message, StepResult, advance, begin
+from reason_envs.core import Action, AgentId, Environment, Message, StepResult, checked_reset, checked_step
 from reason_envs.errors import ReasonEnvsError
 
 CONTROLLER: AgentId = "controller"
@@ -57,7 +57,7 @@ class Controller(Environment):
 
     async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
         """Start an episode of the played environment."""
-        return self._open_round(await begin(self.environment, seed=seed, options=options))
+        return self._open_round(await checked_reset(self.environment, seed=seed, options=options))
 
     async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
         """Note the action of the agent that was asked; move the environment when nobody is left to ask."""
@@ -67,7 +67,7 @@ class Controller(Environment):
         state.actions[self._next_agent()] = actions[CONTROLLER]
         if len(state.actions) < len(state.asked):
             return self._ask({}, {})
-        return self._open_round(await advance(self.environment, state.actions))
+        return self._open_round(await checked_step(self.environment, state.actions))
 
     def render_messages(self, observation: Any) -> list[Message]:
         """Write an observation as the played environment does."""

@@ -10,13 +10,14 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import Discrete
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space, concatenate, create_empty_array, iterate
 
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
-from reason_envs.core import Environment, StepResult, advance, begin
+from reason_envs.core import Environment, StepResult, checked_reset, checked_step
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.registration import make_environment
 from reason_envs.vector import VectorEpisodes
@@ -53,7 +54,7 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
     """One environment behind Gymnasium's synchronous interface; a multi-agent one is played by a controller.
 
     ``render_messages`` and ``parse_action`` of the environment are passed on, so that a language policy can play;
-    ``action_masks`` too where it has one, for learners that mask.
+    ``action_masks`` too if the actions are discrete, for learners that mask.
     An episode ends on its final observation or, where the environment names none, on the last one again.
 
     Args:
@@ -71,19 +72,19 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
         self.action_space = self.environment.action_space(self.agent)
         self.render_messages = self.environment.render_messages
         self.parse_action = self.environment.parse_action
-        if hasattr(self.environment, "action_masks"):
+        if isinstance(self.action_space, Discrete):
             self.action_masks = self.environment.action_masks
         self._observation: Any = None
 
     def reset(self, *, seed: int | None = None, options: Options = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; ``options={"task": ...}`` fixes the problem."""
         super().reset(seed=seed)
-        result = self._run(begin(self.environment, seed=seed, options=options))
+        result = self._run(checked_reset(self.environment, seed=seed, options=options))
         return self._observation, result.info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step; a wrong action never raises."""
-        result = self._run(advance(self.environment, {self.agent: action}))
+        result = self._run(checked_step(self.environment, {self.agent: action}))
         return self._observation, *outcome(result, self.agent), result.info
 
     def render(self) -> Any:

@@ -19,7 +19,7 @@ from openenv.core.env_server.types import Action, ConcurrencyConfig, Environment
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.gymnasium import outcome, seen
 from reason_envs.adapters.loop import run_from_loop
-from reason_envs.core import Environment, StepResult, advance, begin
+from reason_envs.core import Environment, StepResult, checked_reset, checked_step
 from reason_envs.errors import ReasonEnvsError
 
 
@@ -56,6 +56,7 @@ class Session(Served):
 
     def __init__(self, environment: Environment) -> None:
         super().__init__()
+        self._class = type(environment)
         self.environment = single_agent(environment)
         (self.agent,) = self.environment.agents
         self._seen: Any = None
@@ -68,14 +69,14 @@ class Session(Served):
         """Start an episode; ``task`` fixes the problem: a mapping with ``question`` and ``answer``."""
         self._check_open()
         options = None if task is None else {"task": task}
-        result = await run_from_loop(begin(self.environment, seed=seed, options=options))
+        result = await run_from_loop(checked_reset(self.environment, seed=seed, options=options))
         self._state = State(episode_id=episode_id)
         return self._show(result, reward=None)
 
     async def step_async(self, action: ReasonAction, timeout_s: float | None = None, **_: Any) -> ReasonObservation:
         """Take one step; a wrong action never raises, one that is no action at all does."""
         self._check_open()
-        result = await run_from_loop(advance(self.environment, {self.agent: self._read(action)}))
+        result = await run_from_loop(checked_step(self.environment, {self.agent: self._read(action)}))
         self._state.step_count += 1
         reward = outcome(result, self.agent)[0]
         if not math.isfinite(reward):
@@ -97,8 +98,8 @@ class Session(Served):
 
     def get_metadata(self) -> EnvironmentMetadata:
         """Name and describe the environment."""
-        played = type(getattr(self.environment, "environment", self.environment))
-        return EnvironmentMetadata(name=played.__name__, description=(played.__doc__ or "").strip().partition("\n")[0])
+        description = (self._class.__doc__ or "").strip().partition("\n")[0]
+        return EnvironmentMetadata(name=self._class.__name__, description=description)
 
     def close(self) -> None:
         """End the session; the shared engine stays open."""

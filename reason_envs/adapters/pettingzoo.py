@@ -14,7 +14,7 @@ from pettingzoo import AECEnv, ParallelEnv
 
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
-from reason_envs.core import AgentId, Environment, StepResult, advance, begin
+from reason_envs.core import AgentId, Environment, StepResult, checked_reset, checked_step
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.registration import make_environment
 
@@ -48,12 +48,12 @@ class _Seats:
     """The agents of an environment under their PettingZoo names, with their spaces."""
 
     def __init__(self, environment: Environment) -> None:
-        if not hasattr(environment, "observe"):
+        if type(environment).observe is Environment.observe:
             raise ReasonEnvsError(
                 f"{type(environment).__name__} has no observe(agent), which says what an agent sees while others act; "
                 "PettingZoo asks for that. Add the method, or play it through gymnasium.make."
             )
-        self.environment: Any = environment
+        self.environment = environment
         self.agent_of = {f"{agent}_0": agent for agent in environment.agents}
         self.names = list(self.agent_of)
         self.observation_spaces = {
@@ -62,11 +62,11 @@ class _Seats:
         self.action_spaces = {name: environment.action_space(agent) for name, agent in self.agent_of.items()}
 
     def start(self, seed: int | None, options: Options) -> StepResult:
-        (result,) = run(gather(begin(self.environment, seed=seed, options=options)))
+        (result,) = run(gather(checked_reset(self.environment, seed=seed, options=options)))
         return result
 
     def move(self, actions: dict[AgentId, Any]) -> StepResult:
-        (result,) = run(gather(advance(self.environment, actions)))
+        (result,) = run(gather(checked_step(self.environment, actions)))
         return result
 
     def check_started(self) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.loop import run
 from reason_envs.adapters.trl_dialogue import Dialogue, Speaker
-from reason_envs.core import Environment, Message, StepResult, begin, derive_seed
+from reason_envs.core import Environment, Message, StepResult, checked_reset, derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.vector import VectorEpisodes
 
@@ -121,7 +121,7 @@ def episode_reward(
 
 async def _first_prompts(environment: Environment, seeds: Sequence[int]) -> list[Prompt]:
     with closing(single_agent(environment).fork()) as player:
-        return [_prompt(player, await begin(player, seed=seed), seed) for seed in seeds]
+        return [_prompt(player, await checked_reset(player, seed=seed), seed) for seed in seeds]
 
 
 def _prompt(player: Environment, result: StepResult, seed: int) -> Prompt:

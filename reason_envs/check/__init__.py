@@ -126,7 +126,7 @@ def check_environment(
     except Exception as error:  # noqa: BLE001  (it is the verdict)
         advice = "" if isinstance(error, ReasonEnvsError) else "Make it constructible with these options."
         return [CheckResult("construction", "FAIL", _what(error), advice)]
-    config = entry(environment).config_class() if isinstance(environment, str) else getattr(built, "config", None)
+    config = entry(environment).config_class() if isinstance(environment, str) else built.config
     known = tuple(field.name for field in fields(config)) if is_dataclass(config) else None
     subjects = [Subject(build, seed, options=known, timeout=timeout)]
     if responses:
@@ -174,7 +174,7 @@ def _checked(name: str, check: Callable[[Subject], str], advice: str, subject: S
     except CheckFailure as failure:
         return CheckResult(name, "FAIL", failure.detail, failure.fix or advice)
     except ResultError as error:
-        return CheckResult(name, "FAIL", error.seen, error.fix)
+        return CheckResult(name, "FAIL", error.problem, error.fix)
     except Exception as error:  # noqa: BLE001  (whatever it raises is the verdict)
         return CheckResult(name, "FAIL", _what(error), advice)
 

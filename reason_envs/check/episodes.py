@@ -15,7 +15,7 @@ from gymnasium.spaces import Discrete, Text
 
 from reason_envs.check.play import EPISODES, INVALID, Subject, compare, difference
 from reason_envs.check.results import CheckFailure, NotApplicable
-from reason_envs.core import AgentId, Environment, StepResult, advance, begin
+from reason_envs.core import AgentId, Environment, StepResult, checked_reset, checked_step
 from reason_envs.tasks import TaskSet
 
 DAY = 86_400.0
@@ -138,7 +138,7 @@ def turns(subject: Subject) -> str:
 def tasks(subject: Subject) -> str:
     """Pose a given problem, as learners do."""
     environment = subject.build()
-    posed = getattr(environment, "tasks", None)
+    posed = environment.tasks
     if not isinstance(posed, TaskSet):
         raise NotApplicable("no attribute `tasks` that holds a TaskSet; agents.train needs one")
     options = subject.options
@@ -149,7 +149,7 @@ def tasks(subject: Subject) -> str:
         task = posed[index]
         given = {"task": task, "an option that nobody knows": 1}
         for seed in (subject.seed, subject.seed + 1):
-            result = subject.run(begin(environment, seed=seed, options=given))
+            result = subject.run(checked_reset(environment, seed=seed, options=given))
             if result.info.get("task_id") != task.id:
                 raise CheckFailure(
                     f"reset(options={{'task': task}}) with the task {task.id!r} began an episode whose "
@@ -178,19 +178,19 @@ def check_pay(result: StepResult, shown: str) -> None:
 
 async def _take(environment: Environment, seed: int, action: Any) -> StepResult:
     """Reset, and let everybody whose turn it is take an action."""
-    begun = await begin(environment, seed=seed)
-    return await advance(environment, dict.fromkeys(begun.observations, action))
+    begun = await checked_reset(environment, seed=seed)
+    return await checked_step(environment, dict.fromkeys(begun.observations, action))
 
 
 async def _interrupted(subject: Subject, environment: Environment) -> list[StepResult]:
     """Play the episode of ``subject.play`` while everybody else acts too."""
-    results = [await begin(environment, seed=subject.seed)]
+    results = [await checked_reset(environment, seed=subject.seed)]
     for turn in range(subject.max_steps):
         if results[-1].done:
             break
         others = [agent for agent in environment.agents if agent not in results[-1].observations]
         strays = {agent: subject.action(environment, agent, turn, "out of turn") for agent in others}
-        results.append(await advance(environment, {**subject.actions(environment, results[-1], turn), **strays}))
+        results.append(await checked_step(environment, {**subject.actions(environment, results[-1], turn), **strays}))
     return results
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reason_envs.batching import gather
 from reason_envs.check.play import Subject, compare
 from reason_envs.check.results import CheckFailure
-from reason_envs.core import Environment, StepResult, begin
+from reason_envs.core import Environment, StepResult, checked_reset
 
 OTHER = "the other way"
 """Salt of the actions of whoever must not be heard."""
@@ -34,7 +34,7 @@ def isolation(subject: Subject) -> str:
 def rekeying(subject: Subject) -> str:
     """Give forks other random draws."""
     environment = subject.build()
-    begun = subject.run(begin(environment, seed=subject.seed))
+    begun = subject.run(checked_reset(environment, seed=subject.seed))
     forks = [environment.fork(seed=1), environment.fork(seed=1), environment.fork(seed=2)]
     seeds = [getattr(fork.state, "seed", None) for fork in forks]
     own = getattr(environment.state, "seed", None)
@@ -59,7 +59,7 @@ def rekeying(subject: Subject) -> str:
 def _rekeyed(subject: Subject) -> list[StepResult]:
     """Play an environment's only fork."""
     environment = subject.build()
-    begun = subject.run(begin(environment, seed=subject.seed))
+    begun = subject.run(checked_reset(environment, seed=subject.seed))
     return subject.run(subject.go_on(environment.fork(seed=1), begun))
 
 

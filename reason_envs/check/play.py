@@ -14,7 +14,7 @@ from gymnasium.spaces import Discrete, Text
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
 from reason_envs.check.results import CheckFailure
-from reason_envs.core import Action, AgentId, Environment, StepResult, advance, begin, derive_seed
+from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step, derive_seed
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class Subject:
         self, environment: Environment, steps: int | None = None, options: dict[str, Any] | None = None
     ) -> list[StepResult]:
         """Reset and take ``steps`` actions, or as many as there are; return every result."""
-        results = [kept(await begin(environment, seed=self.seed, options=options))]
+        results = [kept(await checked_reset(environment, seed=self.seed, options=options))]
         return results + await self.go_on(environment, results[0], steps=steps)
 
     async def go_on(
@@ -83,7 +83,7 @@ class Subject:
         for turn in range(first, end):
             if last.done:
                 break
-            last = kept(await advance(environment, self.actions(environment, last, turn, salt)))
+            last = kept(await checked_step(environment, self.actions(environment, last, turn, salt)))
             results.append(last)
         return results
 
@@ -95,7 +95,7 @@ class Subject:
         """Choose an action: a legal one where the environment has masks, a text that means something, or any."""
         draw = derive_seed(self.seed, "check", salt, turn, agent)
         space = environment.action_space(agent)
-        if isinstance(space, Discrete) and hasattr(environment, "action_masks"):
+        if isinstance(space, Discrete):
             legal = np.flatnonzero(environment.action_masks())
             return int(space.start + legal[draw % len(legal)])
         if isinstance(space, Text):

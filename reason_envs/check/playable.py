@@ -29,7 +29,7 @@ def playing(subject: Subject) -> str:
 
 def _play(subject: Subject, environment: Environment) -> int:
     """Play an episode of a known task, if there are any; return its steps."""
-    posed = getattr(environment, "tasks", None)
+    posed = environment.tasks
     if not isinstance(posed, TaskSet):
         return len(subject.play(environment)) - 1
     task = posed.sample(subject.seed)

@@ -9,7 +9,7 @@ from gymnasium.spaces import Discrete, Text
 from reason_envs.check.episodes import check_pay, said_invalid
 from reason_envs.check.play import INVALID, RESPONSES, Subject
 from reason_envs.check.results import CheckFailure, NotApplicable
-from reason_envs.core import Environment, StepResult, advance, begin
+from reason_envs.core import Environment, StepResult, checked_reset, checked_step
 
 LONG = 100_000
 """Characters of a very long text."""
@@ -21,21 +21,21 @@ GARBAGE = ("", " \n\t ", "\x00\x1b[31m", "漢字 🙂 \u202eß \u0000", "```json
 def messages(subject: Subject) -> str:
     """Look at the chat messages of every observation of an episode."""
     environment, count = subject.build(), 0
-    result = subject.run(begin(environment, seed=subject.seed))
+    result = subject.run(checked_reset(environment, seed=subject.seed))
     for turn in range(subject.max_steps):
         for observation in result.observations.values():
             _check_messages(environment.render_messages(observation))
             count += 1
         if result.done:
             break
-        result = subject.run(advance(environment, subject.actions(environment, result, turn)))
+        result = subject.run(checked_step(environment, subject.actions(environment, result, turn)))
     return f"{count} observations as chat messages"
 
 
 def round_trip(subject: Subject) -> str:
     """Write actions as text and read them back."""
     environment = subject.build()
-    subject.run(begin(environment, seed=subject.seed))
+    subject.run(checked_reset(environment, seed=subject.seed))
     space = environment.action_space(environment.agents[0])
     for text in subject.responses:
         action = environment.parse_action(text)
@@ -76,9 +76,9 @@ def garbage(subject: Subject) -> str:
 
 
 async def _say(environment: Environment, seed: int, text: str) -> tuple[StepResult, Any]:
-    begun = await begin(environment, seed=seed)
+    begun = await checked_reset(environment, seed=seed)
     action = environment.parse_action(text)
-    return await advance(environment, dict.fromkeys(begun.observations, action)), action
+    return await checked_step(environment, dict.fromkeys(begun.observations, action)), action
 
 
 def _check_messages(written: Any) -> None:
@@ -92,8 +92,8 @@ def _check_messages(written: Any) -> None:
 
 
 def _names(environment: Environment, space: Discrete) -> str:
-    names = getattr(environment, "action_names", None)
-    texts = [str(name) for name in names] if names else [str(space.start + i) for i in range(space.n)]
+    names = environment.action_names
+    texts = list(names) if names else [str(space.start + i) for i in range(space.n)]
     for i, text in enumerate(texts, start=int(space.start)):
         found = environment.parse_action(text)
         if found != i:

@@ -123,7 +123,7 @@ class PlannerSolver(Environment):
             )
         self.tasks = make(config.tasks, config.split)
         self.reward = build_reward(config.reward, SolverRewardConfig)
-        self.solver = self.keep(make_engine(config.solver), config.solver)
+        self.solver = self.own(make_engine(config.solver), config.solver)
         self.task: Task | None = None
         self._observation_space = UnicodeText(MAX_QUESTION_CHARS)
         self._action_space = UnicodeText(config.max_guideline_chars)

@@ -209,7 +209,7 @@ def test_a_controller_without_an_episode_under_way_says_so():
 def test_a_step_that_returns_nothing_is_named(toy):
     for env, action in ((GymnasiumAdapter(toy()), "a"), (GymnasiumVectorAdapter(toy(), 2), ["a", "a"])):
         env.reset(seed=1)
-        with pytest.raises(ReasonEnvsError, match=rf"{toy.__name__}\.step returned None"):
+        with pytest.raises(ReasonEnvsError, match=rf"{toy.__name__}\.step must return a StepResult; it returned None"):
             [env.step(action) for _ in toy.agents]
 
 

@@ -163,5 +163,5 @@ def test_a_reset_that_returns_a_tuple_is_named(monkeypatch):
         return {}, {}
 
     monkeypatch.setattr(env.seats.environment, "reset", reset)
-    with pytest.raises(ReasonEnvsError, match=r"PettingSudoku\.reset returned \(\{\}, \{\}\) \(tuple\)"):
+    with pytest.raises(ReasonEnvsError, match=r"PettingSudoku\.reset must return a StepResult; it returned \(\{"):
         env.reset(seed=1)

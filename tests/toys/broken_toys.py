@@ -136,32 +136,32 @@ class Unstartable(Sound):
         raise KeyError("no such level")
 
 
-@fails("play", r"Forgetful\.step returned None \(NoneType\), which is no StepResult")
+@fails("play", r"Forgetful\.step must return a StepResult; it returned None \(NoneType\)")
 class Forgetful(Sound):
     async def step(self, actions):
         await super().step(actions)
 
 
-@fails("play", r"LikeGymnasium\.reset returned \('Say .* \(tuple\), which is no StepResult")
+@fails("play", r"LikeGymnasium\.reset must return a StepResult; it returned \('Say .* \(tuple\)")
 class LikeGymnasium(Sound):
     async def reset(self, **options):
         result = await super().reset(**options)
         return result.observations["player"], result.info
 
 
-@fails("play", r"PaysNobodyInParticular\.step returned rewards=0\.0 \(float\), which is no dict")
+@fails("play", r"PaysNobodyInParticular\.step must return a dict as rewards; it returned 0\.0 \(float\)")
 class PaysNobodyInParticular(Sound):
     async def step(self, actions):
         return replace(await super().step(actions), rewards=0.0)
 
 
-@fails("play", r"PaysNothing\.step pays 'player' None \(NoneType\), which is no number")
+@fails("play", r"PaysNothing\.step must return numbers as rewards; it returned None \(NoneType\) for 'player'")
 class PaysNothing(Sound):
     def pay(self, text):
         return None
 
 
-@fails("play", r"Synchronous\.step is no coroutine: it returned StepResult\(")
+@fails("play", r"Synchronous\.step is not a coroutine function: it returned StepResult\(")
 class Synchronous(Sound):
     def step(self, actions):
         return StepResult({})

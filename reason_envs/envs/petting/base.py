@@ -59,7 +59,7 @@ class Petting(Environment):
         self.agents = (SOLO,) if config.roles == SINGLE else self.roles
         self.tasks = make(config.tasks, config.split)
         self.programs = ProgramRunner(config.sandbox, config.program_seconds)
-        self.keep(self.programs.sandbox, config.sandbox)
+        self.own(self.programs.sandbox, config.sandbox)
         self.messages = dict(self.prompts if config.prompts is None else config.prompts)
         for role in self.messages:
             if role not in self.roles:

@@ -75,8 +75,8 @@ class ReasonTree(Environment):
         self.config = config = config or ReasonTreeConfig()
         self.tasks = make(config.tasks, config.split)
         self.reward = _final_reward(config)
-        engine = self.keep(make_engine(_placed(config.engine, config.device)), config.engine)
-        scorer = self.keep(make_reward_model(_placed(config.reward_model, config.device)), config.reward_model)
+        engine = self.own(make_engine(_placed(config.engine, config.device)), config.engine)
+        scorer = self.own(make_reward_model(_placed(config.reward_model, config.device)), config.reward_model)
         self.grower = Grower(engine, scorer, config)
         self.task: Task | None = None
         self._costs: tuple[float, ...] = (config.expand_cost, config.branch_cost, config.backtrack_cost, 0.0)

@@ -73,11 +73,11 @@ class WorkflowExecution(Environment):
         self.prompts = prompts_of(config.prompts)
         if config.aflow_operator_descriptions_path is not None:
             self.prompts = self.prompts.describing(read_descriptions(Path(config.aflow_operator_descriptions_path)))
-        sandbox = self.keep(make_sandbox(config.sandbox), config.sandbox)
+        sandbox = self.own(make_sandbox(config.sandbox), config.sandbox)
         self.executors = build_executors(config)
         given = {id(part): part for part in (config.engine, *config.executors.values())}
         for engine in {id(executor.engine): executor.engine for executor in self.executors.values()}.values():
-            self.keep(engine, given.get(id(engine)))
+            self.own(engine, given.get(id(engine)))
         self.operators = Operators(self.prompts, self.executors, sandbox, seconds=5.0)
         self.interpreter = Interpreter(config.program_seconds)
         self.grader = CodeGrader(sandbox)

@@ -123,7 +123,7 @@ def test_a_reward_before_any_decision_is_an_error():
 
 
 def test_a_step_that_returns_nothing_is_named():
-    with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step returned None"):
+    with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step must return a StepResult; it returned None"):
         rollout(Forgetful(), Copycat(), episodes(2))
 
 

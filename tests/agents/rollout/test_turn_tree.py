@@ -266,5 +266,5 @@ def test_a_step_that_returns_nothing_is_named(policy):
         async def step(self, actions):
             await super().step(actions)
 
-    with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step returned None"):
+    with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step must return a StepResult; it returned None"):
         rollout(Forgetful(RelayConfig(tasks=problems(1))), policy, tasks=1)
