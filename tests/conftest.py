@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +29,14 @@ def _nothing_left_open():
     """What a test module forgets to close is its own error, not that of the test during which it is collected."""
     yield
     gc.collect()
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """Folder of public data sets, named by an environment variable; tests that need it are skipped without it."""
+    if "REASON_ENVS_DATA" not in os.environ:
+        pytest.skip("set REASON_ENVS_DATA to a folder of public data sets to run this test")
+    return Path(os.environ["REASON_ENVS_DATA"])
 
 
 @pytest.fixture(scope="session")

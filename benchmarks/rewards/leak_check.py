@@ -1,15 +1,17 @@
-"""How often the leak check of PlannerSolver-v0 is wrong: honest guidelines it stops, leaks it lets pass.
+"""Measure the errors of the leak check of PlannerSolver-v0: honest guidelines that it stops, leaks that it misses.
 
-    python benchmarks/rewards/leak_check.py                        # chain_sum, and the files in ../shared/data
-    python benchmarks/rewards/leak_check.py data=/path/to/data problems=500
+    python benchmarks/rewards/leak_check.py                                     # chain_sum
+    python benchmarks/rewards/leak_check.py --data FOLDER --problems 500        # and gsm8k, math500
 
-Honest guidelines are written here without a look at the answer: plain ones, numbered lists, some that count ("two",
-"three steps"), some that quote the question's numbers. Leaks state the answer as digits, in words, or as arithmetic.
-Prints a table.
+Honest guidelines are written without the answer: plain text, numbered lists, text that counts ("two", "three steps"),
+and text that quotes the numbers of the question. Leaks state the answer as digits, in words, or as arithmetic.
+The script prints a table.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -40,17 +42,18 @@ KINDS: dict[str, Callable[[Task], Iterable[str]]] = {
     "quoting the question": lambda task: (quoting(task),),
     "counting": lambda task: COUNTING,
 }
-FILES = {"gsm8k": ("gsm8k", "gsm8k"), "math500": ("math", "math500")}
+FILES = {"gsm8k": "gsm8k", "math500": "math"}
+"""Task family of each folder of public problems."""
 
 
 def quoting(task: Task) -> str:
-    """Name the question's numbers in their order, and its arithmetic, where it has any."""
+    """Return a guideline that quotes the numbers of the question in their order."""
     numbers = ", then ".join(re.findall(r"\d[\d,.]*\d|\d", task.question)[:6]) or "what is given"
     return f"1. Note the numbers of the question: {numbers}.\n2. Say what each stands for.\n3. Combine them in order."
 
 
 def leaks(task: Task) -> dict[str, str]:
-    """Guidelines that give the answer away."""
+    """Return guidelines that reveal the answer, by kind."""
     value = evaluate(task.answer)
     found = {"as it is": f"Calculate carefully; the result is {task.answer}."}
     if value is not None and value == int(value):
@@ -63,7 +66,7 @@ def leaks(task: Task) -> dict[str, str]:
 
 
 def spell(number: int) -> str:
-    """Write a number from 0 to 999 in words."""
+    """Return a number from 0 to 999 in words."""
     words = {value: word for word, value in VALUES.items()}
     hundreds, rest = divmod(number, SCALES["hundred"])
     parts = [f"{words[hundreds]} hundred"] if hundreds else []
@@ -72,29 +75,31 @@ def spell(number: int) -> str:
     return " and ".join(parts)
 
 
-def problems(folder: Path, count: int) -> dict[str, list[Task]]:
-    """Read the problem sets that are there."""
-    sets = {"chain_sum": list(make({"name": "chain_sum", "max_samples": count}, "test"))}
-    for name, (family, directory) in FILES.items():
-        try:
-            sets[name] = list(make({"name": family, "path": str(folder / directory), "max_samples": count}, "test"))
-        except ReasonEnvsError as error:
-            print(f"{name} left out: {error}", file=sys.stderr)
-    return sets
+def problems(folder: Path | None, count: int) -> dict[str, list[Task]]:
+    """Return test problems by name: generated ones, and those of the files in ``folder``."""
+    specs = {"chain_sum": {"name": "chain_sum"}}
+    if folder is not None:
+        specs |= {name: {"name": family, "path": str(folder / name)} for name, family in FILES.items()}
+    return {name: list(make({**spec, "max_samples": count}, "test")) for name, spec in specs.items()}
 
 
 def main() -> None:
     """Measure and print."""
-    options = {"data": "../shared/data", "problems": "1000"}
-    options.update(argument.split("=", 1) for argument in sys.argv[1:])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    default = os.environ.get("REASON_ENVS_DATA")
+    folders = "folder that holds gsm8k/test.jsonl and math500/test.jsonl (default: REASON_ENVS_DATA)"
+    parser.add_argument("--data", type=Path, metavar="FOLDER", default=default, help=folders)
+    parser.add_argument("--problems", type=int, default=1000, help="maximum number of problems per set (default 1000)")
+    options = parser.parse_args()
     print("| problems | guidelines | stopped | share |\n|---|---|---|---|")
-    for name, tasks in problems(Path(options["data"]), int(options["problems"])).items():
+    for name, tasks in problems(options.data, options.problems).items():
         every: dict[str, list[bool]] = {}
         for task in tasks:
             for kind, write in KINDS.items():
                 found = [find_leak(text, task.question, task.answer) is not None for text in write(task)]
                 every.setdefault(f"honest, {kind}", []).extend(found)
-            if not re.search(rf"(?<!\d){re.escape(task.answer)}(?!\d)", task.question):  # else it may be quoted
+            # a guideline may quote the answer if it stands in the question
+            if not re.search(rf"(?<!\d){re.escape(task.answer)}(?!\d)", task.question):
                 for kind, text in leaks(task).items():
                     every.setdefault(f"leak, {kind}", []).append(
                         find_leak(text, task.question, task.answer) is not None
@@ -105,4 +110,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except ReasonEnvsError as error:
+        sys.exit(f"error: {error}")

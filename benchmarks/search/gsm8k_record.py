@@ -1,31 +1,32 @@
-r"""Re-ranking of real solutions: four language models' solutions of each GSM8K test problem, as one recorded tree.
+r"""Re-rank real solutions: four language models' solutions of each GSM8K test problem, recorded as one tree.
 
-    python benchmarks/search/gsm8k_record.py path=FOLDER/example_model_solutions.jsonl
+    python benchmarks/search/gsm8k_record.py --data FOLDER
 
-The file comes with https://github.com/openai/grade-school-math. Nothing is generated here: the four solutions of a
-problem (in an order drawn for it, so that no place belongs to a model) are recorded as the steps that a generator would
-have drawn under one root, line by line, without calculator annotations and with the answer of the last line in a box.
-An agent can only choose among them, and cannot go back to one that it has left.
+The file ``FOLDER/gsm8k/example_model_solutions.jsonl`` is published at https://github.com/openai/grade-school-math.
+This benchmark generates no text. It records the four solutions of a problem, in an order drawn per problem, as if a
+generator had sampled their lines as steps below one root. Calculator annotations are removed, and the answer in the
+last line is put into a box. An agent can only choose among the solutions. It cannot return to a solution that it left.
 
-Problems are divided by a hash: two fifths train a solution-level scorer (the embedded model with a new head; every step
-is labelled with the whole solution's grade), two fifths the policy, one fifth is held out. Reported on the latter, with
-bootstrap intervals: a solution at random, the majority, the best by the scorer, the trained graph policy, and the
-ceiling (any of the four is right).
+A hash divides the problems: two fifths train a solution-level scorer (the embedded model with a new head, with the
+grade of the whole solution as the label of every step), two fifths train the policy, and one fifth is held out. The
+report gives, on the held-out problems and with bootstrap intervals, the accuracy of a random solution, of the majority
+answer, of the best solution by the scorer, of the trained graph policy, and the ceiling (any of the four is correct).
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from gsm8k_data import MODELS, option_parser, read_rows
 
-from agents.config.command_line import parse_pairs, report_errors
+from agents.config.command_line import report_errors
 from agents.config.compose import compose_config
 from agents.evaluation.intervals import bootstrap_interval
 from agents.reward_model.fine_tuning import FineTuningConfig, fine_tune
@@ -39,7 +40,6 @@ from reason_envs import make_environment
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import ReasonTree
-from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
 from reason_envs.llm.engines.recorded.engine import RecordedEngine
 from reason_envs.llm.engines.scripted import ScriptedEngine
@@ -49,62 +49,34 @@ from reason_envs.rewards import extract_answer, grade_math_batch
 from reason_envs.tasks import Task, TaskSet, make
 from reason_envs.tasks.text import strip_calculations
 
-MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
 ANSWER = "A: "
-"""Begins the last line of a solution."""
+"""Start of the last line of a solution."""
 PARTS = ("scorer", "scorer", "train", "train", "test")
-"""What each fifth of the problems is for."""
+"""Use of each fifth of the problems."""
 TREE: dict[str, Any] = {"draws": "task", "max_depth": 30, "max_nodes": 128, "max_branch": 4, "max_step_tokens": 1600}
 PAY: dict[str, Any] = {
     **{"aggregation": "last", "value_weight": 0.0},
     **{"expand_cost": 0.0, "branch_cost": 0.0, "backtrack_cost": 0.005},
 }
-"""Leaving a solution costs a little, reading on nothing. The answer alone pays: by a weak scorer's values, of which the
-bare problem has the highest, it would pay best to submit nothing."""
-
-
-@dataclass
-class RerankConfig:
-    """Options, given as ``name=value``."""
-
-    path: str = "../shared/data/gsm8k/example_model_solutions.jsonl"
-    """The file of solutions."""
-    folder: str = "runs/gsm8k_record"
-    """Where the problems, the scorer, the record and the run go; what is there already is used."""
-    seed: int = 0
-    """Keys the order of solutions, the scorer and the policy."""
-    scorer_epochs: int = 4
-    """Passes of the scorer over its solutions."""
-    steps: int = 100
-    """Training steps of the policy."""
+"""Leaving a solution has a small cost, and reading on is free. Only the answer is rewarded: a weak scorer gives its
+highest value to the bare problem, so rewards for its values would teach the policy to submit nothing."""
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem and its real solutions."""
+    """A problem and its four published solutions."""
 
     question: str
-    """Its text."""
+    """Text of the problem."""
     answer: str
-    """The gold answer."""
+    """Gold answer."""
     solutions: tuple[tuple[str, ...], ...]
-    """The lines of each solution."""
+    """Lines of each solution."""
 
     @property
     def part(self) -> str:
-        """What it is used for."""
+        """Use of the problem: ``"scorer"``, ``"train"`` or ``"test"``."""
         return PARTS[derive_seed("part", self.question) % len(PARTS)]
-
-
-def read_problems(path: Path, seed: int) -> list[Problem]:
-    """Read the file of solutions."""
-    if not path.is_file():
-        raise ReasonEnvsError(
-            f"path={str(path)!r} is no file: download example_model_solutions.jsonl from "
-            "https://github.com/openai/grade-school-math and give its place."
-        )
-    with path.open(encoding="utf-8") as file:
-        return [_problem(json.loads(line), seed) for line in file]
 
 
 def _problem(row: dict[str, Any], seed: int) -> Problem:
@@ -120,29 +92,29 @@ def _lines(solution: str) -> tuple[str, ...]:
 
 
 def grades(problems: Sequence[Problem]) -> np.ndarray:
-    """Whether each solution is right, [problems, 4]."""
+    """Return whether each solution is correct, [problems, 4]."""
     pairs = [("\n".join(lines), p.answer) for p in problems for lines in p.solutions]
     return np.array([grade.correct for grade in grade_math_batch(pairs)]).reshape(len(problems), len(MODELS))
 
 
-def train_scorer(config: RerankConfig, problems: Sequence[Problem], folder: Path) -> None:
-    """Fine-tune the embedded model to tell right solutions from wrong ones."""
+def train_scorer(epochs: int, seed: int, problems: Sequence[Problem], folder: Path) -> None:
+    """Fine-tune the embedded model to separate correct solutions from wrong ones."""
     labelled = [
         LabelledSolution(str(i), problem.question, lines, (float(right),) * len(lines), bool(right))
         for i, (problem, row) in enumerate(zip(problems, grades(problems), strict=True))
         for lines, right in zip(problem.solutions, row, strict=True)
     ]
-    fine_tune(FineTuningConfig(epochs=config.scorer_epochs), labelled, config.seed, folder)
+    fine_tune(FineTuningConfig(epochs=epochs), labelled, seed, folder)
 
 
 def write_problems(problems: Sequence[Problem], file: Path) -> None:
-    """Write a file of problems."""
+    """Write problems to a JSON-lines file."""
     rows = (json.dumps({"question": p.question, "answer": p.answer}) + "\n" for p in problems)
     file.write_text("".join(rows), encoding="utf-8")
 
 
 async def record(problems: dict[str, Problem], tasks: Sequence[Task], path: Path, scorer: Path) -> None:
-    """Record every problem's solutions as steps, where the environment will ask for them, and their scores."""
+    """Record the solutions of every problem as the steps that the environment will request, with their scores."""
     lines: dict[int, str] = {}
     engine = RecordedEngine(path=str(path), live=ScriptedEngine(lambda request, seed: lines[request.seed]))
     reward_model = RecordedStepRewardModel(path=str(path), live={"name": "transformers", "model": str(scorer)})
@@ -156,7 +128,7 @@ async def record(problems: dict[str, Problem], tasks: Sequence[Task], path: Path
             node: int | None = 0
             for i, line in enumerate(solution):
                 if node is None or tree.nodes[node].terminal:
-                    break  # another solution has a box in a line before its last one
+                    break  # another solution has a box before its last line
                 lines[grower.request(tree, node).seed] = line + "\n" * (i + 1 < len(solution))
                 node = await grower.grow(tree, node)
 
@@ -167,7 +139,7 @@ async def record(problems: dict[str, Problem], tasks: Sequence[Task], path: Path
 
 
 async def best_by_score(problems: Sequence[Problem], path: Path, how: str) -> np.ndarray:
-    """Index of each problem's best solution by the recorded scores, [problems]."""
+    """Return the index of the best solution of each problem by the recorded scores, [problems]."""
     model = RecordedStepRewardModel(path=str(path))
     best = []
     for problem in problems:
@@ -177,31 +149,32 @@ async def best_by_score(problems: Sequence[Problem], path: Path, how: str) -> np
 
 
 def majority(problem: Problem) -> int:
-    """Index of the first solution with the most frequent answer."""
+    """Return the index of the first solution with the most frequent answer."""
     answers = [extract_answer(lines[-1]) for lines in problem.solutions]
     return max(range(len(answers)), key=lambda i: (answers[i] is not None and answers.count(answers[i]), -i))
 
 
-def run_options(config: RerankConfig, folder: Path, held_out: int) -> list[str]:
-    """Arguments of the training command."""
+def run_options(options: argparse.Namespace, held_out: int) -> list[str]:
+    """Return the arguments of the training command."""
+    folder = options.folder
     environment = {"tasks": f"{{name: json, path: {folder}}}", **TREE, **PAY}
     return [
-        *("env=reason_tree", "engine=recorded", "reward_model=recorded", f"seed={config.seed}"),
+        *("env=reason_tree", "engine=recorded", "reward_model=recorded", f"seed={options.seed}"),
         *(f"{part}.path={folder / 'record.jsonl'}" for part in ("engine", "reward_model")),
         *(f"env.{name}={value}" for name, value in environment.items()),
-        *(f"steps={config.steps}", f"eval_tasks={held_out}", f"output_dir={folder / 'run'}"),
+        *(f"steps={options.steps}", f"eval_tasks={held_out}", f"output_dir={folder / 'run'}"),
     ]
 
 
 def walked(policy: Any, environment: ReasonTree, tasks: TaskSet, greedy: bool) -> np.ndarray:
-    """Whether a policy's answer to each problem is right, [problems]."""
+    """Return whether the policy's answer to each problem is correct, [problems]."""
     solver = Walking(policy, sampling=Sampling(max_tokens=1, temperature=0.0) if greedy else None)
     solved, _ = asyncio.run(solve_all(environment, solver, list(tasks), 0))
     return np.array([s.correct for s in solved])
 
 
-def arms(config: RerankConfig, problems: Sequence[Problem], folder: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield each way to answer the held-out problems and how often it is right, problem by problem."""
+def arms(problems: Sequence[Problem], folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield the name of each arm and its accuracy on every held-out problem, [problems]."""
     right = grades(problems)
     rows = np.arange(len(problems))
     yield "a solution at random", right.mean(1)
@@ -219,21 +192,25 @@ def arms(config: RerankConfig, problems: Sequence[Problem], folder: Path) -> Ite
 
 def main() -> None:
     """Record, train and report."""
-    config = parse_pairs(RerankConfig, sys.argv[1:], __doc__ or "")
-    folder = Path(config.folder)
-    problems = read_problems(Path(config.path), config.seed)
+    parser = option_parser(__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("runs/gsm8k_record"), help="folder of all results")
+    parser.add_argument("--scorer-epochs", type=int, default=4, help="training epochs of the scorer (default 4)")
+    parser.add_argument("--steps", type=int, default=100, help="training steps of the policy (default 100)")
+    options = parser.parse_args()
+    folder = options.folder
+    problems = [_problem(row, options.seed) for row in read_rows(options.data)]
     parts = {part: [p for p in problems if p.part == part] for part in dict.fromkeys(PARTS)}
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("train", "test"):
         write_problems(parts[part], folder / f"{part}.jsonl")
     if not (folder / "scorer").exists():
-        train_scorer(config, parts["scorer"], folder / "scorer")
+        train_scorer(options.scorer_epochs, options.seed, parts["scorer"], folder / "scorer")
     tasks = [task for split in ("train", "test") for task in make({"name": "json", "path": str(folder)}, split)]
     asyncio.run(record({p.question: p for p in problems}, tasks, folder / "record.jsonl", folder / "scorer"))
     if not (folder / "run").exists():
-        train(compose_config(run_options(config, folder, len(parts["test"]))))
+        train(compose_config(run_options(options, len(parts["test"]))))
     print(f"Held-out problems: {len(parts['test'])}\n\n| arm | accuracy | 95 % interval |\n|---|---|---|")
-    for name, values in arms(config, parts["test"], folder):
+    for name, values in arms(parts["test"], folder):
         low, high = bootstrap_interval(values.astype(float), 0)
         print(f"| {name} | {values.mean():.1%} | {low:.1%} to {high:.1%} |")
 

@@ -1,71 +1,47 @@
 """Can a small scorer rank real models' solutions? Train and evaluate one on four models' answers to GSM8K.
 
-    python benchmarks/search/gsm8k_solutions.py                        # a few minutes on two cores
-    python benchmarks/search/gsm8k_solutions.py data=FOLDER output_dir=FOLDER
+    python benchmarks/search/gsm8k_solutions.py --data FOLDER        # a few minutes on two cores
 
-``data/gsm8k/example_model_solutions.jsonl`` holds four models' solutions of each of the 1,319 test problems with their
-grades. The scorer is a step reward model (``agents.reward_model.fine_tuning``) fine-tuned from the embedded base model,
-0.9M parameters that have never read such text, with the grade of the whole solution on each of its steps; a
-solution's score is that of its last step. Problems, not solutions, are split. Prints what it measures as JSON
-and keeps the scorer.
+``FOLDER/gsm8k/example_model_solutions.jsonl`` holds four models' solutions of each of the 1,319 test problems with
+their grades. The scorer is a step reward model (`agents.reward_model.fine_tuning`), fine-tuned from the embedded base
+model: 0.9M parameters that have never read such text. The label of every step is the grade of the whole solution, and
+the score of a solution is the score of its last step. The split is by problem, not by solution. The script prints its
+metrics as JSON and keeps the scorer.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
-import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from gsm8k_data import MODELS, option_parser, read_rows
 
-from agents.config.command_line import parse_pairs, report_errors
+from agents.config.command_line import report_errors
 from agents.reward_model.fine_tuning import FineTuningConfig, fine_tune
 from agents.reward_model.labels import LabelledSolution
 from agents.reward_model.metrics import brier_score, expected_calibration_error, roc_auc
 from agents.reward_model.train import score_solutions
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError
 from reason_envs.reward_models import make_reward_model
 
-MODELS = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
-DATA = Path(__file__).parents[2] / "../shared/data"
 DRAWS = 10_000
-"""Bootstrap samples of the test problems."""
+"""Number of bootstrap samples of the test problems."""
 
 
-@dataclass
-class BenchmarkConfig:
-    """Options of the benchmark."""
-
-    data: str = field(default_factory=lambda: os.environ.get("REASON_ENVS_DATA", str(DATA)))
-    """Folder that holds ``gsm8k/example_model_solutions.jsonl``."""
-    output_dir: str = "runs/gsm8k_scorer"
-    """Folder of the scorer and ``figures.json``."""
-    train_problems: int = 900
-    """Problems to learn from; the others are held out."""
-    epochs: int = 2
-    """Passes over their solutions."""
-    learning_rate: float = 1e-3
-    """Highest learning rate."""
-    seed: int = 0
-    """Keys the split and the training."""
-
-
-def read_problems(path: Path) -> list[list[LabelledSolution]]:
-    """Return the four solutions of every problem, one step a line, without the calculator's annotations."""
-    if not path.is_file():
-        raise ReasonEnvsError(f"There is no {path}: set data= or REASON_ENVS_DATA to the folder that holds gsm8k/.")
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+def read_problems(rows: Sequence[dict[str, Any]]) -> list[list[LabelledSolution]]:
+    """Return the four solutions of every problem, one step per line, without calculator annotations."""
     return [[labelled(f"gsm8k/{i}", row["question"], row[model]) for model in MODELS] for i, row in enumerate(rows)]
 
 
 def labelled(task_id: str, question: str, solution: dict) -> LabelledSolution:
+    """Return a solution whose steps all have the grade of the whole solution as their label."""
     text = re.sub(r"<<.*?>>", "", solution["solution"])
     steps = tuple(line.strip() for line in text.splitlines() if line.strip())
     correct = bool(solution["is_correct"])
@@ -73,21 +49,21 @@ def labelled(task_id: str, question: str, solution: dict) -> LabelledSolution:
 
 
 def answer(solution: LabelledSolution) -> str:
-    """Return the number in the last line."""
+    """Return the number in the last line of a solution."""
     text = solution.steps[-1].removeprefix("A:").replace(",", "").strip(" $.%")
     return re.sub(r"\.0+$", "", text)
 
 
 def majority(solutions: Sequence[LabelledSolution]) -> float:
-    """Return the chance that a most frequent answer, drawn among equals, is right."""
+    """Return the probability that the most frequent answer, drawn at random among ties, is correct."""
     counts = Counter(map(answer, solutions))
     right = {answer(s): s.correct for s in solutions}
     best = [text for text, count in counts.items() if count == max(counts.values())]
     return float(np.mean([right[text] for text in best]))
 
 
-def figures(problems: Sequence[Sequence[LabelledSolution]], scores: np.ndarray, seed: int) -> dict:
-    """Compare the choice by score ([problems, 4]) with the alternatives; intervals are bootstraps over problems."""
+def metrics(problems: Sequence[Sequence[LabelledSolution]], scores: np.ndarray, seed: int) -> dict:
+    """Compare the choice by ``scores`` ([problems, 4]) with the alternatives; bootstrap over the problems."""
     right = np.array([[s.correct for s in solutions] for solutions in problems])
     chosen = right[np.arange(len(right)), scores.argmax(1)].astype(float)
     arms = {
@@ -115,6 +91,7 @@ def figures(problems: Sequence[Sequence[LabelledSolution]], scores: np.ndarray, 
 
 
 def rounded(value: object) -> object:
+    """Return nested metrics with numbers rounded to four digits."""
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -122,24 +99,34 @@ def rounded(value: object) -> object:
     return round(float(value), 4) if isinstance(value, float | np.floating) else value
 
 
-def run(config: BenchmarkConfig) -> dict:
-    problems = read_problems(Path(config.data) / "gsm8k" / "example_model_solutions.jsonl")
-    order = np.random.default_rng(derive_seed(config.seed, "split")).permutation(len(problems))
-    train, test = ([problems[i] for i in part] for part in np.split(order, [config.train_problems]))
-    options = FineTuningConfig(
-        device="cpu", epochs=config.epochs, learning_rate=config.learning_rate, batch_size=32, balance=False
+def run(options: argparse.Namespace) -> dict:
+    """Train the scorer, evaluate it on the held-out problems and return the metrics."""
+    problems = read_problems(read_rows(options.data))
+    order = np.random.default_rng(derive_seed(options.seed, "split")).permutation(len(problems))
+    train, test = ([problems[i] for i in part] for part in np.split(order, [options.train_problems]))
+    config = FineTuningConfig(
+        device="cpu", epochs=options.epochs, learning_rate=options.learning_rate, batch_size=32, balance=False
     )
-    folder = Path(config.output_dir)
-    fine_tune(options, [s for solutions in train for s in solutions], config.seed, folder)
-    model = make_reward_model("transformers", model=str(folder), device="cpu")
+    fine_tune(config, [s for solutions in train for s in solutions], options.seed, options.output)
+    model = make_reward_model("transformers", model=str(options.output), device="cpu")
     scores = asyncio.run(score_solutions(model, [s for solutions in test for s in solutions]))
     last = np.array([row[-1] for row in scores]).reshape(-1, len(MODELS))
-    found = rounded(figures(test, last, config.seed))
+    found = rounded(metrics(test, last, options.seed))
     assert isinstance(found, dict)
-    (folder / "figures.json").write_text(json.dumps(found, indent=2) + "\n")
+    (options.output / "metrics.json").write_text(json.dumps(found, indent=2) + "\n")
     return found
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = option_parser(__doc__)
+    parser.add_argument("--output", type=Path, default=Path("runs/gsm8k_scorer"), help="folder of scorer and metrics")
+    parser.add_argument("--train-problems", type=int, default=900, help="problems to train on; the others are held out")
+    parser.add_argument("--epochs", type=int, default=2, help="training epochs (default 2)")
+    parser.add_argument("--learning-rate", type=float, default=1e-3, help="maximum learning rate (default 0.001)")
+    print(json.dumps(run(parser.parse_args()), indent=2))
 
 
 if __name__ == "__main__":
     with report_errors():
-        print(json.dumps(run(parse_pairs(BenchmarkConfig, sys.argv[1:], __doc__ or "")), indent=2))
+        main()

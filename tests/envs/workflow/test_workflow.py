@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import warnings
-from pathlib import Path
 
 import gymnasium as gym
 import pytest
@@ -17,8 +15,6 @@ from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.sandbox import make_sandbox
 from reason_envs.sandbox.layers import detect
 from reason_envs.tasks import make
-
-DATA = Path(os.environ.get("REASON_ENVS_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 
 KEYS = {
     *("task_id", "domain", "valid_action", "verdict", "error", "repairs", "operators", "answer", "extracted", "reason"),
@@ -280,13 +276,11 @@ def test_cost_and_usage_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["humaneval", "mbpp"])
-def test_references_of_public_problems_earn_everything(name):
+def test_references_of_public_problems_earn_everything(real_data, name):
     file = {"humaneval": "humaneval/HumanEval.jsonl.gz", "mbpp": "mbpp/sanitized_test.jsonl"}[name]
-    if not (DATA / file).is_file():
-        pytest.skip(f"no data at {DATA / file}: set REASON_ENVS_DATA")
     if detect().missing:
         pytest.skip(f"the native sandbox lacks {detect().missing} here")
-    tasks = list(make({"name": name, "path": {"test": DATA / file}}, "test"))[:8]
+    tasks = list(make({"name": name, "path": {"test": real_data / file}}, "test"))[:8]
     engine = ScriptedEngine(lambda r, seed: next(t.answer for t in tasks if t.question in r.prompt[0]["content"]))
     body = (
         'a = await self.c(problem=problem, entry_point=entry_point, instruction="")\n'

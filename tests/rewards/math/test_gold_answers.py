@@ -1,10 +1,8 @@
 """Real gold answers: each equals itself, and none equals another problem's answer unless the two really are equal."""
 
 import json
-import os
 import random
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +11,6 @@ from reason_envs.rewards.math.normalise import normalise, plain_number, word
 from reason_envs.rewards.math.worker_pool import default_pool
 from reason_envs.tasks.text import last_boxed
 
-DATA = Path(os.environ.get("REASON_ENVS_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 SIZES = {"gsm8k": 8792, "math500": 500, "aime24": 30, "amc23": 40, "minerva_math": 272}
 
 FIXTURE = [
@@ -38,19 +35,22 @@ ALGEBRA_CANNOT_READ = {
 """Gold answers that only their spelling identifies, by the number of the problem."""
 
 
-def lines(*names):
-    return [json.loads(line) for name in names for line in (DATA / name).read_text().splitlines()]
+def lines(*files):
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
 
 @cache
-def gold_answers(name):
-    if not (DATA / name).is_dir():
-        pytest.skip(f"no real data: {DATA / name} is absent (set REASON_ENVS_DATA)")
+def read_answers(folder, name):
     if name == "gsm8k":
-        rows = lines("gsm8k/train.jsonl", "gsm8k/test.jsonl")
+        rows = lines(folder / "train.jsonl", folder / "test.jsonl")
         return [row["answer"].rpartition("####")[2].strip() for row in rows]
-    rows = lines(f"{name}/test.jsonl")
+    rows = lines(folder / "test.jsonl")
     return [last_boxed(row["solution"]) if name == "minerva_math" else str(row["answer"]) for row in rows]
+
+
+@pytest.fixture
+def gold_answers(real_data, name):
+    return read_answers(real_data / name, name)
 
 
 def shuffled_pairs(answers):
@@ -95,22 +95,21 @@ def test_algebra_agrees_that_fixture_answers_equal_themselves():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["math500", "minerva_math"])
-def test_algebra_agrees_that_gold_answers_equal_themselves(name):
-    assert unreadable(gold_answers(name)) == set(ALGEBRA_CANNOT_READ[name])
+def test_algebra_agrees_that_gold_answers_equal_themselves(gold_answers, name):
+    assert unreadable(gold_answers) == set(ALGEBRA_CANNOT_READ[name])
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_every_gold_answer_equals_itself(name):
-    answers = gold_answers(name)
-    assert len(answers) == SIZES[name]
-    wrong = [i for i, grade in enumerate(graded(answers, [(i, i) for i in range(len(answers))])) if not grade.correct]
+def test_every_gold_answer_equals_itself(gold_answers, name):
+    assert len(gold_answers) == SIZES[name]
+    grades = graded(gold_answers, [(i, i) for i in range(len(gold_answers))])
+    wrong = [i for i, grade in enumerate(grades) if not grade.correct]
     assert wrong == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
-def test_shuffled_gold_answers_are_wrong(name):
-    answers = gold_answers(name)
-    pairs = shuffled_pairs(answers)
-    assert len(pairs) > 0.8 * len(answers)
-    assert accepted(answers, pairs) == set(EQUAL_BY_CHANCE.get(name, {}))
+def test_shuffled_gold_answers_are_wrong(gold_answers, name):
+    pairs = shuffled_pairs(gold_answers)
+    assert len(pairs) > 0.8 * len(gold_answers)
+    assert accepted(gold_answers, pairs) == set(EQUAL_BY_CHANCE.get(name, {}))

@@ -1,5 +1,4 @@
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,6 @@ from reason_envs.tasks import Task, family, make, split_of
 from reason_envs.tasks.task_list import MissingSplitError, by_hash, first_samples
 
 DATA = Path(__file__).parents[2] / "data" / "tasks"
-REAL = Path(os.environ.get("REASON_ENVS_DATA", Path(__file__).parents[3] / "../shared/data"))
-needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"REASON_ENVS_DATA: no folder {REAL}")
 
 
 def whole(name: str, file: str, **options: Any) -> list[Task]:
@@ -158,7 +155,6 @@ def test_samples_are_nested_ordered_and_disjoint(texts: set[str], first: int, se
     assert sorted(train + test, key=lambda task: int(task.id)) == tasks
 
 
-@needs_real_data
 @pytest.mark.parametrize(
     ("spec", "count", "answer"),
     [
@@ -177,9 +173,9 @@ def test_samples_are_nested_ordered_and_disjoint(texts: set[str], first: int, se
     ],
     ids=lambda value: str(value["path"]) if isinstance(value, dict) else None,
 )
-def test_public_data_loads(spec: dict[str, Any], count: int | None, answer: str) -> None:
+def test_public_data_loads(real_data: Path, spec: dict[str, Any], count: int | None, answer: str) -> None:
     place = spec["path"]
-    path = REAL / place if isinstance(place, str) else {split: REAL / file for split, file in place.items()}
+    path = real_data / place if isinstance(place, str) else {split: real_data / file for split, file in place.items()}
     tasks = make({**spec, "path": path}, "test")
     assert count is None or len(tasks) == count
     assert tasks[0].answer == answer

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,7 +15,6 @@ from reason_envs.tasks.games import sokoban_rules as sokoban
 from reason_envs.tasks.games import sudoku_rules as sudoku
 
 FAMILIES = ["plan_path", "sokoban", "sudoku", "functions"]
-DATA = Path(os.environ.get("REASON_ENVS_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 STEPS = {"U": (-1, 0), "D": (1, 0), "L": (0, -1), "R": (0, 1)}
 
 
@@ -209,10 +206,8 @@ def test_level_files(tmp_path):
         make({"name": "boxoban", "path": str(file)})
 
 
-def test_published_levels():
-    file = DATA / "boxoban" / "unfiltered_test_000.txt"
-    if not file.is_file():
-        pytest.skip(f"no data at {file}: set REASON_ENVS_DATA")
+def test_published_levels(real_data):
+    file = real_data / "boxoban" / "unfiltered_test_000.txt"
     train, test = (make({"name": "boxoban", "path": str(file)}, split) for split in ("train", "test"))
     assert len(train) + len(test) == 1000
     level = sokoban.read(train[0].question)

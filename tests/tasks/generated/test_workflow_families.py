@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,6 @@ from reason_envs.rewards.qa import f1
 from reason_envs.tasks import make, split_of
 from reason_envs.tasks.__main__ import main
 
-REAL = Path(os.environ.get("REASON_ENVS_DATA", Path(__file__).parents[3] / "../shared/data"))
-needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"REASON_ENVS_DATA: no folder {REAL}")
 FIXTURES = Path(__file__).parents[2] / "data" / "tasks"
 FAMILIES = ("fact_qa", "one_line_code")
 
@@ -136,7 +133,6 @@ def test_what_is_prepared_comes_back_with_its_metadata(tmp_path, capsys):
     assert read_tests(code.metadata["tests"]).entry_point == code.metadata["entry_point"]
 
 
-@needs_real_data
 @pytest.mark.parametrize(
     ("name", "file", "count"),
     [
@@ -145,7 +141,7 @@ def test_what_is_prepared_comes_back_with_its_metadata(tmp_path, capsys):
         ("mbpp", "mbpp/sanitized_test.jsonl", 257),
     ],
 )
-def test_public_data_loads(name, file, count):
-    tasks = make({"name": name, "path": {"test": REAL / file}}, "test")
+def test_public_data_loads(real_data, name, file, count):
+    tasks = make({"name": name, "path": {"test": real_data / file}}, "test")
     assert len(tasks) == count
     assert all(task.question and task.answer and task.metadata["domain"] in ("qa", "code") for task in tasks)
