@@ -38,6 +38,18 @@ def at_least(config: Any, **minimum: float) -> None:
             raise OptionError(name, value, f"must be at least {smallest}.")
 
 
+def above(config: Any, **limit: float) -> None:
+    """Check that options exceed a limit; ``None`` means off and passes.
+
+    Raises:
+        OptionError: an option is at or below its limit, or is not a number (NaN).
+    """
+    for name, largest in limit.items():
+        value = getattr(config, name)
+        if value is not None and not value > largest:
+            raise OptionError(name, value, f"must be above {largest}.")
+
+
 def within(config: Any, low: float, high: float, *names: str) -> None:
     """Check that options lie in ``[low, high]``; ``None`` means off and passes.
 

@@ -24,8 +24,8 @@ from agents.trajectory import Choice, Decision
 from reason_envs.batching import gather
 from reason_envs.core import Action, AgentId, Environment, Message
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.chat import encode_prompt
-from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
+from reason_envs.llm.chat import encode_prompt, max_positions
+from reason_envs.llm.engine import Capability, Engine, GenerationRequest, Sampling
 from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
 
 _log = logging.getLogger(__name__)
@@ -76,7 +76,7 @@ class LanguagePolicy:
     @property
     def samples_elsewhere(self) -> bool:
         """Whether the engine is another program, with other arithmetic than the model here."""
-        return self.engine is not None and "other_program" in self.engine.capabilities
+        return self.engine is not None and Capability.EXTERNAL_ENGINE in self.engine.capabilities
 
     def _build(self, model: Any, seed: int) -> Any:
         config = self.config
@@ -130,9 +130,9 @@ class LanguagePolicy:
     @property
     def prompt_limit(self) -> int:
         """Most tokens of a prompt: as configured, or what the model and the engine leave room for beside a response."""
-        told = ((self.model.config, "max_position_embeddings"), (self.engine, "context_length"))
-        positions = [limit for limit in (getattr(thing, name, None) for thing, name in told) if limit is not None]
-        return min([self.config.max_prompt_tokens, *(limit - self.max_tokens for limit in positions)])
+        limits = [max_positions(self.model), None if self.engine is None else self.engine.context_length]
+        room = [limit - self.max_tokens for limit in limits if limit is not None]
+        return min([self.config.max_prompt_tokens, *room])
 
     def prompt_length(self, messages: list[Message]) -> int:
         """Count the prompt's tokens."""

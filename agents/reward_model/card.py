@@ -12,6 +12,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from agents.reward_model.fine_tuning import FineTuningConfig
 from agents.reward_model.labels import SamplingConfig
 from agents.tracking.model_card import CARD, front_matter, hub_name
+from reason_envs.llm import Engine
 
 MEANING = {
     "hard": "A step is labelled right if any of {rollouts} completions from it (or a sampled solution through it)\n"
@@ -111,5 +112,7 @@ def _fields(part: type, config: Any) -> dict[str, Any]:
 
 
 def _short(spec: Any) -> str:
-    """Name tasks or an engine: as configured, or by its class."""
-    return str(spec) if isinstance(spec, str | Mapping) else getattr(spec, "name", type(spec).__name__)
+    """Name tasks or an engine: as configured, or by the name of the object."""
+    if isinstance(spec, Engine):
+        return spec.model_name or type(spec).__name__
+    return str(spec) if isinstance(spec, str | Mapping) else spec.name

@@ -17,6 +17,7 @@ from agents.algorithms.optimizer import Optimizer, OptimizerConfig
 from agents.reward_model.labels import LabelledSolution
 from agents.reward_model.metrics import first_wrong
 from reason_envs.core import derive_seed
+from reason_envs.llm.chat import max_positions
 from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.reward_models.reader import pad_rows
 from reason_envs.reward_models.transformers import LABELS, encode_rows, is_causal
@@ -98,7 +99,7 @@ def fine_tune(config: FineTuningConfig, solutions: Sequence[LabelledSolution], s
 
 def encode_examples(tokenizer: Any, model: Any, solutions: Sequence[LabelledSolution]) -> list[Example]:
     """Tokenise solutions as the reward model will read them; labels beyond the model's positions are dropped."""
-    causal, positions = is_causal(model), getattr(model.config, "max_position_embeddings", None)
+    causal, positions = is_causal(model), max_positions(model)
     examples = []
     for solution in solutions:
         labels = iter(solution.labels)

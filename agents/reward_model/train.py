@@ -172,7 +172,8 @@ def evaluate_reward_model(
 
 async def score_solutions(model: StepRewardModel, solutions: Sequence[LabelledSolution]) -> list[list[float]]:
     """Return the scores of every step of every solution."""
-    return await gather(*(model.score(StepScoreRequest(s.question, s.steps)) for s in solutions))
+    scored = await gather(*(model.score(StepScoreRequest(s.question, s.steps)) for s in solutions))
+    return [solution.scores for solution in scored]
 
 
 def arithmetic_agreement(solutions: Sequence[LabelledSolution]) -> dict[str, float]:

@@ -64,10 +64,10 @@ async def score_solutions(tree: Tree, grower: Grower, solutions: Sequence[Soluti
     """Return the solutions with the scores of their steps; equal ones are scored once."""
     distinct = dict.fromkeys(solution.steps for solution in solutions)
     requests = [StepScoreRequest(tree.question, steps) for steps in distinct]
-    scores = dict(zip(distinct, await gather(*map(grower.reward_model.score, requests)), strict=True))
+    scored = dict(zip(distinct, await gather(*map(grower.reward_model.score, requests)), strict=True))
     tokens = dict(zip(distinct, map(grower.reward_model.count_tokens, requests), strict=True))
     return [
-        Solution(s.text, s.steps, s.answer, s.tokens, tuple(scores[s.steps]), tokens.pop(s.steps, None))
+        Solution(s.text, s.steps, s.answer, s.tokens, tuple(scored[s.steps].scores), tokens.pop(s.steps, None))
         for s in solutions
     ]
 

@@ -19,8 +19,8 @@ from agents.training.folder import CHECKPOINTS, read_config
 from agents.training.weight_sync import WeightSync
 from reason_envs.core import AgentId, Environment
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.adapter_views import BaseModel
-from reason_envs.llm.engine import Engine, TrainableEngine
+from reason_envs.llm.adapter_views import AdapterView
+from reason_envs.llm.engine import BASE_MODEL, Engine, TrainableEngine
 from reason_envs.registration import make_environment
 from reason_envs.reward_models.base import StepRewardModel
 from reason_envs.tasks import make as make_tasks
@@ -74,7 +74,7 @@ def build(config: TrainConfig, folder: Path) -> Run:
     shared = shared_options(config)
     sampling = samplers(config, [""]) if shared else {}
     engines: tuple[Engine, ...] = (parts["engine"],) if "engine" in parts and not writes_text else ()
-    frozen = {name: BaseModel(sampling[""]) for name in shared}
+    frozen = {name: AdapterView(sampling[""], BASE_MODEL) for name in shared}
     environment = make_environment(config.env.name, **{**env_options, **parts, **frozen, "tasks": train_tasks})
     if "ansi" in environment.metadata["render_modes"]:
         environment.render_mode = "ansi"

@@ -10,8 +10,8 @@ from agents.config.schema import TrainConfig, options
 from reason_envs.core import AgentId
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
-from reason_envs.llm.adapter_views import NamedAdapter
-from reason_envs.llm.engine import TrainableEngine
+from reason_envs.llm.adapter_views import AdapterView
+from reason_envs.llm.engine import Capability, TrainableEngine
 
 ENGINE_FOLLOWS_POLICY = ("model", "device", "attention")
 """Engine options that are the policy's unless given: learner and sampler must hold the same model."""
@@ -33,7 +33,7 @@ def samplers(config: TrainConfig, names: Sequence[AgentId]) -> dict[AgentId, Tra
         )
     if adapters:
         engine = _trainable(config, given)
-        return {name: NamedAdapter(engine, name) for name in names}
+        return {name: AdapterView(engine, name) for name in names}
     places = config.placement.roles or {}
     if not isinstance(places, Mapping):
         raise ReasonEnvsError(f"placement.roles={places!r} must map roles to devices: {{coder: cuda:0}}.")
@@ -49,7 +49,7 @@ def samplers(config: TrainConfig, names: Sequence[AgentId]) -> dict[AgentId, Tra
 
 def _trainable(config: TrainConfig, given: dict[str, Any]) -> TrainableEngine:
     engine = make_engine(config.engine.name, **given)
-    if not (isinstance(engine, TrainableEngine) and "trainable" in engine.capabilities):
+    if not (isinstance(engine, TrainableEngine) and Capability.TRAINABLE in engine.capabilities):
         raise ReasonEnvsError(
             f"engine={config.engine.name} cannot take new weights; use engine=transformers or engine=vllm, with a "
             "model that is not quantized (neither stored so, nor by load_in_8bit or load_in_4bit)."

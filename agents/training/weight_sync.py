@@ -15,7 +15,7 @@ from agents.policies.lora import adapter_weights, write_adapter
 from agents.trajectory import Choice, Decision
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt
-from reason_envs.llm.engine import Sampling, TrainableEngine
+from reason_envs.llm.engine import Capability, Sampling, TrainableEngine
 from reason_envs.llm.weights import cast, digest
 
 PROBE = [{"role": "user", "content": "What is 12 + 30 - 4?"}]
@@ -37,14 +37,14 @@ class WeightSync:
     """
 
     def __init__(self, policy: LanguagePolicy, engine: TrainableEngine) -> None:
-        if "trainable" not in engine.capabilities:
+        if Capability.TRAINABLE not in engine.capabilities:
             raise ReasonEnvsError(
                 f"{type(engine).__name__} cannot take new weights, so nothing could be learned with it. Use "
                 "engine=transformers (or another engine whose capabilities include 'trainable')."
             )
         self._policy = policy
         self._engine = engine
-        self._sends_adapter = policy.uses_lora and "adapters" in engine.capabilities
+        self._sends_adapter = policy.uses_lora and Capability.ADAPTERS in engine.capabilities
         self._prompt = encode_prompt(policy.tokenizer, PROBE)
         self._response = policy.tokenizer.encode(PROBE_RESPONSE, add_special_tokens=False)
 

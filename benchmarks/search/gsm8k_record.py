@@ -143,7 +143,7 @@ async def best_by_score(problems: Sequence[Problem], path: Path, how: str) -> np
     model = RecordedStepRewardModel(path=str(path))
     best = []
     for problem in problems:
-        scores = [await model.score(StepScoreRequest(problem.question, lines)) for lines in problem.solutions]
+        scores = [(await model.score(StepScoreRequest(problem.question, lines))).scores for lines in problem.solutions]
         best.append(int(np.argmax([s[-1] if how == "last" else min(s) for s in scores])))
     return np.array(best)
 

@@ -119,7 +119,8 @@ class PlannerSolver(Environment):
         if config.solver == POLICY:
             raise ReasonEnvsError(
                 f"solver={POLICY} is the engine of a run's policy (python -m agents.train env.solver={POLICY}), and "
-                "there is no run here: pass solver=reason_envs.llm.adapter_views.BaseModel(engine), or another engine."
+                "there is no run here: pass solver=reason_envs.llm.adapter_views.AdapterView(engine, BASE_MODEL), or "
+                "another engine."
             )
         self.tasks = make(config.tasks, config.split)
         self.reward = build_reward(config.reward, SolverRewardConfig)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling, TrainableEngine
+from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest, Sampling, TrainableEngine
 from reason_envs.registry import Plugin, Registry
 
 ENGINES = Registry(
@@ -52,6 +52,7 @@ def make_engine(spec: Engine | str | Mapping[str, Any], **overrides: Any) -> Eng
 
 __all__ = [
     "ENGINES",
+    "Capability",
     "Engine",
     "Generation",
     "GenerationRequest",

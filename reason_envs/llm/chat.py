@@ -30,10 +30,14 @@ def encode_prompt(tokenizer: Any, prompt: list[Message] | list[int]) -> list[int
 
 def fits(engine: Engine, prompt: list[Message], max_tokens: int) -> bool:
     """Whether a prompt leaves room for ``max_tokens`` in an engine's context; yes where the engine does not tell."""
-    tokenizer, positions = getattr(engine, "tokenizer", None), getattr(engine, "context_length", None)
-    if tokenizer is None or positions is None:
+    if engine.tokenizer is None or engine.context_length is None:
         return True
-    return len(encode_prompt(tokenizer, prompt)) + max_tokens <= positions
+    return len(encode_prompt(engine.tokenizer, prompt)) + max_tokens <= engine.context_length
+
+
+def max_positions(model: Any) -> int | None:
+    """Return the maximum number of tokens that a loaded model can read; ``None`` if it sets no limit."""
+    return getattr(model.config, "max_position_embeddings", None)
 
 
 def eos_ids(model: Any, tokenizer: Any) -> frozenset[int]:

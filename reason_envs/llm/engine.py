@@ -1,83 +1,93 @@
-"""What a language model looks like from inside an environment: the engine protocol and its request types."""
+"""The engine interface: everything that environments and learners may ask of a language model."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal
 
 from reason_envs.core import Message
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, OptionError
+from reason_envs.validation import above, at_least, within
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
 FinishReason = Literal["stop", "length", "exhausted"]
-"""Why a sample ended: by itself or at a stop string, at ``max_tokens``, or because a record holds no more."""
-
+"""Why a sample ended: end-of-sequence token or stop string, ``max_tokens`` reached, or no recorded answer left."""
 
 BASE_MODEL = "<base>"
-"""As a request's adapter: the engine's full weights, without any adapter."""
+"""Adapter name that selects the engine's full weights without any adapter."""
 
 
-class ContextLengthError(ReasonEnvsError):
-    """A prompt leaves no room for its response in the model's context."""
+class ContextLengthError(EngineError):
+    """Prompt and response together exceed the model's context length."""
+
+
+class Capability(StrEnum):
+    """Something that only some engines can do. Members equal their strings."""
+
+    LOG_PROBS = "log_probs"
+    """Generations contain the log-probability of every sampled token."""
+    TRAINABLE = "trainable"
+    """The engine accepts new weights (see `TrainableEngine.load_weights`)."""
+    ADAPTERS = "adapters"
+    """The engine keeps LoRA adapters apart from the full weights, and each request may name one."""
+    EXTERNAL_ENGINE = "external_engine"
+    """Another program computes the log-probabilities, so they differ from the learner's by rounding."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How tokens are drawn."""
+    """Parameters of token sampling."""
 
     max_tokens: int = 128
-    """Most tokens of a completion, the end-of-sequence token included."""
+    """Maximum number of tokens per completion, including the end-of-sequence token."""
     temperature: float = 1.0
-    """Divides the logits; 0 takes the most likely token."""
+    """Divisor of the logits. 0 selects the most likely token (greedy decoding)."""
     top_p: float = 1.0
-    """Keep the smallest set of tokens with this probability mass; 1 keeps all."""
+    """Probability mass of the smallest set of tokens to sample from (nucleus sampling). 1 keeps all tokens."""
     top_k: int = 0
-    """Keep this many most likely tokens; 0 keeps all."""
+    """Number of most likely tokens to sample from. 0 keeps all tokens."""
     stop: tuple[str, ...] = ()
-    """Strings that end a completion; they are cut from ``text`` but their tokens stay."""
+    """Strings that end a completion. They are removed from ``text``; their tokens remain in ``token_ids``."""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be drawn from."""
-        for name, holds, rule in (
-            ("max_tokens", self.max_tokens >= 1, "be at least 1"),
-            ("temperature", self.temperature >= 0, "not be negative (0 is greedy)"),
-            ("top_p", 0 < self.top_p <= 1, "lie in (0, 1] (1 keeps all)"),
-            ("top_k", self.top_k >= 0, "not be negative (0 keeps all)"),
-            ("stop", isinstance(self.stop, tuple) and all(self.stop), "be a tuple of strings that are not empty"),
-        ):
-            if not holds:
-                raise ReasonEnvsError(f"Sampling {name}={getattr(self, name)!r} must {rule}.")
+        at_least(self, max_tokens=1, temperature=0, top_k=0)
+        above(self, top_p=0)
+        within(self, 0, 1, "top_p")
+        if not (isinstance(self.stop, tuple) and all(self.stop)):
+            raise OptionError("stop", self.stop, "must be a tuple of non-empty strings.")
 
 
 @dataclass(frozen=True)
 class GenerationRequest:
-    """One prompt and how to continue it."""
+    """A prompt and the parameters of its completions."""
 
     prompt: list[Message] | list[int]
-    """Chat messages (the engine applies the model's template) or token ids (taken as they are)."""
+    """Chat messages, to which the engine applies the model's chat template, or token ids, which are used unchanged."""
     seed: int
-    """Keys every random draw of this request: sample ``i`` at position ``t`` depends on ``(seed, i, t)`` alone."""
+    """Seed of the request. Token ``t`` of sample ``i`` is drawn with a random number that depends only on
+    ``(seed, i, t)``."""
     sampling: Sampling = field(default_factory=Sampling)
+    """Parameters of token sampling."""
     n: int = 1
     """Number of samples."""
     adapter: str | None = None
-    """Name of a loaded adapter, or ``BASE_MODEL``; ``None`` uses the engine's current weights."""
+    """Name of a loaded adapter, or ``BASE_MODEL``. ``None`` uses the engine's current weights."""
     keep_prefix: bool = False
-    """Ask for ``Generation.prefix``, which requests that continue the sample can give back."""
-    prefix: Any = None
-    """The ``prefix`` of an earlier generation of this engine whose prompt and tokens this prompt (token ids) begins
-    with: they need not be read again. It changes nothing but time, and rounding; engines with a cache of their own, and
-    those without, ignore it."""
+    """Whether to return ``Generation.prefix_cache``, so that later requests can continue the samples faster."""
+    prefix_cache: Any = None
+    """The ``prefix_cache`` of an earlier generation by the same engine. This prompt must be token ids and must start
+    with the tokens that the cache covers. Results differ by rounding at most. Engines without a prefix cache ignore
+    it."""
 
     def __post_init__(self) -> None:
-        """Refuse a number of samples below 1."""
-        if self.n < 1:
-            raise ReasonEnvsError(f"GenerationRequest n={self.n} must be at least 1.")
+        at_least(self, n=1)
 
 
 @dataclass(frozen=True)
@@ -85,79 +95,104 @@ class Generation:
     """One sampled completion."""
 
     text: str
+    """The completion without special tokens, cut before the stop string."""
     token_ids: list[int]
-    """Every sampled token, the end-of-sequence token included where one was drawn."""
+    """All sampled tokens, including the end-of-sequence token and those of the stop string."""
     log_probs: list[float] | None
-    """Of each sampled token, at the sampling temperature, uncut by top-p and top-k."""
+    """Log-probability of each sampled token at the sampling temperature, before top-p and top-k. ``None``: unknown."""
     finish_reason: FinishReason
+    """Why the completion ended."""
     policy_version: int
-    """Version of the weights that sampled it (see ``load_weights``)."""
+    """Version of the weights that sampled the completion (see `TrainableEngine.load_weights`)."""
     prompt_ids: list[int]
+    """Token ids of the prompt. Empty if the engine does not return them."""
     usage_tokens: int | None = None
-    """Tokens that a server counted for this sample without saying which; ``None``: ``token_ids`` are all of them."""
+    """Number of sampled tokens that a server reported without their ids. ``None``: ``token_ids`` is complete."""
     stop_string: str | None = None
-    """The stop string that ended it; ``None`` where it ended by itself or at ``max_tokens``."""
-    prefix: Any = field(default=None, compare=False, repr=False)
-    """What ``keep_prefix`` asked for; ``None`` where the engine keeps nothing."""
+    """The stop string that ended the completion. ``None``: it ended for another reason, or the engine cannot tell."""
+    prefix_cache: Any = field(default=None, compare=False, repr=False)
+    """Cached state of the prompt and the completion, for requests that continue both. ``None``: nothing is cached."""
+    prompt_prefix_cache: Any = field(default=None, compare=False, repr=False)
+    """Cached state of the prompt alone, for further requests with the same prompt. ``None``: nothing is cached."""
 
     @property
     def generated_tokens(self) -> int:
-        """Tokens that this sample cost."""
+        """Number of sampled tokens."""
         return len(self.token_ids) if self.usage_tokens is None else self.usage_tokens
 
 
-@runtime_checkable
-class Engine(Protocol):
-    """A language model that answers awaited requests, batching those that wait together."""
+class Engine(ABC):
+    """A language model that answers awaited requests and batches those that wait together.
 
-    capabilities: frozenset[str]
-    """Among ``log_probs``, ``hidden_states``, ``adapters``, ``trainable``, ``other_program`` (its log-probabilities
-    differ from a learner's by rounding), and ``finite`` (it answers only the seeds for which its ``holds`` is true)."""
+    A subclass must define `generate`. All other members have defaults; attributes may be set on the class or in
+    ``__init__``. Register an engine with ``ENGINES.register(name, engine, config)``, or pass an instance.
+    """
 
+    capabilities: frozenset[Capability] = frozenset()
+    """What the engine can do besides generating text."""
+    tokenizer: Any = None
+    """The model's tokenizer (Hugging Face interface). ``None``: the engine does not expose one."""
+    context_length: int | None = None
+    """Maximum number of tokens of prompt and response together. ``None``: unknown or unlimited."""
+    model_name: str = ""
+    """Name of the model in records and model cards. Empty: the name of the class is used."""
+
+    @abstractmethod
     async def generate(self, request: GenerationRequest) -> list[Generation]:
         """Return ``request.n`` samples."""
-        ...
 
-    def close(self) -> None:
-        """Free the model; closing again does nothing."""
-        ...
+    def can_answer(self, seed: int) -> bool:
+        """Return whether the engine can answer a request with this seed. Only replayed records may return False."""
+        return True
+
+    def weights_digest(self, adapter: str | None = None) -> str | None:
+        """Return a hash of the weights, or of the named adapter, as loaded last. ``None``: the engine cannot tell."""
+        return None
+
+    def close(self) -> None:  # noqa: B027  (optional)
+        """Free the model. Further calls have no effect."""
 
 
-@runtime_checkable
-class TrainableEngine(Engine, Protocol):
+class TrainableEngine(Engine):
     """An engine whose weights a learner can replace."""
 
-    tokenizer: Any
     dtype: torch.dtype
-    """Of the weights that generate."""
+    """Data type of the weights."""
 
-    def load_weights(self, source: Mapping[str, Tensor] | Path, version: int) -> None:
-        """Replace the weights and set the version that generations report.
+    @abstractmethod
+    def load_weights(self, source: Mapping[str, Tensor] | Path, version: int, adapter: str | None = None) -> None:
+        """Replace the weights.
 
         Args:
-            source: full weights (adapters merged), or the folder of a LoRA adapter on top of the full weights, which
-                only engines whose capabilities include ``adapters`` take.
-            version: of the policy that they belong to.
+            source: the full weights with all adapters merged, or the folder of a LoRA adapter. Folders require
+                `Capability.ADAPTERS`.
+            version: policy version of these weights, reported by later generations.
+            adapter: name under which requests select the adapter in ``source``. ``None``: it becomes the engine's
+                current weights.
         """
-        ...
 
-    async def score(self, token_ids: list[int], prompt_length: int, temperature: float = 1.0) -> list[float]:
-        """Return the log-probability of every token after the prompt, under the engine's weights."""
-        ...
+    @abstractmethod
+    async def score(
+        self, token_ids: list[int], prompt_length: int, temperature: float = 1.0, adapter: str | None = None
+    ) -> list[float]:
+        """Return the log-probability of each token after the prompt.
 
-    def weights_digest(self) -> str | None:
-        """Hash the weights, or the adapter, that were loaded last; ``None`` where the engine cannot see them."""
-        ...
+        Args:
+            token_ids: prompt and response.
+            prompt_length: number of prompt tokens.
+            temperature: divisor of the logits.
+            adapter: name of a loaded adapter, or ``BASE_MODEL``. ``None`` uses the current weights.
+        """
 
 
-def closed_error(engine: Engine) -> ReasonEnvsError:
-    """What an engine without its model raises."""
-    return ReasonEnvsError(
-        f"The {type(engine).__name__} is closed, its model is freed: build another with make_engine(...), or close it "
-        "only after its last use."
+def closed_error(engine: Engine) -> EngineError:
+    """Return the error for a request to a closed engine."""
+    return EngineError(
+        f"The {type(engine).__name__} is closed. Build a new engine with make_engine(...), or close this one after its "
+        "last use."
     )
 
 
 def greedy(sampling: Sampling) -> Sampling:
-    """The same sampling without randomness or cuts."""
+    """Return the same parameters for greedy decoding, without top-p and top-k."""
     return replace(sampling, temperature=0.0, top_p=1.0, top_k=0)

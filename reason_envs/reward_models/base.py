@@ -1,15 +1,15 @@
-"""Step reward models (process reward models): how likely each step of a solution is right."""
+"""Step (process) reward models: the interface, and two models without a language model."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError
 from reason_envs.registry import Plugin, Registry
 
 REWARD_MODELS = Registry(
@@ -34,79 +34,79 @@ REWARD_MODELS = Registry(
 
 @dataclass(frozen=True)
 class StepScoreRequest:
-    """A problem and the steps of a solution so far."""
+    """A problem and the steps of its solution so far."""
 
     question: str
-    """The problem as the generator's user message states it."""
+    """The problem, as in the generator's user message."""
     steps: tuple[str, ...]
-    """The steps in order, without their separators."""
+    """The steps in order, without separators."""
     keep_prefix: bool = field(default=False, compare=False)
-    """Ask for ``StepScores.known``, which requests that continue these steps can give back."""
-    known: Any = field(default=None, compare=False, repr=False)
-    """The ``known`` of earlier scores of this model for the question and the first of the steps: what need not be read
-    again. It changes nothing but time, and rounding."""
+    """Whether to return ``StepScores.prefix_cache``, so that later requests can continue the steps faster."""
+    prefix_cache: Any = field(default=None, compare=False, repr=False)
+    """The ``prefix_cache`` of earlier scores by the same model. The question and the steps must start with those that
+    the cache covers. Results differ by rounding at most. Models without such a cache ignore it."""
 
 
-class StepScores(list[float]):
-    """One score a step; models that keep what they have read say how to go on from there."""
+@dataclass(frozen=True)
+class StepScores:
+    """The scores of a request."""
 
-    known: Any = None
-    """For requests that continue the steps."""
-    known_question: Any = None
-    """For requests about the same question."""
+    scores: list[float]
+    """One score per step: the probability in [0, 1] that the step is right."""
+    prefix_cache: Any = field(default=None, compare=False, repr=False)
+    """Cached state of the question and all steps, for requests that continue them. ``None``: nothing is cached."""
+    prompt_prefix_cache: Any = field(default=None, compare=False, repr=False)
+    """Cached state of the question alone, for other solutions of the same problem. ``None``: nothing is cached."""
 
 
-@runtime_checkable
-class StepRewardModel(Protocol):
-    """Scores the steps of solutions, batching the requests that wait together."""
+class StepRewardModel(ABC):
+    """Scores the steps of solutions.
 
-    scored_tokens: int
-    """Tokens read since the start; equal requests of one call are read once."""
-    calls: int
-    """Batches answered since the start."""
+    A subclass must define `score`. Derive from `BatchedStepRewardModel` to score all waiting requests with one call.
+    """
 
+    model_name: str = ""
+    """Name of the model in records. Empty: the name of the class is used."""
+    scored_tokens: int = 0
+    """Number of tokens read since the model was built."""
+
+    @abstractmethod
     async def score(self, request: StepScoreRequest) -> StepScores:
-        """Return, for each step, the probability in [0, 1] that it is right; no steps, no scores.
+        """Score each step.
 
-        The score of a step depends on the question and on the steps up to it.
+        A score may depend on the question and on the steps up to its own, but not on later steps.
         """
-        ...
 
     def count_tokens(self, request: StepScoreRequest) -> int:
-        """Return how many tokens the model reads to score a request alone."""
-        ...
+        """Return the number of tokens that the model reads to score a single request. 0 for models without tokens."""
+        return 0
 
-    def close(self) -> None:
-        """Free the model."""
-        ...
+    def weights_digest(self) -> str | None:
+        """Return a hash of the weights; ``None`` if the model has none."""
+        return None
+
+    def close(self) -> None:  # noqa: B027  (optional)
+        """Free the model. Further calls have no effect."""
 
 
-class BatchedStepRewardModel(ABC):
-    """What our step reward models share: requests that wait together are scored by one call."""
+class BatchedStepRewardModel(StepRewardModel):
+    """A step reward model that scores all waiting requests with one call of `score_batch`."""
 
     def __init__(self) -> None:
-        self.scored_tokens = 0
         self.batcher: MicroBatcher[StepScoreRequest, StepScores] = MicroBatcher(self.score_batch)
 
     @property
     def calls(self) -> int:
-        """Batches answered since the start."""
+        """Number of batches scored since the model was built."""
         return self.batcher.calls
 
     async def score(self, request: StepScoreRequest) -> StepScores:
-        """Return, for each step, the probability in [0, 1] that it is right."""
+        """Score each step; requests that wait together are scored together."""
         return await self.batcher(request)
 
     @abstractmethod
     def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
-        """Score many requests at once."""
-
-    def count_tokens(self, request: StepScoreRequest) -> int:
-        """Return how many tokens the model reads to score a request alone: none, where there is no language model."""
-        return 0
-
-    def close(self) -> None:  # noqa: B027  (only models with weights have something to free)
-        """Free the model."""
+        """Score several requests."""
 
 
 @dataclass
@@ -126,7 +126,7 @@ class RandomStepRewardModel(BatchedStepRewardModel):
 
     def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
         """Hash every prefix into a score."""
-        return [StepScores(self._score(r.question, r.steps[: i + 1]) for i in range(len(r.steps))) for r in requests]
+        return [StepScores([self._score(r.question, r.steps[: i + 1]) for i in range(len(r.steps))]) for r in requests]
 
     def _score(self, question: str, steps: tuple[str, ...]) -> float:
         return derive_seed(self.config.seed, "step score", question, *steps) / 2**63
@@ -155,7 +155,7 @@ class ScriptedStepRewardModel(BatchedStepRewardModel):
     def _checked(self, request: StepScoreRequest) -> StepScores:
         scores = self._function(request.question, request.steps)
         if len(scores) != len(request.steps) or not all(0 <= score <= 1 for score in scores):
-            raise ReasonEnvsError(
+            raise EngineError(
                 f"The function returned {scores!r} for {len(request.steps)} steps; it must return one number in [0, 1] "
                 "for each."
             )

@@ -1,4 +1,4 @@
-"""Reading token rows with a token classifier, behind what is kept of rows that they continue."""
+"""Reading token rows with a token classifier; rows that continue a cached row are read from there on."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from reason_envs.llm.prefix_cache import Prefix, PrefixStore, PromptReader, Toke
 
 
 @dataclass(frozen=True, eq=False)
-class KnownSteps:
-    """What is kept of a row that has been read."""
+class CachedSteps:
+    """The cached state of a row that has been read."""
 
     token_ids: Tokens
-    """Its tokens."""
+    """Tokens of the row."""
     scores: dict[int, float]
-    """The score at each of its ends."""
+    """Score at the end of each step, by token index."""
     prefix: Prefix
-    """Its keys and values."""
+    """Keys and values of the row."""
 
 
 @dataclass(eq=False)
 class Row:
-    """A row to read, and what came out."""
+    """A token row to read, and the results."""
 
     token_ids: Tokens
-    """Its tokens."""
+    """Tokens of the row."""
     question_tokens: int
-    """How many of them belong to the question."""
-    known: KnownSteps | None = None
-    """A row that this one continues."""
-    keep: bool = False
-    """Whether another row will continue this one."""
+    """Number of leading tokens that belong to the question."""
+    prefix_cache: CachedSteps | None = None
+    """Cached state of the first tokens of this row. ``None``: the whole row is read."""
+    keep_prefix: bool = False
+    """Whether to cache the row for rows that continue it."""
     scores: dict[int, float] = field(default_factory=dict)
-    """The score at each end, an index into the tokens; 0 at ends that lie beyond."""
-    kept: KnownSteps | None = None
-    """This row, for those that continue it."""
+    """Score at the end of each step, by token index. The reader fills in the values; ends beyond the row keep 0."""
+    new_prefix_cache: CachedSteps | None = None
+    """Cached state of this row, set by the reader if ``keep_prefix`` is true."""
 
     @property
-    def covered(self) -> int:
-        """Tokens that need not be read again."""
-        return 0 if self.known is None else self.known.prefix.length
+    def cached_tokens(self) -> int:
+        """Number of leading tokens that are not read again."""
+        return 0 if self.prefix_cache is None else self.prefix_cache.prefix.length
 
 
 class StepReader:
@@ -54,9 +54,9 @@ class StepReader:
     Args:
         model: a token classifier.
         positive: index of the label whose probability is the score.
-        pad_id: stands where a row has no token.
-        store: where keys and values are kept.
-        max_batch_tokens: most tokens of a forward pass, padding included.
+        pad_id: token id for padding.
+        store: memory for keys and values.
+        max_batch_tokens: maximum number of tokens per forward pass, including padding.
     """
 
     def __init__(self, model: Any, positive: int, pad_id: int, store: PrefixStore, max_batch_tokens: int) -> None:
@@ -68,28 +68,29 @@ class StepReader:
 
     @torch.inference_mode()
     def read(self, rows: Sequence[Row]) -> None:
-        """Fill in the scores of rows, and what is kept of those that others will continue."""
-        plain = [row for row in rows if not row.keep and row.known is None]
+        """Set the scores of all rows, and the caches of those with ``keep_prefix``."""
+        plain = [row for row in rows if not row.keep_prefix and row.prefix_cache is None]
         for batch in batches_by_length(plain, self._max_batch_tokens):
             ids, mask = pad_rows([row.token_ids for row in batch], self._pad_id)
             device = self.model.device
             logits = self.model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
-            self._fill_in(batch, logits, [0] * len(batch))
-        continued = [row for row in rows if row.keep or row.known is not None]
-        for batch in batches_by_length(continued, self._max_batch_tokens):
-            self._read_behind(batch)
+            self._set_scores(batch, logits, [0] * len(batch))
+        cached = [row for row in rows if row.keep_prefix or row.prefix_cache is not None]
+        for batch in batches_by_length(cached, self._max_batch_tokens):
+            self._read_after_prefixes(batch)
         self.store.trim()
 
-    def _read_behind(self, batch: list[Row]) -> None:
-        """Read what no prefix covers of rows, padded on the left."""
+    def _read_after_prefixes(self, batch: list[Row]) -> None:
+        """Read the tokens after each row's cached prefix, padded on the left."""
         reader = PromptReader(
             self.store, lambda: DynamicCache(config=self.model.config), self._logits, self.model.device
         )
-        new = [row.token_ids[row.covered :] for row in batch]
-        logits, cache, mask = reader.read(new, [None if row.known is None else row.known.prefix for row in batch])
+        new = [row.token_ids[row.cached_tokens :] for row in batch]
+        prefixes = [None if row.prefix_cache is None else row.prefix_cache.prefix for row in batch]
+        logits, cache, mask = reader.read(new, prefixes)
         width = logits.shape[1]
-        self._fill_in(batch, logits, [width - len(row.token_ids) for row in batch])
-        keep = [i for i, row in enumerate(batch) if row.keep]
+        self._set_scores(batch, logits, [width - len(row.token_ids) for row in batch])
+        keep = [i for i, row in enumerate(batch) if row.keep_prefix]
         if keep:
             states = states_of(cache, torch.tensor(keep, device=self.model.device), mask.shape[1] - width)
             for i, own in zip(keep, states, strict=True):
@@ -100,31 +101,36 @@ class StepReader:
             input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
         ).logits
 
-    def _fill_in(self, batch: Sequence[Row], logits: Tensor, offsets: Sequence[int]) -> None:
-        """Read the scores off; token ``i`` of a row stands in column ``offset + i``."""
-        right = logits.float().softmax(-1)[..., self._positive].tolist()
-        for row, values, offset in zip(batch, right, offsets, strict=True):
-            known = {} if row.known is None else row.known.scores
+    def _set_scores(self, batch: Sequence[Row], logits: Tensor, offsets: Sequence[int]) -> None:
+        """Set the scores of a batch. Token ``i`` of a row is in column ``offset + i`` of the logits."""
+        probabilities = logits.float().softmax(-1)[..., self._positive].tolist()
+        for row, values, offset in zip(batch, probabilities, offsets, strict=True):
+            cached = {} if row.prefix_cache is None else row.prefix_cache.scores
             for end in row.scores:
                 if end < len(row.token_ids):
-                    row.scores[end] = known[end] if end in known else values[offset + end]
+                    row.scores[end] = cached[end] if end in cached else values[offset + end]
 
     def _keep(self, row: Row, states: Tensor) -> None:
-        parent = None if row.known is None else row.known.prefix
+        parent = None if row.prefix_cache is None else row.prefix_cache.prefix
         if parent is None and row.question_tokens:
             parent = self.store.add(None, states[:, :, : row.question_tokens].clone())
             states = states[:, :, row.question_tokens :]
-        row.kept = KnownSteps(row.token_ids, dict(row.scores), self.store.add(parent, states.clone()))
+        prefix = self.store.add(parent, states.clone())
+        row.new_prefix_cache = CachedSteps(row.token_ids, dict(row.scores), prefix)
 
 
-def question_of(known: KnownSteps) -> KnownSteps | None:
-    """Return what is kept of the question alone, where it is a part of its own."""
-    question, *steps = known.prefix.chain()
-    return KnownSteps(known.token_ids[: question.length], {}, question) if steps else None
+def question_cache(cache: CachedSteps) -> CachedSteps | None:
+    """Return the cached state of the question alone; ``None`` if the cache has no such part."""
+    question, *steps = cache.prefix.chain()
+    return CachedSteps(cache.token_ids[: question.length], {}, question) if steps else None
 
 
 def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Pad token rows on the right; returns ids and attention mask, [rows, longest]."""
+    """Pad token rows on the right.
+
+    Returns:
+        Token ids and attention mask, both [rows, longest].
+    """
     width = max(map(len, rows))
     ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
@@ -132,7 +138,10 @@ def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor
 
 
 def batches_by_length(rows: Sequence[Row], max_tokens: int) -> Iterator[list[Row]]:
-    """Cut rows into batches of similar length, of at most ``max_tokens`` with padding (a longer row is alone)."""
+    """Group rows of similar length into batches of at most ``max_tokens`` tokens, including padding.
+
+    A row that is longer than ``max_tokens`` forms a batch alone.
+    """
     batch: list[Row] = []
     for row in sorted(rows, key=lambda row: len(row.token_ids)):
         if batch and len(row.token_ids) * (len(batch) + 1) > max_tokens:

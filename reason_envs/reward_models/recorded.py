@@ -30,17 +30,15 @@ class RecordedStepRewardModelConfig:
             raise ReasonEnvsError("reward_model.path='' must name the record's file.")
 
 
-class RecordedStepRewardModel:
+class RecordedStepRewardModel(StepRewardModel):
     """Answers by the question and the steps from a record; with a live model it makes the record."""
 
     def __init__(self, config: RecordedStepRewardModelConfig | None = None, **overrides: Any) -> None:
         self.config = config or RecordedStepRewardModelConfig(**overrides)
         self.live: StepRewardModel | None = None if self.config.live is None else make_reward_model(self.config.live)
         self.record = RecordFile(self.config.path, KIND, None if self.live is None else describe(self.live))
-        self.scored_tokens = 0
-        """Every token that the model read, or would have read, for the requests answered."""
         self.calls = 0
-        """Requests answered."""
+        """Number of requests answered."""
 
     async def score(self, request: StepScoreRequest) -> StepScores:
         """Return, for each step, the probability in [0, 1] that it is right.
@@ -49,11 +47,11 @@ class RecordedStepRewardModel:
             ReasonEnvsError: the record does not hold it, and there is no live model.
         """
         if not request.steps:
-            return StepScores()
+            return StepScores([])
         key, fresh = _key(request), None
         if key not in self.record and self.live is not None:
             fresh = await self.live.score(request)
-            self.record.add(key, {"scores": fresh, "tokens": self.live.count_tokens(request)})
+            self.record.add(key, {"scores": fresh.scores, "tokens": self.live.count_tokens(request)})
         entry = self._read(key, request)
         self.calls += 1
         self.scored_tokens += entry["tokens"]
@@ -84,17 +82,9 @@ class RecordedStepRewardModel:
 def describe(reward_model: StepRewardModel) -> dict[str, Any]:
     """Return what a record says about the model that scored."""
     return {
-        "model": str(getattr(getattr(reward_model, "config", None), "model", type(reward_model).__name__)),
-        "digest": _weights_digest(getattr(reward_model, "model", None)),
+        "model": reward_model.model_name or type(reward_model).__name__,
+        "digest": reward_model.weights_digest(),
     }
-
-
-def _weights_digest(model: Any) -> str | None:
-    if model is None:
-        return None
-    from reason_envs.llm.weights import digest
-
-    return digest(model.state_dict())
 
 
 def _key(request: StepScoreRequest) -> str:

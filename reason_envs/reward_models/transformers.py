@@ -12,10 +12,13 @@ import torch
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import embedded
+from reason_envs.llm.chat import max_positions
 from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.llm.prefix_cache import PrefixStore
+from reason_envs.llm.weights import digest
 from reason_envs.reward_models.base import BatchedStepRewardModel, StepScoreRequest, StepScores
-from reason_envs.reward_models.reader import KnownSteps, Row, StepReader, question_of
+from reason_envs.reward_models.reader import CachedSteps, Row, StepReader, question_cache
+from reason_envs.validation import at_least
 
 LABELS = ("wrong", "right")
 """The labels of the models that we train, in their order."""
@@ -48,9 +51,7 @@ class StepRewardModelConfig:
     """The label that means a right step; ``None`` finds it among the usual names (``right``, ``correct``, ...)."""
 
     def __post_init__(self) -> None:
-        for name, least in (("max_batch_tokens", 1), ("prefix_cache_mb", 0)):
-            if getattr(self, name) < least:
-                raise ReasonEnvsError(f"reward_model.{name}={getattr(self, name)} must be at least {least}.")
+        at_least(self, max_batch_tokens=1, prefix_cache_mb=0)
 
 
 @dataclass(frozen=True)
@@ -130,9 +131,10 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
         store = PrefixStore(self.model.config, config.prefix_cache_mb << 20)
         pad_id = self.tokenizer.pad_token_id or 0
         self._reader = StepReader(self.model, positive, pad_id, store, config.max_batch_tokens)
-        self._positions: int | None = getattr(self.model.config, "max_position_embeddings", None)
+        self.model_name = config.model
+        self._positions = max_positions(self.model)
         self._is_causal = is_causal(self.model)
-        self._keeps = self._is_causal and store.enabled
+        self._caches = self._is_causal and store.enabled
 
     def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
         """Score many requests at once; equal ones, and equal rows of different ones, are read once."""
@@ -142,16 +144,20 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
             for row in rows:
                 read = reads.setdefault(row.token_ids, Row(row.token_ids, row.question_tokens))
                 read.scores.update(dict.fromkeys(row.ends, 0.0))
-                if self._keeps and request.keep_prefix:
-                    read.keep = True
-                    read.known = read.known or self._usable(request.known, row.token_ids)
+                if self._caches and request.keep_prefix:
+                    read.keep_prefix = True
+                    read.prefix_cache = read.prefix_cache or self._usable(request.prefix_cache, row.token_ids)
         self._reader.read(list(reads.values()))
-        self.scored_tokens += sum(len(read.token_ids) - read.covered for read in reads.values())
+        self.scored_tokens += sum(len(read.token_ids) - read.cached_tokens for read in reads.values())
         return [self._scores(encoded[request], reads) for request in requests]
 
     def count_tokens(self, request: StepScoreRequest) -> int:
         """Return how many tokens the model reads to score a request alone."""
         return sum(len(row.token_ids) for row in self._rows(request))
+
+    def weights_digest(self) -> str:
+        """Return a hash of the weights."""
+        return digest(self.model.state_dict())
 
     def close(self) -> None:
         """Free the model."""
@@ -171,18 +177,16 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
             )
         return rows
 
-    def _usable(self, known: Any, token_ids: tuple[int, ...]) -> KnownSteps | None:
-        """Return what is kept of a row's beginning, if it is that row's and still there."""
-        if not isinstance(known, KnownSteps) or token_ids[: len(known.token_ids)] != known.token_ids:
+    def _usable(self, cache: Any, token_ids: tuple[int, ...]) -> CachedSteps | None:
+        """Return the cache of a row's first tokens if it is valid for that row and still in memory."""
+        if not isinstance(cache, CachedSteps) or token_ids[: len(cache.token_ids)] != cache.token_ids:
             return None
-        return known if self._reader.store.usable(known.prefix, len(token_ids)) is not None else None
+        return cache if self._reader.store.usable(cache.prefix, len(token_ids)) is not None else None
 
     def _scores(self, rows: Sequence[EncodedSteps], reads: Mapping[tuple[int, ...], Row]) -> StepScores:
-        scores = StepScores(reads[row.token_ids].scores[end] for row in rows for end in row.ends)
-        kept = reads[rows[-1].token_ids].kept if rows else None
-        if kept is not None:
-            scores.known, scores.known_question = kept, question_of(kept)
-        return scores
+        scores = [reads[row.token_ids].scores[end] for row in rows for end in row.ends]
+        cache = reads[rows[-1].token_ids].new_prefix_cache if rows else None
+        return StepScores(scores, cache, None if cache is None else question_cache(cache))
 
 
 def positive_index(id2label: Mapping[int, str], positive_label: str | None, model: str) -> int:

@@ -156,11 +156,11 @@ def test_a_problem_too_long_for_the_solver_is_an_error(tiny_model):
     [
         ({"solver_samples": 0}, "solver_samples=0 must be at least 1"),
         ({"solver_samples": 4}, r"solver_samples=4 with solver_temperature=0.*temperature above 0"),
-        ({"solver_temperature": -1.0}, "temperature=-1.0 must not be negative"),
+        ({"solver_temperature": -1.0}, "temperature=-1.0 must be at least 0"),
         ({"solver_max_tokens": 0}, "max_tokens=0 must be at least 1"),
         ({"planner_prompt": "Plan!"}, r"planner_prompt='Plan!' must say where the question goes: write \{question\}"),
         ({"solver_prompt": "Solve {question}"}, "must say where the guideline goes"),
-        ({"solver": "policy"}, r"is the engine of a run's policy.*BaseModel"),
+        ({"solver": "policy"}, r"is the engine of a run's policy.*AdapterView"),
         ({"solver": "transformer"}, "Did you mean 'transformers'"),
         ({"reward": {"right": 1}}, "Unknown option of reward 'right'"),
         ({"solvers": 2}, "Did you mean 'solver"),

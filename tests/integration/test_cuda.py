@@ -21,7 +21,9 @@ def sampled(device):
     engine = make_engine("transformers", device=device, dtype="float32")
     first = GenerationRequest(PROMPT, 0, Sampling(24, temperature=0.0), keep_prefix=True)
     ((one,),) = engine.generate_batch([first])
-    further = GenerationRequest(one.prompt_ids + one.token_ids, 1, Sampling(8), keep_prefix=True, prefix=one.prefix)
+    further = GenerationRequest(
+        one.prompt_ids + one.token_ids, 1, Sampling(8), keep_prefix=True, prefix_cache=one.prefix_cache
+    )
     ((two,),) = engine.generate_batch([further])
     return engine, one, two
 

@@ -23,10 +23,10 @@ from agents.training.weight_sync import RoleSync, WeightSync
 from reason_envs import make_environment
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm import make_engine
-from reason_envs.llm.adapter_views import BaseModel, NamedAdapter
-from reason_envs.llm.engine import GenerationRequest, Sampling
+from reason_envs.llm.adapter_views import AdapterView
+from reason_envs.llm.engine import BASE_MODEL, GenerationRequest, Sampling
 from reason_envs.llm.engines.vllm.engine import VllmEngine
 from reason_envs.llm.engines.vllm.process import call_vllm
 from reason_envs.tasks import make
@@ -256,21 +256,23 @@ def test_adapters_by_name(engine, base, tmp_path):
     policy = make_policy(1, lora_rank=RANK)
     plain = GenerationRequest(PROMPTS[0], 0, GREEDY)
     adapted = GenerationRequest(PROMPTS[0], 0, GREEDY, adapter="planner")
-    engine.load_adapter("planner", write(policy, tmp_path / "planner"))
+    engine.load_weights(write(policy, tmp_path / "planner"), 1, "planner")
     ((a,), (b,)) = engine.generate_batch([plain, adapted])
     assert float((score(merged(policy), b) - torch.tensor(b.log_probs)).abs().max()) < 1e-3
     assert float((score(engine, a) - torch.tensor(a.log_probs)).abs().max()) < 1e-3
     assert float((score(engine, b) - torch.tensor(b.log_probs)).abs().max()) > 0.1
     with pytest.raises(ReasonEnvsError, match="Did you mean 'planner'"):
         engine.generate_batch([GenerationRequest(PROMPTS[0], 0, GREEDY, adapter="planer")])
-    engine.load_adapter("solver", tmp_path / "planner")
+    engine.load_weights(tmp_path / "planner", 1, "solver")
     with pytest.raises(ReasonEnvsError, match=r"one more than engine\.max_loras=2"):
-        engine.load_adapter("third", tmp_path / "planner")
+        engine.load_weights(tmp_path / "planner", 1, "third")
+    with pytest.raises(EngineError, match="loaded from its folder"):
+        engine.load_weights(base, 1, "solver")
 
 
 def test_the_model_under_the_adapter_stays_as_it_was(engine, base, tmp_path):
     engine.load_weights(base, 0)
-    plain, frozen = [g.token_ids for g in first(ask(engine))], BaseModel(engine)
+    plain, frozen = [g.token_ids for g in first(ask(engine))], AdapterView(engine, BASE_MODEL)
     engine.load_weights(write(make_policy(1, lora_rank=RANK), tmp_path / "adapter"), 1)
 
     async def answers():
@@ -327,7 +329,7 @@ def test_one_engine_samples_with_an_adapter_of_each_role(engine, base):
     config = LanguagePolicyConfig(device="cpu", sharing="lora_per_role", lora_rank=RANK, max_tokens=24)
     policy = RolePolicy(config, ["scout", "digger"], seed=0)
     for name, role in policy.roles.items():
-        role.engine = NamedAdapter(engine, name)
+        role.engine = AdapterView(engine, name)
     sync = RoleSync({name: WeightSync(role, role.engine) for name, role in policy.roles.items()})
     asyncio.run(sync.canary())
     with torch.no_grad():
@@ -380,7 +382,7 @@ def processes():
     return {child for child in children if "multiprocessing.resource_tracker" not in " ".join(child.cmdline())}
 
 
-def test_a_coarser_and_compiled_engine(transformers):
+def test_a_coarser_and_compiled_engine(transformers, tmp_path):
     options = {"prefix_caching": False, "kv_cache_gib": 0.25, "tensor_parallel_size": 1}
     others = processes()
     engine = make_engine("vllm", device="cpu", dtype="bfloat16", **options)
@@ -398,7 +400,7 @@ def test_a_coarser_and_compiled_engine(transformers):
         assert engine.weights_digest() == half.weights_digest()
         assert first(ask(engine)) == [g.__class__(**{**vars(g), "policy_version": 1}) for g in answers]
         with pytest.raises(ReasonEnvsError, match=r"set engine\.max_lora_rank"):
-            engine.load_adapter("solver", transformers)
+            engine.load_weights(tmp_path, 1, "solver")
         started = processes() - others
         assert started
     finally:

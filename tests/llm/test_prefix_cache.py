@@ -33,8 +33,8 @@ def prompt(length, seed=0):
     return np.random.default_rng([length, seed]).integers(20, 1000, length).tolist()
 
 
-def asked(ids, seed, prefix=None, keep=True, n=1):
-    return GenerationRequest(ids, seed, SAMPLING, n, keep_prefix=keep, prefix=prefix)
+def asked(ids, seed, prefix_cache=None, keep=True, n=1):
+    return GenerationRequest(ids, seed, SAMPLING, n, keep_prefix=keep, prefix_cache=prefix_cache)
 
 
 def assert_equal(kept, plain):
@@ -53,14 +53,14 @@ def grow(engine, depth=4):
         answers = [answer for (answer,) in engine.generate_batch(requests)]
         kept += answers
         plain += [a for (a,) in engine.generate_batch([asked(r.prompt, r.seed, keep=False) for r in requests])]
-        tips = [(r.prompt + a.token_ids, a.prefix) for r, a in zip(requests[3:], answers[3:], strict=True)]
+        tips = [(r.prompt + a.token_ids, a.prefix_cache) for r, a in zip(requests[3:], answers[3:], strict=True)]
     return kept, plain
 
 
 def test_continued_samples_are_those_read_anew(engine):
     kept, plain = grow(engine)
     assert_equal(kept, plain)
-    assert all(g.prefix is None for g in plain)
+    assert all(g.prefix_cache is None for g in plain)
     assert {g.finish_reason for g in kept} == {"stop", "length"}
 
 
@@ -69,7 +69,9 @@ def test_only_the_last_token_is_read_again(engine, widths):
     ((first,),) = engine.generate_batch([asked(ids, 1)])
     assert widths[:2] == [(1, 11), (1, 1)]
     widths.clear()
-    engine.generate_batch([asked(ids + first.token_ids, 2, first.prefix), asked(ids, 3, first.prefix.parent)])
+    engine.generate_batch(
+        [asked(ids + first.token_ids, 2, first.prefix_cache), asked(ids, 3, first.prompt_prefix_cache)]
+    )
     assert {width for _, width in widths} == {1}
 
 
@@ -78,15 +80,15 @@ def test_whatever_stands_between_is_read(engine, widths):
     ((first,),) = engine.generate_batch([asked(ids, 1)])
     longer = ids + first.token_ids + prompt(4, seed=7)
     widths.clear()
-    ((kept,),) = engine.generate_batch([asked(longer, 2, first.prefix)])
+    ((kept,),) = engine.generate_batch([asked(longer, 2, first.prefix_cache)])
     assert widths[0] == (1, 4)
     assert_equal([kept], engine.generate_batch([asked(longer, 2, keep=False)])[0])
 
 
 def test_samples_of_one_prompt_share_its_prefix(engine):
     (answers,) = engine.generate_batch([asked(prompt(8), 1, n=3)])
-    assert len({id(answer.prefix.parent) for answer in answers}) == 1
-    assert [answer.prefix.length for answer in answers] == [7 + len(answer.token_ids) for answer in answers]
+    assert len({id(answer.prompt_prefix_cache) for answer in answers}) == 1
+    assert [answer.prefix_cache.length for answer in answers] == [7 + len(answer.token_ids) for answer in answers]
 
 
 def test_new_weights_end_every_prefix(engine, widths):
@@ -94,28 +96,28 @@ def test_new_weights_end_every_prefix(engine, widths):
     ((first,),) = engine.generate_batch([asked(ids, 1)])
     engine.load_weights({k: v.clone() + 0.01 for k, v in engine.model.state_dict().items()}, version=1)
     widths.clear()
-    request = asked(ids + first.token_ids, 2, first.prefix)
+    request = asked(ids + first.token_ids, 2, first.prefix_cache)
     assert_equal(engine.generate_batch([request])[0], engine.generate_batch([asked(request.prompt, 2, keep=False)])[0])
     assert widths[0] == (1, 11 + len(first.token_ids))
-    assert not first.prefix.is_whole
+    assert not first.prefix_cache.is_whole
 
 
 def test_a_prefix_of_another_engine_is_not_used(engine, tiny_model):
     ids = prompt(12)
     ((first,),) = TransformersEngine(model=tiny_model, device="cpu").generate_batch([asked(ids, 1)])
-    assert engine.prefixes.usable(first.prefix, 100) is None
+    assert engine.prefixes.usable(first.prefix_cache, 100) is None
 
 
 def test_memory_is_limited_and_given_back(engine):
     ((one,),) = engine.generate_batch([asked(prompt(12), 1)])
     size = engine.prefixes.held_bytes
-    assert size == sum(part.states.nbytes for part in one.prefix.chain())
+    assert size == sum(part.states.nbytes for part in one.prefix_cache.chain())
     engine.prefixes.limit_bytes = size
     ((other,),) = engine.generate_batch([asked(prompt(12, seed=1), 2)])
     assert engine.prefixes.held_bytes <= size
-    assert not one.prefix.is_whole
+    assert not one.prefix_cache.is_whole
     assert_equal(
-        engine.generate_batch([asked(prompt(12) + one.token_ids, 3, one.prefix)])[0],
+        engine.generate_batch([asked(prompt(12) + one.token_ids, 3, one.prefix_cache)])[0],
         engine.generate_batch([asked(prompt(12) + one.token_ids, 3, keep=False)])[0],
     )
     del one, other
@@ -134,7 +136,7 @@ def test_what_a_batch_relies_on_is_not_given_up_while_it_is_read(engine, monkeyp
 
 def test_nothing_is_kept_where_there_is_no_memory_for_it(tiny_model):
     engine = TransformersEngine(model=tiny_model, device="cpu", prefix_cache_mb=0)
-    assert engine.generate_batch([asked(prompt(5), 1)])[0][0].prefix is None
+    assert engine.generate_batch([asked(prompt(5), 1)])[0][0].prefix_cache is None
 
 
 def test_layers_that_forget_keep_nothing():
@@ -144,6 +146,6 @@ def test_layers_that_forget_keep_nothing():
 
 def test_a_prompt_of_one_token(engine):
     ((first,),) = engine.generate_batch([asked([50], 1)])
-    assert first.prefix.parent is None
-    assert torch.is_tensor(first.prefix.states)
+    assert first.prompt_prefix_cache is None
+    assert torch.is_tensor(first.prefix_cache.states)
     assert_equal([first], engine.generate_batch([asked([50], 1, keep=False)])[0])

@@ -24,7 +24,7 @@ def ask(model, requests=REQUESTS):
     async def together():
         return await gather(*(model.score(r) for r in requests))
 
-    return asyncio.run(together())
+    return [answer.scores for answer in asyncio.run(together())]
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def score(model, *requests):
     async def ask():
         return await gather(*(model.score(request) for request in requests))
 
-    return asyncio.run(ask())
+    return [answer.scores for answer in asyncio.run(ask())]
 
 
 class TestBoundaries:

@@ -14,7 +14,7 @@ def scores(model, *requests):
     async def ask():
         return await gather(*(model.score(request) for request in requests))
 
-    return asyncio.run(ask())
+    return [answer.scores for answer in asyncio.run(ask())]
 
 
 def test_random_scores_are_of_the_prefix_and_the_seed():

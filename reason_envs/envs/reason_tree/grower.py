@@ -33,10 +33,9 @@ class Grower:
         self.sampling = Sampling(
             config.max_step_tokens, config.temperature, top_p=config.top_p, stop=(config.separator,)
         )
-        self._tokenizer = getattr(engine, "tokenizer", None)
-        self.context_length: int | None = getattr(engine, "context_length", None)
+        self._tokenizer = engine.tokenizer
+        self.context_length = engine.context_length
         """Positions of the generator, where it tells."""
-        self._finite = "finite" in engine.capabilities
 
     def start(self, question: str, messages: list[Message], seed: int) -> Tree:
         """Return the tree of a problem, without steps.
@@ -63,7 +62,7 @@ class Grower:
             and len(tree.nodes) < config.max_nodes
             and len(node.children) < config.max_branch
             and self._fits(tree, index)
-            and (not self._finite or self.engine.holds(self._seed(tree, index)))  # type: ignore[attr-defined]
+            and self.engine.can_answer(self._seed(tree, index))
         )
 
     def request(self, tree: Tree, index: int) -> GenerationRequest:
@@ -73,7 +72,7 @@ class Grower:
             self._seed(tree, index),
             self.sampling,
             keep_prefix=True,
-            prefix=tree.nodes[index].prefix,
+            prefix_cache=tree.nodes[index].generator_prefix_cache,
         )
 
     def prompt(self, tree: Tree, index: int) -> list[Any]:
@@ -109,20 +108,21 @@ class Grower:
         tree.generated_tokens += tokens
         if parent == 0 and not (tree.prompt and isinstance(tree.prompt[0], int)):
             tree.prompt = generation.prompt_ids or tree.prompt
-        if parent == 0 and generation.prefix is not None:
-            tree.nodes[0].prefix = generation.prefix.parent
+        if parent == 0 and generation.prompt_prefix_cache is not None:
+            tree.nodes[0].generator_prefix_cache = generation.prompt_prefix_cache
         text = generation.text.strip()
         twin = tree.twin(parent, text)
         if twin is not None:
             tree.nodes[twin].tokens += tokens
             return twin
         self._check_tokens(tree, generation)
-        known = tree.nodes[parent].known
-        scored = StepScoreRequest(tree.question, (*tree.steps(parent), text), keep_prefix=True, known=known)
+        cache = tree.nodes[parent].reward_model_prefix_cache
+        scored = StepScoreRequest(tree.question, (*tree.steps(parent), text), keep_prefix=True, prefix_cache=cache)
         tree.reward_model_calls += 1
         tree.reward_model_tokens += self.reward_model.count_tokens(scored)
-        scores = await self.reward_model.score(scored)
-        tree.nodes[0].known = tree.nodes[0].known or scores.known_question
+        scored_steps = await self.reward_model.score(scored)
+        if tree.nodes[0].reward_model_prefix_cache is None:
+            tree.nodes[0].reward_model_prefix_cache = scored_steps.prompt_prefix_cache
         return tree.add(
             parent,
             text,
@@ -130,10 +130,10 @@ class Grower:
             log_prob=_mean(generation.log_probs),
             least_log_prob=min(generation.log_probs or [0.0]),
             tokens=tokens,
-            score=scores[-1],
+            score=scored_steps.scores[-1],
             terminal=generation.stop_string is None or self.answer(text) is not None,
-            prefix=generation.prefix,
-            known=scores.known,
+            generator_prefix_cache=generation.prefix_cache,
+            reward_model_prefix_cache=scored_steps.prefix_cache,
         )
 
     def answer(self, text: str) -> str | None:

@@ -51,10 +51,10 @@ class Node:
     """Children drawn here, merged duplicates included: numbers the next draw."""
     visits: int = 0
     """How often a policy came to stand there."""
-    prefix: Any = field(default=None, compare=False, repr=False)
-    """What the generator keeps of the path to here, so as not to read it again (see ``Generation.prefix``)."""
-    known: Any = field(default=None, compare=False, repr=False)
-    """What the reward model keeps of it (see ``StepScores.known``)."""
+    generator_prefix_cache: Any = field(default=None, compare=False, repr=False)
+    """The generator's cached state of the path to this node (see `Generation.prefix_cache`)."""
+    reward_model_prefix_cache: Any = field(default=None, compare=False, repr=False)
+    """The reward model's cached state of the path to this node (see `StepScores.prefix_cache`)."""
 
 
 @dataclass(slots=True)

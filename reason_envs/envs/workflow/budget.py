@@ -94,8 +94,7 @@ def clean(text: str) -> str:
 
 def _check_length(executor: Executor, prompt: str, max_tokens: int) -> None:
     """Refuse a prompt that an engine in this process has no room for: it would fail the whole batch."""
-    positions = getattr(executor.engine, "context_length", None)
-    tokenizer = getattr(executor.engine, "tokenizer", None)
+    positions, tokenizer = executor.engine.context_length, executor.engine.tokenizer
     if positions is None or tokenizer is None:
         return
     length = len(encode_prompt(tokenizer, [{"role": "user", "content": prompt}]))

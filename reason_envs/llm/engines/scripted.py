@@ -7,21 +7,21 @@ from typing import Any
 
 from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
-from reason_envs.llm.engine import Generation, GenerationRequest
+from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest
 from reason_envs.llm.stop_strings import StopStrings
 
 Script = Callable[[GenerationRequest, int], str]
 """Maps a request and a sample's seed to the response text."""
 
 
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     """Answers by a Python function; tokens are the text's Unicode code points, without one that ends it.
 
     Args:
         script: a fixed response, a list of responses (the sample's seed picks one), or a function.
     """
 
-    capabilities: frozenset[str] = frozenset({"log_probs"})
+    capabilities = frozenset({Capability.LOG_PROBS})
 
     def __init__(self, script: str | Sequence[str] | Script) -> None:
         self._script = script
@@ -55,9 +55,6 @@ class ScriptedEngine:
         if callable(self._script):
             return self._script(request, seed)
         return self._script if isinstance(self._script, str) else self._script[seed % len(self._script)]
-
-    def close(self) -> None:
-        """Nothing to free."""
 
 
 def _prompt_ids(prompt: list[Any]) -> list[int]:

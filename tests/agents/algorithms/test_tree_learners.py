@@ -50,10 +50,11 @@ def test_forks_carry_what_generator_and_reward_model_keep(tiny_model):
         play(env, [EXPAND] * 3, seed=1)
         fork = env.fork(seed=5)
         for ours, theirs in zip(fork.state.tree.nodes, env.state.tree.nodes, strict=True):
-            assert ours.prefix is theirs.prefix
-            assert ours.known is theirs.known
+            assert ours.generator_prefix_cache is theirs.generator_prefix_cache
+            assert ours.reward_model_prefix_cache is theirs.reward_model_prefix_cache
         kept = fork.state.tree.nodes[-1]
-        assert (kept.prefix is not None, kept.known is not None) == (keep > 0, keep > 0)
+        caches = (kept.generator_prefix_cache, kept.reward_model_prefix_cache)
+        assert [cache is not None for cache in caches] == [keep > 0, keep > 0]
         asyncio.run(fork.step({"searcher": BRANCH}))
         assert len(fork.state.tree.nodes) == len(env.state.tree.nodes) + 1
         found.append(fork.state.tree.nodes)

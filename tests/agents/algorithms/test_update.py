@@ -13,6 +13,7 @@ from agents.algorithms.sample import Sample
 from agents.algorithms.update import PolicyUpdate
 from agents.losses import AGGREGATIONS
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engine import Capability
 
 
 class GradientRecorder(Optimizer):
@@ -217,7 +218,7 @@ def test_the_gap_to_the_sampler_is_measured_and_corrected(policy):
     assert_close(capped, [1.25 * g for g in gradients])
 
 
-@pytest.mark.parametrize(("capabilities", "factor"), [({"other_program"}, math.exp(0.5)), (set(), 1.0)])
+@pytest.mark.parametrize(("capabilities", "factor"), [({Capability.EXTERNAL_ENGINE}, math.exp(0.5)), (set(), 1.0)])
 def test_another_programs_samples_are_corrected_unless_told_otherwise(policy, monkeypatch, capabilities, factor):
     (decision,) = mixed_decisions(1)
     object.__setattr__(decision.choice, "log_probs", (log_probs(policy, [decision])[0] - 0.5).tolist())

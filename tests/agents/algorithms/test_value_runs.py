@@ -4,7 +4,6 @@ import asyncio
 import json
 import re
 import signal
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -20,6 +19,7 @@ from agents.registry import POLICIES
 from agents.training.build import build, load_run
 from agents.training.trainer import Trainer
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engines.scripted import ScriptedEngine
 
 OPTIONS = (
     "env=signals",
@@ -164,7 +164,7 @@ def engines(monkeypatch):
 
     def make(spec, **options):
         built.append(spec if not options else {"name": spec, **options})
-        return SimpleNamespace(capabilities=frozenset(), close=lambda: None)
+        return ScriptedEngine("")
 
     monkeypatch.setattr("agents.training.environment_models.make_engine", make)
     return built

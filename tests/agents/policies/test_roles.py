@@ -24,7 +24,8 @@ from agents.training.trainer import Trainer
 from agents.training.weight_sync import RoleSync, WeightSync
 from agents.trajectory import Trajectory
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.adapter_views import NamedAdapter
+from reason_envs.llm.adapter_views import AdapterView
+from reason_envs.llm.engine import Capability, TrainableEngine
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 from reason_envs.llm.loading import load_model
 from reason_envs.llm.weights import digest
@@ -216,10 +217,10 @@ def test_the_canary_names_the_role(tiny_model):
         asyncio.run(syncs(policy).canary())
 
 
-class ManyAdapters:
+class ManyAdapters(TrainableEngine):
     """An engine that holds adapters by name, as the one on vLLM does, made of one model each."""
 
-    capabilities = frozenset({"log_probs", "trainable", "adapters"})
+    capabilities = frozenset({Capability.LOG_PROBS, Capability.TRAINABLE, Capability.ADAPTERS})
 
     def __init__(self, model, policy):
         self._policy, self._model = policy, model
@@ -228,14 +229,15 @@ class ManyAdapters:
         self.loaded, self.digests, self.asked = {}, {}, []
         self.policy_version = 0
 
-    def load_adapter(self, name, folder):
+    def load_weights(self, source, version, adapter=None):
         from peft import PeftModel
 
         base = load_model(self._model, device=torch.device("cpu"), dtype=torch.float32)
-        peft = PeftModel.from_pretrained(base, folder)
-        self.digests[name] = digest(adapter_weights(peft))
-        self.loaded.setdefault(name, TransformersEngine(model=self._model, device="cpu"))
-        self.loaded[name].load_weights(merged_weights(peft), 0)
+        peft = PeftModel.from_pretrained(base, source)
+        self.digests[adapter] = digest(adapter_weights(peft))
+        self.loaded.setdefault(adapter, TransformersEngine(model=self._model, device="cpu"))
+        self.loaded[adapter].load_weights(merged_weights(peft), 0)
+        self.policy_version = version
 
     async def generate(self, request):
         self.asked.append(request.adapter)
@@ -255,7 +257,7 @@ def test_one_engine_with_an_adapter_of_each_role(tiny_model):
     policy = make_roles(tiny_model, "lora_per_role")
     engine = ManyAdapters(tiny_model, policy)
     for name, role in policy.roles.items():
-        role.engine = NamedAdapter(engine, name)
+        role.engine = AdapterView(engine, name)
     sync = syncs(policy)
     asyncio.run(sync.canary())
     with torch.no_grad():
@@ -265,10 +267,10 @@ def test_one_engine_with_an_adapter_of_each_role(tiny_model):
     assert engine.policy_version == 3
     act(policy, ["scout", "digger"])
     assert engine.asked == ["scout", "digger"]
-    with pytest.raises(ReasonEnvsError, match="loaded from its folder"):
+    with pytest.raises(ReasonEnvsError, match="from its folder"):
         role.engine.load_weights({}, 4)
-    with pytest.raises(ReasonEnvsError, match="TransformersEngine holds no adapters"):
-        NamedAdapter(engine.base, "scout")
+    with pytest.raises(ReasonEnvsError, match="TransformersEngine holds one set of weights and no adapters"):
+        AdapterView(engine.base, "scout")
 
 
 # --- whole runs

@@ -59,7 +59,7 @@ class TestTraining:
         assert metrics["labels"]["solutions"] == 120
         assert metrics["labels"]["right_share"] == pytest.approx(3 / 5)
         model = make_reward_model("transformers", model=str(folder), device="cpu")
-        scores = asyncio.run(model.score(StepScoreRequest("Problem 999", ("yes 999 0", "no 999 1"))))
+        scores = asyncio.run(model.score(StepScoreRequest("Problem 999", ("yes 999 0", "no 999 1")))).scores
         assert scores[0] > 0.8 > 0.2 > scores[1]
         card = (folder / "README.md").read_text()
         assert f"| ROC AUC, all steps | {metrics['test']['auc']:.4f} |" in card
@@ -87,7 +87,7 @@ class TestTraining:
         fine_tune(replace(config, lora_rank=4, learning_rate=5e-3), solutions(60), 0, tmp_path / "lora")
         assert not list((tmp_path / "lora").glob("adapter*"))
         model = make_reward_model("transformers", model=str(tmp_path / "lora"), device="cpu")
-        scores = asyncio.run(model.score(StepScoreRequest("Problem 999", ("yes 999 0", "no 999 1"))))
+        scores = asyncio.run(model.score(StepScoreRequest("Problem 999", ("yes 999 0", "no 999 1")))).scores
         assert scores[0] > scores[1]
 
     def test_a_folder_with_a_model_is_refused(self, config, tiny_model):
@@ -121,7 +121,7 @@ class TestExamples:
         (example,) = encode_examples(scorer.tokenizer, scorer.model, [solution(5, 1.0, 0.0)])
         right = scorer.model(input_ids=torch.tensor([example.token_ids])).logits[0].softmax(-1)[:, 1]
         row = solution(5, 1.0, 0.0)
-        scores = asyncio.run(scorer.score(StepScoreRequest(row.question, row.steps)))
+        scores = asyncio.run(scorer.score(StepScoreRequest(row.question, row.steps))).scores
         assert scores == pytest.approx([right[end].item() for end in example.ends], abs=1e-6)
 
     def test_labels_beyond_the_positions_are_dropped(self, tiny_model):

@@ -15,8 +15,8 @@ from agents.training import environment_models
 from agents.training.build import build
 from agents.training.trainer import Trainer
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.adapter_views import BaseModel
-from reason_envs.llm.engine import BASE_MODEL, GenerationRequest
+from reason_envs.llm.adapter_views import AdapterView
+from reason_envs.llm.engine import BASE_MODEL, Capability, GenerationRequest
 from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.llm.engines.transformers.engine import TransformersEngine, TransformersEngineConfig
 from reason_envs.llm.engines.vllm.engine import CURRENT, VllmEngine
@@ -30,7 +30,7 @@ class AdapterEngine(TransformersEngine):
     def __init__(self, config):
         super().__init__(config)
         self.base = ScriptedEngine("base")
-        self.capabilities |= {"adapters"}
+        self.capabilities |= {Capability.ADAPTERS}
         self.adapters = []
 
     async def generate(self, request):
@@ -99,7 +99,7 @@ def test_the_policys_engine_without_its_adapter(tiny_model, tmp_path, monkeypatc
     more = ["env.solver=policy", "policy.lora_rank=4", "engine=vllm", "engine.max_lora_rank=4"]
     run = build(compose_config(overrides(tiny_model, tmp_path, *more)), tmp_path)
     assert len(made) == 1, "one engine, one set of weights"
-    assert isinstance(run.environment.solver, BaseModel)
+    assert run.environment.solver.adapter == BASE_MODEL
 
     async def play():
         await run.environment.reset(seed=0)
@@ -132,5 +132,5 @@ def test_the_base_is_read_without_any_adapter():
 
 
 def test_an_engine_without_adapters_has_no_model_under_them():
-    with pytest.raises(ReasonEnvsError, match=r"ScriptedEngine holds one set of weights.*engine of its own"):
-        BaseModel(ScriptedEngine(""))
+    with pytest.raises(ReasonEnvsError, match=r"ScriptedEngine holds one set of weights.*separate engine"):
+        AdapterView(ScriptedEngine(""), BASE_MODEL)

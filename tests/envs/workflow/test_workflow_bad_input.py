@@ -14,7 +14,7 @@ from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.environment import WorkflowExecution
 from reason_envs.envs.workflow.executors import read_descriptions, read_models
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm import make_engine
+from reason_envs.llm import Engine, make_engine
 from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.tasks.task_list import ListTaskSet
 
@@ -158,16 +158,11 @@ def test_tokens_and_time_are_budgets():
     assert time.monotonic() - began < 5
 
 
-class Sleeper:
+class Sleeper(Engine):
     """An executor that never answers."""
-
-    capabilities = frozenset()
 
     async def generate(self, request):
         await asyncio.sleep(3600)
-
-    def close(self):
-        pass
 
 
 def test_a_prompt_that_is_too_long_fails_alone(tiny_model):

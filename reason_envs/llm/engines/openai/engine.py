@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.llm.engine import Generation, GenerationRequest
+from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest
 from reason_envs.llm.engines.openai.responses import read_generations, read_usage
 
 SEED_BITS = 31
@@ -86,7 +86,7 @@ class OpenAIEngineConfig:
                 raise ReasonEnvsError(f"engine.{name}={getattr(self, name)!r} must {rule}.")
 
 
-class OpenAIEngine:
+class OpenAIEngine(Engine):
     """A model on a server, asked over HTTP.
 
     Requests go out as they come, since the server batches them. Chat messages go to ``/chat/completions``, token ids to
@@ -100,7 +100,8 @@ class OpenAIEngine:
         self.config = config or OpenAIEngineConfig(**overrides)
         if not self.config.model:
             raise ReasonEnvsError("engine.model='' must be the model's name on the server (GET /models lists them).")
-        self.capabilities = frozenset({"log_probs"} if self.config.request_log_probs else ())
+        self.capabilities = frozenset({Capability.LOG_PROBS} if self.config.request_log_probs else ())
+        self.model_name = self.config.model
         self.generated_tokens = 0
         """Every token that the server reports to have sampled, those of answers thrown away included."""
         self.prompt_tokens = 0

@@ -9,11 +9,13 @@ from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
-from reason_envs.llm.engine import Engine, Generation, GenerationRequest, TrainableEngine
+from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest
 from reason_envs.llm.engines.recorded.record_file import RecordFile
 
 KIND = "generation"
 """Of an engine's entries in a record."""
+RECORDED = frozenset({Capability.LOG_PROBS})
+"""The capabilities that a record keeps."""
 
 
 @dataclass
@@ -31,7 +33,7 @@ class RecordedEngineConfig:
             raise ReasonEnvsError("engine.path='' must name the record's file.")
 
 
-class RecordedEngine:
+class RecordedEngine(Engine):
     """Answers requests by their seed from a record; with a live engine it makes the record.
 
     Seeds say where in an episode a request was made, so the same episodes are answered the same, whatever the order and
@@ -43,16 +45,14 @@ class RecordedEngine:
         self.config = config or RecordedEngineConfig(**overrides)
         self.live: Engine | None = None if self.config.live is None else make_engine(self.config.live)
         self.record = RecordFile(self.config.path, KIND, None if self.live is None else describe(self.live))
-        self.capabilities = frozenset(
-            {"log_probs"} & {*self.record.source.get("capabilities", ())} | ({"finite"} if self.live is None else set())
-        )
-        self.context_length: int | None = self.record.source.get("context_length")
+        self.capabilities = RECORDED & {*self.record.source.get("capabilities", ())}
+        self.context_length = self.record.source.get("context_length")
         self.generated_tokens = 0
         """Every token of the samples handed out, recorded ones included."""
 
-    def holds(self, seed: int) -> bool:
-        """Whether a request for one sample with this seed is recorded."""
-        return _key(seed, 1) in self.record
+    def can_answer(self, seed: int) -> bool:
+        """Return whether one sample with this seed is recorded. With a live engine every seed can be answered."""
+        return self.live is not None or _key(seed, 1) in self.record
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
         """Return ``request.n`` samples, recorded ones where there are such.
@@ -60,15 +60,16 @@ class RecordedEngine:
         Raises:
             ReasonEnvsError: the record holds another prompt or sampling under this seed.
         """
-        key, kept = _key(request.seed, request.n), [None] * request.n
+        key, caches = _key(request.seed, request.n), [(None, None)] * request.n
         if key not in self.record:
             if self.live is None:
                 return [Generation("", [], [], "exhausted", 0, []) for _ in range(request.n)]
             answers = await self.live.generate(request)
             self.record.add(key, _entry(request, answers))
-            kept = [answer.prefix for answer in answers]
+            caches = [(answer.prefix_cache, answer.prompt_prefix_cache) for answer in answers]
         samples = [
-            replace(sample, prefix=prefix) for sample, prefix in zip(self._read(key, request), kept, strict=True)
+            replace(sample, prefix_cache=cache, prompt_prefix_cache=prompt_cache)
+            for sample, (cache, prompt_cache) in zip(self._read(key, request), caches, strict=True)
         ]
         self.generated_tokens += sum(sample.generated_tokens for sample in samples)
         return samples
@@ -91,17 +92,17 @@ class RecordedEngine:
             self.live.close()
 
 
-NOT_WRITTEN = ("prompt_ids", "prefix")
+NOT_WRITTEN = ("prompt_ids", "prefix_cache", "prompt_prefix_cache")
 """What a record does not repeat for every sample."""
 
 
 def describe(engine: Engine) -> dict[str, Any]:
     """Return what a record says about the engine that answered."""
     return {
-        "model": str(getattr(getattr(engine, "config", None), "model", type(engine).__name__)),
-        "digest": engine.weights_digest() if isinstance(engine, TrainableEngine) else None,
-        "context_length": getattr(engine, "context_length", None),
-        "capabilities": sorted(engine.capabilities & {"log_probs"}),
+        "model": engine.model_name or type(engine).__name__,
+        "digest": engine.weights_digest(),
+        "context_length": engine.context_length,
+        "capabilities": sorted(engine.capabilities & RECORDED),
     }
 
 

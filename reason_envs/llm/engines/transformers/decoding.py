@@ -136,7 +136,7 @@ class Decoder:
             return None
         known: dict[int, Prefix | None] = {}
         for row in rows:
-            given = self.prefixes.usable(requests[row.request].prefix, len(prompts[row.prompt]))
+            given = self.prefixes.usable(requests[row.request].prefix_cache, len(prompts[row.prompt]))
             known[row.prompt] = known.get(row.prompt) or given
         return known
 

@@ -12,17 +12,25 @@ from torch import Tensor
 
 from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.chat import encode_prompt, eos_ids
-from reason_envs.llm.engine import ContextLengthError, Generation, GenerationRequest, closed_error
+from reason_envs.errors import EngineError
+from reason_envs.llm.chat import encode_prompt, eos_ids, max_positions
+from reason_envs.llm.engine import (
+    Capability,
+    ContextLengthError,
+    Generation,
+    GenerationRequest,
+    TrainableEngine,
+    closed_error,
+)
 from reason_envs.llm.engines.transformers.decoding import Decoder, Row
 from reason_envs.llm.engines.transformers.grouped_attention import use_grouped_attention
 from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.llm.prefix_cache import PrefixStore
 from reason_envs.llm.stop_strings import StopStrings
 from reason_envs.llm.weights import copy_weights, digest
+from reason_envs.validation import at_least
 
-ONE_SET_OF_WEIGHTS = "engine=transformers holds one set of weights and no adapters."
+ONE_SET_OF_WEIGHTS = "The engine transformers holds one set of weights and no adapters."
 QUANTIZED = (
     "The engine's weights are quantized, so it cannot take new ones: to train, leave out engine.load_in_8bit and "
     "engine.load_in_4bit and give a model that is not stored quantized (policy.lora_rank saves the learner's memory)."
@@ -52,12 +60,10 @@ class TransformersEngineConfig:
     path again."""
 
     def __post_init__(self) -> None:
-        for name, least in (("max_batch_size", 1), ("prefix_cache_mb", 0)):
-            if getattr(self, name) < least:
-                raise ReasonEnvsError(f"engine.{name}={getattr(self, name)} must be at least {least}.")
+        at_least(self, max_batch_size=1, prefix_cache_mb=0)
 
 
-class TransformersEngine:
+class TransformersEngine(TrainableEngine):
     """A causal language model in this process.
 
     A sample depends on its request's seed and prompt alone: in float32 the same tokens come out alone or in a batch.
@@ -78,8 +84,10 @@ class TransformersEngine:
         )
         if self.config.attention == "sdpa":
             use_grouped_attention(model)
-        trainable = set() if is_quantized(model) else {"trainable"}
-        self.capabilities = frozenset({"log_probs"} | trainable)
+        trainable = set() if is_quantized(model) else {Capability.TRAINABLE}
+        self.capabilities = frozenset({Capability.LOG_PROBS} | trainable)
+        self.context_length = max_positions(model)
+        self.model_name = self.config.model
         self.policy_version = 0
         self.generated_tokens = 0
         """Every token sampled since the start."""
@@ -98,11 +106,6 @@ class TransformersEngine:
     def model(self) -> Any:
         """The model that generates, until the engine is closed."""
         return self.decoder.model
-
-    @property
-    def context_length(self) -> int | None:
-        """Most tokens of prompt and response together; ``None`` where the model sets no limit."""
-        return getattr(self.model.config, "max_position_embeddings", None)
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
         """Return ``request.n`` samples; requests that wait together are decoded together."""
@@ -130,8 +133,7 @@ class TransformersEngine:
         return answers
 
     def _check(self, request: GenerationRequest, prompt_tokens: int) -> None:
-        if request.adapter:
-            raise ReasonEnvsError(f"{ONE_SET_OF_WEIGHTS} Use engine=vllm for adapters.")
+        _refuse_adapter(request.adapter)
         positions = self.context_length
         if positions is not None and prompt_tokens + request.sampling.max_tokens > positions:
             raise ContextLengthError(
@@ -152,33 +154,39 @@ class TransformersEngine:
             policy_version=self.policy_version,
             prompt_ids=list(prompt_ids),
             stop_string=stop_string,
-            prefix=row.prefix if request.keep_prefix else None,
+            prefix_cache=row.prefix if request.keep_prefix else None,
+            prompt_prefix_cache=row.prefix.parent if request.keep_prefix and row.prefix else None,
         )
 
-    def load_weights(self, source: Mapping[str, Tensor] | Path, version: int) -> None:
+    def load_weights(self, source: Mapping[str, Tensor] | Path, version: int, adapter: str | None = None) -> None:
         """Copy full weights in (adapters merged) and report ``version`` with what is sampled from now on.
 
         Raises:
             ReasonEnvsError: a tensor is missing, unknown, or of another shape; an adapter's folder was given; or the
                 engine's weights are quantized.
         """
-        if "trainable" not in self.capabilities:
-            raise ReasonEnvsError(QUANTIZED)
+        if Capability.TRAINABLE not in self.capabilities:
+            raise EngineError(QUANTIZED)
+        _refuse_adapter(adapter)
         if isinstance(source, Path):
-            raise ReasonEnvsError(f"{ONE_SET_OF_WEIGHTS} Send merged weights, or use engine=vllm.")
+            raise EngineError(f"{ONE_SET_OF_WEIGHTS} Send merged weights, or use engine=vllm.")
         copy_weights(self.model, source)
         self.prefixes.clear()
         self.policy_version = version
 
-    async def score(self, token_ids: list[int], prompt_length: int, temperature: float = 1.0) -> list[float]:
+    async def score(
+        self, token_ids: list[int], prompt_length: int, temperature: float = 1.0, adapter: str | None = None
+    ) -> list[float]:
         """Return the log-probability of every token after the prompt, under the engine's weights."""
+        _refuse_adapter(adapter)
         ids = torch.tensor([token_ids], device=self.device)
         with torch.inference_mode():
             logits = self.model(input_ids=ids).logits[0, prompt_length - 1 : -1].float() / temperature
             return torch.log_softmax(logits, -1).gather(-1, ids[0, prompt_length:, None]).squeeze(-1).tolist()
 
-    def weights_digest(self) -> str:
+    def weights_digest(self, adapter: str | None = None) -> str:
         """Hash the weights that generate."""
+        _refuse_adapter(adapter)
         return digest(self.model.state_dict())
 
     def close(self) -> None:
@@ -186,3 +194,8 @@ class TransformersEngine:
         self._decoder = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _refuse_adapter(adapter: str | None) -> None:
+    if adapter:
+        raise EngineError(f"{ONE_SET_OF_WEIGHTS} Use the engine vllm for adapters.")

@@ -18,15 +18,17 @@ from torch import Tensor
 
 from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import EngineError, unknown_name
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import (
     BASE_MODEL,
+    Capability,
     ContextLengthError,
     FinishReason,
     Generation,
     GenerationRequest,
     Sampling,
+    TrainableEngine,
     closed_error,
 )
 from reason_envs.llm.engines.vllm.options import VllmEngineConfig, vllm_arguments
@@ -42,7 +44,7 @@ CURRENT = "current"
 FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
-class VllmEngine:
+class VllmEngine(TrainableEngine):
     """A causal language model in vLLM's processes.
 
     A sample is drawn with its own seed, as in every engine, but vLLM's arithmetic may depend on who else is in the
@@ -55,9 +57,9 @@ class VllmEngine:
         self.device = resolve_device(self.config.device)
         self.dtype = resolve_dtype(self.config.dtype, self.device)
         self.tokenizer = load_tokenizer(self.config.model)
-        self.capabilities = frozenset(
-            {"log_probs", "trainable", "other_program"} | ({"adapters"} if self.config.max_lora_rank else set())
-        )
+        capabilities = {Capability.LOG_PROBS, Capability.TRAINABLE, Capability.EXTERNAL_ENGINE}
+        self.capabilities = frozenset(capabilities | ({Capability.ADAPTERS} if self.config.max_lora_rank else set()))
+        self.model_name = self.config.model
         self.policy_version = 0
         self.generated_tokens = 0
         """Every token sampled since the start."""
@@ -67,6 +69,7 @@ class VllmEngine:
         self._numbers = itertools.count(1)
         self._asleep = False
         self._llm: Any = start_vllm(vllm_arguments(self.config, self.device, self.dtype), self.device)
+        self.context_length: int = self._llm.model_config.max_model_len
 
     @property
     def llm(self) -> Any:
@@ -74,11 +77,6 @@ class VllmEngine:
         if self._llm is None:
             raise closed_error(self)
         return self._llm
-
-    @property
-    def context_length(self) -> int:
-        """Most tokens of prompt and response together."""
-        return self.llm.model_config.max_model_len
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
         """Return ``request.n`` samples; requests that wait together are decoded together."""
@@ -114,7 +112,7 @@ class VllmEngine:
 
     def _check_awake(self) -> None:
         if self._asleep:
-            raise ReasonEnvsError("The engine is asleep: call wake() first.")
+            raise EngineError("The engine is asleep: call wake() first.")
 
     def _adapter(self, name: str | None) -> Any:
         if name is None:
@@ -127,7 +125,7 @@ class VllmEngine:
 
     def _finish(self, output: Any, request: GenerationRequest, prompt_ids: list[int]) -> Generation:
         if output.finish_reason not in FINISH_REASONS:
-            raise ReasonEnvsError(f"vLLM ended a sample with {output.finish_reason!r}; see its messages above.")
+            raise EngineError(f"vLLM ended a sample with {output.finish_reason!r}; see its messages above.")
         token_ids = list(output.token_ids)
         self.generated_tokens += len(token_ids)
         text = self.tokenizer.decode(token_ids, skip_special_tokens=True)
@@ -159,19 +157,22 @@ class VllmEngine:
             return [row[token].logprob for token, row in rows]
         return [_tempered(row, token, temperature) for token, row in rows]
 
-    def load_weights(self, source: Mapping[str, Tensor] | Path, version: int) -> None:
-        """Replace the weights and report ``version`` with what is sampled from now on.
+    def load_weights(self, source: Mapping[str, Tensor] | Path, version: int, adapter: str | None = None) -> None:
+        """Replace the full weights, which removes all adapters, or load a LoRA adapter from its folder.
 
         Args:
-            source: full weights, which drop every adapter, or the folder of a LoRA adapter on top of them.
-            version: of the policy that they belong to.
+            source: full weights, or the folder of an adapter.
+            version: policy version of these weights, reported by later generations.
+            adapter: name under which requests select the adapter. ``None``: it belongs to the current weights.
 
         Raises:
-            ReasonEnvsError: a tensor is missing, unknown, or of another shape, or an adapter does not fit.
+            EngineError: a tensor is missing, unknown, or of another shape, or an adapter does not fit.
         """
         self._check_awake()
         if isinstance(source, Path):
-            self.load_adapter(CURRENT, source)
+            self._load_adapter(adapter or CURRENT, source)
+        elif adapter:
+            raise EngineError(f"The adapter {adapter!r} is loaded from its folder, not from full weights.")
         else:
             self._load_full(source)
         self.policy_version = version
@@ -189,7 +190,7 @@ class VllmEngine:
     def _stored(self, tensor: Tensor) -> torch.dtype:
         return self.dtype if tensor.is_floating_point() else tensor.dtype
 
-    def load_adapter(self, name: str, folder: Path) -> None:
+    def _load_adapter(self, name: str, folder: Path) -> None:
         """Load a LoRA adapter for requests that name it, in place of an earlier one of that name.
 
         Raises:
@@ -198,9 +199,9 @@ class VllmEngine:
         from vllm.lora.request import LoRARequest
 
         if not self.config.max_lora_rank:
-            raise ReasonEnvsError("This engine takes no adapters: set engine.max_lora_rank to their rank.")
+            raise EngineError("This engine takes no adapters: set engine.max_lora_rank to their rank.")
         if len(self._adapters.keys() | {name}) > self.config.max_loras:
-            raise ReasonEnvsError(
+            raise EngineError(
                 f"Adapter {name!r} would be one more than engine.max_loras={self.config.max_loras}: raise it."
             )
         check_adapter(folder, self._shapes, self.config.max_lora_rank)
@@ -214,20 +215,20 @@ class VllmEngine:
 
     def _forget_prefixes(self) -> None:
         if not call_vllm(self.llm.reset_prefix_cache):
-            raise ReasonEnvsError("vLLM kept the prefix cache of earlier weights: requests were still running.")
+            raise EngineError("vLLM kept the prefix cache of earlier weights: requests were still running.")
 
     def weights_digest(self, adapter: str | None = None) -> str | None:
         """Hash what the workers loaded last: an adapter by name, or the one in use, otherwise the full weights."""
         name = adapter or (CURRENT if CURRENT in self._adapters else FULL)
         digests = set(call_vllm(self.llm.collective_rpc, "received_digest", args=(name,)))
         if len(digests) > 1:
-            raise ReasonEnvsError(f"vLLM's workers hold different weights: {sorted(map(str, digests))}.")
+            raise EngineError(f"vLLM's workers hold different weights: {sorted(map(str, digests))}.")
         return digests.pop()
 
     def sleep(self) -> None:
         """Free the device's memory (weights move to the host) until ``wake``."""
         if not self.config.enable_sleep:
-            raise ReasonEnvsError("The engine cannot sleep: set engine.enable_sleep=true (GPU only).")
+            raise EngineError("The engine cannot sleep: set engine.enable_sleep=true (GPU only).")
         call_vllm(self.llm.sleep, level=1)
         self._asleep = True
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reason_envs.batching import gather
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
-from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
+from reason_envs.llm.engine import Capability, Engine, GenerationRequest, Sampling
 from reason_envs.llm.engines.recorded.engine import RecordedEngine
 from reason_envs.llm.engines.scripted import ScriptedEngine
 
@@ -61,7 +61,7 @@ def test_an_answer_from_the_record_is_the_live_one(path):
     replay = RecordedEngine(path=path)
     assert ask(replay, *reversed(requests)) == expected[::-1]
     assert replay.generated_tokens == sum(g.generated_tokens for samples in expected for g in samples)
-    assert replay.capabilities == {"finite", "log_probs"}
+    assert replay.capabilities == {Capability.LOG_PROBS}
 
 
 def test_the_live_engine_is_asked_once_for_what_waits_together_and_never_again(path):
@@ -76,7 +76,7 @@ def test_the_live_engine_is_asked_once_for_what_waits_together_and_never_again(p
 def test_what_is_missing_is_exhausted(path):
     ask(RecordedEngine(path=path, live=live_engine()), request(1))
     replay = make_engine("recorded", path=path)
-    assert [replay.holds(1), replay.holds(2)] == [True, False]
+    assert [replay.can_answer(1), replay.can_answer(2)] == [True, False]
     ((held,), missing, more) = ask(replay, request(1), request(2, n=2), request(1, n=2))
     assert held.finish_reason == "stop"
     for generation in (*missing, *more):

@@ -303,7 +303,7 @@ def test_a_closed_engine_says_so(own_engine):
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (GenerationRequest([5], 0, adapter="solver"), "engine=vllm"),
+        (GenerationRequest([5], 0, adapter="solver"), "Use the engine vllm"),
         (GenerationRequest([], 0), "prompt is empty"),
         (GenerationRequest([5] * 500, 0, Sampling(20)), "512"),
     ],

@@ -23,8 +23,8 @@ def scored(model, *requests):
     return asyncio.run(run())
 
 
-def kept(steps, known=None):
-    return StepScoreRequest(QUESTION, steps, keep_prefix=True, known=known)
+def kept(steps, prefix_cache=None):
+    return StepScoreRequest(QUESTION, steps, keep_prefix=True, prefix_cache=prefix_cache)
 
 
 def plain(model, *solutions):
@@ -35,31 +35,31 @@ def test_scores_are_those_of_the_whole_solution(model):
     (first,) = scored(model, kept(STEPS[:1]))
     second, sibling, other = scored(
         model,
-        kept(STEPS[:2], first.known),
-        kept((STEPS[0], "42 - 5 = 38"), first.known),
-        kept(("12 + 30 = 52", "a longer step"), first.known_question),
+        kept(STEPS[:2], first.prefix_cache),
+        kept((STEPS[0], "42 - 5 = 38"), first.prefix_cache),
+        kept(("12 + 30 = 52", "a longer step"), first.prompt_prefix_cache),
     )
-    (third,) = scored(model, kept(STEPS, second.known))
+    (third,) = scored(model, kept(STEPS, second.prefix_cache))
     expected = plain(model, STEPS, (STEPS[0], "42 - 5 = 38"), ("12 + 30 = 52", "a longer step"))
     for ours, theirs in zip((third, sibling, other), expected, strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-5)
+        assert ours.scores == pytest.approx(theirs.scores, abs=1e-5)
 
 
 def test_only_the_new_step_is_read(model):
     (first,) = scored(model, kept(STEPS[:1]))
     before, whole = model.scored_tokens, model.count_tokens(kept(STEPS[:2]))
     assert before == model.count_tokens(kept(STEPS[:1]))
-    (second,) = scored(model, kept(STEPS[:2], first.known))
+    (second,) = scored(model, kept(STEPS[:2], first.prefix_cache))
     assert model.scored_tokens == whole
-    scored(model, kept(("12 + 30 = 52",), first.known_question))
+    scored(model, kept(("12 + 30 = 52",), first.prompt_prefix_cache))
     assert whole < model.scored_tokens < whole + before
-    assert second.known.prefix.parent is first.known.prefix
+    assert second.prefix_cache.prefix.parent is first.prefix_cache.prefix
 
 
 def test_what_is_known_of_other_steps_is_not_used(model):
     (first,) = scored(model, kept(("12 + 30 = 43",)))
-    (second,) = scored(model, kept(STEPS[:2], first.known))
-    assert second == pytest.approx(plain(model, STEPS[:2])[0], abs=1e-5)
+    (second,) = scored(model, kept(STEPS[:2], first.prefix_cache))
+    assert second.scores == pytest.approx(plain(model, STEPS[:2])[0].scores, abs=1e-5)
 
 
 def test_what_a_batch_relies_on_is_not_given_up_while_it_is_read():
@@ -67,13 +67,13 @@ def test_what_a_batch_relies_on_is_not_given_up_while_it_is_read():
     firsts = scored(model, *(kept((f"12 + 30 = {n}",)) for n in range(20)))
     model._reader.store.limit_bytes = model._reader.store.held_bytes + 1
     steps = [(f"12 + 30 = {n}", f"{n} - 5 = {n - 5}") for n in range(20)]
-    seconds = scored(model, *(kept(s, f.known) for s, f in zip(steps, firsts, strict=True)))
+    seconds = scored(model, *(kept(s, f.prefix_cache) for s, f in zip(steps, firsts, strict=True)))
     for ours, theirs in zip(seconds, plain(model, *steps), strict=True):
-        assert ours == pytest.approx(theirs, abs=1e-5)
+        assert ours.scores == pytest.approx(theirs.scores, abs=1e-5)
     assert model._reader.store.held_bytes <= model._reader.store.limit_bytes
 
 
 def test_nothing_is_kept_unasked_or_without_memory(model):
-    assert plain(model, STEPS)[0].known is None
+    assert plain(model, STEPS)[0].prefix_cache is None
     forgetful = make_reward_model("transformers", device="cpu", prefix_cache_mb=0)
-    assert scored(forgetful, kept(STEPS))[0].known is None
+    assert scored(forgetful, kept(STEPS))[0].prefix_cache is None
