@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agents.config.command_line import bad_value, refused_key
 from agents.config.recommended import follow_choices, register_resolvers
+from agents.config.renamed import renamed_preset
 from agents.config.schema import GROUPS, TrainConfig, check_name, choice, typed
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.validation import check_whole
@@ -116,7 +117,7 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
     first, *rest = str(error).strip().splitlines()
     if isinstance(error, MissingConfigException):
         group, _, name = (error.missing_cfg_file or "").partition("/")
-        return unknown_name(group, name, error.options or [])
+        return renamed_preset(name) or unknown_name(group, name, error.options or [])
     if isinstance(error, OverrideParseException):
         reason = "" if error.override in first else f" ({first})"
         check_whole([error.override or ""])

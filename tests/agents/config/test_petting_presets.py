@@ -1,4 +1,4 @@
-"""The presets of multi-agent training hold the numbers of the AT-GRPO guide, and the README maps its names."""
+"""The Petting presets match the AT-GRPO guide, and the README maps the names of the guide."""
 
 import re
 from pathlib import Path
@@ -11,14 +11,21 @@ from agents.tracking.episode_metrics import describe
 from agents.training.trainer import _total_steps
 from agents.trajectory import Trajectory
 from reason_envs.envs.petting.base import MAX_OUTCOME_CHARS
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks import make, names
 
 ROOT = Path(__file__).resolve().parents[3]
 GUIDE = yaml.safe_load((ROOT / "tests" / "data" / "petting_guide.yaml").read_text())
 """The guide's parameters, commands and log folder as they stand there."""
 GAMES = ("math", "code", "sokoban", "sudoku", "plan_path")
-SHARINGS = ("single", "shared", "lora_per_role", "model_per_role")
-PRESETS = [f"petting_{game}_{sharing}" for game in GAMES for sharing in SHARINGS]
+PRESETS = [f"petting_{game}" for game in GAMES]
+TEAMS = {
+    "shared": [],
+    "single": ["env.roles=single"],
+    "lora_per_role": ["policy.sharing=lora_per_role", "policy.lora_rank=16"],
+    "model_per_role": ["policy.sharing=model_per_role"],
+}
+"""The options that choose each team."""
 PARAMETERS = [name for name in GUIDE if "." in name or name in ("CUDA_VISIBLE_DEVICES", "GPU_num")]
 
 
@@ -26,13 +33,16 @@ def preset(name, *more):
     return compose_config([f"+experiment={name}", *more])
 
 
-def test_there_is_a_preset_of_every_game_and_sharing():
+@pytest.fixture(params=PRESETS, scope="module")
+def config(request):
+    return preset(request.param)
+
+
+def test_presets_cover_every_game():
     assert {path.stem for path in (ROOT / "conf" / "experiment").glob("petting_*.yaml")} == set(PRESETS)
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_the_numbers_are_the_guides(name):
-    config = preset(name)
+def test_preset_matches_guide(config):
     ours = {
         "GPU_num": config.engine.tensor_parallel_size,
         "training.total_training_steps": config.steps,
@@ -46,14 +56,13 @@ def test_the_numbers_are_the_guides(name):
     assert {key for key in PARAMETERS if GUIDE[key] != "-"} == ours.keys()
     assert config.policy.model == GUIDE["example"]["base_models.policy_0.path"]
     assert _total_steps(config, 53_000, config.algo) == 200
-    assert config.output_dir.startswith(f"logs/{name}/")
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d", config.output_dir.removeprefix(f"logs/{name}/"))
+    folder = f"logs/{config.env.name}/"
+    assert config.output_dir.startswith(folder)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d", config.output_dir.removeprefix(folder))
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_the_method_is_the_papers(name):
+def test_preset_matches_paper(config):
     """Four turns, four candidates, alpha 1, clip 0.2, dual clip 3, token mean, neither KL nor entropy, rate 5e-6."""
-    config = preset(name)
     algo = config.algo
     assert (algo.name, algo.samples_per_task, algo.select) == ("at_grpo", 4, "best")
     assert (config.env.max_turns, config.env.alpha) == (4, 1.0)
@@ -63,9 +72,7 @@ def test_the_method_is_the_papers(name):
     assert algo.scale == "std"
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_everything_fits(name):
-    config = preset(name)
+def test_preset_lengths_fit_the_limits(config):
     history = 2 * (config.env.max_shown_chars + MAX_OUTCOME_CHARS + 100)
     longest = config.policy.max_prompt_tokens + history + config.policy.max_tokens
     assert config.algo.micro_batch_tokens >= longest
@@ -73,32 +80,37 @@ def test_everything_fits(name):
     assert config.env.max_response_chars >= 4 * config.policy.max_tokens
 
 
-@pytest.mark.parametrize("sharing", SHARINGS)
-def test_paths_lead_over_grids_as_large_as_the_papers(sharing):
-    rows = make(preset(f"petting_plan_path_{sharing}").env.tasks)[0].question.split("\n")
+def test_plan_path_grids_are_as_large_as_the_papers():
+    rows = make(preset("petting_plan_path").env.tasks)[0].question.split("\n")
     assert {len(rows), *map(len, rows)} == {10}
 
 
+def test_preset_plays_its_game_with_one_shared_model(config):
+    assert config.env.name in PRESETS
+    assert (config.policy.sharing, config.policy.lora_rank, config.env.roles) == ("shared", 0, "team")
+    assert config.engine.max_lora_rank == 0
+
+
+@pytest.mark.parametrize("team", TEAMS)
+def test_team_options_compose(team):
+    config = preset("petting_code", *TEAMS[team])
+    assert config.policy.sharing == ("shared" if team == "single" else team)
+    assert (config.env.roles == "single") == (team == "single")
+    rank = 16 if team == "lora_per_role" else 0
+    assert (config.policy.lora_rank, config.engine.max_lora_rank, config.engine.max_loras) == (rank, rank, 2)
+
+
 @pytest.mark.parametrize("game", GAMES)
-def test_who_plays(game):
-    found = {sharing: preset(f"petting_{game}_{sharing}") for sharing in SHARINGS}
-    assert {config.env.name for config in found.values()} == {f"petting_{game}"}
-    assert {sharing: config.policy.sharing for sharing, config in found.items()} == {
-        "single": "shared",
-        "shared": "shared",
-        "lora_per_role": "lora_per_role",
-        "model_per_role": "model_per_role",
-    }
-    assert [found[sharing].env.roles == "single" for sharing in SHARINGS] == [True, False, False, False]
-    lora = found["lora_per_role"]
-    assert lora.engine.max_lora_rank >= lora.policy.lora_rank > 0
-    assert lora.engine.max_loras == 2
-    assert found["model_per_role"].policy.lora_rank == 0
+@pytest.mark.parametrize("team", TEAMS)
+def test_removed_preset_error_gives_the_new_command(game, team):
+    command = " ".join([f"+experiment=petting_{game}", *TEAMS[team]])
+    with pytest.raises(ReasonEnvsError) as error:
+        preset(f"petting_{game}_{team}")
+    assert str(error.value).endswith(f"no longer exists: use {command}.")
 
 
-@pytest.mark.parametrize("sharing", SHARINGS)
-def test_the_data(sharing):
-    math, code = preset(f"petting_math_{sharing}"), preset(f"petting_code_{sharing}")
+def test_preset_data_are_the_guides():
+    math, code = preset("petting_math"), preset("petting_code")
     assert (math.env.tasks["name"], math.eval_set) == ("polaris", "AIME24")
     assert (code.env.tasks["name"], code.eval_set) == ("code_contests", "interview")
     assert math.env.tasks["name"] == GUIDE["example"]["env.dataset"]
@@ -117,8 +129,8 @@ def test_the_data(sharing):
     ],
     ids=" ".join,
 )
-def test_what_users_change_composes(advice):
-    config = preset("petting_math_shared", *advice)
+def test_common_overrides_compose(advice):
+    config = preset("petting_math", *advice)
     for override in advice:
         key, value = override.split("=")
         part = config
@@ -127,13 +139,13 @@ def test_what_users_change_composes(advice):
         assert str(getattr(part, "name", part)) == value
 
 
-def test_a_run_tells_the_guides_metrics():
+def test_run_metrics_include_the_guides():
     trajectory = Trajectory("t", "e", [], True, False, metrics={"correct": 1.0, "episode_length": 2.0})
-    figures = describe([trajectory])
-    assert {"reward": 0.0, "accuracy": 1.0, "episode_length": 2.0}.items() <= figures.items()
+    metrics = describe([trajectory])
+    assert {"reward": 0.0, "accuracy": 1.0, "episode_length": 2.0}.items() <= metrics.items()
 
 
-def test_the_readme_maps_every_name_of_the_guide():
+def test_readme_maps_every_name_of_the_guide():
     table = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     there = "\n".join(left for left, _ in table)
     wanted = [

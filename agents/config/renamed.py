@@ -1,0 +1,21 @@
+"""Configuration keys and presets that have a new name or are gone."""
+
+from __future__ import annotations
+
+from reason_envs.errors import ReasonEnvsError
+
+_GAMES = ("math", "code", "sokoban", "sudoku", "plan_path")
+_TEAMS = {
+    "shared": "",
+    "single": " env.roles=single",
+    "lora_per_role": " policy.sharing=lora_per_role policy.lora_rank=16",
+    "model_per_role": " policy.sharing=model_per_role",
+}
+RENAMED_PRESETS = {f"petting_{game}_{name}": f"petting_{game}{more}" for game in _GAMES for name, more in _TEAMS.items()}
+"""What to write after ``+experiment=`` instead of a preset that no longer exists."""
+
+
+def renamed_preset(name: str) -> ReasonEnvsError | None:
+    """Return the error for a preset that no longer exists; ``None`` for every other name."""
+    new = RENAMED_PRESETS.get(name)
+    return ReasonEnvsError(f"The preset {name!r} no longer exists: use +experiment={new}.") if new else None
