@@ -11,7 +11,9 @@ _TEAMS = {
     "lora_per_role": " policy.sharing=lora_per_role policy.lora_rank=16",
     "model_per_role": " policy.sharing=model_per_role",
 }
-RENAMED_PRESETS = {f"petting_{game}_{name}": f"petting_{game}{more}" for game in _GAMES for name, more in _TEAMS.items()}
+RENAMED_PRESETS = {
+    f"petting_{game}_{team}": f"petting_{game}{more}" for game in _GAMES for team, more in _TEAMS.items()
+}
 """What to write after ``+experiment=`` instead of a preset that no longer exists."""
 
 
