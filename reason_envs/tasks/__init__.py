@@ -1,6 +1,6 @@
-"""Problems to reason about: task families by name, from generators, files, the hub and mixtures of them.
+"""Tasks: problems with gold answers, from generators, files, the hub, games and mixtures of them.
 
-A task set gives problem i of a split as a pure function of its options.
+A task family is made by name. Task i of a split is a pure function of the options of the family.
 May import the registry and the core; never engines or environments.
 """
 

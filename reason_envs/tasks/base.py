@@ -1,4 +1,4 @@
-"""Problems and sets of problems: what every task family returns."""
+"""Tasks and task sets: the types that every task family returns."""
 
 from __future__ import annotations
 
@@ -14,53 +14,57 @@ from reason_envs.core import derive_seed
 
 Split = Literal["train", "test"]
 TEST_SHARE = 0.2
-"""Share of the problems that the hash assigns to the test split, for families without an official one."""
+"""Share of the tasks that the hash assigns to the test split, for families without official splits."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One problem."""
+    """One problem with its gold answer."""
 
     id: str
-    """Unique within its task set and stable from run to run."""
+    """Unique id within the task set; the same in every run."""
     question: str
-    """The problem as the model reads it."""
+    """Text of the problem, as the model reads it."""
     answer: str
-    """The gold answer that the grader compares with."""
+    """Gold answer, which the grader compares with."""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Whatever else the family knows (worked solution, difficulty, tests, ...)."""
+    """Further data of the family, such as a worked solution, the difficulty or tests. Default: empty."""
 
 
 def split_of(question: str) -> Split:
-    """Assign a problem to ``train`` or ``test`` by a hash of its text, whatever the seed that produced it."""
+    """Assign a question to ``"train"`` or ``"test"`` by the hash of its text alone."""
     digest = hashlib.blake2b(question.encode(), digest_size=8).digest()
     return "test" if int.from_bytes(digest, "big") / 2**64 < TEST_SHARE else "train"
 
 
 class TaskSet(ABC):
-    """A finite, indexable set of problems; item ``i`` is the same at every call."""
+    """A finite, indexable set of tasks. Task ``i`` is the same at every call."""
 
     name: str
     split: Split
 
     @abstractmethod
     def __len__(self) -> int:
-        """Number of problems."""
+        """Number of tasks."""
 
     @abstractmethod
     def __getitem__(self, index: int) -> Task:
-        """Return problem ``index`` (``0 <= index < len``); ``IndexError`` outside."""
+        """Return task ``index``, with ``0 <= index < len``.
+
+        Raises:
+            IndexError: the index is outside this range.
+        """
 
     def __iter__(self) -> Iterator[Task]:
-        """Iterate over every problem in order."""
+        """Iterate over every task in order."""
         return (self[i] for i in range(len(self)))
 
     def sample(self, seed: int) -> Task:
-        """Return the problem that belongs to an episode seed: a pure function of the seed."""
+        """Return the task of an episode: a pure function of the episode's seed."""
         return self[derive_seed(seed, "task") % len(self)]
 
     def ordered(self, position: int, seed: int) -> Task:
-        """Return the problem at ``position`` of endless shuffled epochs: a pure function of both numbers."""
+        """Return the task at ``position`` of endless shuffled epochs: a pure function of both numbers."""
         epoch, offset = divmod(position, len(self))
         return self[int(self._permutation(epoch, seed)[offset])]
 

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError
 from reason_envs.tasks.base import Split, Task, TaskSet
 from reason_envs.tasks.registry import make
 from reason_envs.tasks.task_list import check_count
 
 
 class MixtureTaskSet(TaskSet):
-    """Several task sets interleaved so that the whole, and nearly every stretch of it, keeps their ratios."""
+    """Several task sets, interleaved so that the set and nearly every part of it keep their ratios."""
 
     def __init__(
         self, split: Split, parts: Mapping[str, TaskSet], ratios: Mapping[str, float], size: int, seed: int
@@ -24,11 +24,11 @@ class MixtureTaskSet(TaskSet):
         """Interleave task sets.
 
         Args:
-            split: which split the parts are.
-            parts: the task sets by label.
-            ratios: their shares by label, which add up to 1.
-            size: how many problems the mixture has.
-            seed: shuffles the problems within each part.
+            split: split of the parts.
+            parts: task sets by label.
+            ratios: share of each part by label; the sum must be 1.
+            size: number of tasks in the mixture.
+            seed: seed that shuffles the tasks of each part.
         """
         self.name, self.split, self.parts, self.seed = "mixture", split, dict(parts), seed
         counts = apportion(list(ratios.values()), size)
@@ -36,13 +36,13 @@ class MixtureTaskSet(TaskSet):
         self._part, self._turn = interleave(counts)
 
     def __len__(self) -> int:
-        """Number of problems."""
+        """Number of tasks."""
         return len(self._part)
 
     def __getitem__(self, index: int) -> Task:
-        """Return problem ``index``; its metadata's ``source`` is the label of the part that it comes from."""
+        """Return task ``index``. ``metadata["source"]`` is the label of its part."""
         if not 0 <= index < len(self):
-            raise IndexError(f"Problem {index} of {self.name!r} is outside 0..{len(self) - 1}.")
+            raise IndexError(f"Task {index} of {self.name!r} is outside 0..{len(self) - 1}.")
         label, turn = self._labels[self._part[index]], int(self._turn[index])
         part = self.parts[label]
         task = part.ordered(turn, derive_seed(self.seed, label))
@@ -59,20 +59,20 @@ def mixture(
     seed: int = 0,
     max_samples: int | None = None,
 ) -> MixtureTaskSet:
-    """Other families in given ratios.
+    """A mixture of other families in exact ratios.
 
     Args:
         split: ``"train"`` or ``"test"``.
-        parts: family names with their ratios (``{"chain_sum": 3, "gcd": 1}``), or labels with a ratio and a task's
-            options (``{"school": {"ratio": 0.4, "name": "gsm8k", "path": "data"}}``; the name defaults to the label).
-            Ratios are relative to their sum.
-        size: how many problems; by default as many as fit without repeating any. A larger size repeats the parts
-            that run out, each time in another order.
-        seed: shuffles the problems within each part.
-        max_samples: at most so many problems (the ratios hold for what is left).
+        parts: ratios by family name (``{"chain_sum": 3, "gcd": 1}``), or mappings by label with a ratio, a family and
+            its options (``{"school": {"ratio": 0.4, "name": "gsm8k", "path": "data"}}``). The name defaults to the
+            label. Ratios are relative to their sum.
+        size: number of tasks. ``None``: the maximum without repetition. A larger size repeats the parts that run out,
+            each time in another order.
+        seed: seed that shuffles the tasks of each part.
+        max_samples: maximum number of tasks; the ratios are kept. ``None``: all.
     """
     if not isinstance(parts, Mapping) or not parts:
-        raise ReasonEnvsError(f"parts maps names to ratios, such as {{'chain_sum': 3, 'gcd': 1}}; not {parts!r}.")
+        raise OptionError("parts", parts, "must map names to ratios, such as {'chain_sum': 3, 'gcd': 1}.")
     ratios = {label: _ratio(label, part) for label, part in parts.items()}
     total = math.fsum(ratios.values())
     shares = {label: ratio / total for label, ratio in ratios.items()}
@@ -84,9 +84,9 @@ def mixture(
 
 
 def apportion(shares: Sequence[float], size: int) -> list[int]:
-    """Divide ``size`` problems by shares that add up to 1, the left-over ones to the largest remainders."""
+    """Divide ``size`` tasks by shares whose sum is 1. The largest remainders get the tasks that are left over."""
     exact = [share * size for share in shares]
-    # shares such as 0.1 + 0.2 are off by a rounding error, which must not cost a whole problem
+    # a rounding error, as in shares such as 0.1 + 0.2, must not remove a whole task
     counts = [math.floor(value + 1e-9) for value in exact]
     order = sorted(range(len(shares)), key=lambda i: (counts[i] - exact[i], i))
     for i in order[: size - sum(counts)]:
@@ -98,7 +98,7 @@ def interleave(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     """Spread parts evenly over one sequence.
 
     Returns:
-        For each position the part's number, and how many of that part came before.
+        For each position, the index of the part and the number of earlier positions with the same part.
     """
     part = np.repeat(np.arange(len(counts)), counts)
     turn = np.concatenate([np.arange(count) for count in counts])
@@ -114,7 +114,7 @@ def _ratio(label: str, part: float | Mapping[str, Any]) -> float:
     ratio = part.get("ratio") if isinstance(part, Mapping) else part
     valid = isinstance(ratio, int | float) and not isinstance(ratio, bool) and math.isfinite(ratio) and ratio > 0
     if not valid:
-        raise ReasonEnvsError(f"The mixture's part {label!r} needs a positive ratio, not {ratio!r}.")
+        raise OptionError(f"parts.{label}", part, "needs a ratio above 0.")
     return float(ratio)  # type: ignore[arg-type]  # checked above
 
 

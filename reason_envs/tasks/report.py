@@ -1,4 +1,4 @@
-"""What a set of problems looks like: figures for people who are about to train on it."""
+"""Statistics of a task set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reason_envs.tasks.base import Task, TaskSet
 from reason_envs.tasks.text import normalise_number
 
 _TESTS = ("tests", "test_list", "entry_point", "inputs")
-"""Metadata of problems whose answer is a program (see ``reason_envs.rewards.code.tests.read_tests``)."""
+"""Metadata keys of tasks whose answer is a program (see `reason_envs.rewards.code.tests.read_tests`)."""
 
 
 @dataclass(frozen=True)
@@ -19,39 +19,39 @@ class Lengths:
     """A distribution of lengths."""
 
     mean: float
-    """Mean."""
+    """Mean length."""
     median: float
-    """Median."""
+    """Median length."""
     maximum: int
-    """Longest."""
+    """Maximum length."""
 
     def __str__(self) -> str:
-        """Write the figures on one line."""
-        return f"mean {self.mean:.1f}, median {self.median:g}, longest {self.maximum}"
+        """Return the statistics on one line."""
+        return f"mean {self.mean:.1f}, median {self.median:g}, maximum {self.maximum}"
 
 
 @dataclass(frozen=True)
 class Stats:
-    """Figures on one task set."""
+    """Statistics of one task set."""
 
     count: int
-    """Problems."""
+    """Number of tasks."""
     skipped: int
-    """Records of the source without an answer that were left out."""
+    """Number of records without an answer that were left out."""
     duplicates: int
-    """Problems whose question occurred before."""
+    """Number of tasks whose question occurred before."""
     characters: Lengths
     """Length of the questions in characters."""
     tokens: Lengths | None
-    """Length of the questions in tokens of the embedded model, where it is installed."""
+    """Length of the questions in tokens of the embedded model; ``None`` if its tokenizer is not installed."""
     answer_kinds: dict[str, int]
-    """How many answers are of each kind."""
+    """Number of answers of each kind."""
     sources: dict[str, int]
-    """How many problems come from each part, for mixtures."""
+    """Number of tasks from each part of a mixture; empty for other sets."""
 
 
 def stats(tasks: TaskSet) -> Stats:
-    """Read a whole task set and measure it."""
+    """Read a complete task set and return its statistics."""
     problems = list(tasks)
     questions = [task.question for task in problems]
     return Stats(
@@ -66,12 +66,12 @@ def stats(tasks: TaskSet) -> Stats:
 
 
 def overlap(train: TaskSet, test: TaskSet) -> int:
-    """Count the questions of the test set that are in the training set too (0 in a sound split)."""
+    """Return the number of questions that occur in both sets; it should be 0."""
     return len({task.question for task in train} & {task.question for task in test})
 
 
 def answer_kind(answer: str) -> str:
-    """Name what an answer is: ``none``, ``integer``, ``decimal``, ``expression`` or ``text``."""
+    """Return the kind of an answer: ``none``, ``integer``, ``decimal``, ``expression`` or ``text``."""
     number = normalise_number(answer.strip())
     if not number:
         return "none"

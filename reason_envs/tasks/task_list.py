@@ -1,54 +1,54 @@
-"""Sets of problems held in memory, and how a set without official splits is divided."""
+"""Task sets in memory, and the split of sources without official splits."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks.base import Split, Task, TaskSet, split_of
 
 
 class MissingSplitError(ReasonEnvsError):
-    """A source lacks the split that was asked for."""
+    """A source does not have the requested split."""
 
 
 class ListTaskSet(TaskSet):
-    """Problems that are all in memory."""
+    """A task set in memory."""
 
     def __init__(self, name: str, split: Split, tasks: Sequence[Task], skipped: int = 0) -> None:
-        """Hold tasks.
+        """Store tasks.
 
         Args:
-            name: the set's name.
-            split: which split they are.
-            tasks: the problems.
-            skipped: how many records of the source were left out on request because they lack an answer.
+            name: name of the set.
+            split: ``"train"`` or ``"test"``.
+            tasks: the tasks in order.
+            skipped: number of records without an answer that were left out on request.
         """
         self.name, self.split, self.skipped = name, split, skipped
         self._tasks = tuple(tasks)
 
     def __len__(self) -> int:
-        """Number of problems."""
+        """Number of tasks."""
         return len(self._tasks)
 
     def __getitem__(self, index: int) -> Task:
-        """Return problem ``index``."""
+        """Return task ``index``."""
         if not 0 <= index < len(self._tasks):
-            raise IndexError(f"Problem {index} of {self.name!r} is outside 0..{len(self._tasks) - 1}.")
+            raise IndexError(f"Task {index} of {self.name!r} is outside 0..{len(self._tasks) - 1}.")
         return self._tasks[index]
 
 
 def by_hash(tasks: Sequence[Task], split: Split) -> list[Task]:
-    """Keep the tasks whose text belongs to a split."""
+    """Return the tasks that belong to a split by the hash of their question."""
     return [task for task in tasks if split_of(task.question) == split]
 
 
 def first_samples(tasks: Sequence[Task], max_samples: int | None) -> list[Task]:
-    """Keep at most ``max_samples`` tasks: those whose text has the smallest hash, in their old order.
+    """Return at most ``max_samples`` tasks in their order: those whose question has the smallest hash.
 
-    Files are often sorted by subject or difficulty, so the first ones would be no fair sample. The choice depends on
-    the texts alone, and a larger ``max_samples`` keeps what a smaller one kept.
+    Files are often sorted by subject or difficulty, so the first tasks would be a biased sample. The choice depends on
+    the questions alone. A larger ``max_samples`` includes the choice of a smaller one.
     """
     if max_samples is None or check_count("max_samples", max_samples) >= len(tasks):
         return list(tasks)
@@ -57,20 +57,20 @@ def first_samples(tasks: Sequence[Task], max_samples: int | None) -> list[Task]:
 
 
 def check_count(option: str, value: int) -> int:
-    """Return a count that must be a positive whole number."""
+    """Return ``value`` if it is a whole number of at least 1; raise `OptionError` otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ReasonEnvsError(f"{option} is a whole number of at least 1, not {value!r}.")
+        raise OptionError(option, value, "must be a whole number of at least 1.")
     return value
 
 
 def empty_split(source: object, split: Split, skipped: int, fix: str = "") -> MissingSplitError:
-    """Build the error for a source of which no problem is left; ``fix`` is what helps besides more problems."""
+    """Build the error for a split without tasks. ``fix`` is appended to the advice to add problems."""
     return MissingSplitError(
-        f"No problem of {source} is in the {split} split ({skipped} without an answer were left out). The hash of the "
-        f"questions puts a fifth into test, which can leave a small set without any: add problems{fix}."
+        f"No problem of {source} is in the {split} split ({skipped} without an answer were left out). A fifth of the "
+        f"problems, by the hash of the question, is for testing; a small set can have none there: add problems{fix}."
     )
 
 
 def _rank(question: str) -> bytes:
-    # salted: unsalted, the smallest hashes are the ones that the split puts together
+    # the split uses the same hash without a salt, so the smallest hashes would all be in one split
     return hashlib.blake2b(question.encode(), digest_size=8, salt=b"sample").digest()

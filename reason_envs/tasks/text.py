@@ -1,4 +1,4 @@
-"""Finding answers in written solutions: pure functions on strings."""
+"""Pure functions that find answers in written solutions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import re
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _CALCULATION = re.compile(r"<<[^<>]*>>")
 NUMBER = r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
-"""Pattern of a plain decimal number, with thousands commas or without."""
+"""Pattern of a plain decimal number, with or without thousands separators."""
 _PLAIN = re.compile(rf"{NUMBER}\.?")
 
 
 def last_boxed(text: str) -> str | None:
-    r"""Return what the last ``\boxed{...}`` (or ``\fbox{...}``) of a text holds.
+    r"""Return the content of the last ``\boxed{...}`` (or ``\fbox{...}``) of a text.
 
-    Nested braces belong to the content and escaped ones (``\{``, ``\}``) do not count; of boxes within boxes
-    the innermost of the last is read. Surrounding white space is stripped, so an empty box gives ``""``.
+    Nested braces belong to the content. Escaped braces (``\{``, ``\}``) open and close nothing. If boxes are nested,
+    the one that starts last is read. White space around the content is removed, so an empty box gives ``""``.
 
     Returns:
-        The content, or ``None`` when there is no box or the last one is never closed.
+        The content, or ``None`` if there is no box or the last one is not closed.
     """
     start = None
     for match in _BOX.finditer(text):
@@ -29,7 +29,7 @@ def last_boxed(text: str) -> str | None:
     while position < len(text):
         character = text[position]
         if character == "\\":
-            position += 1  # whatever is escaped opens and closes nothing
+            position += 1  # skip the escaped character
         elif character == "{":
             depth += 1
         elif character == "}":
@@ -41,21 +41,21 @@ def last_boxed(text: str) -> str | None:
 
 
 def after_hashes(text: str) -> str | None:
-    """Return what follows the last ``####`` on its line, as GSM8K marks answers, or ``None``."""
+    """Return the text after the last ``####`` on its line, where GSM8K has the answer, or ``None``."""
     _, marker, tail = text.rpartition("####")
     answer = tail.lstrip(" \t").split("\n", 1)[0].strip()
     return answer if marker and answer else None
 
 
 def strip_calculations(solution: str) -> str:
-    """Remove GSM8K's calculator annotations: ``2*3=<<2*3=6>>6`` becomes ``2*3=6``."""
+    """Remove the calculator annotations of GSM8K: ``2*3=<<2*3=6>>6`` becomes ``2*3=6``."""
     return _CALCULATION.sub("", solution)
 
 
 def normalise_number(answer: str) -> str:
-    """Write a plain decimal number without thousands commas or a zero fraction; anything else is unchanged.
+    """Remove thousands separators and a zero fraction from a plain decimal number. Other texts are unchanged.
 
-    ``"1,200"`` becomes ``"1200"``, ``"27.0"`` becomes ``"27"``, and ``"(1,200)"`` stays what it is.
+    ``"1,200"`` becomes ``"1200"``, ``"27.0"`` becomes ``"27"``, and ``"(1,200)"`` stays the same.
     """
     if not _PLAIN.fullmatch(answer):
         return answer

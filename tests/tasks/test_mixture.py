@@ -16,7 +16,7 @@ def numbered(name: str, count: int) -> TaskSet:
     return ListTaskSet(name, "train", [Task(f"{name}/{i}", f"{name} {i}", str(i)) for i in range(count)])
 
 
-def test_ratios_are_exact_and_sources_kept() -> None:
+def test_mixture_has_exact_ratios_and_names_sources() -> None:
     parts = {"chain_sum": 0.4, "gcd": 0.3, "again": {"ratio": 0.3, "name": "chain_sum", "min_terms": 6}}
     tasks = make({"name": "mixture", "parts": parts, "size": 200})
     assert Counter(task.metadata["source"] for task in tasks) == {"chain_sum": 80, "gcd": 60, "again": 60}
@@ -25,19 +25,19 @@ def test_ratios_are_exact_and_sources_kept() -> None:
     assert tasks[17] == make({"name": "mixture", "parts": parts, "size": 200})[17]
 
 
-def test_splits_stay_disjoint() -> None:
+def test_mixture_splits_are_disjoint() -> None:
     spec = {"name": "mixture", "parts": {"chain_sum": 1, "gcd": 1}, "size": 100}
     assert not {task.question for task in make(spec)} & {task.question for task in make(spec, "test")}
 
 
-def test_default_size_repeats_nothing() -> None:
+def test_mixture_default_size_repeats_no_task() -> None:
     parts = {"a": {"ratio": 3, "name": "chain_sum", "size": 30}, "b": {"ratio": 1, "name": "gcd", "size": 40}}
     tasks = make({"name": "mixture", "parts": parts})
     assert len(tasks) == 40
     assert len(make({"name": "mixture", "parts": parts, "max_samples": 8})) == 8
 
 
-def test_a_larger_size_repeats_parts_in_another_order() -> None:
+def test_mixture_repeats_parts_in_another_order() -> None:
     tasks = MixtureTaskSet("train", {"a": numbered("a", 10)}, {"a": 1.0}, size=30, seed=0)
     epochs = [[task.question for task in list(tasks)[i : i + 10]] for i in (0, 10, 20)]
     assert epochs[0] != epochs[1]
@@ -45,7 +45,7 @@ def test_a_larger_size_repeats_parts_in_another_order() -> None:
     assert len({task.id for task in tasks}) == 30
 
 
-def test_known_apportionments() -> None:
+def test_apportion_known_values() -> None:
     assert apportion([0.4, 0.3, 0.3], 10) == [4, 3, 3]
     assert apportion([0.1, 0.2, 0.7], 10) == [1, 2, 7]
     assert apportion([0.5, 0.5], 3) == [2, 1]
@@ -53,7 +53,7 @@ def test_known_apportionments() -> None:
 
 
 @given(st.lists(st.integers(1, 20), min_size=1, max_size=6), st.integers(1, 400))
-def test_counts_are_within_one_of_the_ratio_and_evenly_spread(weights: list[int], size: int) -> None:
+def test_apportion_and_interleave_spread_parts_evenly(weights: list[int], size: int) -> None:
     exact = [Fraction(weight * size, sum(weights)) for weight in weights]
     counts = apportion([weight / sum(weights) for weight in weights], size)
     assert sum(counts) == size
@@ -69,14 +69,14 @@ def test_counts_are_within_one_of_the_ratio_and_evenly_spread(weights: list[int]
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({}, "parts maps names to ratios"),
-        (["chain_sum"], "parts maps names to ratios"),
-        ({"chain_sum": 0}, "'chain_sum' needs a positive ratio, not 0"),
-        ({"chain_sum": {"min_terms": 3}}, "needs a positive ratio, not None"),
+        ({}, "must map names to ratios"),
+        (["chain_sum"], "must map names to ratios"),
+        ({"chain_sum": 0}, "parts.chain_sum=0 needs a ratio above 0"),
+        ({"chain_sum": {"min_terms": 3}}, "needs a ratio above 0"),
         ({"chain_sums": 1}, "Did you mean 'chain_sum'"),
         ({"chain_sum": {"ratio": 1, "terms": 3}}, "Unknown option of task family 'chain_sum' 'terms'"),
     ],
 )
-def test_bad_parts(parts: object, message: str) -> None:
+def test_mixture_refuses_bad_parts(parts: object, message: str) -> None:
     with pytest.raises(ReasonEnvsError, match=message):
         make({"name": "mixture", "parts": parts})

@@ -11,21 +11,21 @@ from reason_envs.tasks.report import answer_kind, overlap, stats
 DATA = Path(__file__).parents[1] / "data" / "tasks"
 
 
-def test_list_names_every_family(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_every_family(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {"json", "gsm8k", "math", "hub", "mixture", "chain_sum"} <= {line.split()[0] for line in lines}
     assert lines.index("== given problems") < lines.index("== generated problems (reasoning-gym)")
 
 
-def test_list_one_shows_options_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_of_one_family_prints_options_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "gsm8k"]) == 0
     output = capsys.readouterr().out
     assert "(required)" in output
     assert "skip_missing                 False" in output
 
 
-def test_show_prints_problems(capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["show", "json", f"path={DATA / 'two_part.jsonl'}", "question_field=[Body,Question]"]
     assert main([*command, "answer_field=Answer", "split_by=none", "--count", "1", "--split", "train"]) == 0
     output = capsys.readouterr().out
@@ -35,16 +35,14 @@ def test_show_prints_problems(capsys: pytest.CaptureFixture[str]) -> None:
     assert "pears" not in output
 
 
-def test_stats_count_and_find_no_overlap(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stats_prints_sources_and_overlap(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stats", "mixture", "parts.chain_sum=3", "parts.gcd=1", "size=40"]) == 0
     output = capsys.readouterr().out
     assert "chain_sum 30, gcd 10" in output
     assert "overlap of train and test: 0" in output
 
 
-def test_show_goes_on_without_a_split_that_the_hash_leaves_empty(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_show_reports_an_empty_split_and_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     question = next(f"q{i}" for i in range(99) if split_of(f"q{i}") == "train")
     (tmp_path / "a.jsonl").write_text(json.dumps({"question": question, "answer": "1"}))
     assert main(["show", "json", f"path={tmp_path / 'a.jsonl'}"]) == 0
@@ -57,24 +55,24 @@ def test_show_goes_on_without_a_split_that_the_hash_leaves_empty(
     "tests",
     [{"inputs": ["1"], "outputs": ["2"]}, {"test_list": ["assert f(1) == 2"]}, {"tests": {}}, {"entry_point": "f"}],
 )
-def test_answers_of_problems_with_tests_are_programs(tests: dict[str, object]) -> None:
+def test_stats_count_answers_with_tests_as_programs(tests: dict[str, object]) -> None:
     problems = [Task("a", "Add one.", "print(int(input()) + 1)", tests), Task("b", "What is 1 + 1?", "2")]
     assert stats(ListTaskSet("mine", "train", problems)).answer_kinds == {"program": 1, "integer": 1}
 
 
-def test_an_argument_that_the_shell_cut_is_told_so(capsys: pytest.CaptureFixture[str]) -> None:
+def test_argument_cut_by_the_shell_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "json", "path={train:", "a.jsonl}"]) == 2
     assert "keeps its spaces, as in 'path={train: ...}'." in capsys.readouterr().err
 
 
-def test_stats_go_on_without_a_split_that_the_source_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_stats_reports_a_missing_split_and_continues(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["stats", "math", f"path={DATA / 'math'}"]) == 0
     captured = capsys.readouterr()
     assert "expression 2" in captured.out
     assert "no train split" in captured.err
 
 
-def test_prepared_files_load_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_prepare_writes_files_that_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", "chain_sum", "size=20", "--output", str(tmp_path / "out")]) == 0
     original, again = (
         make({"name": "chain_sum", "size": 20}, "test"),
@@ -93,23 +91,23 @@ def test_prepared_files_load_again(tmp_path: Path, capsys: pytest.CaptureFixture
         (["show", "chain_sum", "x=[1"], "quote the whole argument once"),
         (["show", "chain_sum", "x=}"], "Cannot read the options"),
         (["stats", "gsm8k"], "needs the option 'path'"),
-        (["stats", "math", f"path={DATA}"], "holds answers.json"),
-        (["show", "json", "path=/nowhere.jsonl"], "There is no file /nowhere.jsonl"),
+        (["stats", "math", f"path={DATA}"], "It contains answers.json"),
+        (["show", "json", "path=/nowhere.jsonl"], "The file /nowhere.jsonl does not exist"),
     ],
 )
-def test_user_errors_are_one_line(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_user_errors_have_no_traceback(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 2
     error = capsys.readouterr().err
     assert message in error
     assert "Traceback" not in error
 
 
-def test_figures() -> None:
+def test_stats_of_a_known_file() -> None:
     tasks = make({"name": "json", "path": DATA / "answers.json", "split_by": "none"})
-    figures = stats(tasks)
-    assert (figures.count, figures.duplicates, figures.skipped) == (3, 0, 0)
-    assert figures.answer_kinds == {"integer": 2, "expression": 1}
-    assert (figures.characters.mean, figures.characters.maximum) == (pytest.approx(47 / 3), 18)
+    found = stats(tasks)
+    assert (found.count, found.duplicates, found.skipped) == (3, 0, 0)
+    assert found.answer_kinds == {"integer": 2, "expression": 1}
+    assert (found.characters.mean, found.characters.maximum) == (pytest.approx(47 / 3), 18)
     assert overlap(tasks, tasks) == 3
 
 
@@ -118,5 +116,5 @@ def test_figures() -> None:
     [("-7", "integer"), ("1,000", "integer"), ("0.5", "decimal"), (r"\pi", "expression"), ("x+1", "expression"),
      ("yes", "text"), ("", "none")],
 )  # fmt: skip
-def test_answer_kinds(answer: str, kind: str) -> None:
+def test_answer_kind(answer: str, kind: str) -> None:
     assert answer_kind(answer) == kind

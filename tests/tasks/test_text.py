@@ -35,7 +35,7 @@ balanced = st.recursive(
         ("", None),
     ],
 )
-def test_last_boxed_examples(text: str, content: str | None) -> None:
+def test_last_boxed_known_values(text: str, content: str | None) -> None:
     assert last_boxed(text) == content
 
 
@@ -45,7 +45,7 @@ def test_last_boxed_returns_any_balanced_content(before: str, content: str, afte
 
 
 @given(st.text(alphabet="\\boxed{}fbx 1", max_size=40))
-def test_last_boxed_never_raises_and_stays_inside_the_text(text: str) -> None:
+def test_last_boxed_returns_part_of_the_text(text: str) -> None:
     content = last_boxed(text)
     assert content is None or content in text
 
@@ -62,11 +62,11 @@ def test_last_boxed_never_raises_and_stays_inside_the_text(text: str) -> None:
         ("#### \n5", None),
     ],
 )
-def test_after_hashes(solution: str, answer: str | None) -> None:
+def test_after_hashes_known_values(solution: str, answer: str | None) -> None:
     assert after_hashes(solution) == answer
 
 
-def test_strip_calculations() -> None:
+def test_strip_calculations_removes_annotations() -> None:
     assert strip_calculations("He has 2*3=<<2*3=6>>6 and 6/4=$<<6/4=1.5>>1.5.") == "He has 2*3=6 and 6/4=$1.5."
 
 
@@ -83,7 +83,7 @@ def test_strip_calculations() -> None:
         ("(1,200)", "(1,200)"),
     ],
 )
-def test_normalise_number(given_answer: str, normal: str) -> None:
+def test_normalise_number_known_values(given_answer: str, normal: str) -> None:
     assert normalise_number(given_answer) == normal
 
 

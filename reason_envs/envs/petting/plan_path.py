@@ -118,9 +118,9 @@ class PettingPlanPath(GridGame):
     def play(self, game: PathGame, plan: str) -> Played:
         """Walk."""
         walk = rules.walk(game.grid, plan)
-        outcome = "goal" if walk.grid.solved else "no goal"
+        outcome = "goal" if walk.state.solved else "no goal"
         cost = self.config.step * walk.moves + self.config.invalid * walk.blocked
-        after = PathGame(walk.grid, game.distance, game.moves + walk.moves)
+        after = PathGame(walk.state, game.distance, game.moves + walk.moves)
         return Played(after, f"{outcome}, {walk.blocked} blocked" if walk.blocked else outcome, cost, walk.blocked)
 
     def given(self, game: PathGame) -> str:

@@ -114,11 +114,11 @@ class PettingSokoban(GridGame):
     def play(self, game: rules.SokobanLevel, plan: str) -> Played:
         """Push."""
         walk = rules.walk(game, plan)
-        stuck = rules.deadlocked(walk.level) and not rules.deadlocked(game)
+        stuck = rules.deadlocked(walk.state) and not rules.deadlocked(game)
         cost = self.config.step * walk.moves + self.config.invalid * walk.blocked + self.config.deadlock * stuck
-        outcome = "solved" if walk.level.solved else f"{walk.level.on_goal}/{len(walk.level.boxes)} on goals"
+        outcome = "solved" if walk.state.solved else f"{walk.state.on_goal}/{len(walk.state.boxes)} on goals"
         outcome += f", {walk.blocked} blocked" if walk.blocked else ""
-        return Played(walk.level, outcome, cost, walk.blocked)
+        return Played(walk.state, outcome, cost, walk.blocked)
 
     def given(self, game: rules.SokobanLevel) -> str:
         """Give the drawn level as a list of strings."""

@@ -1,5 +1,5 @@
-"""Tasks read from files and hub data sets, and the named benchmarks.
+"""Tasks from files and from data sets of the hub, and the benchmarks by name.
 
-Formats and record fields are recognised here; errors name file and line.
+Formats and fields of records are recognised here. Errors name the file and the line.
 May import `reason_envs.tasks`; never a generator.
 """

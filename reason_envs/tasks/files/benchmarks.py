@@ -1,8 +1,8 @@
-"""Records of public benchmarks that are more than a question and an answer: HotpotQA, DROP, HumanEval, MBPP.
+"""Readers for records of public benchmarks that have more than question and answer: HotpotQA, DROP, HumanEval, MBPP.
 
-What a grader needs beyond the answer is in the metadata: ``domain`` (``qa`` or ``code``), ``answers`` (every accepted
-answer), ``tests`` (see ``reason_envs.rewards.code.tests.read_tests``), ``public_tests`` (assertions that may be shown
-and run before an answer is given) and ``entry_point``.
+The metadata has what graders need besides the answer: ``domain`` (``qa`` or ``code``), ``answers`` (every accepted
+answer), ``tests`` (see `reason_envs.rewards.code.tests.read_tests`), ``public_tests`` (assertions that a model may see
+and run) and ``entry_point``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DROP_PROMPT = re.compile(r"Passage:\s*(.*?)\s*\n\s*Question:\s*(.*?)\s*(?:\n\s*
 
 
 def hotpotqa(record: Record, place: str) -> Parts:
-    """Read HotpotQA: the context, a list of (title, sentences), stands before the question where there is one."""
+    """Read HotpotQA. The context, a list of (title, sentences), is put before the question if there is one."""
     question, answer = _text(record, "question", place), _text(record, "answer", place)
     context = _paragraphs(record.get("context"))
     metadata = {"domain": "qa", "answers": [answer], **_rest(record, "question", "answer", "context")}
@@ -41,12 +41,12 @@ def drop(record: Record, place: str) -> Parts:
         answers = list(spans["spans"] if isinstance(spans, Mapping) else spans or ())
     answers = list(dict.fromkeys(answer for answer in answers if answer))
     if not answers:
-        raise ReasonEnvsError(f"{place}: no answer in 'answers_spans', 'answers' or 'ref_text'.")
+        raise ReasonEnvsError(f"{place}: no answer in a field 'answers_spans', 'answers' or 'ref_text'.")
     return f"{passage}\n\n{question}".strip(), answers[0], {"domain": "qa", "answers": answers}
 
 
 def humaneval(record: Record, place: str) -> Parts:
-    """Read HumanEval; the examples in the prompt's docstring are its public tests."""
+    """Read HumanEval. The examples in the docstring of the prompt are the public tests."""
     prompt, name = _text(record, "prompt", place), _text(record, "entry_point", place)
     _text(record, "test", place)
     examples = [f"assert {call} == {value}" for call, value in _DOCTEST.findall(prompt) if call.startswith(f"{name}(")]
@@ -55,16 +55,16 @@ def humaneval(record: Record, place: str) -> Parts:
 
 
 def mbpp(record: Record, place: str) -> Parts:
-    """Read MBPP; its first assertion, shown with the problem as is usual, is its public test."""
+    """Read MBPP. The first assertion is the public test and is part of the question, as is usual."""
     text = record.get("prompt") or record.get("text")
     tests = record.get("test_list")
     if not isinstance(text, str) or not isinstance(tests, list) or not tests:
-        raise ReasonEnvsError(f"{place}: MBPP has 'prompt' (or 'text') and 'test_list'; this has {sorted(record)}.")
+        raise ReasonEnvsError(f"{place}: an MBPP record needs 'prompt' or 'text', and 'test_list'. {_has(record)}")
     code = _text(record, "code", place)
     functions = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
     tested = [name for name in functions if re.search(rf"\b{re.escape(name)}\(", tests[0])]
     if not tested:
-        raise ReasonEnvsError(f"{place}: no function of 'code' ({', '.join(functions)}) is called by {tests[0]!r}.")
+        raise ReasonEnvsError(f"{place}: {tests[0]!r} calls no function of 'code' ({', '.join(functions)}).")
     metadata = {"tests": dict(record), "entry_point": tested[0], "public_tests": tests[:1]}
     return f"{text.strip()}\n{tests[0]}", code, {"domain": "code", **metadata}
 
@@ -75,21 +75,24 @@ READERS: Mapping[str, Callable[[Record, str], Parts]] = {
     "humaneval": humaneval,
     "mbpp": mbpp,
 }
-"""Readers of whole records by the name of the format."""
+"""Readers of complete records by the name of the format."""
 
 
 def _text(record: Record, name: str, place: str) -> str:
     value = record.get(name)
     if not isinstance(value, str) or not value.strip():
-        has = ", ".join(map(repr, record)) or "no fields"
-        raise ReasonEnvsError(f"{place}: the field {name!r} is missing or no text; the record has {has}.")
+        raise ReasonEnvsError(f"{place}: the field {name!r} is missing or is not text. {_has(record)}")
     return value if name in ("prompt", "test", "code") else value.strip()
+
+
+def _has(record: Record) -> str:
+    return f"The record has {', '.join(map(repr, record)) or 'no fields'}."
 
 
 def _paragraphs(context: Any) -> str:
     if not context:
         return ""
-    if isinstance(context, Mapping):  # the hub's form: lists of titles and of sentences
+    if isinstance(context, Mapping):  # on the hub: a list of titles and a list of sentences
         context = list(zip(context["title"], context["sentences"], strict=True))
     return "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in context)
 

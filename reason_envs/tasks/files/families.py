@@ -1,8 +1,8 @@
-"""Problems from JSON and JSON-lines files: plain, GSM8K- and MATH-style, and other benchmarks by their names.
+"""Tasks from JSON and JSON-lines files: plain, GSM8K-style and MATH-style files, and other benchmarks by name.
 
-``path`` is one file, a folder that holds ``train.*`` and/or ``test.*``, or a mapping ``{"train": file, "test": file}``.
-A folder or mapping has official splits, which are kept. One file has none, whatever it is called, and is divided by
-the hash of the questions (about a fifth is the test split); with ``split_by="none"`` all of it is the train split.
+``path`` is one file, a folder with ``train.*`` or ``test.*`` or both, or a mapping ``{"train": file, "test": file}``.
+A folder and a mapping have official splits, which are kept. One file has no splits, whatever its name is: it is split
+by the hash of the questions, about a fifth for testing. With ``split_by="none"`` all of it is the train split.
 """
 
 from __future__ import annotations
@@ -10,32 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from types import SimpleNamespace
 
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import OptionError, unknown_name
 from reason_envs.tasks.base import Split
 from reason_envs.tasks.files.formats import Fields, read_tasks
 from reason_envs.tasks.files.records import SUFFIXES, read_records
 from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, by_hash, empty_split, first_samples
+from reason_envs.validation import one_of
 
 Source = str | PathLike[str] | Mapping[str, str | PathLike[str]]
 _SPLIT_BY = ("hash", "none")
-OWN_FILES = (
-    ", or give each split a file of its own: path={train: FILE, test: FILE}, in quotes (for agents.train "
+SEPARATE_FILES = (
+    ", or give one file per split: path={train: FILE, test: FILE}, in quotes (for agents.train "
     "'env.tasks.path={train: FILE, test: FILE}')"
 )
-"""What else helps where the hash leaves a split of one file empty."""
+"""Advice if the hash leaves a split of one file empty."""
 
 
 _OPTIONS = """
     Args:
         split: ``"train"`` or ``"test"``.
         path: a file, a folder or a mapping of splits to files.
-        question_field: the question's field, or several that are joined by line breaks; tried in order by default:
+        question_field: field of the question, or several fields that are joined by line breaks. ``None``: the first of
             question, problem, input.
-        answer_field: the field with the answer; by default {answer_fields}.
-        split_by: how one file is divided: ``"hash"`` (default) or ``"none"`` (all of it is for training).
-        skip_missing: leave records without an answer (such as proofs) out and count them in ``skipped``.
-        max_samples: at most so many problems, a sample that depends on the texts alone."""
+        answer_field: field of the answer. ``None``: {answer_fields}.
+        split_by: how one file is split: ``"hash"`` (also ``None``) or ``"none"`` (all of it is for training).
+        skip_missing: whether to leave out records without an answer, such as proofs, and count them in ``skipped``.
+        max_samples: maximum number of tasks; they are chosen by the hash of their question. ``None``: all."""
 
 
 def _family(name: str, format: str, summary: str, answer_fields: str) -> Callable[..., ListTaskSet]:
@@ -60,15 +62,15 @@ json_files = _family(
     "json",
     "plain",
     "JSON or JSON-lines files with a question and an answer.",
-    "ground_truth, answer, target, final_answer",
+    "the first of ground_truth, answer, target, final_answer",
 )
 gsm8k_files = _family(
     "gsm8k",
     "gsm8k",
     """GSM8K-style files: worked solutions that end in ``#### answer``.
 
-    The answer loses its thousands commas; the solution, without calculator annotations, is in the metadata.""",
-    "``answer``, which holds solution and answer",
+    Thousands separators are removed from the answer. The metadata has the solution without calculator annotations.""",
+    "``answer``, which has the solution and the answer",
 )
 
 
@@ -83,17 +85,17 @@ def math_files(
     skip_missing: bool = False,
     max_samples: int | None = None,
 ) -> ListTaskSet:
-    r"""MATH- or NuminaMath-style files: an answer field, or else the solution's last box.
+    r"""MATH-style or NuminaMath-style files: a field with the answer, or the last box of the solution.
 
     Args:
         split: ``"train"`` or ``"test"``.
         path: a file, a folder or a mapping of splits to files.
-        question_field: the question's field; by default question, problem, input.
-        answer_field: the answer's field; by default ground_truth, answer, target, final_answer.
-        solution_field: the field whose last ``\boxed{}`` holds the answer when there is no answer field.
-        split_by: how one file is divided: ``"hash"`` (default) or ``"none"`` (all of it is for training).
-        skip_missing: leave records without an answer (proofs) out and count them in ``skipped``.
-        max_samples: at most so many problems, a sample that depends on the texts alone.
+        question_field: field of the question. ``None``: the first of question, problem, input.
+        answer_field: field of the answer. ``None``: the first of ground_truth, answer, target, final_answer.
+        solution_field: field whose last ``\boxed{}`` has the answer if there is no answer field. ``None``: solution.
+        split_by: how one file is split: ``"hash"`` (also ``None``) or ``"none"`` (all of it is for training).
+        skip_missing: whether to leave out records without an answer, such as proofs, and count them in ``skipped``.
+        max_samples: maximum number of tasks; they are chosen by the hash of their question. ``None``: all.
     """
     fields = Fields(question_field, answer_field, solution_field)
     return _load("math", "math", fields, split, path, split_by, skip_missing, max_samples)
@@ -110,15 +112,15 @@ def _benchmark(name: str, summary: str) -> Callable[..., ListTaskSet]:
     Args:
         split: ``"train"`` or ``"test"``.
         path: a file, a folder or a mapping of splits to files.
-        split_by: how one file is divided: ``"hash"`` (default) or ``"none"`` (all of it is for training).
-        max_samples: at most so many problems, a sample that depends on the texts alone."""
+        split_by: how one file is split: ``"hash"`` (also ``None``) or ``"none"`` (all of it is for training).
+        max_samples: maximum number of tasks; they are chosen by the hash of their question. ``None``: all."""
     return files
 
 
-hotpotqa_files = _benchmark("hotpotqa", "HotpotQA files: a question, its context (if it has one) and an answer.")
+hotpotqa_files = _benchmark("hotpotqa", "HotpotQA files: a question, an optional context and an answer.")
 drop_files = _benchmark("drop", "DROP files: a passage, a question and the accepted answers.")
-humaneval_files = _benchmark("humaneval", "HumanEval files: the head of a function to complete, and tests.")
-mbpp_files = _benchmark("mbpp", "MBPP files: a function described in words, and assertions.")
+humaneval_files = _benchmark("humaneval", "HumanEval files: a function to complete, and its tests.")
+mbpp_files = _benchmark("mbpp", "MBPP files: a function described in words, and its assertions.")
 
 
 def _load(
@@ -135,44 +137,40 @@ def _load(
     _check_split_by(split_by, official)
     if split_by == "none" and split == "test":
         raise MissingSplitError(
-            f"split_by='none' makes all of {file} the train split, so nothing is left to test on: give path as "
-            "{'train': file, 'test': file}, take split_by='hash', or evaluate on another set."
+            f"split_by='none' makes all of {file} the train split, so the test split is empty: set path={{train: FILE, "
+            "test: FILE} or split_by='hash', or evaluate on another set."
         )
     prefix = f"{name}/{file.name.partition('.')[0]}"
     tasks, skipped = read_tasks(format, fields, read_records(file), prefix, skip_missing)
     if not official and split_by != "none":
         tasks = by_hash(tasks, split)
     if not tasks:
-        raise empty_split(file, split, skipped, OWN_FILES)
+        raise empty_split(file, split, skipped, SEPARATE_FILES)
     return ListTaskSet(name, split, first_samples(tasks, max_samples), skipped)
 
 
 def _check_split_by(split_by: str | None, official: bool) -> None:
     if split_by is None:
         return
-    if split_by not in _SPLIT_BY:
-        raise unknown_name("split_by", split_by, _SPLIT_BY)
+    one_of(SimpleNamespace(split_by=split_by), split_by=_SPLIT_BY)
     if official:
-        raise ReasonEnvsError(
-            f"split_by={split_by!r} is for a single file; a folder or mapping has splits of its own. Drop it, or give "
-            "the one file as path."
-        )
+        raise OptionError("split_by", split_by, "is for a single file: remove it, or set path to one file.")
 
 
 def locate(path: Source, split: Split, suffixes: tuple[str, ...] = SUFFIXES) -> tuple[Path, bool]:
-    """Return the file of a split, and whether the split is an official one.
+    """Return the file of a split, and whether the split is official.
 
     Args:
         path: a file, a folder or a mapping of splits to files.
         split: ``"train"`` or ``"test"``.
-        suffixes: how the files of a folder end.
+        suffixes: endings of the names of the files in a folder.
     """
     if isinstance(path, Mapping):
         unknown = set(path) - {"train", "test"}
         if unknown:
             raise unknown_name("split in path", sorted(map(str, unknown))[0], ("train", "test"))
         if split not in path:
-            raise MissingSplitError(f"path names no {split} file; it has {', '.join(map(repr, path)) or 'nothing'}.")
+            raise MissingSplitError(f"path has no {split} file; it has {', '.join(map(repr, path)) or 'none'}.")
         return Path(path[split]).expanduser(), True
     place = Path(path).expanduser()
     return (_in_folder(place, split, suffixes), True) if place.is_dir() else (place, False)
@@ -182,8 +180,8 @@ def _in_folder(folder: Path, split: Split, suffixes: tuple[str, ...]) -> Path:
     for suffix in suffixes:
         if (folder / f"{split}{suffix}").is_file():
             return folder / f"{split}{suffix}"
-    held = ", ".join(sorted(item.name for item in folder.iterdir())) or "nothing"
+    found = ", ".join(sorted(item.name for item in folder.iterdir())) or "no files"
     raise MissingSplitError(
-        f"The folder {folder} has no {split} split ({split}{suffixes[0]} or the like); it holds {held}. "
-        "Give one file as path to have it divided by hash."
+        f"The folder {folder} has no {split} split ({' or '.join(split + suffix for suffix in suffixes)}). It contains "
+        f"{found}. To split one file by hash, set path to that file."
     )

@@ -1,4 +1,4 @@
-"""From a record's fields to a task: plain, GSM8K-style and MATH-style records, and those of `benchmarks`."""
+"""Conversion of records to tasks: plain, GSM8K-style and MATH-style records, and those of `benchmarks`."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ SOLUTION_FIELDS = ("solution",)
 
 @dataclass(frozen=True)
 class Fields:
-    """Which fields of a record are read; ``None`` tries the usual names in order."""
+    """Names of the fields that are read from a record."""
 
     question: str | Sequence[str] | None = None
-    """The question's field, or several that are joined by line breaks."""
+    """Field of the question, or several fields that are joined by line breaks. ``None``: the first of
+    ``QUESTION_FIELDS``."""
     answer: str | None = None
-    """The answer's field."""
+    """Field of the answer. ``None``: the first of ``ANSWER_FIELDS``."""
     solution: str | None = None
-    """The worked solution's field (MATH-style records)."""
+    """Field of the worked solution in MATH-style records. ``None``: the first of ``SOLUTION_FIELDS``."""
 
     def question_names(self, record: Record) -> list[str]:
         """Return the names of the fields that make up the question."""
@@ -37,31 +38,31 @@ class Fields:
         return [self.question] if isinstance(self.question, str) else list(self.question)
 
     def answer_name(self, record: Record) -> str | None:
-        """Return the name of the answer's field, if the record has one."""
+        """Return the name of the answer's field, or ``None`` if the record has none."""
         return next(iter(_present(record, (self.answer,) if self.answer else ANSWER_FIELDS)), None)
 
     def solution_name(self, record: Record) -> str | None:
-        """Return the name of the solution's field, if the record has one."""
+        """Return the name of the solution's field, or ``None`` if the record has none."""
         return next(iter(_present(record, (self.solution,) if self.solution else SOLUTION_FIELDS)), None)
 
 
 class NoAnswerError(ReasonEnvsError):
-    """A record has no answer that could be graded against."""
+    """A record has no gold answer."""
 
 
 def read_task(format: str, fields: Fields, record: Record, task_id: str, place: str) -> Task:
-    """Turn a record into a task; what is no question or answer becomes metadata.
+    """Convert a record to a task. Fields other than question and answer become metadata.
 
     Args:
         format: one of ``FORMATS`` or ``benchmarks.READERS``.
-        fields: which fields to read.
+        fields: names of the fields to read.
         record: the record.
-        task_id: the task's id.
-        place: where the record stands, for errors.
+        task_id: id of the task.
+        place: file and line of the record, for errors.
 
     Raises:
-        NoAnswerError: when there is no answer.
-        ReasonEnvsError: when there is no question.
+        NoAnswerError: the record has no answer.
+        ReasonEnvsError: the record has no question.
     """
     if format in READERS:
         return Task(task_id, *READERS[format](record, place))
@@ -79,17 +80,17 @@ def read_task(format: str, fields: Fields, record: Record, task_id: str, place: 
 def read_tasks(
     format: str, fields: Fields, records: Iterable[tuple[str, Record]], prefix: str, skip_missing: bool
 ) -> tuple[list[Task], int]:
-    """Turn (place, record) pairs into tasks.
+    """Convert (place, record) pairs to tasks.
 
     Args:
         format: one of ``FORMATS`` or ``benchmarks.READERS``.
-        fields: which fields to read.
-        records: the records with their places.
-        prefix: task ids are ``prefix/position``.
-        skip_missing: leave records without an answer out, instead of raising.
+        fields: names of the fields to read.
+        records: records with their places.
+        prefix: start of the task ids ``prefix/position``.
+        skip_missing: whether to leave out records without an answer, instead of raising.
 
     Returns:
-        The tasks, and how many records were left out.
+        The tasks, and the number of records that were left out.
     """
     tasks, skipped = [], 0
     for position, (place, record) in enumerate(records):
@@ -103,7 +104,7 @@ def read_tasks(
 
 
 _Answer = tuple[str, set[str], dict[str, Any]]
-"""The answer, the fields that it came from, and metadata to add."""
+"""The answer, the fields that it was read from, and metadata to add."""
 
 
 def _plain(fields: Fields, record: Record, place: str) -> _Answer:
@@ -135,25 +136,25 @@ def _math(fields: Fields, record: Record, place: str) -> _Answer:
     answer = last_boxed(str(record[solution]))
     if not answer:
         raise NoAnswerError(
-            f"{place}: no answer field and no closed \\boxed{{...}} in {solution!r}. Mend the record, or leave such "
-            "records out with skip_missing=true."
+            f"{place}: no answer field and no closed \\boxed{{...}} in {solution!r}. Fix the record, or set "
+            "skip_missing=true to leave out such records."
         )
     return answer, set(), {}
 
 
 FORMATS: Mapping[str, Callable[[Fields, Record, str], _Answer]] = {"plain": _plain, "gsm8k": _gsm8k, "math": _math}
-"""How the answer is found: in a field, after ``####``, or in a field or else the solution's last box."""
+"""Readers of the answer by name: from a field, after ``####``, or from a field or else the solution's last box."""
 
 
 def _question(fields: Fields, record: Record, names: list[str], place: str) -> str:
     if empty := [] if names else [name for name in QUESTION_FIELDS if name in record]:
-        raise ReasonEnvsError(f"{place}: the question's field {empty[0]!r} is empty. Mend or remove the record.")
+        raise ReasonEnvsError(f"{place}: the question field {empty[0]!r} is empty. Fix or remove the record.")
     if not names:
         wanted = " or ".join(repr(name) for name in QUESTION_FIELDS)
-        raise ReasonEnvsError(f"{place}: no field {wanted} for the question; {_has(record)} Set question_field.")
+        raise ReasonEnvsError(f"{place}: no field {wanted} for the question. {_has(record)} Set question_field.")
     for name in names:
         if not isinstance(record.get(name), str) or not record[name].strip():
-            raise ReasonEnvsError(f"{place}: the question's field {name!r} is missing or no text; {_has(record)}")
+            raise ReasonEnvsError(f"{place}: the question field {name!r} is missing or is not text. {_has(record)}")
     return "\n".join(record[name].strip() for name in names)
 
 
@@ -162,7 +163,7 @@ def _as_text(value: Any, name: str, place: str) -> str:
         return value.strip()
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value):
-        raise ReasonEnvsError(f"{place}: the answer in {name!r} should be text or a finite number, not {value!r:.80}.")
+        raise ReasonEnvsError(f"{place}: the answer in {name!r} must be text or a finite number, not {value!r:.80}.")
     if value == int(value):
         return str(int(value))
     return format(Decimal(repr(value)), "f")
@@ -175,11 +176,11 @@ def _present(record: Record, names: Iterable[str]) -> list[str]:
 def _no_answer(place: str, record: Record, wanted: Iterable[str]) -> NoAnswerError:
     listed = " or ".join(repr(name) for name in wanted)
     return NoAnswerError(
-        f"{place}: no answer in a field {listed}; {_has(record)} Set answer_field, or leave such records out with "
-        "skip_missing=true."
+        f"{place}: no answer in a field {listed}. {_has(record)} Set answer_field, or set skip_missing=true to leave "
+        "out such records."
     )
 
 
 def _has(record: Record) -> str:
     shown = [f"{name!r}{' (empty)' if value is None or value == '' else ''}" for name, value in record.items()]
-    return f"the record has {', '.join(shown) or 'no fields'}."
+    return f"The record has {', '.join(shown) or 'no fields'}."

@@ -1,4 +1,4 @@
-"""Problems from the ``datasets`` hub, or from a local copy of such a data set."""
+"""Tasks from data sets of the Hugging Face hub, or from a local copy of such a data set."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks.base import Split
 from reason_envs.tasks.files.formats import Fields, read_tasks
 from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, by_hash, empty_split, first_samples
@@ -25,23 +25,25 @@ def hub(
     skip_missing: bool = False,
     max_samples: int | None = None,
 ) -> ListTaskSet:
-    """Data sets of the hub by name, or a local folder (files, or what ``save_to_disk`` wrote).
+    """Data sets of the hub by name, or a local folder with files or with the output of ``save_to_disk``.
 
-    Official train and test splits are kept; a data set with one split only is divided by the hash of its questions.
+    Official train and test splits are kept. A data set with one split is split by the hash of the questions.
 
     Args:
         split: ``"train"`` or ``"test"``.
-        path: the data set's name on the hub, or a local folder.
-        config: the data set's configuration, for those that have several.
-        hub_split: which of the data set's splits stand for ours, such as ``{"train": "train", "test": "validation"}``;
-            when both are the same one, it is divided by hash.
-        format: how the answer is found: ``"plain"`` (a field), ``"gsm8k"`` (after ``####``) or ``"math"`` (a field,
-            or else the last box of the solution).
-        question_field: the question's field, or several that are joined by line breaks.
-        answer_field: the answer's field.
-        solution_field: the worked solution's field.
-        skip_missing: leave records without an answer out and count them in ``skipped``.
-        max_samples: at most so many problems, a sample that depends on the texts alone.
+        path: name of the data set on the hub, or a local folder.
+        config: configuration of the data set. ``None``: its default.
+        hub_split: split of the data set for each of our splits, such as ``{"train": "train", "test": "validation"}``.
+            If both are the same, it is split by hash. ``None``: the splits of the same names, or the only one.
+        format: how the answer is found: ``"plain"`` (in a field), ``"gsm8k"`` (after ``####``), ``"math"`` (in a field
+            or else the last box of the solution), or a benchmark (``"hotpotqa"``, ``"drop"``, ``"humaneval"``,
+            ``"mbpp"``).
+        question_field: field of the question, or several fields that are joined by line breaks. ``None``: the first of
+            question, problem, input.
+        answer_field: field of the answer. ``None``: the first of ground_truth, answer, target, final_answer.
+        solution_field: field of the worked solution. ``None``: solution.
+        skip_missing: whether to leave out records without an answer, and count them in ``skipped``.
+        max_samples: maximum number of tasks; they are chosen by the hash of their question. ``None``: all.
     """
     loaded = load_hub(path, config)
     source, shared = choose_split(path, split, list(loaded), hub_split)
@@ -58,26 +60,30 @@ def hub(
 def choose_split(
     path: str, split: Split, available: list[str], hub_split: Mapping[str, str] | None
 ) -> tuple[str, bool]:
-    """Return the data set's split to read, and whether train and test share it."""
+    """Return the split of the data set to read, and whether our train and test split share it."""
     if hub_split is None:
         if {"train", "test"} <= set(available):
             return split, False
         if len(available) == 1:
             return available[0], True
         raise MissingSplitError(
-            f"{path} has the splits {', '.join(map(repr, available))}; say which are ours with "
+            f"The data set {path} has the splits {', '.join(map(repr, available))}; choose two of them, such as "
             f"hub_split={{'train': {available[0]!r}, 'test': {available[-1]!r}}}."
         )
     if split not in hub_split:
-        raise MissingSplitError(f"hub_split names no split of {path} for {split!r}; it has {', '.join(hub_split)}.")
+        raise MissingSplitError(
+            f"hub_split has no key {split!r}, only {', '.join(map(repr, hub_split))}. Add the split of {path} to use."
+        )
     chosen = hub_split[split]
     if chosen not in available:
-        raise ReasonEnvsError(f"{path} has no split {chosen!r}; it has {', '.join(map(repr, available))}.")
+        raise OptionError(
+            "hub_split", dict(hub_split), f"names no split of {path}; it has {', '.join(map(repr, available))}."
+        )
     return chosen, list(hub_split.values()).count(chosen) > 1
 
 
 def load_hub(path: str, config: str | None) -> Mapping[str, Any]:
-    """Load every split of a data set of the hub, or of a local copy of one."""
+    """Load every split of a data set of the hub or of a local copy, by name."""
     import datasets
 
     folder = Path(path).expanduser()
@@ -89,9 +95,9 @@ def load_hub(path: str, config: str | None) -> Mapping[str, Any]:
         return datasets.load_dataset(str(folder) if folder.is_dir() else path, config)
     except (ConnectionError, datasets.exceptions.DatasetNotFoundError) as error:
         raise ReasonEnvsError(
-            f"Cannot load the data set {path!r}: no hub could be reached, or it has no data set of that name "
-            f"({error}). Without a network, use a local copy: path=<folder> for what save_to_disk wrote or a folder "
-            "of data files, or the family 'json', 'gsm8k' or 'math' with path=<file>."
+            f"Cannot load the data set {path!r}: the hub cannot be reached or has no such data set ({error}). Without "
+            "a network, set path to a local copy: a folder with data files or with the output of save_to_disk. Or "
+            "use the family 'json', 'gsm8k' or 'math' with path=FILE."
         ) from error
     except (ValueError, FileNotFoundError, datasets.exceptions.DatasetsError) as error:
         raise ReasonEnvsError(f"Cannot load the data set {path!r} (config {config!r}): {error}") from error

@@ -1,7 +1,7 @@
-"""Public data sets and benchmarks under the names that papers use, each with its place on the hub and its fields.
+"""Public data sets and benchmarks by the names that papers use, each with its data set on the hub and its fields.
 
-Without a network, ``path`` takes a local copy: what ``save_to_disk`` wrote, a folder of data files, and for the APPS
-levels the folder of ``train.jsonl`` and ``test.jsonl``.
+Without a network, set ``path`` to a local copy: a folder with data files or with the output of ``save_to_disk``.
+The levels of APPS need the folder of ``train.jsonl`` and ``test.jsonl``.
 """
 
 from __future__ import annotations
@@ -20,49 +20,49 @@ from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, by_hash,
 Parts = tuple[str, str, dict[str, Any]]
 """Question, answer and metadata of a record."""
 PYTHON_3 = 3
-"""The language of a solution in ``deepmind/code_contests``."""
+"""Code of the language Python 3 in ``deepmind/code_contests``."""
 
 
 def polaris(
     split: Split, *, path: str = "POLARIS-Project/Polaris-Dataset-53K", max_samples: int | None = None
 ) -> ListTaskSet:
-    """POLARIS: 53,000 competition problems; a fifth, by hash, is the test split."""
+    """POLARIS: 53,000 competition problems. A fifth, chosen by hash, is the test split."""
     return _from_hub("polaris", split, path, None, _plain("problem", "answer"), max_samples)
 
 
 def aime24(split: Split, *, path: str = "Maxwell-Jia/AIME_2024", max_samples: int | None = None) -> ListTaskSet:
-    """AIME 2024: 30 competition problems to evaluate on."""
+    """AIME 2024: 30 competition problems, for evaluation only."""
     return _from_hub("AIME24", split, path, None, _plain("Problem", "Answer"), max_samples, benchmark=True)
 
 
 def aime25(split: Split, *, path: str = "yentinglin/aime_2025", max_samples: int | None = None) -> ListTaskSet:
-    """AIME 2025: 30 competition problems to evaluate on."""
+    """AIME 2025: 30 competition problems, for evaluation only."""
     return _from_hub("AIME25", split, path, None, _plain("problem", "answer"), max_samples, benchmark=True)
 
 
 def olympiad_bench(split: Split, *, path: str = "Hothan/OlympiadBench", max_samples: int | None = None) -> ListTaskSet:
-    """OlympiadBench: English competition mathematics with one final answer, to evaluate on."""
+    """OlympiadBench: English competition mathematics with one final answer, for evaluation only."""
     config = "OE_TO_maths_en_COMP"
     return _from_hub("OlympiadBench", split, path, config, _one_final_answer, max_samples, benchmark=True)
 
 
 def code_contests(split: Split, *, path: str = "deepmind/code_contests", max_samples: int | None = None) -> ListTaskSet:
-    """CodeContests: programs from standard input to standard output, those with a right one in Python 3."""
+    """CodeContests: programs that read standard input and print; problems with a correct Python 3 solution."""
     return _from_hub("code_contests", split, path, None, _code_contest, max_samples)
 
 
 def introductory(split: Split, *, path: str = "codeparrot/apps", max_samples: int | None = None) -> ListTaskSet:
-    """APPS, introductory: programs from standard input to standard output, those with a right one."""
+    """APPS, introductory level: programs that read standard input and print; problems with a solution."""
     return _apps("introductory", split, path, max_samples)
 
 
 def interview(split: Split, *, path: str = "codeparrot/apps", max_samples: int | None = None) -> ListTaskSet:
-    """APPS, interview: programs from standard input to standard output, those with a right one."""
+    """APPS, interview level: programs that read standard input and print; problems with a solution."""
     return _apps("interview", split, path, max_samples)
 
 
 def competition(split: Split, *, path: str = "codeparrot/apps", max_samples: int | None = None) -> ListTaskSet:
-    """APPS, competition: programs from standard input to standard output, those with a right one."""
+    """APPS, competition level: programs that read standard input and print; problems with a solution."""
     return _apps("competition", split, path, max_samples)
 
 
@@ -77,10 +77,7 @@ def _from_hub(
     benchmark: bool = False,
 ) -> ListTaskSet:
     if benchmark and split == "train":
-        raise MissingSplitError(
-            f"{name} is a benchmark: its problems are for evaluation alone. Give it as eval_set={name}, or take "
-            "split=test."
-        )
+        raise MissingSplitError(f"{name} is a benchmark and has no train split: set eval_set={name} or split=test.")
     loaded = load_hub(path, config)
     source, shared = choose_split(path, split, list(loaded), None)
     records = (dict(record) for record in loaded[source])
@@ -96,7 +93,7 @@ def _task_set(
     *,
     by_hash_of: bool = False,
 ) -> ListTaskSet:
-    """Keep the records that can be graded, and count the others."""
+    """Build the task set from the records that can be graded, and count the others."""
     tasks, skipped = [], 0
     for row, record in enumerate(records):
         parts = convert(record)
@@ -118,7 +115,7 @@ def _apps(level: str, split: Split, path: str, max_samples: int | None) -> ListT
 
 
 def _apps_file(path: str, name: str) -> Path:
-    """Return a file of a local folder, or of a data set on the hub, which is asked for that file alone."""
+    """Return the file in a local folder, or download only this file of a data set from the hub."""
     if Path(path).expanduser().is_dir():
         return Path(path).expanduser() / name
     from huggingface_hub import hf_hub_download
@@ -128,12 +125,12 @@ def _apps_file(path: str, name: str) -> Path:
         return Path(hf_hub_download(path, name, repo_type="dataset"))
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         raise ReasonEnvsError(
-            f"Cannot load {name} of the data set {path!r}: no hub could be reached, or it has none ({error}). Without "
-            "a network, give the folder of a local copy as path."
+            f"Cannot load {name} of the data set {path!r}: the hub cannot be reached or has no such file ({error}). "
+            "Without a network, set path to the folder of a local copy."
         ) from error
 
 
-# --- what records hold
+# --- conversion of records
 
 
 def _plain(question: str, answer: str) -> Callable[[Record], Parts | None]:
@@ -163,7 +160,7 @@ def _code_contest(record: Record) -> Parts | None:
 def _apps_program(record: Record) -> Parts | None:
     solutions = json.loads(record.get("solutions") or "[]")
     tests = json.loads(record.get("input_output") or "{}")
-    if "fn_name" in tests:  # calls of a function, not a program
+    if "fn_name" in tests:  # tests that call a function, not a program
         return None
     inputs, outputs = tests.get("inputs", []), tests.get("outputs", [])
     return _program(_field(record, "question"), inputs, outputs, next(iter(solutions), None))
@@ -178,5 +175,5 @@ def _program(question: str, inputs: list[Any], outputs: list[Any], right: str | 
 
 def _field(record: Record, name: str) -> Any:
     if name not in record:
-        raise ReasonEnvsError(f"A record has no field {name!r}; it has {', '.join(map(repr, record)) or 'none'}.")
+        raise ReasonEnvsError(f"A record has no field {name!r}, only {', '.join(map(repr, record)) or 'none'}.")
     return record[name]

@@ -1,4 +1,4 @@
-"""Reading records from JSON and JSON-lines files, with errors that say where."""
+"""Reading records from JSON and JSON-lines files, with errors that name file and line."""
 
 from __future__ import annotations
 
@@ -11,40 +11,40 @@ from typing import Any
 from reason_envs.errors import ReasonEnvsError
 
 SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
-"""File name endings that can be read."""
+"""Endings of the names of files that can be read."""
 
 Record = dict[str, Any]
 
 
 def read_records(path: Path) -> list[tuple[str, Record]]:
-    """Read a file's records.
+    """Read the records of a file.
 
     Args:
-        path: a ``.json`` file (an array of objects) or a ``.jsonl`` file (one object a line; empty lines are
-            ignored), either also as ``.gz``.
+        path: a ``.json`` file (an array of objects) or a ``.jsonl`` file (one object per line; empty lines are
+            ignored). Either can be compressed as ``.gz``.
 
     Returns:
-        For each record the place to name in an error, such as ``"train.jsonl, line 3"``, and the record.
+        Each record with its place for errors, such as ``"train.jsonl, line 3"``.
 
     Raises:
-        ReasonEnvsError: for a missing, empty or malformed file.
+        ReasonEnvsError: the file is missing, empty or malformed.
     """
     text = _read_text(path)
     lines = path.name.removesuffix(".gz").endswith(".jsonl")
     records = list(_parse_lines(path, text) if lines else _parse_array(path, text))
     if not records:
-        raise ReasonEnvsError(f"{path} holds no records; a task set needs at least one.")
+        raise ReasonEnvsError(f"The file {path} has no records; a task set needs at least one.")
     for place, record in records:
         if not isinstance(record, dict):
-            raise ReasonEnvsError(f"{place}: a record is an object, not {type(record).__name__}: {record!r:.80}.")
+            raise ReasonEnvsError(f"{place}: a record must be an object, not {type(record).__name__}: {record!r:.80}.")
     return records
 
 
 def _read_text(path: Path) -> str:
     if not path.name.endswith(SUFFIXES):
-        raise ReasonEnvsError(f"Cannot tell the format of {path}: its name should end in {', '.join(SUFFIXES)}.")
+        raise ReasonEnvsError(f"The format of {path} is unknown: the file name must end in {' or '.join(SUFFIXES)}.")
     if not path.is_file():
-        raise ReasonEnvsError(f"There is no file {path} (looked in {path.parent.absolute()}).")
+        raise ReasonEnvsError(f"The file {path} does not exist in {path.parent.absolute()}.")
     try:
         data = path.read_bytes()
         return (gzip.decompress(data) if path.name.endswith(".gz") else data).decode("utf-8-sig")
@@ -69,11 +69,11 @@ def _parse_array(path: Path, text: str) -> Iterator[tuple[str, Any]]:
     try:
         records = json.loads(text)
     except json.JSONDecodeError as error:
-        hint = " One object a line belongs in a .jsonl file." if error.msg == "Extra data" else ""
+        hint = " A file with one object per line must be named .jsonl." if error.msg == "Extra data" else ""
         raise ReasonEnvsError(
             f"{path}, line {error.lineno}: not valid JSON ({error.msg} at column {error.colno}).{hint}"
         ) from error
     if not isinstance(records, list):
-        raise ReasonEnvsError(f"{path} should hold an array of objects, not {type(records).__name__}.")
+        raise ReasonEnvsError(f"{path} must contain an array of objects, not {type(records).__name__}.")
     for number, record in enumerate(records, start=1):
         yield f"{path}, record {number}", record

@@ -1,39 +1,83 @@
-"""Moves on a grid: how they are read from text, and how cells are reached."""
+"""What grid games share: reading moves from text, walking, shortest paths and drawn grids."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Container
+from collections.abc import Callable, Container
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from reason_envs.tasks.text import last_boxed
 
 Cell = tuple[int, int]
 """Row and column, counted from the upper left corner."""
 MOVES: dict[str, Cell] = {"U": (-1, 0), "D": (1, 0), "L": (0, -1), "R": (0, 1)}
-"""Letter of each move and where it leads."""
+"""Change of row and column for each move."""
 _WORDS = {"UP": "U", "DOWN": "D", "LEFT": "L", "RIGHT": "R"}
 _SEPARATORS = re.compile(r"[\s,;\-\[\]()\"'.>]+")
 
 
-def read_moves(text: str, most: int) -> str | None:
-    r"""Read moves such as ``RRDD``, ``r r d d``, ``["R", "D"]`` or ``right, down``.
+class Level(Protocol):
+    """State of a grid game."""
 
-    They stand in the last ``\boxed{}`` or, where there is none, make up the last line that is not empty.
+    @property
+    def solved(self) -> bool:
+        """Whether the game is solved."""
+
+
+State = TypeVar("State", bound=Level)
+
+
+@dataclass(frozen=True)
+class Walk(Generic[State]):
+    """Result of a sequence of moves."""
+
+    state: State
+    """State of the game after the moves."""
+    moves: int
+    """Number of moves that were made; moves after the game was solved do not count."""
+    blocked: int
+    """Number of moves that were not possible and changed nothing."""
+
+
+def walk(state: State, moves: str, step: Callable[[State, str], State | None]) -> Walk[State]:
+    """Make moves one by one until the game is solved.
 
     Args:
-        text: what was written.
-        most: longest sequence that is taken.
+        state: state before the moves.
+        moves: letters of ``MOVES``.
+        step: returns the state after one move, or ``None`` if the move is not possible.
+    """
+    made = blocked = 0
+    for move in moves:
+        if state.solved:
+            break
+        made += 1
+        after = step(state, move)
+        blocked += after is None
+        state = after or state
+    return Walk(state, made, blocked)
+
+
+def read_moves(text: str, maximum: int) -> str | None:
+    r"""Read moves such as ``RRDD``, ``r r d d``, ``["R", "D"]`` or ``right, down``.
+
+    The moves are the content of the last ``\boxed{}``. If there is no box, they are the last line that is not empty.
+
+    Args:
+        text: response of a model.
+        maximum: maximum number of moves.
 
     Returns:
-        The letters; ``None`` where anything else stands there, nothing, or more than ``most`` moves.
+        The letters, or ``None`` if there is no move, if there are more than ``maximum``, or if there is other text.
     """
     boxed = last_boxed(text)
     lines = [line for line in text.splitlines() if line.strip()]
     found = boxed if boxed is not None else lines[-1] if lines else ""
     parts = [part for part in _SEPARATORS.split(found.upper()) if part]
     moves = "".join(_WORDS.get(part, part) for part in parts)
-    return moves if 0 < len(moves) <= most and set(moves) <= set(MOVES) else None
+    return moves if 0 < len(moves) <= maximum and set(moves) <= set(MOVES) else None
 
 
 def neighbour(cell: Cell, move: str) -> Cell:
@@ -42,7 +86,7 @@ def neighbour(cell: Cell, move: str) -> Cell:
 
 
 def open_cells(rows: int, columns: int, walls: frozenset[Cell]) -> frozenset[Cell]:
-    """Return every cell of a grid that is no wall."""
+    """Return every cell of a grid that is not a wall."""
     return frozenset((row, column) for row in range(rows) for column in range(columns)) - walls
 
 
@@ -60,7 +104,7 @@ def paths(start: Cell, free: Container[Cell]) -> dict[Cell, str]:
 
 
 def grid_lines(text: str) -> list[str]:
-    """Split a drawn grid into lines of equal length, filled with spaces on the right; empty lines are left out."""
+    """Split a drawn grid into lines of equal length, padded with spaces on the right. Empty lines are left out."""
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     width = max((len(line) for line in lines), default=0)
     return [line.ljust(width) for line in lines]

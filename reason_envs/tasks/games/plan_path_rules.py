@@ -1,19 +1,20 @@
-"""PlanPath: a walk over a grid with walls to a goal."""
+"""PlanPath: walk over a grid with walls to a goal."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks.games.moves import Cell, grid_lines, neighbour, open_cells, paths
+from reason_envs.tasks.games.moves import Cell, Walk, grid_lines, neighbour, open_cells, paths
+from reason_envs.tasks.games.moves import walk as walk_with
 
 WALL, FLOOR, PLAYER, GOAL, BOTH = "#.PG*"
-"""How cells are drawn; ``BOTH`` is the player on the goal."""
+"""Symbols of the cells; ``BOTH`` is the player on the goal."""
 
 
 @dataclass(frozen=True)
 class PathGrid:
-    """A grid and where the player stands."""
+    """A grid and the position of the player."""
 
     rows: int
     """Number of rows."""
@@ -22,9 +23,9 @@ class PathGrid:
     walls: frozenset[Cell]
     """Cells that cannot be entered."""
     player: Cell
-    """Where the player stands."""
+    """Position of the player."""
     goal: Cell
-    """Where the player should go."""
+    """Cell that the player must reach."""
 
     @property
     def solved(self) -> bool:
@@ -37,41 +38,24 @@ class PathGrid:
         return open_cells(self.rows, self.columns, self.walls)
 
 
-@dataclass(frozen=True)
-class Walk:
-    """What became of a sequence of moves."""
-
-    grid: PathGrid
-    """The grid afterwards."""
-    moves: int
-    """Moves that were tried; those after the goal are not."""
-    blocked: int
-    """Moves that ran against a wall or the border and changed nothing."""
-
-
-def walk(grid: PathGrid, moves: str) -> Walk:
+def walk(grid: PathGrid, moves: str) -> Walk[PathGrid]:
     """Make moves one by one until the goal is reached."""
-    tried = blocked = 0
-    floor = grid.floor
-    for move in moves:
-        if grid.solved:
-            break
-        tried += 1
-        onward = neighbour(grid.player, move)
-        if onward in floor:
-            grid = replace(grid, player=onward)
-        else:
-            blocked += 1
-    return Walk(grid, tried, blocked)
+    return walk_with(grid, moves, step)
+
+
+def step(grid: PathGrid, move: str) -> PathGrid | None:
+    """Return the grid after one move, or ``None`` if a wall or the border is in the way."""
+    onward = neighbour(grid.player, move)
+    return replace(grid, player=onward) if onward in grid.floor else None
 
 
 def shortest_path(grid: PathGrid) -> str | None:
-    """Return a shortest sequence of moves to the goal; ``None`` where it cannot be reached."""
+    """Return a shortest sequence of moves to the goal, or ``None`` if it cannot be reached."""
     return paths(grid.player, grid.floor).get(grid.goal)
 
 
 def draw(grid: PathGrid) -> str:
-    """Draw a grid as text, a line for each row."""
+    """Draw a grid as text, one line per row."""
     return "\n".join(
         "".join(_symbol(grid, (row, column)) for column in range(grid.columns)) for row in range(grid.rows)
     )
@@ -81,7 +65,8 @@ def read(text: str) -> PathGrid:
     """Read a drawn grid.
 
     Raises:
-        ReasonEnvsError: it has other characters, no player or goal, several, or a goal out of reach.
+        ReasonEnvsError: the grid has other characters, not exactly one player and one goal, or a goal that cannot be
+            reached.
     """
     lines = grid_lines(text)
     cells = {(row, column): symbol for row, line in enumerate(lines) for column, symbol in enumerate(line)}
@@ -89,12 +74,12 @@ def read(text: str) -> PathGrid:
     goals = [cell for cell, symbol in cells.items() if symbol in (GOAL, BOTH)]
     if len(players) != 1 or len(goals) != 1 or not set(cells.values()) <= {WALL, FLOOR, PLAYER, GOAL, BOTH}:
         raise ReasonEnvsError(
-            f"A grid of {WALL} {FLOOR} has one {PLAYER} and one {GOAL} (or {BOTH}); this has not:\n{text}"
+            f"A grid must consist of {WALL} and {FLOOR}, with one {PLAYER} and one {GOAL} (or {BOTH} for both):\n{text}"
         )
     walls = frozenset(cell for cell, symbol in cells.items() if symbol == WALL)
     grid = PathGrid(len(lines), len(lines[0]), walls, players[0], goals[0])
     if shortest_path(grid) is None:
-        raise ReasonEnvsError(f"The goal cannot be reached, so that nothing can be learnt here:\n{text}")
+        raise ReasonEnvsError(f"The goal of this grid cannot be reached; remove a wall:\n{text}")
     return grid
 
 

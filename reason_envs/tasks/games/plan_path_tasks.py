@@ -1,19 +1,21 @@
-"""Walks over grids with walls, generated so that the goal can be reached."""
+"""PlanPath grids, generated so that the goal can be reached."""
 
 from __future__ import annotations
 
 from random import Random
+from types import SimpleNamespace
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks.base import Split
 from reason_envs.tasks.games import plan_path_rules as game
 from reason_envs.tasks.games.moves import Cell, paths
 from reason_envs.tasks.generated.base import GeneratedTaskSet, Problem, checked_size
+from reason_envs.validation import within
 
-MOST = 10
-"""Largest number of rows and of columns."""
+MAXIMUM_SIDE = 10
+"""Maximum number of rows and of columns."""
 _TRIES = 1_000
-"""Grids tried for one problem before its options are called impossible."""
+"""Number of grids tried for one task before its options are rejected."""
 
 
 def plan_path(
@@ -29,25 +31,23 @@ def plan_path(
 ) -> GeneratedTaskSet:
     """Paths over grids with walls: find the way from P to G.
 
-    The question is the drawn grid, the answer a shortest path, ``metadata["distance"]`` its length.
+    The question is the drawn grid. The answer is a shortest path, and ``metadata["distance"]`` is its length.
 
     Args:
         split: ``"train"`` or ``"test"``.
-        rows: rows of a grid, 10 at most.
-        columns: columns of a grid, 10 at most.
-        walls: share of cells that are walls.
-        min_distance: fewest moves from start to goal.
-        size: how many problems; ``None``: 10,000 for train, 2,048 for test.
-        seed: picks the problems.
-        max_samples: the first ones only.
+        rows: number of rows, from 2 to 10.
+        columns: number of columns, from 2 to 10.
+        walls: share of cells that are walls, from 0 to 0.5.
+        min_distance: minimum number of moves from start to goal.
+        size: number of tasks. ``None``: 10,000 for train and 2,048 for test.
+        seed: seed of the tasks.
+        max_samples: maximum number of tasks; the first ones are kept. ``None``: all.
     """
-    for name, value in (("rows", rows), ("columns", columns)):
-        if not 2 <= value <= MOST:
-            raise ReasonEnvsError(f"{name}={value} must be between 2 and {MOST}.")
-    if not 0 <= walls <= 0.5:
-        raise ReasonEnvsError(f"walls={walls} must be between 0 and 0.5: more leave hardly any way.")
+    within(SimpleNamespace(rows=rows, columns=columns), 2, MAXIMUM_SIDE, "rows", "columns")
+    within(SimpleNamespace(walls=walls), 0, 0.5, "walls")
     if not 1 <= min_distance <= rows + columns - 2:
-        raise ReasonEnvsError(f"min_distance={min_distance} must be between 1 and {rows + columns - 2} on this grid.")
+        rule = f"must lie in [1, {rows + columns - 2}] for a grid of {rows} x {columns}."
+        raise OptionError("min_distance", min_distance, rule)
 
     def draw(address: int) -> Problem:
         return _draw(Random(address), rows, columns, walls, min_distance)
@@ -68,6 +68,6 @@ def _draw(rng: Random, rows: int, columns: int, walls: float, min_distance: int)
             grid = game.PathGrid(rows, columns, blocked, start, goal)
             return game.draw(grid), reached[goal], {"distance": len(reached[goal])}
     raise ReasonEnvsError(
-        f"{_TRIES} grids of {rows} x {columns} with walls={walls} had no two cells {min_distance} moves apart: "
-        "take fewer walls, a larger grid or a smaller min_distance."
+        f"None of {_TRIES} grids of {rows} x {columns} with walls={walls} has two cells that are {min_distance} moves "
+        "apart: take fewer walls, a larger grid or a smaller min_distance."
     )

@@ -1,4 +1,4 @@
-"""Sokoban: boxes that are pushed onto goals, in the usual notation."""
+"""Sokoban: push boxes onto goals. Levels are drawn in the usual notation."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks.games.moves import MOVES, Cell, grid_lines, neighbour, open_cells, paths
+from reason_envs.tasks.games.moves import MOVES, Cell, Walk, grid_lines, neighbour, open_cells, paths
+from reason_envs.tasks.games.moves import walk as walk_with
 
 SYMBOLS = "#@+$*. "
 """Wall, player, player on a goal, box, box on a goal, goal, floor."""
 WALL, PLAYER, PLAYER_ON_GOAL, BOX, BOX_ON_GOAL, GOAL, FLOOR = tuple(SYMBOLS)
-MOST_BOXES = 12
-"""Most boxes of a level: the time to match boxes with goals doubles with each."""
+MAXIMUM_BOXES = 12
+"""Maximum number of boxes; every box doubles the time to match boxes with goals."""
 _BACK = {"U": "D", "D": "U", "L": "R", "R": "L"}
 
 
 @dataclass(frozen=True)
 class SokobanLevel:
-    """A level as it stands."""
+    """State of a level."""
 
     rows: int
     """Number of rows."""
@@ -29,11 +30,11 @@ class SokobanLevel:
     walls: frozenset[Cell]
     """Cells that nothing can enter."""
     goals: frozenset[Cell]
-    """Where the boxes should go."""
+    """Cells that the boxes must reach."""
     boxes: frozenset[Cell]
-    """Where the boxes stand."""
+    """Positions of the boxes."""
     player: Cell
-    """Where the player stands."""
+    """Position of the player."""
 
     @property
     def solved(self) -> bool:
@@ -47,37 +48,17 @@ class SokobanLevel:
 
     @property
     def floor(self) -> frozenset[Cell]:
-        """Every cell that is no wall."""
+        """Every cell that is not a wall."""
         return open_cells(self.rows, self.columns, self.walls)
 
 
-@dataclass(frozen=True)
-class Walk:
-    """What became of a sequence of moves."""
-
-    level: SokobanLevel
-    """The level afterwards."""
-    moves: int
-    """Moves that were tried; those after the level was solved are not."""
-    blocked: int
-    """Moves that changed nothing."""
-
-
-def walk(level: SokobanLevel, moves: str) -> Walk:
+def walk(level: SokobanLevel, moves: str) -> Walk[SokobanLevel]:
     """Make moves one by one until the level is solved."""
-    tried = blocked = 0
-    for move in moves:
-        if level.solved:
-            break
-        tried += 1
-        after = step(level, move)
-        blocked += after is None
-        level = after or level
-    return Walk(level, tried, blocked)
+    return walk_with(level, moves, step)
 
 
 def step(level: SokobanLevel, move: str) -> SokobanLevel | None:
-    """Return the level after one move; ``None`` where a wall, or a box that cannot be pushed, is in the way."""
+    """Return the level after one move, or ``None`` if a wall or a box that cannot be pushed is in the way."""
     to = neighbour(level.player, move)
     beyond = neighbour(to, move)
     floor = _floor(level)
@@ -91,26 +72,27 @@ def step(level: SokobanLevel, move: str) -> SokobanLevel | None:
 
 
 def deadlocked(level: SokobanLevel) -> bool:
-    """Whether a box can certainly never reach a goal: it stands on a dead cell, or in a block of four that is stuck.
+    """Return whether some box can certainly never reach a goal.
 
-    The test is sound and not complete: a deadlock of several boxes further apart is not seen.
+    Such a box stands on a dead cell, or in a square of four walls and boxes. Deadlocks of boxes that are further apart
+    are not detected.
     """
     astray = level.boxes - level.goals
     return bool(astray & dead_cells(level)) or any(_stuck(level, box) for box in astray)
 
 
 def dead_cells(level: SokobanLevel) -> frozenset[Cell]:
-    """Return the floor cells from which a box alone could not be pushed onto any goal."""
+    """Return the floor cells from which a single box cannot be pushed onto any goal."""
     return _dead_cells(_floor(level), level.goals)
 
 
 def distance(level: SokobanLevel) -> int:
-    """Return the least sum of rows and columns between the boxes and goals of their own."""
+    """Return the minimum sum of distances in rows and columns between boxes and distinct goals."""
     return _matching(tuple(sorted(level.boxes)), level.goals)
 
 
 def solve(level: SokobanLevel) -> str | None:
-    """Return moves that solve a level with the fewest pushes; ``None`` where there are none. For small levels."""
+    """Return moves that solve a small level with the minimum number of pushes, or ``None`` if there are none."""
     start = (level.boxes, _corner(level))
     seen, queue = {start}, deque([(level, "")])
     while queue:
@@ -136,7 +118,7 @@ def pushes(level: SokobanLevel) -> Iterable[tuple[SokobanLevel, str]]:
 
 
 def pulls(level: SokobanLevel) -> Iterable[SokobanLevel]:
-    """Yield each level whose next push can lead to this one: a box is pulled by a player who walked next to it."""
+    """Yield each level from which one push leads to this one: a player walks next to a box and pulls it."""
     free = _floor(level) - level.boxes
     reached = paths(level.player, free)
     for box in sorted(level.boxes):
@@ -148,7 +130,7 @@ def pulls(level: SokobanLevel) -> Iterable[SokobanLevel]:
 
 
 def draw(level: SokobanLevel) -> str:
-    """Draw a level as text, a line for each row."""
+    """Draw a level as text, one line per row."""
     rows = range(level.rows)
     return "\n".join("".join(_symbol(level, (row, column)) for column in range(level.columns)) for row in rows)
 
@@ -157,7 +139,8 @@ def read(text: str) -> SokobanLevel:
     """Read a drawn level.
 
     Raises:
-        ReasonEnvsError: it has other characters, not exactly one player, more boxes than goals, or too many.
+        ReasonEnvsError: the level has other characters, not exactly one player, more boxes than goals, or too many
+            boxes.
     """
     lines = grid_lines(text)
     cells = {(row, column): symbol for row, line in enumerate(lines) for column, symbol in enumerate(line)}
@@ -168,11 +151,11 @@ def read(text: str) -> SokobanLevel:
     players, boxes, goals = all_of("@+"), all_of("$*"), all_of(".+*")
     if len(players) != 1 or len(boxes) > len(goals) or not set(cells.values()) <= set(SYMBOLS):
         raise ReasonEnvsError(
-            f"A level of the characters {SYMBOLS!r} has one player and a goal for each box; this one has "
+            f"A level must consist of the characters {SYMBOLS!r}, with one player and a goal for each box. It has "
             f"{len(players)} players, {len(boxes)} boxes and {len(goals)} goals:\n{text}"
         )
-    if len(boxes) > MOST_BOXES:
-        raise ReasonEnvsError(f"A level has at most {MOST_BOXES} boxes; this one has {len(boxes)}:\n{text}")
+    if len(boxes) > MAXIMUM_BOXES:
+        raise ReasonEnvsError(f"A level can have at most {MAXIMUM_BOXES} boxes. This level has {len(boxes)}:\n{text}")
     (player,) = players
     return SokobanLevel(len(lines), len(lines[0]), all_of(WALL), goals, boxes, player)
 
@@ -183,7 +166,7 @@ def _floor(level: SokobanLevel) -> frozenset[Cell]:
 
 @lru_cache(maxsize=4096)
 def _floor_of(rows: int, columns: int, walls: frozenset[Cell]) -> frozenset[Cell]:
-    return frozenset((row, column) for row in range(rows) for column in range(columns)) - walls
+    return open_cells(rows, columns, walls)
 
 
 @lru_cache(maxsize=4096)
@@ -191,7 +174,7 @@ def _dead_cells(floor: frozenset[Cell], goals: frozenset[Cell]) -> frozenset[Cel
     alive, queue = set(goals), deque(goals)
     while queue:
         cell = queue.popleft()
-        for move in MOVES:  # a box comes to this cell from the one behind, pushed from one further
+        for move in MOVES:  # a player two cells behind pushes a box from the cell behind to this cell
             behind = neighbour(cell, _BACK[move])
             if {behind, neighbour(behind, _BACK[move])} <= floor and behind not in alive:
                 alive.add(behind)
@@ -208,7 +191,7 @@ def _matching(boxes: tuple[Cell, ...], goals: frozenset[Cell]) -> int:
 
 
 def _stuck(level: SokobanLevel, box: Cell) -> bool:
-    """Whether a box is part of a square of four walls and boxes."""
+    """Return whether a box is part of a square of four walls and boxes."""
     blocked = level.walls | level.boxes
     row, column = box
     squares = [{(row + i, column + j) for i in (0, a) for j in (0, b)} for a in (-1, 1) for b in (-1, 1)]

@@ -13,25 +13,25 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.text import last_boxed
 
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
-"""Rows and columns of a box, by the side of the grid."""
+"""Rows and columns of a box for each side length of the grid."""
 EMPTY = 0
 _DRAWN_EMPTY = "."
 _NOISE = re.compile(r"[\s,;|\[\]()+\-`]+")
 
 Cells = tuple[int, ...]
-"""Digits row by row; 0 is empty."""
+"""Digits row by row; 0 is an empty cell."""
 
 
 @dataclass(frozen=True)
 class Sudoku:
-    """A puzzle and how it is filled."""
+    """A puzzle and its current cells."""
 
     side: int
-    """Rows, columns and digits."""
+    """Number of rows, of columns and of digits."""
     clues: Cells
-    """What was given."""
+    """Cells of the puzzle; clues cannot change."""
     cells: Cells
-    """What stands there now, clues included."""
+    """Current cells, clues included."""
 
     @property
     def solved(self) -> bool:
@@ -40,24 +40,24 @@ class Sudoku:
 
 
 def fill(sudoku: Sudoku, cells: Cells) -> Sudoku | None:
-    """Return the puzzle with other cells; ``None`` where a clue would change, or be left out."""
+    """Return the puzzle with other cells, or ``None`` if they change or omit a clue."""
     kept = all(clue in (EMPTY, cell) for clue, cell in zip(sudoku.clues, cells, strict=True))
     return replace(sudoku, cells=cells) if kept else None
 
 
 def conflicts(side: int, cells: Cells) -> int:
-    """Return how many digits also stand elsewhere in their row, column or box."""
+    """Return the number of cells whose digit occurs again in their row, column or box."""
     return sum(cell != EMPTY and any(cells[peer] == cell for peer in peers(side)[i]) for i, cell in enumerate(cells))
 
 
-def solutions(side: int, cells: Cells, most: int = 2) -> list[Cells]:
-    """Return up to ``most`` ways to fill the empty cells."""
-    return [] if conflicts(side, cells) else list(islice(_search(side, list(cells)), most))
+def solutions(side: int, cells: Cells, maximum: int = 2) -> list[Cells]:
+    """Return at most ``maximum`` ways to fill the empty cells."""
+    return [] if conflicts(side, cells) else list(islice(_search(side, list(cells)), maximum))
 
 
 @cache
 def peers(side: int) -> tuple[frozenset[int], ...]:
-    """Return, for each cell, the others of its row, column and box."""
+    """Return, for each cell, the other cells of its row, column and box."""
     high, wide = BOXES[side]
 
     def box(row: int, column: int) -> tuple[int, int]:
@@ -75,7 +75,7 @@ def peers(side: int) -> tuple[frozenset[int], ...]:
 
 
 def draw(side: int, cells: Cells) -> str:
-    """Draw cells as text, a line for each row and a dot for an empty cell."""
+    """Draw cells as text, one line per row and a dot per empty cell."""
     digits = "".join(str(cell) if cell else _DRAWN_EMPTY for cell in cells)
     return "\n".join(digits[i : i + side] for i in range(0, len(digits), side))
 
@@ -84,29 +84,29 @@ def read(text: str) -> Sudoku:
     """Read a drawn puzzle.
 
     Raises:
-        ReasonEnvsError: it is no grid of a known size, or has not exactly one solution.
+        ReasonEnvsError: the text is not a grid of a known size, or the puzzle does not have exactly one solution.
     """
     side = len(text.split()[0]) if text.split() else 0
     cells = read_cells(text, side) if side in BOXES else None
     if cells is None:
         raise ReasonEnvsError(
-            f"A sudoku has {', '.join(map(str, BOXES))} rows of as many digits or dots; this has not:\n{text}"
+            f"A sudoku must have {', '.join(map(str, BOXES))} rows, each of as many digits or dots:\n{text}"
         )
     if (count := len(solutions(side, cells))) != 1:
         raise ReasonEnvsError(
-            f"A sudoku has exactly one solution; this has {'none' if count == 0 else 'several'}:\n{text}"
+            f"A sudoku must have exactly one solution; this one has {'none' if count == 0 else 'several'}:\n{text}"
         )
     return Sudoku(side, cells, cells)
 
 
 def read_cells(text: str, side: int) -> Cells | None:
-    r"""Read a grid from a response: in the last ``\boxed{}`` or, where there is none, its last rows.
+    r"""Read a grid from a response: the last ``\boxed{}``, or the last rows if there is no box.
 
-    Digits may be divided by spaces, commas, brackets and lines as grids are usually written, rows by slashes; ``.``,
-    ``_`` and ``0`` are empty cells.
+    Spaces, commas, brackets and the usual lines of drawn grids may separate digits. Line breaks or slashes separate
+    rows. ``.``, ``_`` and ``0`` are empty cells.
 
     Returns:
-        The cells; ``None`` where no whole grid stands there.
+        The cells, or ``None`` if there is no complete grid.
     """
     boxed = last_boxed(text)
     rows = [row for line in re.split(r"\\\\|[\n/]", text if boxed is None else boxed) if (row := _row(line))]
@@ -118,18 +118,18 @@ def read_cells(text: str, side: int) -> Cells | None:
 
 
 def _row(line: str) -> str:
-    """Return the digits of a line, ``x`` for one that is no part of a grid, and nothing for one that only divides."""
+    """Return the digits of a line, ``"x"`` if it is not part of a grid, or ``""`` if it is a separator."""
     packed = _NOISE.sub("", line).replace(_DRAWN_EMPTY, "0").replace("_", "0")
     return packed if packed.isascii() and packed.isdigit() else "x" if packed else ""
 
 
 def random_grid(side: int, rng: Random) -> Cells:
-    """Return a full grid without conflicts."""
+    """Return a complete grid without conflicts."""
     return next(_search(side, [EMPTY] * side * side, rng))
 
 
 def _search(side: int, cells: list[int], rng: Random | None = None) -> Iterator[Cells]:
-    """Yield every way to fill the empty cells, the cell with the fewest candidates first; ``rng`` shuffles digits."""
+    """Yield every way to fill the empty cells, the most constrained cell first. ``rng`` shuffles the digits."""
     place, candidates = _tightest(side, cells)
     if place is None:
         yield tuple(cells)
@@ -143,7 +143,7 @@ def _search(side: int, cells: list[int], rng: Random | None = None) -> Iterator[
 
 
 def _tightest(side: int, cells: list[int]) -> tuple[int | None, list[int]]:
-    """Return the empty cell with the fewest candidates, and these; ``None`` where all cells are filled."""
+    """Return the empty cell with the minimum number of candidates, and these; ``None`` if no cell is empty."""
     best: tuple[int | None, list[int]] = (None, [])
     for i, cell in enumerate(cells):
         if cell == EMPTY:

@@ -1,7 +1,7 @@
-"""Problems that are generated on demand, cut into disjoint splits.
+"""Tasks that are generated on demand, with disjoint splits.
 
-Problem ``i`` is a pure function of (seed, i): candidates at addresses derived from both numbers are generated until
-one's text falls into the wanted split, so train and test share no problem whatever their seeds.
+Task ``i`` is a pure function of the seed and ``i``. Both numbers give a sequence of addresses, and the first address
+whose question belongs to the split is used. So train and test never share a question, for any seeds.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from random import Random
 from typing import Any
 
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks.base import Split, Task, TaskSet, split_of
 from reason_envs.tasks.task_list import check_count
 
 DEFAULT_SIZE = {"train": 10_000, "test": 2_048}
 MAX_ATTEMPTS = 1_000
-"""Candidates tried for one problem; with a fifth in the test split, a thousand misses mean there is none."""
+"""Number of candidates tried for one task. A fifth belong to the test split, so 1,000 misses mean that none does."""
 
 Problem = tuple[str, str, Mapping[str, Any]]
 """Question, answer and metadata."""
 
 
 def from_random(draw: Callable[[Random], Task]) -> Callable[[int], Problem]:
-    """Make a pure function of an address from one that draws with a generator (the task's id is not used)."""
+    """Turn a function of a random generator into a pure function of an address. The id of its task is not used."""
 
     def addressed(address: int) -> Problem:
         task = draw(Random(address))
@@ -48,24 +48,24 @@ class GeneratedTaskSet(TaskSet):
         """Wrap a generator.
 
         Args:
-            name: the family's name.
-            split: which problems are kept.
-            draw: a pure function from an address to a problem.
-            size: how many problems this set has.
-            seed: picks the problems.
-            addresses: how many different addresses the generator takes.
+            name: name of the family.
+            split: ``"train"`` or ``"test"``.
+            draw: pure function from an address to a question, an answer and metadata.
+            size: number of tasks.
+            seed: seed of the tasks.
+            addresses: number of different addresses that ``draw`` accepts.
         """
         self.name, self.split, self.size, self.seed = name, split, size, seed
         self._draw, self._addresses = draw, addresses
 
     def __len__(self) -> int:
-        """Number of problems."""
+        """Number of tasks."""
         return self.size
 
     def __getitem__(self, index: int) -> Task:
-        """Generate problem ``index``."""
+        """Generate task ``index``."""
         if not 0 <= index < self.size:
-            raise IndexError(f"Problem {index} of {self.name!r} is outside 0..{self.size - 1}.")
+            raise IndexError(f"Task {index} of {self.name!r} is outside 0..{self.size - 1}.")
         question, answer, metadata = self._first_in_split(index)
         return Task(f"{self.name}/{self.split}/{self.seed}/{index}", question, answer, metadata)
 
@@ -75,14 +75,32 @@ class GeneratedTaskSet(TaskSet):
             if split_of(problem[0]) == self.split:
                 return problem
         raise ReasonEnvsError(
-            f"None of {MAX_ATTEMPTS} problems of {self.name!r} falls into the {self.split} split: its options allow "
-            "too few different problems. Widen their ranges."
+            f"None of {MAX_ATTEMPTS} tasks of {self.name!r} belongs to the {self.split} split: the options allow too "
+            "few different tasks. Widen their ranges."
         )
 
 
 def checked_size(split: Split, size: int | None, seed: int, max_samples: int | None) -> int:
-    """Check the options that all generated families share, and return how many problems a set has."""
+    """Check the options that all generated families share, and return the number of tasks."""
     if not isinstance(seed, int):
-        raise ReasonEnvsError(f"seed is a whole number, not {seed!r}.")
+        raise OptionError("seed", seed, "must be a whole number.")
     chosen = DEFAULT_SIZE[split] if size is None else check_count("size", size)
     return chosen if max_samples is None else min(chosen, check_count("max_samples", max_samples))
+
+
+def check_range(low: int, high: int | None, **bounds: int) -> None:
+    """Check two options that are the minimum and the maximum of the same quantity.
+
+    Args:
+        low: minimum of the first option.
+        high: maximum of the second option; ``None`` for no limit.
+        bounds: the two options by name, such as ``min_steps=1, max_steps=3``.
+
+    Raises:
+        OptionError: they violate ``low <= minimum <= maximum <= high``.
+    """
+    (first, minimum), (second, maximum) = bounds.items()
+    if not low <= minimum <= maximum:
+        raise OptionError(first, minimum, f"must lie in [{low}, {second}={maximum}].")
+    if high is not None and maximum > high:
+        raise OptionError(second, maximum, f"must be at most {high}.")

@@ -1,12 +1,11 @@
-"""Questions about a passage of simple facts: reading comprehension in words that a tiny model knows."""
+"""Questions about a passage of simple facts: reading comprehension with words that a tiny model knows."""
 
 from __future__ import annotations
 
 from random import Random
 
-from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Split, Task
-from reason_envs.tasks.generated.base import GeneratedTaskSet, checked_size, from_random
+from reason_envs.tasks.generated.base import GeneratedTaskSet, check_range, checked_size, from_random
 
 WORDS = {
     "name": ("Tom", "Ann", "Ben", "Eva", "Max", "Lea", "Sam", "Zoe", "Ida", "Leo", "Kim", "Ray"),
@@ -17,7 +16,7 @@ WORDS = {
     "animals": ("dogs", "cats", "cows", "hens", "goats", "ducks", "mice", "bees"),
     "weather": ("sunny", "windy", "rainy", "foggy", "snowy", "stormy"),
 }
-"""What the facts are made of, besides numbers."""
+"""Words that fill the sentences, besides numbers."""
 KINDS = (
     ("{name} is in the {place}.", "Where is {name}?", "{place}"),
     ("{name} has the {colour} {thing}.", "What does {name} have?", "{colour} {thing}"),
@@ -25,31 +24,28 @@ KINDS = (
     ("There are {number} {animals}.", "How many {animals} are there?", "{number}"),
     ("The weather is {weather}.", "How is the weather?", "{weather}"),
 )
-"""Sentence, question and answer of each kind of fact; a passage has none twice."""
+"""Sentence, question and answer of each kind of fact. A passage has at most one fact of each kind."""
 
 
 def fact_qa(
     split: Split, *, min_facts: int = 3, max_facts: int = 4, size: int | None = None, seed: int = 0
 ) -> GeneratedTaskSet:
-    """Passages of simple facts, each with a question that a word or two of the passage answer.
+    """Passages of simple facts, each with a question whose answer is one or two words of the passage.
 
     Args:
         split: ``"train"`` or ``"test"``.
-        min_facts: fewest facts of a passage.
-        max_facts: most facts of a passage, at most 5.
-        size: how many problems; by default 10,000 (train) or 2,048 (test).
-        seed: picks the problems.
+        min_facts: minimum number of facts per passage.
+        max_facts: maximum number of facts per passage, at most 5.
+        size: number of tasks. ``None``: 10,000 for train and 2,048 for test.
+        seed: seed of the tasks.
     """
-    if not 1 <= min_facts <= max_facts <= len(KINDS):
-        raise ReasonEnvsError(
-            f"min_facts={min_facts}, max_facts={max_facts}: they must keep 1 <= min <= max <= {len(KINDS)}."
-        )
+    check_range(1, len(KINDS), min_facts=min_facts, max_facts=max_facts)
     drawn = from_random(lambda rng: draw(rng, min_facts, max_facts))
     return GeneratedTaskSet("fact_qa", split, drawn, checked_size(split, size, seed, None), seed)
 
 
 def draw(rng: Random, min_facts: int, max_facts: int) -> Task:
-    """Draw a passage and a question; ``metadata["fact"]`` is the sentence that answers it."""
+    """Draw a passage and a question. ``metadata["fact"]`` is the sentence that has the answer."""
     kinds = rng.sample(KINDS, rng.randint(min_facts, max_facts))
     names = rng.sample(WORDS["name"], len(kinds))
     facts = [_fact(rng, kind, name) for kind, name in zip(kinds, names, strict=True)]

@@ -1,16 +1,15 @@
-"""Small functions to program, each with unit tests and a right program."""
+"""Small functions to write, each with unit tests and a reference solution."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
 
-from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Split
-from reason_envs.tasks.generated.base import GeneratedTaskSet, Problem, checked_size
+from reason_envs.tasks.generated.base import GeneratedTaskSet, Problem, check_range, checked_size
 
 INPUTS = (-7, -3, 0, 2, 5, 9)
-"""What the tests call a function with."""
+"""Arguments of the calls in the tests."""
 _STEPS: dict[str, tuple[str, Callable[[int, int], int]]] = {
     "plus {n}": ("{x} + {n}", lambda x, n: x + n),
     "minus {n}": ("{x} - {n}", lambda x, n: x - n),
@@ -19,7 +18,7 @@ _STEPS: dict[str, tuple[str, Callable[[int, int], int]]] = {
     "at most {n}": ("min({x}, {n})", min),
     "remainder by {n}": ("({x}) % {n}", lambda x, n: x % n),
 }
-"""Words of a step, its code and what it does."""
+"""Code and implementation of each step, by its words."""
 
 
 def functions(
@@ -33,19 +32,17 @@ def functions(
 ) -> GeneratedTaskSet:
     """Small Python functions to write, such as ``f(x): x, times 3, at most 9``.
 
-    The answer is a right program; the metadata has it as ``code`` and six assertions as ``test_list``, which is the
-    format of MBPP.
+    The answer is a reference solution. The metadata has it as ``code`` and six assertions as ``test_list``, as in MBPP.
 
     Args:
         split: ``"train"`` or ``"test"``.
-        min_steps: fewest steps of a function.
-        max_steps: most steps of a function.
-        size: how many problems; ``None``: 10,000 for train, 2,048 for test.
-        seed: picks the problems.
-        max_samples: the first ones only.
+        min_steps: minimum number of steps of a function.
+        max_steps: maximum number of steps of a function.
+        size: number of tasks. ``None``: 10,000 for train and 2,048 for test.
+        seed: seed of the tasks.
+        max_samples: maximum number of tasks; the first ones are kept. ``None``: all.
     """
-    if not 1 <= min_steps <= max_steps:
-        raise ReasonEnvsError(f"min_steps={min_steps}, max_steps={max_steps}: they rise from 1.")
+    check_range(1, None, min_steps=min_steps, max_steps=max_steps)
 
     def draw(address: int) -> Problem:
         rng = Random(address)

@@ -1,4 +1,4 @@
-"""Functions of one line, described in words and tested: programming that a tiny model can do."""
+"""One-line functions, described in words and tested: programs that a tiny model can write."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from reason_envs.tasks.generated.base import GeneratedTaskSet, checked_size, fro
 
 NAMES = ("f", "g", "h")
 TESTS = 5
-"""Assertions of a problem; the first is public."""
+"""Number of assertions per task; the first one is public."""
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What a function begins with, before it multiplies and adds."""
+    """First part of a function, before it multiplies and adds."""
 
     words: str
-    """In words."""
+    """Description in words."""
     code: str
-    """As an expression."""
+    """Python expression."""
     parameters: str
-    """Of the function."""
+    """Parameters of the function, as in its signature."""
     value: Callable[..., int]
-    """Its value for arguments."""
+    """Computes the value of the expression for arguments."""
     arguments: Callable[[Random], tuple[Any, ...]]
-    """Draws arguments."""
+    """Draws arguments of the function."""
 
 
 def _two(rng: Random) -> tuple[Any, ...]:
@@ -57,18 +57,18 @@ KINDS = (
 
 
 def one_line_code(split: Split, *, size: int | None = None, seed: int = 0) -> GeneratedTaskSet:
-    """Functions of one line, such as "the larger of a and b, times 4, plus 7", with tests.
+    """One-line functions, such as "the larger of a and b, times 4, plus 7", with tests.
 
     Args:
         split: ``"train"`` or ``"test"``.
-        size: how many problems; by default 10,000 (train) or 2,048 (test).
-        seed: picks the problems.
+        size: number of tasks. ``None``: 10,000 for train and 2,048 for test.
+        seed: seed of the tasks.
     """
     return GeneratedTaskSet("one_line_code", split, from_random(draw), checked_size(split, size, seed, None), seed)
 
 
 def draw(rng: Random) -> Task:
-    """Draw a problem; the answer is a reference solution, ``metadata`` has the tests."""
+    """Draw a task. The answer is a reference solution, and the metadata has the tests."""
     kind, name = rng.choice(KINDS), rng.choice(NAMES)
     factor, term, sign = rng.randint(2, 99), rng.randint(1, 99), rng.choice(("plus", "minus"))
     question = f"Write a function {name}({kind.parameters}) that returns {kind.words}, times {factor}, {sign} {term}."

@@ -1,4 +1,4 @@
-"""Problems for workflows: sums, questions about facts and functions of one line, in AFlow's ratios."""
+"""Tasks for workflows: sums, questions about facts and one-line functions, in the ratios of AFlow."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ RATIOS: Mapping[str, float] = MappingProxyType({"math": 0.4, "qa": 0.3, "code": 
 def workflow_problems(
     split: Split, *, ratios: Mapping[str, float] = RATIOS, size: int = 4000, seed: int = 0
 ) -> MixtureTaskSet:
-    """Sums, questions about facts and functions of one line, mixed.
+    """Sums, questions about facts and one-line functions, mixed.
 
     Args:
         split: ``"train"`` or ``"test"``.
-        ratios: of the domains ``math``, ``qa`` and ``code``.
-        size: how many problems.
-        seed: shuffles the problems within each domain.
+        ratios: share of each of the domains ``math``, ``qa`` and ``code``.
+        size: number of tasks.
+        seed: seed that shuffles the tasks of each domain.
     """
     parts = {domain: {"ratio": ratio, "name": FAMILIES.get(domain, domain)} for domain, ratio in ratios.items()}
     return mixture(split, parts=parts, size=size, seed=seed)

@@ -1,4 +1,4 @@
-"""Named data sets: their fields, their splits, and what is left out."""
+"""Named data sets: fields, splits and records that are left out."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ MATH = {
     "AIME25": {"problem": "P {i}?", "answer": "{i}"},
     "OlympiadBench": {"question": "P {i}?", "final_answer": ["${i}$"]},
 }
-"""A record of each, as the hub has it."""
+"""A record of each data set, as on the hub."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def saved(folder: Path, rows: list[dict], split: str = "train") -> str:
 
 
 @pytest.mark.parametrize("name", MATH)
-def test_problems_and_answers_are_found(name: str, tmp_path: Path) -> None:
+def test_named_benchmarks_read_questions_and_answers(name: str, tmp_path: Path) -> None:
     rows = [{key: filled(value, i) for key, value in MATH[name].items()} for i in range(40)]
     path = saved(tmp_path / "copy", rows)
     tasks = make({"name": name, "path": path}, "test")
@@ -50,12 +50,12 @@ def test_problems_and_answers_are_found(name: str, tmp_path: Path) -> None:
         assert len(train) + len(tasks) == 40
         assert train[0].metadata == {"difficulty": "3/8"}
     else:
-        assert len(tasks) == 40, "a benchmark is not divided"
+        assert len(tasks) == 40, "a benchmark is not split"
         with pytest.raises(ReasonEnvsError, match=f"{name} is a benchmark.*eval_set={name}"):
             make({"name": name, "path": path})
 
 
-def test_answers_of_several_parts_are_left_out(tmp_path: Path) -> None:
+def test_olympiad_bench_leaves_out_answers_with_several_parts(tmp_path: Path) -> None:
     rows = [{"question": "a", "final_answer": ["$1$", "$2$"]}, {"question": "b", "final_answer": ["$3$"]}]
     tasks = make({"name": "OlympiadBench", "path": saved(tmp_path / "copy", rows)}, "test")
     assert isinstance(tasks, ListTaskSet)
@@ -71,7 +71,7 @@ def contest(description: str, language: int) -> dict:
     }
 
 
-def test_code_contests_become_programs_with_tests(tmp_path: Path) -> None:
+def test_code_contests_have_programs_and_tests(tmp_path: Path) -> None:
     rows = [contest("Add one.", 3), contest("In C++ only.", 2)]
     path = tmp_path / "both"
     split = datasets.Dataset.from_list(rows)
@@ -88,7 +88,7 @@ def apps(level: str, **tests: object) -> dict:
     return {"question": "Echo.", "solutions": solutions, "input_output": json.dumps(tests), "difficulty": level}
 
 
-def test_apps_levels(tmp_path: Path) -> None:
+def test_apps_levels_read_their_records(tmp_path: Path) -> None:
     rows = [
         apps("interview", inputs=["a\n"], outputs=["a\n"]),
         apps("competition", inputs=["b\n"], outputs=["b\n"]),
@@ -104,17 +104,17 @@ def test_apps_levels(tmp_path: Path) -> None:
     assert len(make({"name": "competition", "path": str(tmp_path)}, "test")) == 1
     with pytest.raises(ReasonEnvsError, match=r"No problem of introductory is in the test split"):
         make({"name": "introductory", "path": str(tmp_path)}, "test")
-    with pytest.raises(ReasonEnvsError, match=r"There is no file .*train\.jsonl"):
+    with pytest.raises(ReasonEnvsError, match=r"The file .*train\.jsonl does not exist"):
         make({"name": "interview", "path": str(tmp_path)})
 
 
-def test_a_copy_with_other_fields_is_refused(tmp_path: Path) -> None:
+def test_named_benchmarks_refuse_copies_with_other_fields(tmp_path: Path) -> None:
     path = saved(tmp_path / "copy", [{"question": "a", "answer": "1"}])
-    with pytest.raises(ReasonEnvsError, match=r"no field 'problem'; it has 'question', 'answer'"):
+    with pytest.raises(ReasonEnvsError, match=r"no field 'problem', only 'question', 'answer'"):
         make({"name": "polaris", "path": path})
 
 
-def test_without_a_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_benchmarks_without_a_network_advise_a_local_copy(monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     def offline(path: str, *_: object, **__: object) -> None:
@@ -123,11 +123,11 @@ def test_without_a_network_the_error_says_what_to_do(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(datasets, "load_dataset", offline)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", offline)
     for name in ("polaris", "AIME24", "AIME25", "OlympiadBench", "code_contests", "interview"):
-        with pytest.raises(ReasonEnvsError, match=r"no hub could be reached.*local copy"):
+        with pytest.raises(ReasonEnvsError, match=r"the hub cannot be reached.*local copy"):
             make(name, "test")
 
 
-def test_each_has_a_name_and_a_line() -> None:
+def test_named_benchmarks_have_summaries_and_two_options() -> None:
     for name in [*MATH, "code_contests", "introductory", "interview", "competition"]:
         assert name in names()
         assert family(name).summary

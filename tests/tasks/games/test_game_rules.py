@@ -1,4 +1,4 @@
-"""The rules of the grid games, each by itself."""
+"""Rules of the grid games."""
 
 from __future__ import annotations
 
@@ -39,46 +39,46 @@ PUZZLE = "1.34\n3412\n2143\n432."
         ("\x00", None),
     ],
 )
-def test_moves_are_read_from_many_spellings_and_from_no_garbage(text, moves):
+def test_read_moves_accepts_many_spellings_and_no_garbage(text, moves):
     assert read_moves(text, 100) == moves
 
 
 @given(st.text())
-def test_reading_never_raises(text):
+def test_read_moves_and_read_cells_never_raise(text):
     read_moves(text, 10)
     sudoku.read_cells(text, 4)
 
 
-def test_a_walk_over_a_grid():
+def test_plan_path_walk_counts_made_and_blocked_moves():
     grid = plan_path.read(GRID)
     assert plan_path.draw(grid) == GRID
     assert plan_path.shortest_path(grid) == "DRDR"
     done = plan_path.walk(grid, "UDRDRLLL")
-    assert (done.grid.solved, done.moves, done.blocked) == (True, 5, 1)
-    assert plan_path.draw(done.grid) == "..#\n..#\n#.*"
-    assert plan_path.walk(grid, "RR").grid.player == (0, 1)
+    assert (done.state.solved, done.moves, done.blocked) == (True, 5, 1)
+    assert plan_path.draw(done.state) == "..#\n..#\n#.*"
+    assert plan_path.walk(grid, "RR").state.player == (0, 1)
     assert not grid.solved
 
 
 @pytest.mark.parametrize("text", ["", "P..", "PPG", "P#G", "P.x\n..G", "PG\nG."])
-def test_grids_without_a_way_are_refused(text):
+def test_plan_path_refuses_invalid_and_unsolvable_grids(text):
     with pytest.raises(ReasonEnvsError):
         plan_path.read(text)
 
 
-def test_boxes_are_pushed_and_never_pulled():
+def test_sokoban_boxes_are_pushed_and_never_pulled():
     level = sokoban.read(LEVEL)
     assert sokoban.draw(level) == LEVEL
     assert sokoban.distance(level) == 1
     done = sokoban.walk(level, "LRR")
-    assert (done.level.solved, done.moves, done.blocked) == (True, 2, 1)
-    assert sokoban.draw(done.level) == "#####\n# @*#\n#   #\n#####"
+    assert (done.state.solved, done.moves, done.blocked) == (True, 2, 1)
+    assert sokoban.draw(done.state) == "#####\n# @*#\n#   #\n#####"
     assert sokoban.solve(level) == "R"
     assert sokoban.step(sokoban.read("#####\n#@$$#\n#. .#\n#####"), "R") is None
     assert sokoban.step(level, "U") is None
 
 
-def test_the_most_boxes_are_matched_quickly():
+def test_sokoban_distance_matches_the_maximum_number_of_boxes_quickly():
     rows = ("@" + 11 * " ", "$" * 12, 12 * " ", "." * 12)
     level = sokoban.read("\n".join(["#" * 14, *(f"#{row}#" for row in rows), "#" * 14]))
     started = monotonic()
@@ -96,19 +96,19 @@ def test_the_most_boxes_are_matched_quickly():
         ("######\n#@*  #\n# $. #\n#    #\n######", False),
     ],
 )
-def test_deadlocks(text, dead):
+def test_sokoban_detects_deadlocks(text, dead):
     level = sokoban.read(text)
     assert sokoban.deadlocked(level) is dead
     assert (sokoban.solve(level) is None) is dead
 
 
 @pytest.mark.parametrize("text", ["", "#$ .#", "#@@.#", "#@$$.#", "#@x.#", "#@" + 13 * "$ " + 13 * "." + "#"])
-def test_broken_levels_are_refused(text):
+def test_sokoban_refuses_invalid_levels(text):
     with pytest.raises(ReasonEnvsError):
         sokoban.read(text)
 
 
-def test_clues_cannot_be_changed():
+def test_sudoku_clues_cannot_change():
     puzzle = sudoku.read(PUZZLE)
     assert sudoku.draw(4, puzzle.cells) == PUZZLE
     (solution,) = sudoku.solutions(4, puzzle.cells, 5)
@@ -116,12 +116,12 @@ def test_clues_cannot_be_changed():
     assert filled is not None
     assert filled.solved
     relabelled = tuple({1: 2, 2: 1}.get(cell, cell) for cell in solution)
-    assert not sudoku.conflicts(4, relabelled)  # a full grid without conflicts, of another puzzle
+    assert not sudoku.conflicts(4, relabelled)  # a complete grid without conflicts, but of another puzzle
     assert sudoku.fill(puzzle, relabelled) is None
     assert sudoku.fill(puzzle, (0,) * 16) is None
 
 
-def test_conflicts_are_counted():
+def test_sudoku_conflicts_are_counted():
     assert sudoku.conflicts(4, sudoku.read(PUZZLE).cells) == 0
     assert sudoku.conflicts(4, (1, 1, *(0,) * 14)) == 2
     assert sudoku.conflicts(4, (1, 0, 0, 0, 0, 1, *(0,) * 10)) == 2
@@ -143,7 +143,7 @@ def test_conflicts_are_counted():
         ("", False),
     ],
 )
-def test_grids_are_read_from_many_spellings_and_from_no_garbage(text, found):
+def test_read_cells_accepts_many_spellings_and_no_garbage(text, found):
     cells = sudoku.read_cells(text, 4)
     assert (cells == sudoku.read(PUZZLE).cells) is found
     assert (cells is None) is not found
@@ -152,6 +152,6 @@ def test_grids_are_read_from_many_spellings_and_from_no_garbage(text, found):
 @pytest.mark.parametrize(
     "text", ["", "1234", "....\n....\n....\n....", "11..\n....\n....\n....", "abcd\n1234\n1234\n1234"]
 )
-def test_puzzles_without_exactly_one_solution_are_refused(text):
+def test_sudoku_refuses_puzzles_without_exactly_one_solution(text):
     with pytest.raises(ReasonEnvsError):
         sudoku.read(text)

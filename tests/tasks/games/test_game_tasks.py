@@ -1,7 +1,8 @@
-"""Generated problems of the games: solvable, unique, disjoint and the same for equal seeds."""
+"""Generated tasks of the games: solvable, unique, disjoint and the same for equal seeds."""
 
 from __future__ import annotations
 
+import re
 from collections import deque
 
 import pytest
@@ -21,7 +22,7 @@ STEPS = {"U": (-1, 0), "D": (1, 0), "L": (0, -1), "R": (0, 1)}
 @pytest.mark.parametrize("name", FAMILIES)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**31), other=st.integers(0, 2**31), index=st.integers(0, 300))
-def test_items_are_pure_and_splits_disjoint_for_any_seeds(name, seed, other, index):
+def test_tasks_are_pure_functions_and_splits_disjoint_for_any_seeds(name, seed, other, index):
     train = make({"name": name, "seed": seed, "size": 301})
     again = make({"name": name, "seed": seed, "size": 999})
     again[index // 2]
@@ -31,13 +32,13 @@ def test_items_are_pure_and_splits_disjoint_for_any_seeds(name, seed, other, ind
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_seeds_give_other_problems(name):
+def test_other_seeds_give_other_tasks(name):
     first, second = ({t.question for t in make({"name": name, "seed": seed, "size": 100})} for seed in (0, 1))
     assert len(first & second) < 20
 
 
 def count_completions(text):
-    """How many ways to fill a sudoku: an exact cover by rows of a table, which shares no code with the library."""
+    """Count the solutions of a sudoku by exact cover, an algorithm that shares no code with the library."""
     rows = text.split("\n")
     side = len(rows)
     high, wide = {4: (2, 2), 6: (2, 3), 9: (3, 3)}[side]
@@ -66,7 +67,7 @@ def count_completions(text):
 
 
 @pytest.mark.parametrize(("side", "count"), [(4, 980), (6, 100), (9, 20)])
-def test_a_thousand_sudokus_have_exactly_one_solution(side, count):
+def test_sudokus_have_exactly_one_solution(side, count):
     for task in make({"name": "sudoku", "side": side, "size": count}):
         assert count_completions(task.question) == 1
         solved = sudoku.fill(sudoku.read(task.question), sudoku.read_cells(task.answer, side))
@@ -76,20 +77,20 @@ def test_a_thousand_sudokus_have_exactly_one_solution(side, count):
 
 
 @pytest.mark.parametrize(("side", "empty"), [(4, 12), (6, 25), (9, 45)])
-def test_no_puzzle_has_fewer_empty_cells_than_asked_for(side, empty):
+def test_sudokus_have_the_minimum_number_of_empty_cells(side, empty):
     tasks = make({"name": "sudoku", "side": side, "min_empty": empty, "max_empty": side * side, "size": 10})
     for task in tasks:
         assert task.question.count(".") == task.metadata["empty"] >= empty
         assert count_completions(task.question) == 1
 
 
-def test_the_independent_solver_can_say_no():
+def test_count_completions_counts_none_and_many():
     assert count_completions("....\n....\n....\n....") == 288
     assert count_completions("11..\n....\n....\n....") == 0
 
 
 def search_level(text):
-    """Whether a level can be solved: breadth first over single moves, which shares no code with the library."""
+    """Return whether a level can be solved: breadth-first search over moves that shares no code with the library."""
     cells = {(r, c): symbol for r, line in enumerate(text.split("\n")) for c, symbol in enumerate(line)}
     goals = {cell for cell, symbol in cells.items() if symbol in ".+*"}
     start = (
@@ -115,64 +116,65 @@ def search_level(text):
 @pytest.mark.parametrize(
     "options", [{"size": 200}, {"boxes": 2, "rows": 7, "columns": 8, "max_pushes": 12, "size": 60}]
 )
-def test_every_level_can_be_solved_and_its_answer_solves_it(options):
+def test_sokoban_answers_solve_their_levels(options):
     for task in make({"name": "sokoban", **options}):
         level = sokoban.read(task.question)
         assert search_level(task.question)
         assert not level.solved
         assert not sokoban.deadlocked(level)
         assert len(level.boxes) == options.get("boxes", 1) == len(level.goals)
-        assert sokoban.walk(level, task.answer).level.solved
+        assert sokoban.walk(level, task.answer).state.solved
 
 
-def test_many_pushes_can_be_asked_of_every_level():
+def test_sokoban_levels_can_need_many_pushes():
     tasks = make({"name": "sokoban", "rows": 8, "columns": 8, "boxes": 2, "min_pushes": 20, "max_pushes": 20})
     for task in (tasks[i] for i in range(60)):
         level = sokoban.read(task.question)
         assert task.metadata["pushes"] == 20
         assert not level.solved
-        assert sokoban.walk(level, task.answer).level.solved
+        assert sokoban.walk(level, task.answer).state.solved
 
 
-def test_the_search_can_say_no():
+def test_search_level_finds_no_solution_of_a_deadlock():
     assert not search_level("#####\n#@ $#\n#. .#\n#####")
 
 
 @pytest.mark.parametrize("options", [{}, {"rows": 10, "columns": 10, "min_distance": 6}, {"walls": 0.0}])
-def test_every_goal_can_be_reached_and_the_answer_is_a_shortest_path(options):
+def test_plan_path_answers_are_shortest_paths(options):
     for task in make({"name": "plan_path", "size": 100, **options}):
         grid = plan_path.read(task.question)
         assert len(task.answer) == task.metadata["distance"] >= options.get("min_distance", 3)
-        assert plan_path.walk(grid, task.answer).grid.solved
+        assert plan_path.walk(grid, task.answer).state.solved
         assert len(plan_path.shortest_path(grid)) == task.metadata["distance"]
 
 
-def test_functions_pass_their_own_tests():
+def test_functions_pass_their_tests():
     for task in make({"name": "functions", "size": 50}):
         space = {}
         exec(task.metadata["code"] + "\n".join(task.metadata["test_list"]), space)
 
 
 @pytest.mark.parametrize(
-    "spec",
+    ("spec", "message"),
     [
-        {"name": "plan_path", "rows": 11},
-        {"name": "plan_path", "walls": 0.9},
-        {"name": "plan_path", "min_distance": 9},
-        {"name": "sokoban", "rows": 4},
-        {"name": "sokoban", "boxes": 5},
-        {"name": "sokoban", "rows": 20, "columns": 20, "boxes": 13},
-        {"name": "sokoban", "min_pushes": 7},
-        {"name": "sudoku", "side": 5},
-        {"name": "sudoku", "min_empty": 9, "max_empty": 8},
-        {"name": "functions", "min_steps": 0},
-        {"name": "sudoku", "size": 0},
-        {"name": "boxoban", "path": "nowhere.txt"},
+        ({"name": "plan_path", "rows": 11}, "rows=11 must lie in [2, 10]."),
+        ({"name": "plan_path", "walls": 0.9}, "walls=0.9 must lie in [0, 0.5]."),
+        ({"name": "plan_path", "min_distance": 9}, "min_distance=9 must lie in [1, 8] for a grid of 5 x 5."),
+        ({"name": "sokoban", "rows": 4}, "rows=4 must lie in [5, 20]."),
+        ({"name": "sokoban", "boxes": 5}, "boxes=5 must lie in [1, 4] for a room of 16 cells."),
+        ({"name": "sokoban", "rows": 20, "columns": 20, "boxes": 13}, "boxes=13 must lie in [1, 12]"),
+        ({"name": "sokoban", "min_pushes": 7}, "min_pushes=7 must lie in [1, max_pushes=6]."),
+        ({"name": "sudoku", "side": 5}, "side=5 must be one of 4, 6, 9."),
+        ({"name": "sudoku", "min_empty": 9, "max_empty": 8}, "min_empty=9 must lie in [1, max_empty=8]."),
+        ({"name": "sudoku", "max_empty": 17}, "max_empty=17 must be at most 16."),
+        ({"name": "functions", "min_steps": 0}, "min_steps=0 must lie in [1, max_steps=3]."),
+        ({"name": "sudoku", "size": 0}, "size=0 must be a whole number of at least 1."),
+        ({"name": "boxoban", "path": "nowhere.txt"}, "nowhere.txt does not exist"),
     ],
     ids=str,
 )
-def test_bad_options(spec):
-    with pytest.raises(ReasonEnvsError):
+def test_bad_options_are_refused(spec, message):
+    with pytest.raises(ReasonEnvsError, match=re.escape(message)):
         make(spec)
 
 
@@ -185,12 +187,12 @@ def test_bad_options(spec):
     ],
     ids=str,
 )
-def test_impossible_problems_are_an_error_and_no_endless_search(spec):
+def test_impossible_options_raise_and_do_not_search_endlessly(spec):
     with pytest.raises(ReasonEnvsError, match="take"):
         make(spec)[0]
 
 
-def test_level_files(tmp_path):
+def test_boxoban_reads_and_splits_level_files(tmp_path):
     rooms = [f"; {i}\n######\n#@{' ' * (i % 3)}$.#\n#{' ' * i}#\n" for i in range(20)]
     rooms = [room.replace("#" * 6, "#" * 30) for room in rooms]
     file = tmp_path / "levels.txt"
@@ -206,7 +208,7 @@ def test_level_files(tmp_path):
         make({"name": "boxoban", "path": str(file)})
 
 
-def test_published_levels(real_data):
+def test_boxoban_reads_published_levels(real_data):
     file = real_data / "boxoban" / "unfiltered_test_000.txt"
     train, test = (make({"name": "boxoban", "path": str(file)}, split) for split in ("train", "test"))
     assert len(train) + len(test) == 1000
@@ -214,6 +216,6 @@ def test_published_levels(real_data):
     assert (level.rows, level.columns, len(level.boxes)) == (10, 10, 4)
 
 
-def test_reasoning_gyms_puzzles_of_the_same_names_are_parts_of_composite():
+def test_puzzles_of_reasoning_gym_with_the_same_name_are_parts_of_composite():
     (task,) = make({"name": "composite", "datasets": [{"name": "sudoku"}], "size": 1})
     assert "Sudoku" in task.question

@@ -1,4 +1,4 @@
-"""The generated families for workflows, and files in the formats of public benchmarks."""
+"""Generated families for workflows, and files in the formats of public benchmarks."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ def fixture(name):
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_generated_problems_are_functions_of_seed_and_place(name):
+def test_generated_tasks_are_functions_of_seed_and_index(name):
     first, again, other = (make({"name": name, "size": 40, "seed": seed}, "train") for seed in (1, 1, 2))
     assert [first[i] for i in (3, 1)] == [again[i] for i in (3, 1)]
     assert [task.question for task in first] != [task.question for task in other]
@@ -38,14 +38,14 @@ def test_generated_splits_are_disjoint(name):
     assert all(split_of(task.question) == "test" for task in test)
 
 
-def test_the_passage_answers_the_question():
+def test_fact_qa_passages_have_the_answer():
     for task in make({"name": "fact_qa", "size": 200}, "test"):
         assert task.metadata["fact"] in task.metadata["context"] in task.question
         assert f1(task.metadata["fact"], [task.answer]) > 0
         assert f1(task.metadata["context"], [task.answer]) < 0.4, "a copy of the passage earns no tier"
 
 
-def test_reference_code_passes_its_tests_and_others_do_not():
+def test_one_line_code_passes_its_tests_and_changed_code_fails():
     grader = CodeGrader("monty")
 
     async def grade(code, task):
@@ -57,14 +57,14 @@ def test_reference_code_passes_its_tests_and_others_do_not():
         assert set(task.metadata["public_tests"]) < set(task.metadata["tests"]["test_list"])
 
 
-def test_sizes_that_do_not_fit_are_named():
-    with pytest.raises(ReasonEnvsError, match="min_facts=4, max_facts=3"):
+def test_bad_sizes_are_refused():
+    with pytest.raises(ReasonEnvsError, match=r"min_facts=4 must lie in \[1, max_facts=3\]"):
         make({"name": "fact_qa", "min_facts": 4, "max_facts": 3})
-    with pytest.raises(ReasonEnvsError, match="size"):
+    with pytest.raises(ReasonEnvsError, match="size=0 must be a whole number"):
         make({"name": "one_line_code", "size": 0})
 
 
-def test_the_mixture_has_exact_ratios():
+def test_workflow_problems_have_exact_ratios():
     tasks = make({"name": "workflow_problems", "size": 200}, "train")
     sources = [task.metadata["source"] for task in tasks]
     assert [sources.count(domain) for domain in ("math", "qa", "code")] == [80, 60, 60]
@@ -72,7 +72,7 @@ def test_the_mixture_has_exact_ratios():
     assert {task.metadata["source"] for task in only} == {"qa"}
 
 
-def test_hotpotqa_puts_its_context_before_the_question():
+def test_hotpotqa_puts_the_context_before_the_question():
     with_context, hub, without = fixture("hotpotqa")
     assert with_context.question == (
         "Lime Hall: Lime Hall is a house. It stands in Arden.\nArden: Arden is a town in Wessex.\n\n"
@@ -92,7 +92,7 @@ def test_drop_keeps_every_accepted_answer():
     assert (prompt.answer, prompt.metadata["answers"]) == ("Reds", ["Reds", "the Reds"])
 
 
-def test_humaneval_shows_the_examples_of_its_docstring():
+def test_humaneval_examples_are_public_tests():
     (task,) = fixture("humaneval")
     assert task.metadata["public_tests"] == ["assert double(2) == 4"]
     assert (task.metadata["entry_point"], task.metadata["domain"]) == ("double", "code")
@@ -100,7 +100,7 @@ def test_humaneval_shows_the_examples_of_its_docstring():
     assert read_tests(task.metadata["tests"]).entry_point == "double"
 
 
-def test_mbpp_shows_its_first_assertion():
+def test_mbpp_first_assertion_is_public():
     (task,) = fixture("mbpp")
     assert task.question == "Write a function to double a number.\nassert double(2) == 4"
     assert (task.metadata["public_tests"], task.metadata["entry_point"]) == (["assert double(2) == 4"], "double")
@@ -116,14 +116,14 @@ def test_mbpp_shows_its_first_assertion():
         ("mbpp", {"prompt": "Write.", "code": "def g(): pass", "test_list": ["assert f() == 1"]}, "no function"),
     ],
 )
-def test_bad_records_are_named_with_their_place(tmp_path, name, record, message):
+def test_bad_records_are_named_with_file_and_line(tmp_path, name, record, message):
     file = tmp_path / "bad.jsonl"
     file.write_text(json.dumps(record) + "\n")
     with pytest.raises(ReasonEnvsError, match=rf"bad.jsonl, line 1: .*{message}"):
         make({"name": name, "path": {"test": file}}, "test")
 
 
-def test_what_is_prepared_comes_back_with_its_metadata(tmp_path, capsys):
+def test_prepare_keeps_metadata(tmp_path, capsys):
     assert main(["prepare", "workflow_problems", "size=20", "--output", str(tmp_path)]) == 0
     written = make({"name": "workflow_problems", "size": 20}, "train")
     read = make({"name": "json", "path": str(tmp_path)}, "train")
@@ -141,7 +141,7 @@ def test_what_is_prepared_comes_back_with_its_metadata(tmp_path, capsys):
         ("mbpp", "mbpp/sanitized_test.jsonl", 257),
     ],
 )
-def test_public_data_loads(real_data, name, file, count):
+def test_public_benchmarks_load(real_data, name, file, count):
     tasks = make({"name": name, "path": {"test": real_data / file}}, "test")
     assert len(tasks) == count
     assert all(task.question and task.answer and task.metadata["domain"] in ("qa", "code") for task in tasks)
