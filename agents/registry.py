@@ -1,27 +1,33 @@
-"""Algorithms and policies by name; each costs one file and one line here (or one call of ``register``)."""
+"""Algorithms and policies by name: one file and one line here for each, or one call of ``register``."""
 
 from __future__ import annotations
 
-from reason_envs.registry import Plugin, Registry
+from typing import Any
 
-ALGORITHMS = Registry(
+from reason_envs.registry import Part, Registry
+
+ALGORITHMS: Registry[Any] = Registry(
     "algorithm",
+    "reason_envs.algorithms",
     {
-        "at_grpo": Plugin("agents.algorithms.at_grpo:ATGRPO", "agents.algorithms.at_grpo:ATGRPOConfig"),
-        "grpo": Plugin("agents.algorithms.grpo:GRPO", "agents.algorithms.grpo:GRPOConfig"),
-        "ppo": Plugin("agents.algorithms.ppo:PPO", "agents.algorithms.ppo:PPOConfig"),
-        "sb3_maskable_ppo": Plugin("agents.algorithms.sb3:SB3MaskablePPO", "agents.algorithms.sb3_config:SB3PPOConfig"),
-        "sb3_ppo": Plugin("agents.algorithms.sb3:SB3PPO", "agents.algorithms.sb3_config:SB3PPOConfig"),
+        "at_grpo": Part("agents.algorithms.at_grpo:ATGRPO", "agents.algorithms.at_grpo:ATGRPOConfig"),
+        "grpo": Part("agents.algorithms.grpo:GRPO", "agents.algorithms.grpo:GRPOConfig"),
+        "ppo": Part("agents.algorithms.ppo:PPO", "agents.algorithms.ppo:PPOConfig"),
+        "sb3_maskable_ppo": Part("agents.algorithms.sb3:SB3MaskablePPO", "agents.algorithms.sb3_config:SB3PPOConfig"),
+        "sb3_ppo": Part("agents.algorithms.sb3:SB3PPO", "agents.algorithms.sb3_config:SB3PPOConfig"),
     },
+    keywords=("total_steps", "seed"),
 )
-"""Learners: the class is built with the parts of a run (see ``agents.algorithms.learner.Learner``)."""
+"""Learners by name: ``ALGORITHMS.make(spec, policy, environment, tasks, total_steps=..., seed=..., **options)``."""
 
-POLICIES = Registry(
+POLICIES: Registry[Any] = Registry(
     "policy",
+    "reason_envs.policies",
     {
-        "graph": Plugin("agents.policies.graph:GraphPolicy", "agents.policies.graph:GraphPolicyConfig"),
-        "mlp": Plugin("agents.policies.mlp:MLPPolicy", "agents.policies.mlp:MLPPolicyConfig"),
-        "language": Plugin("agents.policies.language:LanguagePolicy", "agents.policies.language:LanguagePolicyConfig"),
+        "graph": Part("agents.policies.graph:GraphPolicy", "agents.policies.graph:GraphPolicyConfig"),
+        "mlp": Part("agents.policies.mlp:MLPPolicy", "agents.policies.mlp:MLPPolicyConfig"),
+        "language": Part("agents.policies.language:LanguagePolicy", "agents.policies.language:LanguagePolicyConfig"),
     },
+    keywords=("seed", "environment"),
 )
-"""Policies: the class is built with its configuration and ``seed=``."""
+"""Policies by name: ``POLICIES.make(spec, seed=..., **options)``. Those that read arrays also take ``environment=``."""

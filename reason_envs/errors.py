@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Iterable
 from typing import Any
+
+REQUIRED = inspect.Parameter.empty
+"""Stands for the default of an option that must be given, and for the value of one that is missing."""
 
 
 class ReasonEnvsError(ValueError):
@@ -19,13 +23,13 @@ class OptionError(ReasonEnvsError):
 
     Args:
         field: the option, such as ``"max_tokens"``.
-        value: its value.
+        value: its value; ``REQUIRED`` if it is missing.
         rule: the rest of the sentence: what is wrong and how to fix it, such as ``"must be at least 1."``.
     """
 
     def __init__(self, field: str, value: Any, rule: str) -> None:
         self.field, self.value, self.rule = field, value, rule
-        super().__init__(f"{field}={value!r} {rule}")
+        super().__init__(f"{field} {rule}" if value is REQUIRED else f"{field}={value!r} {rule}")
 
     def under(self, prefix: str) -> OptionError:
         """Return the same error for the option ``prefix.field``."""
@@ -40,8 +44,8 @@ class RunError(ReasonEnvsError):
     """A run, or the folder of a run, cannot go on."""
 
 
-OWN_PART = "A module of yours that registers one is named before it: module:name."
-"""What to do where a part is none of ours and not installed."""
+OWN_PART = "For a part of your own module write module:name."
+"""How to name a part that no installed package registers."""
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str], fix: str = "") -> ReasonEnvsError:

@@ -1,36 +1,32 @@
-"""Environments by name: Gymnasium ids, short names, and the classes behind them, loaded at first use."""
+"""Environments by name: Gymnasium ids, short names, and the classes behind them, which are imported at first use."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gymnasium
 
-from reason_envs.errors import OWN_PART, ReasonEnvsError, unknown_name
-from reason_envs.registry import Plugin, load_plugins, registered_name
+from reason_envs.core import Environment
+from reason_envs.errors import OptionError, ReasonEnvsError, did_you_mean, unknown_name
+from reason_envs.registry import Part, Registry
 
-if TYPE_CHECKING:
-    from reason_envs.core import Environment
-
-
-ENTRY_POINT_GROUP = "reason_envs.environments"
 RECOMMENDABLE = ("algo", "policy", "model", "learning_rate")
-"""What an environment can recommend to learners."""
+"""Options of a run that an environment can recommend."""
 _SEARCH: dict[str, str | float] = {"algo": "ppo", "policy": "graph"}
 _TEAM: dict[str, str | float] = {
-    "algo": "at_grpo",
-    "policy": "language",
-    "model": "embedded:petting",
-    "learning_rate": 6e-4,
+    **{"algo": "at_grpo", "policy": "language"},
+    **{"model": "embedded:petting", "learning_rate": 6e-4},
 }
+_PLANNER: dict[str, str | float] = {"model": "embedded:planner_solver", "learning_rate": 6e-4}
+_WORKFLOW: dict[str, str | float] = {"model": "embedded:workflow", "learning_rate": 3e-4}
 
 
-@dataclass(frozen=True)
-class EnvironmentEntry(Plugin):
-    """A registered environment: its class, called with one argument, the configuration, and its two names."""
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentEntry(Part):
+    """A registered environment: its class, its configuration, its two names, and what trains well in it."""
 
     id: str
     """Gymnasium id, such as ``"SingleTurnMath-v0"``."""
@@ -46,76 +42,81 @@ class EnvironmentEntry(Plugin):
                 raise unknown_name(f"recommendation of {self.id}", key, RECOMMENDABLE)
 
 
-_ENTRIES: dict[str, EnvironmentEntry] = {}
+class EnvironmentRegistry(Registry[Environment]):
+    """Environments by short name; they are found by their Gymnasium id too."""
+
+    def find(self, name: str) -> Part | None:
+        """Return the environment that has this short name or id, or ``None``."""
+        return super().find(name) or next((e for e in self.entries() if e.id == name), None)
+
+    def entries(self) -> list[EnvironmentEntry]:
+        """Return every environment that is registered so far."""
+        return [part for part in self.parts.values() if isinstance(part, EnvironmentEntry)]
+
+    def __getitem__(self, name: str) -> EnvironmentEntry:
+        """Look an environment up by its id or short name; ``module:`` before it imports the module first."""
+        part = super().__getitem__(name)
+        if not isinstance(part, EnvironmentEntry):
+            raise ReasonEnvsError(
+                f"{name!r} is not registered as an environment: call reason_envs.register(id, environment, config) in "
+                "that module, and write module:id."
+            )
+        return part
+
+    def unknown(self, name: str, others: Sequence[str] = ()) -> ReasonEnvsError:
+        """Build the error for an unknown name or id."""
+        return super().unknown(name, [*(entry.id for entry in self.entries()), *others])
+
+    def build(
+        self, part: Part, owner: str, options: dict[str, Any], /, *arguments: Any, **keywords: Any
+    ) -> Environment:
+        """Build an environment and set its ``render_mode``."""
+        environment = super().build(part, owner, options, *arguments)
+        mode, modes = keywords.get("render_mode"), environment.metadata["render_modes"]
+        if mode is not None and mode not in modes:
+            rule = f"is not supported by {owner}.{did_you_mean(mode, modes)} Valid: {', '.join(modes)}."
+            raise OptionError("render_mode", mode, rule)
+        environment.render_mode = mode
+        return environment
+
+
+ENVIRONMENTS = EnvironmentRegistry("environment", "reason_envs.environments", {}, Environment, ["render_mode"])
+"""Every environment; `register` adds one."""
+
+
+def _built_in(
+    id: str, target: str, config: str, recommends: Mapping[str, str | float] | None = None, name: str | None = None
+) -> EnvironmentEntry:
+    """Describe an environment of this library; import paths start below ``reason_envs.envs``."""
+    target, config = f"reason_envs.envs.{target}", f"reason_envs.envs.{config}"
+    return EnvironmentEntry(target, config, id=id, name=name or _short_name(id), recommends=recommends or {})
+
+
+def _short_name(id: str) -> str:
+    base = re.sub(r"-v\d+$", "", id).rsplit("/", 1)[-1]
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", base).replace("-", "_").lower()
+
+
 _BUILT_IN = (
-    EnvironmentEntry(
-        "reason_envs.envs.single_turn_math:SingleTurnMath",
-        "reason_envs.envs.single_turn_math:SingleTurnMathConfig",
-        "SingleTurnMath-v0",
-        "single_turn_math",
+    _built_in("SingleTurnMath-v0", "single_turn_math:SingleTurnMath", "single_turn_math:SingleTurnMathConfig"),
+    _built_in("ReasonTree-v0", "reason_tree.environment:ReasonTree", "reason_tree.config:ReasonTreeConfig", _SEARCH),
+    _built_in(
+        "ReasonTreePaper-v0", "reason_tree.paper:ReasonTreePaper", "reason_tree.paper:ReasonTreePaperConfig", _SEARCH
     ),
-    EnvironmentEntry(
-        "reason_envs.envs.reason_tree.environment:ReasonTree",
-        "reason_envs.envs.reason_tree.config:ReasonTreeConfig",
-        "ReasonTree-v0",
-        "reason_tree",
-        _SEARCH,
+    _built_in(
+        "PettingPlanPath-v0", "petting.plan_path:PettingPlanPath", "petting.plan_path:PettingPlanPathConfig", _TEAM
     ),
-    EnvironmentEntry(
-        "reason_envs.envs.reason_tree.paper:ReasonTreePaper",
-        "reason_envs.envs.reason_tree.paper:ReasonTreePaperConfig",
-        "ReasonTreePaper-v0",
-        "reason_tree_paper",
-        _SEARCH,
-    ),
-    EnvironmentEntry(
-        "reason_envs.envs.petting.plan_path:PettingPlanPath",
-        "reason_envs.envs.petting.plan_path:PettingPlanPathConfig",
-        "PettingPlanPath-v0",
-        "petting_plan_path",
-        _TEAM,
-    ),
-    EnvironmentEntry(
-        "reason_envs.envs.petting.sokoban:PettingSokoban",
-        "reason_envs.envs.petting.sokoban:PettingSokobanConfig",
-        "PettingSokoban-v0",
-        "petting_sokoban",
-        _TEAM,
-    ),
-    EnvironmentEntry(
-        "reason_envs.envs.petting.sudoku:PettingSudoku",
-        "reason_envs.envs.petting.sudoku:PettingSudokuConfig",
-        "PettingSudoku-v0",
-        "petting_sudoku",
-        _TEAM,
-    ),
-    EnvironmentEntry(
-        "reason_envs.envs.petting.math:PettingMath",
-        "reason_envs.envs.petting.math:PettingMathConfig",
-        "PettingMath-v0",
-        "petting_math",
-        _TEAM,
-    ),
-    EnvironmentEntry(
-        "reason_envs.envs.petting.code:PettingCode",
-        "reason_envs.envs.petting.code:PettingCodeConfig",
-        "PettingCode-v0",
-        "petting_code",
-        _TEAM,
-    ),
-    EnvironmentEntry(
-        "reason_envs.envs.planner_solver:PlannerSolver",
-        "reason_envs.envs.planner_solver:PlannerSolverConfig",
-        "PlannerSolver-v0",
-        "planner_solver",
-        {"model": "embedded:planner_solver", "learning_rate": 6e-4},
-    ),
-    EnvironmentEntry(
-        "reason_envs.envs.workflow.environment:WorkflowExecution",
-        "reason_envs.envs.workflow.config:WorkflowConfig",
+    _built_in("PettingSokoban-v0", "petting.sokoban:PettingSokoban", "petting.sokoban:PettingSokobanConfig", _TEAM),
+    _built_in("PettingSudoku-v0", "petting.sudoku:PettingSudoku", "petting.sudoku:PettingSudokuConfig", _TEAM),
+    _built_in("PettingMath-v0", "petting.math:PettingMath", "petting.math:PettingMathConfig", _TEAM),
+    _built_in("PettingCode-v0", "petting.code:PettingCode", "petting.code:PettingCodeConfig", _TEAM),
+    _built_in("PlannerSolver-v0", "planner_solver:PlannerSolver", "planner_solver:PlannerSolverConfig", _PLANNER),
+    _built_in(
         "WorkflowExecution-v0",
+        "workflow.environment:WorkflowExecution",
+        "workflow.config:WorkflowConfig",
+        _WORKFLOW,
         "workflow",
-        {"model": "embedded:workflow", "learning_rate": 3e-4},
     ),
 )
 
@@ -127,95 +128,78 @@ def register(
     name: str | None = None,
     recommends: Mapping[str, str | float] | None = None,
 ) -> None:
-    """Add an environment: `make_environment`, ``gymnasium.make`` and ``gymnasium.make_vec`` then know it.
+    """Add an environment, so that `make_environment`, ``gymnasium.make`` and ``gymnasium.make_vec`` know it.
 
     A package that calls this from a function in the entry-point group ``reason_envs.environments`` need not be imported
-    first; to Gymnasium its environments are ``"package:Id-v0"`` then.
+    first. Gymnasium finds its environments as ``"package:Id-v0"``.
 
     Args:
         id: Gymnasium id, such as ``"MyPuzzle-v0"``.
-        environment: the class, or its address ``"package.module:Class"``; called with the configuration.
-        config: the dataclass of its options, or its address. Options are its fields.
-        name: short name; the id in snake case without its version by default (``"my_puzzle"``).
+        environment: the class, or its import path ``"package.module:Class"``. It is called with the configuration.
+        config: the dataclass of the options, or its import path.
+        name: short name. ``None``: the id in snake case without its version (``"my_puzzle"``).
         recommends: what trains well in it: ``algo``, ``policy``, ``model`` and the ``learning_rate`` that suits this
-            model, such as ``{"algo": "ppo", "policy": "graph"}``; learners use their own defaults for the rest.
+            model, such as ``{"algo": "ppo", "policy": "graph"}``. Learners use their own defaults for the rest.
 
     Raises:
-        ReasonEnvsError: the id or name is taken, or a recommendation is unknown.
+        ReasonEnvsError: the id or name is registered already, or a recommendation is unknown.
     """
-    for address in (environment, config):
-        if isinstance(address, str) and ":" not in address:
-            raise ReasonEnvsError(f"{address!r} is no address of a class: write 'package.module:Class'.")
-    _add(EnvironmentEntry(environment, config, id, name or _short_name(id), recommends or {}))
+    for path in (environment, config):
+        if isinstance(path, str) and ":" not in path:
+            raise ReasonEnvsError(f"Invalid import path {path!r}; expected 'package.module:Class'.")
+    _add(EnvironmentEntry(environment, config, id=id, name=name or _short_name(id), recommends=recommends or {}))
 
 
 def names() -> list[str]:
     """Return every short name, sorted."""
-    load_plugins(ENTRY_POINT_GROUP)
-    return sorted(entry.name for entry in _ENTRIES.values())
+    return ENVIRONMENTS.names()
 
 
 def ids() -> list[str]:
     """Return every Gymnasium id, sorted."""
-    load_plugins(ENTRY_POINT_GROUP)
-    return sorted(_ENTRIES)
+    return sorted(ENVIRONMENTS[name].id for name in names())
 
 
 def entry(name: str) -> EnvironmentEntry:
-    """Look an environment up by its id or short name; ``module:`` before it imports what registers it."""
-    load_plugins(ENTRY_POINT_GROUP)
-    name = registered_name(name)
-    for candidate in _ENTRIES.values():
-        if name in (candidate.id, candidate.name):
-            return candidate
-    raise unknown_name("environment", name, [*ids(), *names()], OWN_PART)
+    """Look an environment up by its id or short name; ``module:`` before it imports the module first."""
+    return ENVIRONMENTS[name]
 
 
 def env_config(name: str) -> type:
     """Return the dataclass of an environment's options."""
-    return entry(name).config_class()
+    return ENVIRONMENTS[name].config_class()
 
 
-def make_environment(name: str, *, render_mode: str | None = None, **options: Any) -> Environment:
+def make_environment(spec: Any, *, render_mode: str | None = None, **options: Any) -> Environment:
     """Build the asynchronous core of an environment.
 
     Args:
-        name: id or short name; ``"module:Id-v0"`` imports the module first, as in Gymnasium.
+        spec: id or short name; ``"module:Id-v0"``, which imports the module first; a mapping with ``name`` and options;
+            or an environment, which is returned as it is.
         render_mode: one of the environment's ``metadata["render_modes"]``; ``None`` renders nothing.
-        options: fields of its configuration, as names, mappings or objects. Objects are shared, never copied.
+        options: fields of its configuration, as names, mappings or objects. Objects are shared and not copied.
 
     Raises:
-        ReasonEnvsError: for an unknown name, option or render mode, with the valid ones.
+        ReasonEnvsError: a name, option or render mode is unknown. The message lists the valid ones.
     """
-    found = entry(name)
-    environment = found.load()(found.configure(found.id, options))
-    modes = environment.metadata["render_modes"]
-    if render_mode is not None and render_mode not in modes:
-        raise unknown_name(f"render_mode of {found.id}", render_mode, modes)
-    environment.render_mode = render_mode
-    return environment
+    rendering = {} if render_mode is None else {"render_mode": render_mode}
+    return ENVIRONMENTS.make(spec, **options, **rendering)
 
 
 def register_all() -> None:
-    """Make every environment of the library known to Gymnasium; calling it again changes nothing."""
+    """Make every environment of the library known to Gymnasium; a second call changes nothing."""
     for built_in in _BUILT_IN:
-        if built_in.id not in _ENTRIES:
+        if built_in.name not in ENVIRONMENTS.parts:
             _add(built_in)
 
 
 def _add(new: EnvironmentEntry) -> None:
-    for taken in (new.id, new.name):
-        if any(taken in (known.id, known.name) for known in _ENTRIES.values()):
-            raise ReasonEnvsError(f"An environment {taken!r} is registered already; choose another id or name.")
+    ENVIRONMENTS.check_free(new.id)
+    ENVIRONMENTS.check_free(new.name)
+    ENVIRONMENTS.parts[new.name] = new
     gymnasium.register(
         new.id,
         entry_point="reason_envs.adapters.gymnasium:make_env",
         vector_entry_point="reason_envs.adapters.gymnasium:make_vector_env",
         kwargs={"environment": new.id},
     )
-    _ENTRIES[new.id] = new
-
-
-def _short_name(id: str) -> str:
-    base = re.sub(r"-v\d+$", "", id).rsplit("/", 1)[-1]
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", base).replace("-", "_").lower()

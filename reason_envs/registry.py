@@ -1,55 +1,43 @@
-"""Parts by name: each kind (engine, policy, algorithm, ...) maps names to a class and its configuration.
+"""Parts by name: one `Registry` for each kind of part, such as engines, tasks, environments or algorithms.
 
-Installed packages add parts without being imported first: under the entry-point group of a kind, such as
-``reason_envs.engines``, an entry point names a function without arguments that registers them. What is not installed
-goes by ``"module:name"``, as in Gymnasium: the module is imported, and registers the name.
+`Registry.make` builds a part from a name, ``"module:name"``, or a mapping with ``name`` and options. It returns an
+object as it is. Options are checked before anything is built, in the same way in Python and on the command line.
+
+Installed packages add parts without being imported by the user. An entry point in the group of a kind, such as
+``reason_envs.engines``, names a function without arguments that registers the parts.
 """
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, get_type_hints
+from typing import Any, Generic, TypeVar
 
 from reason_envs.errors import OWN_PART, ReasonEnvsError, unknown_name
-from reason_envs.validation import check_options, check_type, check_whole
+from reason_envs.validation import Option, check_options, check_whole, options_of
 
-_asked: set[str | EntryPoint] = set()
-"""Entry points whose functions have been called, and groups of which all have."""
+T = TypeVar("T")
+_loaded: set[str | EntryPoint] = set()
+"""Entry points that have registered their parts, and groups in which all have."""
 
 
-def load_attribute(address: str) -> Any:
-    """Import what ``"package.module:name"`` names."""
-    module, name = _import(address)
+def load_attribute(path: str) -> Any:
+    """Import the object that ``"package.module:name"`` names."""
+    module, name = _import_module(path)
     if not hasattr(module, name):
-        public = [known for known in vars(module) if not known.startswith("_")]
-        raise unknown_name(f"name in module {module.__name__}", name, public)
+        raise unknown_name(f"name in module {module.__name__}", name, _public_names(module))
     return getattr(module, name)
 
 
-def registered_name(name: str) -> str:
-    """Return the name itself, or that of ``"module:name"`` once the module, which registers it, is imported."""
-    return _import(name)[1] if ":" in name else name
-
-
-def _import(address: str) -> tuple[ModuleType, str]:
-    """Import the module of ``"package.module:name"``; return it and the name."""
-    module, _, name = address.partition(":")
-    if not module or not name:
-        raise ReasonEnvsError(f"{address!r} is no address: write 'package.module:name'.")
-    try:
-        return importlib.import_module(module), name
-    except ModuleNotFoundError as error:
-        raise ReasonEnvsError(
-            f"{address!r}: cannot import {module!r} ({error}). Is it installed, or its folder on PYTHONPATH?"
-        ) from error
-
-
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read options from a command line: ``key=value``, where a value is YAML and ``a.b=value`` goes into a mapping."""
+    """Read options from a command line.
+
+    Args:
+        pairs: ``key=value`` each. Values are YAML, and ``a.b=value`` sets ``b`` in the mapping ``a``.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError
@@ -57,7 +45,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         if "=" not in pair:
             check_whole(pairs)
-            raise ReasonEnvsError(f"Options are written key=value, such as max_terms=4; not {pair!r}.")
+            raise ReasonEnvsError(f"Cannot read the option {pair!r}: write key=value, such as max_terms=4.")
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist(list(pairs)), resolve=True)
     except (OmegaConfBaseException, YAMLError) as error:
@@ -67,92 +55,214 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def load_plugins(group: str) -> None:
-    """Let the installed packages that have an entry point in a group register their parts; the second time is free.
+    """Let installed packages register the parts of an entry-point group. Later calls return at once.
 
     Raises:
-        ReasonEnvsError: one of them cannot be loaded or registered, at every call until it is mended.
+        ReasonEnvsError: an entry point cannot be loaded. Every call raises until its package is fixed.
     """
-    if group in _asked:
+    if group in _loaded:
         return
-    _asked.add(group)  # before the calls: registering looks names up
+    _loaded.add(group)  # before the calls: registering looks names up
     try:
         for point in entry_points(group=group):
-            if point not in _asked:
-                _register(point)
-                _asked.add(point)
+            if point not in _loaded:
+                _load(point)
+                _loaded.add(point)
     except BaseException:
-        _asked.discard(group)
+        _loaded.discard(group)
         raise
 
 
-def _register(point: EntryPoint) -> None:
+def _load(point: EntryPoint) -> None:
     try:
         point.load()()
     except (ImportError, AttributeError, ReasonEnvsError) as error:
         raise ReasonEnvsError(
             f"The plugin {point.name!r} ({point.value}, group {point.group}) cannot be loaded: "
-            f"{str(error).rstrip('.')}. Mend or uninstall its package."
+            f"{str(error).rstrip('.')}. Fix or uninstall that package."
         ) from error
 
 
+def _import_module(path: str) -> tuple[ModuleType, str]:
+    """Import the module of ``"package.module:name"``. Returns the module and the name."""
+    module, _, name = path.partition(":")
+    if not module or not name:
+        raise ReasonEnvsError(f"Invalid import path {path!r}; expected 'package.module:name'.")
+    try:
+        return importlib.import_module(module), name
+    except ModuleNotFoundError as error:
+        raise ReasonEnvsError(
+            f"{path!r}: cannot import {module!r} ({error}). Install it, or add its folder to PYTHONPATH."
+        ) from error
+
+
+def _public_names(module: ModuleType) -> list[str]:
+    return [name for name in vars(module) if not name.startswith("_")]
+
+
 @dataclass(frozen=True)
-class Plugin:
-    """One named part, as classes or as their addresses ``"package.module:name"``, imported when they are needed."""
+class Part:
+    """A registered class or function. Import paths ``"package.module:name"`` are imported when they are needed."""
 
     target: Any
-    """The class or function, or its address; called with an instance of the configuration."""
-    config: Any
-    """The dataclass that holds its options, or its address: the one source of their defaults."""
+    """Class or function that makes the part, or its import path."""
+    config: Any = None
+    """Dataclass of the options, or its import path; the target is called with an instance. ``None``: the options are
+    the target's own keyword parameters."""
 
     def load(self) -> Any:
-        """Return the class."""
+        """Return the class or function."""
         return load_attribute(self.target) if isinstance(self.target, str) else self.target
 
     def config_class(self) -> type:
-        """Return the configuration dataclass."""
+        """Return the dataclass of the options."""
+        if self.config is None:
+            raise ReasonEnvsError(
+                f"{self.target!r} has no configuration: register it with the dataclass of its options, as in "
+                "register(name, target, config)."
+            )
         return load_attribute(self.config) if isinstance(self.config, str) else self.config
 
-    def configure(self, kind: str, options: dict[str, Any]) -> Any:
-        """Build the configuration; an unknown or ill-typed option is an error that calls the part ``kind``."""
-        config = self.config_class()
-        known = {field.name: field for field in fields(config)}
-        check_options(kind, options, known)
-        try:
-            types = get_type_hints(config)
-        except NameError:  # annotations with names that only a type checker imports
-            types = {}
-        for option, value in options.items():
-            check_type(kind, option, value, types.get(option, Any), known[option].default)
-        return config(**options)
+    def options(self, positional: int = 0) -> dict[str, Option]:
+        """Return the options by name.
+
+        Args:
+            positional: number of leading parameters of a target without a dataclass that are not options.
+        """
+        return options_of(self.load(), positional) if self.config is None else options_of(self.config_class())
+
+    def configure(self, owner: str, options: Mapping[str, Any]) -> Any:
+        """Build an instance of the dataclass after checking names and types.
+
+        Args:
+            owner: the part in messages, such as ``"engine 'vllm'"``.
+            options: values by name.
+        """
+        check_options(owner, options, self.options())
+        return self.config_class()(**options)
 
 
-class Registry:
-    """Named parts of one kind; its entry-point group is the kind's plural, such as ``reason_envs.engines``."""
+class Registry(Generic[T]):
+    """Named parts of one kind.
 
-    def __init__(self, kind: str, built_in: dict[str, Plugin]) -> None:
-        self.kind = kind
-        self.group = f"reason_envs.{kind[:-1]}ies" if kind.endswith("y") else f"reason_envs.{kind}s"
-        self._plugins = built_in
+    Args:
+        kind: the kind in messages, such as ``"engine"``.
+        group: entry-point group under which installed packages add parts.
+        parts: the built-in parts by name.
+        interface: class of the parts, or its import path. `make` returns its instances as they are.
+        keywords: keyword arguments of `make` that are passed to the target and are not options.
+    """
 
-    def register(self, name: str, target: Any, config: Any) -> None:
-        """Add a part under a name that is not taken."""
-        if name in self._plugins:
-            raise ReasonEnvsError(f"The {self.kind} {name!r} exists already; register yours under another name.")
-        self._plugins[name] = Plugin(target, config)
+    def __init__(
+        self, kind: str, group: str, parts: dict[str, Part], interface: Any = object, keywords: Sequence[str] = ()
+    ) -> None:
+        self.kind, self.group, self.keywords = kind, group, tuple(keywords)
+        self.parts = parts
+        """Every registered part by name."""
+        self._interface = interface
+
+    def register(self, name: str, target: Any, config: Any = None) -> None:
+        """Add a part.
+
+        Args:
+            name: a name that is not registered yet.
+            target: class or function that makes the part, or its import path ``"package.module:name"``.
+            config: dataclass of the options, or its import path. ``None``: the target's keyword parameters are options.
+
+        Raises:
+            ReasonEnvsError: the name is registered already.
+        """
+        self.check_free(name)
+        self.parts[name] = Part(target, config)
+
+    def check_free(self, name: str) -> None:
+        """Raise if a name is registered already."""
+        if self.find(name) is not None:
+            raise ReasonEnvsError(f"The {self.kind} {name!r} is registered already; choose another name.")
 
     def names(self) -> list[str]:
         """Return every name, sorted."""
         load_plugins(self.group)
-        return sorted(self._plugins)
+        return sorted(self.parts)
 
-    def __getitem__(self, name: str) -> Plugin:
-        """Look a part up by ``name`` or ``module:name``; an unknown one is an error that suggests near ones."""
+    def find(self, name: str) -> Part | None:
+        """Return the part that is registered under a name so far, or ``None``."""
+        return self.parts.get(name)
+
+    def __getitem__(self, name: str) -> Part:
+        """Look a part up by ``name`` or ``module:name``.
+
+        ``module:name`` imports the module first. It is a name that the module registers, or else a class or function of
+        the module.
+
+        Raises:
+            ReasonEnvsError: the name is unknown. The message suggests near ones.
+        """
         load_plugins(self.group)
-        name = registered_name(name)
-        if name not in self._plugins:
-            raise unknown_name(self.kind, name, self._plugins, OWN_PART)
-        return self._plugins[name]
+        module, name = _import_module(name) if ":" in name else (None, name)
+        part = self.find(name)
+        if part is None and module is not None and hasattr(module, name):
+            part = Part(getattr(module, name))
+        if part is None:
+            raise self.unknown(name, _public_names(module) if module else [])
+        return part
 
-    def configure(self, name: str, options: dict[str, Any]) -> Any:
-        """Build the configuration of a part; an unknown option is an error."""
-        return self[name].configure(f"{self.kind} {name}", options)
+    def unknown(self, name: str, others: Sequence[str] = ()) -> ReasonEnvsError:
+        """Build the error for an unknown name; ``others`` are valid besides the registered names."""
+        return unknown_name(self.kind, name, {*self.names(), *others}, OWN_PART)
+
+    def configure(self, name: str, options: Mapping[str, Any]) -> Any:
+        """Check options and build the configuration of a part."""
+        return self[name].configure(f"{self.kind} {name!r}", options)
+
+    def make(self, spec: Any, /, *arguments: Any, **options: Any) -> T:
+        """Build a part.
+
+        Args:
+            spec: a name, ``"module:name"``, a mapping with ``name`` and options, or a part, which is returned as it is.
+            arguments: positional arguments that the target takes besides its configuration.
+            options: options of the part; they override those of a mapping.
+
+        Raises:
+            OptionError: an option is unknown, missing, or of the wrong type.
+            ReasonEnvsError: the name is unknown, or ``spec`` is none of these.
+        """
+        if not isinstance(spec, str | Mapping):
+            return self._passed_through(spec, options)
+        keywords = {key: options.pop(key) for key in self.keywords if key in options}
+        name, options = self._named(spec, options)
+        return self.build(self[name], f"{self.kind} {name!r}", options, *arguments, **keywords)
+
+    def build(self, part: Part, owner: str, options: dict[str, Any], /, *arguments: Any, **keywords: Any) -> T:
+        """Check the options of a part, called ``owner`` in messages, and build it."""
+        if part.config is not None:
+            config = part.configure(owner, options)
+            return part.load()(config, *arguments, **keywords)
+        check_options(owner, options, part.options(positional=len(arguments)))
+        return part.load()(*arguments, **keywords, **options)
+
+    def _named(self, spec: str | Mapping[str, Any], options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+        """Split a specification into the name and all options."""
+        if isinstance(spec, str):
+            return spec, options
+        given = {str(key): value for key, value in spec.items()}
+        if not isinstance(name := given.pop("name", None), str):
+            raise ReasonEnvsError(
+                f"The mapping for the {self.kind} needs the key 'name', such as {{'name': {self.names()[0]!r}}}. "
+                f"It has {sorted(given)}."
+            )
+        return name, {**given, **options}
+
+    def _passed_through(self, spec: Any, options: Mapping[str, Any]) -> T:
+        interface = load_attribute(self._interface) if isinstance(self._interface, str) else self._interface
+        if not isinstance(spec, interface):
+            raise ReasonEnvsError(
+                f"{spec!r} ({type(spec).__name__}) does not choose the {self.kind}: give a name, a mapping with 'name' "
+                f"and options, or an instance of {interface.__name__}."
+            )
+        if options:
+            raise ReasonEnvsError(
+                f"{', '.join(sorted(options))}: the {self.kind} is an object already, and takes no options. Set them "
+                "where the object is built."
+            )
+        return spec

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass, is_dataclass
+from typing import Any, get_type_hints
 
 import numpy as np
 
-from reason_envs.errors import OptionError, ReasonEnvsError, did_you_mean, unknown_name
+from reason_envs.errors import REQUIRED, OptionError, ReasonEnvsError, did_you_mean
 
 
 @contextmanager
@@ -89,32 +91,82 @@ def check_whole(arguments: Iterable[str]) -> None:
                 )
 
 
-def check_options(kind: str, given: Iterable[Any], valid: Iterable[str]) -> None:
-    """Raise the error for the first given option that ``kind`` does not have."""
-    names = list(valid)
-    for option in given:
-        if option not in names:
-            raise unknown_name(f"option of {kind}", str(option), names)
+@dataclass(frozen=True)
+class Option:
+    """An option of a part, as its signature declares it."""
+
+    default: Any = REQUIRED
+    """Default value; ``REQUIRED`` if the option must be given."""
+    type: Any = Any
+    """Annotation; ``Any`` if there is none."""
 
 
-def check_type(owner: str, option: str, value: Any, wanted: Any, default: Any = None) -> None:
-    """Raise the error for an option's value that is not of the annotated type; NumPy's numbers count as Python's.
+def options_of(target: Any, positional: int = 0) -> dict[str, Option]:
+    """Return the options of a dataclass, class or function by name: the parameters that can be passed by keyword.
 
     Args:
-        owner: what has the option, such as ``"task family 'gcd'"``.
-        option: its name.
-        value: what was given.
-        wanted: the annotation; one whose class says nothing about what it accepts is not checked.
-        default: told as an example.
+        target: the dataclass, class, function or other callable.
+        positional: number of leading parameters to leave out.
     """
+    types = _annotations(target)
+    parameters = [
+        p for p in inspect.signature(target).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    return {p.name: Option(p.default, types.get(p.name, Any)) for p in parameters[positional:]}
+
+
+def _annotations(target: Any) -> dict[str, Any]:
+    """Return resolved annotations; empty if some have names that only a type checker imports."""
+    if inspect.isclass(target):
+        owner = target if is_dataclass(target) else target.__init__
+    else:
+        owner = target if inspect.isroutine(target) else type(target).__call__
+    try:
+        return get_type_hints(owner)
+    except NameError:
+        return {}
+
+
+def check_options(owner: str, given: Mapping[str, Any], valid: Mapping[str, Option]) -> None:
+    """Check names and types of options.
+
+    Args:
+        owner: the part that has the options, such as ``"engine 'vllm'"``.
+        given: values by name.
+        valid: the options that exist.
+
+    Raises:
+        OptionError: an option does not exist, is missing, or has a value of the wrong type.
+    """
+    for name, value in given.items():
+        if name not in valid:
+            hint = did_you_mean(name, valid)
+            rule = f"is not an option of {owner}.{hint} Valid: {', '.join(sorted(valid)) or 'no options'}."
+            raise OptionError(name, value, rule)
+    for name, option in valid.items():
+        if name not in given and option.default is REQUIRED:
+            raise OptionError(name, REQUIRED, f"must be given: {owner} has no default for it.")
+    for name, value in given.items():
+        _check_type(owner, name, value, valid[name])
+
+
+def _check_type(owner: str, name: str, value: Any, option: Option) -> None:
+    """Raise if a value does not match its annotation. NumPy numbers count as Python's, and lists as tuples."""
     from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
     plain = value.item() if isinstance(value, np.generic) else value
     try:
-        TypeAdapter(wanted).validate_python(plain, strict=True)
-    except PydanticUserError:
+        check = TypeAdapter(option.type).validate_python
+        try:
+            check(plain, strict=True)
+        except ValidationError:
+            if not isinstance(plain, list):
+                raise
+            check(tuple(plain), strict=True)
+    except PydanticUserError:  # a class that pydantic cannot check
         return
     except ValidationError:
-        kind = wanted.__name__ if isinstance(wanted, type) else str(wanted).replace("collections.abc.", "")
-        such = f", such as {default!r}" if isinstance(default, int | float | str) else ""
-        raise ReasonEnvsError(f"{option}={value!r} is of the wrong type: {owner} takes {kind} there{such}.") from None
+        wanted = option.type.__name__ if isinstance(option.type, type) else str(option.type)
+        wanted = wanted.replace("collections.abc.", "")
+        such = f", such as {option.default!r}" if isinstance(option.default, int | float | str) else ""
+        raise OptionError(name, value, f"must be of type {wanted}{such} ({owner}).") from None

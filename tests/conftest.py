@@ -16,7 +16,7 @@ def _own_registrations():
 
     from reason_envs import registration
 
-    registries = (registration._ENTRIES, gymnasium.registry)
+    registries = (registration.ENVIRONMENTS.parts, gymnasium.registry)
     before = [dict(registry) for registry in registries]
     yield
     for registry, entries in zip(registries, before, strict=True):

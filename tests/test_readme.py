@@ -35,9 +35,9 @@ def commands():
 @pytest.fixture(autouse=True)
 def _own_names(monkeypatch):
     """What the README registers is gone after the test."""
-    monkeypatch.setattr(registration, "_ENTRIES", dict(registration._ENTRIES))
-    monkeypatch.setattr(families, "_registered", dict(families._registered))
-    monkeypatch.setattr(rewards, "_factories", dict(rewards._factories))
+    monkeypatch.setattr(registration.ENVIRONMENTS, "parts", dict(registration.ENVIRONMENTS.parts))
+    monkeypatch.setattr(families.TASKS, "parts", dict(families.TASKS.parts))
+    monkeypatch.setattr(rewards.REWARDS, "parts", dict(rewards.REWARDS.parts))
 
 
 @pytest.mark.parametrize("block", blocks("python"), ids=lambda block: block.splitlines()[-1][:40])

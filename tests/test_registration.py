@@ -16,7 +16,7 @@ from reason_envs.errors import ReasonEnvsError
 
 @pytest.fixture(autouse=True)
 def _own_entries(monkeypatch):
-    monkeypatch.setattr(registration, "_ENTRIES", dict(registration._ENTRIES))
+    monkeypatch.setattr(registration.ENVIRONMENTS, "parts", dict(registration.ENVIRONMENTS.parts))
 
 
 def run_python(code):

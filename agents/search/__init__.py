@@ -6,7 +6,6 @@ May import evaluation and policies; never a learner.
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, Protocol
 
 from agents.search.answer import SELECTIONS, Answer, Candidate
@@ -18,7 +17,7 @@ from agents.search.walks import AlwaysExpand, RandomLegal
 from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.errors import unknown_name
-from reason_envs.validation import check_options
+from reason_envs.validation import check_options, options_of
 
 
 class SearchMethod(Protocol):
@@ -55,7 +54,7 @@ def make_method(name: str, **options: Any) -> SearchMethod:
     """
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)
-    check_options(f"method {name}", options, [field.name for field in fields(METHODS[name])])  # type: ignore[arg-type]
+    check_options(f"method {name!r}", options, options_of(METHODS[name]))
     return METHODS[name](**options)
 
 

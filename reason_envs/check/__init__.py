@@ -20,7 +20,7 @@ from reason_envs.check.results import CheckFailure, CheckResult, NotApplicable, 
 from reason_envs.core import Environment, ResultError
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
-from reason_envs.registration import entry, make_environment
+from reason_envs.registration import ENVIRONMENTS, make_environment
 from reason_envs.reward_models.base import make_reward_model
 
 __all__ = ["CheckResult", "check_environment", "verdict"]
@@ -126,7 +126,7 @@ def check_environment(
     except Exception as error:  # noqa: BLE001  (it is the verdict)
         advice = "" if isinstance(error, ReasonEnvsError) else "Make it constructible with these options."
         return [CheckResult("construction", "FAIL", _what(error), advice)]
-    config = entry(environment).config_class() if isinstance(environment, str) else built.config
+    config = ENVIRONMENTS[environment].config_class() if isinstance(environment, str) else built.config
     known = tuple(field.name for field in fields(config)) if is_dataclass(config) else None
     subjects = [Subject(build, seed, options=known, timeout=timeout)]
     if responses:
@@ -140,7 +140,7 @@ def check_environment(
 
 def _builder(name: str, options: dict[str, Any]) -> tuple[Callable[[], Environment], dict[str, Any]]:
     """Return what makes a named environment, and the models its options name, made once and shared by all of them."""
-    config, models = entry(name).configure(name, options), {}
+    config, models = ENVIRONMENTS.configure(name, options), {}
     for option, make in MODELS.items():
         spec = getattr(config, option, None)
         # With a `device` of its own the environment places its models itself.

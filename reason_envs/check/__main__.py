@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from reason_envs.check import check_environment, verdict
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.registration import entry
+from reason_envs.registration import ENVIRONMENTS
 from reason_envs.registry import parse_options
 
 
@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     try:
         options = parse_options(given.options)
-        entry(given.environment).configure(given.environment, options)
+        ENVIRONMENTS.configure(given.environment, options)
         if given.timeout <= 0:
             raise ReasonEnvsError(f"--timeout {given.timeout:g} must be more than 0 seconds.")
     except ReasonEnvsError as error:

@@ -10,7 +10,6 @@ from typing import Any
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.rewards import RewardConfig, RewardFunction, make_reward, reward_from_config
 from reason_envs.tasks.base import Task, TaskSet
-from reason_envs.validation import check_options
 
 MAX_QUESTION_CHARS = 100_000
 """Bound of the observation space; a longer problem is an error."""
@@ -58,10 +57,14 @@ def build_reward(spec: Any, config: type[RewardConfig] = RewardConfig) -> Reward
     """Build the reward that an environment's ``reward`` option describes.
 
     Args:
-        spec: a ``RewardConfig``, a mapping of its fields, a reward's name, ``"package.module:function"`` or a function.
-        config: holds the defaults of what a mapping leaves out.
+        spec: a ``RewardConfig``, or whatever `make_reward` takes: a name, ``"package.module:function"``, a function, or
+            a mapping with options (``name`` too, unless it is that of ``config``).
+        config: holds the defaults of the options that a mapping leaves out.
     """
-    if isinstance(spec, Mapping):
-        check_options("reward", spec, config.__dataclass_fields__)
-        spec = config(**spec)
-    return reward_from_config(spec) if isinstance(spec, RewardConfig) else make_reward(spec)
+    if isinstance(spec, RewardConfig):
+        return reward_from_config(spec)
+    if not isinstance(spec, Mapping):
+        return make_reward(spec)
+    common = {option: value for option, value in spec.items() if option in config.__dataclass_fields__}
+    others = {str(option): value for option, value in spec.items() if option not in common}
+    return reward_from_config(config(**common), **others)

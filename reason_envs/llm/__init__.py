@@ -10,44 +10,41 @@ from collections.abc import Mapping
 from typing import Any
 
 from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest, Sampling, TrainableEngine
-from reason_envs.registry import Plugin, Registry
+from reason_envs.registry import Part, Registry
 
-ENGINES = Registry(
+ENGINES: Registry[Engine] = Registry(
     "engine",
+    "reason_envs.engines",
     {
-        "transformers": Plugin(
+        "transformers": Part(
             "reason_envs.llm.engines.transformers.engine:TransformersEngine",
             "reason_envs.llm.engines.transformers.engine:TransformersEngineConfig",
         ),
-        "vllm": Plugin(
+        "vllm": Part(
             "reason_envs.llm.engines.vllm.engine:VllmEngine",
             "reason_envs.llm.engines.vllm.options:VllmEngineConfig",
         ),
-        "openai": Plugin(
+        "openai": Part(
             "reason_envs.llm.engines.openai.engine:OpenAIEngine",
             "reason_envs.llm.engines.openai.engine:OpenAIEngineConfig",
         ),
-        "recorded": Plugin(
+        "recorded": Part(
             "reason_envs.llm.engines.recorded.engine:RecordedEngine",
             "reason_envs.llm.engines.recorded.engine:RecordedEngineConfig",
         ),
     },
+    Engine,
 )
 """Engines by name; ``ENGINES.register(name, engine, config)`` adds one."""
 
 
-def make_engine(spec: Engine | str | Mapping[str, Any], **overrides: Any) -> Engine:
-    """Build an engine from a name or a mapping with ``name`` and options; an engine object passes through.
+def make_engine(spec: Engine | str | Mapping[str, Any], **options: Any) -> Engine:
+    """Build an engine from a name or a mapping with ``name`` and options; an engine is returned as it is.
 
     Example:
         ``make_engine("transformers", model="embedded", device="cpu")``
     """
-    if isinstance(spec, Mapping):
-        options = {**spec, **overrides}
-        return make_engine(options.pop("name"), **options)
-    if not isinstance(spec, str):
-        return spec
-    return ENGINES[spec].load()(ENGINES.configure(spec, overrides))
+    return ENGINES.make(spec, **options)
 
 
 __all__ = [

@@ -10,24 +10,26 @@ from typing import Any
 from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
 from reason_envs.errors import EngineError
-from reason_envs.registry import Plugin, Registry
+from reason_envs.registry import Part, Registry
 
-REWARD_MODELS = Registry(
-    "reward_model",
+REWARD_MODELS: Registry[StepRewardModel] = Registry(
+    "reward model",
+    "reason_envs.reward_models",
     {
-        "transformers": Plugin(
+        "transformers": Part(
             "reason_envs.reward_models.transformers:TransformersStepRewardModel",
             "reason_envs.reward_models.transformers:StepRewardModelConfig",
         ),
-        "recorded": Plugin(
+        "recorded": Part(
             "reason_envs.reward_models.recorded:RecordedStepRewardModel",
             "reason_envs.reward_models.recorded:RecordedStepRewardModelConfig",
         ),
-        "random": Plugin(
+        "random": Part(
             "reason_envs.reward_models.base:RandomStepRewardModel",
             "reason_envs.reward_models.base:RandomStepRewardModelConfig",
         ),
     },
+    "reason_envs.reward_models.base:StepRewardModel",
 )
 """Step reward models by name; ``REWARD_MODELS.register(name, reward_model, config)`` adds one."""
 
@@ -162,15 +164,10 @@ class ScriptedStepRewardModel(BatchedStepRewardModel):
         return StepScores(scores)
 
 
-def make_reward_model(spec: StepRewardModel | str | Mapping[str, Any], **overrides: Any) -> StepRewardModel:
-    """Build a step reward model from a name or a mapping with ``name`` and options; an object passes through.
+def make_reward_model(spec: StepRewardModel | str | Mapping[str, Any], **options: Any) -> StepRewardModel:
+    """Build a step reward model from a name or a mapping with ``name`` and options; an object is returned as it is.
 
     Example:
         ``make_reward_model("transformers", model="embedded", device="cpu")``
     """
-    if isinstance(spec, Mapping):
-        options = {**spec, **overrides}
-        return make_reward_model(options.pop("name"), **options)
-    if not isinstance(spec, str):
-        return spec
-    return REWARD_MODELS[spec].load()(REWARD_MODELS.configure(spec, overrides))
+    return REWARD_MODELS.make(spec, **options)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from reason_envs.core import derive_seed
 from reason_envs.rewards.math.extract import check_fallbacks
@@ -21,9 +22,10 @@ class Reward:
     """Why; equal for equal responses. Graders of answers give ``correct: bool`` here."""
 
 
-class RewardFunction(Protocol):
-    """Judges responses; awaited, so that a slow grader holds up nobody else."""
+class RewardFunction(ABC):
+    """Judges responses. It is awaited, so that a slow grader does not block other episodes."""
 
+    @abstractmethod
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
         """Judge one response.
 
@@ -32,7 +34,6 @@ class RewardFunction(Protocol):
             task: the problem, with its gold answer.
             seed: keys whatever randomness the reward has.
         """
-        ...
 
 
 @dataclass
@@ -55,7 +56,7 @@ class RewardConfig:
 
 
 @dataclass(frozen=True)
-class MathReward:
+class MathReward(RewardFunction):
     """Pays for an answer that equals the gold answer."""
 
     correct: float = RewardConfig.correct
@@ -83,7 +84,7 @@ class MathReward:
 
 
 @dataclass(frozen=True)
-class RandomReward:
+class RandomReward(RewardFunction):
     """The control of every learning claim: pays by a fair coin, while info still tells the true grade."""
 
     correct: float = RewardConfig.correct

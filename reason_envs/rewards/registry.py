@@ -8,78 +8,119 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
-from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.registry import load_attribute, load_plugins
-from reason_envs.rewards.base import MathReward, RandomReward, Reward, RewardConfig, RewardFunction
-from reason_envs.rewards.code.grade import CodeReward
+from reason_envs.errors import OptionError, ReasonEnvsError
+from reason_envs.registry import Part, Registry
+from reason_envs.rewards.base import Reward, RewardConfig, RewardFunction
 from reason_envs.tasks.base import Task
-
-Factory = Callable[..., Any]
-ENTRY_POINT_GROUP = "reason_envs.rewards"
-_factories: dict[str, Factory] = {"code": CodeReward, "math": MathReward, "random": RandomReward}
+from reason_envs.validation import Option, check_options, options_of
 
 
-def register_reward(name: str, factory: Factory) -> None:
-    """Make ``make_reward(name, **options)`` call a factory, which returns what ``make_reward`` takes.
+class RewardRegistry(Registry[RewardFunction]):
+    """Rewards; a function ``(response, task, ...) -> float`` is one itself, and its further parameters are options."""
 
-    A name that is taken is an error.
+    def register(self, name: str, target: Any, config: Any = None) -> None:
+        """Add a reward: a function, a class, or the import path of one."""
+        if callable(target) and not inspect.isclass(target):
+            _check_parameters(target, f"reward {name!r}")
+        super().register(name, target, config)
+
+    def make(self, spec: Any, /, *arguments: Any, **options: Any) -> RewardFunction:
+        """Build a reward; ``spec`` may be a function or class too."""
+        if callable(spec) and not isinstance(spec, RewardFunction):
+            return self.build(Part(spec), f"reward function {_name_of(spec)}", options)
+        return super().make(spec, *arguments, **options)
+
+    def build(
+        self, part: Part, owner: str, options: dict[str, Any], /, *arguments: Any, **keywords: Any
+    ) -> RewardFunction:
+        """Call a class with the options, or bind them to a function."""
+        target = part.load()
+        if inspect.isclass(target):
+            reward = super().build(part, owner, options)
+            return reward if isinstance(reward, RewardFunction) else FunctionReward(reward, owner)
+        _check_parameters(target, owner)
+        check_options(owner, options, reward_options(target))
+        if isinstance(target, RewardFunction):
+            return target
+        return FunctionReward(partial(target, **options) if options else target, owner)
+
+
+REWARDS = RewardRegistry(
+    "reward",
+    "reason_envs.rewards",
+    {
+        "code": Part("reason_envs.rewards.code.grade:CodeReward"),
+        "math": Part("reason_envs.rewards.base:MathReward"),
+        "random": Part("reason_envs.rewards.base:RandomReward"),
+    },
+    RewardFunction,
+)
+"""Rewards by name; `register_reward` adds one."""
+
+
+def register_reward(name: str, reward: Callable[..., Any] | str) -> None:
+    """Add a reward, so that `make_reward` and ``env.reward=NAME`` know it.
 
     A package that calls this from a function in the entry-point group ``reason_envs.rewards`` need not be imported
     first.
+
+    Args:
+        name: a name that is not registered yet.
+        reward: the function ``(response, task) -> float | (float, info)``, plain or ``async``, or a class whose
+            instances are such functions. Further parameters of the function, or those of the class, are options. A
+            parameter ``seed`` of the function gets the seed of the draw. Or an import path ``"package.module:name"``.
+
+    Raises:
+        ReasonEnvsError: the name is registered already, or the function cannot be called with a response and a task.
     """
-    if name in _factories:
-        raise ReasonEnvsError(f"The reward {name!r} is registered already; choose another name.")
-    _factories[name] = factory
+    REWARDS.register(name, reward)
 
 
 def make_reward(spec: Any, **options: Any) -> RewardFunction:
     """Build a reward function.
 
     Args:
-        spec: a registered name; an import path ``package.module:name``; a ``RewardFunction``; or a function
-            ``(response, task) -> float | (float, info)``, plain or ``async``. A plain function runs in a thread, and
-            one that takes ``seed`` gets it.
-        options: keyword arguments for the factory of the name, the imported class or the function.
+        spec: a registered name, an import path ``"package.module:name"``, a mapping with ``name`` and options, a
+            function or class as `register_reward` takes it, or a `RewardFunction`, which is returned as it is. A plain
+            function runs in a thread.
+        options: further parameters of the function, or parameters of the class.
     """
-    if isinstance(spec, str):
-        spec, registered = _find(spec), spec in _factories
-        if registered:
-            return make_reward(spec(**options))
-    if inspect.isclass(spec):
-        return make_reward(spec(**options))
-    if not callable(spec):
-        raise ReasonEnvsError(
-            f"reward={spec!r} is not a reward: give a name ({', '.join(sorted(_factories))}), "
-            "'package.module:function' or a function (response, task) -> float."
-        )
-    if _is_reward_function(spec) and not options:
-        return cast(RewardFunction, spec)
-    return FunctionReward(partial(spec, **options) if options else spec, _name_of(spec))
+    return REWARDS.make(spec, **options)
 
 
-def reward_from_config(config: RewardConfig) -> RewardFunction:
-    """Build the reward that a configuration describes; a changed field that the reward does not take is an error."""
-    values = asdict(config)
+def reward_from_config(config: RewardConfig, **options: Any) -> RewardFunction:
+    """Build the reward that a configuration describes.
+
+    Args:
+        config: its name and values. Values that the reward does not take must keep their defaults.
+        options: further options of the reward.
+    """
+    values, defaults = asdict(config), asdict(type(config)())
     name = values.pop("name")
-    target = _find(name)
-    taken = inspect.signature(target).parameters
-    defaults = asdict(type(config)())
-    ignored = [key for key, value in values.items() if key not in taken and value != defaults[key]]
-    if ignored:
-        raise ReasonEnvsError(f"The reward {name!r} does not take {', '.join(ignored)}; leave it at its default.")
-    return make_reward(name, **{key: value for key, value in values.items() if key in taken})
+    taken = reward_options(REWARDS[name].load())
+    for option, value in values.items():
+        if option not in taken and value != defaults[option]:
+            raise OptionError(option, value, f"is not an option of reward {name!r}: leave it at its default.")
+    return make_reward(name, **{option: value for option, value in values.items() if option in taken}, **options)
+
+
+def reward_options(target: Any) -> dict[str, Option]:
+    """Return the options of a reward class or function: without response, task and seed."""
+    if inspect.isclass(target):
+        return options_of(target)
+    return {name: option for name, option in options_of(target, positional=2).items() if name != "seed"}
 
 
 @dataclass(frozen=True)
-class FunctionReward:
+class FunctionReward(RewardFunction):
     """A user's function as a reward function."""
 
     function: Callable[..., Any]
-    """Called with (response, task), and ``seed`` where it takes one."""
+    """Called with response and task, and with ``seed`` if it has such a parameter."""
     name: str
-    """What errors call it."""
+    """Name of the function in error messages."""
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
         """Call the function and check what it returns."""
@@ -97,32 +138,26 @@ class FunctionReward:
         is_number = hasattr(value, "__float__") and not isinstance(value, complex)
         if not is_number or not math.isfinite(float(value)) or not isinstance(info, dict):
             raise ReasonEnvsError(
-                f"The reward function {self.name} returned {result!r}; "
-                "it must return a finite number, or such a number and a dict."
+                f"The {self.name} returned {result!r}; it must return a finite number, or such a number and a dict."
             )
         return Reward(float(value), info)
 
 
-def _find(name: str) -> Any:
-    """Return the factory of a registered name, or what an address names."""
-    load_plugins(ENTRY_POINT_GROUP)
-    if name in _factories:
-        return _factories[name]
-    if ":" not in name:
-        raise unknown_name("reward", name, [*_factories, "package.module:function"])
-    return load_attribute(name)
+def _check_parameters(function: Any, owner: str) -> None:
+    """Raise if a function cannot be called with a response and a task."""
+    given = dict.fromkeys(options_of(function, positional=2))
+    try:
+        inspect.signature(function).bind("", None, **given)
+    except TypeError as error:
+        raise ReasonEnvsError(
+            f"The {owner} cannot be called with a response and a task ({error}): give the function itself, such as "
+            "`def brief(response, task): return 1 / (1 + len(response))`."
+        ) from error
 
 
 def _is_async(function: Any) -> bool:
     target: Any = function.func if isinstance(function, partial) else function
     return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(target.__call__)
-
-
-def _is_reward_function(spec: Any) -> bool:
-    """Whether ``spec`` keeps the contract itself: asynchronous, with a seed, and says that it returns a ``Reward``."""
-    signature = inspect.signature(spec)
-    returned = signature.return_annotation
-    return _is_async(spec) and "seed" in signature.parameters and returned in (Reward, "Reward")
 
 
 def _name_of(function: Any) -> str:

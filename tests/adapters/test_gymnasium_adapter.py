@@ -151,7 +151,10 @@ def test_disabled_autoreset_wants_a_reset_mask():
         (lambda e: e.step(("a",)), "1 actions for 2"),
         (lambda e: gym.make_vec("Toy-v0", autoreset_mode="SameStp"), "Did you mean 'SameStep'"),
         (lambda e: gym.make("Toy-v0", turnz=1), "Did you mean 'turns'"),
-        (lambda e: gym.make("Toy-v0", render_mode="human"), "render_mode of Toy-v0 'human'"),
+        (
+            lambda e: gym.make("Toy-v0", render_mode="human"),
+            "render_mode='human' is not supported by env",
+        ),
     ],
 )
 def test_wrong_use_is_named(call, message):

@@ -280,8 +280,8 @@ async def eventually(call, seconds):
     ("arguments", "error"),
     [
         (["RaisonTree-v0"], "Unknown environment 'RaisonTree-v0'. Did you mean 'ReasonTree-v0'"),
-        (["ReasonTree-v0", "--option", "depth=3"], "Unknown option of ReasonTree-v0 'depth'"),
-        (["single_turn_math", "--engine", "embedded:base"], "Unknown option of SingleTurnMath-v0 'engine'"),
+        (["ReasonTree-v0", "--option", "depth=3"], "depth=3 is not an option of environment 'ReasonTree-v0'"),
+        (["single_turn_math", "--engine", "embedded:base"], "is not an option of environment 'single_turn_math'"),
         (["ReasonTree-v0", "--engine", "embedded:nothing"], "nothing"),
         (["ReasonTree-v0", "--option", "depth"], "key=value"),
         (["nothing_here:ReasonTree-v0"], "nothing_here"),

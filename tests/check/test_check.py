@@ -94,8 +94,11 @@ def test_a_command_that_makes_no_sense_is_explained():
     for arguments, message in (
         (["SingleTurnMth-v0"], "Did you mean 'SingleTurnMath-v0'"),
         (["no_such_module:My-v0"], "cannot import 'no_such_module'"),
-        (["SingleTurnMath-v0", "task=chain_sum"], "Unknown option of SingleTurnMath-v0 'task'. Did you mean 'tasks'?"),
-        (["SingleTurnMath-v0", "tasks"], "Options are written key=value"),
+        (
+            ["SingleTurnMath-v0", "task=chain_sum"],
+            "is not an option of environment 'SingleTurnMath-v0'. Did you mean 'tasks'?",
+        ),
+        (["SingleTurnMath-v0", "tasks"], "write key=value"),
         (["SingleTurnMath-v0", "--timeout", "0"], "--timeout 0 must be more than 0 seconds"),
     ):
         done = subprocess.run(
@@ -121,7 +124,7 @@ def test_an_error_is_placed_in_the_file_that_is_checked():
 
 def test_wrong_options_are_told_without_a_place_in_our_code():
     (result,) = check_environment("SingleTurnMath-v0", system_prompt=5)
-    assert result.detail == ("system_prompt=5 is of the wrong type: SingleTurnMath-v0 takes str | None there.")
+    assert result.detail == ("system_prompt=5 must be of type str | None (environment 'SingleTurnMath-v0').")
     assert not result.fix  # the environment is not to blame
 
 

@@ -162,7 +162,7 @@ def test_a_problem_too_long_for_the_solver_is_an_error(tiny_model):
         ({"solver_prompt": "Solve {question}"}, "must say where the guideline goes"),
         ({"solver": "policy"}, r"is the engine of a run's policy.*AdapterView"),
         ({"solver": "transformer"}, "Did you mean 'transformers'"),
-        ({"reward": {"right": 1}}, "Unknown option of reward 'right'"),
+        ({"reward": {"right": 1}}, "right=1 is not an option of reward 'math'"),
         ({"solvers": 2}, "Did you mean 'solver"),
     ],
 )

@@ -11,7 +11,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES, loading, make_engine
 from reason_envs.llm.chat import encode_prompt, eos_ids
 from reason_envs.llm.engines.scripted import ScriptedEngine
-from reason_envs.registry import Plugin, Registry
+from reason_envs.registry import Part, Registry
 
 CPU = torch.device("cpu")
 
@@ -168,7 +168,7 @@ def test_engines_by_name_mapping_or_object(tiny_model):
 def test_unknown_engines_and_options():
     with pytest.raises(ReasonEnvsError, match=r"Unknown engine 'transformer'\. Did you mean 'transformers'"):
         make_engine("transformer")
-    with pytest.raises(ReasonEnvsError, match=r"'max_batch'\. Did you mean 'max_batch_size'"):
+    with pytest.raises(ReasonEnvsError, match=r"max_batch=3 is not an option.* Did you mean 'max_batch_size'"):
         make_engine("transformers", max_batch=3)
 
 
@@ -184,11 +184,11 @@ class PartConfig:
 
 
 def test_registered_parts_are_loaded_when_asked_for():
-    registry = Registry("part", {"missing": Plugin("no_such_module:A", "no_such_module:B")})
+    registry = Registry("part", "parts", {"missing": Part("no_such_module:A", "no_such_module:B")})
     registry.register("number", "builtins:int", f"{__name__}:PartConfig")
     assert registry.names() == ["missing", "number"]
     assert registry["number"].load() is int
-    with pytest.raises(ReasonEnvsError, match="exists already"):
+    with pytest.raises(ReasonEnvsError, match="registered already"):
         registry.register("number", "builtins:str", f"{__name__}:PartConfig")
     with pytest.raises(ReasonEnvsError, match="cannot import 'no_such_module'"):
         registry["missing"].load()

@@ -54,7 +54,7 @@ def test_specifications():
     model = RandomStepRewardModel(seed=3)
     assert make_reward_model(model) is model
     assert scores(make_reward_model({"name": "random", "seed": 3}), REQUEST) == scores(model, REQUEST)
-    with pytest.raises(ReasonEnvsError, match=r"Unknown reward_model 'rnadom'.*Did you mean 'random'"):
+    with pytest.raises(ReasonEnvsError, match=r"Unknown reward model 'rnadom'.*Did you mean 'random'"):
         make_reward_model("rnadom")
-    with pytest.raises(ReasonEnvsError, match="Unknown option of reward_model random 'sed'"):
+    with pytest.raises(ReasonEnvsError, match="sed=3 is not an option of reward model 'random'"):
         make_reward_model("random", sed=3)

@@ -7,13 +7,14 @@ import pytest
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards import (
+    REWARDS,
     MathReward,
     RandomReward,
     Reward,
     RewardConfig,
+    RewardFunction,
     make_reward,
     register_reward,
-    registry,
     reward_from_config,
 )
 from reason_envs.rewards import __main__ as self_test
@@ -35,7 +36,7 @@ async def length_and_more(response, task):
 
 
 @dataclass(frozen=True)
-class LengthReward:
+class LengthReward(RewardFunction):
     scale: float = 1.0
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
@@ -85,7 +86,7 @@ def test_rewards_by_name():
 
 
 def test_registered_rewards_are_found_and_names_stay_unique(monkeypatch):
-    monkeypatch.setattr(registry, "_factories", dict(registry._factories))
+    monkeypatch.setattr(REWARDS, "parts", dict(REWARDS.parts))
     register_reward("length", LengthReward)
     assert pay(make_reward("length", scale=2.0), "abc", seed=1).value == 7.0
     with pytest.raises(ReasonEnvsError, match="registered already"):
@@ -150,7 +151,7 @@ def test_errors_of_own_functions_come_through():
     [
         ("no_such_module:f", r"cannot import 'no_such_module'"),
         ("test_reward_functions:lenght", r"'lenght'. Did you mean 'length'"),
-        (3, r"reward=3 is not a reward"),
+        (3, r"3 \(int\) does not choose the reward"),
     ],
 )
 def test_bad_specifications_are_explained(spec, message):
@@ -163,7 +164,7 @@ def test_configuration_is_the_source_of_the_defaults():
     config = RewardConfig(correct=2.0, fallbacks=["####"])
     assert reward_from_config(config) == MathReward(correct=2.0, fallbacks=("####",))
     assert reward_from_config(RewardConfig(name="random", wrong=0.0)) == RandomReward(wrong=0.0)
-    with pytest.raises(ReasonEnvsError, match=r"'random' does not take no_answer"):
+    with pytest.raises(ReasonEnvsError, match=r"no_answer=0.0 is not an option of reward 'random'"):
         reward_from_config(RewardConfig(name="random", no_answer=0.0))
     with pytest.raises(ReasonEnvsError, match=r"fallback 'numbr'"):
         RewardConfig(fallbacks=("numbr",))
@@ -181,3 +182,29 @@ def test_the_self_test_prints_its_table_and_fails_when_a_check_fails(capsys, mon
     monkeypatch.setattr(self_test, "CHECKS", [self_test.Check(r"\boxed{1}", "2", 1.0)])
     assert self_test.main() == 1
     assert "Test 1 ✗" in capsys.readouterr().out
+
+
+def test_registered_functions_are_rewards_and_their_parameters_options(monkeypatch):
+    monkeypatch.setattr(REWARDS, "parts", dict(REWARDS.parts))
+    register_reward("own_length", length)
+    register_reward("seeded", lambda response, task, seed: seed)
+    assert pay(make_reward({"name": "own_length", "scale": 2.0}), "abc").value == 6.0
+    assert pay(make_reward("seeded"), "abc", seed=5).value == 5.0
+    with pytest.raises(ReasonEnvsError, match=r"size=1 is not an option of reward 'own_length'\. Valid: scale"):
+        make_reward("own_length", size=1)
+    with pytest.raises(ReasonEnvsError, match="is not an option of reward 'seeded'"):
+        make_reward("seeded", seed=3)
+
+
+def test_registering_a_factory_in_place_of_the_function_is_explained():
+    with pytest.raises(ReasonEnvsError, match=r"reward 'factory' cannot be called with a response and a task .*self"):
+        register_reward("factory", lambda: length)
+    assert "factory" not in REWARDS.parts
+
+
+def test_a_class_that_returns_a_reward_needs_no_annotation():
+    class Plain:
+        async def __call__(self, response, task, seed):
+            return Reward(float(seed), {"why": "plain"})
+
+    assert pay(make_reward(Plain()), "x", seed=2) == Reward(2.0, {"why": "plain"})

@@ -74,7 +74,7 @@ def test_apportion_and_interleave_spread_parts_evenly(weights: list[int], size: 
         ({"chain_sum": 0}, "parts.chain_sum=0 needs a ratio above 0"),
         ({"chain_sum": {"min_terms": 3}}, "needs a ratio above 0"),
         ({"chain_sums": 1}, "Did you mean 'chain_sum'"),
-        ({"chain_sum": {"ratio": 1, "terms": 3}}, "Unknown option of task family 'chain_sum' 'terms'"),
+        ({"chain_sum": {"ratio": 1, "terms": 3}}, "terms=3 is not an option of task family 'chain_sum'"),
     ],
 )
 def test_mixture_refuses_bad_parts(parts: object, message: str) -> None:

@@ -5,9 +5,10 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from reason_envs import registry as plugins
-from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks import Task, TaskSet, family, make, names, register, registry
+from reason_envs.errors import REQUIRED, ReasonEnvsError
+from reason_envs.tasks import Task, TaskSet, family, make, names, register
 from reason_envs.tasks.base import Split
+from reason_envs.tasks.registry import TASKS
 from reason_envs.tasks.task_list import ListTaskSet
 
 
@@ -23,7 +24,7 @@ def add_family() -> None:
 
 @pytest.fixture(autouse=True)
 def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "_registered", {})
+    monkeypatch.setattr(TASKS, "parts", dict(TASKS.parts))
 
 
 def test_a_task_set_is_returned_as_it_is() -> None:
@@ -36,18 +37,18 @@ def test_registered_families_are_made_by_name() -> None:
     assert "count_up" in names()
     assert [task.answer for task in make({"name": "count_up", "to": 4})] == ["2", "3", "4"]
     assert family("count_up").summary == "Count from one number to another."
-    assert family("count_up").options == {"to": registry.REQUIRED, "start": 1}
-    with pytest.raises(ReasonEnvsError, match="needs the option 'to'"):
+    assert family("count_up").options == {"to": REQUIRED, "start": 1}
+    with pytest.raises(ReasonEnvsError, match="to must be given: task family 'count_up'"):
         make("count_up")
-    with pytest.raises(ReasonEnvsError, match="exists already"):
+    with pytest.raises(ReasonEnvsError, match="registered already"):
         register("count_up", count_up)
 
 
 def test_other_packages_offer_families_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("theirs", f"{__name__}:add_family", registry.ENTRY_POINT_GROUP)
+    point = EntryPoint("theirs", f"{__name__}:add_family", TASKS.group)
     monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
     monkeypatch.setattr(plugins, "entry_points", lambda group: [point] if group == point.group else [])
-    monkeypatch.setattr(plugins, "_asked", set())
+    monkeypatch.setattr(plugins, "_loaded", set())
     assert "counted" in names()
     assert len(make({"name": "counted", "to": 5})) == 4
 
@@ -58,8 +59,8 @@ def test_other_packages_offer_families_by_entry_point(monkeypatch: pytest.Monkey
         ("chain_summ", "train", "Unknown task family 'chain_summ'. Did you mean 'chain_sum'"),
         ("chain_sum", "validation", "Unknown split 'validation'"),
         (__file__, "train", "is a file, not a task family; write {'name': 'json'"),
-        ({"path": "a.json"}, "train", r"under 'name'; this one has \['path'\]"),
-        (3, "train", "not int"),
+        ({"path": "a.json"}, "train", r"needs the key 'name'.* It has \['path'\]"),
+        (3, "train", r"3 \(int\) does not choose the task family"),
     ],
 )
 def test_bad_specs(spec: object, split: str, message: str) -> None:
@@ -70,14 +71,17 @@ def test_bad_specs(spec: object, split: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ({"name": "plan_path", "rows": "abc"}, "rows='abc' is of the wrong type: task family 'plan_path' takes int"),
-        ({"name": "plan_path", "rows": 2.5}, "rows=2.5 is of the wrong type: .* such as 5"),
-        ({"name": "sokoban", "boxes": None}, "boxes=None is of the wrong type"),
-        ({"name": "json", "path": 5}, r"path=5 is of the wrong type: .* takes str \| os.PathLike"),
-        ({"name": "workflow_problems", "ratios": 3}, "ratios=3 is of the wrong type: .* takes Mapping"),
+        (
+            {"name": "plan_path", "rows": "abc"},
+            r"rows='abc' must be of type int, such as 5 \(task family",
+        ),
+        ({"name": "plan_path", "rows": 2.5}, "rows=2.5 must be of type int, such as 5"),
+        ({"name": "sokoban", "boxes": None}, "boxes=None must be of type int"),
+        ({"name": "json", "path": 5}, r"path=5 must be of type str \| os.PathLike"),
+        ({"name": "workflow_problems", "ratios": 3}, "ratios=3 must be of type Mapping"),
         ({"name": "composite", "datasets": 3}, r"datasets is a list such as \[{name: gcd, weight: 2}\], not 3"),
         ({"name": "composite", "datasets": ["gcd"]}, r"not \['gcd'\]"),
-        ({"name": "count_up", "to": "3"}, "to='3' is of the wrong type: task family 'count_up' takes int"),
+        ({"name": "count_up", "to": "3"}, r"to='3' must be of type int \(task family 'count_up'\)"),
     ],
 )
 def test_values_of_the_wrong_type(spec: dict[str, object], message: str) -> None:

@@ -87,10 +87,10 @@ def test_prepare_writes_files_that_load(tmp_path: Path, capsys: pytest.CaptureFi
     ("arguments", "message"),
     [
         (["show", "chain_summ"], "Did you mean 'chain_sum'"),
-        (["show", "chain_sum", "min_terms"], "written key=value"),
+        (["show", "chain_sum", "min_terms"], "write key=value"),
         (["show", "chain_sum", "x=[1"], "quote the whole argument once"),
         (["show", "chain_sum", "x=}"], "Cannot read the options"),
-        (["stats", "gsm8k"], "needs the option 'path'"),
+        (["stats", "gsm8k"], "path must be given"),
         (["stats", "math", f"path={DATA}"], "It contains answers.json"),
         (["show", "json", "path=/nowhere.jsonl"], "The file /nowhere.jsonl does not exist"),
     ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,11 +31,7 @@ class ProgramRunner:
             sandbox: a name, a mapping of its ``name`` and options, or a ``Sandbox``.
             seconds: time that a program gets.
         """
-        if isinstance(sandbox, Mapping):
-            options = {str(key): value for key, value in sandbox.items()}
-            self.sandbox = make_sandbox(options.pop("name", "monty"), **options)
-        else:
-            self.sandbox = make_sandbox(sandbox)
+        self.sandbox = make_sandbox(sandbox)
         self.limits = Limits(seconds=seconds)
 
     async def print_of(self, response: str, given: str = "") -> Printed:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.rewards.base import Reward, RewardConfig
+from reason_envs.rewards.base import Reward, RewardConfig, RewardFunction
 from reason_envs.rewards.code.once import Once
 from reason_envs.rewards.code.tests import Case, StdioTests, Tests, UnitTests, read_tests, split
 from reason_envs.sandbox import Limits, Outcome, Program, Raised, Sandbox, literal, make_sandbox
@@ -236,7 +236,7 @@ def _lines(text: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class CodeReward:
+class CodeReward(RewardFunction):
     """Pays for a program that passes every test; ``task.metadata["tests"]`` has the tests, or their record."""
 
     correct: float = RewardConfig.correct

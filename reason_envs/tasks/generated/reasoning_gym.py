@@ -14,10 +14,11 @@ The others answer in words, grids or programs, some in several ways or without a
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import random
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -63,6 +64,19 @@ def procedural(name: str, split: Split, **options: Any) -> GeneratedTaskSet:
         return entry["question"], answer, entry["metadata"]
 
     return GeneratedTaskSet(name, split, draw, size, settings["seed"], addresses)
+
+
+def family(name: str) -> Callable[..., GeneratedTaskSet]:
+    """Return a function ``(split, **options)`` that builds a dataset's tasks; its signature has the options."""
+
+    def build(split: Split, **options: Any) -> GeneratedTaskSet:
+        return procedural(name, split, **options)
+
+    kinds = inspect.Parameter
+    options = [kinds(option, kinds.KEYWORD_ONLY, default=default) for option, default in option_defaults(name).items()]
+    build.__signature__ = inspect.Signature([kinds("split", kinds.POSITIONAL_OR_KEYWORD), *options])  # type: ignore[attr-defined]
+    build.__doc__ = summary(name)
+    return build
 
 
 @cache

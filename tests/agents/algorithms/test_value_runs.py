@@ -44,7 +44,7 @@ def _toys():
     reason_envs.register("Signals-v0", Signals, SignalConfig)
     POLICIES.register("value_toy", ValuePolicy, ValuePolicyConfig)
     yield
-    del POLICIES._plugins["value_toy"]
+    del POLICIES.parts["value_toy"]
 
 
 def make_run(folder, *more, resuming=False):

@@ -20,7 +20,7 @@ class WriterConfig(LanguagePolicyConfig):
 
 @pytest.fixture
 def writer(monkeypatch):
-    monkeypatch.setattr(POLICIES, "_plugins", dict(POLICIES._plugins))
+    monkeypatch.setattr(POLICIES, "parts", dict(POLICIES.parts))
     POLICIES.register("writer", LanguagePolicy, WriterConfig)
 
 

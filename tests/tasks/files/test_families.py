@@ -108,8 +108,8 @@ def test_file_families_have_summaries_and_common_options() -> None:
         ("gsm8k", {"path": DATA / "answers.json"}, "no answer in a field 'answer'"),
         ("math", {"path": DATA / "math"}, "no train split .*contains test.jsonl"),
         ("math", {"path": {"dev": "x"}}, "Unknown split in path 'dev'"),
-        ("json", {}, "needs the option 'path'"),
-        ("json", {"path": "x", "fields": 1}, "Unknown option of task family 'json' 'fields'"),
+        ("json", {}, "path must be given: task family 'json'"),
+        ("json", {"path": "x", "fields": 1}, "fields=1 is not an option of task family 'json'"),
     ],
 )
 def test_bad_options_are_refused(name: str, options: dict[str, Any], message: str) -> None:

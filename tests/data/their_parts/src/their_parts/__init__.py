@@ -48,7 +48,7 @@ def echo(response: str, task: tasks.Task) -> tuple[float, dict[str, Any]]:
 
 
 def register_rewards() -> None:
-    register_reward("their_echo", lambda: echo)
+    register_reward("their_echo", echo)
 
 
 def register_engine() -> None:
