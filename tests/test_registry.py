@@ -17,6 +17,7 @@ from reason_envs import make_environment, register, registration
 from reason_envs import registry as plugins
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.llm import ENGINES, make_engine
+from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.registry import Part, Registry, load_attribute
 from reason_envs.reward_models import REWARD_MODELS
 from reason_envs.rewards import REWARDS, make_reward, register_reward
@@ -181,6 +182,30 @@ def test_mappings_choose_every_kind_of_part():
 def test_environments_take_a_mapping_for_their_sandbox(name):
     config = compose_config([f"env={name}", "env.sandbox={name: native, workers: 1}"])
     make_environment(name, sandbox=config.env.sandbox).close()
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "field"),
+    [
+        ("planner_solver", {"solver": {"name": "transformers", "max_batch_size": 0}}, "solver.max_batch_size"),
+        ("planner_solver", {"reward": {"right": 1}}, "reward.right"),
+        ("single_turn_math", {"tasks": {"name": "chain_sum", "terms": 3}}, "tasks.terms"),
+        ("single_turn_math", {"reward": {"name": "code", "sandbox": {"name": "http", "x": 1}}}, "reward.sandbox.x"),
+        ("workflow", {"sandbox": {"name": "native", "worker": 1}}, "sandbox.worker"),
+        ("workflow", {"executors": {"Test": {"name": "openai", "modle": "m"}}}, "executors.Test.modle"),
+        ("petting_code", {"sandbox": {"name": "native", "worker": 1}}, "sandbox.worker"),
+        (
+            "reason_tree",
+            {"engine": {"name": "recorded", "path": "r", "live": {"name": "openai", "x": 1}}},
+            "engine.live",
+        ),
+        ("reason_tree", {"engine": ScriptedEngine(""), "reward_model": {"name": "random", "x": 1}}, "reward_model.x"),
+    ],
+)
+def test_environments_name_the_option_of_their_parts(environment, options, field):
+    with pytest.raises(OptionError) as caught:
+        make_environment(environment, **options)
+    assert caught.value.field.startswith(field)
 
 
 def test_plugins_are_loaded_once(installed):

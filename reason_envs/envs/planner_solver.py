@@ -19,6 +19,7 @@ from reason_envs.rewards import Reward, RewardConfig
 from reason_envs.rewards.leak.find import find_leak
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task, make
+from reason_envs.validation import mounted
 from reason_envs.views import CallView, EpisodeView
 
 PLANNER: AgentId = "planner"
@@ -122,9 +123,12 @@ class PlannerSolver(Environment):
                 "there is no run here: pass solver=reason_envs.llm.adapter_views.AdapterView(engine, BASE_MODEL), or "
                 "another engine."
             )
-        self.tasks = make(config.tasks, config.split)
-        self.reward = build_reward(config.reward, SolverRewardConfig)
-        self.solver = self.own(make_engine(config.solver), config.solver)
+        with mounted("tasks"):
+            self.tasks = make(config.tasks, config.split)
+        with mounted("reward"):
+            self.reward = build_reward(config.reward, SolverRewardConfig)
+        with mounted("solver"):
+            self.solver = self.own(make_engine(config.solver), config.solver)
         self.task: Task | None = None
         self._observation_space = UnicodeText(MAX_QUESTION_CHARS)
         self._action_space = UnicodeText(config.max_guideline_chars)

@@ -12,6 +12,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards import Reward, RewardConfig
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task, make
+from reason_envs.validation import mounted
 
 SOLVER: AgentId = "solver"
 
@@ -61,8 +62,10 @@ class SingleTurnMath(Environment):
 
     def __init__(self, config: SingleTurnMathConfig | None = None) -> None:
         self.config = config or SingleTurnMathConfig()
-        self.tasks = make(self.config.tasks, self.config.split)
-        self.reward = build_reward(self.config.reward)
+        with mounted("tasks"):
+            self.tasks = make(self.config.tasks, self.config.split)
+        with mounted("reward"):
+            self.reward = build_reward(self.config.reward)
         self.task: Task | None = None
         self._observation_space = UnicodeText(MAX_QUESTION_CHARS)
         self._action_space = UnicodeText(self.config.max_response_chars)

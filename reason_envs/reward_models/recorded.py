@@ -10,6 +10,7 @@ from typing import Any
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engines.recorded.record_file import RecordFile
 from reason_envs.reward_models.base import StepRewardModel, StepScoreRequest, StepScores, make_reward_model
+from reason_envs.validation import mounted
 
 KIND = "step_scores"
 """Of a step reward model's entries in a record."""
@@ -35,7 +36,9 @@ class RecordedStepRewardModel(StepRewardModel):
 
     def __init__(self, config: RecordedStepRewardModelConfig | None = None, **overrides: Any) -> None:
         self.config = config or RecordedStepRewardModelConfig(**overrides)
-        self.live: StepRewardModel | None = None if self.config.live is None else make_reward_model(self.config.live)
+        with mounted("live"):
+            live = self.config.live
+            self.live: StepRewardModel | None = None if live is None else make_reward_model(live)
         self.record = RecordFile(self.config.path, KIND, None if self.live is None else describe(self.live))
         self.calls = 0
         """Number of requests answered."""

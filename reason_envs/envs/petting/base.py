@@ -16,6 +16,7 @@ from reason_envs.envs.task_environment import choose_task
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task, make
+from reason_envs.validation import mounted
 from reason_envs.views import EpisodeView, GridView, TurnView
 
 SOLO: AgentId = "solo"
@@ -57,8 +58,10 @@ class Petting(Environment):
     def __init__(self, config: PettingConfig) -> None:
         self.config = config
         self.agents = (SOLO,) if config.roles == SINGLE else self.roles
-        self.tasks = make(config.tasks, config.split)
-        self.programs = ProgramRunner(config.sandbox, config.program_seconds)
+        with mounted("tasks"):
+            self.tasks = make(config.tasks, config.split)
+        with mounted("sandbox"):
+            self.programs = ProgramRunner(config.sandbox, config.program_seconds)
         self.own(self.programs.sandbox, config.sandbox)
         self.messages = dict(self.prompts if config.prompts is None else config.prompts)
         for role in self.messages:

@@ -23,6 +23,7 @@ from reason_envs.llm import make_engine
 from reason_envs.reward_models.base import make_reward_model
 from reason_envs.rewards import MathReward, RandomReward, RewardFunction, make_reward
 from reason_envs.tasks import Task, make
+from reason_envs.validation import mounted
 from reason_envs.views import EpisodeView, NodeView, TreeView
 
 SEARCHER: AgentId = "searcher"
@@ -73,10 +74,14 @@ class ReasonTree(Environment):
 
     def __init__(self, config: ReasonTreeConfig | None = None) -> None:
         self.config = config = config or ReasonTreeConfig()
-        self.tasks = make(config.tasks, config.split)
-        self.reward = _final_reward(config)
-        engine = self.own(make_engine(_placed(config.engine, config.device)), config.engine)
-        scorer = self.own(make_reward_model(_placed(config.reward_model, config.device)), config.reward_model)
+        with mounted("tasks"):
+            self.tasks = make(config.tasks, config.split)
+        with mounted("reward"):
+            self.reward = _final_reward(config)
+        with mounted("engine"):
+            engine = self.own(make_engine(_placed(config.engine, config.device)), config.engine)
+        with mounted("reward_model"):
+            scorer = self.own(make_reward_model(_placed(config.reward_model, config.device)), config.reward_model)
         self.grower = Grower(engine, scorer, config)
         self.task: Task | None = None
         self._costs: tuple[float, ...] = (config.expand_cost, config.branch_cost, config.backtrack_cost, 0.0)

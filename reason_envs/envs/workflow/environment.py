@@ -26,6 +26,7 @@ from reason_envs.rewards.tiers import NO_ANSWER, TierGrade, capped, code_tier, m
 from reason_envs.sandbox import make_sandbox
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task, make
+from reason_envs.validation import mounted
 from reason_envs.views import CallView, EpisodeView, TurnView
 
 WRITER: AgentId = "writer"
@@ -69,11 +70,13 @@ class WorkflowExecution(Environment):
 
     def __init__(self, config: WorkflowConfig | None = None) -> None:
         self.config = config = config or WorkflowConfig()
-        self.tasks = make(config.tasks, config.split)
+        with mounted("tasks"):
+            self.tasks = make(config.tasks, config.split)
         self.prompts = prompts_of(config.prompts)
         if config.aflow_operator_descriptions_path is not None:
             self.prompts = self.prompts.describing(read_descriptions(Path(config.aflow_operator_descriptions_path)))
-        sandbox = self.own(make_sandbox(config.sandbox), config.sandbox)
+        with mounted("sandbox"):
+            sandbox = self.own(make_sandbox(config.sandbox), config.sandbox)
         self.executors = build_executors(config)
         given = {id(part): part for part in (config.engine, *config.executors.values())}
         for engine in {id(executor.engine): executor.engine for executor in self.executors.values()}.values():
@@ -82,7 +85,8 @@ class WorkflowExecution(Environment):
         self.interpreter = Interpreter(config.program_seconds)
         self.grader = CodeGrader(sandbox)
         own = config.reward in ("tiers", "random") if isinstance(config.reward, str) else False
-        self.reward = None if own else make_reward(config.reward)
+        with mounted("reward"):
+            self.reward = None if own else make_reward(config.reward)
         self.task: Task | None = None
         self._observation_space = UnicodeText(MAX_QUESTION_CHARS)
         self._action_space = UnicodeText(config.max_program_chars)

@@ -13,6 +13,7 @@ from reason_envs.envs.workflow.operator_signatures import OPERATORS
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import Engine, Sampling
+from reason_envs.validation import mounted
 
 _VARIABLE = re.compile(r"\$\{?(?:oc\.env:)?([A-Za-z_]\w*)\}?")
 MODEL_FIELDS = (
@@ -58,16 +59,18 @@ def build_executors(config: WorkflowConfig) -> dict[str, Executor]:
         main = chosen
     built: list[tuple[Any, Executor]] = []
 
-    def executor(spec: Any) -> Executor:
+    def executor(spec: Any, option: str) -> Executor:
         for known, there in built:
             if known is spec or known == spec:
                 return there
         model = models.get(spec) if isinstance(spec, str) else None
-        made = _from_model(model, config) if model is not None else Executor(_engine(spec, config), _sampling(config))
+        with mounted(option):
+            made = _from_model(model, config) if model else Executor(_engine(spec, config), _sampling(config))
         built.append((spec, made))
         return made
 
-    return {name: executor(config.executors.get(name, main)) for name in OPERATORS}
+    own = config.executors
+    return {op: executor(own[op], f"executors.{op}") if op in own else executor(main, "engine") for op in OPERATORS}
 
 
 def read_models(path: Path) -> dict[str, dict[str, Any]]:

@@ -20,6 +20,7 @@ from reason_envs.rewards.code.once import Once
 from reason_envs.rewards.code.tests import Case, StdioTests, Tests, UnitTests, read_tests, split
 from reason_envs.sandbox import Limits, Outcome, Program, Raised, Sandbox, literal, make_sandbox
 from reason_envs.tasks.base import Task
+from reason_envs.validation import mounted
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +77,8 @@ class CodeGrader:
             sandbox: a name or a ``Sandbox``.
             limits: what a program may use; its seconds hold for tests without a reference only.
         """
-        self.sandbox: Sandbox = make_sandbox(sandbox)
+        with mounted("sandbox"):
+            self.sandbox: Sandbox = make_sandbox(sandbox)
         self.limits = limits or Limits()
         self._prepare = Once[Tests, _Examiner](lambda tests: _examiner(tests, self.sandbox, self.limits))
         self._usable = Once(self._try_tests)

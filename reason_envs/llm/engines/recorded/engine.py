@@ -11,6 +11,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest
 from reason_envs.llm.engines.recorded.record_file import RecordFile
+from reason_envs.validation import mounted
 
 KIND = "generation"
 """Of an engine's entries in a record."""
@@ -43,7 +44,8 @@ class RecordedEngine(Engine):
 
     def __init__(self, config: RecordedEngineConfig | None = None, **overrides: Any) -> None:
         self.config = config or RecordedEngineConfig(**overrides)
-        self.live: Engine | None = None if self.config.live is None else make_engine(self.config.live)
+        with mounted("live"):
+            self.live: Engine | None = None if self.config.live is None else make_engine(self.config.live)
         self.record = RecordFile(self.config.path, KIND, None if self.live is None else describe(self.live))
         self.capabilities = RECORDED & {*self.record.source.get("capabilities", ())}
         self.context_length = self.record.source.get("context_length")
