@@ -66,3 +66,8 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     """Return a sentence that suggests near names, with a blank before it; empty if none is near."""
     near = difflib.get_close_matches(name, list(valid), n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of an exception's message, or the name of its class if the message is empty."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

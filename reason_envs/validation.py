@@ -75,9 +75,17 @@ def one_of(config: Any, **choices: Iterable[str]) -> None:
         OptionError: an option has another value; the message suggests near ones.
     """
     for name, valid in choices.items():
-        value = getattr(config, name)
-        if value not in (names := list(valid)):
-            raise OptionError(name, value, f"is unknown.{did_you_mean(str(value), names)} Valid: {', '.join(names)}.")
+        check_choice(name, getattr(config, name), valid)
+
+
+def check_choice(option: str, value: Any, valid: Iterable[str]) -> None:
+    """Check that one option has one of its valid values.
+
+    Raises:
+        OptionError: the value is another one; the message suggests near ones.
+    """
+    if value not in (names := list(valid)):
+        raise OptionError(option, value, f"is unknown.{did_you_mean(str(value), names)} Valid: {', '.join(names)}.")
 
 
 def check_whole(arguments: Iterable[str]) -> None:

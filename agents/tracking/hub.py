@@ -7,7 +7,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError, first_line
 
 TROUBLE = (HfHubHTTPError, HFValidationError, HTTPError, OSError)
 """What the hub's client raises when it is refused or cannot be reached."""
@@ -32,7 +32,7 @@ def claim(repository: str, *, private: bool) -> None:
         HfApi().create_repo(repository, private=private, exist_ok=True)
     except TROUBLE as error:
         raise ReasonEnvsError(
-            f"push_to_hub={repository}: the hub does not take it ({_first_line(error)}). Check the name and the "
+            f"push_to_hub={repository}: the hub does not take it ({first_line(error)}). Check the name and the "
             "token's permission to write, or leave push_to_hub out."
         ) from error
 
@@ -50,11 +50,7 @@ def push(repository: str, folder: Path, step: int) -> str:
         commit = api.upload_folder(repo_id=name, folder_path=folder, commit_message=f"Policy after {step} steps")
     except TROUBLE as error:
         raise ReasonEnvsError(
-            f"push_to_hub={repository} failed ({_first_line(error)}). The policy is whole in {folder}: "
+            f"push_to_hub={repository} failed ({first_line(error)}). The policy is whole in {folder}: "
             f"`hf upload {repository} {folder}` sends it, or resume the run."
         ) from error
     return str(commit.commit_url)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,4 +1,4 @@
-"""LoRA adapter folders (PEFT's format), checked before an engine takes one."""
+"""LoRA adapter folders in PEFT's format, checked before an engine loads one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError
 
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -17,26 +17,26 @@ _PREFIX = "base_model.model."
 
 
 def check_adapter(folder: Path, shapes: Mapping[str, torch.Size], max_rank: int) -> None:
-    """Refuse an adapter that an engine's model cannot take.
+    """Check that an adapter fits an engine's model.
 
     Args:
-        folder: holds ``adapter_config.json`` and ``adapter_model.safetensors``.
-        shapes: of every tensor of the engine's model, by name.
-        max_rank: highest rank that the engine has room for.
+        folder: contains ``adapter_config.json`` and ``adapter_model.safetensors``.
+        shapes: shape of every tensor of the engine's model, by name.
+        max_rank: maximum rank that the engine supports.
 
     Raises:
-        ReasonEnvsError: a file is missing, the rank is too high, or a matrix belongs to another model.
+        EngineError: a file is missing, the rank is too high, or a matrix does not belong to the model.
     """
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
-            raise ReasonEnvsError(f"{folder} is no adapter folder: it has no {name}.")
+            raise EngineError(f"{folder} is not an adapter folder: {name} is missing.")
     rank = json.loads((folder / ADAPTER_CONFIG).read_text())["r"]
     if rank > max_rank:
-        raise ReasonEnvsError(
-            f"The adapter has rank {rank}, above engine.max_lora_rank={max_rank}: set engine.max_lora_rank={rank}."
+        raise EngineError(
+            f"The adapter has rank {rank}, but the engine's max_lora_rank is {max_rank}. Set max_lora_rank={rank}."
         )
     with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
-        for name in file.keys():  # noqa: SIM118  (no mapping)
+        for name in file.keys():  # noqa: SIM118  (not a mapping)
             _check_matrix(name, torch.Size(file.get_slice(name).get_shape()), shapes, rank)
 
 
@@ -44,13 +44,13 @@ def _check_matrix(name: str, shape: torch.Size, shapes: Mapping[str, torch.Size]
     module, _, matrix = name.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
     base = shapes.get(f"{module}.weight")
     if base is None or matrix not in ("lora_A", "lora_B"):
-        raise ReasonEnvsError(
-            f"The adapter's tensor {name} is no LoRA matrix of the engine's model. Learner and engine must load the "
-            "same model."
+        raise EngineError(
+            f"The adapter's tensor {name} is not a LoRA matrix of the engine's model. Learner and engine must load "
+            "the same model."
         )
     expected = (rank, base[1]) if matrix == "lora_A" else (base[0], rank)
     if tuple(shape) != expected:
-        raise ReasonEnvsError(
-            f"The adapter's tensor {name} has shape {tuple(shape)}, the engine's model wants {expected} at rank "
+        raise EngineError(
+            f"The adapter's tensor {name} has shape {tuple(shape)}; the engine's model requires {expected} at rank "
             f"{rank}. Learner and engine must load the same model."
         )

@@ -1,4 +1,4 @@
-"""Keys and values kept between calls, so that a request that continues an earlier sample reads its last token alone."""
+"""Keys and values kept between calls, so that a request that continues an earlier sample reads only new tokens."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ Tokens = tuple[int, ...]
 
 @dataclass(eq=False)
 class Prefix:
-    """The keys and values of some tokens; those of the tokens before them are its parent's, shared by all children."""
+    """Keys and values of a sequence of tokens. Its first part is a parent that other prefixes may share."""
 
     parent: Prefix | None
-    """What stands before."""
+    """Prefix of the preceding tokens. ``None``: there are none."""
     length: int
-    """Tokens from the very beginning to the end of this part."""
+    """Number of tokens, including those of the parent."""
     states: Tensor | None
-    """Keys and values of every layer, [2 x layers, heads, tokens, head_dim]; ``None`` once they were given up."""
+    """Keys and values of all layers for the tokens after the parent, [2 x layers, heads, tokens, head_dim]. ``None``:
+    the store has freed them."""
 
     def chain(self) -> list[Prefix]:
-        """Return the parts from the beginning to this one."""
+        """Return all parts in order, this prefix last."""
         parts: list[Prefix] = []
         part: Prefix | None = self
         while part is not None:
@@ -37,36 +38,37 @@ class Prefix:
         return parts[::-1]
 
     @property
-    def is_whole(self) -> bool:
-        """Whether every part is still there."""
+    def is_complete(self) -> bool:
+        """Whether the states of all parts are still in memory."""
         return all(part.states is not None for part in self.chain())
 
 
 class PrefixStore:
-    """Makes prefixes of one model and, between batches, gives up the oldest ones beyond a limit.
+    """Creates the prefixes of one model, and frees the oldest ones between batches if they exceed a limit.
 
-    A prefix lives as long as somebody holds it, so what is reused depends on the holder's own history alone.
+    A prefix exists as long as something refers to it. Therefore the reuse of a prefix depends on the history of its
+    owner alone.
 
     Args:
-        config: of the model.
-        limit_bytes: most memory of all prefixes together.
+        config: configuration of the model.
+        limit_bytes: maximum memory of all prefixes together.
     """
 
     def __init__(self, config: PretrainedConfig, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
-        """Memory of the prefixes that live."""
-        # Layers that forget (sliding windows, states) cannot be cut at a token.
-        self._fits = all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
+        """Memory of all prefixes in bytes."""
+        # Layers that discard tokens (sliding windows, recurrent states) cannot be cut at a token.
+        self._is_supported = all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
         self._living: OrderedDict[int, weakref.ref[Prefix]] = OrderedDict()
 
     @property
     def enabled(self) -> bool:
-        """Whether the model's keys and values can be kept, and memory is set aside for them."""
-        return self._fits and self.limit_bytes > 0
+        """Whether the model supports prefixes and the limit is above 0."""
+        return self._is_supported and self.limit_bytes > 0
 
     def add(self, parent: Prefix | None, states: Tensor) -> Prefix:
-        """Keep the keys and values of the tokens after ``parent``."""
+        """Create a prefix from the keys and values of the tokens after ``parent``."""
         start = 0 if parent is None else parent.length
         prefix = Prefix(parent, start + states.shape[-2], states)
         key, size = id(prefix), states.nbytes
@@ -76,23 +78,23 @@ class PrefixStore:
         return prefix
 
     def usable(self, prefix: Prefix | None, prompt_tokens: int) -> Prefix | None:
-        """Return a prefix of a prompt if it was made here, is still there, and leaves a token to read."""
+        """Return a prefix if this store created it, it is in memory, and it leaves a prompt token to read."""
         if prefix is None or prefix.length >= prompt_tokens:
             return None
-        ours = self._living.get(id(prefix), lambda: None)() is prefix
-        return prefix if ours and prefix.is_whole else None
+        is_ours = self._living.get(id(prefix), lambda: None)() is prefix
+        return prefix if is_ours and prefix.is_complete else None
 
     def trim(self) -> None:
-        """Give up the oldest beyond the limit; not while a batch is read, which relies on what was usable before it."""
+        """Free the oldest prefixes above the limit. Call it between batches: a running batch relies on its prefixes."""
         while self.held_bytes > self.limit_bytes:
-            self._give_up_oldest()
+            self._free_oldest()
 
     def clear(self) -> None:
-        """Give up everything: the weights have changed."""
+        """Free all prefixes, because the weights have changed."""
         while self._living:
-            self._give_up_oldest()
+            self._free_oldest()
 
-    def _give_up_oldest(self) -> None:
+    def _free_oldest(self) -> None:
         _, reference = self._living.popitem(last=False)
         prefix = reference()
         if prefix is not None and prefix.states is not None:
@@ -100,48 +102,53 @@ class PrefixStore:
             prefix.states = None
 
     def _forget(self, key: int, size: int) -> None:
-        """Count a prefix that nobody holds any more, unless it was given up before."""
+        """Subtract the memory of a prefix without references, unless it was freed before."""
         if self._living.pop(key, None) is not None:
             self.held_bytes -= size
 
 
 @dataclass
 class PromptReader:
-    """Reads the prompts of a batch, behind what is kept of them."""
+    """Reads the prompts of a batch, each after its prefix."""
 
     store: PrefixStore
-    """Where prefixes are kept."""
+    """Store for new prefixes."""
     new_cache: Callable[[], Any]
-    """Makes an empty cache."""
+    """Creates an empty key-value cache."""
     model: Callable[[Tensor, Tensor, Tensor, Any], Tensor]
-    """Maps token ids, attention mask, positions and cache to the logits after the last token."""
+    """Maps token ids, attention mask, positions and cache to logits."""
     device: torch.device
-    """Where the model lies."""
+    """Device of the model."""
 
     def read(self, rows: Sequence[Tokens], prefixes: Sequence[Prefix | None]) -> tuple[Tensor, Any, Tensor]:
-        """Read token rows, each behind its prefix.
+        """Read token rows, each after its prefix.
 
         Returns:
-            Logits after the last token [rows, vocabulary], the cache, and its attention mask [rows, longest].
+            The logits of the model, the cache, and the attention mask of the cache, [rows, longest].
         """
         cache, width = self.new_cache(), max(map(len, rows))
         ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=self.device)
         new = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.device)
-        mask = torch.cat([lay_out(prefixes, cache, self.device), new], dim=1)
+        mask = torch.cat([fill_cache(prefixes, cache, self.device), new], dim=1)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)[:, -width:]
         return self.model(ids, mask, positions, cache), cache, mask
 
-    def prefixes(self, prompts: Sequence[Tokens], known: Sequence[Prefix | None]) -> list[Prefix | None]:
-        """Return the prefix of each prompt that its last token comes behind, reading what is not known yet."""
-        prefixes = list(known)
-        behind = [i for i, prompt in enumerate(prompts) if _length(known[i]) < len(prompt) - 1]
-        if behind:
-            rows = [prompts[i][_length(known[i]) : -1] for i in behind]
-            _, cache, mask = self.read(rows, [known[i] for i in behind])
-            everyone = torch.arange(len(behind), device=self.device)
-            states = states_of(cache, everyone, mask.shape[1] - max(map(len, rows)))
-            for i, row, own in zip(behind, rows, states, strict=True):
-                prefixes[i] = self.store.add(known[i], own[:, :, -len(row) :].clone())
+    def prefixes(self, prompts: Sequence[Tokens], cached: Sequence[Prefix | None]) -> list[Prefix | None]:
+        """Return a prefix for each prompt that covers all of its tokens but the last.
+
+        Args:
+            prompts: token ids of each prompt.
+            cached: prefix of each prompt that exists already. Only the tokens after it are read.
+        """
+        prefixes = list(cached)
+        unread = [i for i, prompt in enumerate(prompts) if _length(cached[i]) < len(prompt) - 1]
+        if unread:
+            rows = [prompts[i][_length(cached[i]) : -1] for i in unread]
+            _, cache, mask = self.read(rows, [cached[i] for i in unread])
+            all_rows = torch.arange(len(unread), device=self.device)
+            states = states_of(cache, all_rows, mask.shape[1] - max(map(len, rows)))
+            for i, row, own in zip(unread, rows, states, strict=True):
+                prefixes[i] = self.store.add(cached[i], own[:, :, -len(row) :].clone())
         return prefixes
 
 
@@ -150,13 +157,13 @@ def _length(prefix: Prefix | None) -> int:
 
 
 def states_of(cache: Any, rows: Tensor, start: int) -> Tensor:
-    """Return keys and values of rows from position ``start`` on, [rows, 2 x layers, heads, tokens, head_dim]."""
+    """Return keys and values of cache rows from position ``start``, [rows, 2 x layers, heads, tokens, head_dim]."""
     parts = [tensor[rows, :, start:] for layer in cache.layers for tensor in (layer.keys, layer.values)]
     return torch.stack(parts, dim=1)
 
 
-def lay_out(prefixes: Sequence[Prefix | None], cache: Any, device: torch.device) -> Tensor:
-    """Write prefixes into an empty cache, a row each, padded on the left.
+def fill_cache(prefixes: Sequence[Prefix | None], cache: Any, device: torch.device) -> Tensor:
+    """Write one prefix per row into an empty cache, padded on the left.
 
     Returns:
         The attention mask, [rows, longest].

@@ -1,4 +1,4 @@
-"""Drawing tokens so that a sample depends on its own seed and position alone, never on who else is in the batch."""
+"""Token sampling in which a token depends only on its logits, its seed and its position, not on the batch."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Hash (seed, position) pairs into uniform numbers (the SplitMix64 finaliser, Steele et al. 2014).
+    """Hash (seed, position) pairs to uniform random numbers with the finaliser of SplitMix64 (Steele et al. 2014).
 
     Args:
         seeds: unsigned 64-bit seeds, [N].
-        positions: token positions within the completion, [N].
+        positions: positions of the tokens within their completions, [N].
 
     Returns:
         Numbers in [0, 1) with 53 random bits, [N].
@@ -35,7 +35,12 @@ def _mix(z: np.ndarray) -> np.ndarray:
 
 
 class TokenSampler:
-    """Draws the next token of every row by inverting the cumulative distribution at the row's uniform number."""
+    """Samples one token per row by inverting the row's cumulative distribution at a uniform random number.
+
+    Args:
+        samplings: sampling parameters of each row.
+        device: device of the logits.
+    """
 
     def __init__(self, samplings: Sequence[Sampling], device: torch.device) -> None:
         temperatures = torch.tensor([s.temperature for s in samplings], dtype=torch.float32)
@@ -47,20 +52,20 @@ class TokenSampler:
         self._any_greedy = bool(self._greedy.any())
 
     def select(self, rows: Tensor) -> None:
-        """Keep only these rows (indices, [M]), as the decoding loop drops finished ones."""
-        for name in ("_greedy", "_temperatures", "_top_p", "_top_k"):
-            setattr(self, name, getattr(self, name)[rows])
+        """Keep only the rows with these indices, [M]."""
+        self._greedy, self._temperatures = self._greedy[rows], self._temperatures[rows]
+        self._top_p, self._top_k = self._top_p[rows], self._top_k[rows]
 
     def __call__(self, logits: Tensor, uniform: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Draw one token a row.
+        """Sample one token per row.
 
         Args:
             logits: [N, vocabulary].
-            uniform: numbers in [0, 1), [N].
+            uniform: random numbers in [0, 1), [N].
 
         Returns:
-            Token ids [N] and their log-probabilities [N] at the temperature, before top-p and top-k cut anything
-            (greedy rows: at temperature 1).
+            Token ids [N] and their log-probabilities [N] at the sampling temperature, before top-p and top-k. Greedy
+            rows use temperature 1.
         """
         log_probs = torch.log_softmax(logits.float() / self._temperatures, dim=-1)
         probs = log_probs.exp()
@@ -75,7 +80,7 @@ class TokenSampler:
 
 
 def _cut(probs: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:
-    """Zero the tokens outside top-k and outside the smallest set with mass top-p (the first token always stays)."""
+    """Set the probability of tokens outside top-k and top-p to 0. The most likely token always remains."""
     ordered, order = probs.sort(dim=-1, descending=True, stable=True)
     ranks = torch.arange(probs.shape[-1], device=probs.device)[None]
     keep = (top_k == 0) | (ranks < top_k)

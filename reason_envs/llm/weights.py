@@ -1,4 +1,4 @@
-"""Weights on their way from a learner to an engine: strict copying and a digest that both sides can compute."""
+"""Transfer of weights from a learner to an engine: strict copying, and a digest that both sides compute."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError
 from reason_envs.llm.loading import model_path
 
 _INTEGER_OF_SIZE = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -17,10 +17,14 @@ _CHUNK = 1 << 24
 
 @torch.no_grad()
 def copy_weights(model: nn.Module, source: Mapping[str, Tensor]) -> None:
-    """Copy ``source`` into the model's state dict, casting to its dtype and device.
+    """Copy weights into a model, cast to its data types and devices.
+
+    Args:
+        model: the model whose weights are replaced.
+        source: a tensor for each entry of the model's state dict.
 
     Raises:
-        ReasonEnvsError: a tensor is missing, unknown, or of another shape; the model is left as it was.
+        EngineError: a tensor is missing, unknown, or of another shape. The model is unchanged.
     """
     target = model.state_dict()
     check_weights({name: tensor.shape for name, tensor in target.items()}, source)
@@ -29,7 +33,7 @@ def copy_weights(model: nn.Module, source: Mapping[str, Tensor]) -> None:
 
 
 def weight_shapes(model: str) -> dict[str, torch.Size]:
-    """Return the shape of every tensor of a model's state dict, without loading it."""
+    """Return the shape of each tensor of a model's state dict, without loading the weights."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
     with torch.device("meta"):
@@ -38,37 +42,40 @@ def weight_shapes(model: str) -> dict[str, torch.Size]:
 
 
 def check_weights(shapes: Mapping[str, torch.Size], source: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not exactly an engine's.
+    """Check that weights match an engine's model exactly.
 
     Args:
-        shapes: of every tensor of the engine's model, by name.
-        source: the weights that a learner sends.
+        shapes: shape of each tensor of the engine's model, by name.
+        source: weights from the learner.
 
     Raises:
-        ReasonEnvsError: a tensor is missing, unknown, or of another shape.
+        EngineError: a tensor is missing, unknown, or of another shape.
     """
     missing, unknown = sorted(shapes.keys() - source.keys()), sorted(source.keys() - shapes.keys())
     if missing or unknown:
-        raise ReasonEnvsError(
+        raise EngineError(
             f"The weights do not fit the engine's model: {len(missing)} missing ({_some(missing)}), {len(unknown)} "
             f"unknown ({_some(unknown)}). Learner and engine must load the same model."
         )
     for name, tensor in source.items():
         if tensor.shape != shapes[name]:
-            raise ReasonEnvsError(
-                f"Weight {name} has shape {tuple(tensor.shape)}, the engine's model wants {tuple(shapes[name])}. "
+            raise EngineError(
+                f"Weight {name} has shape {tuple(tensor.shape)}; the engine's model requires {tuple(shapes[name])}. "
                 "Learner and engine must load the same model."
             )
 
 
 def cast(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Cast the floating-point tensors."""
+    """Cast the floating-point tensors; other tensors are returned unchanged."""
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
 
 
 @torch.no_grad()
 def digest(weights: Mapping[str, Tensor]) -> str:
-    """Hash names, shapes, dtypes and bits of a state dict (a position-weighted checksum on the tensors' own device)."""
+    """Hash names, shapes, data types and bits of a state dict.
+
+    The bits enter as a position-weighted checksum, which is computed on each tensor's device.
+    """
     hasher = hashlib.blake2b(digest_size=16)
     for name in sorted(weights):
         tensor = weights[name]
@@ -78,7 +85,7 @@ def digest(weights: Mapping[str, Tensor]) -> str:
 
 
 def _checksum(bits: Tensor) -> list[int]:
-    """Two 64-bit sums (wrapping), one of them weighted by position so that a swap of values is seen."""
+    """Return two wrapping 64-bit sums per chunk; the second is weighted by position, so it detects swapped values."""
     sums = []
     for start in range(0, bits.numel(), _CHUNK):
         chunk = bits[start : start + _CHUNK].to(torch.int64)

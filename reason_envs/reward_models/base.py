@@ -116,18 +116,25 @@ class RandomStepRewardModelConfig:
     """Options of ``reward_model=random``."""
 
     seed: int = 0
-    """Keys the scores."""
+    """Seed of the scores."""
 
 
 class RandomStepRewardModel(BatchedStepRewardModel):
-    """The control of every claim about step scores: a uniform number for each prefix, the same whenever it is asked."""
+    """Returns a uniform random number per step: a baseline without information.
+
+    A score depends only on the seed, the question and the steps so far.
+
+    Args:
+        config: the options. ``None`` builds them from ``overrides``.
+        overrides: fields of the configuration.
+    """
 
     def __init__(self, config: RandomStepRewardModelConfig | None = None, **overrides: Any) -> None:
         super().__init__()
         self.config = config or RandomStepRewardModelConfig(**overrides)
 
     def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
-        """Hash every prefix into a score."""
+        """Return a hash of each prefix as its score."""
         return [StepScores([self._score(r.question, r.steps[: i + 1]) for i in range(len(r.steps))]) for r in requests]
 
     def _score(self, question: str, steps: tuple[str, ...]) -> float:
@@ -135,10 +142,10 @@ class RandomStepRewardModel(BatchedStepRewardModel):
 
 
 class ScriptedStepRewardModel(BatchedStepRewardModel):
-    """A step reward model for tests: a function scores, and every character counts as a token.
+    """A step reward model for tests: a Python function returns the scores, and each character counts as a token.
 
     Args:
-        function: maps a question and its steps to one score for each step.
+        function: maps a question and its steps to one score per step.
     """
 
     def __init__(self, function: Callable[[str, tuple[str, ...]], list[float]]) -> None:
@@ -146,7 +153,7 @@ class ScriptedStepRewardModel(BatchedStepRewardModel):
         self._function = function
 
     def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
-        """Call the function on every request."""
+        """Call the function for each request. The tokens of equal requests are counted once."""
         self.scored_tokens += sum(map(self.count_tokens, dict.fromkeys(requests)))
         return [self._checked(request) for request in requests]
 
@@ -158,8 +165,8 @@ class ScriptedStepRewardModel(BatchedStepRewardModel):
         scores = self._function(request.question, request.steps)
         if len(scores) != len(request.steps) or not all(0 <= score <= 1 for score in scores):
             raise EngineError(
-                f"The function returned {scores!r} for {len(request.steps)} steps; it must return one number in [0, 1] "
-                "for each."
+                f"The function returned {scores!r} for {len(request.steps)} steps. It must return one number in [0, 1] "
+                "per step."
             )
         return StepScores(scores)
 

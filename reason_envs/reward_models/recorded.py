@@ -1,4 +1,4 @@
-"""The step reward model that answers from a record, without a model."""
+"""The step reward model that returns recorded scores, without a model."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, OptionError
 from reason_envs.llm.engines.recorded.record_file import RecordFile
 from reason_envs.reward_models.base import StepRewardModel, StepScoreRequest, StepScores, make_reward_model
 from reason_envs.validation import mounted
 
 KIND = "step_scores"
-"""Of a step reward model's entries in a record."""
+"""Kind of a step reward model's entries in a record."""
 
 
 @dataclass
@@ -21,18 +21,23 @@ class RecordedStepRewardModelConfig:
     """Options of ``reward_model=recorded``."""
 
     path: str = ""
-    """The record's file; the generator's answers may stand in the same one."""
+    """Path of the record. It may be the same file as that of a recorded engine."""
     live: Any = None
-    """Step reward model that scores what the record does not hold, and is recorded: a name, a mapping of its ``name``
-    and options, or a model. ``None``: such a request is an error."""
+    """Step reward model that answers the requests that are missing from the record; its scores are added. A name, a
+    mapping with ``name`` and options, or a model. ``None``: a missing request is an error."""
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise ReasonEnvsError("reward_model.path='' must name the record's file.")
+            raise OptionError("path", self.path, "must be the path of a record.")
 
 
 class RecordedStepRewardModel(StepRewardModel):
-    """Answers by the question and the steps from a record; with a live model it makes the record."""
+    """Returns scores from a record by question and steps. With a live model it creates the record.
+
+    Args:
+        config: the options. ``None`` builds them from ``overrides``.
+        overrides: fields of the configuration.
+    """
 
     def __init__(self, config: RecordedStepRewardModelConfig | None = None, **overrides: Any) -> None:
         self.config = config or RecordedStepRewardModelConfig(**overrides)
@@ -44,10 +49,10 @@ class RecordedStepRewardModel(StepRewardModel):
         """Number of requests answered."""
 
     async def score(self, request: StepScoreRequest) -> StepScores:
-        """Return, for each step, the probability in [0, 1] that it is right.
+        """Score each step. ``scored_tokens`` counts the tokens that the model read, or would have read.
 
         Raises:
-            ReasonEnvsError: the record does not hold it, and there is no live model.
+            EngineError: the scores are not recorded, and there is no live model.
         """
         if not request.steps:
             return StepScores([])
@@ -61,7 +66,7 @@ class RecordedStepRewardModel(StepRewardModel):
         return StepScores(entry["scores"]) if fresh is None else fresh
 
     def count_tokens(self, request: StepScoreRequest) -> int:
-        """Return how many tokens the model reads to score a request alone."""
+        """Return the number of tokens that the model reads to score a single request."""
         key = _key(request)
         if key not in self.record and self.live is not None:
             return self.live.count_tokens(request)
@@ -69,21 +74,21 @@ class RecordedStepRewardModel(StepRewardModel):
 
     def _read(self, key: str, request: StepScoreRequest) -> dict[str, Any]:
         if key not in self.record:
-            raise ReasonEnvsError(
-                f"The record {str(self.record.path)!r} holds no scores of {request}: it was made with another step "
-                "reward model or without one. Set reward_model.live to the model that scores them."
+            raise EngineError(
+                f"The record {str(self.record.path)!r} has no scores for {request}: it was made with other requests or "
+                "without a step reward model. Set the option live to a model that scores them."
             )
         return self.record[key]
 
     def close(self) -> None:
-        """Close the record, and free the live model."""
+        """Close the record and the live model."""
         self.record.close()
         if self.live is not None:
             self.live.close()
 
 
 def describe(reward_model: StepRewardModel) -> dict[str, Any]:
-    """Return what a record says about the model that scored."""
+    """Return the description of a step reward model that is stored in a record."""
     return {
         "model": reward_model.model_name or type(reward_model).__name__,
         "digest": reward_model.weights_digest(),

@@ -1,4 +1,4 @@
-"""The step reward model on Hugging Face transformers: a token classifier read at the end of every step."""
+"""The step reward model on Hugging Face transformers: a token classifier that scores the end of each step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError
 from reason_envs.llm import embedded
 from reason_envs.llm.chat import max_positions
 from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
@@ -21,11 +21,11 @@ from reason_envs.reward_models.reader import CachedSteps, Row, StepReader, quest
 from reason_envs.validation import at_least
 
 LABELS = ("wrong", "right")
-"""The labels of the models that we train, in their order."""
+"""Labels of the embedded model and of newly trained ones, in order."""
 RIGHT_NAMES = frozenset({"right", "correct", "good", "positive", "true", "yes", "+"})
-"""Label names, in lower case, that mean a right step."""
+"""Label names in lower case that mean a right step."""
 STEP_END = "\n"
-"""Stands after every step in the text that the model reads, the last one included."""
+"""Text after each step, including the last one, in the input of the model."""
 
 
 @dataclass
@@ -33,22 +33,23 @@ class StepRewardModelConfig:
     """Options of ``reward_model=transformers``."""
 
     model: str = "embedded"
-    """``embedded``, a folder, or a hub name: a token classifier on any backbone, with its own tokenizer."""
+    """Token classifier to load: ``embedded`` (ships with this package), a folder, or a hub name. Backbone and tokenizer
+    may differ from the generator's."""
     device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda:N``."""
+    """Device of the model: ``cpu``, ``cuda:N``, or ``auto`` (a GPU if there is one)."""
     dtype: str = "auto"
-    """``auto`` (float32 on a CPU, bfloat16 on a GPU), ``float32``, ``bfloat16`` or ``float16``."""
+    """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (float32 on a CPU, bfloat16 on a
+    GPU)."""
     attention: str = "sdpa"
-    """``sdpa``, ``eager`` or ``flash_attention_2``."""
+    """Attention kernel: ``sdpa``, ``eager`` or ``flash_attention_2``."""
     load_in_8bit: bool = False
-    """Quantize the linear layers to 8 bits (bitsandbytes)."""
+    """Whether to quantize the linear layers to 8 bits (extra ``[quantization]``)."""
     max_batch_tokens: int = 16384
-    """Most tokens of one forward pass, padding included; lower it when memory runs out."""
+    """Maximum number of tokens per forward pass, including padding. Reduce it if memory runs out."""
     prefix_cache_mb: int = 512
-    """Memory (units of 2**20 bytes) for keys and values that search trees keep from one step to the next; 0 reads every
-    path again."""
+    """Memory in MiB for keys and values that search trees reuse from one step to the next. 0 disables the reuse."""
     positive_label: str | None = None
-    """The label that means a right step; ``None`` finds it among the usual names (``right``, ``correct``, ...)."""
+    """Name of the label that means a right step. ``None``: a usual name is looked up (``right``, ``correct``, ...)."""
 
     def __post_init__(self) -> None:
         at_least(self, max_batch_tokens=1, prefix_cache_mb=0)
@@ -59,19 +60,19 @@ class EncodedSteps:
     """A problem and its steps as the model reads them."""
 
     token_ids: tuple[int, ...]
-    """Every token."""
+    """Token ids of the problem and all steps."""
     ends: tuple[int, ...]
-    """For each step, the index of the token at which its score is read."""
+    """Index of the token whose prediction is the score, for each step."""
     question_tokens: int
-    """How many tokens come before the first step."""
+    """Number of tokens before the first step."""
 
 
 def encode_steps(tokenizer: Any, question: str, steps: Sequence[str]) -> EncodedSteps:
-    """Write a problem and its steps as text, tokenise it, and find where each step ends.
+    """Tokenize a problem and its steps, and find the token at which each step ends.
 
-    The problem stands in the tokenizer's chat template, or alone where there is none; a line follows for each step. A
-    step ends at the token that holds the line break after it (for tokenizers that drop line breaks: at its own last
-    token). Only text positions are used, so the generator's tokenizer does not matter.
+    The text is the problem in the tokenizer's chat template (without one: the problem alone), then one line per step. A
+    step ends at the token with the line break after it. If the tokenizer drops line breaks, it ends at its last own
+    token. Only positions in the text are used, so the generator may have another tokenizer.
     """
     text, with_template = question + STEP_END, tokenizer.chat_template is not None
     if with_template:
@@ -83,7 +84,7 @@ def encode_steps(tokenizer: Any, question: str, steps: Sequence[str]) -> Encoded
         breaks.append(len(text))
         text += STEP_END
     encoded = tokenizer(text, add_special_tokens=not with_template, return_offsets_mapping=True)
-    # Tokens without text, such as [SEP], are nobody's end.
+    # Tokens without text, such as [SEP], do not end a step.
     places = [(start, i) for i, (start, end) in enumerate(encoded["offset_mapping"]) if end > start]
     starts = [start for start, _ in places]
     ends = tuple(places[max(bisect_right(starts, position) - 1, 0)][1] for position in breaks)
@@ -94,9 +95,10 @@ def encode_steps(tokenizer: Any, question: str, steps: Sequence[str]) -> Encoded
 def encode_rows(
     tokenizer: Any, question: str, steps: Sequence[str], *, causal: bool, positions: int | None
 ) -> list[EncodedSteps]:
-    """Return what must be read to score every step: one row for a causal backbone, else one for each prefix.
+    """Return the rows that the model must read to score all steps.
 
-    Rows are cut at the model's ``positions``; the ends that lie beyond stay in ``ends``.
+    A causal backbone needs one row. Any other backbone needs one row per step, which ends with that step. Rows are cut
+    at the model's ``positions``, but ``ends`` keeps the steps beyond them.
     """
     if causal:
         rows = [encode_steps(tokenizer, question, steps)] if steps else []
@@ -107,10 +109,14 @@ def encode_rows(
 
 
 class TransformersStepRewardModel(BatchedStepRewardModel):
-    """A token classifier in this process; the probability of its positive label at the end of a step is the score.
+    """A token classifier in this process. The score of a step is the probability of the positive label at its end.
 
-    A causal backbone scores all steps of a solution in one pass. Any other would see the steps that follow, so it reads
-    every prefix on its own. A step that ends beyond the model's positions cannot be read and scores 0, with a warning.
+    A causal backbone scores all steps of a solution in one pass. Any other backbone would also see the later steps, so
+    it reads each prefix separately. A step that ends beyond the model's positions gets the score 0 and a warning.
+
+    Args:
+        config: the options. ``None`` builds them from ``overrides``.
+        overrides: fields of the configuration.
     """
 
     def __init__(self, config: StepRewardModelConfig | None = None, **overrides: Any) -> None:
@@ -137,7 +143,7 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
         self._caches = self._is_causal and store.enabled
 
     def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
-        """Score many requests at once; equal ones, and equal rows of different ones, are read once."""
+        """Score several requests. Equal rows are read once."""
         encoded = {request: self._rows(request) for request in dict.fromkeys(requests)}
         reads: dict[tuple[int, ...], Row] = {}
         for request, rows in encoded.items():
@@ -152,7 +158,7 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
         return [self._scores(encoded[request], reads) for request in requests]
 
     def count_tokens(self, request: StepScoreRequest) -> int:
-        """Return how many tokens the model reads to score a request alone."""
+        """Return the number of tokens that the model reads to score a single request."""
         return sum(len(row.token_ids) for row in self._rows(request))
 
     def weights_digest(self) -> str:
@@ -171,8 +177,8 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
         )
         if any(row.ends[-1] >= len(row.token_ids) for row in rows):
             warnings.warn(
-                f"A solution exceeds the {self._positions} positions of the step reward model: steps that end beyond "
-                "them score 0. Lower max_depth or max_step_tokens, or use a model that reads more.",
+                f"A solution exceeds the {self._positions} positions of the step reward model. Steps that end beyond "
+                "them get the score 0. Reduce max_depth or max_step_tokens, or use a model with a longer context.",
                 stacklevel=2,
             )
         return rows
@@ -192,8 +198,13 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
 def positive_index(id2label: Mapping[int, str], positive_label: str | None, model: str) -> int:
     """Return the index of the label that means a right step.
 
+    Args:
+        id2label: label names of the model by index.
+        positive_label: name of the label. ``None``: a usual name is looked up.
+        model: name of the model, for the error.
+
     Raises:
-        ReasonEnvsError: there is a single label, or the names do not tell which one it is.
+        OptionError: there is only one label, or no label or several labels match.
     """
     names = {int(index): str(name) for index, name in id2label.items()}
     found = [
@@ -201,18 +212,19 @@ def positive_index(id2label: Mapping[int, str], positive_label: str | None, mode
     ]
     if len(found) == 1 and len(names) > 1:
         return found[0]
-    given = "" if positive_label is None else f", and positive_label={positive_label!r} is not one of them"
-    raise ReasonEnvsError(
-        f"The step reward model {model!r} has the labels {list(names.values())}{given}. It must be a token classifier "
-        "with at least two labels, one of which means a right step: set reward_model.positive_label to it, or name it "
-        "'right' in the model's config.json (id2label)."
+    raise OptionError(
+        "positive_label",
+        positive_label,
+        f"does not select one of the labels {list(names.values())} of the step reward model {model!r}. The model must "
+        "be a token classifier with at least two labels. Set positive_label to the one that means a right step, or "
+        "name it 'right' in the model's config.json (id2label).",
     )
 
 
 @torch.inference_mode()
 def is_causal(model: Any) -> bool:
-    """Whether the score at a token does not depend on later tokens, found by changing those."""
-    # Small ids exist in every vocabulary; row 1 differs from row 0 in all tokens but the first.
+    """Return whether scores do not depend on later tokens, found by changing the later tokens of an input."""
+    # Small ids exist in every vocabulary. Row 1 differs from row 0 in all tokens except the first.
     ids = torch.tensor([[1, 2, 3, 4], [1, 5, 6, 7]], device=model.device)
     first = model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits[:, 0].float()
     return torch.allclose(first[0], first[1], rtol=1e-4, atol=1e-5)

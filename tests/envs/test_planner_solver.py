@@ -217,7 +217,7 @@ def test_a_solver_that_says_nothing(server):
 
 def test_a_solver_that_is_down_is_a_clear_error(server):
     server.close()
-    with pytest.raises(ReasonEnvsError, match=r"tried 2 times.*connection failed.*Start the server"):
+    with pytest.raises(ReasonEnvsError, match=r"2 attempts.*connection failed.*Start the server"):
         asyncio.run(episode(served(server), "multiply"))
 
 

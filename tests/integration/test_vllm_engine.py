@@ -264,7 +264,7 @@ def test_adapters_by_name(engine, base, tmp_path):
     with pytest.raises(ReasonEnvsError, match="Did you mean 'planner'"):
         engine.generate_batch([GenerationRequest(PROMPTS[0], 0, GREEDY, adapter="planer")])
     engine.load_weights(tmp_path / "planner", 1, "solver")
-    with pytest.raises(ReasonEnvsError, match=r"one more than engine\.max_loras=2"):
+    with pytest.raises(ReasonEnvsError, match=r"exceeds max_loras=2"):
         engine.load_weights(tmp_path / "planner", 1, "third")
     with pytest.raises(EngineError, match="loaded from its folder"):
         engine.load_weights(base, 1, "solver")
@@ -285,9 +285,7 @@ def test_the_model_under_the_adapter_stays_as_it_was(engine, base, tmp_path):
 
 def test_an_adapter_of_another_rank_is_refused(engine, base, tmp_path):
     engine.load_weights(base, 5)
-    with pytest.raises(
-        ReasonEnvsError, match=r"has rank 8, above engine\.max_lora_rank=4: set engine\.max_lora_rank=8"
-    ):
+    with pytest.raises(EngineError, match=r"has rank 8, but the engine's max_lora_rank is 4\. Set max_lora_rank=8"):
         engine.load_weights(write(make_policy(lora_rank=8), tmp_path / "a"), 6)
     assert engine.policy_version == 5
 
@@ -399,7 +397,7 @@ def test_a_coarser_and_compiled_engine(transformers, tmp_path):
         engine.load_weights(transformers.model.state_dict(), 1)
         assert engine.weights_digest() == half.weights_digest()
         assert first(ask(engine)) == [g.__class__(**{**vars(g), "policy_version": 1}) for g in answers]
-        with pytest.raises(ReasonEnvsError, match=r"set engine\.max_lora_rank"):
+        with pytest.raises(ReasonEnvsError, match=r"Set max_lora_rank"):
             engine.load_weights(tmp_path, 1, "solver")
         started = processes() - others
         assert started
@@ -417,7 +415,9 @@ def test_a_failure_in_vllm_is_one_error(engine):
 
 
 def test_too_little_memory_for_the_cache_is_one_error():
-    with pytest.raises(ReasonEnvsError, match=r"vLLM did not start: .*It was given model=.*kv_cache_memory_bytes=1024"):
+    with pytest.raises(
+        ReasonEnvsError, match=r"vLLM did not start: .*Its arguments: model=.*kv_cache_memory_bytes=1024"
+    ):
         make_engine("vllm", device="cpu", enforce_eager=True, kv_cache_gib=2**-20)
 
 

@@ -181,9 +181,9 @@ def test_stop_strings_and_limits(make):
 @pytest.mark.parametrize(
     ("options", "sampling", "message"),
     [
-        ({"model": "embeded"}, {}, "no model 'embeded' there.*one of: embedded"),
+        ({"model": "embeded"}, {}, "does not have the model 'embeded'.*one of: embedded"),
         ({"api_key_env": "NOT_SET"}, {}, "NOT_SET is not set"),
-        ({}, {"max_tokens": 5000}, "lower max_tokens"),
+        ({}, {"max_tokens": 5000}, "reduce max_tokens"),
     ],
 )
 def test_what_the_server_refuses(make, options, sampling, message):
@@ -192,5 +192,5 @@ def test_what_the_server_refuses(make, options, sampling, message):
 
 
 def test_a_prompt_beyond_the_context_is_refused(make):
-    with pytest.raises(ReasonEnvsError, match="shorten the prompt"):
+    with pytest.raises(ReasonEnvsError, match="Shorten the prompt"):
         ask(make(), [[{"role": "user", "content": "1 + " * 400}]])

@@ -99,7 +99,7 @@ def test_new_weights_end_every_prefix(engine, widths):
     request = asked(ids + first.token_ids, 2, first.prefix_cache)
     assert_equal(engine.generate_batch([request])[0], engine.generate_batch([asked(request.prompt, 2, keep=False)])[0])
     assert widths[0] == (1, 11 + len(first.token_ids))
-    assert not first.prefix_cache.is_whole
+    assert not first.prefix_cache.is_complete
 
 
 def test_a_prefix_of_another_engine_is_not_used(engine, tiny_model):
@@ -115,7 +115,7 @@ def test_memory_is_limited_and_given_back(engine):
     engine.prefixes.limit_bytes = size
     ((other,),) = engine.generate_batch([asked(prompt(12, seed=1), 2)])
     assert engine.prefixes.held_bytes <= size
-    assert not one.prefix_cache.is_whole
+    assert not one.prefix_cache.is_complete
     assert_equal(
         engine.generate_batch([asked(prompt(12) + one.token_ids, 3, one.prefix_cache)])[0],
         engine.generate_batch([asked(prompt(12) + one.token_ids, 3, keep=False)])[0],

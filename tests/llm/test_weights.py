@@ -31,7 +31,7 @@ def test_weights_are_copied_and_cast():
     [
         ({"weight": torch.ones(2, 3)}, r"1 missing \(bias\), 0 unknown \(none\)"),
         ({"weight": torch.ones(2, 3), "bias": torch.ones(2), "x": torch.ones(1)}, r"1 unknown \(x\)"),
-        ({"weight": torch.ones(2, 3), "bias": torch.ones(3)}, r"bias has shape \(3,\), .* wants \(2,\)"),
+        ({"weight": torch.ones(2, 3), "bias": torch.ones(3)}, r"bias has shape \(3,\); .* requires \(2,\)"),
     ],
 )
 def test_weights_that_do_not_fit_change_nothing(source, message):

@@ -59,7 +59,7 @@ def test_missing_scores_are_an_error(path):
     ask(RecordedStepRewardModel(path=path, live=live_model()), REQUESTS[:1])
     replay = RecordedStepRewardModel(path=path)
     for call in (lambda: ask(replay), lambda: replay.count_tokens(REQUESTS[-1])):
-        with pytest.raises(ReasonEnvsError, match=r"holds no scores of .*Set reward_model\.live"):
+        with pytest.raises(ReasonEnvsError, match=r"has no scores for .*Set the option live"):
             call()
 
 
@@ -77,5 +77,5 @@ def test_one_file_holds_texts_and_scores(path):
 
 
 def test_options():
-    with pytest.raises(ReasonEnvsError, match=r"reward_model\.path='' must name"):
+    with pytest.raises(ReasonEnvsError, match=r"^path='' must be the path of a record"):
         make_reward_model("recorded")

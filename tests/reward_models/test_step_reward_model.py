@@ -181,9 +181,9 @@ class TestLabels:
 
     def test_names_that_do_not_tell(self, tmp_path, llama):
         folder = build(tmp_path, "llama", load_tokenizer("embedded"), {0: "LABEL_0", 1: "LABEL_1"})
-        with pytest.raises(ReasonEnvsError, match=r"labels \['LABEL_0', 'LABEL_1'\].*set reward_model.positive_label"):
+        with pytest.raises(ReasonEnvsError, match=r"labels \['LABEL_0', 'LABEL_1'\].*Set positive_label"):
             make(folder)
-        with pytest.raises(ReasonEnvsError, match="positive_label='LABEL_2' is not one of them"):
+        with pytest.raises(ReasonEnvsError, match="positive_label='LABEL_2' does not select one"):
             make(folder, positive_label="LABEL_2")
         assert score(make(folder, positive_label="LABEL_1"), REQUESTS[0]) == score(make(llama), REQUESTS[0])
 
@@ -203,5 +203,5 @@ def test_batches_hold_rows_of_like_length():
 def test_options_are_checked():
     with pytest.raises(ReasonEnvsError, match="max_batch_tokens=0 must be at least 1"):
         TransformersStepRewardModel(max_batch_tokens=0)
-    with pytest.raises(ReasonEnvsError, match="looks like a folder, but there is none"):
+    with pytest.raises(ReasonEnvsError, match="this folder does not exist"):
         make("./nowhere")

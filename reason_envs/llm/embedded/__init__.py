@@ -11,14 +11,14 @@ from pathlib import Path
 from reason_envs.errors import unknown_name
 
 EMBEDDED_DIR = Path(__file__).parent
-"""Folder that holds one folder for each shipped model."""
+"""Folder with one folder per shipped model."""
 
 
 def path(name: str = "base") -> Path:
-    """Return the folder of a shipped model, ready for ``AutoModelForCausalLM.from_pretrained``.
+    """Return the folder of a shipped model, which ``AutoModelForCausalLM.from_pretrained`` can load.
 
     Raises:
-        ReasonEnvsError: no model of that name ships.
+        ReasonEnvsError: no model of this name ships with the package.
     """
     folder = EMBEDDED_DIR / name
     if not (folder / "config.json").is_file():

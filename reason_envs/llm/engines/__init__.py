@@ -1,5 +1,5 @@
 """Engines, one folder or file each: transformers, vllm, openai, recorded and scripted.
 
 Each implements `reason_envs.llm.engine.Engine` and is registered in `reason_envs.llm`.
-Nothing here imports another engine.
+Nothing here may import another engine.
 """

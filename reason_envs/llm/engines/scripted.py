@@ -1,4 +1,4 @@
-"""An engine for tests: a function writes the responses."""
+"""An engine for tests: a Python function writes the responses."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from reason_envs.llm.engine import Capability, Engine, Generation, GenerationReq
 from reason_envs.llm.stop_strings import StopStrings
 
 Script = Callable[[GenerationRequest, int], str]
-"""Maps a request and a sample's seed to the response text."""
+"""Maps a request and the seed of one of its samples to the response text."""
 
 
 class ScriptedEngine(Engine):
-    """Answers by a Python function; tokens are the text's Unicode code points, without one that ends it.
+    """Answers with a Python function. Each Unicode code point is a token, and there is no end-of-sequence token.
 
     Args:
-        script: a fixed response, a list of responses (the sample's seed picks one), or a function.
+        script: a fixed response, a list of responses from which the sample's seed selects, or a function.
     """
 
     capabilities = frozenset({Capability.LOG_PROBS})
@@ -26,6 +26,7 @@ class ScriptedEngine(Engine):
     def __init__(self, script: str | Sequence[str] | Script) -> None:
         self._script = script
         self.generated_tokens = 0
+        """Number of characters written since the engine was built."""
         self.batcher: MicroBatcher[GenerationRequest, list[Generation]] = MicroBatcher(self.generate_batch)
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
@@ -33,7 +34,7 @@ class ScriptedEngine(Engine):
         return await self.batcher(request)
 
     def generate_batch(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
-        """Answer many requests at once."""
+        """Answer several requests."""
         return [[self._answer(request, derive_seed(request.seed, i)) for i in range(request.n)] for request in requests]
 
     def _answer(self, request: GenerationRequest, seed: int) -> Generation:

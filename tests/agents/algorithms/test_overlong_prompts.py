@@ -93,7 +93,7 @@ def test_the_limit_is_the_lowest_of_three_and_is_told_once(tiny_model, caplog):
     policy = make_policy(tiny_model, max_tokens=12, max_prompt_tokens=600)
     assert policy.prompt_limit == 512 - 12
     policy.engine = TransformersEngine(model=tiny_model, device="cpu")
-    policy.engine.model.config.max_position_embeddings = 100
+    policy.engine.context_length = 100
     assert policy.prompt_limit == 100 - 12
     words = [{"role": "user", "content": "1 + 2 + " * 60}]
     length = policy.prompt_length(words)

@@ -297,7 +297,7 @@ def test_wrong_data_is_found_before_the_model_is_loaded(tiny_model, tmp_path, ca
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
-        ("policy.model=./nowhere", "looks like a folder, but there is none"),
+        ("policy.model=./nowhere", "this folder does not exist"),
         ("env.tasks=chain_sums", "Did you mean 'chain_sum'"),
         ("env.reward.name=maths", "Did you mean 'math'"),
         ("policy.precision=float8", "Unknown policy.precision 'float8'"),

@@ -1,5 +1,5 @@
-"""The engine that calls a server with OpenAI's chat completions interface.
+"""The engine for servers with OpenAI's chat completions interface.
 
-Transport with retries, and the reading of responses.
+Requests with retries, and the parsing of responses.
 May import `reason_envs.llm`; never another engine.
 """

@@ -1,12 +1,14 @@
-"""An engine behind an OpenAI-compatible server: ``vllm serve``, ``transformers serve``, or a hosted one.
+"""An engine for OpenAI-compatible servers: ``vllm serve``, ``transformers serve``, or a hosted API.
 
-What servers do on their own, and a request cannot undo:
+Some server behaviour cannot be changed by a request:
 
-* ``vllm serve`` fills what a request leaves out (``top_k``, penalties) from the model's ``generation_config.json``,
-  unless it is started with ``--generation-config vllm``. It cuts ``max_tokens`` to the room left in the context.
-* ``transformers serve`` samples only where the model's ``generation_config.json`` says ``do_sample``: else every answer
-  is the greedy one, whatever the temperature. It gives no log-probs and one choice a request.
-* Only ``vllm serve`` says which stop string ended a sample; elsewhere ``Generation.stop_string`` is always ``None``.
+* ``vllm serve`` takes parameters that a request leaves out (``top_k``, penalties) from the model's
+  ``generation_config.json``, unless it is started with ``--generation-config vllm``. It reduces ``max_tokens`` to the
+  room that is left in the context.
+* ``transformers serve`` samples only if the model's ``generation_config.json`` sets ``do_sample``. Otherwise every
+  response is greedy at any temperature. It returns no log-probabilities and one choice per request.
+* Only ``vllm serve`` reports which stop string ended a sample. With other servers ``Generation.stop_string`` is
+  ``None``.
 """
 
 from __future__ import annotations
@@ -18,14 +20,15 @@ from urllib.parse import urlsplit
 
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import EngineError, OptionError
 from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest
 from reason_envs.llm.engines.openai.responses import read_generations, read_usage
+from reason_envs.validation import above, at_least, one_of
 
 SEED_BITS = 31
-"""Of the seeds that are sent: servers store them in 32 bits or more."""
+"""Number of bits of the seeds that are sent. Servers store seeds in at least 32 bits."""
 MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
-SENT = (
+ENGINE_FIELDS = (
     "model",
     "messages",
     "prompt",
@@ -38,7 +41,7 @@ SENT = (
     "logprobs",
     *MAX_TOKENS_FIELDS,
 )
-"""Fields of a request that the engine itself writes."""
+"""Fields of a request that the engine sets."""
 
 
 @dataclass
@@ -46,52 +49,53 @@ class OpenAIEngineConfig:
     """Options of ``engine=openai``."""
 
     model: str = ""
-    """Name of the model on the server."""
+    """Name of the model on the server. Required."""
     base_url: str = "http://localhost:8000/v1"
-    """Address of the API; a hosted one is ``https://api.openai.com/v1``."""
+    """Address of the API, such as ``https://api.openai.com/v1`` for OpenAI's own."""
     api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable that holds the key, which is sent to ``base_url``. Not set: no key is sent."""
+    """Environment variable with the API key, which is sent to ``base_url``. If it is not set, no key is sent."""
     max_concurrency: int = 64
-    """Most requests under way at once (in each event loop)."""
+    """Maximum number of simultaneous requests per event loop."""
     timeout_s: float = 300.0
-    """Seconds that one try may take."""
+    """Maximum duration of one attempt in seconds."""
     max_retries: int = 4
-    """Further tries after a refused connection, a timeout, status 429 or 500 and above, or an answer cut short."""
+    """Maximum number of retries after a refused connection, a timeout, status 429 or at least 500, or an incomplete
+    response."""
     backoff_s: float = 0.5
-    """Wait before the first retry; it doubles with each one (with jitter). A server's ``Retry-After`` is honoured."""
+    """Wait before the first retry in seconds. It doubles with each retry and has random jitter. If the server sends a
+    longer ``Retry-After``, that applies."""
     request_log_probs: bool = False
-    """Ask for log-probs, as the server computes them (vLLM: at the sampling temperature only with
-    ``--logprobs-mode processed_logprobs``); an answer without them is an error."""
+    """Whether to request log-probabilities. A response without them is then an error. vLLM returns them at the sampling
+    temperature only if it is started with ``--logprobs-mode processed_logprobs``."""
     max_tokens_field: str = "max_tokens"
-    """The field that carries the limit: ``max_tokens``, or ``max_completion_tokens`` (hosted reasoning models)."""
+    """Name of the request field for the token limit: ``max_tokens``, or ``max_completion_tokens`` for hosted reasoning
+    models."""
     extra_body: dict[str, Any] = field(default_factory=dict)
-    """Further fields of each request, such as ``{return_token_ids: true}`` (vLLM: fills ``token_ids``)."""
+    """Additional fields of each request, such as ``{return_token_ids: true}``, with which vLLM returns token ids."""
 
     def __post_init__(self) -> None:
         url = urlsplit(self.base_url)
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise ReasonEnvsError(f"engine.base_url={self.base_url!r} must be like http://localhost:8000/v1.")
         if url.username or url.password:
-            raise ReasonEnvsError("engine.base_url holds a user or password: put the key in engine.api_key_env.")
-        if self.max_tokens_field not in MAX_TOKENS_FIELDS:
-            raise unknown_name("engine.max_tokens_field", self.max_tokens_field, MAX_TOKENS_FIELDS)
-        for name, holds, rule in (
-            ("max_concurrency", self.max_concurrency >= 1, "be at least 1"),
-            ("timeout_s", self.timeout_s > 0, "be above 0"),
-            ("max_retries", self.max_retries >= 0, "not be negative"),
-            ("backoff_s", self.backoff_s >= 0, "not be negative"),
-            ("extra_body", not set(SENT) & set(self.extra_body), f"name none of {', '.join(SENT)}"),
-        ):
-            if not holds:
-                raise ReasonEnvsError(f"engine.{name}={getattr(self, name)!r} must {rule}.")
+            raise OptionError("base_url", "***", "must not contain a user or password: use api_key_env for the key.")
+        if url.scheme not in ("http", "https") or not url.hostname:
+            raise OptionError("base_url", self.base_url, "must be a URL such as http://localhost:8000/v1.")
+        one_of(self, max_tokens_field=MAX_TOKENS_FIELDS)
+        at_least(self, max_concurrency=1, max_retries=0, backoff_s=0)
+        above(self, timeout_s=0)
+        if reserved := sorted(set(ENGINE_FIELDS) & set(self.extra_body)):
+            raise OptionError("extra_body", self.extra_body, f"must not set {', '.join(reserved)}: the engine does.")
 
 
 class OpenAIEngine(Engine):
-    """A model on a server, asked over HTTP.
+    """A model on a server, accessed over HTTP.
 
-    Requests go out as they come, since the server batches them. Chat messages go to ``/chat/completions``, token ids to
-    ``/completions``. Whether a seed repeats a sample is the server's affair: vLLM does within rounding, hosted models
-    often do not. Its weights are out of reach, so nothing can be trained with it.
+    Requests are sent at once, because the server batches them: chat messages to ``/chat/completions``, token ids to
+    ``/completions``. Whether equal seeds give equal samples depends on the server. vLLM repeats samples within
+    rounding; hosted models often do not. The weights cannot be replaced, so the engine cannot be trained.
+
+    Args:
+        config: the options. ``None`` builds them from ``overrides``.
+        overrides: fields of the configuration.
     """
 
     def __init__(self, config: OpenAIEngineConfig | None = None, **overrides: Any) -> None:
@@ -99,13 +103,13 @@ class OpenAIEngine(Engine):
 
         self.config = config or OpenAIEngineConfig(**overrides)
         if not self.config.model:
-            raise ReasonEnvsError("engine.model='' must be the model's name on the server (GET /models lists them).")
+            raise OptionError("model", "", "must be the model's name on the server (GET /models lists the names).")
         self.capabilities = frozenset({Capability.LOG_PROBS} if self.config.request_log_probs else ())
         self.model_name = self.config.model
         self.generated_tokens = 0
-        """Every token that the server reports to have sampled, those of answers thrown away included."""
+        """Number of sampled tokens that the server reported, including those of discarded responses."""
         self.prompt_tokens = 0
-        """Every prompt token that the server reports."""
+        """Number of prompt tokens that the server reported."""
         self.transport = Transport(
             base_url=self.config.base_url,
             api_key_env=self.config.api_key_env,
@@ -117,30 +121,30 @@ class OpenAIEngine(Engine):
         self._lock = threading.Lock()
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
-        """Return ``request.n`` samples; what a server leaves out of a request for several is asked for one by one.
+        """Return ``request.n`` samples. If a response has fewer, the others are requested one by one.
 
         Raises:
-            ReasonEnvsError: the server cannot be reached, refuses the request, or answers something else.
+            EngineError: the server cannot be reached, refuses the request, or sends an invalid response.
         """
         if request.adapter:
-            raise ReasonEnvsError(
-                f"engine=openai cannot choose the adapter {request.adapter!r} for one request: a server has it under a "
-                "model name of its own, so set engine.model to that."
+            raise EngineError(
+                f"The engine openai cannot select the adapter {request.adapter!r} per request. A server offers an "
+                "adapter under its own model name: set the option model to that name."
             )
         if not request.prompt:
-            raise ReasonEnvsError("The prompt is empty: give at least one message or token.")
+            raise EngineError("The prompt is empty: give at least one message or token.")
         # Servers refuse several greedy samples in one request.
         samples = await self._ask(request, 0, request.n if request.sampling.temperature else 1)
         rest = await gather(*(self._ask(request, i, 1) for i in range(len(samples), request.n)))
         return samples + [generation for (generation,) in rest]
 
     async def _ask(self, request: GenerationRequest, first: int, n: int) -> list[Generation]:
-        """Ask for samples ``first`` to ``first + n - 1``; at least one comes."""
+        """Request samples ``first`` to ``first + n - 1``. At least one is returned."""
         seed = derive_seed(request.seed, first)
 
         def read(body: dict[str, Any]) -> list[Generation]:
             usage = read_usage(body)
-            with self._lock:  # before the rest is checked: an answer thrown away has been paid for, too
+            with self._lock:  # before the other checks: discarded responses are counted as well
                 self.generated_tokens += usage.completion_tokens
                 self.prompt_tokens += usage.prompt_tokens
             return read_generations(body, usage, n=n, log_probs=self.config.request_log_probs)
@@ -148,7 +152,7 @@ class OpenAIEngine(Engine):
         return await self.transport.post(self._body(request, seed, n), seed, read)
 
     def _body(self, request: GenerationRequest, seed: int, n: int) -> dict[str, Any]:
-        """Write the request; fields that not every server knows appear only where they change something."""
+        """Return the request. Fields that some servers do not know are set only if they have an effect."""
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self.config.model,
@@ -171,5 +175,5 @@ class OpenAIEngine(Engine):
         return body
 
     def close(self) -> None:
-        """Close the connections; the server runs on."""
+        """Close the connections. The server keeps running."""
         self.transport.close()

@@ -1,4 +1,4 @@
-"""What a server of the OpenAI API answers, read and checked."""
+"""Parsing and validation of responses of OpenAI-compatible servers."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from typing import Any
 
 from reason_envs.llm.engine import FinishReason, Generation
 
-SHOWN = 300
-"""Characters of a server's text that an error message quotes."""
+MAX_QUOTE = 300
+"""Maximum number of characters of a server's text in an error message."""
 
 
 class ServerFailure(Exception):
-    """One exchange with the server failed.
+    """One request to the server failed.
 
     Args:
-        what: what happened.
-        fix: what to do about it.
-        quote: what the server said.
+        cause: what happened.
+        fix: what the user can do about it.
+        quote: text of the server.
         retry: whether the same request may succeed later.
-        wait: seconds the server asks to wait before that.
-        too_long: whether the prompt did not fit into the model's context.
+        wait: seconds that the server asks to wait before a retry.
+        too_long: whether the prompt exceeds the model's context length.
     """
 
     def __init__(
         self,
-        what: str,
+        cause: str,
         fix: str,
         *,
         quote: str = "",
@@ -35,8 +35,8 @@ class ServerFailure(Exception):
         wait: float = 0.0,
         too_long: bool = False,
     ) -> None:
-        super().__init__(what)
-        self.what = what
+        super().__init__(cause)
+        self.cause = cause
         self.fix = fix
         self.quote = quote
         self.retry = retry
@@ -44,53 +44,60 @@ class ServerFailure(Exception):
         self.too_long = too_long
 
     def describe(self, secret: str) -> str:
-        """One message for the user; servers may quote the secret they were sent, so it is blotted out."""
+        """Return the message for the user. Servers may quote the secret that they received, so it is masked."""
         quote = self.quote.replace(secret, "***")
-        said = f": {quote[:SHOWN] + '...' * (len(quote) > SHOWN)!r}" if quote else ""
-        return f"{self.what.replace(secret, '***')}{said}. {self.fix}"
+        quoted = f": {quote[:MAX_QUOTE] + '...' * (len(quote) > MAX_QUOTE)!r}" if quote else ""
+        return f"{self.cause.replace(secret, '***')}{quoted}. {self.fix}"
 
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens that an answer cost, all of its choices together."""
+    """Number of tokens of a response, all choices together."""
 
     prompt_tokens: int
+    """Number of prompt tokens."""
     completion_tokens: int
+    """Number of sampled tokens."""
 
 
 def decode(content: bytes) -> dict[str, Any]:
-    """Parse a response body; anything but a whole JSON object is a failure worth a retry."""
+    """Parse the body of a response. Anything but a complete JSON object is a failure that can be retried."""
     try:
         body = json.loads(content)
     except ValueError:
-        raise _malformed("is no complete JSON", content) from None
+        raise _malformed("is not complete JSON", content) from None
     if not isinstance(body, dict):
-        raise _malformed("is no JSON object", content)
+        raise _malformed("is not a JSON object", content)
     return body
 
 
 def read_usage(body: Mapping[str, Any]) -> Usage:
-    """Return the token counts; a server that gives none cannot be accounted for."""
+    """Return the token counts of a response.
+
+    Raises:
+        ServerFailure: the response has no token counts.
+    """
     if "choices" not in body:
-        raise _malformed("is no completion", json.dumps(body).encode())
+        raise _malformed("is not a completion", json.dumps(body).encode())
     match body.get("usage"):
         case {"prompt_tokens": int(prompt), "completion_tokens": int(completion)}:
             return Usage(prompt, completion)
     raise ServerFailure(
-        "the answer has no token counts (`usage`), so what it cost is unknown", "Use a server that reports usage."
+        "the response has no token counts (`usage`), so its cost is unknown", "Use a server that reports usage."
     )
 
 
 def read_generations(body: Mapping[str, Any], usage: Usage, *, n: int, log_probs: bool) -> list[Generation]:
-    """Turn the choices into at most ``n`` generations.
+    """Convert the choices of a response to at most ``n`` generations.
 
-    Token ids are taken where the server gives them (vLLM's ``return_token_ids``). Else a sample's tokens are those of
-    the usage: exact for one choice, else shared by the number of log-probs or characters, so that the sum is exact.
+    Token ids are taken from the response if the server returns them (``return_token_ids`` of vLLM). Otherwise the
+    number of tokens of a sample comes from the usage. Several choices share the total in proportion to their
+    log-probabilities or characters, so that the sum is exact.
     """
     try:
         return _generations(body, usage, log_probs)[:n]
     except (AttributeError, KeyError, TypeError):  # a field is missing or of another type
-        raise _malformed("is no completion", json.dumps(body).encode()) from None
+        raise _malformed("is not a completion", json.dumps(body).encode()) from None
 
 
 def _generations(body: Mapping[str, Any], usage: Usage, log_probs: bool) -> list[Generation]:
@@ -117,7 +124,7 @@ def _generations(body: Mapping[str, Any], usage: Usage, log_probs: bool) -> list
 
 
 def share(total: int, weights: Sequence[int]) -> list[int]:
-    """Split a total by weight into integers that sum to it (largest remainders get the rest)."""
+    """Split a total in proportion to weights into integers with the same sum (largest remainder method)."""
     if not sum(weights):
         weights = [1] * len(weights)
     parts = [total * weight // sum(weights) for weight in weights]
@@ -129,7 +136,7 @@ def share(total: int, weights: Sequence[int]) -> list[int]:
 
 
 def _text(choice: Mapping[str, Any]) -> str:
-    """The text of a chat or a plain completion; a model cut while it still reasons has none."""
+    """Return the text of a chat or plain completion. It is empty if the model was cut off during its reasoning."""
     return (choice["message"]["content"] if "message" in choice else choice["text"]) or ""
 
 
@@ -139,9 +146,9 @@ def _log_probs(choice: Mapping[str, Any]) -> list[float]:
     tokens = choice.get("token_ids")
     if not values or (tokens and len(tokens) != len(values)):
         raise ServerFailure(
-            "log-probabilities were asked for (engine.request_log_probs=true), but the answer does not have one for "
-            "each token: this server or model does not give them",
-            "Set engine.request_log_probs=false.",
+            "log-probabilities were requested (request_log_probs=true), but the response does not have one per token: "
+            "this server or model does not return them",
+            "Set request_log_probs=false.",
         )
     return values
 
@@ -150,24 +157,24 @@ def _finish_reason(choice: Mapping[str, Any]) -> FinishReason:
     reason = choice.get("finish_reason")
     if reason not in ("stop", "length"):
         raise ServerFailure(
-            f"a sample ended with finish_reason={reason!r}, which must be 'stop' or 'length': the server cut it off (a "
-            "content filter, an abort)",
-            "Look at the server's log, or use another prompt or model.",
+            f"a sample ended with finish_reason={reason!r} instead of 'stop' or 'length': the server cut it off "
+            "(content filter, abort)",
+            "Check the server's log, or use another prompt or model.",
         )
     return reason
 
 
 def _stop_string(choice: Mapping[str, Any]) -> str | None:
-    """The stop string that vLLM names; it gives the number of a stop token, and other servers give nothing."""
+    """Return the stop string that vLLM reports. For a stop token it reports a number; other servers report nothing."""
     reason = choice.get("stop_reason")
     return reason if isinstance(reason, str) else None
 
 
-def _malformed(what: str, content: bytes) -> ServerFailure:
+def _malformed(cause: str, content: bytes) -> ServerFailure:
     return ServerFailure(
-        f"the answer {what}",
-        "Check that engine.base_url is an OpenAI-compatible API (it usually ends in /v1) and that nothing between cuts "
-        "its answers.",
+        f"the response {cause}",
+        "Check that base_url is the address of an OpenAI-compatible API (it usually ends in /v1) and that no proxy "
+        "cuts off responses.",
         quote=content.decode(errors="replace") or "(empty)",
         retry=True,
     )

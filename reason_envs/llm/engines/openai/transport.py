@@ -1,4 +1,4 @@
-"""Exchanges with a server of the OpenAI API: one client for each event loop, limits, retries and clear errors."""
+"""HTTP requests to OpenAI-compatible servers: one client per event loop, limits, retries and clear errors."""
 
 from __future__ import annotations
 
@@ -14,38 +14,41 @@ from typing import Any, TypeVar
 import openai
 
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError
 from reason_envs.llm.engine import ContextLengthError
 from reason_envs.llm.engines.openai.responses import ServerFailure, decode
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 MAX_BACKOFF_S = 30.0
-"""Longest wait between tries that this side chooses."""
+"""Maximum wait between attempts in seconds, if the server does not ask for a wait."""
 MAX_RETRY_AFTER_S = 120.0
-"""Longest wait that a server may ask for; beyond it the request fails at once."""
+"""Maximum wait that a server may ask for in seconds. A longer one makes the request fail at once."""
 RETRIED_STATUS = (408, 409, 429)
-"""Besides every status from 500."""
+"""Status codes that are retried, besides all from 500."""
 NO_KEY = "no-key-is-set"
-"""Sent where the key's environment variable is not set: servers at home ask for no key."""
+"""Placeholder that is sent if the environment variable of the key is not set: local servers need no key."""
 CONTEXT_WORDS = ("context_length", "context length", "max_model_len", "maximum model length")
-"""One of these is in a server's complaint about too many tokens."""
-TOO_LONG = "Prompt and max_tokens exceed the model's context: shorten the prompt or lower max_tokens."
+"""A server's error about too many tokens contains one of these."""
+TOO_LONG = "Prompt and max_tokens exceed the model's context length. Shorten the prompt or reduce max_tokens."
 CLOSE_S = 10.0
-"""Seconds that another thread's event loop gets to close its connections."""
+"""Maximum time in seconds for the event loop of another thread to close its connections."""
 
 
 def backoff(seed: int, attempt: int, first: float) -> float:
-    """Seconds to wait after failed try ``attempt`` (from 0): doubling, and a draw keyed by the seed keeps half to all.
+    """Return the seconds to wait after a failed attempt.
 
-    Drawn by address and not from a global generator, so a run's waits are the same from run to run.
+    Args:
+        seed: seed of the jitter, so that waits are the same in every run.
+        attempt: index of the failed attempt, from 0. The wait doubles with each one.
+        first: wait after the first attempt in seconds, of which the jitter keeps between half and all.
     """
     draw = derive_seed(seed, "backoff", attempt) / 2**63
     return min(first * 2**attempt, MAX_BACKOFF_S) * (0.5 + 0.5 * draw)
 
 
 def retry_after(value: str | None) -> float:
-    """Read a ``Retry-After`` header (seconds or a date); 0 where there is none or it makes no sense."""
+    """Return the seconds of a ``Retry-After`` header (a number or a date); 0 if it is missing or invalid."""
     if value is None:
         return 0.0
     try:
@@ -57,27 +60,27 @@ def retry_after(value: str | None) -> float:
 
 @dataclass(eq=False)
 class _Connection:
-    """What belongs to one event loop."""
+    """The resources of one event loop."""
 
     client: openai.AsyncOpenAI
     slots: asyncio.Semaphore
     keeper: AsyncGenerator[None, None]
-    """Waits at its only yield; closing it closes the client."""
+    """Generator that closes the client when it is closed."""
 
 
 class Transport:
-    """Posts requests to one server.
+    """Sends requests to one server.
 
-    The client's own retries are off: its jitter comes from a global generator, and it does not retry an answer that is
-    cut short.
+    The retries of the openai client are off: their jitter comes from a global random generator, and they do not cover
+    incomplete responses.
 
     Args:
         base_url: address of the API.
-        api_key_env: environment variable with the key, read when an event loop first connects.
-        max_concurrency: most requests under way in one event loop.
-        timeout_s: limit of one try, from sending to the last byte.
-        max_retries: further tries after the first.
-        backoff_s: wait before the first retry; it doubles with each one.
+        api_key_env: environment variable with the key, which is read when an event loop first connects.
+        max_concurrency: maximum number of simultaneous requests per event loop.
+        timeout_s: maximum duration of one attempt in seconds, up to the last byte.
+        max_retries: maximum number of attempts after the first.
+        backoff_s: wait before the first retry in seconds. It doubles with each retry.
     """
 
     def __init__(
@@ -91,9 +94,9 @@ class Transport:
         backoff_s: float,
     ) -> None:
         self.requests = 0
-        """Exchanges begun, retries included."""
+        """Number of requests sent, including retries."""
         self.retries = 0
-        """Exchanges that repeated a failed one."""
+        """Number of requests that repeated a failed one."""
         self._base_url = base_url
         self._api_key_env = api_key_env
         self._max_concurrency = max_concurrency
@@ -103,15 +106,15 @@ class Transport:
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
 
     async def post(self, body: dict[str, Any], seed: int, read: Callable[[dict[str, Any]], T]) -> T:
-        """Send a request (chat if it has ``messages``) until ``read`` accepts the answer.
+        """Send a request until ``read`` accepts the response.
 
         Args:
-            body: the request, ``model`` included.
-            seed: keys the jitter of the waits.
-            read: turns the decoded answer into the result, or raises ``ServerFailure``.
+            body: the request. It is a chat completion if it has ``messages``.
+            seed: seed of the jitter.
+            read: converts the decoded response to the result, or raises `ServerFailure`.
 
         Raises:
-            ReasonEnvsError: no try succeeded; a ``ContextLengthError`` where the prompt is too long.
+            EngineError: all attempts failed. A `ContextLengthError` if the prompt is too long.
         """
         connection = await self._connection()
         key = connection.client.api_key
@@ -126,7 +129,7 @@ class Transport:
                     LOG.info("Retrying in %.1f s: %s", wait, failure.describe(key))
                 self.retries += 1
                 await asyncio.sleep(wait)
-        raise AssertionError("the last try returns or raises")
+        raise AssertionError("the last attempt returns or raises")
 
     async def _exchange(
         self, client: openai.AsyncOpenAI, body: dict[str, Any], read: Callable[[dict[str, Any]], T]
@@ -145,8 +148,8 @@ class Transport:
                     raw = await plain.create(model=model, prompt=fields.pop("prompt"), extra_body=fields)
         except TimeoutError:
             raise ServerFailure(
-                f"no answer within engine.timeout_s={self._timeout_s:g}",
-                f"Raise it, lower engine.max_concurrency={self._max_concurrency}, or ask for fewer tokens.",
+                f"no response within timeout_s={self._timeout_s:g}",
+                f"Increase it, reduce max_concurrency={self._max_concurrency}, or request fewer tokens.",
                 retry=True,
             ) from None
         except openai.APIStatusError as error:
@@ -154,7 +157,7 @@ class Transport:
         except openai.APIConnectionError as error:
             raise ServerFailure(
                 f"the connection failed ({error.__cause__})",
-                "Start the server, or correct engine.base_url.",
+                "Start the server, or correct base_url.",
                 retry=True,
             ) from None
         return read(decode(raw.http_response.content))
@@ -162,27 +165,27 @@ class Transport:
     async def _status_failure(
         self, client: openai.AsyncOpenAI, error: openai.APIStatusError, body: dict[str, Any]
     ) -> ServerFailure:
-        """Explain a status of 400 and above."""
+        """Return the failure for a status code of at least 400."""
         status, text = error.status_code, error.response.text
-        what = f"status {status}"
+        cause = f"status {status}"
         if status in (401, 403):
-            state = "is not set" if client.api_key == NO_KEY else "is refused"
+            state = "is not set" if client.api_key == NO_KEY else "was refused"
             return ServerFailure(
-                f"{what}: the server wants a valid key, and the environment variable {self._api_key_env} {state}",
-                "Set that variable, or name another with engine.api_key_env.",
+                f"{cause}: the server requires a valid key, and the environment variable {self._api_key_env} {state}",
+                "Set this variable, or name another one with api_key_env.",
             )
         if status == 404:
             return await self._not_found(client, body["model"])
         if status == 429 and "insufficient_quota" in text:
-            return ServerFailure(what, "The account has no quota left: waiting does not help.", quote=text)
+            return ServerFailure(cause, "The account has no quota left. A retry would fail as well.", quote=text)
         if status in RETRIED_STATUS or status >= 500:
             wait = retry_after(error.response.headers.get("retry-after"))
-            what += f" (wait {wait:g} s)" if wait else ""
-            rule = "lower engine.max_concurrency" if status == 429 else "look at the server's log"
+            cause += f" (wait {wait:g} s)" if wait else ""
+            fix = "reduce max_concurrency" if status == 429 else "check the server's log"
             allowed = wait <= MAX_RETRY_AFTER_S
-            return ServerFailure(what, f"If it persists, {rule}.", quote=text, retry=allowed, wait=wait)
+            return ServerFailure(cause, f"If it persists, {fix}.", quote=text, retry=allowed, wait=wait)
         too_long = any(words in text.lower() for words in CONTEXT_WORDS)
-        return ServerFailure(what, TOO_LONG if too_long else _advice(text), quote=text, too_long=too_long)
+        return ServerFailure(cause, TOO_LONG if too_long else _advice(text), quote=text, too_long=too_long)
 
     async def _not_found(self, client: openai.AsyncOpenAI, model: str) -> ServerFailure:
         try:
@@ -190,34 +193,33 @@ class Transport:
                 served = [entry.id async for entry in client.models.list()]
         except (openai.OpenAIError, TimeoutError):
             return ServerFailure(
-                f"status 404: neither the model {model!r} nor a list of models is there",
-                "Check engine.model, and that engine.base_url ends as the server's API does (usually in /v1).",
+                f"status 404: the server has neither the model {model!r} nor a list of models",
+                "Check the options model and base_url. The address of an API usually ends in /v1.",
             )
         if model in served:
             return ServerFailure(
                 f"status 404: the server has the model {model!r} but not this path",
-                "Prompts of token ids need /completions (vLLM has it): give chat messages, or use engine=transformers.",
+                "Prompts of token ids need /completions, which vLLM offers. Use chat messages, or the engine "
+                "transformers.",
             )
         return ServerFailure(
-            f"status 404: no model {model!r} there",
-            f"Set engine.model to one of: {', '.join(served) or '(none served)'}.",
+            f"status 404: the server does not have the model {model!r}",
+            f"Set the option model to one of: {', '.join(served) or '(the server has no models)'}.",
         )
 
-    def _error(self, failure: ServerFailure, key: str, tries: int) -> ReasonEnvsError:
-        times = "" if tries == 1 else f" (tried {tries} times)"
-        kind = ContextLengthError if failure.too_long else ReasonEnvsError
+    def _error(self, failure: ServerFailure, key: str, attempts: int) -> EngineError:
+        times = "" if attempts == 1 else f" ({attempts} attempts)"
+        kind = ContextLengthError if failure.too_long else EngineError
         return kind(f"{self._base_url}{times}: {failure.describe(key)}")
 
     def _key(self) -> str:
         key = os.environ.get(self._api_key_env, "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise ReasonEnvsError(
-                f"The environment variable {self._api_key_env} must hold a key of printable ASCII characters; it holds "
-                "others. Copy the key again."
+            raise EngineError(
+                f"The environment variable {self._api_key_env} contains characters that are not printable ASCII, so it "
+                "is not a valid key. Copy the key again."
             )
         return key or NO_KEY
-
-    # --- one client for each event loop
 
     async def _connection(self) -> _Connection:
         loop = asyncio.get_running_loop()
@@ -236,7 +238,7 @@ class Transport:
         return self._connections[loop]
 
     def close(self) -> None:
-        """Close every client in its own event loop; a loop that is shut down closes its client itself."""
+        """Close each client in its event loop. An event loop that is shut down closes its client itself."""
         connections, self._connections = self._connections, {}
         current = _running_loop()
         for loop, connection in connections.items():
@@ -249,7 +251,7 @@ class Transport:
 
 
 async def _keep(client: openai.AsyncOpenAI) -> AsyncGenerator[None, None]:
-    """Close the client when this generator is closed; an event loop closes its generators when it is shut down."""
+    """Close the client when this generator is closed. Event loops close their generators when they are shut down."""
     try:
         yield
     finally:
@@ -264,7 +266,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _advice(text: str) -> str:
-    """What to change about a request that the server refuses."""
+    """Return the fix for a request that the server refuses."""
     if "max_completion_tokens" in text.lower():
-        return "Set engine.max_tokens_field=max_completion_tokens."
-    return "The server does not take this request: correct engine.extra_body or the sampling parameters it names."
+        return "Set max_tokens_field=max_completion_tokens."
+    return "The server refuses this request: correct extra_body or the sampling parameters that it names."

@@ -1,4 +1,4 @@
-"""The engine that answers from a record, without a model and without a GPU."""
+"""The engine that answers from a record, without a model or a GPU."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, OptionError
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest
 from reason_envs.llm.engines.recorded.record_file import RecordFile
 from reason_envs.validation import mounted
 
 KIND = "generation"
-"""Of an engine's entries in a record."""
+"""Kind of an engine's entries in a record."""
 RECORDED = frozenset({Capability.LOG_PROBS})
-"""The capabilities that a record keeps."""
+"""Capabilities that a record preserves."""
+NOT_RECORDED = ("prompt_ids", "prefix_cache", "prompt_prefix_cache")
+"""Fields of a generation that are not written for each sample."""
 
 
 @dataclass
@@ -24,22 +26,23 @@ class RecordedEngineConfig:
     """Options of ``engine=recorded``."""
 
     path: str = ""
-    """The record's file."""
+    """Path of the record."""
     live: Any = None
-    """Engine that answers what the record does not hold, and is recorded: a name, a mapping of its ``name`` and
-    options, or an engine. ``None``: such a request is answered by ``finish_reason="exhausted"`` and no tokens."""
+    """Engine that answers the requests that are missing from the record; its answers are added. A name, a mapping with
+    ``name`` and options, or an engine. ``None``: a missing request is answered without tokens and with
+    ``finish_reason="exhausted"``."""
 
     def __post_init__(self) -> None:
         if not self.path:
-            raise ReasonEnvsError("engine.path='' must name the record's file.")
+            raise OptionError("path", self.path, "must be the path of a record.")
 
 
 class RecordedEngine(Engine):
-    """Answers requests by their seed from a record; with a live engine it makes the record.
+    """Answers requests from a record by their seeds. With a live engine it creates the record.
 
-    Seeds say where in an episode a request was made, so the same episodes are answered the same, whatever the order and
-    whoever else asks. It takes no new weights: a record belongs to the weights that answered. Chat messages go to the
-    live engine as they are, and so it has no tokenizer.
+    A seed identifies the place in an episode at which a request is made. Therefore the same episodes get the same
+    answers, in any order and together with any other requests. The engine accepts no new weights, because a record
+    belongs to the weights that answered. It has no tokenizer: chat messages are passed to the live engine unchanged.
     """
 
     def __init__(self, config: RecordedEngineConfig | None = None, **overrides: Any) -> None:
@@ -50,17 +53,17 @@ class RecordedEngine(Engine):
         self.capabilities = RECORDED & {*self.record.source.get("capabilities", ())}
         self.context_length = self.record.source.get("context_length")
         self.generated_tokens = 0
-        """Every token of the samples handed out, recorded ones included."""
+        """Number of tokens of all returned samples, including recorded ones."""
 
     def can_answer(self, seed: int) -> bool:
-        """Return whether one sample with this seed is recorded. With a live engine every seed can be answered."""
+        """Return whether one sample with this seed is recorded. A live engine can answer every seed."""
         return self.live is not None or _key(seed, 1) in self.record
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
-        """Return ``request.n`` samples, recorded ones where there are such.
+        """Return ``request.n`` samples, from the record if it contains them.
 
         Raises:
-            ReasonEnvsError: the record holds another prompt or sampling under this seed.
+            EngineError: the record has this seed with another prompt or other sampling parameters.
         """
         key, caches = _key(request.seed, request.n), [(None, None)] * request.n
         if key not in self.record:
@@ -79,27 +82,23 @@ class RecordedEngine(Engine):
     def _read(self, key: str, request: GenerationRequest) -> list[Generation]:
         entry = self.record[key]
         if entry["request"] != _digest(request):
-            raise ReasonEnvsError(
-                f"The record {str(self.record.path)!r} holds another request under seed {request.seed}: other messages "
-                f"or tokens, or another sampling than {request.sampling}. Set the options it was made with (model, "
-                "system_prompt, temperature, max_step_tokens, separator, ...), or make another record."
+            raise EngineError(
+                f"The record {str(self.record.path)!r} has another request with seed {request.seed}: its prompt or "
+                f"its sampling parameters differ from {request.sampling}. Set the options with which the record was "
+                "made (model, system_prompt, temperature, max_step_tokens, separator, ...), or make a new record."
             )
         prompt_ids = entry.get("prompt_ids", request.prompt)
         return [Generation(**sample, prompt_ids=prompt_ids) for sample in entry["samples"]]
 
     def close(self) -> None:
-        """Close the record, and free the live engine."""
+        """Close the record and the live engine."""
         self.record.close()
         if self.live is not None:
             self.live.close()
 
 
-NOT_WRITTEN = ("prompt_ids", "prefix_cache", "prompt_prefix_cache")
-"""What a record does not repeat for every sample."""
-
-
 def describe(engine: Engine) -> dict[str, Any]:
-    """Return what a record says about the engine that answered."""
+    """Return the description of an engine that is stored in a record."""
     return {
         "model": engine.model_name or type(engine).__name__,
         "digest": engine.weights_digest(),
@@ -113,15 +112,15 @@ def _key(seed: int, n: int) -> str:
 
 
 def _digest(request: GenerationRequest) -> str:
-    """Hash what a seed must not change the meaning of."""
-    asked = [request.prompt, vars(request.sampling), request.adapter]
-    return hashlib.blake2b(json.dumps(asked).encode(), digest_size=8).hexdigest()
+    """Hash the parts of a request that must be the same for the same seed."""
+    parts = [request.prompt, vars(request.sampling), request.adapter]
+    return hashlib.blake2b(json.dumps(parts).encode(), digest_size=8).hexdigest()
 
 
 def _entry(request: GenerationRequest, samples: list[Generation]) -> dict[str, Any]:
-    """Write an answer; the tokens of a prompt are kept only where the engine made them from messages."""
+    """Return the entry for an answer. Prompt tokens are stored only if the engine made them from messages."""
     entry: dict[str, Any] = {"request": _digest(request)}
     if not (request.prompt and isinstance(request.prompt[0], int)):
         entry["prompt_ids"] = samples[0].prompt_ids
-    entry["samples"] = [{k: v for k, v in vars(sample).items() if k not in NOT_WRITTEN} for sample in samples]
+    entry["samples"] = [{k: v for k, v in vars(sample).items() if k not in NOT_RECORDED} for sample in samples]
     return entry

@@ -1,8 +1,9 @@
-"""Records: what models answered, in a file that answers again without them.
+"""Records: answers of models in a file, from which they can be replayed without the models.
 
-A record is a text file of JSON objects, one a line. The first line names the format's version. Every other line belongs
-to a kind (``generation`` or ``step_scores``; one file may hold both) and is its source, the model that answered, or an
-entry, a key and its value. Lines are only ever appended, each with one write, so that a stopped run loses nothing.
+A record is a text file with one JSON object per line. The first line contains the version of the format. Each other
+line has a kind (``generation`` or ``step_scores``; a file may contain both). It is either the source of that kind,
+which describes the model that answered, or an entry with a key and a value. Lines are only appended, each with a single
+write, so an interrupted run loses nothing.
 """
 
 from __future__ import annotations
@@ -14,44 +15,44 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError
 
 VERSION = 1
-"""Of the format."""
+"""Version of the format."""
 
 _log = logging.getLogger(__name__)
 
 
 class RecordFile:
-    """The entries of one kind in a record; the first entry of a key counts.
+    """The entries of one kind in a record. If a key occurs several times, the first entry counts.
 
     Args:
-        path: the file.
-        kind: which entries; others are left alone.
-        source: the model that will answer what is missing: the file is made where there is none, and one that another
-            model answered is refused. ``None`` only reads.
+        path: path of the file.
+        kind: kind of the entries. Other entries are ignored.
+        source: description of the model that will answer missing requests. The file is created if it does not exist,
+            and an existing file must have the same source. ``None`` opens the file for reading.
 
     Raises:
-        ReasonEnvsError: the file is missing (and nothing would fill it), is no record, or has another source.
+        EngineError: the file is missing and ``source`` is ``None``, it is not a record, or it has another source.
     """
 
     def __init__(self, path: str | Path, kind: str, source: dict[str, Any] | None = None) -> None:
         self.path = Path(path)
         self.kind = kind
         self.source: dict[str, Any] = {}
-        """What the record says about the model that answered."""
+        """Description of the model that answered."""
         self._lines: dict[str, bytes] = {}
         self._lock = threading.Lock()
         self._file: int | None = None
         if source is None and not self.path.is_file():
-            raise ReasonEnvsError(
-                f"There is no record {str(self.path)!r}: make it first, by the same run with `live` set to the model "
-                "that answers."
+            raise EngineError(
+                f"The record {str(self.path)!r} does not exist. Make it first: run the same command with `live` set to "
+                "the model that should answer."
             )
         if self.path.is_file():
             self._load()
         if source is not None:
-            self._claim(source)
+            self._set_source(source)
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -60,63 +61,65 @@ class RecordFile:
         return key in self._lines
 
     def __getitem__(self, key: str) -> dict[str, Any]:
-        """Return the value of a key; it is parsed anew at each call, so that a large record stays small in memory."""
+        """Return the value of a key. It is parsed at each call, so a large record needs little memory."""
         return json.loads(self._lines[key])["value"]
 
     def add(self, key: str, value: dict[str, Any]) -> None:
-        """Append an entry, unless its key has one."""
+        """Append an entry, unless the key exists."""
         with self._lock:
             if key not in self._lines:
                 self._lines[key] = self._append({"kind": self.kind, "key": key, "value": value})
 
     def close(self) -> None:
-        """Make sure that what was appended is on the disk, and close the file; adding more opens it again."""
+        """Flush appended lines to disk and close the file. A later `add` opens it again."""
         with self._lock:
             if self._file is not None:
                 os.fsync(self._file)
                 os.close(self._file)
                 self._file = None
 
-    def _claim(self, source: dict[str, Any]) -> None:
-        """Name the model that answers from now on; it must be the one that answered so far."""
+    def _set_source(self, source: dict[str, Any]) -> None:
+        """Write the model that answers from now on. It must equal the one that answered before."""
         if not self.source:
             self.source = source
             self._append({"kind": self.kind, "source": source})
         elif self.source != source:
-            raise ReasonEnvsError(
-                f"The record {str(self.path)!r} was answered by {self.source}, and now {source} would answer: choose "
-                "another path, or the same model."
+            raise EngineError(
+                f"The record {str(self.path)!r} was made with {self.source}, but the model is now {source}. Choose "
+                "another path, or use the same model."
             )
 
     def _load(self) -> None:
         *lines, rest = self.path.read_bytes().split(b"\n")
         if rest:
-            _log.warning("%s: the last line was cut off while it was written and is left out", self.path)
+            _log.warning("%s: the last line is incomplete and is ignored.", self.path)
         for number, line in enumerate(lines, start=1):
             self._read(line, number)
 
     def _read(self, line: bytes, number: int) -> None:
         try:
-            match json.loads(line):
-                case {"record": int(version)} if number == 1:
-                    self._check_version(version)
-                case {"kind": self.kind, "key": str(key), "value": {}} if number > 1:
-                    self._lines.setdefault(key, line)
-                case {"kind": self.kind, "source": dict(source)} if number > 1:
-                    self.source = source
-                case {"kind": str(kind)} if number > 1 and kind != self.kind:
-                    pass
-                case _:
-                    raise ValueError("not what belongs there")
+            entry = json.loads(line)
         except ValueError as error:
-            raise ReasonEnvsError(
-                f"{self.path}, line {number} is no line of a record ({error}): mend or delete the line."
-            ) from error
+            raise self._bad_line(number, error) from error
+        match entry:
+            case {"record": int(version)} if number == 1:
+                self._check_version(version)
+            case {"kind": self.kind, "key": str(key), "value": {}} if number > 1:
+                self._lines.setdefault(key, line)
+            case {"kind": self.kind, "source": dict(source)} if number > 1:
+                self.source = source
+            case {"kind": str(kind)} if number > 1 and kind != self.kind:
+                pass
+            case _:
+                raise self._bad_line(number, "unexpected content")
+
+    def _bad_line(self, number: int, reason: object) -> EngineError:
+        return EngineError(f"{self.path}: line {number} is not a line of a record ({reason}). Correct or delete it.")
 
     def _check_version(self, version: int) -> None:
         if version != VERSION:
-            raise ReasonEnvsError(
-                f"The record {str(self.path)!r} has version {version}; this library reads version {VERSION}."
+            raise EngineError(
+                f"The record {str(self.path)!r} has version {version}, but this library reads version {VERSION}."
             )
 
     def _append(self, entry: dict[str, Any]) -> bytes:
@@ -127,12 +130,12 @@ class RecordFile:
         return line
 
     def _open(self) -> int:
-        """Open for appending, after whole lines only, the first of which names the version."""
+        """Open the file for appending. Remove an incomplete last line, and write the version to a new file."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        held = self.path.read_bytes()
-        whole = held.rfind(b"\n") + 1
-        os.ftruncate(file, whole)
-        if not whole:
+        content = self.path.read_bytes()
+        complete = content.rfind(b"\n") + 1
+        os.ftruncate(file, complete)
+        if not complete:
             os.write(file, json.dumps({"record": VERSION}).encode() + b"\n")
         return file

@@ -1,4 +1,4 @@
-"""Batched decoding with addressed draws: every row's tokens depend on its own seed and prompt alone."""
+"""Batched decoding in which the tokens of a row depend only on its seed and its prompt."""
 
 from __future__ import annotations
 
@@ -17,32 +17,39 @@ from reason_envs.llm.sampling import TokenSampler, uniforms
 from reason_envs.llm.stop_strings import StopStrings
 
 CACHE_SPARE = 64
-"""Positions by which the key/value cache grows at a time."""
+"""Number of positions by which the key-value cache grows at a time."""
 COMPACT_BELOW = 0.75
-"""Finished rows are dropped from the batch once fewer than this share of its rows still decode."""
+"""Finished rows leave the batch when less than this share of its rows is unfinished."""
 
 
 @dataclass
 class Row:
-    """One sample being decoded."""
+    """One sample during decoding."""
 
     request: int
+    """Index of the request."""
     seed: int
+    """Seed of the sample."""
     prompt: int
+    """Index of the prompt."""
     token_ids: list[int]
+    """Tokens sampled so far."""
     log_probs: list[float]
+    """Log-probability of each sampled token."""
     finish_reason: FinishReason | None = None
+    """Why the sample ended. ``None``: it has not ended."""
     prefix: Prefix | None = None
+    """Cached state of the prompt; after the end also of the sampled tokens. ``None``: nothing is cached."""
 
 
 class Decoder:
-    """Samples rows with a causal model, all of a batch together.
+    """Samples the rows of a batch with a causal language model.
 
     Args:
-        model: reads tokens.
-        tokenizer: knows what stop strings are made of.
-        eos: the tokens that end a response.
-        prefixes: where keys and values are kept for requests that ask for it.
+        model: the language model.
+        tokenizer: decodes tokens to find stop strings.
+        eos: token ids that end a response.
+        prefixes: store for the prefixes of requests with ``keep_prefix``.
     """
 
     def __init__(self, model: Any, tokenizer: Any, eos: frozenset[int], prefixes: PrefixStore) -> None:
@@ -54,14 +61,20 @@ class Decoder:
         self._stops: dict[tuple[str, ...], StopStrings] = {}
 
     def decode(self, rows: list[Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]) -> None:
-        """Sample until every row has ended."""
+        """Sample until all rows have ended.
+
+        Args:
+            rows: the samples, to which tokens are added.
+            prompts: token ids of all prompts.
+            requests: all requests.
+        """
         samplings = [requests[row.request].sampling for row in rows]
         sampler = TokenSampler(samplings, self.device)
         stops = [self._stop_strings(sampling.stop) for sampling in samplings]
         seeds = np.array([row.seed for row in rows], dtype=np.uint64)
         live = list(range(len(rows)))
-        known = self._known_prefixes(rows, prompts, requests)
-        logits, cache, mask, positions = self._prefill(rows, prompts, known)
+        cached = self._cached_prefixes(rows, prompts, requests)
+        logits, cache, mask, positions = self._prefill(rows, prompts, cached)
         start = mask.shape[1] - 1
         while True:
             steps = np.array([len(rows[r].token_ids) for r in live])
@@ -69,12 +82,12 @@ class Decoder:
             for r, token, log_prob in zip(live, tokens.tolist(), log_probs.tolist(), strict=True):
                 self._append(rows[r], token, log_prob, samplings[r].max_tokens, stops[r])
             open_rows = [i for i, r in enumerate(live) if rows[r].finish_reason is None]
-            leaving = len(open_rows) < COMPACT_BELOW * len(live)
-            if known is not None and leaving:
+            compact = len(open_rows) < COMPACT_BELOW * len(live)
+            if cached is not None and compact:
                 self._keep([None if rows[r].finish_reason is None else rows[r] for r in live], cache, start)
             if not open_rows:
                 return
-            if leaving:
+            if compact:
                 keep = torch.tensor(open_rows, device=self.device)
                 live = [live[i] for i in open_rows]
                 tokens, mask, positions = tokens[keep], mask[keep], positions[keep]
@@ -90,7 +103,7 @@ class Decoder:
         return self._stops[stop]
 
     def _append(self, row: Row, token: int, log_prob: float, max_tokens: int, stop: StopStrings) -> None:
-        """Record a sampled token and whether it ends the row; a row that has ended takes no more."""
+        """Add a sampled token to a row, and end the row if necessary. A row that has ended does not change."""
         if row.finish_reason is not None:
             return
         row.token_ids.append(token)
@@ -101,14 +114,17 @@ class Decoder:
             row.finish_reason = "length"
 
     def _prefill(
-        self, rows: list[Row], prompts: list[tuple[int, ...]], known: dict[int, Prefix | None] | None
+        self, rows: list[Row], prompts: list[tuple[int, ...]], cached: dict[int, Prefix | None] | None
     ) -> tuple[Tensor, Any, Tensor, Tensor]:
-        """Compute each distinct prompt once, but for what is known of it, and repeat its cache for its samples.
+        """Read each distinct prompt once, after its cached prefix, and repeat its cache row for its samples.
 
         Args:
             rows: the samples.
-            prompts: every prompt.
-            known: the kept prefix of each prompt where prefixes are kept; ``None`` where they are not.
+            prompts: token ids of all prompts.
+            cached: prefix of each prompt by index. ``None``: prefixes are not kept.
+
+        Returns:
+            Logits after the prompts [rows, vocabulary], the cache, its attention mask, and the last positions.
         """
         distinct = sorted({row.prompt for row in rows})
         texts = [prompts[p] for p in distinct]
@@ -116,10 +132,10 @@ class Decoder:
         reader = PromptReader(
             self.prefixes, lambda: decoding_cache(self.model.config, CACHE_SPARE), self.forward, self.device
         )
-        if known is None:
+        if cached is None:
             logits, cache, mask = reader.read(texts, [None] * len(texts))
         else:
-            prefixes = reader.prefixes(texts, [known[p] for p in distinct])
+            prefixes = reader.prefixes(texts, [cached[p] for p in distinct])
             logits, cache, mask = reader.read([text[-1:] for text in texts], prefixes)
             for row in rows:
                 row.prefix = prefixes[place[row.prompt]]
@@ -128,21 +144,21 @@ class Decoder:
         mask = mask[repeat]
         return logits[repeat], cache, mask, mask.sum(-1, keepdim=True) - 1
 
-    def _known_prefixes(
+    def _cached_prefixes(
         self, rows: list[Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]
     ) -> dict[int, Prefix | None] | None:
-        """Return what is kept of each prompt; ``None`` where nobody asked to keep anything."""
+        """Return the usable prefix of each prompt by index; ``None`` if no request has ``keep_prefix``."""
         if not (self.prefixes.enabled and any(requests[row.request].keep_prefix for row in rows)):
             return None
-        known: dict[int, Prefix | None] = {}
+        cached: dict[int, Prefix | None] = {}
         for row in rows:
             given = self.prefixes.usable(requests[row.request].prefix_cache, len(prompts[row.prompt]))
-            known[row.prompt] = known.get(row.prompt) or given
-        return known
+            cached[row.prompt] = cached.get(row.prompt) or given
+        return cached
 
-    def _keep(self, leaving: list[Row | None], cache: Any, start: int) -> None:
-        """Keep what has been read of rows that have ended (``None``: a row goes on), but for their last tokens."""
-        ended = [(i, row) for i, row in enumerate(leaving) if row is not None]
+    def _keep(self, rows: list[Row | None], cache: Any, start: int) -> None:
+        """Store the prefixes of rows that have ended, without their last tokens. ``None``: a row has not ended."""
+        ended = [(i, row) for i, row in enumerate(rows) if row is not None]
         states = states_of(cache, torch.tensor([i for i, _ in ended], device=self.device), start)
         for (_, row), own in zip(ended, states, strict=True):
             row.prefix = self.prefixes.add(row.prefix, own[:, :, : len(row.token_ids)].clone())

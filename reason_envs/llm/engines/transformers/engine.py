@@ -1,4 +1,4 @@
-"""The in-process engine on Hugging Face transformers: batched decoding with addressed sampling."""
+"""The in-process engine on Hugging Face transformers."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from reason_envs.validation import at_least
 
 ONE_SET_OF_WEIGHTS = "The engine transformers holds one set of weights and no adapters."
 QUANTIZED = (
-    "The engine's weights are quantized, so it cannot take new ones: to train, leave out engine.load_in_8bit and "
-    "engine.load_in_4bit and give a model that is not stored quantized (policy.lora_rank saves the learner's memory)."
+    "The engine's weights are quantized and cannot be replaced. To train, leave out load_in_8bit and load_in_4bit, and "
+    "use a model that is not stored in quantized form (policy.lora_rank saves memory of the learner)."
 )
 
 
@@ -42,22 +42,24 @@ class TransformersEngineConfig:
     """Options of ``engine=transformers``."""
 
     model: str = "embedded"
-    """``embedded``, a folder, or a hub name."""
+    """Model to load: ``embedded`` (ships with this package), a folder, or a hub name."""
     device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda:N``."""
+    """Device of the model: ``cpu``, ``cuda:N``, or ``auto`` (a GPU if there is one)."""
     dtype: str = "auto"
-    """``auto`` (float32 on a CPU, bfloat16 on a GPU), ``float32``, ``bfloat16`` or ``float16``."""
+    """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (float32 on a CPU, bfloat16 on a
+    GPU)."""
     attention: str = "sdpa"
-    """``sdpa``, ``eager`` or ``flash_attention_2``."""
+    """Attention kernel: ``sdpa``, ``eager`` or ``flash_attention_2``."""
     load_in_8bit: bool = False
-    """Quantize the linear layers to 8 bits (extra ``[quantization]``): for a frozen model, which takes no weights."""
+    """Whether to quantize the linear layers to 8 bits (extra ``[quantization]``). A quantized model cannot be
+    trained."""
     load_in_4bit: bool = False
-    """Quantize them to 4 bits instead."""
+    """Whether to quantize the linear layers to 4 bits (extra ``[quantization]``). A quantized model cannot be
+    trained."""
     max_batch_size: int = 256
-    """Most samples decoded at the same time; lower it when memory runs out."""
+    """Maximum number of samples decoded at the same time. Reduce it if memory runs out."""
     prefix_cache_mb: int = 512
-    """Memory (units of 2**20 bytes) for keys and values that search trees keep from one step to the next; 0 reads every
-    path again."""
+    """Memory in MiB for keys and values that search trees reuse from one step to the next. 0 disables the reuse."""
 
     def __post_init__(self) -> None:
         at_least(self, max_batch_size=1, prefix_cache_mb=0)
@@ -66,7 +68,12 @@ class TransformersEngineConfig:
 class TransformersEngine(TrainableEngine):
     """A causal language model in this process.
 
-    A sample depends on its request's seed and prompt alone: in float32 the same tokens come out alone or in a batch.
+    A sample depends only on the seed and the prompt of its request. In float32, a request gets the same tokens alone
+    and in a batch.
+
+    Args:
+        config: the options. ``None`` builds them from ``overrides``.
+        overrides: fields of the configuration.
     """
 
     def __init__(self, config: TransformersEngineConfig | None = None, **overrides: Any) -> None:
@@ -90,30 +97,30 @@ class TransformersEngine(TrainableEngine):
         self.model_name = self.config.model
         self.policy_version = 0
         self.generated_tokens = 0
-        """Every token sampled since the start."""
+        """Number of tokens sampled since the engine was built."""
         self.prefixes = PrefixStore(model.config, self.config.prefix_cache_mb << 20)
         self._decoder: Decoder | None = Decoder(model, self.tokenizer, eos_ids(model, self.tokenizer), self.prefixes)
         self.batcher: MicroBatcher[GenerationRequest, list[Generation]] = MicroBatcher(self.generate_batch)
 
     @property
     def decoder(self) -> Decoder:
-        """What samples, until the engine is closed."""
+        """The decoder. An error if the engine is closed."""
         if self._decoder is None:
             raise closed_error(self)
         return self._decoder
 
     @property
     def model(self) -> Any:
-        """The model that generates, until the engine is closed."""
+        """The language model. An error if the engine is closed."""
         return self.decoder.model
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
-        """Return ``request.n`` samples; requests that wait together are decoded together."""
+        """Return ``request.n`` samples. Requests that wait together are decoded together."""
         return await self.batcher(request)
 
     @torch.inference_mode()
     def generate_batch(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
-        """Answer many requests at once; equal prompts are computed once."""
+        """Answer several requests. Equal prompts are read once."""
         prompts: dict[tuple[int, ...], int] = {}
         rows: list[Row] = []
         for index, request in enumerate(requests):
@@ -138,7 +145,7 @@ class TransformersEngine(TrainableEngine):
         if positions is not None and prompt_tokens + request.sampling.max_tokens > positions:
             raise ContextLengthError(
                 f"A prompt of {prompt_tokens} tokens and max_tokens={request.sampling.max_tokens} exceed the model's "
-                f"{positions} positions: shorten the prompt or lower max_tokens."
+                f"context length of {positions}. Shorten the prompt or reduce max_tokens."
             )
 
     def _finish(self, row: Row, request: GenerationRequest, prompt_ids: tuple[int, ...]) -> Generation:
@@ -159,17 +166,22 @@ class TransformersEngine(TrainableEngine):
         )
 
     def load_weights(self, source: Mapping[str, Tensor] | Path, version: int, adapter: str | None = None) -> None:
-        """Copy full weights in (adapters merged) and report ``version`` with what is sampled from now on.
+        """Replace the full weights.
+
+        Args:
+            source: the full weights with all adapters merged.
+            version: policy version of these weights, reported by later generations.
+            adapter: must be ``None``.
 
         Raises:
-            ReasonEnvsError: a tensor is missing, unknown, or of another shape; an adapter's folder was given; or the
-                engine's weights are quantized.
+            EngineError: a tensor is missing, unknown, or of another shape; ``source`` is an adapter; or the engine's
+                weights are quantized.
         """
         if Capability.TRAINABLE not in self.capabilities:
             raise EngineError(QUANTIZED)
         _refuse_adapter(adapter)
         if isinstance(source, Path):
-            raise EngineError(f"{ONE_SET_OF_WEIGHTS} Send merged weights, or use engine=vllm.")
+            raise EngineError(f"{ONE_SET_OF_WEIGHTS} Send merged weights, or use the engine vllm.")
         copy_weights(self.model, source)
         self.prefixes.clear()
         self.policy_version = version
@@ -177,7 +189,7 @@ class TransformersEngine(TrainableEngine):
     async def score(
         self, token_ids: list[int], prompt_length: int, temperature: float = 1.0, adapter: str | None = None
     ) -> list[float]:
-        """Return the log-probability of every token after the prompt, under the engine's weights."""
+        """Return the log-probability of each token after the prompt (see `TrainableEngine.score`)."""
         _refuse_adapter(adapter)
         ids = torch.tensor([token_ids], device=self.device)
         with torch.inference_mode():
@@ -185,12 +197,12 @@ class TransformersEngine(TrainableEngine):
             return torch.log_softmax(logits, -1).gather(-1, ids[0, prompt_length:, None]).squeeze(-1).tolist()
 
     def weights_digest(self, adapter: str | None = None) -> str:
-        """Hash the weights that generate."""
+        """Return a hash of the weights."""
         _refuse_adapter(adapter)
         return digest(self.model.state_dict())
 
     def close(self) -> None:
-        """Free the model; closing again does nothing."""
+        """Free the model. Further calls have no effect."""
         self._decoder = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()

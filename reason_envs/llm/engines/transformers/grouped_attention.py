@@ -1,4 +1,4 @@
-"""Attention for decoding: heads that share keys and values read them once, instead of from a repeated copy."""
+"""Attention for decoding in which heads with shared keys and values read them once instead of copying them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAME = "grouped_sdpa"
 def grouped_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """Attend as ``sdpa`` does; for one new position, the heads of a group take the place of positions.
+    """Compute the same attention as ``sdpa``. For a single new position, the heads of a group become positions.
 
     Args:
         module: the attention layer.
@@ -24,10 +24,10 @@ def grouped_attention(
         key: [B, groups, all, width].
         value: [B, groups, all, width].
         attention_mask: broadcasts to [B, heads, new, all].
-        **options: ``scaling`` and what else models pass on.
+        **options: ``scaling``, and other arguments of the model.
 
     Returns:
-        [B, new, heads, width], and no weights.
+        The output, [B, new, heads, width], and ``None`` for the attention weights.
     """
     rows, heads, new, width = query.shape
     if new != 1 or module.training:
@@ -40,7 +40,7 @@ def grouped_attention(
 
 
 def use_grouped_attention(model: Any) -> None:
-    """Let a model that attends with ``sdpa`` decode this way."""
+    """Switch a model that uses ``sdpa`` to grouped attention."""
     AttentionInterface.register(NAME, grouped_attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)

@@ -1,4 +1,4 @@
-"""A key/value cache for batched decoding: preallocated, expandable to samples, and able to drop finished rows."""
+"""A key-value cache for batched decoding: preallocated, with rows that can be repeated and dropped."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from transformers.cache_utils import DynamicLayer
 
 
 class GrowingLayer(DynamicLayer):
-    """A dynamic layer that writes into spare room instead of copying everything at each token."""
+    """A dynamic layer that writes new tokens into spare room instead of copying all tokens at each step.
+
+    Args:
+        spare: number of positions that are added when the room is full.
+    """
 
     def __init__(self, spare: int) -> None:
         super().__init__()
@@ -19,7 +23,7 @@ class GrowingLayer(DynamicLayer):
         self._room: tuple[Tensor, Tensor] | None = None
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append [rows, heads, new, head_dim] keys and values; return all of them so far."""
+        """Append keys and values, [rows, heads, new, head_dim], and return those of all tokens so far."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
             self.keys, self.values = key_states, value_states
@@ -41,7 +45,7 @@ class GrowingLayer(DynamicLayer):
         return room
 
     def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep or repeat rows by index [M]."""
+        """Keep or repeat rows by index, [M]."""
         keys, values = self._filled()
         self.keys, self.values = keys.index_select(0, indices), values.index_select(0, indices)
         self._room = None
@@ -53,13 +57,13 @@ class GrowingLayer(DynamicLayer):
 
 
 def decoding_cache(config: PretrainedConfig, spare: int) -> DynamicCache:
-    """Build a cache for a model; full-attention layers grow by ``spare`` positions at a time."""
+    """Create a cache for a model whose full-attention layers grow by ``spare`` positions at a time."""
     cache = DynamicCache(config=config)
     cache.layers = [GrowingLayer(spare) if type(layer) is DynamicLayer else layer for layer in cache.layers]
     return cache
 
 
 def select_rows(cache: DynamicCache, rows: Tensor) -> None:
-    """Keep or repeat the cache's rows by index [M]."""
+    """Keep or repeat rows of a cache by index, [M]."""
     with torch.inference_mode():
         cache.batch_select_indices(rows)

@@ -1,5 +1,5 @@
 """The engine on vLLM.
 
-Options, the engine's process, and the worker that takes new weights.
+Options, the start of vLLM's processes, and the worker extension that receives new weights.
 May import `reason_envs.llm`; never another engine.
 """

@@ -1,7 +1,8 @@
-"""The engine on vLLM: its processes on this machine, one generate call for all requests that wait together.
+"""The engine on vLLM, which runs in processes on this machine.
 
-vLLM's synchronous ``LLM`` behind a ``MicroBatcher``, not its asynchronous server: environments step in lockstep, so
-their calls arrive together anyway, batches are the same from run to run, and nothing depends on an event loop.
+The engine calls vLLM's synchronous ``LLM`` through a `MicroBatcher`, not its asynchronous server. Environments step
+together, so their requests arrive together. This way, batches are the same in every run and do not depend on an event
+loop.
 """
 
 from __future__ import annotations
@@ -40,16 +41,20 @@ from reason_envs.llm.stop_strings import StopStrings
 from reason_envs.llm.weights import check_weights, weight_shapes
 
 CURRENT = "current"
-"""Name of the adapter that belongs to the engine's current weights."""
+"""Name of the adapter that is part of the engine's current weights."""
 FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 
 
 class VllmEngine(TrainableEngine):
     """A causal language model in vLLM's processes.
 
-    A sample is drawn with its own seed, as in every engine, but vLLM's arithmetic may depend on who else is in the
-    batch: at near-ties another token can come out. Log-probabilities of requests with top-p or top-k are ``None``,
-    since vLLM computes them after these cuts.
+    Each sample has its own seed, as in every engine. However, vLLM's rounding may depend on the batch, so a token can
+    change if two tokens are almost equally likely. Log-probabilities of requests with top-p or top-k are ``None``,
+    because vLLM computes them after these cuts.
+
+    Args:
+        config: the options. ``None`` builds them from ``overrides``.
+        overrides: fields of the configuration.
     """
 
     def __init__(self, config: VllmEngineConfig | None = None, **overrides: Any) -> None:
@@ -62,7 +67,7 @@ class VllmEngine(TrainableEngine):
         self.model_name = self.config.model
         self.policy_version = 0
         self.generated_tokens = 0
-        """Every token sampled since the start."""
+        """Number of tokens sampled since the engine was built."""
         self.batcher: MicroBatcher[GenerationRequest, list[Generation]] = MicroBatcher(self.generate_batch)
         self._shapes = weight_shapes(self.config.model)
         self._adapters: dict[str, Any] = {}
@@ -73,17 +78,17 @@ class VllmEngine(TrainableEngine):
 
     @property
     def llm(self) -> Any:
-        """The ``LLM`` of vLLM, until the engine is closed."""
+        """The ``LLM`` of vLLM. An error if the engine is closed."""
         if self._llm is None:
             raise closed_error(self)
         return self._llm
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
-        """Return ``request.n`` samples; requests that wait together are decoded together."""
+        """Return ``request.n`` samples. Requests that wait together are decoded together."""
         return await self.batcher(request)
 
     def generate_batch(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
-        """Answer many requests with one call of vLLM."""
+        """Answer several requests with one call of vLLM."""
         prompts = [encode_prompt(self.tokenizer, request.prompt) for request in requests]
         for request, prompt in zip(requests, prompts, strict=True):
             self._check_length(len(prompt), request.sampling.max_tokens)
@@ -106,8 +111,9 @@ class VllmEngine(TrainableEngine):
     def _check_length(self, prompt: int, response: int) -> None:
         if prompt + response > self.context_length:
             raise ContextLengthError(
-                f"A prompt of {prompt} tokens and max_tokens={response} exceed the engine's {self.context_length} "
-                "positions: shorten the prompt, lower max_tokens, or raise engine.max_model_len if the model has more."
+                f"A prompt of {prompt} tokens and max_tokens={response} exceed the engine's context length of "
+                f"{self.context_length}. Shorten the prompt, reduce max_tokens, or increase max_model_len if the model "
+                "supports it."
             )
 
     def _check_awake(self) -> None:
@@ -125,7 +131,7 @@ class VllmEngine(TrainableEngine):
 
     def _finish(self, output: Any, request: GenerationRequest, prompt_ids: list[int]) -> Generation:
         if output.finish_reason not in FINISH_REASONS:
-            raise EngineError(f"vLLM ended a sample with {output.finish_reason!r}; see its messages above.")
+            raise EngineError(f"vLLM ended a sample with {output.finish_reason!r}. See its messages above.")
         token_ids = list(output.token_ids)
         self.generated_tokens += len(token_ids)
         text = self.tokenizer.decode(token_ids, skip_special_tokens=True)
@@ -136,15 +142,15 @@ class VllmEngine(TrainableEngine):
             finish_reason=FINISH_REASONS[output.finish_reason],
             policy_version=self.policy_version,
             prompt_ids=list(prompt_ids),
-            stop_string=output.stop_reason if isinstance(output.stop_reason, str) else None,  # a number: a token
+            stop_string=output.stop_reason if isinstance(output.stop_reason, str) else None,  # a number is a token
         )
 
     async def score(
         self, token_ids: list[int], prompt_length: int, temperature: float = 1.0, adapter: str | None = None
     ) -> list[float]:
-        """Return the log-probability of every token after the prompt, under the engine's weights.
+        """Return the log-probability of each token after the prompt (see `TrainableEngine.score`).
 
-        At another temperature than 1 vLLM hands over its whole distribution at every position, which takes time.
+        With a temperature other than 1, vLLM returns the whole distribution at each position, which is slow.
         """
         from vllm import SamplingParams
 
@@ -180,7 +186,7 @@ class VllmEngine(TrainableEngine):
     def _load_full(self, source: Mapping[str, Tensor]) -> None:
         check_weights(self._shapes, source)
         with tempfile.TemporaryDirectory() as folder:
-            # Copies, because tied tensors share memory, which the file format refuses.
+            # Copies, because the file format does not support tied tensors, which share memory.
             tensors = {n: t.detach().to("cpu", self._stored(t), copy=True).contiguous() for n, t in source.items()}
             save_file(tensors, Path(folder) / WEIGHTS_FILE)
             call_vllm(self.llm.collective_rpc, "receive_weights", args=(folder,))
@@ -191,19 +197,13 @@ class VllmEngine(TrainableEngine):
         return self.dtype if tensor.is_floating_point() else tensor.dtype
 
     def _load_adapter(self, name: str, folder: Path) -> None:
-        """Load a LoRA adapter for requests that name it, in place of an earlier one of that name.
-
-        Raises:
-            ReasonEnvsError: it does not fit the model or the engine's options.
-        """
+        """Load a LoRA adapter, and remove an earlier one with the same name."""
         from vllm.lora.request import LoRARequest
 
         if not self.config.max_lora_rank:
-            raise EngineError("This engine takes no adapters: set engine.max_lora_rank to their rank.")
+            raise EngineError("This engine was built without adapters. Set max_lora_rank to the rank of the adapter.")
         if len(self._adapters.keys() | {name}) > self.config.max_loras:
-            raise EngineError(
-                f"Adapter {name!r} would be one more than engine.max_loras={self.config.max_loras}: raise it."
-            )
+            raise EngineError(f"The adapter {name!r} exceeds max_loras={self.config.max_loras}. Increase max_loras.")
         check_adapter(folder, self._shapes, self.config.max_lora_rank)
         number = next(self._numbers)
         unique = f"{name}-{number}"
@@ -215,31 +215,31 @@ class VllmEngine(TrainableEngine):
 
     def _forget_prefixes(self) -> None:
         if not call_vllm(self.llm.reset_prefix_cache):
-            raise EngineError("vLLM kept the prefix cache of earlier weights: requests were still running.")
+            raise EngineError("vLLM did not reset its prefix cache after new weights: requests are still running.")
 
     def weights_digest(self, adapter: str | None = None) -> str | None:
-        """Hash what the workers loaded last: an adapter by name, or the one in use, otherwise the full weights."""
+        """Return a hash of the named adapter. ``None``: of the current adapter, or of the full weights without one."""
         name = adapter or (CURRENT if CURRENT in self._adapters else FULL)
         digests = set(call_vllm(self.llm.collective_rpc, "received_digest", args=(name,)))
         if len(digests) > 1:
-            raise EngineError(f"vLLM's workers hold different weights: {sorted(map(str, digests))}.")
+            raise EngineError(f"vLLM's workers have different weights: {sorted(map(str, digests))}.")
         return digests.pop()
 
     def sleep(self) -> None:
-        """Free the device's memory (weights move to the host) until ``wake``."""
+        """Free the memory of the GPU until `wake`. The weights are moved to the host."""
         if not self.config.enable_sleep:
-            raise EngineError("The engine cannot sleep: set engine.enable_sleep=true (GPU only).")
+            raise EngineError("The engine cannot sleep. Set enable_sleep=true (GPU only).")
         call_vllm(self.llm.sleep, level=1)
         self._asleep = True
 
     def wake(self) -> None:
-        """Take the device's memory back."""
+        """Load the weights onto the GPU again."""
         if self._asleep:
             call_vllm(self.llm.wake_up)
             self._asleep = False
 
     def close(self) -> None:
-        """End vLLM's processes; closing again does nothing."""
+        """End vLLM's processes. Further calls have no effect."""
         if self._llm is not None:
             self._llm.llm_engine.engine_core.shutdown()
             self._llm = None
@@ -263,6 +263,6 @@ def _parameters(sampling: Sampling, seed: int) -> Any:
 
 
 def _tempered(row: Mapping[int, Any], token: int, temperature: float) -> float:
-    """Log-probability of a token at another temperature, from the whole distribution at temperature 1."""
+    """Return the log-probability of a token at another temperature, from the distribution at temperature 1."""
     scaled = torch.tensor([entry.logprob for entry in row.values()], dtype=torch.float64) / temperature
     return row[token].logprob / temperature - float(torch.logsumexp(scaled, 0))

@@ -1,4 +1,4 @@
-"""Options of ``engine=vllm`` and the vLLM arguments they become."""
+"""Options of ``engine=vllm``, and the arguments of vLLM that they correspond to."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from typing import Any
 
 import torch
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError
 from reason_envs.llm.loading import model_path
+from reason_envs.validation import above, at_least, within
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""The ranks that vLLM can make room for."""
+"""The maximum ranks of LoRA adapters that vLLM supports."""
 CPU_CACHE_GIB = 1.0
+"""Default size of the key-value cache on a CPU, in GiB."""
 GPU_MEMORY_FRACTION = 0.5
+"""Default share of a GPU's memory."""
 
 
 @dataclass
@@ -22,70 +25,74 @@ class VllmEngineConfig:
     """Options of ``engine=vllm``."""
 
     model: str = "embedded"
-    """``embedded``, a folder, or a hub name."""
+    """Model to load: ``embedded`` (ships with this package), a folder, or a hub name."""
     device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda:N`` (the first of ``tensor_parallel_size`` devices)."""
+    """Device of the model: ``cpu``, ``cuda:N`` (the first of ``tensor_parallel_size`` GPUs), or ``auto``."""
     dtype: str = "auto"
-    """``auto`` (float32 on a CPU, bfloat16 on a GPU), ``float32``, ``bfloat16`` or ``float16``."""
+    """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (float32 on a CPU, bfloat16 on a
+    GPU)."""
     tensor_parallel_size: int = 1
-    """Devices that the model is split over; with several learner processes each has an engine, and this must be 1."""
+    """Number of GPUs over which the model is split. Must be 1 if there are several learner processes, because each has
+    its own engine."""
     memory_fraction: float | None = None
-    """Share of a device's memory for weights and key/value cache; null: half of a GPU, ``kv_cache_gib`` on a CPU."""
+    """Share of a device's memory for weights and key-value cache, in (0, 1]. ``None``: 0.5 on a GPU; on a CPU
+    ``kv_cache_gib`` applies."""
     kv_cache_gib: float | None = None
-    """Size of the key/value cache instead of ``memory_fraction``; null: 1 on a CPU, where a share of the memory would
-    be taken from other programs."""
+    """Size of the key-value cache in GiB, instead of ``memory_fraction``. ``None``: 1 on a CPU; on a GPU
+    ``memory_fraction`` applies."""
     max_model_len: int | None = None
-    """Most tokens of prompt and response together; null: the model's positions."""
+    """Maximum number of tokens of prompt and response together. ``None``: the model's own limit."""
     max_sequences: int = 256
-    """Most samples decoded at the same time."""
+    """Maximum number of samples decoded at the same time."""
     chunked_prefill: bool | None = None
-    """Compute long prompts in pieces, between decoding steps; null: on a GPU only, since on a CPU vLLM fails when the
-    prompt of a sample with a seed is cut."""
+    """Whether to read long prompts in pieces between decoding steps. ``None``: only on a GPU, because vLLM fails on a
+    CPU if the prompt of a sample with a seed is cut."""
     prefix_caching: bool = True
-    """Keep the key/value cache of prompts that come again."""
+    """Whether to reuse keys and values of prompts that start with the same tokens."""
     enforce_eager: bool = False
-    """Neither compile nor capture graphs: starts faster, decodes slower."""
+    """Whether to skip compilation and graph capture. The engine then starts faster and decodes more slowly."""
     max_lora_rank: int = 0
-    """Highest rank of LoRA adapters, which then travel alone; 0: a LoRA policy's weights are merged and sent whole."""
+    """Maximum rank of LoRA adapters, which are then sent without the model. 0: the weights of a LoRA policy are merged
+    and sent in full."""
     max_loras: int = 1
-    """Adapters held at the same time, the one that is trained included."""
+    """Maximum number of adapters held at the same time, including the one that is trained."""
     enable_sleep: bool = False
-    """Allow ``sleep()``, which frees the device's memory until ``wake()`` (GPU only)."""
+    """Whether to support ``sleep()``, which frees the memory of a GPU until ``wake()``."""
 
     def __post_init__(self) -> None:
-        """Refuse values that vLLM would refuse later, or quietly change."""
-        for name, holds, rule in (
-            ("tensor_parallel_size", self.tensor_parallel_size >= 1, "be at least 1"),
-            ("memory_fraction", self.memory_fraction is None or 0 < self.memory_fraction <= 1, "lie in (0, 1]"),
-            ("kv_cache_gib", self.kv_cache_gib is None or self.kv_cache_gib > 0, "be above 0"),
-            ("max_model_len", self.max_model_len is None or self.max_model_len >= 1, "be at least 1"),
-            ("max_sequences", self.max_sequences >= 1, "be at least 1"),
-            ("max_lora_rank", 0 <= self.max_lora_rank <= RANKS[-1], f"lie in [0, {RANKS[-1]}] (0 is off)"),
-            ("max_loras", self.max_loras >= 1, "be at least 1"),
-        ):
-            if not holds:
-                raise ReasonEnvsError(f"engine.{name}={getattr(self, name)} must {rule}.")
+        at_least(self, tensor_parallel_size=1, max_model_len=1, max_sequences=1, max_loras=1)
+        above(self, memory_fraction=0, kv_cache_gib=0)
+        within(self, 0, 1, "memory_fraction")
+        within(self, 0, RANKS[-1], "max_lora_rank")
         if self.memory_fraction is not None and self.kv_cache_gib is not None:
-            raise ReasonEnvsError(
-                f"engine.memory_fraction={self.memory_fraction} and kv_cache_gib={self.kv_cache_gib} both size the "
-                "key/value cache: give one of them."
+            raise OptionError(
+                "memory_fraction",
+                self.memory_fraction,
+                f"and kv_cache_gib={self.kv_cache_gib} both set the size of the key-value cache: give one of them.",
             )
 
 
 def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Return the arguments of ``vllm.LLM``."""
+    """Return the arguments of ``vllm.LLM``.
+
+    Raises:
+        OptionError: an option does not work on this device or with several learner processes.
+    """
     if config.enable_sleep and device.type == "cpu":
-        raise ReasonEnvsError("engine.enable_sleep=true needs a GPU: vLLM cannot sleep on a CPU. Use false.")
+        raise OptionError("enable_sleep", True, "requires a GPU: vLLM cannot sleep on a CPU. Use false.")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if config.tensor_parallel_size > 1 and processes > 1:
-        raise ReasonEnvsError(
-            f"engine.tensor_parallel_size={config.tensor_parallel_size} in one of {processes} learner processes: each "
-            "has an engine of its own, on its own device. Use engine.tensor_parallel_size=1, or one learner process."
+        raise OptionError(
+            "tensor_parallel_size",
+            config.tensor_parallel_size,
+            f"must be 1 with {processes} learner processes: each has its own engine on its own device. Use 1, or one "
+            "learner process.",
         )
     if config.chunked_prefill and device.type == "cpu":
-        raise ReasonEnvsError(
-            "engine.chunked_prefill=true needs a GPU: on a CPU vLLM fails when the prompt of a sample with a seed is "
-            "cut. Leave it out."
+        raise OptionError(
+            "chunked_prefill",
+            True,
+            "requires a GPU: vLLM fails on a CPU if the prompt of a sample with a seed is cut. Leave it out.",
         )
     return {
         "model": model_path(config.model),
@@ -98,7 +105,7 @@ def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.
         "enable_prefix_caching": config.prefix_caching,
         "enforce_eager": config.enforce_eager,
         "enable_sleep_mode": config.enable_sleep,
-        # Log-probabilities at the sampling temperature; all of them may be asked for, which `score` needs.
+        # Log-probabilities at the sampling temperature. `score` needs those of the whole vocabulary.
         "logprobs_mode": "processed_logprobs",
         "max_logprobs": -1,
         "worker_extension_cls": "reason_envs.llm.engines.vllm.worker.WeightReceiver",
@@ -127,5 +134,5 @@ def _lora(config: VllmEngineConfig) -> dict[str, Any]:
     if not config.max_lora_rank:
         return {}
     rank = next(rank for rank in RANKS if rank >= config.max_lora_rank)
-    # One more slot: a new version is loaded, and thereby checked, before the old one leaves.
+    # One more slot: a new version is loaded, and thereby checked, before the old version is removed.
     return {"enable_lora": True, "max_lora_rank": rank, "max_loras": config.max_loras + 1}

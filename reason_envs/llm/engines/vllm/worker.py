@@ -1,4 +1,4 @@
-"""What vLLM's worker processes run for us: taking weights, and saying which ones they took."""
+"""The worker extension in vLLM's processes: it receives weights and reports what it received."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from reason_envs.llm.weights import digest
 
 WEIGHTS_FILE = "model.safetensors"
 FULL = ""
-"""The name of the full weights, beside the names of adapters."""
+"""Name of the full weights, besides the names of adapters."""
 
 
 class WeightReceiver:
-    """Mixed into vLLM's worker class (``worker_extension_cls``); the engine calls its methods by name.
+    """Extension of vLLM's worker class (``worker_extension_cls``). The engine calls its methods by name.
 
-    A worker reads the file itself, hands exactly those tensors to its model and remembers their digest: it proves what
-    this process loaded. vLLM fuses, cuts and packs them afterwards, so the parameters themselves cannot be compared.
+    A worker reads the file itself, passes exactly these tensors to its model, and stores their digest. The digest
+    proves what this process loaded. vLLM fuses, splits and packs the weights afterwards, so its own parameters cannot
+    be compared.
     """
 
     if TYPE_CHECKING:
@@ -27,7 +28,7 @@ class WeightReceiver:
         add_lora: Any
 
     def receive_weights(self, folder: str) -> None:
-        """Replace the model's weights by a folder's; adapters are dropped."""
+        """Replace the model's weights by those of a folder, and remove all adapters."""
         tensors = load_file(Path(folder) / WEIGHTS_FILE)
         self._received: dict[str, str] = {}
         received = digest(tensors)
@@ -35,7 +36,7 @@ class WeightReceiver:
         self._received[FULL] = received
 
     def receive_adapter(self, name: str, unique_name: str, number: int, folder: str) -> None:
-        """Load a LoRA adapter from a folder, under a name and number that vLLM has not seen before."""
+        """Load a LoRA adapter from a folder, under a name and a number that are new to vLLM."""
         from vllm.lora.request import LoRARequest
 
         received = digest(load_file(Path(folder) / ADAPTER_WEIGHTS))
@@ -44,5 +45,5 @@ class WeightReceiver:
         self._received = {**self.__dict__.get("_received", {}), name: received}
 
     def received_digest(self, name: str) -> str | None:
-        """Hash the weights or the adapter last loaded under a name; ``None`` before any were."""
+        """Return the digest of the weights or the adapter loaded last under a name; ``None`` if there are none."""
         return self.__dict__.get("_received", {}).get(name)

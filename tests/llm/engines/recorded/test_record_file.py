@@ -64,7 +64,7 @@ def test_a_record_is_continued_by_its_own_source_only(path):
     record = RecordFile(path, "generation", SOURCE)
     record.add("new", {})
     assert len(RecordFile(path, "generation")) == 4
-    with pytest.raises(ReasonEnvsError, match=r"answered by .*'m'.*, and now .*'other'.* would"):
+    with pytest.raises(ReasonEnvsError, match=r"was made with .*'m'.*, but the model is now .*'other'"):
         RecordFile(path, "generation", {"model": "other", "digest": "d"})
 
 
@@ -94,7 +94,7 @@ def test_a_last_line_that_was_cut_off_is_reported(path, caplog):
     path.write_bytes(path.read_bytes()[:-3])
     with caplog.at_level(logging.WARNING):
         RecordFile(path, "generation")
-    assert f"{path}: the last line was cut off" in caplog.text
+    assert f"{path}: the last line is incomplete and is ignored" in caplog.text
 
 
 @pytest.mark.parametrize("broken", ["{", '{"kind": "generation", "key": "1"}', "[]", "", '{"record": 1}'])
@@ -102,19 +102,19 @@ def test_a_broken_line_is_named(path, broken):
     fill(path)
     text = lines(path)
     path.write_text("\n".join([*text[:3], broken, *text[3:]]) + "\n")
-    with pytest.raises(ReasonEnvsError, match=r"record\.jsonl, line 4 is no line of a record"):
+    with pytest.raises(ReasonEnvsError, match=r"record\.jsonl: line 4 is not a line of a record"):
         RecordFile(path, "generation")
 
 
 def test_what_is_no_record_is_refused(path):
-    with pytest.raises(ReasonEnvsError, match="There is no record"):
+    with pytest.raises(ReasonEnvsError, match="does not exist"):
         RecordFile(path, "generation")
     path.parent.mkdir()
     path.write_text('{"question": "1 + 1"}\n')
-    with pytest.raises(ReasonEnvsError, match="line 1 is no line of a record"):
+    with pytest.raises(ReasonEnvsError, match="line 1 is not a line of a record"):
         RecordFile(path, "generation")
     path.write_text('{"record": 2}\n')
-    with pytest.raises(ReasonEnvsError, match="has version 2; this library reads version 1"):
+    with pytest.raises(ReasonEnvsError, match="has version 2, but this library reads version 1"):
         RecordFile(path, "generation")
 
 

@@ -99,7 +99,7 @@ def test_another_request_under_a_recorded_seed_is_refused(path, other):
     recording = RecordedEngine(path=path, live=live_engine())
     ask(recording, request(1))
     for engine in (recording, RecordedEngine(path=path)):
-        with pytest.raises(ReasonEnvsError, match="holds another request under seed 1"):
+        with pytest.raises(ReasonEnvsError, match="has another request with seed 1"):
             ask(engine, other)
 
 
@@ -141,9 +141,9 @@ def test_closing_frees_the_live_engine(path):
 
 
 def test_options(path):
-    with pytest.raises(ReasonEnvsError, match=r"engine\.path='' must name"):
+    with pytest.raises(ReasonEnvsError, match=r"^path='' must be the path of a record"):
         make_engine("recorded")
-    with pytest.raises(ReasonEnvsError, match="There is no record"):
+    with pytest.raises(ReasonEnvsError, match="does not exist"):
         make_engine("recorded", path=path)
     with pytest.raises(ReasonEnvsError, match="Unknown engine 'scripted'"):
         make_engine("recorded", path=path, live="scripted")
