@@ -129,7 +129,7 @@ class Engine(ABC):
     """
 
     capabilities: frozenset[Capability] = frozenset()
-    """What the engine can do besides generating text."""
+    """Abilities of the engine besides generating text. Empty: none."""
     tokenizer: Any = None
     """The model's tokenizer (Hugging Face interface). ``None``: the engine does not expose one."""
     context_length: int | None = None
