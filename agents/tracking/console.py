@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a progress bar on a terminal, a plain line now and then elsewhere."""
+"""Progress of a run on standard output: a bar on a terminal, otherwise about twenty lines."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 from tqdm import tqdm
 
 PLAIN_LINES = 20
-"""About how many progress lines a run prints where there is no terminal."""
+"""Approximate number of progress lines of a run if standard output is not a terminal."""
 RECENT = 20
-"""Steps whose mean duration predicts the time left."""
+"""Number of last steps whose mean duration predicts the remaining time."""
 UNKNOWN_WIDTH = 120
-"""Columns of a terminal that does not say."""
+"""Columns of the progress bar if the terminal reports none."""
 FIELDS = (
     ("reward", "reward {:+.3f}"),
     ("accuracy", "accuracy {:.1%}"),
@@ -30,7 +30,7 @@ class Console:
     """Progress of a run on standard output.
 
     Args:
-        total_steps: steps of the whole run.
+        total_steps: number of training steps of the whole run.
     """
 
     def __init__(self, total_steps: int) -> None:
@@ -41,23 +41,23 @@ class Console:
         self._bar: tqdm[Any] | None = None
 
     def open(self) -> None:
-        """Show the bar, where there is a terminal."""
+        """Show the progress bar if standard output is a terminal."""
         if sys.stdout.isatty():
             form = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}"
-            # Some containers' terminals say that they have no columns or lines, and tqdm would then show nothing.
+            # Terminals of some containers report 0 columns or 0 lines. tqdm would then show no bar.
             columns, lines = os.get_terminal_size(sys.stdout.fileno())
             fixed = {"ncols": columns or UNKNOWN_WIDTH, "nrows": 2}
             size: dict[str, Any] = {"dynamic_ncols": True} if columns and lines else fixed
             self._bar = tqdm(total=self.total_steps, file=sys.stdout, bar_format=form, **size)
 
     def begin_at(self, step: int) -> None:
-        """Continue after ``step``."""
+        """Set the bar of a resumed run to ``step``."""
         if self._bar is not None:
             self._bar.initial = self._bar.n = step
             self._bar.refresh()
 
     def step(self, step: int, row: Mapping[str, float | None]) -> None:
-        """Show that a training step is done."""
+        """Show the metrics of a finished training step."""
         duration = row.get("time/step")
         if duration is not None:
             self._durations = [*self._durations[1 - RECENT :], duration]
@@ -69,17 +69,17 @@ class Console:
             self.write(f"step {step}/{self.total_steps}  " + "  ".join([*_fields(row), *self._time_left(step)]))
 
     def status(self, text: str) -> None:
-        """Say beside the bar what goes on between two steps."""
+        """Show the current phase beside the bar."""
         if self._bar is not None:
             self._bar.set_postfix_str(text)
 
     def write(self, text: str) -> None:
-        """Print text without disturbing the bar."""
+        """Print text above the bar."""
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
 
     def close(self) -> None:
-        """Leave the bar as it is."""
+        """Close the bar. It stays on the screen."""
         if self._bar is not None:
             self._bar.close()
 
@@ -89,7 +89,7 @@ class Console:
 
 
 def evaluation_text(row: Mapping[str, float | None]) -> str | None:
-    """The held-out figures of a row in one line; ``None`` where it has none."""
+    """Write the held-out metrics of a row on one line; return ``None`` if it has none."""
     accuracy = row.get("eval/accuracy")
     if accuracy is None:
         return None

@@ -1,4 +1,4 @@
-"""The curves of a run as one picture."""
+"""Plot of the curves of a run."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ TRAIN, HELD_OUT, GREEDY = "#3b6fb6", "#d1603d", "#8a4fa3"
 PANELS = (
     ("Accuracy", ("accuracy",)),
     ("Reward", ("reward",)),
-    ("Tokens of a response, or of a search", ("response_length", "episode/generated_tokens")),
+    ("Tokens per response, or per search", ("response_length", "episode/generated_tokens")),
     ("Loss", ("loss",)),
-    ("Entropy (nats a token or action)", ("entropy",)),
+    ("Entropy (nats per token or action)", ("entropy",)),
     ("KL to the reference, or explained variance", ("kl", "explained_variance")),
 )
-"""Titles, and the metrics of which the first recorded one is drawn."""
+"""Title of each panel, and its metrics. The panel draws the first metric that the run recorded."""
 SMOOTHED_FROM = 20
-"""Fewer points than this are drawn as they are."""
+"""Minimum number of points for a rolling mean."""
 
 
 def plot_curves(rows: Sequence[Row], path: Path, title: str = "") -> None:
-    """Draw accuracy, reward, length, loss, entropy and KL over the steps, without touching matplotlib's global state.
+    """Plot accuracy, reward, length, loss, entropy and KL over the training steps.
 
-    Training curves are faint with a rolling mean on top; held-out accuracy has its confidence band.
+    Training curves are faint, with a rolling mean on top. Held-out accuracy has its confidence band. The global state
+    of matplotlib does not change.
 
     Args:
-        rows: a run's metrics, in order.
-        path: the PNG to write.
-        title: what stands above.
+        rows: metrics of a run, in order of the steps.
+        path: PNG file to write.
+        title: title of the plot.
     """
     from matplotlib.figure import Figure
 
@@ -53,7 +54,7 @@ def plot_curves(rows: Sequence[Row], path: Path, title: str = "") -> None:
 
 
 def rolling_mean(values: Sequence[float]) -> np.ndarray:
-    """Mean over a centred window of a tenth of the points, cut off at both ends."""
+    """Return the mean over a centred window of a tenth of the points. At both ends the window is shorter."""
     half = max(1, len(values) // 20)
     sums = np.concatenate([[0.0], np.cumsum(values)])
     centre = np.arange(len(values))

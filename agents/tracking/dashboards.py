@@ -1,4 +1,4 @@
-"""TensorBoard and Weights & Biases: the same metrics under the same names, and the same texts."""
+"""Logging to TensorBoard and Weights & Biases. Both get the same metrics and texts under the same names."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ from reason_envs.errors import ReasonEnvsError
 
 
 class Dashboards:
-    """Sends a run's metrics and texts to those that are asked for.
+    """Sends the metrics and texts of a run to the chosen dashboards.
 
     Args:
-        folder: the run folder, where both keep their files.
+        folder: run folder. Both dashboards write their files there.
         wandb: log to Weights & Biases.
         tensorboard: write TensorBoard events.
+
+    Raises:
+        ReasonEnvsError: Weights & Biases is not installed or cannot start a run.
     """
 
     def __init__(self, folder: Path, *, wandb: bool, tensorboard: bool) -> None:
@@ -28,11 +31,11 @@ class Dashboards:
         self._resumed_at: int | None = None
 
     def resume(self, step: int) -> None:
-        """Go on after a step; what TensorBoard was told after it is hidden."""
+        """Continue after ``step``. TensorBoard hides the events of later steps."""
         self._resumed_at = step
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log finite numbers."""
+        """Log finite numbers by name."""
         if self._tensorboard is not None:
             for name, value in metrics.items():
                 self._tensorboard.add_scalar(name, value, step)
@@ -40,7 +43,7 @@ class Dashboards:
             self._wandb.log({"step": step, **metrics})
 
     def texts(self, name: str, step: int, texts: Sequence[str]) -> None:
-        """Log texts, as they stand."""
+        """Log texts without formatting."""
         if self._tensorboard is not None:
             self._tensorboard.add_text(name, "\n\n".join(map(_fenced, texts)), step)
         if self._wandb is not None:
@@ -50,7 +53,7 @@ class Dashboards:
             self._wandb.log({"step": step, name: table})
 
     def close(self, *, failed: bool) -> None:
-        """Write what is left."""
+        """Write buffered data and close both dashboards."""
         if self._writer is not None:
             self._writer.close()
         if self._wandb is not None:
@@ -58,7 +61,7 @@ class Dashboards:
 
     @property
     def _tensorboard(self) -> Any:
-        """The event writer, made at its first use, when it is known whether the run resumes."""
+        """Event writer. It is created at its first use, because a resumed run must hide later events."""
         if self._writer is None and self._use_tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -68,7 +71,7 @@ class Dashboards:
 
 
 def _fenced(text: str) -> str:
-    """Write a text as a block of Markdown that nothing in it can end."""
+    """Write a text as a code block of Markdown, with a fence longer than any in the text."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return f"{fence}\n{text}\n{fence}"
@@ -78,12 +81,12 @@ def _start_wandb(folder: Path) -> Any:
     try:
         import wandb
     except ImportError as error:
-        raise ReasonEnvsError('wandb=true needs Weights & Biases: pip install "reason-envs[wandb]".') from error
+        raise ReasonEnvsError('wandb=true requires Weights & Biases: pip install "reason-envs[wandb]".') from error
     from omegaconf import OmegaConf
 
     path = folder / "config.yaml"
     config: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
-    # The id follows from the folder, so that a resumed run continues its own curves.
+    # The id is a hash of the folder, so that a resumed run continues its curves.
     identity = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
     try:
         run = wandb.init(
@@ -97,7 +100,7 @@ def _start_wandb(folder: Path) -> Any:
     except wandb.Error as error:
         raise ReasonEnvsError(
             f"wandb=true: Weights & Biases cannot start a run ({error}). Run `wandb login`, set WANDB_API_KEY, or set "
-            "WANDB_MODE=offline to keep the run here."
+            "WANDB_MODE=offline to log to local files only."
         ) from error
     run.define_metric("*", step_metric="step")
     return run

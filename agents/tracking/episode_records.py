@@ -1,4 +1,4 @@
-"""Episodes as a run keeps them for people: one schema whatever the environment, and the same as text."""
+"""Records of held-out episodes for the report of a run. All environments share one schema."""
 
 from __future__ import annotations
 
@@ -18,70 +18,70 @@ from reason_envs.tasks.base import Task
 from reason_envs.views import CallView, GridView, TreeView, TurnView
 
 FOLDER = "validate"
-"""Where a run keeps them: ``step_N.json`` for each evaluation."""
-MOST_CHARS = 20_000
-"""Longest text that is kept whole."""
+"""Subfolder of a run folder with one file ``step_N.json`` per evaluation."""
+MAX_CHARS = 20_000
+"""Maximum length of a recorded text in characters. The end of a longer text is cut."""
 
 
 @dataclass(frozen=True)
 class TurnRecord:
-    """One decision."""
+    """Record of one decision."""
 
     agent: str
-    """Who decided."""
+    """Agent that made the decision."""
     prompt: list[Message]
-    """What a language policy read; empty for others."""
+    """Messages that a language policy read. Empty for other policies."""
     response: str
-    """What was chosen, as text."""
+    """Response or chosen action as text."""
     reward: float
-    """What it earned."""
+    """Reward of the decision."""
     tokens: int
-    """Tokens that were generated for it."""
+    """Number of tokens that the policy generated for the decision."""
     cut_off: bool
-    """Whether the response was longer than allowed."""
+    """Whether the response reached the maximum number of tokens."""
     outcome: str
-    """What came of it, where the environment tells."""
+    """Effect of the decision in words, if the environment describes it."""
     grid: GridView | None
-    """The picture after it, where there is one and it changed."""
+    """Grid after the decision, if the environment has one and the decision changed it."""
 
 
 @dataclass(frozen=True)
 class EpisodeRecord:
-    """One episode."""
+    """Record of one episode."""
 
     task: str
-    """The problem's id."""
+    """Id of the task."""
     question: str
-    """The problem."""
+    """Text of the problem."""
     answer: str
-    """Its right answer."""
+    """Correct answer of the problem."""
     correct: float | None
-    """1 where it was solved; between 0 and 1 where that is a share; ``None`` where the environment does not tell."""
+    """Grade of the episode between 0 (wrong) and 1 (solved). ``None`` if the environment does not grade."""
     reward: float
-    """What all agents earned."""
+    """Sum of the rewards of all agents."""
     tokens: int
-    """Every token that was generated for it."""
+    """Number of tokens that the policy and the models of the environment generated."""
     truncated: bool
-    """Whether a limit cut it off."""
+    """Whether a limit ended the episode."""
     turns: list[TurnRecord]
-    """The decisions of its path."""
+    """Decisions on the path of the episode, in order."""
     facts: dict[str, str]
-    """What else the environment told in the end."""
+    """Other texts of the final ``info`` by name."""
     tree: TreeView | None
-    """The search tree, where there is one."""
+    """Search tree, if the environment has one."""
     grid: GridView | None
-    """The picture before the first decision, where there is one."""
+    """Grid before the first decision, if the environment has one."""
     program: str
-    """The program that was run, where it is not the response itself."""
+    """Program that the environment ran, if it differs from the response."""
     calls: list[CallView]
-    """Calls of frozen models and operators."""
+    """Calls of frozen models and operators, in order."""
 
 
 def record(trajectory: Trajectory, task: Task) -> EpisodeRecord:
-    """Return an episode as it is kept."""
+    """Return the record of an episode."""
     view, path = trajectory.view, trajectory.path
-    told = list(view.turns) if view is not None else []
-    told += [TurnView()] * (len(path) - len(told))
+    turns = list(view.turns) if view is not None else []
+    turns += [TurnView()] * (len(path) - len(turns))
     return EpisodeRecord(
         task=task.id,
         question=task.question,
@@ -90,7 +90,7 @@ def record(trajectory: Trajectory, task: Task) -> EpisodeRecord:
         reward=trajectory.total_reward,
         tokens=trajectory.generated_tokens,
         truncated=trajectory.truncated,
-        turns=[_turn(decision, turn) for decision, turn in zip(path, told, strict=False)],
+        turns=[_turn(decision, turn) for decision, turn in zip(path, turns, strict=False)],
         facts={name: text for name, text in trajectory.facts.items() if name != "task_id"},
         tree=view.tree if view is not None else None,
         grid=view.grid if view is not None else None,
@@ -99,7 +99,7 @@ def record(trajectory: Trajectory, task: Task) -> EpisodeRecord:
     )
 
 
-def _turn(decision: Decision, told: TurnView) -> TurnRecord:
+def _turn(decision: Decision, view: TurnView) -> TurnRecord:
     choice = decision.choice
     return TurnRecord(
         agent=decision.agent,
@@ -108,43 +108,44 @@ def _turn(decision: Decision, told: TurnView) -> TurnRecord:
         reward=decision.reward,
         tokens=choice.generated_tokens,
         cut_off=choice.finish_reason == "length",
-        outcome=told.outcome,
-        grid=told.grid,
+        outcome=view.outcome,
+        grid=view.grid,
     )
 
 
 def evaluation_record(
-    step: int, trajectories: Sequence[Trajectory], tasks: Sequence[Task], samples: int, most: int
+    step: int, trajectories: Sequence[Trajectory], tasks: Sequence[Task], samples: int, max_episodes: int
 ) -> dict[str, Any]:
-    """Return what a run keeps of an evaluation.
+    """Return the record of an evaluation.
 
     Args:
-        step: training steps before it.
-        trajectories: its episodes, ``samples`` in a row for each task.
-        tasks: the problems.
-        samples: episodes a task.
-        most: episodes to keep, one of each of the first tasks.
+        step: number of training steps before the evaluation.
+        trajectories: episodes, with the ``samples`` episodes of a task next to each other.
+        tasks: problems, one per group of ``samples`` episodes.
+        samples: number of episodes per task.
+        max_episodes: maximum number of recorded episodes. They are the first episodes of the first tasks.
 
     Returns:
-        ``step``, ``correct`` (the share of right samples of every task), and ``episodes`` (see ``EpisodeRecord``).
+        ``step``, ``correct`` (mean grade of each task), and ``episodes`` (see ``EpisodeRecord``).
     """
     groups = [trajectories[i : i + samples] for i in range(0, len(trajectories), samples)]
+    shown = list(zip(groups, tasks, strict=True))[:max_episodes]
     return {
         "step": step,
         "correct": [fmean(t.metrics["correct"] for t in group) for group in groups],
-        "episodes": [plain(record(group[0], task)) for group, task in list(zip(groups, tasks, strict=True))[:most]],
+        "episodes": [plain(record(group[0], task)) for group, task in shown],
     }
 
 
 def plain(episode: EpisodeRecord) -> dict[str, Any]:
-    """Return a record as JSON holds it: long texts are cut, what is empty is left out."""
+    """Convert a record to JSON types. Long texts are cut, and empty entries are left out."""
     whole: dict[str, Any] = _plain(asdict(episode))
     return whole
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= MOST_CHARS else f"{value[:MOST_CHARS]}… ({len(value):,} characters)"
+        return value if len(value) <= MAX_CHARS else f"{value[:MAX_CHARS]}… ({len(value):,} characters)"
     if isinstance(value, Mapping):
         parts = {str(name): _plain(part) for name, part in value.items()}
         return {name: part for name, part in parts.items() if part not in (None, "", [], {})}
@@ -158,17 +159,17 @@ def _plain(value: Any) -> Any:
 
 
 def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
-    """Write an evaluation into a run's folder, whole or not at all."""
+    """Write the record of an evaluation into a run folder. The file is replaced atomically."""
     path = folder / FOLDER / f"step_{evaluation['step']}.json"
     path.parent.mkdir(exist_ok=True)
     partial = path.with_suffix(".partial")
     text = json.dumps(evaluation, ensure_ascii=False, allow_nan=False)
-    # Lone surrogates, which some decoders leave, cannot be written to a file.
+    # Some decoders produce lone surrogates, which UTF-8 cannot encode.
     partial.write_bytes(text.encode("utf-8", "replace"))
     partial.replace(path)
 
 
 def recorded(folder: Path) -> dict[int, Path]:
-    """Return the files of the evaluations that a run's folder holds, by their steps."""
-    named = [(path.stem.removeprefix("step_"), path) for path in (folder / FOLDER).glob("step_*.json")]
-    return dict(sorted((int(step), path) for step, path in named if step.isdecimal()))
+    """Return the files of the recorded evaluations of a run folder by step, in order."""
+    files = [(path.stem.removeprefix("step_"), path) for path in (folder / FOLDER).glob("step_*.json")]
+    return dict(sorted((int(step), path) for step, path in files if step.isdecimal()))

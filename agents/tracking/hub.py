@@ -1,4 +1,7 @@
-"""Sending a final policy to the Hugging Face hub: asked for before anything is computed, done at the end."""
+"""Upload of the final policy to the Hugging Face hub.
+
+The repository is created before the run starts, so that a missing token or a bad name costs no training.
+"""
 
 from __future__ import annotations
 
@@ -9,48 +12,56 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, HTTPError
 
 from reason_envs.errors import ReasonEnvsError, first_line
 
-TROUBLE = (HfHubHTTPError, HFValidationError, HTTPError, OSError)
-"""What the hub's client raises when it is refused or cannot be reached."""
+HUB_ERRORS = (HfHubHTTPError, HFValidationError, HTTPError, OSError)
+"""Errors of the hub's client if a request fails or the hub does not answer."""
 
 
-def claim(repository: str, *, private: bool) -> None:
-    """Create the repository, or find that it is there, so that a run does not end with nowhere to go.
+def create_repository(repository: str, *, private: bool) -> None:
+    """Create a repository unless it exists.
 
     Args:
         repository: ``NAME`` or ``OWNER/NAME``.
-        private: whether a new one is private; one that exists stays as it is.
+        private: whether a new repository is private. An existing one does not change.
 
     Raises:
-        ReasonEnvsError: no token, a bad name, or the hub refuses or does not answer.
+        ReasonEnvsError: the token is missing, the name is invalid, or the hub refuses or does not answer.
     """
     if get_token() is None:
         raise ReasonEnvsError(
-            f"push_to_hub={repository} needs a token that may write: run `hf auth login`, or set HF_TOKEN. Or leave "
-            "push_to_hub out and upload policy_final later."
+            f"push_to_hub={repository} requires a token with write permission: run `hf auth login` or set HF_TOKEN. "
+            "Without push_to_hub you can upload policy_final later."
         )
     try:
         HfApi().create_repo(repository, private=private, exist_ok=True)
-    except TROUBLE as error:
+    except HUB_ERRORS as error:
         raise ReasonEnvsError(
-            f"push_to_hub={repository}: the hub does not take it ({first_line(error)}). Check the name and the "
-            "token's permission to write, or leave push_to_hub out."
+            f"push_to_hub={repository}: cannot create the repository ({first_line(error)}). Check the name and the "
+            "write permission of the token, or leave push_to_hub out."
         ) from error
 
 
 def push(repository: str, folder: Path, step: int) -> str:
-    """Upload a folder as one commit; return its address.
+    """Upload a folder in one commit.
+
+    Args:
+        repository: ``NAME`` or ``OWNER/NAME``.
+        folder: folder of the policy.
+        step: number of training steps, for the commit message.
+
+    Returns:
+        URL of the commit.
 
     Raises:
-        ReasonEnvsError: the hub refuses or does not answer; the folder is whole and can be sent again.
+        ReasonEnvsError: the hub refuses or does not answer. The folder does not change and can be uploaded later.
     """
     try:
         api = HfApi()
-        # A bare name belongs to whoever the token is.
+        # The hub completes a bare name with the owner of the token.
         name = api.create_repo(repository, exist_ok=True).repo_id
         commit = api.upload_folder(repo_id=name, folder_path=folder, commit_message=f"Policy after {step} steps")
-    except TROUBLE as error:
+    except HUB_ERRORS as error:
         raise ReasonEnvsError(
-            f"push_to_hub={repository} failed ({first_line(error)}). The policy is whole in {folder}: "
-            f"`hf upload {repository} {folder}` sends it, or resume the run."
+            f"push_to_hub={repository} failed ({first_line(error)}). The policy is saved in {folder}: upload it with "
+            f"`hf upload {repository} {folder}`, or resume the run."
         ) from error
     return str(commit.commit_url)

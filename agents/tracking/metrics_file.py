@@ -1,4 +1,4 @@
-"""A run's metrics on disk: one JSON object a line, and the same as an aligned table for the eye."""
+"""Metrics of a run on disk: ``metrics.jsonl`` (one JSON object per line), ``summary.log`` and the final table."""
 
 from __future__ import annotations
 
@@ -13,44 +13,46 @@ from statistics import fmean
 from reason_envs.errors import ReasonEnvsError
 
 Row = dict[str, float | None]
-"""One line: ``step`` and metrics by name; ``None`` where a metric was not finite."""
+"""One line of the file: ``step``, and metrics by name. ``None`` means that the value was not finite."""
 
 _log = logging.getLogger(__name__)
 
 
 class MetricsFile:
-    """``metrics.jsonl``: appended to line by line, cut back when a run resumes.
+    """The file ``metrics.jsonl``, to which lines are appended.
 
     Args:
-        path: the file; made at the first line. One that already holds lines is only continued after ``keep_until``.
+        path: path of the file, which is created with the first line. To continue an existing file, call
+            ``keep_until`` first.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[Row] = []
-        self._claimed = False
+        self._may_write = False
 
     def keep_until(self, step: int) -> None:
-        """Continue an existing file from a checkpoint at ``step``, as if nothing had been written after it.
+        """Continue an existing file from a checkpoint at ``step``.
 
-        Later lines are dropped, and so is an evaluation that followed the checkpoint at the same step.
+        Lines of later steps are deleted. A separate evaluation at the same step is deleted too, because the resumed
+        run repeats it.
         """
         rows = read_rows(self.path)
         self.rows = [row for row in rows if _step(row) < step or (_step(row) == step and not _is_evaluation(row))]
         partial = self.path.with_suffix(".partial")
         partial.write_text("".join(map(_line, self.rows)), encoding="utf-8")
         partial.replace(self.path)
-        self._claimed = True
+        self._may_write = True
 
     def append(self, step: int, metrics: Mapping[str, float]) -> Row:
         """Write one line.
 
         Raises:
-            ReasonEnvsError: the file holds another run's lines.
+            ReasonEnvsError: the file already holds the lines of another run.
         """
-        if not self._claimed and self.path.exists() and self.path.stat().st_size:
-            raise ReasonEnvsError(f"{self.path} holds a run already: resume it, or choose another output_dir.")
-        self._claimed = True
+        if not self._may_write and self.path.exists() and self.path.stat().st_size:
+            raise ReasonEnvsError(f"{self.path} already holds a run: resume it, or choose another output_dir.")
+        self._may_write = True
         row: Row = {"step": step}
         for name, value in metrics.items():
             row[name] = value if math.isfinite(value) else None
@@ -64,22 +66,22 @@ class MetricsFile:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of ``summary.log``."""
+    """Column of ``summary.log``."""
 
     metric: str
-    """Its name in ``metrics.jsonl``."""
+    """Name of the metric in ``metrics.jsonl``."""
     title: str
-    """What stands above it."""
+    """Title of the column."""
     form: str
-    """Format of a value."""
+    """Format specification of the values, such as ``.3f``."""
 
     @property
     def width(self) -> int:
-        """Characters it takes."""
+        """Width of the column in characters."""
         return max(len(self.title), 8)
 
     def cell(self, row: Mapping[str, float | None]) -> str:
-        """The value, right-aligned; ``-`` where the row has none."""
+        """Write the value of a row, right-aligned; ``-`` if the row has none."""
         value = row.get(self.metric)
         return f"{'-' if value is None else format(value, self.form):>{self.width}}"
 
@@ -104,19 +106,19 @@ SUMMARY_COLUMNS = (
 
 
 def summary_header() -> str:
-    """The titles of ``summary.log``."""
+    """Write the header of ``summary.log``."""
     return "  ".join(f"{column.title:>{column.width}}" for column in SUMMARY_COLUMNS)
 
 
 def summary_line(row: Mapping[str, float | None]) -> str:
-    """One line of ``summary.log``."""
+    """Write a row as a line of ``summary.log``."""
     return "  ".join(column.cell(row) for column in SUMMARY_COLUMNS)
 
 
 CANDIDATES = "candidate_reward"
-"""What only rows of turn trees have."""
-CHOSEN = "In training, episodes go on from a chosen candidate of each turn; held out, one is drawn."
-"""How to read reward and accuracy of such rows."""
+"""Metric that only algorithms with several candidates per turn record."""
+CHOSEN = "In training, each turn continues from a selected candidate. In evaluations, each turn has one response."
+"""Explanation of reward and accuracy for algorithms with several candidates per turn."""
 TABLE_ROWS = (
     ("reward", "reward", ".3f"),
     ("accuracy", "accuracy in training", ".1%"),
@@ -131,7 +133,10 @@ TABLE_ROWS = (
 
 
 def final_table(rows: Sequence[Row]) -> str:
-    """The run at a glance: means over its first and last tenth of steps, evaluations before and after."""
+    """Write a table of the beginning and the end of a run.
+
+    It shows means over the first and the last tenth of the steps, and the first and the last evaluation.
+    """
     lines = [f"{'':28}{'first':>10}{'last':>10}"]
     for metric, title, form in TABLE_ROWS:
         _, values = series(rows, metric)
@@ -141,28 +146,28 @@ def final_table(rows: Sequence[Row]) -> str:
             lines.append(f"{title:<28}{format(first, form):>10}{format(last, form):>10}")
     totals = {metric: series(rows, metric)[1] for metric in ("time/step", "tokens", "memory/peak_mb")}
     if len(totals["time/step"]) >= 20:
-        lines.append("Of training: means over the first and the last tenth of the steps.")
+        lines.append("Training metrics are means over the first and the last tenth of the steps.")
     if any(CANDIDATES in row for row in rows):
         lines.append(CHOSEN)
     if all(totals.values()):
         lines.append(
-            f"{len(totals['time/step'])} steps in {sum(totals['time/step']):,.0f} s (evaluations apart), "
+            f"{len(totals['time/step'])} steps in {sum(totals['time/step']):,.0f} s without evaluations, "
             f"{totals['tokens'][-1]:,.0f} tokens generated, peak memory {max(totals['memory/peak_mb']):,.0f} MB"
         )
     return "\n".join(lines)
 
 
 def series(rows: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:
-    """Return the steps and values of a metric, where rows have it."""
+    """Return the steps and values of the rows that have a metric."""
     pairs = [(_step(row), value) for row in rows if (value := row.get(metric)) is not None]
     return [step for step, _ in pairs], [value for _, value in pairs]
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the lines of a file, none where there is no file; a last one that was cut off is left out.
+    """Return the rows of a file. The list is empty if the file does not exist. An incomplete last line is left out.
 
     Raises:
-        ReasonEnvsError: a line is no JSON.
+        ReasonEnvsError: a line is not valid JSON.
     """
     if not path.exists():
         return []
@@ -170,13 +175,13 @@ def read_rows(path: Path) -> list[Row]:
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.endswith("\n"):
-            # Only a write that was cut off leaves a last line without an end.
+            # A process that ended while it wrote leaves a last line without a line end.
             break
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError as error:
             raise ReasonEnvsError(
-                f"{path}, line {number} is no JSON object ({error}): mend or delete the line."
+                f"{path}, line {number} is not a JSON object ({error}): fix or delete the line."
             ) from error
     return rows
 

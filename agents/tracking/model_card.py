@@ -1,4 +1,4 @@
-"""The cards of what a run trained, as the Hugging Face hub reads them: configuration, metrics, command, how to load."""
+"""Model cards of trained policies for the Hugging Face hub: how to load, command, metrics and configuration."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 from agents.tracking.metrics_file import Row, read_rows, series
 
 CARD = "README.md"
-"""A card's file, where the hub looks for it."""
+"""File name of a card on the hub."""
 COMMAND = "command.txt"
-"""The commands of a run, in its folder: the one that began it, and those that resumed it."""
+"""File of a run folder with the command that started the run and the commands that resumed it."""
 SHOWN = ("eval/accuracy", "eval/greedy_accuracy", "eval/reward", "reward", "accuracy", "kl", "response_length")
-"""Metrics of the table: at the first and at the last step that has them."""
+"""Metrics of the table, each with its first and its last value."""
 LOADING = {
     "peft": """from peft import PeftModel
 {more}from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -36,15 +36,15 @@ from agents.policies.graph import GraphPolicy
 environment = reason_envs.make_environment({env!r})
 policy = GraphPolicy.from_pretrained(Path({folder}), environment=environment)""",
 }
-"""What loads a folder, by the library that it is for, or by the policy where only this package has its class."""
+"""Code that loads a folder, by library, or by policy if the class of the policy belongs to this package."""
 
 
 def write_cards(folder: Path, run: Path) -> None:
-    """Write the card of a run's final policy, and one in the folder of each role.
+    """Write the card of the final policy of a run, and one card in the folder of each role.
 
     Args:
-        folder: of the final policy.
-        run: the run folder, with configuration, metrics and commands.
+        folder: folder of the final policy.
+        run: run folder, which holds the configuration, metrics and commands.
     """
     config: Any = OmegaConf.load(run / "config.yaml")
     metrics = read_rows(run / "metrics.jsonl")
@@ -54,19 +54,19 @@ def write_cards(folder: Path, run: Path) -> None:
     library = _library(folder / roles[0] if roles else folder)
     if roles:
         links = "\n".join(f"* [{role}]({role}/{CARD}): `from_pretrained(..., subfolder={role!r})`" for role in roles)
-        text = f"{front_matter(_data(config, metrics, library))}\n# A policy for each role\n\n{links}\n"
+        text = f"{front_matter(_data(config, metrics, library))}\n# One policy per role\n\n{links}\n"
     else:
         text = _card(folder, "", config, metrics, run)
     (folder / CARD).write_text(text, encoding="utf-8")
 
 
 def front_matter(data: ModelCardData) -> str:
-    """Write metadata as the hub's YAML at a card's beginning."""
+    """Write metadata as the YAML block at the beginning of a card."""
     return f"---\n{data.to_yaml()}\n---\n"
 
 
 def hub_name(model: str | None) -> str | None:
-    """Return a model's name where the hub knows it: not a folder's, nor that of one that ships with the package."""
+    """Return the name of a model on the hub; ``None`` for a folder and for a model that ships with the package."""
     if model is None or model.startswith((".", "/", "~", "embedded")) or Path(model).exists():
         return None
     return model
@@ -90,19 +90,19 @@ def _card(folder: Path, role: str, config: Any, metrics: Sequence[Row], run: Pat
     library, base = _library(folder), OmegaConf.select(config, "policy.model")
     where = repr("PATH") if not role else f"{'PATH'!r}, subfolder={role!r}"
     loading = LOADING.get(library, LOADING.get(config.policy.name, "# as agents.training.build.load_run does"))
-    # The base of an adapter that ships with the package is nowhere else.
+    # A model that ships with the package is not on the hub.
     shipped = str(base).startswith("embedded")
     base_path = f"model_path({base!r})" if shipped else repr(base)
     more = "from reason_envs.llm.loading import model_path\n" if shipped else ""
-    title = f"{config.algo.name} on {config.env.name}{f', the role {role}' if role else ''}"
-    what = {
-        "peft": f"A LoRA adapter on `{base}`",
-        "transformers": f"A causal language model, trained from `{base}`",
-    }.get(library, f"A policy of the kind `{config.policy.name}`")
+    title = f"{config.algo.name} on {config.env.name}{f', role {role}' if role else ''}"
+    kind = {
+        "peft": f"LoRA adapter for `{base}`",
+        "transformers": f"Causal language model, fine-tuned from `{base}`",
+    }.get(library, f"Policy `{config.policy.name}`")
     return f"""{front_matter(_data(config, metrics, library))}
 # {title}
 
-{what}, trained by reason-envs with `{config.algo.name}` in the environment `{config.env.name}`.
+{kind}, trained by reason-envs with `{config.algo.name}` in the environment `{config.env.name}`.
 
 ## Use
 
@@ -136,7 +136,9 @@ def _library(folder: Path) -> str:
 
 def _commands(run: Path) -> str:
     path = run / COMMAND
-    return path.read_text(encoding="utf-8").rstrip() if path.exists() else "# from Python, with the configuration below"
+    if not path.exists():
+        return "# started from Python with the configuration below"
+    return path.read_text(encoding="utf-8").rstrip()
 
 
 def _table(metrics: Sequence[Row]) -> str:

@@ -1,4 +1,4 @@
-"""Everything a run tells: metrics, logs, progress, samples, TensorBoard, Weights & Biases and the curves."""
+"""All output of a run: metrics, logs, progress, sample responses, TensorBoard, Weights & Biases and curves."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ _OURS = ("agents", "reason_envs")
 
 
 class Tracker:
-    """Records a run in its folder and shows it; a context manager.
+    """Context manager that records a run in its folder and shows the progress on the console.
 
     It writes ``metrics.jsonl``, ``summary.log``, ``train.log``, ``curves.png`` and TensorBoard events. Metrics under
-    ``time/`` and ``memory/`` depend on the machine; all others are the same from run to run.
+    ``time/`` and ``memory/`` depend on the machine. All other metrics depend only on the configuration and the seed.
 
     Args:
-        output_dir: the run folder; made if absent.
-        total_steps: training steps of the whole run.
+        output_dir: run folder. It is created if it does not exist.
+        total_steps: number of training steps of the whole run.
         wandb: also log to Weights & Biases.
         tensorboard: also write TensorBoard events.
-        log_every: steps between lines of ``summary.log`` and points of the curves (evaluations always count).
+        log_every: number of steps between lines of ``summary.log`` and points of the curves. Evaluations are always
+            written.
     """
 
     def __init__(
@@ -47,10 +48,10 @@ class Tracker:
         self._levels: dict[str, int] = {}
 
     def __enter__(self) -> Self:
-        """Start ``train.log`` and the progress bar."""
+        """Open ``train.log`` and the progress bar."""
         self._handlers = [_file_handler(self.folder / "train.log")]
         if not logging.getLogger().handlers:
-            # Without a handler of its own the root logger would no longer show warnings once ours is there.
+            # Python shows warnings by default only while the root logger has no handler.
             self._handlers.append(_ConsoleHandler(self._console))
         for handler in self._handlers:
             logging.getLogger().addHandler(handler)
@@ -63,15 +64,15 @@ class Tracker:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Draw the curves, print the final table (unless an error ended the run) and close every file."""
+        """Draw the curves, print the final table unless an error ended the run, and close all files."""
         self._console.close()
         if error is not None:
-            # Whoever ran it shows the error itself.
-            _log.error("The run ended with %s: %s", type(error).__name__, error, extra={"unshown": True})
+            # The console shows the error itself, so this line goes to train.log only.
+            _log.error("The run ended with %s: %s", type(error).__name__, error, extra={"file_only": True})
         if self._file.rows:
             self._draw()
             if error is None:
-                table = f"{final_table(self._file.rows)}\nEverything is in {self.folder}"
+                table = f"{final_table(self._file.rows)}\nAll files are in {self.folder}"
                 self._console.write(table)
                 _log.info("Final table\n%s", table)
         self._dashboards.close(failed=error is not None)
@@ -82,7 +83,7 @@ class Tracker:
             handler.close()
 
     def resume(self, step: int) -> None:
-        """Continue the folder's run from its checkpoint at ``step``; what was written after it is dropped."""
+        """Continue the run of this folder from its checkpoint at ``step``. Later records are deleted."""
         self._file.keep_until(step)
         self._dashboards.resume(step)
         evaluated = {row["step"] for row in self._file.rows if "eval/accuracy" in row}
@@ -95,11 +96,11 @@ class Tracker:
         _log.info("Resumed after step %d", step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record a training step: once a step, ``eval/`` figures of the same step included.
+        """Record a training step. Call it once per step.
 
         Args:
-            step: how many steps are done.
-            metrics: numbers by name; ``memory/peak_mb`` is added.
+            step: number of finished training steps.
+            metrics: values by name, including the ``eval/`` metrics of this step. ``memory/peak_mb`` is added.
         """
         row = self._record(step, {**metrics, "memory/peak_mb": peak_memory_mb()})
         self._console.step(step, row)
@@ -108,35 +109,39 @@ class Tracker:
         self._show_evaluation(row)
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record ``eval/`` figures that belong to no training step (before the first, after the last)."""
-        strange = [name for name in metrics if not name.startswith("eval/")]
-        if strange:
-            raise ReasonEnvsError(f"{strange[0]!r} is no evaluation metric: names must begin with 'eval/'.")
+        """Record an evaluation outside a training step: before the first step or after the last.
+
+        Raises:
+            ReasonEnvsError: the name of a metric does not begin with ``eval/``.
+        """
+        for name in metrics:
+            if not name.startswith("eval/"):
+                raise ReasonEnvsError(f"{name!r} is not an evaluation metric: its name must begin with 'eval/'.")
         self._show_evaluation(self._record(step, metrics))
 
     def sample(self, step: int, text: str) -> None:
-        """Show an example answer."""
+        """Show a sample response."""
         block = f"--- sample at step {step}\n{text}\n---"
         self._console.write(block)
         _log.info("%s", block)
         self._dashboards.texts("sample", step, [text])
 
     def episodes(self, evaluation: Mapping[str, Any], texts: Sequence[str]) -> None:
-        """Keep the episodes of an evaluation in ``validate/``, and show some.
+        """Save the episodes of an evaluation in ``validate/`` and send some of them to the dashboards.
 
         Args:
-            evaluation: what is kept (see ``agents.tracking.episode_records``).
-            texts: the ones that TensorBoard and Weights & Biases show.
+            evaluation: record of the evaluation (see ``agents.tracking.episode_records.evaluation_record``).
+            texts: transcripts of the episodes that TensorBoard and Weights & Biases show.
         """
         write_evaluation(self.folder, evaluation)
         self._dashboards.texts("episodes", evaluation["step"], texts)
 
     def status(self, text: str) -> None:
-        """Say what goes on between two steps, on a terminal."""
+        """Show the current phase beside the progress bar of a terminal, such as ``evaluating``."""
         self._console.status(text)
 
     def note(self, text: str) -> None:
-        """Say something, on the console and in ``train.log``."""
+        """Write a line to the console and to ``train.log``."""
         self._console.write(text)
         _log.info("%s", text)
 
@@ -171,15 +176,15 @@ class Tracker:
         plot_curves(self._shown_rows(), self.folder / "curves.png", self.folder.name)
 
 
-class Silence:
-    """The tracker of a run's other processes: it records and shows nothing."""
+class NullTracker:
+    """Tracker that records and shows nothing. All processes of a distributed run use it, except the first."""
 
     def __enter__(self) -> Self:
-        """Start nothing."""
+        """Return the tracker itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End nothing."""
+        """Do nothing."""
 
     def resume(self, step: int) -> None:
         """Ignore the step."""
@@ -188,7 +193,7 @@ class Silence:
         """Ignore the metrics."""
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Ignore the figures."""
+        """Ignore the metrics of the evaluation."""
 
     def sample(self, step: int, text: str) -> None:
         """Ignore the text."""
@@ -204,7 +209,7 @@ class Silence:
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory used so far in MB: on the CUDA device where one is in use, else by this process."""
+    """Return the peak memory so far in MB: of the CUDA device if one is in use, else of this process."""
     import torch
 
     if torch.cuda.is_initialized():
@@ -216,16 +221,16 @@ def peak_memory_mb() -> float:
 
 
 class _ConsoleHandler(logging.Handler):
-    """Prints warnings without breaking the progress bar."""
+    """Handler that prints warnings without breaking the progress bar."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
         self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.addFilter(lambda record: "file_only" not in record.__dict__)
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not getattr(record, "unshown", False):
-            self._console.write(self.format(record))
+        self._console.write(self.format(record))
 
 
 def _file_handler(path: Path) -> logging.Handler:

@@ -1,4 +1,4 @@
-"""An episode as text for a console and for trackers: what was read, what was written, and what came of it."""
+"""Transcript of an episode for the console and the dashboards: prompts, responses and the result."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from agents.trajectory import Trajectory
 from reason_envs.core import AgentId, Message
 
-MOST_READ = 600
-"""Characters of a message that are shown: of a longer one the beginning and the end."""
+MAX_MESSAGE_CHARS = 600
+"""Maximum length of a message in characters. A longer message is shown without its middle."""
 
 
 def as_text(trajectory: Trajectory) -> str:
-    """Return an episode as text.
+    """Write an episode as text.
 
-    Where the environment renders the episode as text, what each agent read at its first decision comes before that.
-    Elsewhere it is told as a dialogue: what each decision read that its agent had not read before, and what it wrote.
+    If the environment renders the episode as text, the transcript shows the first prompt of each agent and the
+    rendered episode. Otherwise it is a dialogue: for each decision, the new part of the prompt and the response.
     """
     read: dict[AgentId, list[Message]] = {}
     lines = []
@@ -31,7 +31,7 @@ def as_text(trajectory: Trajectory) -> str:
 
 
 def _news(before: Sequence[Message], now: Sequence[Message]) -> list[Message]:
-    """Leave out what stood at the same place before; a message that only grew is told from where it did."""
+    """Return the new part of a prompt: messages that changed. A message that was extended begins at its new text."""
     news = []
     for i, message in enumerate(now):
         old = before[i] if i < len(before) else None
@@ -46,20 +46,23 @@ def _news(before: Sequence[Message], now: Sequence[Message]) -> list[Message]:
 
 def _message(message: Message) -> str:
     text = message["content"]
-    if len(text) > MOST_READ:
-        half, left_out = MOST_READ // 2, len(text) - MOST_READ
+    if len(text) > MAX_MESSAGE_CHARS:
+        half, left_out = MAX_MESSAGE_CHARS // 2, len(text) - MAX_MESSAGE_CHARS
         text = f"{text[:half]} [… {left_out:,} characters …] {text[-half:]}"
     return f"  {message['role']}:\n{_indented(text, 4)}\n"
 
 
 def _indented(text: str, by: int = 2) -> str:
-    return textwrap.indent(text or "(nothing)", " " * by, lambda line: True)
+    return textwrap.indent(text or "(empty)", " " * by, lambda line: True)
 
 
 def _outcome(trajectory: Trajectory) -> str:
     correct = trajectory.metrics.get("correct")
-    verdict = (
-        "" if correct is None else "right, " if correct >= 1 else f"{correct:.0%} right, " if correct else "wrong, "
-    )
-    limit = ", cut off by a limit" if trajectory.truncated else ""
+    if correct is None:
+        verdict = ""
+    elif 0 < correct < 1:
+        verdict = f"{correct:.0%} correct, "
+    else:
+        verdict = "correct, " if correct else "wrong, "
+    limit = ", truncated by a limit" if trajectory.truncated else ""
     return f"{verdict}return {trajectory.total_reward:+.2f}, {trajectory.generated_tokens:,} tokens{limit}"

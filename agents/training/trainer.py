@@ -19,7 +19,7 @@ from agents.tracking import hub
 from agents.tracking.episode_metrics import describe
 from agents.tracking.episode_records import evaluation_record
 from agents.tracking.model_card import COMMAND
-from agents.tracking.tracker import Silence, Tracker
+from agents.tracking.tracker import NullTracker, Tracker
 from agents.tracking.transcript import as_text
 from agents.training import checkpoint
 from agents.training.build import Run, build, weight_syncs
@@ -52,7 +52,7 @@ class Trainer:
         self._command = command
         self._check_folder()
         if config.push_to_hub and distributed.rank() == 0:
-            hub.claim(config.push_to_hub, private=config.hub_private)
+            hub.create_repository(config.push_to_hub, private=config.hub_private)
         with naming_phase("loading the model", config):
             self.run: Run = build(config, self.folder)
         self.progress = Progress()
@@ -136,7 +136,7 @@ class Trainer:
             )
         self.sync = self._weight_sync()
         self._saver = Saver(self.folder, run.policy, self.learner.optimizer, config.keep_last)
-        self._tracker: Tracker | Silence = Silence()
+        self._tracker: Tracker | NullTracker = NullTracker()
         if distributed.rank() == 0:
             # Only now: a folder is not taken by a run that could not begin.
             self.folder.mkdir(parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ def evaluation(environment, policy, tasks, step, samples=1):
     """Figures, and what a run keeps."""
     played = evaluate_policy(environment, policy, tasks, samples=samples, seed=0, sampling=Sampling(8, 1.0))
     result, trajectories = asyncio.run(played)
-    return result.metrics(), evaluation_record(step, trajectories, tasks, samples, most=len(tasks))
+    return result.metrics(), evaluation_record(step, trajectories, tasks, samples, max_episodes=len(tasks))
 
 
 def write_run(folder, environment, before, after, tasks=None, steps=30):

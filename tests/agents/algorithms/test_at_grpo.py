@@ -173,7 +173,7 @@ def test_at_one_turn_it_is_grpo(tiny_model):
 def test_the_command_line_knows_it_and_its_runs_resume_exactly(tiny_model, tmp_path, capsys):
     options = ("algo=at_grpo", "algo.select=sample", "eval_every=0")
     train(make_run(tiny_model, tmp_path / "whole", *options))
-    step_1, *rest = capsys.readouterr().out.split("In training, episodes go on from a chosen candidate")
+    step_1, *rest = capsys.readouterr().out.split("In training, each turn continues from a selected candidate")
     assert (step_1.splitlines()[-1].startswith("step 1/"), len(rest)) == (True, 2)  # below the step, and the table
     train(make_run(tiny_model, tmp_path / "run", *options, "steps=2"))
     train(make_run(tiny_model, tmp_path / "run", *options, resuming=True))

@@ -1,4 +1,4 @@
-"""The picture of a run."""
+"""The plot of a run's curves."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from matplotlib.image import imread
 from agents.tracking.curves import HELD_OUT, TRAIN, plot_curves, rolling_mean
 
 
-def test_rolling_mean():
+def test_rolling_mean_has_known_values():
     assert rolling_mean([3.0] * 50) == pytest.approx(3.0)
     assert rolling_mean([0.0, 3.0, 6.0, 0.0]).tolist() == [1.5, 3.0, 3.0, 3.0]
 
@@ -18,7 +18,7 @@ def share_of(picture, color):
 
 
 @pytest.mark.parametrize("steps", [0, 1, 5, 60])
-def test_every_curve_is_drawn_whatever_a_run_has_recorded(tmp_path, steps):
+def test_plot_curves_draws_recorded_curves(tmp_path, steps):
     rows = [{"step": s, "reward": s / 60, "accuracy": 0.5, "kl": None} for s in range(1, steps + 1)]
     plot_curves(rows, tmp_path / "plain.png")
     held_out = {"eval/accuracy": 0.6, "eval/accuracy_low": 0.5, "eval/accuracy_high": 0.7}

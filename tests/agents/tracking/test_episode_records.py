@@ -1,4 +1,4 @@
-"""What a run keeps of its held-out episodes: one schema, whatever the environment."""
+"""Records of held-out episodes: one schema for all environments."""
 
 import json
 
@@ -8,14 +8,14 @@ import report_toys
 from report_toys import ScriptedPolicy, evaluation
 from toys import TurnToy
 
-from agents.tracking.episode_records import MOST_CHARS, evaluation_record, plain, record, recorded, write_evaluation
+from agents.tracking.episode_records import MAX_CHARS, evaluation_record, plain, record, recorded, write_evaluation
 from agents.trajectory import Choice, Decision, Trajectory
 from reason_envs.tasks import Task
 from reason_envs.views import CELLS, EpisodeView, NodeView, TreeView
 
 
 def kept(folder, kind, step=30):
-    """The episodes of a toy run's evaluation."""
+    """Return the episodes of an evaluation of a toy run."""
     run = report_toys.RUNS[kind](folder / kind)
     return json.loads(recorded(run)[step].read_text())["episodes"]
 
@@ -29,7 +29,7 @@ def trajectory(text="4", correct=1.0, **fields):
 TASK = Task("t", "2 + 2?", "4")
 
 
-def test_a_dialogue_needs_nothing_of_its_environment():
+def test_record_of_a_dialogue_needs_no_view():
     episode = plain(record(trajectory(facts={"extracted": "4", "task_id": "t"}), TASK))
     turn = {
         "agent": "solver",
@@ -45,7 +45,7 @@ def test_a_dialogue_needs_nothing_of_its_environment():
     }
 
 
-def test_an_environment_of_a_newcomer_has_a_dialogue_by_role():
+def test_record_of_an_environment_without_view_names_the_agents():
     class Graded(TurnToy):
         async def step(self, actions):
             result = await super().step(actions)
@@ -59,7 +59,7 @@ def test_an_environment_of_a_newcomer_has_a_dialogue_by_role():
     assert {turn["response"] for turn in episode["turns"]} == {"my answer"}
 
 
-def test_a_tree_tells_its_nodes_its_path_and_how_it_was_walked(tmp_path):
+def test_record_of_a_tree_holds_nodes_and_visits(tmp_path):
     for episode in kept(tmp_path, "tree", 0):
         nodes, trail = episode["tree"]["nodes"], episode["tree"]["trail"]
         assert nodes[0]["parent"] == -1
@@ -72,14 +72,14 @@ def test_a_tree_tells_its_nodes_its_path_and_how_it_was_walked(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["sokoban", "plan_path", "sudoku"])
-def test_a_game_has_pictures_of_every_state(tmp_path, kind):
+def test_record_of_a_game_holds_every_grid(tmp_path, kind):
     for episode in [*kept(tmp_path, kind, 0), *report_kept(tmp_path, kind)]:
         pictures = [episode["grid"], *(turn["grid"] for turn in episode["turns"] if "grid" in turn)]
         sizes = {(len(picture["cells"]), len(picture["cells"][0])) for picture in pictures}
         assert len(sizes) == 1
         assert set("".join("".join(picture["cells"]) for picture in pictures)) <= set(CELLS)
         assert all(turn["outcome"] for turn in episode["turns"])
-        assert all("grid" not in turn for turn in episode["turns"] if turn["agent"] == "tool")  # it plays on a copy
+        assert all("grid" not in turn for turn in episode["turns"] if turn["agent"] == "tool")  # it acts on a copy
         if kind == "sudoku":
             assert pictures[0]["box"] == [2, 2]
             assert all(len(picture["texts"]) == 4 for picture in pictures)
@@ -93,7 +93,7 @@ def report_kept(folder, kind):
     return json.loads(recorded(folder / kind)[30].read_text())["episodes"]
 
 
-def test_a_wrong_digit_is_told_from_a_right_one(tmp_path):
+def test_grid_distinguishes_wrong_and_right_digits(tmp_path):
     letters = "".join(
         "".join(turn["grid"]["cells"])
         for episode in kept(tmp_path, "sudoku", 0)
@@ -103,7 +103,7 @@ def test_a_wrong_digit_is_told_from_a_right_one(tmp_path):
     assert {"c", "r", "w", "."} <= set(letters)
 
 
-def test_a_workflow_tells_its_calls_and_a_repaired_program(tmp_path):
+def test_record_of_a_workflow_holds_calls_and_repaired_program(tmp_path):
     first = kept(tmp_path, "workflow")[0]
     assert [call["name"] for call in first["calls"]] == ["Custom", "Revise"]
     assert first["calls"][0]["inputs"] == {"input": "What is 20 + 7?", "instruction": "Think."}
@@ -118,7 +118,7 @@ def test_a_workflow_tells_its_calls_and_a_repaired_program(tmp_path):
     assert "repaired: initialisation of custom" in episode["turns"][0]["outcome"]
 
 
-def test_a_planner_shows_what_its_solver_read_and_said(tmp_path):
+def test_record_of_a_planner_holds_the_calls_of_the_solver(tmp_path):
     first = kept(tmp_path, "planner")[0]
     (call,) = first["calls"]
     assert call["name"] == "solver"
@@ -126,28 +126,28 @@ def test_a_planner_shows_what_its_solver_read_and_said(tmp_path):
     assert call["outputs"] == {"response": r"It is \boxed{7}."}
 
 
-def test_an_evaluation_keeps_some_episodes_whole_and_the_verdict_on_all():
+def test_evaluation_record_holds_all_grades_and_some_episodes():
     tasks = [Task(f"t{i}", "?", "4") for i in range(5)]
     trajectories = [trajectory(correct=float(i % 2)) for i in range(10)]
-    found = evaluation_record(7, trajectories, tasks, samples=2, most=3)
+    found = evaluation_record(7, trajectories, tasks, samples=2, max_episodes=3)
     assert found["step"] == 7
     assert found["correct"] == [0.5] * 5
     assert [episode["task"] for episode in found["episodes"]] == ["t0", "t1", "t2"]
-    assert evaluation_record(7, trajectories, tasks, samples=2, most=0)["episodes"] == []
+    assert evaluation_record(7, trajectories, tasks, samples=2, max_episodes=0)["episodes"] == []
 
 
-def test_whatever_stands_in_an_episode_can_be_written_and_read(tmp_path):
+def test_record_with_nan_surrogates_and_long_texts_can_be_read_back(tmp_path):
     tree = TreeView([NodeView(-1, "?", float("nan"), np.float32(0.5), 0.0, 0, False)], 0, [(0, 1)])
     view = report_toys.tree_toys.make_tree().view()
     assert view is None  # before the first episode
-    text = "x" * (MOST_CHARS + 1) + "\ud800"
+    text = "x" * (MAX_CHARS + 1) + "\ud800"
     episode = plain(record(trajectory(text, facts={"reason": "a\ud800b"}), TASK))
     write_evaluation(tmp_path, {"step": 3, "correct": [1.0], "episodes": [episode]})
     write_evaluation(tmp_path, {"step": 20, "correct": [1.0], "episodes": []})
-    (tmp_path / "validate" / "step_last.json").write_text("{}")  # somebody's own
+    (tmp_path / "validate" / "step_last.json").write_text("{}")  # another file of the user
     assert list(recorded(tmp_path)) == [3, 20]
     read = json.loads(recorded(tmp_path)[3].read_text(encoding="utf-8"))["episodes"][0]
     assert read["facts"] == {"reason": "a?b"}
-    assert read["turns"][0]["response"] == "x" * MOST_CHARS + "… (20,002 characters)"
+    assert read["turns"][0]["response"] == "x" * MAX_CHARS + "… (20,002 characters)"
     (node,) = plain(record(trajectory(view=EpisodeView(tree)), TASK))["tree"]["nodes"]
     assert node == {"parent": -1, "text": "?", "value": 0.5, "log_prob": 0.0, "tokens": 0, "terminal": False}

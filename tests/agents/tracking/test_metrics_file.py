@@ -1,4 +1,4 @@
-"""The metrics file: one object a line, cut back exactly."""
+"""The metrics file and the tables that are written from it."""
 
 import json
 import math
@@ -25,28 +25,28 @@ def write(path, steps, value=1.0):
     return file
 
 
-def test_one_object_a_line(path):
+def test_metrics_file_holds_one_object_per_line(path):
     file = write(path, [1, 2])
     file.append(3, {"kl": 0.1 + 0.2})
     assert lines(path) == [{"step": 1, "reward": 1.0}, {"step": 2, "reward": 1.0}, {"step": 3, "kl": 0.1 + 0.2}]
     assert series(file.rows, "reward") == ([1, 2], [1.0, 1.0])
 
 
-def test_what_is_not_finite_is_null_and_named(path, caplog):
+def test_append_writes_null_and_warns_if_not_finite(path, caplog):
     MetricsFile(path).append(4, {"kl": math.inf, "loss": math.nan, "reward": 0.0})
     assert lines(path) == [{"step": 4, "kl": None, "loss": None, "reward": 0.0}]
     assert "step 4: kl is inf" in caplog.text
     assert "step 4: loss is nan" in caplog.text
 
 
-def test_another_runs_lines_are_not_continued_by_accident(path):
+def test_append_to_another_run_is_an_error(path):
     write(path, [1])
-    with pytest.raises(ReasonEnvsError, match="holds a run already"):
+    with pytest.raises(ReasonEnvsError, match="already holds a run"):
         MetricsFile(path).append(1, {})
     assert len(lines(path)) == 1
 
 
-def test_lines_after_the_checkpoint_are_dropped_also_one_cut_off(path):
+def test_keep_until_deletes_later_and_incomplete_lines(path):
     write(path, [1, 2, 3])
     with path.open("a") as file:
         file.write('{"step": 4, "rew')
@@ -57,7 +57,7 @@ def test_lines_after_the_checkpoint_are_dropped_also_one_cut_off(path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-def test_an_evaluation_at_the_checkpoint_is_dropped_for_it_is_made_again(path):
+def test_keep_until_deletes_a_separate_evaluation_at_the_step(path):
     file = MetricsFile(path)
     file.append(0, {"eval/accuracy": 0.1})
     file.append(1, {"reward": 1.0, "eval/accuracy": 0.2})
@@ -68,7 +68,7 @@ def test_an_evaluation_at_the_checkpoint_is_dropped_for_it_is_made_again(path):
     assert lines(path) == []
 
 
-def test_a_malformed_line_is_named(path):
+def test_malformed_line_error_gives_its_number(path):
     path.write_text('{"step": 1}\nnonsense\n{"step": 2}\n')
     with pytest.raises(ReasonEnvsError, match="line 2"):
         MetricsFile(path).keep_until(2)
@@ -84,12 +84,12 @@ def test_summary_lines_are_aligned():
 
 @pytest.mark.parametrize("steps", [19, 20])
 @pytest.mark.parametrize("candidates", [False, True])
-def test_the_final_table_says_what_its_figures_are(steps, candidates):
+def test_final_table_explains_its_metrics(steps, candidates):
     more = {"candidate_reward": 0.5} if candidates else {}
     table = final_table(
         [{"step": step, "reward": float(step), "time/step": 1.0, **more} for step in range(1, steps + 1)]
     )
     assert ("means over the first and the last tenth" in table) == (steps == 20)
-    assert ("from a chosen candidate of each turn" in table) == candidates
+    assert ("continues from a selected candidate" in table) == candidates
     first, last = (1.0, 19.0) if steps == 19 else (1.5, 19.5)
     assert table.splitlines()[1].split() == ["reward", f"{first:.3f}", f"{last:.3f}"]

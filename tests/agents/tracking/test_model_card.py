@@ -1,4 +1,4 @@
-"""What a run leaves for others: folders that load without us, their cards, and sending them to the hub."""
+"""Final policies: folders that load without this package, model cards, and the upload to the hub."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ print(json.dumps(found))
 
 @pytest.fixture(scope="module")
 def finals(tiny_model, tmp_path_factory):
-    """Run folders with final policies that differ from what they began with, written as a run writes them."""
+    """Run folders with final policies, written by the code of a run. Their weights differ from the base model."""
     base, policies = tmp_path_factory.mktemp("finals"), {}
     for kind, options in KINDS.items():
         folder = base / kind
@@ -102,7 +102,7 @@ def logits(model):
         return model.eval()(input_ids=torch.arange(20, 30)[None]).logits.double().sum().item()
 
 
-def test_everything_loads_where_our_packages_are_not(finals, scorer, tiny_model, tmp_path):
+def test_final_policies_load_without_this_package(finals, scorer, tiny_model, tmp_path):
     base, policies = finals
     done = subprocess.run(
         [sys.executable, "-c", ELSEWHERE, tiny_model, str(base), str(scorer)],
@@ -128,7 +128,7 @@ def test_cards_hold_configuration_metrics_and_command(finals, folder, library):
     path = finals[0] / folder
     card = ModelCard.load(path / "README.md" if "roles" in folder else path / "policy_final" / "README.md")
     assert (card.data.library_name, card.data.pipeline_tag) == (library, "text-generation")
-    assert card.data.base_model is None  # a folder means nothing elsewhere
+    assert card.data.base_model is None  # the hub does not know a folder
     assert {"reason-envs", "grpo"} <= set(card.data.tags)
     assert card.data.eval_results[0].metric_value == 0.75
     assert "```bash\npython -m agents.train algo=grpo\n```" in card.text
@@ -139,7 +139,7 @@ def test_cards_hold_configuration_metrics_and_command(finals, folder, library):
 
 
 @pytest.mark.parametrize("role", ["", "planner"])
-def test_the_code_of_an_adapters_card_runs(tmp_path, role):
+def test_code_of_an_adapter_card_runs(tmp_path, role):
     (tmp_path / "run").mkdir()
     write_config(tmp_path / "run", compose_config(["policy.lora_rank=4", f"output_dir={tmp_path / 'run'}"]))
     policy = LanguagePolicy(LanguagePolicyConfig(model="embedded", device="cpu", lora_rank=4))
@@ -153,19 +153,19 @@ def test_the_code_of_an_adapters_card_runs(tmp_path, role):
     (code,) = re.findall(r"```python\n(.*?)```", (final / role / "README.md").read_text(), re.DOTALL)
     names = {}
     exec(code.replace("'PATH'", repr(str(final))), names)
-    # Elsewhere the base has the 16 bits that it is stored in.
+    # The code of the card loads the base model with its stored 16 bits.
     assert logits(names["model"]) == pytest.approx(logits(policy.model), rel=0.02)
     assert before != pytest.approx(logits(policy.model), rel=0.1)
     assert len(names["tokenizer"]) == len(policy.tokenizer)
 
 
-def test_the_card_of_several_roles_names_each(finals):
+def test_card_of_several_roles_links_each(finals):
     text = (finals[0] / "roles" / "policy_final" / "README.md").read_text()
     assert "* [planner](planner/README.md)" in text
     assert "* [tool](tool/README.md)" in text
 
 
-def test_the_card_of_a_step_reward_model_has_metadata(scorer):
+def test_card_of_a_step_reward_model_has_metadata(scorer):
     card = ModelCard.load(scorer / "README.md")
     assert (card.data.library_name, card.data.pipeline_tag) == ("transformers", "token-classification")
     assert card.data.eval_results[0].metric_type == "roc_auc"
@@ -174,7 +174,7 @@ def test_the_card_of_a_step_reward_model_has_metadata(scorer):
 @pytest.mark.parametrize(
     ("name", "known"), [("Qwen/Qwen2.5-7B", True), ("embedded:workflow", False), ("/models/mine", False), (None, False)]
 )
-def test_only_models_of_the_hub_are_named_as_base(name, known):
+def test_hub_name_is_none_unless_the_hub_knows_the_model(name, known):
     assert hub_name(name) == (name if known else None)
 
 
@@ -182,7 +182,7 @@ def test_only_models_of_the_hub_are_named_as_base(name, known):
 
 
 class Hub(BaseHTTPRequestHandler):
-    """Takes repositories and commits as the hub does, and remembers them."""
+    """Stand-in for the hub that records the requests for repositories and commits."""
 
     requests: list = []  # noqa: RUF012
     files: dict = {}  # noqa: RUF012
@@ -218,7 +218,7 @@ class Hub(BaseHTTPRequestHandler):
         self.wfile.write(data)
 
     def log_message(self, *_):
-        """Keep quiet."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -234,7 +234,7 @@ def server(monkeypatch):
     stand_in.server_close()
 
 
-def test_a_run_creates_a_private_repository_first_and_sends_the_policy_last(server, tiny_model, tmp_path):
+def test_run_creates_a_private_repository_first_and_uploads_last(server, tiny_model, tmp_path):
     run = make_run(tiny_model, tmp_path / "run", "push_to_hub=adder", "steps=1", "eval_every=0")
     (created,) = Hub.requests
     assert created[0] == "/api/repos/create"
@@ -250,27 +250,27 @@ def test_a_run_creates_a_private_repository_first_and_sends_the_policy_last(serv
     assert "The policy is at http://127.0.0.1" in (tmp_path / "run" / "train.log").read_text()
 
 
-def test_a_public_repository_is_asked_for():
+def test_hub_private_is_an_option():
     assert compose_config(["push_to_hub=adder", "hub_private=false"]).hub_private is False
 
 
-def test_no_token_or_no_hub_is_found_before_anything_is_loaded(monkeypatch, tmp_path):
+def test_missing_token_or_hub_is_an_error_before_the_model_loads(monkeypatch, tmp_path):
     monkeypatch.setattr(trainer, "build", lambda *_: pytest.fail("the model was loaded"))
     monkeypatch.setattr(hub, "get_token", lambda: None)
     config = compose_config(overrides("embedded", tmp_path / "run", "push_to_hub=me/adder"))
-    with pytest.raises(ReasonEnvsError, match=r"push_to_hub=me/adder needs a token .* `hf auth login`"):
+    with pytest.raises(ReasonEnvsError, match=r"push_to_hub=me/adder requires a token .* `hf auth login`"):
         trainer.Trainer(config)
     monkeypatch.setattr(hub, "get_token", lambda: "hf_test")
     monkeypatch.setattr(hub, "HfApi", partial(HfApi, endpoint="http://127.0.0.1:9"))
-    with pytest.raises(ReasonEnvsError, match=r"the hub does not take it .* leave push_to_hub out"):
+    with pytest.raises(ReasonEnvsError, match=r"cannot create the repository .* leave push_to_hub out"):
         trainer.Trainer(config)
     config.push_to_hub = "not a name!"
-    with pytest.raises(ReasonEnvsError, match="the hub does not take it"):
+    with pytest.raises(ReasonEnvsError, match="cannot create the repository"):
         trainer.Trainer(config)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_policy_that_could_not_be_sent_is_whole(monkeypatch, tmp_path):
+def test_failed_upload_error_gives_the_command_to_repeat_it(monkeypatch, tmp_path):
     monkeypatch.setattr(hub, "HfApi", partial(HfApi, endpoint="http://127.0.0.1:9"))
-    with pytest.raises(ReasonEnvsError, match=rf"is whole in {tmp_path}: `hf upload me/adder"):
+    with pytest.raises(ReasonEnvsError, match=rf"is saved in {tmp_path}: upload it with `hf upload me/adder"):
         hub.push("me/adder", tmp_path, 3)

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder and shows on the console."""
+"""Files that the tracker writes into a run folder, and its output on the console."""
 
 import json
 import logging
@@ -37,7 +37,7 @@ def text(folder, name):
     return (folder / name).read_text()
 
 
-def test_a_run_folder(tmp_path, capsys):
+def test_tracker_writes_the_files_of_a_run(tmp_path, capsys):
     with Tracker(tmp_path, 8) as tracker:
         tracker.evaluation(0, HELD_OUT)
         record(tracker, range(1, 9))
@@ -61,7 +61,7 @@ def test_a_run_folder(tmp_path, capsys):
         "step 2/8  reward +0.200  accuracy 25.0%  kl 0.0010  loss -0.0100  peak 300 MB  12 s left",
         "\\boxed{2}",
         "a note",
-        "8 steps in 16 s (evaluations apart), 800 tokens generated, peak memory 300 MB",
+        "8 steps in 16 s without evaluations, 800 tokens generated, peak memory 300 MB",
     ):
         assert expected in shown
 
@@ -76,7 +76,7 @@ def test_tensorboard_holds_every_step(tmp_path):
     assert "sample/text_summary" in events.Tags()["tensors"]
 
 
-def test_a_resumed_run_leaves_the_files_of_an_uninterrupted_one(tmp_path):
+def test_resumed_run_writes_the_files_of_an_uninterrupted_one(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     with Tracker(whole, 8) as tracker:
         tracker.evaluation(0, HELD_OUT)
@@ -95,21 +95,21 @@ def test_a_resumed_run_leaves_the_files_of_an_uninterrupted_one(tmp_path):
     assert [event.step for event in events.Scalars("reward")] == list(range(1, 9))
 
 
-def test_a_folder_that_holds_a_run_is_not_continued_by_accident(tmp_path):
+def test_second_run_in_a_folder_is_an_error(tmp_path):
     with Tracker(tmp_path, 2, tensorboard=False) as tracker:
         record(tracker, [1])
-    with Tracker(tmp_path, 2) as tracker, pytest.raises(ReasonEnvsError, match="holds a run already"):
+    with Tracker(tmp_path, 2) as tracker, pytest.raises(ReasonEnvsError, match="already holds a run"):
         record(tracker, [1])
 
 
-def test_log_every_thins_out_the_summary_but_never_evaluations(tmp_path):
+def test_log_every_keeps_evaluations_in_the_summary(tmp_path):
     with Tracker(tmp_path, 9, tensorboard=False, log_every=3) as tracker:
         record(tracker, range(1, 10))
     assert [line.split()[0] for line in text(tmp_path, "summary.log").splitlines()] == ["step", "3", "4", "6", "9"]
     assert len(text(tmp_path, "metrics.jsonl").splitlines()) == 9
 
 
-def test_an_error_is_logged_and_nothing_is_left_behind(tmp_path, capsys):
+def test_tracker_logs_an_error_and_restores_logging(tmp_path, capsys):
     root = logging.getLogger()
     before = (list(root.handlers), logging.getLogger("agents").level)
 
@@ -122,11 +122,11 @@ def test_an_error_is_logged_and_nothing_is_left_behind(tmp_path, capsys):
         unlucky_run()
     assert "RuntimeError: out of luck" in text(tmp_path, "train.log")
     assert (tmp_path / "curves.png").exists()
-    assert "Everything is in" not in capsys.readouterr().out
+    assert "All files are in" not in capsys.readouterr().out
     assert (list(root.handlers), logging.getLogger("agents").level) == before
 
 
-def test_an_error_is_shown_once_and_warnings_are(tmp_path, capsys, monkeypatch):
+def test_console_shows_warnings_but_not_the_final_error(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
 
     def unlucky_run():
@@ -138,20 +138,20 @@ def test_an_error_is_shown_once_and_warnings_are(tmp_path, capsys, monkeypatch):
         unlucky_run()
     shown = capsys.readouterr().out
     assert "take care" in shown
-    assert "out of luck" not in shown  # whoever catches it says it
+    assert "out of luck" not in shown  # the caller shows it
     assert "ERROR   agents.tracking.tracker: The run ended with RuntimeError: out of luck" in text(
         tmp_path, "train.log"
     )
 
 
-def test_other_names_are_no_evaluation(tmp_path):
+def test_evaluation_refuses_other_metric_names(tmp_path):
     with Tracker(tmp_path, 1, tensorboard=False) as tracker, pytest.raises(ReasonEnvsError, match="'accuracy'"):
         tracker.evaluation(0, {"accuracy": 1.0})
 
 
 @pytest.fixture
 def wandb_runs(monkeypatch):
-    """The runs that a stand-in for wandb was asked to start, with what they were given."""
+    """Runs that the stand-in for wandb started, with their options and rows."""
     runs = []
 
     class Run(types.SimpleNamespace):
@@ -175,7 +175,7 @@ def wandb_runs(monkeypatch):
     return runs
 
 
-def test_tensorboard_and_wandb_get_the_same_under_the_same_names(tmp_path, wandb_runs):
+def test_tensorboard_and_wandb_get_the_same_metrics(tmp_path, wandb_runs):
     with Tracker(tmp_path, 4, wandb=True) as tracker:
         tracker.evaluation(0, HELD_OUT)
         tracker.log(1, metrics(1) | {"broken": float("nan")})
@@ -196,10 +196,10 @@ def test_tensorboard_and_wandb_get_the_same_under_the_same_names(tmp_path, wandb
     assert texts["episodes"].data == [[4, "one"], [4, "two ``` and <b>"]]
     (shown,) = events.Tensors("episodes/text_summary")
     written = shown.tensor_proto.string_val[0].decode()
-    assert "````\ntwo ``` and <b>\n````" in written  # nothing in a text ends its block
+    assert "````\ntwo ``` and <b>\n````" in written  # the fence is longer than any in the text
 
 
-def test_a_resumed_run_drops_the_episodes_that_came_later(tmp_path):
+def test_resumed_run_deletes_later_episodes(tmp_path):
     kept = {"correct": [1.0], "episodes": []}
     with Tracker(tmp_path, 8, tensorboard=False) as tracker:
         for step in (0, 4, 6):
@@ -210,7 +210,7 @@ def test_a_resumed_run_drops_the_episodes_that_came_later(tmp_path):
     assert sorted(path.name for path in (tmp_path / "validate").iterdir()) == ["step_0.json", "step_4.json"]
 
 
-def test_wandb_gets_every_step_and_a_resumed_run_its_id(tmp_path, wandb_runs):
+def test_wandb_gets_every_step_and_a_resumed_run_keeps_its_id(tmp_path, wandb_runs):
     (tmp_path / "config.yaml").write_text("seed: 7\n")
     with Tracker(tmp_path, 2, wandb=True, tensorboard=False) as tracker:
         record(tracker, [1])
@@ -231,13 +231,13 @@ def test_wandb_takes_the_configured_names(tmp_path, wandb_runs):
     assert (wandb_runs[0].options["project"], wandb_runs[0].options["name"]) == ("mine", "first")
 
 
-def test_a_missing_wandb_names_the_install_line(tmp_path, monkeypatch):
+def test_missing_wandb_error_gives_the_install_command(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ReasonEnvsError, match=r"reason-envs\[wandb\]"):
         Tracker(tmp_path, 1, wandb=True)
 
 
-def test_a_wandb_that_refuses_is_explained(tmp_path, wandb_runs, monkeypatch):
+def test_wandb_error_explains_how_to_log_in(tmp_path, wandb_runs, monkeypatch):
     def init(**_):
         raise OSError("No API key configured.")
 
@@ -246,7 +246,7 @@ def test_a_wandb_that_refuses_is_explained(tmp_path, wandb_runs, monkeypatch):
         Tracker(tmp_path, 1, wandb=True)
 
 
-def test_peak_memory_grows_with_what_is_held():
+def test_peak_memory_grows_with_allocated_memory():
     before = peak_memory_mb()
     held = bytearray(b"x") * int(before * 1e6)
     assert peak_memory_mb() >= before + 0.5 * len(held) / 1e6
@@ -266,7 +266,7 @@ with Tracker(Path(sys.argv[1]), 4, tensorboard=False) as tracker:
 
 
 @pytest.mark.parametrize(("lines", "columns"), [(24, 0), (0, 130), (0, 0), (24, 130)])
-def test_a_terminal_gets_a_bar(tmp_path, lines, columns):
+def test_console_shows_a_bar_on_a_terminal(tmp_path, lines, columns):
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (lines, columns))
     command = [sys.executable, "-c", TERMINAL, str(tmp_path)]
@@ -276,7 +276,7 @@ def test_a_terminal_gets_a_bar(tmp_path, lines, columns):
     while True:
         try:
             chunk = os.read(ours, 4096)
-        except OSError:  # how Linux says that the other end is closed
+        except OSError:  # Linux raises it when the other end is closed
             break
         if not chunk:
             break
