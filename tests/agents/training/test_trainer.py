@@ -284,9 +284,9 @@ def test_wrong_data_is_found_before_the_model_is_loaded(tiny_model, tmp_path, ca
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "answerless.jsonl").write_text('{"question": "1 + 1"}\n')
     for name, expected in (
-        ("absent.jsonl", "There is no file"),
+        ("absent.jsonl", "does not exist"),
         ("bad.jsonl", "bad.jsonl, line 2: not valid JSON"),
-        ("empty.jsonl", "holds no records"),
+        ("empty.jsonl", "has no records"),
         ("answerless.jsonl", "line 1"),
     ):
         tasks = f"env.tasks={{name: json, path: {tmp_path / name}}}"
