@@ -20,7 +20,7 @@ from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling
 from reason_envs.rewards import extract_answer, grade_math_batch
-from reason_envs.rewards.math.extract import check_fallbacks
+from reason_envs.rewards.math.extract import check_answer_fallbacks
 from reason_envs.tasks.base import Task
 
 LABELLINGS = ("hard", "soft", "solution")
@@ -65,7 +65,7 @@ class SamplingConfig:
         for name in ("solutions", "rollouts", "max_depth", "max_rollout_tokens"):
             if getattr(self, name) < 1:
                 raise ReasonEnvsError(f"{name}={getattr(self, name)} must be at least 1.")
-        self.fallbacks = check_fallbacks(self.fallbacks)
+        self.fallbacks = check_answer_fallbacks(self.fallbacks)
 
 
 @dataclass(frozen=True)

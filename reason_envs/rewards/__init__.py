@@ -1,6 +1,6 @@
-"""Graders and rewards.
+"""Reward functions and graders of answers in mathematics, words and code.
 
-Nothing heavy is imported and no process is started before the first grade that needs it.
+Heavy packages are imported, and processes are started, only when a grade needs them.
 May import tasks, engines, sandboxes and reward models; never environments.
 """
 

@@ -1,4 +1,4 @@
-r"""``python -m reason_envs.rewards``: grade a list of known cases and show what came out."""
+"""``python -m reason_envs.rewards``: grade known cases and print the results."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from reason_envs.rewards.math.grade import grade_math_batch
 
 @dataclass(frozen=True)
 class Check:
-    """A response, its gold answer and the reward it must get."""
+    """A response, its gold answer and the expected reward."""
 
     generated: str
-    """The response."""
+    """Text of the response."""
     truth: str
-    """The gold answer."""
+    """Gold answer of the task."""
     reward: float
-    """The reward expected of ``MathReward`` with its defaults."""
+    """Expected reward of `MathReward` with its defaults."""
 
 
 CHECKS = (
@@ -41,7 +41,7 @@ CHECKS = (
 
 
 def main() -> int:
-    """Print every check; return 1 if one failed."""
+    """Print every check. Return 1 if a check failed, otherwise 0."""
     reward = MathReward()
     grades = grade_math_batch((check.generated, check.truth) for check in CHECKS)
     failed = 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reason_envs.core import derive_seed
-from reason_envs.rewards.math.extract import check_fallbacks
+from reason_envs.rewards.math.extract import check_answer_fallbacks
 from reason_envs.rewards.math.grade import MathGrade, grade_math_async
 from reason_envs.tasks.base import Task
 
@@ -52,7 +52,7 @@ class RewardConfig:
     """Where else to look for an answer that is in no box: ``####``, ``last_number``."""
 
     def __post_init__(self) -> None:
-        self.fallbacks = check_fallbacks(self.fallbacks)
+        self.fallbacks = check_answer_fallbacks(self.fallbacks)
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class MathReward(RewardFunction):
     """Where else to look for an answer (see ``extract_answer``)."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fallbacks", check_fallbacks(self.fallbacks))
+        object.__setattr__(self, "fallbacks", check_answer_fallbacks(self.fallbacks))
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
         """Grade the response; info has ``correct``, ``extracted``, ``reason`` and ``no_answer``."""
@@ -95,7 +95,7 @@ class RandomReward(RewardFunction):
     """Where else to look for an answer when the true grade is told."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "fallbacks", check_fallbacks(self.fallbacks))
+        object.__setattr__(self, "fallbacks", check_answer_fallbacks(self.fallbacks))
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
         """Toss the coin that belongs to the seed, whatever the response."""

@@ -1,4 +1,4 @@
-"""Grading of short answers in words: SQuAD's normalisation and F1 (Rajpurkar et al. 2016, arXiv 1606.05250)."""
+"""Grading of short answers in words: normalisation and F1 of SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 VERDICTS = frozenset({"yes", "no", "noanswer"})
-"""Answers that nothing but themselves comes near (HotpotQA's rule)."""
+"""Answers that earn no partial F1 (rule of HotpotQA)."""
 
 
 def normalise_words(text: str) -> list[str]:
@@ -21,8 +21,8 @@ def normalise_words(text: str) -> list[str]:
 def f1(prediction: str, answers: Sequence[str]) -> float:
     """Return the best F1 of a prediction over the accepted answers.
 
-    Precision counts as much as recall, so an answer wrapped in many other words (a copy of the passage) is worth
-    little.
+    Precision counts as much as recall, so an answer among many other words, as in a copy of the passage, has
+    a low F1.
     """
     return max((_f1(normalise_words(prediction), normalise_words(answer)) for answer in answers), default=0.0)
 

@@ -1,17 +1,17 @@
-r"""Five tiers, 0, 0.2, 0.4, 0.7 and 1, for answers to mathematics, questions and programming that a workflow returns.
+r"""Rewards of a workflow's answer in five tiers, 0, 0.2, 0.4, 0.7 and 1, for mathematics, questions and code.
 
 | tier | mathematics | questions | code |
 |---|---|---|---|
 | 1 | equal, or relative error below 1e-4 | F1 = 1 | every test passes |
 | 0.7 | relative error below 5 % | F1 >= 0.75 | >= 75 % of the tests |
 | 0.4 | relative error below 50 % | F1 >= 0.5 | >= 50 % |
-| 0.2 | a number, and an operator had found one within 5 % | F1 >= 0.4 | >= 25 % |
+| 0.2 | a number, and an operator gave one within 5 % | F1 >= 0.4 | >= 25 % |
 
-An answer counts only where an operator gave it: one that was shown the problem, or what such an operator had said
-(`Witness`). A program that prints a number, a word or code of its own earns 0. The tiers below 1 of mathematics ask
-more: the number must be an operator's final answer, and must not stand in what the program told that operator. So
-printing a digit, which the lowest of such tiers often pays, earns nothing. Copying the passage fails by F1, and the
-size of a program is nowhere looked at.
+An answer counts only if a grounded operator gave it (`OperatorOutput`): one whose input had the problem or the output
+of another grounded operator. A program that returns its own number, word or code earns 0. The tiers below 1 of
+mathematics require more: the number must be the final answer of an operator, and the input that the program added for
+that operator must not contain it. So a program that prints a digit, which is often within 50 %, earns nothing. A copy
+of the passage has a low F1. The size of a program does not matter.
 """
 
 from __future__ import annotations
@@ -29,93 +29,93 @@ from reason_envs.rewards.qa import f1, normalise_words
 from reason_envs.tasks.text import NUMBER
 
 TIERS = (0.0, 0.2, 0.4, 0.7, 1.0)
-"""What an answer can earn."""
+"""Possible rewards."""
 EQUAL, CLOSE, NEAR = 1e-4, 0.05, 0.5
-"""Relative errors below which a number earns 1, 0.7, 0.4."""
+"""Maximum relative error of a number in the tiers 1, 0.7 and 0.4."""
 EXACT = 1e-6
-"""Relative error below which it counts as correct."""
+"""Maximum relative error of a number that counts as correct."""
 WORDS = ((1.0, 1.0), (0.75, 0.7), (0.5, 0.4), (0.4, 0.2))
-"""Least F1 and tier; a copy of even a short passage stays below."""
+"""Minimum F1 of each tier. A copy of a short passage has a lower F1."""
 TESTS = ((1.0, 1.0), (0.75, 0.7), (0.5, 0.4), (0.25, 0.2))
-"""Least share of the tests and tier."""
+"""Minimum share of passed tests of each tier."""
 _NUMBERS = re.compile(rf"(?<![\w.]){NUMBER}")
-MOST_CHARS = 200_000
-"""Of what one operator said, as far as it is searched."""
+MAXIMUM_CHARS = 200_000
+"""Maximum number of characters that are searched in one output."""
 
 
 @dataclass(frozen=True)
-class Witness:
-    """An operator that was shown the problem, or what another witness had said."""
+class OperatorOutput:
+    """Output of a grounded operator: its input had the problem or the output of another grounded operator."""
 
-    said: tuple[str, ...]
-    """Its output fields as text."""
-    told: str = ""
-    """What the program gave it, without the problem and without what other witnesses had said."""
+    fields: tuple[str, ...]
+    """Output fields of the operator as text."""
+    added_input: str = ""
+    """Input that the program added: without the problem and without the outputs of grounded operators."""
 
 
 @dataclass(frozen=True)
 class TierGrade:
-    """What an answer earns before any cap."""
+    """Grade of an answer before caps."""
 
     tier: float
-    """One of ``TIERS``."""
+    """Tier that the answer earns, one of ``TIERS``."""
     correct: bool
-    """Whether it is right."""
+    """Whether the answer is correct."""
     extracted: str | None
-    """The answer that was graded."""
+    """Answer that was graded; ``None`` if there is none."""
     score: float
-    """F1, share of the tests, or 1 minus the relative error (0 at the least)."""
+    """F1, share of passed tests, or 1 minus the relative error, between 0 and 1."""
     reason: str
-    """``right``, ``partial``, ``wrong``, ``no_answer``, ``unsupported`` (no operator gave it), ``lost`` (an operator
-    had found it)."""
+    """Reason of the grade: ``right``, ``partial``, ``wrong``, ``no_answer``, ``unsupported`` (no operator gave the
+    answer) or ``lost`` (an operator gave a better answer)."""
 
 
 NO_ANSWER = TierGrade(0.0, False, None, 0.0, "no_answer")
 
 
-async def math_tier(answer: str, gold: str, witnesses: Sequence[Witness]) -> TierGrade:
-    """Grade a number or expression: the last box of the answer, else what follows ``####``, else its last number."""
+async def math_tier(answer: str, gold: str, grounded: Sequence[OperatorOutput]) -> TierGrade:
+    """Grade a number or expression: the last box of the answer, or the text after ``####``, or the last number."""
     extracted = final_answer(answer)
     if extracted is None:
         return NO_ANSWER
-    if not any(_mentions(text, extracted) for witness in witnesses for text in witness.said):
+    if not any(_mentions(text, extracted) for output in grounded for text in output.fields):
         return TierGrade(0.0, False, extracted, 0.0, "unsupported")
     error = relative_error(extracted, gold)
     right = error < EXACT or (await grade_math_async(rf"\boxed{{{extracted}}}", gold)).correct
     if right or error < EQUAL:
         return TierGrade(1.0, right, extracted, 1.0, "right")
     score = max(0.0, 1 - error)
-    own = any(_finds(witness, extracted) for witness in witnesses)
+    own = any(_finds(output, extracted) for output in grounded)
     if error < NEAR and own:
         return TierGrade(0.7 if error < CLOSE else 0.4, False, extracted, score, "partial")
-    found = [final_answer(text) for witness in witnesses for text in witness.said]
+    found = [final_answer(text) for output in grounded for text in output.fields]
     if number(extracted) is not None and any(f is not None and relative_error(f, gold) < CLOSE for f in found):
         return TierGrade(0.2, False, extracted, score, "lost")
     return TierGrade(0.0, False, extracted, score, "wrong")
 
 
-def qa_tier(answer: str, golds: Sequence[str], witnesses: Sequence[Witness]) -> TierGrade:
-    """Grade an answer in words by F1."""
+def qa_tier(answer: str, golds: Sequence[str], grounded: Sequence[OperatorOutput]) -> TierGrade:
+    """Grade an answer in words by its F1."""
     words = normalise_words(answer)
     if not words:
         return NO_ANSWER
     wanted = f" {' '.join(words)} "
-    if not any(wanted in f" {' '.join(normalise_words(text))} " for witness in witnesses for text in witness.said):
+    if not any(wanted in f" {' '.join(normalise_words(text))} " for output in grounded for text in output.fields):
         return TierGrade(0.0, False, answer, 0.0, "unsupported")
     return _by_share(answer, f1(answer, golds), WORDS)
 
 
-def code_tier(code: str, share: float, witnesses: Sequence[Witness]) -> TierGrade:
+def code_tier(code: str, share: float, grounded: Sequence[OperatorOutput]) -> TierGrade:
     """Grade a program by its share of passed tests."""
     if not code.strip():
         return NO_ANSWER
-    if not any(_squeeze(code) in _squeeze(text) for witness in witnesses for text in witness.said):
+    if not any(_squeeze(code) in _squeeze(text) for output in grounded for text in output.fields):
         return TierGrade(0.0, False, code, share, "unsupported")
     return _by_share(code, share, TESTS)
 
 
 def capped(tier: float, caps: Mapping[str, float]) -> tuple[float, str | None]:
-    """Apply the lowest cap; return the tier, and the name of the cap where it changed something."""
+    """Apply the lowest cap. Return the tier, and the name of the cap if it lowered the tier."""
     name = min(caps, key=lambda cap: caps[cap], default=None)
     if name is None or caps[name] >= tier:
         return tier, None
@@ -123,12 +123,12 @@ def capped(tier: float, caps: Mapping[str, float]) -> tuple[float, str | None]:
 
 
 def final_answer(text: str) -> str | None:
-    """Return the answer that a text ends in: boxed, after ``####``, or its last number."""
+    """Return the final answer of a text: in a box, after ``####``, or its last number."""
     return extract_answer(text, ("####", "last_number"))
 
 
 def number(text: str) -> Fraction | None:
-    """Read a plain number or ratio, with the decoration that answers have (units, signs of currency)."""
+    """Read a plain number or ratio, also with a unit or a currency sign, or return ``None``."""
     exact = plain_number(normalise(text))
     if exact is None and (found := last_number(text)) is not None and len(_NUMBERS.findall(text)) == 1:
         exact = Fraction(found.replace(",", "")) if len(found) < 100 else None
@@ -136,7 +136,7 @@ def number(text: str) -> Fraction | None:
 
 
 def relative_error(answer: str, gold: str) -> float:
-    """Return ``|answer - gold| / |gold|``; infinite where one is no number, or gold is 0 and the answer is not."""
+    """Return ``|answer - gold| / |gold|``; infinite if one is not a number, or if only ``gold`` is 0."""
     value, wanted = number(answer), plain_number(normalise(gold))
     if value is None or wanted is None:
         return math.inf
@@ -146,14 +146,14 @@ def relative_error(answer: str, gold: str) -> float:
 
 
 def _by_share(answer: str, share: float, steps: Sequence[tuple[float, float]]) -> TierGrade:
-    tier = next((tier for least, tier in steps if share >= least), 0.0)
+    tier = next((tier for minimum, tier in steps if share >= minimum), 0.0)
     reason = "right" if tier == 1 else "partial" if tier else "wrong"
     return TierGrade(tier, tier == 1, answer, share, reason)
 
 
 def _mentions(text: str, extracted: str) -> bool:
-    """Whether a text has an answer in it: the same number, or the same characters."""
-    text, value = text[:MOST_CHARS], number(extracted)
+    """Return whether a text contains an answer: the same number, or the same characters."""
+    text, value = text[:MAXIMUM_CHARS], number(extracted)
     if value is not None and any(_equal(found, value) for found in _NUMBERS.findall(text)):
         return True
     if value is None and _squeeze(extracted) in _squeeze(text):
@@ -161,12 +161,12 @@ def _mentions(text: str, extracted: str) -> bool:
     return _squeeze(final_answer(text) or "") == _squeeze(extracted)
 
 
-def _finds(witness: Witness, extracted: str) -> bool:
-    """Whether a number is a witness's own final answer, which it was not told."""
+def _finds(output: OperatorOutput, extracted: str) -> bool:
+    """Return whether a number is the final answer of an operator, without being in the added input."""
     value = number(extracted)
-    if value is None or any(_equal(found, value) for found in _NUMBERS.findall(witness.told)):
+    if value is None or any(_equal(found, value) for found in _NUMBERS.findall(output.added_input)):
         return False
-    finals = (final_answer(text) for text in witness.said)
+    finals = (final_answer(text) for text in output.fields)
     return any(final is not None and number(final) == value for final in finals)
 
 

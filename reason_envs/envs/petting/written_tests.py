@@ -11,8 +11,8 @@ from typing import Any
 
 from reason_envs.envs.petting.mutants import mutants
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.rewards.code.async_cache import AsyncCache
 from reason_envs.rewards.code.grade import CodeGrade, CodeGrader
-from reason_envs.rewards.code.once import Once
 from reason_envs.rewards.code.tests import Case, StdioTests, Tests, UnitTests, read_tests, split
 from reason_envs.sandbox import Limits, Program, Raised, Sandbox
 from reason_envs.tasks import Task
@@ -99,7 +99,7 @@ class TestJudge:
         """
         self.sandbox, self.limits, self.most_mutants = sandbox, limits, most_mutants
         self.grader = CodeGrader(sandbox, limits)
-        self._wrong_programs = Once(self._find_wrong_programs)
+        self._wrong_programs = AsyncCache(self._find_wrong_programs)
 
     async def usable(self, task_id: str, tests: Tests) -> bool:
         """Whether a problem's right program passes its tests; where not, the log says why."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from reason_envs.envs.reason_tree.tree import AGGREGATIONS
 from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.rewards.math.extract import check_fallbacks
+from reason_envs.rewards.math.extract import check_answer_fallbacks
 
 DRAWS = ("episode", "task")
 
@@ -43,7 +43,7 @@ class GrowthConfig:
             raise ReasonEnvsError("separator='' must be text: it ends a step.")
         if self.aggregation not in AGGREGATIONS:
             raise unknown_name("aggregation", self.aggregation, AGGREGATIONS)
-        self.fallbacks = check_fallbacks(self.fallbacks)
+        self.fallbacks = check_answer_fallbacks(self.fallbacks)
 
 
 @dataclass

@@ -168,16 +168,16 @@ class WorkflowExecution(Environment):
 
     async def _grade(self, outcome: Outcome, task: Task, domain: str) -> TierGrade:
         if domain == "math":
-            return await math_tier(outcome.answer, task.answer, outcome.witnesses)
+            return await math_tier(outcome.answer, task.answer, outcome.grounded)
         if domain == "qa":
-            return qa_tier(outcome.answer, task.metadata.get("answers") or [task.answer], outcome.witnesses)
+            return qa_tier(outcome.answer, task.metadata.get("answers") or [task.answer], outcome.grounded)
         code = extract_code(outcome.answer)
         try:
             grade = await self.grader.grade(code, read_tests(task.metadata["tests"]))
         except ReasonEnvsError as error:
             advice = "Tests that monty cannot run want env.sandbox=native."
             raise ReasonEnvsError(f"Task {task.id!r} cannot be graded: {error} {advice}") from error
-        return code_tier(code, grade.share, outcome.witnesses)
+        return code_tier(code, grade.share, outcome.grounded)
 
     def _caps(self, outcome: Outcome, domain: str) -> dict[str, float]:
         caps = {}

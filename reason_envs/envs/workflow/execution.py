@@ -12,7 +12,7 @@ from reason_envs.envs.workflow.interpreter import Interpreter, Stop
 from reason_envs.envs.workflow.operator_signatures import OPERATORS
 from reason_envs.envs.workflow.operators import Operators
 from reason_envs.envs.workflow.repair import Prepared, prepare
-from reason_envs.rewards.tiers import Witness
+from reason_envs.rewards.tiers import OperatorOutput
 from reason_envs.tasks.base import Task
 
 MOST_CHARS = 50_000
@@ -45,8 +45,8 @@ class Outcome:
     """What it returned."""
     calls: list[OperatorCall] = field(default_factory=list)
     """Its operator calls, in order."""
-    witnesses: list[Witness] = field(default_factory=list)
-    """What operators that were shown the problem said."""
+    grounded: list[OperatorOutput] = field(default_factory=list)
+    """Outputs of grounded operators (see `OperatorOutput`)."""
     executor_calls: int = 0
     """Calls of executors."""
     generated_tokens: int = 0
@@ -130,20 +130,20 @@ async def _call(
 
 
 def _note(call: OperatorCall, outcome: Outcome, problem: str) -> None:
-    """Note a call, and what it testifies where it was shown the problem or what a witness had said.
+    """Record a call, and its output if it is grounded.
 
-    What the program itself put in is no testimony when it comes out again, as it does from an ensemble.
+    Text that the program added to the input does not count as output when the operator returns it, as an ensemble does.
     """
     outcome.calls.append(call)
     given = [text for value in call.fields.values() for text in (value if isinstance(value, list) else [str(value)])]
-    heard = [text for witness in outcome.witnesses for text in witness.said if text.strip()]
-    if not any(known in text for text in given for known in (problem, *heard)):
+    earlier = [text for output in outcome.grounded for text in output.fields if text.strip()]
+    if not any(known in text for text in given for known in (problem, *earlier)):
         return
-    own = {"".join(text.split()) for text in given if not any(text in known for known in heard)}
-    said = [str(value) for value in call.outputs.values() if not isinstance(value, bool)]
-    testified = tuple(text for text in said if "".join(text.split()) not in own)
-    if testified:
-        outcome.witnesses.append(Witness(testified, _without("\n".join(given), [problem, *heard])))
+    own = {"".join(text.split()) for text in given if not any(text in known for known in earlier)}
+    texts = [str(value) for value in call.outputs.values() if not isinstance(value, bool)]
+    fields = tuple(text for text in texts if "".join(text.split()) not in own)
+    if fields:
+        outcome.grounded.append(OperatorOutput(fields, _without("\n".join(given), [problem, *earlier])))
 
 
 def _without(text: str, known: Sequence[str]) -> str:

@@ -1,5 +1,5 @@
 """Grading of programs by tests.
 
-Programs run in a sandbox only; the judge's side stays in this process.
+Programs run only in a sandbox. Their results are compared with the expected ones in this process.
 May import sandboxes and tasks; never another reward.
 """

@@ -1,8 +1,8 @@
 """Grading of programs by tests.
 
-No verdict is made where the program runs. A program is asked for values or printed text, which come back as data, and
-is never told what is expected. ``assert f(1) == 2`` becomes the question ``f(1)``, and the answer is compared here.
-Tests that cannot be taken apart so run by themselves on the program's recorded answers (see ``code_replay``).
+The verdict is never made where the program runs. The program returns values or printed text as data and does not see
+what is expected: ``assert f(1) == 2`` becomes the call ``f(1)``, and its value is compared in this process. Tests that
+cannot be split into calls run separately, on recorded answers of the program (see `reason_envs.rewards.code.replay`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.base import Reward, RewardConfig, RewardFunction
-from reason_envs.rewards.code.once import Once
+from reason_envs.rewards.code.async_cache import AsyncCache
 from reason_envs.rewards.code.tests import Case, StdioTests, Tests, UnitTests, read_tests, split
 from reason_envs.sandbox import Limits, Outcome, Program, Raised, Sandbox, literal, make_sandbox
 from reason_envs.tasks.base import Task
@@ -24,24 +24,24 @@ from reason_envs.validation import mounted
 
 _log = logging.getLogger(__name__)
 
-LEAST_SECONDS = 2.0
-"""Time that every program gets, whatever the reference needs."""
+MINIMUM_SECONDS = 2.0
+"""Minimum time limit of a program, in seconds."""
 TIMES_REFERENCE = 10.0
-"""How many times the reference's time a program gets on top."""
+"""Multiple of the reference solution's time that is added to the minimum time limit."""
 REFERENCE_SECONDS = 60.0
-"""Time that a reference gets."""
+"""Time limit of a reference solution, in seconds."""
 TEST_OUTPUT = 2**22
-"""Bytes that trusted tests may send."""
+"""Maximum output of the tests, in bytes."""
 _FENCE = re.compile(r"```(?:python|py)?[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
 
 
 class UnusableTestsError(ReasonEnvsError):
-    """A problem's own tests judge nobody: they do not run, or its right program does not pass them."""
+    """The tests of a task cannot be used: they do not run, or the reference solution does not pass them."""
 
 
 @dataclass(frozen=True)
 class CodeGrade:
-    """What grading a program found."""
+    """Result of grading a program."""
 
     correct: bool
     """Whether every test passed."""
@@ -50,10 +50,10 @@ class CodeGrade:
     total: int
     """Number of tests."""
     reason: str
-    """``passed``, ``failed`` (it ran, a test did not pass), ``no_code``, or the program's status: ``error``,
-    ``timeout``, ``memory``, ``output``, ``killed``, ``refused``; ``unusable_tests`` where nobody can be judged."""
+    """Reason of the grade: ``passed``, ``failed`` (the program ran and a test failed), ``no_code``, ``unusable_tests``,
+    or the status of the program: ``error``, ``timeout``, ``memory``, ``output``, ``killed``, ``refused``."""
     seconds: float = field(default=0.0, compare=False)
-    """Wall-clock time of the program's longest run."""
+    """Wall-clock time of the longest run of the program, in seconds."""
 
     @property
     def share(self) -> float:
@@ -62,46 +62,46 @@ class CodeGrade:
 
 
 def extract_code(response: str) -> str:
-    """Return the code of a response: its last fenced block, or all of it where it has none."""
+    """Return the code of a response: the last fenced block, or the whole response if there is none."""
     blocks = _FENCE.findall(response)
     return blocks[-1] if blocks else response
 
 
 class CodeGrader:
-    """Grades programs in a sandbox; remembers what it learnt about tests."""
+    """Grades programs in a sandbox. Tests are prepared once and cached."""
 
     def __init__(self, sandbox: Any = "native", limits: Limits | None = None) -> None:
-        """Set up a grader without starting anything.
+        """Create a grader. The sandbox starts with the first program.
 
         Args:
-            sandbox: a name or a ``Sandbox``.
-            limits: what a program may use; its seconds hold for tests without a reference only.
+            sandbox: a `Sandbox`, or the name of one.
+            limits: limits of a program. The time limit applies only if there is no reference solution.
         """
         with mounted("sandbox"):
             self.sandbox: Sandbox = make_sandbox(sandbox)
         self.limits = limits or Limits()
-        self._prepare = Once[Tests, _Examiner](lambda tests: _examiner(tests, self.sandbox, self.limits))
-        self._usable = Once(self._try_tests)
+        self._prepare = AsyncCache[Tests, _Examiner](lambda tests: _examiner(tests, self.sandbox, self.limits))
+        self._usable = AsyncCache(self._try_tests)
 
     async def usable(self, task_id: str, tests: Tests) -> bool:
-        """Whether anybody can be judged by a problem's tests; where not, the log says once why."""
+        """Return whether the tests of a task can be used. If they cannot, the reason is logged once per task."""
         return await self._usable((task_id, tests))
 
-    async def _try_tests(self, problem: tuple[str, Tests]) -> bool:
-        task_id, tests = problem
+    async def _try_tests(self, task: tuple[str, Tests]) -> bool:
+        task_id, tests = task
         try:
             await self._prepare(tests)
         except UnusableTestsError as error:
-            where = type(self.sandbox).__name__
-            _log.warning("Nobody can be judged by the tests of %r in a %s; it earns nothing. %s", task_id, where, error)
+            sandbox = type(self.sandbox).__name__
+            _log.warning("The tests of %r cannot be used in a %s; its reward is 0. %s", task_id, sandbox, error)
             return False
         return True
 
     async def grade(self, code: str, tests: Tests) -> CodeGrade:
-        """Grade a program, given as a model wrote it (see ``extract_code``).
+        """Grade the code of a response (see `extract_code`).
 
         Raises:
-            UnusableTestsError: the tests judge nobody.
+            UnusableTestsError: the tests cannot be used.
         """
         examiner = await self._prepare(tests)
         if not code.strip():
@@ -111,7 +111,7 @@ class CodeGrader:
 
 @dataclass(frozen=True)
 class _Examiner:
-    """Knows the tests of one problem."""
+    """The prepared tests of one task."""
 
     limits: Limits
     total: int
@@ -120,17 +120,17 @@ class _Examiner:
         raise NotImplementedError
 
     def grade(self, passed: int, *outcomes: Outcome) -> CodeGrade:
-        """Build the grade; where something failed, the program's own trouble is the reason."""
+        """Build the grade. If a test failed and the program did not end normally, its status is the reason."""
         seconds = max(outcome.seconds for outcome in outcomes)
         if passed == self.total:
             return CodeGrade(True, passed, self.total, "passed", seconds)
-        trouble = [outcome.status for outcome in outcomes if outcome.status != "ok"]
-        return CodeGrade(False, passed, self.total, trouble[0] if trouble else "failed", seconds)
+        faults = [outcome.status for outcome in outcomes if outcome.status != "ok"]
+        return CodeGrade(False, passed, self.total, faults[0] if faults else "failed", seconds)
 
 
 @dataclass(frozen=True)
 class _Cases(_Examiner):
-    """Compares the values of calls with what is expected."""
+    """Compares the values of calls with the expected ones."""
 
     cases: tuple[Case, ...] = ()
 
@@ -142,7 +142,7 @@ class _Cases(_Examiner):
 
 @dataclass(frozen=True)
 class _Printed(_Examiner):
-    """Compares what is printed for each input with what is expected."""
+    """Compares the printed text for each input with the expected one."""
 
     cases: tuple[tuple[str, str], ...] = ()
 
@@ -156,28 +156,28 @@ class _Printed(_Examiner):
 
 @dataclass(frozen=True)
 class _Replayed(_Examiner):
-    """Runs the tests on the program's answers to the calls that they made of the reference."""
+    """Runs the tests on the program's answers to the calls that the tests made to the reference solution."""
 
     tests: UnitTests = field(kw_only=True)
     calls: dict[str, str] = field(kw_only=True)
-    """The key of each call, and the call as an expression."""
+    """Expression of each call, by the key of the call."""
 
     async def examine(self, sandbox: Sandbox, source: str) -> CodeGrade:
         outcome = await sandbox.run(Program(source, "", tuple(self.calls.values()), self.limits))
         answers = {key: _answer(value) for key, value in zip(self.calls, outcome.values, strict=False)}
-        told = {key: answer for key, answer in answers.items() if answer is not None}
-        tested = await _run_tests(sandbox, self.tests, told, self.limits)
-        if tested.status != "ok" or not isinstance(tested.value, tuple):  # the answers gave the tests too much to do
+        recorded = {key: answer for key, answer in answers.items() if answer is not None}
+        tested = await _run_tests(sandbox, self.tests, recorded, self.limits)
+        if tested.status != "ok" or not isinstance(tested.value, tuple):  # the tests exceeded their limits
             return self.grade(0, outcome)
         _, held, ended = tested.value
         passed = sum(held[: self.total])
         if passed == self.total and (ended or not all(held)):
-            passed -= 1  # nothing that was recorded failed, but the tests did
+            passed -= 1  # every recorded assertion holds, but the tests failed
         return self.grade(passed, outcome)
 
 
 async def _examiner(tests: Tests, sandbox: Sandbox, limits: Limits) -> _Examiner:
-    """Take the tests apart, and hold them to the reference: tests that fail it judge nobody."""
+    """Split the tests into cases if possible, and check them against the reference solution."""
     if isinstance(tests, StdioTests):
         return await _timed(_Printed(limits, len(tests.cases), tests.cases), tests, sandbox)
     if (cases := split(tests)) is not None:
@@ -185,45 +185,45 @@ async def _examiner(tests: Tests, sandbox: Sandbox, limits: Limits) -> _Examiner
     recorded = await _run_tests(sandbox, tests, None, replace(limits, seconds=REFERENCE_SECONDS))
     if recorded.status != "ok" or not isinstance(recorded.value, tuple):
         why = recorded.reason or repr(recorded.value)
-        raise UnusableTestsError(f"The tests of {tests.entry_point!r} do not run by themselves: {why[:300]}")
+        raise UnusableTestsError(f"The tests of {tests.entry_point!r} do not run: {why[:300]}")
     calls, held, ended = recorded.value
     if ended or not held or (tests.reference and not all(held)):
         raise UnusableTestsError(
-            f"The tests of {tests.entry_point!r} cannot be used: {ended or f'{sum(held)} of {len(held)} hold'} with "
-            f"{'the reference' if tests.reference else 'no reference; give one'}."
+            f"The tests of {tests.entry_point!r} do not pass ({ended or f'{sum(held)} of {len(held)} assertions hold'})"
+            f" with {'the reference solution' if tests.reference else 'no reference solution; add one'}."
         )
     questions = {key: f"{tests.entry_point}(*{literal(args)}, **{literal(kwargs)})" for key, args, kwargs in calls}
     return await _timed(_Replayed(limits, len(held), tests=tests, calls=questions), tests, sandbox)
 
 
 async def _timed(examiner: Any, tests: Tests, sandbox: Sandbox) -> _Examiner:
-    """Scale the time limit by the reference's time, where there is a reference."""
+    """Set the time limit from the time of the reference solution, if there is one."""
     if not tests.reference:
         return examiner
-    patient = replace(examiner, limits=replace(examiner.limits, seconds=REFERENCE_SECONDS))
-    grade = await patient.examine(sandbox, tests.reference)
+    slow = replace(examiner, limits=replace(examiner.limits, seconds=REFERENCE_SECONDS))
+    grade = await slow.examine(sandbox, tests.reference)
     if not grade.correct:
         raise UnusableTestsError(
-            f"The reference solution passes {grade.passed} of its own {grade.total} tests ({grade.reason}): mend the "
-            f"problem, or raise the limits ({patient.limits})."
+            f"The reference solution passes {grade.passed} of its {grade.total} tests ({grade.reason}): fix the task, "
+            f"or raise the limits ({slow.limits})."
         )
-    seconds = LEAST_SECONDS + TIMES_REFERENCE * grade.seconds
+    seconds = MINIMUM_SECONDS + TIMES_REFERENCE * grade.seconds
     return replace(examiner, limits=replace(examiner.limits, seconds=seconds))
 
 
 async def _run_tests(
     sandbox: Sandbox, tests: UnitTests, answers: dict[str, tuple[str, Any]] | None, limits: Limits
 ) -> Outcome:
-    """Run tests by themselves (see ``code_replay.run_tests``)."""
+    """Run tests without the program (see `reason_envs.rewards.code.replay.run_tests`)."""
     replay = Path(__file__).with_name("replay.py").read_text(encoding="utf-8")
     start_from = tests.reference or tests.preamble
-    told = "None" if answers is None else literal(answers)
-    call = f"run_tests({start_from!r}, {tests.code!r}, {tests.called!r}, {tests.entry_point!r}, {told})"
+    given = "None" if answers is None else literal(answers)
+    call = f"run_tests({start_from!r}, {tests.code!r}, {tests.called!r}, {tests.entry_point!r}, {given})"
     return await sandbox.run(Program(replay, "", (call,), replace(limits, output_bytes=TEST_OUTPUT)))
 
 
 def _answer(value: Any) -> tuple[str, Any] | None:
-    """Return a program's answer for the tests; ``None`` where it is, or holds, anything but plain data."""
+    """Return the answer of a program for the tests, or ``None`` if it is not plain data."""
     if isinstance(value, Raised):
         return ("raised", value.type)
     try:
@@ -239,24 +239,25 @@ def _lines(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class CodeReward(RewardFunction):
-    """Pays for a program that passes every test; ``task.metadata["tests"]`` has the tests, or their record."""
+    """Rewards a program that passes every test. ``task.metadata["tests"]`` has the tests or their record."""
 
     correct: float = RewardConfig.correct
-    """Paid where every test passes."""
+    """Reward if every test passes."""
     wrong: float = RewardConfig.wrong
-    """Paid where a test fails."""
+    """Reward if a test fails."""
     no_answer: float = RewardConfig.no_answer
-    """Paid where there is no code."""
+    """Reward if the response has no code."""
     sandbox: Any = "native"
-    """Name of a sandbox, or a ``Sandbox``."""
+    """A `Sandbox`, or the name of one."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_grader", CodeGrader(self.sandbox))
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
-        """Grade the response; info has ``correct``, ``passed``, ``total``, ``reason`` and ``no_answer``.
+        """Grade the response.
 
-        A problem by whose tests nobody can be judged pays 0 and is counted in ``unusable_tests``.
+        The info has ``correct``, ``passed``, ``total``, ``reason``, ``no_answer`` and ``unusable_tests``. If the tests
+        of the task cannot be used, the reward is 0.
         """
         tests = task.metadata.get("tests", task.metadata)
         if not isinstance(tests, (UnitTests, StdioTests)):

@@ -1,9 +1,9 @@
 """Runs unit tests on the recorded answers of a program, so that tests and program never share a process.
 
-The text of this file is sent to a sandbox with the tests and the reference solution, which are trusted; the program
-that is graded is not there. First the tests run with the reference and every call is recorded. The program then
-answers these calls in a sandbox of its own. Last the tests run again, and each call returns the program's recorded
-answer: plain data, which cannot equal what it does not equal.
+The text of this file runs in a sandbox together with the tests and the reference solution, which are trusted, but
+without the program that is graded. First the tests run on the reference solution, and every call is recorded. Then the
+program answers these calls in another sandbox. Finally the tests run again, and each call returns the recorded answer.
+Answers are plain data, so they cannot influence the comparison.
 """
 
 import ast
@@ -14,7 +14,7 @@ from typing import Any
 
 
 class CountAsserts(ast.NodeTransformer):
-    """Turns ``assert x`` into ``_check(lambda: x)``: every assertion is counted, and one that fails spares the rest."""
+    """Turns ``assert x`` into ``_check(lambda: x)``, so that every assertion is counted and none ends the tests."""
 
     def visit_Assert(self, node: ast.Assert) -> ast.AST:
         """Replace one assertion."""
@@ -29,14 +29,14 @@ def run_tests(
     """Run tests on the reference (``answers=None``) or on recorded answers.
 
     Args:
-        reference: a solution, or what a solution starts from; the tests see its names.
-        tests: the tests.
-        called: the name by which the tests call the function under test.
-        entry_point: that function's name in the reference.
-        answers: to each call, ``("value", value)`` or ``("raised", name of the exception)``.
+        reference: code of the reference solution, or the start of every solution. The tests can use its names.
+        tests: code of the tests.
+        called: name of the function under test in the tests.
+        entry_point: name of the function in the reference solution.
+        answers: answer to each call, ``("value", value)`` or ``("raised", name of the exception)``.
 
     Returns:
-        The calls as (key, args, kwargs); whether each assertion held; the exception that ended the tests, or "".
+        The calls as (key, args, kwargs), whether each assertion held, and the exception that ended the tests or "".
     """
     space: dict[str, Any] = {"__name__": "reference"}
     exec(compile(reference, "<reference>", "exec"), space)

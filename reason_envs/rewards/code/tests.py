@@ -1,4 +1,4 @@
-"""Tests of programs: assertions about a function, or outputs for inputs; and how assertions are taken apart."""
+"""Tests of programs: assertions about a function, or expected outputs; and how assertions are split into cases."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ class UnitTests:
     """Assertions about one function."""
 
     code: str
-    """Python text whose assertions are the tests."""
+    """Python code whose assertions are the tests."""
     entry_point: str
     """Name of the function that a program must define."""
     called: str
-    """Name by which the tests call it: the same, or ``candidate``."""
+    """Name of the function in the tests: the same name, or ``candidate``."""
     reference: str = ""
-    """A right program; gives the time limit, and the calls of tests that cannot be taken apart."""
+    """Code of the reference solution, which gives the time limit and the calls of tests that cannot be split. Empty:
+    none."""
     preamble: str = ""
-    """Text that every program starts with, such as a prompt with helpers and the function's head."""
+    """Start of every program, such as a prompt with imports and the signature. Empty: none."""
 
     def program(self, code: str) -> str:
-        """Return a model's code, whole or the body of the preamble's function, as a program."""
+        """Return code of a model, complete or the body of the preamble's function, as a program."""
         is_body = code[:1] in (" ", "\t")
         return self.preamble + code if is_body else f"{self.preamble}\n\n{code}" if self.preamble else code
 
 
 @dataclass(frozen=True)
 class StdioTests:
-    """Standard outputs for standard inputs."""
+    """Expected standard output for standard inputs."""
 
     cases: tuple[tuple[str, str], ...]
-    """Pairs of input and expected output; spaces at line ends and empty lines at the end do not count."""
+    """Pairs of input and expected output. Spaces at line ends and empty lines at the end are ignored."""
     reference: str = ""
-    """A right program; gives the time limit."""
+    """Code of the reference solution, which gives the time limit. Empty: none."""
 
     def program(self, code: str) -> str:
-        """Return a model's code as a program."""
+        """Return code of a model as a program."""
         return code
 
 
@@ -51,14 +52,14 @@ Tests = UnitTests | StdioTests
 
 
 def read_tests(
-    own: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({}), owner: str = "A problem"
+    own: Mapping[str, Any], defaults: Mapping[str, Any] = MappingProxyType({}), owner: str = "The task"
 ) -> Tests:
-    """Read the tests of a problem in the format of HumanEval, of MBPP (sanitized), or with ``inputs``/``outputs``.
+    """Read tests in the format of HumanEval, of MBPP (sanitized), or with ``inputs`` and ``outputs``.
 
     Args:
-        own: the problem's fields.
-        defaults: fields that it may lack.
-        owner: what an error calls it.
+        own: fields of the task.
+        defaults: values of fields that the task does not have.
+        owner: name of the task in errors.
     """
     record = {**defaults, **own}
     if "entry_point" in record:
@@ -74,7 +75,7 @@ def read_tests(
         return StdioTests(tuple(zip(record["inputs"], record["outputs"], strict=True)), record.get("solution", ""))
     has = f" among its other fields {sorted(own)}" if own else ", only a question and an answer"
     raise ReasonEnvsError(
-        f"{owner} has no tests{has}. Give 'test' and 'entry_point' (HumanEval), 'test_list' (MBPP), or 'inputs' and "
+        f"{owner} has no tests{has}. Add 'test' and 'entry_point' (HumanEval), 'test_list' (MBPP), or 'inputs' and "
         "'outputs'."
     )
 
@@ -88,24 +89,26 @@ def _function_under_test(tests: str, reference: str) -> str:
     ]
     if found := [name for name in called if name in defined] or ([] if reference else called):
         return found[0]
-    raise ReasonEnvsError(f"The tests call {sorted(set(called))}, and the reference defines {defined}: none in common.")
+    raise ReasonEnvsError(f"The tests call {sorted(set(called))}, but the reference solution defines only {defined}.")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One assertion, taken apart: what the program is asked, and what is asked of its answer here."""
+    """One assertion, split into a call for the program and a check of its value."""
 
     expression: str
-    """The call, which the program evaluates."""
+    """Call that the program evaluates."""
     accepts: Callable[[Any], bool]
-    """Whether a value that came back satisfies the assertion."""
+    """Returns whether a value satisfies the assertion."""
 
 
 def split(tests: UnitTests) -> list[Case] | None:
-    """Take tests apart into calls and expected values, if each is ``assert f(literals)``, ``not``, ``==`` or ``is``.
+    """Split tests into calls and expected values.
+
+    This is possible if every statement is ``assert f(literals)``, also with ``not``, ``==`` or ``is``.
 
     Returns:
-        The cases; ``None`` where any statement is of another form. Assertions of a constant are no cases.
+        The cases without assertions of a constant, or ``None`` if a statement has another form.
     """
     cases = []
     for statement in _statements(ast.parse(tests.code), tests.called):
@@ -119,7 +122,7 @@ def split(tests: UnitTests) -> list[Case] | None:
 
 
 def _statements(tree: ast.Module, called: str) -> list[ast.stmt]:
-    """Return the statements that test: those of ``check`` where the last one calls it."""
+    """Return the statements that test: those of the function ``check`` if the last statement calls it."""
     body = tree.body
     if body and ast.unparse(body[-1]) == f"check({called})":
         checks = [node for node in body if isinstance(node, ast.FunctionDef) and node.name == "check"]

@@ -1,7 +1,7 @@
-r"""The numbers and arithmetic in a text, with their values: ``42``, ``forty-two``, ``6*7``, ``\frac{84}{2}``.
+r"""Values of the numbers and arithmetic in a text: ``42``, ``forty-two``, ``6*7``, ``\frac{84}{2}``.
 
-Nothing is executed: a small parser reads tokens, exact fractions hold the values (floating point for roots and pi).
-It takes time proportional to the text.
+Nothing is executed. A small parser reads tokens and computes with exact fractions, and with floating-point numbers for
+roots and pi. Its time is proportional to the length of the text.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from reason_envs.tasks.text import NUMBER
 
 Value = Fraction | float
 MAX_DEPTH = 20
-"""Deepest nesting that is read."""
+"""Maximum depth of nested expressions."""
 MAX_VALUE = 10**18
-"""Larger values are left out: no answer is that large, and powers would grow without end."""
+"""Maximum value. Larger ones are left out: answers are smaller, and powers could grow without limit."""
 MAX_DENOMINATOR = 10**100
-"""Of values that are kept, for the same reason."""
+"""Maximum denominator of a value, for the same reason."""
 MAX_EXPONENT = 64
-"""Of powers that are worked out."""
+"""Maximum exponent of powers that are computed."""
 MAX_DIGITS = 40
-"""Longest number that is read."""
+"""Maximum length of a number in characters."""
 
 _OPERATORS = {
     **dict.fromkeys(("+", "plus"), "+"),
@@ -58,11 +58,11 @@ class Token:
     """A number or an operator."""
 
     kind: str
-    """``number``, or the operator's own sign."""
+    """Kind of the token: ``number``, or the sign of the operator."""
     text: str
-    """As other spellings of the same are written, too: ``42`` for ``forty-two``."""
+    """Normal spelling of the token: ``42`` for ``forty-two``."""
     value: Fraction = Fraction(0)
-    """Of a number."""
+    """Value of a number; 0 for operators."""
 
 
 @dataclass(frozen=True)
@@ -70,24 +70,24 @@ class Expression:
     """A part of a text that has a value."""
 
     run: list[Token]
-    """The stretch that it stands in."""
+    """Tokens among which the expression stands."""
     start: int
-    """Its first token there."""
+    """Index of the first token of the expression in ``run``."""
     end: int
-    """The token after its last one."""
+    """Index after the last token of the expression in ``run``."""
     value: Value
-    """What it comes to."""
+    """Value of the expression."""
     is_number: bool
-    """Whether it is one number, without any operation."""
+    """Whether the expression is one number without an operation."""
 
     @property
     def text(self) -> str:
-        """Its tokens, joined by blanks."""
+        """Tokens of the expression, joined by spaces."""
         return " ".join(token.text for token in self.run[self.start : self.end])
 
 
 def runs(text: str) -> Iterator[list[Token]]:
-    """Cut a text into the stretches of numbers and operators between its words."""
+    """Yield each sequence of numbers and operators between the words of a text."""
     run: list[Token] = []
     for match in _TOKEN.finditer(_DIGIT_X.sub(" ", _THOUSANDS.sub(",", text))):
         kind, found = match.lastgroup, match[0]
@@ -107,7 +107,7 @@ def runs(text: str) -> Iterator[list[Token]]:
 
 
 def expressions(text: str) -> Iterator[Expression]:
-    """Iterate over every number and every part of the arithmetic in a text that has a value, down to the smallest."""
+    """Yield every number of a text, and every part of its arithmetic that has a value."""
     for run in runs(text):
         start = 0
         while start < len(run):
@@ -118,7 +118,7 @@ def expressions(text: str) -> Iterator[Expression]:
 
 
 def evaluate(text: str) -> Value | None:
-    """Return the value of a text that is one expression and nothing else; ``None`` for any other."""
+    """Return the value of a text that consists of one expression, or ``None`` for all other texts."""
     if re.search(r"[A-Za-z]", re.sub(r"\\[A-Za-z]+", "", text)) or "=" in text:
         return None
     found = list(runs(text))
@@ -130,14 +130,14 @@ def evaluate(text: str) -> Value | None:
 
 
 def equal(one: Value, other: Value) -> bool:
-    """Whether two values are the same; roots and pi within rounding."""
+    """Return whether two values are equal. Floating-point values may differ by rounding."""
     if isinstance(one, Fraction) and isinstance(other, Fraction):
         return one == other
     return math.isclose(one, other, rel_tol=1e-9)
 
 
 class _Parser:
-    """Reads the longest expression at a place and keeps every part of it; where it cannot go on, it stops."""
+    """Reads the longest expression at a position and collects every part of it that has a value."""
 
     def __init__(self, tokens: list[Token], position: int) -> None:
         self.tokens = tokens
@@ -145,7 +145,7 @@ class _Parser:
         self.found: list[Expression] = []
 
     def sum(self, depth: int) -> Value | None:
-        """``product (+|- product)*``."""
+        """Read ``product (+|- product)*``."""
         start, value = self.position, self._product(depth)
         while value is not None and self._next() in ("+", "-"):
             here, sign = self.position, self._take()
@@ -157,7 +157,7 @@ class _Parser:
         return value
 
     def _product(self, depth: int) -> Value | None:
-        """``power ((*|/) power)*``; a root, pi or a bracket after a number multiplies it."""
+        """Read ``power ((*|/) power)*``. A root, pi or a bracket after a number multiplies it."""
         start, value = self.position, self._power(depth)
         while value is not None and self._next() in ("*", "/", "(", "frac", "sqrt", "pi"):
             here = self.position
@@ -202,7 +202,7 @@ class _Parser:
         return None
 
     def _signed(self, depth: int) -> Value | None:
-        """A sign and what it stands before, which alone is no part."""
+        """Read a sign and its operand. The operand without the sign is not a part."""
         start, parts = self.position, len(self.found)
         sign = self._take()
         value = self._atom(depth + 1)
@@ -241,7 +241,7 @@ class _Parser:
         return self.tokens[self.position - 1].kind
 
     def _keep(self, start: int, value: Value | None, *, is_number: bool = False) -> Value | None:
-        """Note a part that has a value; one that is too large has none."""
+        """Collect a part and return its value, or ``None`` if the value is too large."""
         if value is None or abs(float(value)) > MAX_VALUE or value.as_integer_ratio()[1] > MAX_DENOMINATOR:
             return None
         self.found.append(Expression(self.tokens, start, self.position, value, is_number))

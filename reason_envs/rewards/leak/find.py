@@ -1,8 +1,8 @@
-r"""Does a guideline give the answer away?
+r"""Detection of guidelines that reveal the answer.
 
-It does where an expression in it comes to the answer (``42``, ``forty-two``, ``6*7``, ``\frac{84}{2}``) and does not
-stand in the question. Quotes of the question and list numbers give nothing away. It is a filter, not a proof:
-an answer in pieces, in another language or behind a riddle passes.
+A guideline leaks if it has an expression whose value is the answer (``42``, ``forty-two``, ``6*7``, ``\frac{84}{2}``)
+and the question does not have the same expression. Numbers of lists do not leak. This is a filter without a guarantee:
+it misses an answer in parts, in another language or in a riddle.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from reason_envs.rewards.math.notation import without_words
 from reason_envs.tasks.text import last_boxed
 
 _ANNOUNCING = {"is", "are", "be", "equals", "equal", "answer", "result", "gives", "get", "becomes", "to", "=", "number"}
-"""A number after one of these words is none of a list."""
+"""Words after which a number is not the number of a list item."""
 _LIST_NUMBER = re.compile(
     r"(?:(?<=\s)|^)(?P<lead>step\s+|[(#])?(?P<number>\d{1,2})(?P<mark>[.):]+(?=\s|$)|(?=\s))", re.I
 )
@@ -28,13 +28,13 @@ _CHOICE = rf"(?:(?:answer|option|choice|result)(?: is)?:? *|\\boxed\{{)(?:{_TEXT
 
 
 def find_leak(guideline: str, question: str, answer: str) -> str | None:
-    """Return the part of a guideline that gives the answer away.
+    """Return the part of a guideline that reveals the answer, or ``None``.
 
     Args:
-        guideline: what the planner wrote.
-        question: what the solver is asked; expressions that stand in it may be quoted.
-        answer: the gold answer. One that is no number is looked for by its spelling; a word or a letter counts only
-            where it is called the answer.
+        guideline: text of the planner.
+        question: question for the solver; a guideline may quote its expressions.
+        answer: gold answer. If it is not a number, the same spelling is searched; a word or a letter leaks only if the
+            text calls it the answer.
     """
     gold = named_value(normalise(last_boxed(answer) or answer))
     value = evaluate(without_words(_UNIT.sub("", gold).strip()))
@@ -44,7 +44,7 @@ def find_leak(guideline: str, question: str, answer: str) -> str | None:
 
 
 def without_list_numbers(text: str) -> str:
-    """Take bullets and the numbers ``1.``, ``2)``, ``Step 3`` off a list; they must count up from 1."""
+    """Remove bullets and the numbers ``1.``, ``2)``, ``Step 3`` of lists. The numbers must count up from 1."""
     text = _BULLET.sub("", text)
     parts, end, due = [], 0, 1
     for match in _LIST_NUMBER.finditer(text):
@@ -80,7 +80,7 @@ def _find_value(guideline: str, question: str, value: Value) -> str | None:
 
 
 def _find_text(guideline: str, question: str, gold: str) -> str | None:
-    """Look for an answer that is no number by its spelling, blanks aside."""
+    """Search the spelling of an answer that is not a number, ignoring spaces."""
     plain = re.sub(rf"{_TEXT}\{{([^{{}}]*)\}}", r"\1", gold).strip("() ")
     if plain.replace(" ", "").isalpha():
         pattern = _CHOICE.replace("WORD", re.escape(plain))

@@ -1,4 +1,4 @@
-"""Whole numbers written out in English: ``forty-two``, ``one hundred and five``."""
+"""Whole numbers in English words: ``forty-two``, ``one hundred and five``."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ni
 VALUES = {word: value for value, word in enumerate([*_UNITS, *_TEENS])} | {
     word: 10 * value for value, word in enumerate(_TENS, 2)
 }
-"""Words that are numbers of their own."""
+"""Value of each word that is a number."""
 SCALES = {"hundred": 100, "thousand": 1_000, "million": 1_000_000}
-"""Words that multiply what stands before them."""
+"""Factor of each word that multiplies the number before it."""
 _ANNOUNCED = r"(?<=\bis )|(?<=\bbe )|(?<=\bequals )|(?<=\banswer )|(?<=\bresult )|(?<== )|(?<=: )|(?<=\bminus )"
 _SMALL = rf"(?:(?:{'|'.join(_TENS)})(?:[- ](?:{'|'.join(_UNITS[1:])}))?|{'|'.join(_TEENS)}|{'|'.join(_UNITS)})"
 _JOINED = r"[- ](?:and )?"
@@ -21,7 +21,7 @@ _ALONE = r"(?!one\b(?![- ](?:hundred|thousand|million)\b))"
 SPELLED = (
     rf"(?:{_ALONE}{_HUNDREDS}(?:[- ](?:million|thousand)(?:{_JOINED}{_HUNDREDS})?){{0,2}}|(?:{_ANNOUNCED})one)(?!\w)"
 )
-"""Pattern of such a number. The word "one" alone counts where it is announced only: mostly it is no number."""
+"""Pattern of such a number. The single word "one" is often a pronoun, so it counts only after words such as "is"."""
 
 
 def spelled_value(text: str) -> int:

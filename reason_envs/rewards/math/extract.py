@@ -1,4 +1,4 @@
-"""Reading the final answer out of a model's response."""
+"""Extraction of the final answer from a response."""
 
 from __future__ import annotations
 
@@ -12,33 +12,37 @@ _NUMBER = re.compile(rf"(?<![\w.]){NUMBER}")
 
 
 def last_number(text: str) -> str | None:
-    """Return the last plain number written in a text (``"-1,234.5"``), or ``None``."""
+    """Return the last plain number of a text, such as ``"-1,234.5"``, or ``None``."""
     numbers = _NUMBER.findall(text)
     return numbers[-1] if numbers else None
 
 
-FALLBACKS: dict[str, Callable[[str], str | None]] = {"####": after_hashes, "last_number": last_number}
-"""Ways to find an answer where a response has no box; none is used unless it is asked for."""
+ANSWER_FALLBACKS: dict[str, Callable[[str], str | None]] = {"####": after_hashes, "last_number": last_number}
+"""Ways to find the answer of a response without a box, by name. None is used by default."""
 
 
-def check_fallbacks(fallbacks: Sequence[str]) -> tuple[str, ...]:
-    """Return the fallbacks as a tuple; an unknown name is an error that lists the valid ones."""
-    for name in fallbacks:
-        if name not in FALLBACKS:
-            raise unknown_name("answer fallback", name, FALLBACKS)
-    return tuple(fallbacks)
+def check_answer_fallbacks(names: Sequence[str]) -> tuple[str, ...]:
+    """Return names of ``ANSWER_FALLBACKS`` as a tuple.
+
+    Raises:
+        ReasonEnvsError: a name is unknown.
+    """
+    for name in names:
+        if name not in ANSWER_FALLBACKS:
+            raise unknown_name("answer fallback", name, ANSWER_FALLBACKS)
+    return tuple(names)
 
 
-def extract_answer(response: str, fallbacks: Sequence[str] = ()) -> str | None:
+def extract_answer(response: str, answer_fallbacks: Sequence[str] = ()) -> str | None:
     r"""Return the answer in the last ``\boxed{}`` of a response.
 
     Args:
-        response: what the model wrote.
-        fallbacks: names from ``FALLBACKS``, tried in this order where no box holds an answer.
+        response: text that the model generated.
+        answer_fallbacks: names of ``ANSWER_FALLBACKS``, tried in this order if no box has an answer.
 
     Returns:
-        The answer as written, or ``None``. An empty box and one that is never closed hold no answer.
+        The answer as written, or ``None``. An empty or unclosed box has no answer.
     """
-    readers = [last_boxed, *(FALLBACKS[name] for name in check_fallbacks(fallbacks))]
+    readers = [last_boxed, *(ANSWER_FALLBACKS[name] for name in check_answer_fallbacks(answer_fallbacks))]
     answers = (reader(response) for reader in readers)
     return next((answer for answer in answers if answer), None)

@@ -1,4 +1,4 @@
-r"""Grading of mathematical answers: extraction, spelling, plain numbers, and math-verify for the rest."""
+"""Grading of mathematical answers: extraction, spelling, plain numbers, and math-verify for all others."""
 
 from __future__ import annotations
 
@@ -30,51 +30,51 @@ Reason = Literal[
 
 @dataclass(frozen=True)
 class MathGrade:
-    """What grading a response found."""
+    """Result of grading a response."""
 
     correct: bool
     """Whether the answer equals the gold answer."""
     extracted: str | None
-    """The answer as written in the response; ``None`` where there is none."""
+    """Answer as written in the response; ``None`` if there is none."""
     reason: Reason
-    """Why. Correct: ``equal`` (in value), ``string_match`` (in spelling or words). Wrong: ``different``, ``no_answer``,
-    ``unevaluated`` (an expression such as 3+4 where the gold answer is a number), ``unparsable`` (one of the two is
-    no mathematics we can read), ``algebra_error`` (sympy gave up), ``timeout`` and
-    ``worker_died`` (comparing took too long or crashed the worker, which an answer such as 9^9^9 provokes)."""
+    """Reason of the grade. Correct: ``equal`` (same value) or ``string_match`` (same spelling or words). Wrong:
+    ``different``, ``no_answer``, ``unevaluated`` (an expression such as 3+4 if the gold answer is a number),
+    ``unparsable`` (one of the two is not readable mathematics), ``algebra_error`` (sympy failed), ``timeout`` or
+    ``worker_died`` (the comparison took too long or crashed the worker, as with 9^9^9)."""
 
 
 def grade_math(
-    response: str, answer: str, fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
+    response: str, answer: str, answer_fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
 ) -> MathGrade:
-    r"""Grade a response against the gold answer; works in any thread, inside or outside an event loop.
+    r"""Grade a response against the gold answer. It works in any thread, inside or outside an event loop.
 
     Args:
-        response: what the model wrote; its answer is in the last ``\boxed{}``.
-        answer: the gold answer, boxed or bare.
-        fallbacks: where else to look for an answer (see ``extract_answer``).
-        pool: worker processes; ``None`` takes those that the whole process shares.
+        response: text that the model generated; its answer is in the last ``\boxed{}``.
+        answer: gold answer, with or without a box.
+        answer_fallbacks: ways to find an answer without a box, such as ``"####"`` (see `extract_answer`).
+        pool: worker processes. ``None``: those that the whole process shares.
     """
-    return _begin(response, answer, fallbacks, pool).wait()
+    return _begin(response, answer, answer_fallbacks, pool).wait()
 
 
 async def grade_math_async(
-    response: str, answer: str, fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
+    response: str, answer: str, answer_fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
 ) -> MathGrade:
-    """Grade like ``grade_math`` without blocking the event loop."""
-    case = _begin(response, answer, fallbacks, pool)
+    """Grade like `grade_math`, without blocking the event loop."""
+    case = _begin(response, answer, answer_fallbacks, pool)
     if isinstance(case.verdict, str):
         return case.grade(case.verdict)
     return case.grade(await asyncio.wrap_future(case.verdict))
 
 
 def grade_math_batch(
-    pairs: Iterable[tuple[str, str]], fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
+    pairs: Iterable[tuple[str, str]], answer_fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
 ) -> list[MathGrade]:
-    """Grade pairs of (response, gold answer) on all workers at once; the grades come in the order of the pairs."""
-    cases = [_begin(response, answer, fallbacks, pool) for response, answer in pairs]
+    """Grade pairs of (response, gold answer) on all workers in parallel. The grades are in the order of the pairs."""
+    cases = [_begin(response, answer, answer_fallbacks, pool) for response, answer in pairs]
     try:
         return [case.wait() for case in cases]
-    finally:  # an interrupted batch leaves nothing in the queue
+    finally:  # an interrupted batch must leave the queue empty
         for case in cases:
             if isinstance(case.verdict, Future):
                 case.verdict.cancel()
@@ -82,13 +82,13 @@ def grade_math_batch(
 
 @dataclass(frozen=True)
 class _Case:
-    """One response whose verdict is known or under way."""
+    """One response with its verdict or a future of it."""
 
     extracted: str | None
     verdict: Reason | Future[str]
-    """The reason, unless ``is_in_form`` forbids it."""
+    """Reason of the grade, before ``is_in_form`` is checked."""
     is_in_form: bool = True
-    """Whether the answer is a number where the gold answer is one."""
+    """Whether the answer is a number if the gold answer is one."""
 
     def grade(self, reason: str) -> MathGrade:
         if reason == "equal" and not self.is_in_form:
@@ -99,16 +99,16 @@ class _Case:
         return self.grade(self.verdict if isinstance(self.verdict, str) else self.verdict.result())
 
 
-def _begin(response: str, answer: str, fallbacks: Sequence[str], pool: GradingPool | None) -> _Case:
-    """Decide at once where no algebra is needed, else ask a worker."""
+def _begin(response: str, answer: str, answer_fallbacks: Sequence[str], pool: GradingPool | None) -> _Case:
+    """Decide without algebra if possible; otherwise queue the pair for a worker."""
     gold = normalise(last_boxed(answer) or answer)
     if not gold:
-        raise ReasonEnvsError(f"The gold answer {answer!r} is empty: nothing can be graded against it.")
-    extracted = extract_answer(response, fallbacks)
+        raise ReasonEnvsError(f"The gold answer {answer!r} is empty; every task that is graded needs an answer.")
+    extracted = extract_answer(response, answer_fallbacks)
     if extracted is None:
         return _Case(None, "no_answer")
     candidate = normalise(extracted)
-    if "=" not in gold:  # the gold answer shows whether a value or an equation is asked for
+    if "=" not in gold:  # without an equation in the gold answer, the answer is a value
         candidate = named_value(candidate)
     is_in_form = True
     if asks_for_number(gold):

@@ -1,4 +1,4 @@
-r"""Equal spellings of an answer, and what can be decided about two answers without a computer algebra system."""
+r"""Normal spelling of answers, and verdicts that need no computer algebra system."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"\\\$", ""),  # a currency sign
-        (r"^\$+|\$+$|^\\[(\[]|\\[)\]]$", ""),  # mathematics delimiters around the whole answer
+        (r"^\$+|\$+$|^\\[(\[]|\\[)\]]$", ""),  # delimiters around the whole answer
         (r"[\u2212\u2013]", "-"),
         (r"\\(?:left|right)(?![a-zA-Z])", ""),
         (r"\\[dt]frac(?![a-zA-Z])", r"\\frac"),
@@ -33,15 +33,15 @@ _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{
 _WORD = re.compile(r"\(?[A-Za-z][A-Za-z '\-]*\)?")
 _NAMED_VALUE = re.compile(r"\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?(?:\([a-z]\))?=([^=]+)")
 _MAX_DIGITS = 15
-"""Decimals up to this many digits are compared exactly by floating-point graders too."""
+"""Maximum number of digits of a decimal that floating-point graders compare exactly."""
 _MAX_PLACES = 6
-"""Graders round to this many decimal places, which leaves shorter decimals as they are."""
+"""Number of decimal places to which graders round; shorter decimals stay exact."""
 _MAX_LENGTH = 1000
-"""Longest number read here, in characters: Python refuses to read very long integers."""
+"""Maximum length of a number in characters: Python refuses to parse very long integers."""
 
 
 def normalise(answer: str) -> str:
-    r"""Rewrite spellings that mean the same (delimiters, spacing, ``\dfrac``, ``1e3``); the meaning stays."""
+    r"""Return the normal spelling of an answer: delimiters, spacing, ``\dfrac`` and ``1e3`` are unified."""
     text = answer.strip()
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
@@ -49,16 +49,16 @@ def normalise(answer: str) -> str:
 
 
 def named_value(answer: str) -> str:
-    """Return the value in a normalised answer such as ``x=5``; any other answer is its own value."""
+    """Return the value of a normalised answer such as ``x=5``. Other answers are returned unchanged."""
     match = _NAMED_VALUE.fullmatch(answer)
     return match[1] if match else answer
 
 
 def plain_number(text: str) -> Fraction | None:
-    """Read an integer, a ratio of integers, or a decimal short enough to be exact for every grader.
+    """Read an integer, a ratio of integers, or a decimal that is short enough to be exact for every grader.
 
     Returns:
-        The value, or ``None`` for anything else.
+        The value, or ``None`` for all other texts.
     """
     if len(text) > _MAX_LENGTH:
         return None
@@ -75,23 +75,23 @@ def plain_number(text: str) -> Fraction | None:
 
 
 def word(text: str) -> str | None:
-    r"""Return the words of a purely verbal answer such as ``\text{Friday}`` or ``\text{(A)}``, in lower case.
+    r"""Return the words of an answer such as ``\text{Friday}`` or ``\text{(A)}`` in lower case, or ``None``.
 
-    Bare letters are no words: ``ab`` may be a product.
+    Letters outside of ``\text{}`` are not words: ``ab`` can be a product.
     """
     match = _TEXT.fullmatch(text)
     return _bare_word(match[1]) if match and _WORD.fullmatch(match[1].strip()) else None
 
 
 def quick_verdict(gold: str, answer: str) -> QuickReason | None:
-    r"""Decide about two normalised answers where that takes no algebra.
+    r"""Return the verdict on two normalised answers if it needs no algebra.
 
-    Equal strings and equal plain numbers are equal, unequal plain numbers differ, and an answer to a gold answer in
-    ``\text{}`` is compared as words (algebra would take them for products of letters, in any order).
-    Where the gold answer is a number, a computation is no answer (see ``notation``); one without letters is told here.
+    Equal strings and equal plain numbers are equal, and unequal plain numbers are different. If the gold answer is in
+    ``\text{}``, the answers are compared as words, because algebra would read them as products of letters. If the gold
+    answer is a number, a computation without letters is ``"unevaluated"`` (see `notation`).
 
     Returns:
-        The reason, or ``None`` where algebra has to decide.
+        The reason, or ``None`` if algebra must decide.
     """
     if gold == answer:
         return "string_match"
@@ -111,7 +111,7 @@ def quick_verdict(gold: str, answer: str) -> QuickReason | None:
 
 
 def _is_rounded(one: str, other: str) -> bool:
-    """Whether a ratio meets a decimal, which may stand for it: 1/3 and 0.333333."""
+    """Return whether one is a ratio and the other a decimal, which can be its rounded value: 1/3 and 0.333333."""
     return "." in one + other and ("/" in one + other or "frac" in one + other)
 
 

@@ -1,7 +1,7 @@
-r"""Which answers are numbers, in whatever notation, and which are computations still to be done.
+r"""Recognition of answers that are numbers, in any notation, and of answers that are unevaluated computations.
 
-Where the gold answer is a number, only a number may answer it, however equal another expression is: else copying an
-arithmetic problem into the box would solve it. All texts here are normalised (see ``normalise``).
+If the gold answer is a number, only a number is accepted, even if another expression has the same value. Otherwise a
+copy of an arithmetic problem in the box would solve it. All texts here are normalised (see `normalise`).
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ _POWER = rf"(?:{NUMBER}|[-+]?\({_SIMPLE}\))\^(?:\d|\{{{_SIMPLE}\}})"
 _ROOT = rf"[-+]?\\sqrt(?:\[\d+\])?(?:\{{{_SIMPLE}\}}|\d)"
 
 _TEXT = r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)"
-_RAISED = r"\^(?:\{-?[1-9]\}|-?[1-9])"  # not 0: 23-4+57-8x^0 is no number of units
-# possessive: a run of letters is one word, else trying every way to cut it takes exponential time
+_RAISED = r"\^(?:\{-?[1-9]\}|-?[1-9])"  # not 0: 23-4+57-8x^0 is not a number with a unit
+# possessive quantifiers: trying every way to split a run of letters would take exponential time
 _WORD = rf"(?:{_TEXT}\{{(?:[^{{}}\d^]|\^[1-9])*+\}}|[^\W\d_]++\.?)(?:{_RAISED})?"
 _MARK = r"(?:\\?%|\^(?:\\circ|\{\\circ\}|\\degree)|\\degree|°|[€£¥])"
 _UNIT = rf"(?: ?{_MARK})?(?:(?: ?/ ?| ?\\cdot ?|[ ~])?{_WORD})*+"
@@ -41,18 +41,18 @@ _OPERATION = re.compile(rf"[\d)}}\]|] ?{_SIGN} ?[-+]?(?:[\d.({{\[|]|\\(?:frac|sq
 
 
 def asks_for_number(gold: str) -> bool:
-    """Whether a gold answer is an integer, decimal, fraction or scientific number, perhaps in percent or with a unit.
+    """Return whether a gold answer is an integer, decimal, fraction or scientific number, maybe with a unit.
 
-    A gold answer that is itself a power, a root or the like leaves the form open, and degrees may be told in radians.
+    If the gold answer is a power, a root or in degrees, answers of other forms are accepted.
     """
     return _ASKED.fullmatch(gold) is not None
 
 
 def is_number(answer: str) -> bool:
-    r"""Whether an answer is one number, perhaps named (``x=5``), in brackets or with a unit (``18\text{ cm}^2``).
+    r"""Return whether an answer is one number, also with a name (``x=5``), brackets or a unit (``18\text{ cm}^2``).
 
-    A number is an integer, decimal (thousands commas included), fraction, mixed number, scientific number, percentage,
-    one power or one root.
+    A number is an integer, a decimal (also with thousands separators), a fraction, a mixed number, a scientific number,
+    a percentage, a power or a root.
     """
     value = answer.rpartition("=")[2].strip()
     while match := _WRAPPED.fullmatch(value):
@@ -61,11 +61,11 @@ def is_number(answer: str) -> bool:
 
 
 def without_words(number: str) -> str:
-    """Return a number without the words that follow it: ``18 dollars`` is ``18`` (algebra would read letters)."""
+    """Remove the words after a number, which algebra would read as letters: ``18 dollars`` becomes ``18``."""
     return _WORDS.sub("", number)
 
 
 def is_computation(answer: str) -> bool:
-    r"""Whether an answer is arithmetic with plain numbers still to be done: ``3+4``, ``x=2\cdot(5-1)``."""
+    r"""Return whether an answer is an unevaluated computation with plain numbers: ``3+4``, ``x=2\cdot(5-1)``."""
     value = _NAMED_UNIT.sub("", answer.rpartition("=")[2]).strip()
     return not is_number(answer) and _ARITHMETIC.fullmatch(value) is not None and _OPERATION.search(value) is not None

@@ -1,7 +1,7 @@
 r"""One grading process: decides with math-verify whether an answer equals the gold answer.
 
-``reason_envs.rewards.math.worker_pool`` runs it as a script; it imports nothing of this package, so it starts quickly.
-Requests and replies are lines of JSON on standard input and output: ``{"gold", "answer", "limit"}`` in, a reason out.
+`reason_envs.rewards.math.worker_pool` runs it as a script. It imports nothing from this package, so it starts quickly.
+Requests ``{"gold", "answer", "limit"}`` and replies (reasons) are lines of JSON on standard input and output.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from sympy import Basic, Eq, Expr, Float, Interval, MatrixBase, N, Rational, Set
 from sympy import FiniteSet as SympyFiniteSet
 
 MEMORY_LIMIT = 4 * 2**30
-"""Address space of a worker in bytes: an answer such as 9^9^9 must not exhaust the machine."""
+"""Maximum address space of a worker in bytes, so that an answer such as 9^9^9 does not exhaust the machine."""
 SIGNIFICANT = 1e-4
-"""Decimals that agree to six places must agree this closely in relation to their size, too."""
+"""Maximum relative difference of decimals that agree to six places."""
 CLOSE = 1e-9
-"""Exact numbers such as roots, which are compared numerically, must agree this closely in relation to their size."""
+"""Maximum relative difference of exact numbers such as roots, which are compared numerically."""
 _EXTRACTION = [LatexExtractionConfig(boxed_match_priority=0)]
 _UNITS: dict[str, tuple[re.Pattern[str], Expr]] = {
     "percent": (re.compile(r"\s*\\?%$|\s*(?:\\text\{)?\s*percent\}?$"), Rational(1, 100)),
     "degree": (re.compile(r"\s*\^?\{?(?:\\circ|\\degree|°)\}?$|\s*(?:\\text\{)?\s*degrees?\}?$"), pi / 180),
 }
-"""Marks that may be dropped or taken at their value: 50 % is 50 or 1/2, 45 degrees are 45 or pi/4."""
+"""Units that can be ignored or evaluated: 50 % is 50 or 1/2, and 45 degrees are 45 or pi/4."""
 
 
 def judge(gold: str, answer: str) -> str:
@@ -42,7 +42,7 @@ def judge(gold: str, answer: str) -> str:
         return "equal"
     if _expression(parsed_gold) is None or _expression(parsed) is None:
         return "unparsable"
-    if gold_unit != unit:  # with the same unit on both sides only the bare values count
+    if gold_unit != unit:  # with the same unit on both sides only the values are compared
         values, gold_values = _readings(parsed, unit), _readings(parsed_gold, gold_unit)
         if any(_equal([g], [v]) for g in gold_values for v in values):
             return "equal"
@@ -64,7 +64,7 @@ def _readings(parsed: list[Any], unit: str | None) -> list[Any]:
 
 
 def _parse(text: str) -> list[Any]:
-    # The caller's time limit is the only one: an alarm inside would pass off a timeout as a wrong answer.
+    # The caller limits the time: a time limit here would report a timeout as a wrong answer.
     return parse(f"\\boxed{{{text}}}", _EXTRACTION, extraction_mode="first_match", parsing_timeout=None)
 
 
@@ -81,7 +81,7 @@ def _equal(gold: list[Any], answer: list[Any]) -> bool:
 
 
 def _is_consistent(left: Any, right: Any) -> bool:
-    """Look again at what math-verify accepts too easily: tiny numbers, and equations without solutions."""
+    """Check cases that math-verify accepts too easily: tiny numbers, and equations without solutions."""
     if isinstance(left, Eq) and isinstance(right, Eq) and not isinstance(left.rhs, Set):
         return _same_equation(left, right)
     parts = list(zip(_parts(left), _parts(right), strict=False))
@@ -117,7 +117,7 @@ def _relative_difference(left: Expr, right: Expr) -> float:
 
 
 def _same_equation(left: Eq, right: Eq) -> bool:
-    """Whether two equations have the same sides, are multiples of each other, or have the same solutions."""
+    """Return whether two equations have the same sides, are multiples of each other, or have the same solutions."""
     if left == right or (left.lhs == right.rhs and left.rhs == right.lhs):
         return True
     if left.free_symbols != right.free_symbols or not left.free_symbols:
@@ -136,14 +136,14 @@ def _same_equation(left: Eq, right: Eq) -> bool:
 
 
 def main() -> None:
-    """Answer requests until standard input closes, which it does when the parent is gone."""
+    """Answer requests until standard input closes, which also happens when the parent process ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     logging.disable(logging.CRITICAL)
     if sys.platform == "linux":
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # whatever a library prints must not get into the replies
-    judge("x+1", "1+x")  # what is loaded and compiled at first use does not count against the first question
+    os.dup2(2, 1)  # output of libraries must not reach the replies
+    judge("x+1", "1+x")  # load and compile everything before the time of the first request counts
     replies.write(b'"ready"\n')
     for line in sys.stdin.buffer:
         request = json.loads(line)
@@ -154,12 +154,12 @@ def main() -> None:
 def _answer(gold: str, answer: str) -> str:
     try:
         return judge(gold, answer)
-    except Exception:  # noqa: BLE001  (what sympy raises on odd input has no common base; the reason reports it)
+    except Exception:  # noqa: BLE001  (exceptions of sympy have no common base; the reason reports them)
         return "algebra_error"
 
 
 def _limit_processor_time(seconds: float) -> None:
-    """Let the kernel end this process should the parent vanish while a computation ignores everything else."""
+    """Let the kernel end this process if the parent ends during a computation that ignores all signals."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     allowed = int(usage.ru_utime + usage.ru_stime + seconds) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (allowed, resource.getrlimit(resource.RLIMIT_CPU)[1]))

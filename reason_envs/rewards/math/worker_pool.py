@@ -1,4 +1,4 @@
-"""Grading processes with a time limit that really ends them, usable from any thread and any event loop."""
+"""Grading processes with an enforced time limit, for any thread and any event loop."""
 
 from __future__ import annotations
 
@@ -13,38 +13,45 @@ import weakref
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
+from types import SimpleNamespace
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
+from reason_envs.validation import at_least
 
 DEFAULT_LIMIT = 5.0
-"""Seconds of wall-clock time that one pair of answers may take."""
+"""Maximum wall-clock time of one pair of answers, in seconds."""
 START_LIMIT = 120.0
-"""Seconds that a worker may take to import math-verify, on a machine however busy."""
+"""Maximum time in which a worker must start on a busy machine, in seconds."""
 _WORKER = Path(__file__).with_name("worker.py")
 
 
 class _Worker:
-    """One process and the socket it listens on; only one thread talks to it at a time."""
+    """One process and its socket. Only one thread at a time uses it."""
 
     def __init__(self) -> None:
         self._socket, theirs = socket.socketpair()
         _workers.add(self)
         with theirs:
-            # -P: the script's folder must not shadow modules that math-verify imports.
+            # -P: files beside the script must not shadow modules that math-verify imports.
             command = [sys.executable, "-P", str(_WORKER)]
-            environment = {**os.environ, "PYTHONHASHSEED": "0"}  # sets in sympy keep one order
+            environment = {**os.environ, "PYTHONHASHSEED": "0"}  # fixed order of sets in sympy
             self.process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno(), env=environment)
         try:
             self._receive(monotonic() + START_LIMIT)
         except (TimeoutError, ConnectionError) as error:
             self.kill()
             raise ReasonEnvsError(
-                f"The grading worker did not start ({command}, exit status {self.process.returncode}); its own message "
-                "is above. Check that `python -c 'import math_verify'` works in this environment."
+                f"The grading worker did not start ({command}, exit status {self.process.returncode}); its message is "
+                "above. Check that `python -c 'import math_verify'` works in this environment."
             ) from error
 
     def ask(self, gold: str, answer: str, limit: float) -> str:
-        """Return the worker's verdict; raises ``TimeoutError`` or ``ConnectionError``."""
+        """Return the reason that the worker gives.
+
+        Raises:
+            TimeoutError: the limit in seconds has passed.
+            ConnectionError: the worker died.
+        """
         deadline = monotonic() + limit
         request = json.dumps({"gold": gold, "answer": answer, "limit": limit}) + "\n"
         self._socket.settimeout(limit)
@@ -65,47 +72,46 @@ class _Worker:
         return json.loads(reply)
 
     def kill(self) -> None:
-        """End the process at once and collect it."""
+        """Kill the process and wait for its end."""
         self._socket.close()
         self.process.kill()
         self.process.wait()
 
     def forget(self) -> None:
-        """Let go of a worker that belongs to the process this one was forked from."""
+        """Close the socket without ending a worker that belongs to the parent process."""
         self._socket.close()
 
 
 class GradingPool:
-    """A few worker processes, started when first needed and replaced when they hang or die."""
+    """Worker processes that are started on demand and replaced when they hang or die."""
 
     def __init__(self, workers: int | None = None, limit: float = DEFAULT_LIMIT) -> None:
-        """Set up a pool without starting anything.
+        """Create a pool. Workers start with the first request.
 
         Args:
-            workers: most processes at once; ``None`` takes the number of processors, four at most.
-            limit: seconds of wall-clock time per pair; then the worker is killed.
+            workers: maximum number of processes. ``None``: the number of processors, at most four.
+            limit: maximum wall-clock time per pair in seconds; then the worker is killed.
         """
-        if workers is not None and workers < 1:
-            raise ReasonEnvsError(f"workers={workers}: a grading pool needs at least one worker.")
+        at_least(SimpleNamespace(workers=workers), workers=1)
         if limit <= 0:
-            raise ReasonEnvsError(f"limit={limit}: the time limit is in seconds and must be above 0.")
+            raise OptionError("limit", limit, "must be above 0 seconds.")
         self.workers = workers or min(4, os.cpu_count() or 1)
         self.limit = limit
         self._start_over()
         _pools.add(self)
 
     def submit(self, gold: str, answer: str) -> Future[str]:
-        """Queue two normalised answers; the result is a reason (see ``MathGrade.reason``)."""
+        """Queue two normalised answers. The result is a reason (see `MathGrade`)."""
         return self._executor.submit(self._judge, gold, answer)
 
     def close(self) -> None:
-        """Drop what is queued, wait for what is running and end the workers."""
+        """Cancel queued pairs, wait for the running ones and end the workers."""
         self._executor.shutdown(cancel_futures=True)
         while self._idle:
             self._idle.pop().kill()
 
     def _judge(self, gold: str, answer: str) -> str:
-        for attempt in range(2):  # a worker may have died while idle: the pair at hand is not to blame
+        for attempt in range(2):  # a second attempt: the worker may have died while it was idle
             worker = self._idle_worker() if attempt == 0 else _Worker()
             try:
                 reason = worker.ask(gold, answer, self.limit)
@@ -139,7 +145,7 @@ _default_lock = threading.Lock()
 
 
 def default_pool() -> GradingPool:
-    """Return the pool that this process's graders share."""
+    """Return the pool that all graders of this process share."""
     global _default
     with _default_lock:
         if _default is None:
@@ -148,7 +154,7 @@ def default_pool() -> GradingPool:
 
 
 def _after_fork_in_child() -> None:
-    """Leave the parent's workers to the parent; threads and locks did not survive the fork."""
+    """Leave the workers to the parent process, and replace threads and locks, which do not survive a fork."""
     global _default_lock
     _default_lock = threading.Lock()
     for worker in list(_workers):

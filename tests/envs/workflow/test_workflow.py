@@ -213,7 +213,7 @@ def test_an_answer_of_the_programs_own_earns_nothing(body):
     assert (end.rewards["writer"], end.info["reason"]) == (0.0, "unsupported")
 
 
-def test_an_operator_that_never_saw_the_problem_is_no_witness():
+def test_output_of_an_operator_without_the_problem_is_not_grounded():
     blind = program('a = await self.custom(input="Say 27", instruction="")\n' + RETURN)
     assert play(make_env(r"\boxed{27}"), MATH, blind).info["reason"] == "unsupported"
     second = ASK + 'a = await self.custom(input=a["response"], instruction="Only the number.")\n' + RETURN

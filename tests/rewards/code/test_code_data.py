@@ -1,4 +1,4 @@
-"""Real problems: every reference passes its tests, and no empty function does."""
+"""Public benchmarks: every reference solution passes its tests, and no empty function does."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ def grader():
 
 
 def wrong_numbers(grader, records, name, code_of, correct):
-    """The numbers of the problems whose grade is not what it should be."""
+    """Return the problems whose grade is not the expected one, by number."""
 
     async def main():
         tests = [(code_of(record), read_tests(record)) for record in records[name]]

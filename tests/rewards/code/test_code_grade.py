@@ -1,4 +1,4 @@
-"""Grading of programs: what passes, what does not, and that no program talks itself into a pass."""
+"""Grading of programs: which pass, which fail, and that no program can cheat."""
 
 import asyncio
 
@@ -63,7 +63,7 @@ def grade(grader, code, tests):
         (" \n", (False, 0, 3, "no_code")),
     ],
 )
-def test_humaneval(grader, code, expected):
+def test_grade_humaneval(grader, code, expected):
     assert grade(grader, code, read_tests(HUMANEVAL)) == expected
 
 
@@ -76,7 +76,7 @@ def test_humaneval(grader, code, expected):
         ("def half(x):\n    while True: pass", (False, 0, 2, "timeout")),
     ],
 )
-def test_mbpp_with_a_tolerance_is_replayed(grader, code, expected):
+def test_grade_replays_mbpp_with_a_tolerance(grader, code, expected):
     tests = read_tests(MBPP)
     assert split(tests) is None
     assert grade(grader, code, tests) == expected
@@ -90,7 +90,7 @@ def test_mbpp_with_a_tolerance_is_replayed(grader, code, expected):
         ("def f(x): return x + 1 if isinstance(x, int) else 0", (False, 4, 5, "failed")),
     ],
 )
-def test_loops_and_expected_exceptions_are_replayed(grader, code, expected):
+def test_grade_replays_loops_and_expected_exceptions(grader, code, expected):
     assert grade(grader, code, LOOPS) == expected
 
 
@@ -117,17 +117,17 @@ EVERYTHING = (
     ],
 )
 @pytest.mark.parametrize("tests", [read_tests(HUMANEVAL), read_tests(MBPP), LOOPS], ids=["split", "replay", "loops"])
-def test_no_trick_passes(grader, trick, tests):
+def test_grade_fails_cheating_programs(grader, trick, tests):
     assert not asyncio.run(grader.grade(trick.replace("{f}", tests.entry_point), tests)).correct
 
 
-def test_deep_answers_are_a_verdict_and_no_error(grader):
+def test_grade_fails_deeply_nested_answers(grader):
     deep = "def half(x):\n    y = []\n    for _ in range({n}): y = [y]\n    return y"
     for depth in (38, 45, 900):
         assert grade(grader, deep.replace("{n}", str(depth)), read_tests(MBPP)) == (False, 0, 2, "failed")
 
 
-def test_taking_apart():
+def test_split_known_assertions():
     cases = split(NAMES)
     assert [case.expression for case in cases] == ["f(2)", "f(3)", "f([1])"]
     assert [case.accepts(value) for case, value in zip(cases, (4, 1, "x"), strict=True)] == [True, False, True]
@@ -139,21 +139,21 @@ def test_taking_apart():
         "assert 1 < f(1) < 3",
     ):
         assert split(UnitTests(other, "f", "f")) is None
-    assert split(UnitTests("assert True", "f", "f")) is None  # nothing is tested
+    assert split(UnitTests("assert True", "f", "f")) is None  # no case remains
 
 
-def test_without_a_reference(grader):
+def test_grade_without_a_reference(grader):
     tests = UnitTests("assert f(1) == 2\nassert abs(f(2) - 3) < 1e-6", "f", "f", preamble="def f(x): raise ValueError")
     assert grade(grader, "def f(x): return x + 1", tests) == (True, 2, 2, "passed")
     tests = UnitTests("y = f(1)\nassert y == 2", "f", "f", preamble="def f(x): raise ValueError")
-    with pytest.raises(ReasonEnvsError, match="give one"):
+    with pytest.raises(ReasonEnvsError, match="no reference solution; add one"):
         grade(grader, "def f(x): return x + 1", tests)
 
 
-def test_a_wrong_reference_is_an_error(grader):
-    with pytest.raises(ReasonEnvsError, match="cannot be used"):
+def test_grade_refuses_a_wrong_reference(grader):
+    with pytest.raises(ReasonEnvsError, match="do not pass"):
         grade(grader, "def half(x): pass", read_tests({**MBPP, "code": "def half(x): return x"}))
-    with pytest.raises(ReasonEnvsError, match="passes 1 of its own 3"):
+    with pytest.raises(ReasonEnvsError, match="passes 1 of its 3"):
         grade(grader, "x", read_tests({**HUMANEVAL, "canonical_solution": "    return 0\n"}))
 
 
@@ -170,24 +170,24 @@ SUMS = StdioTests((("1 2\n", "3\n"), ("5 5\n", "10")), "print(sum(map(int, input
         ("while True: print(3)", (False, 0, 2, "output")),
     ],
 )
-def test_inputs_and_outputs(grader, code, expected):
+def test_grade_inputs_and_outputs(grader, code, expected):
     assert grade(grader, code, SUMS) == expected
 
 
-def test_records():
+def test_read_tests_formats_and_errors():
     assert read_tests({"inputs": ["a"], "outputs": ["b"]}) == StdioTests((("a", "b"),))
     with pytest.raises(ReasonEnvsError, match="has no tests"):
         read_tests({"question": "?"})
-    with pytest.raises(ReasonEnvsError, match="none in common"):
+    with pytest.raises(ReasonEnvsError, match="defines only"):
         read_tests({**MBPP, "code": "def other(): pass"})
 
 
-def test_the_last_block_is_the_code():
+def test_extract_code_takes_the_last_block():
     assert extract_code("a\n```python\nx = 1\n```\nb\n```py\nx = 2\n```") == "x = 2\n"
     assert extract_code("x = 1") == "x = 1"
 
 
-def test_the_reward(grader):
+def test_code_reward_values_and_info(grader):
     reward = make_reward("code", sandbox=grader.sandbox, correct=2.0)
     assert isinstance(reward, CodeReward)
     task = Task("1", "?", "", {"tests": HUMANEVAL})
@@ -198,12 +198,12 @@ def test_the_reward(grader):
     assert (bad.value, bad.info["no_answer"]) == (-0.5, True)
 
 
-def test_a_problem_whose_tests_judge_nobody_pays_nothing_and_is_told_once(grader, caplog):
+def test_code_reward_is_zero_for_unusable_tests_and_logs_once(grader, caplog):
     reward = make_reward("code", sandbox=grader.sandbox)
     task = Task("odd/7", "?", "", {"tests": {**HUMANEVAL, "canonical_solution": "    return 0\n"}})
     paid = [asyncio.run(reward(text, task, 0)) for text in ("def twice(x): return x * 2", "def twice(x): return 0", "")]
     assert {one.value for one in paid} == {0.0}
     assert all(one.info["unusable_tests"] and not one.info["correct"] for one in paid)
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert "'odd/7'" in told
-    assert "passes 1 of its own 3" in told
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert "'odd/7'" in message
+    assert "passes 1 of its 3" in message

@@ -1,13 +1,13 @@
-"""Values that many coroutines need and one computes."""
+"""Values that are computed once for many coroutines."""
 
 import asyncio
 
 import pytest
 
-from reason_envs.rewards.code.once import Once
+from reason_envs.rewards.code.async_cache import AsyncCache
 
 
-def test_a_value_is_computed_once_for_all_who_wait_and_ever_after():
+def test_async_cache_computes_each_value_cached():
     asked = []
 
     async def square(number):
@@ -15,17 +15,17 @@ def test_a_value_is_computed_once_for_all_who_wait_and_ever_after():
         await asyncio.sleep(0)
         return number**2
 
-    once = Once(square)
+    cached = AsyncCache(square)
 
     async def both():
-        return await asyncio.gather(once(3), once(4), once(3))
+        return await asyncio.gather(cached(3), cached(4), cached(3))
 
     assert asyncio.run(both()) == [9, 16, 9]
     assert asyncio.run(both()) == [9, 16, 9], "in another event loop"
     assert asked == [3, 4]
 
 
-def test_what_failed_is_tried_again():
+def test_async_cache_tries_again_after_an_error():
     results = [ValueError("not yet"), 5]
 
     async def pop(_):
@@ -35,26 +35,26 @@ def test_what_failed_is_tried_again():
             raise found
         return found
 
-    once = Once(pop)
+    cached = AsyncCache(pop)
 
     async def both():
-        return await asyncio.gather(once(1), once(1), return_exceptions=True)
+        return await asyncio.gather(cached(1), cached(1), return_exceptions=True)
 
     assert [type(error) for error in asyncio.run(both())] == [ValueError, ValueError]
-    assert asyncio.run(once(1)) == 5
+    assert asyncio.run(cached(1)) == 5
 
 
-def test_whoever_gives_up_takes_the_value_from_nobody():
+def test_async_cache_keeps_computing_when_a_caller_is_cancelled():
     release = asyncio.Event()
 
     async def wait(_):
         await release.wait()
         return "done"
 
-    once = Once(wait)
+    cached = AsyncCache(wait)
 
     async def run():
-        first, second = asyncio.ensure_future(once(1)), asyncio.ensure_future(once(1))
+        first, second = asyncio.ensure_future(cached(1)), asyncio.ensure_future(cached(1))
         await asyncio.sleep(0)
         first.cancel()
         await asyncio.sleep(0)
