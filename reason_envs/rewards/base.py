@@ -1,4 +1,4 @@
-"""The reward contract that environments use, and the rewards that ship."""
+"""The reward interface that environments use, and the built-in rewards for mathematics."""
 
 from __future__ import annotations
 
@@ -14,42 +14,43 @@ from reason_envs.tasks.base import Task
 
 @dataclass(frozen=True)
 class Reward:
-    """What a response earned."""
+    """Reward of a response."""
 
     value: float
-    """The reward."""
+    """Value of the reward."""
     info: dict[str, Any] = field(default_factory=dict)
-    """Why; equal for equal responses. Graders of answers give ``correct: bool`` here."""
+    """Reasons of the reward, equal for equal responses. Graders of answers set ``correct`` (a bool). Default: empty."""
 
 
 class RewardFunction(ABC):
-    """Judges responses. It is awaited, so that a slow grader does not block other episodes."""
+    """Computes the reward of responses. It is awaited, so that a slow grader does not block other episodes."""
 
     @abstractmethod
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
-        """Judge one response.
+        """Compute the reward of one response.
 
         Args:
-            response: what the model wrote.
-            task: the problem, with its gold answer.
-            seed: keys whatever randomness the reward has.
+            response: text that the model generated.
+            task: task with its gold answer.
+            seed: seed of any randomness in the reward.
         """
 
 
 @dataclass
 class RewardConfig:
-    """Which reward, and what it pays; the one place of these defaults."""
+    """Choice of the reward and its values."""
 
     name: str = "math"
-    """A registered name (``math``, ``random``) or an importable ``package.module:function``."""
+    """Name of the reward: registered (``math``, ``random``) or an import path ``package.module:function``."""
     correct: float = 1.0
-    """Paid for a right answer."""
+    """Reward of a correct answer."""
     wrong: float = -1.0
-    """Paid for a wrong answer."""
+    """Reward of a wrong answer."""
     no_answer: float = -0.5
-    """Paid where no answer was found. It rewards abstention below 25 % accuracy: watch ``frac_no_answer``."""
+    """Reward if the response has no answer. The default pays more than guessing below 25 % accuracy: watch the metric
+    ``frac_no_answer``."""
     fallbacks: tuple[str, ...] = ()
-    """Where else to look for an answer that is in no box: ``####``, ``last_number``."""
+    """Ways to find an answer without a box, in this order: ``####``, ``last_number``. Default: none."""
 
     def __post_init__(self) -> None:
         self.fallbacks = check_answer_fallbacks(self.fallbacks)
@@ -57,27 +58,27 @@ class RewardConfig:
 
 @dataclass(frozen=True)
 class MathReward(RewardFunction):
-    """Pays for an answer that equals the gold answer."""
+    """Rewards an answer that equals the gold answer."""
 
     correct: float = RewardConfig.correct
-    """Paid for a right answer."""
+    """Reward of a correct answer."""
     wrong: float = RewardConfig.wrong
-    """Paid for a wrong answer, one that cannot be read, and one that takes too long to compare."""
+    """Reward of an answer that is wrong, is unreadable, or takes too long to compare."""
     no_answer: float = RewardConfig.no_answer
-    """Paid where no answer was found."""
+    """Reward if the response has no answer."""
     fallbacks: tuple[str, ...] = RewardConfig.fallbacks
-    """Where else to look for an answer (see ``extract_answer``)."""
+    """Ways to find an answer without a box (see `extract_answer`)."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fallbacks", check_answer_fallbacks(self.fallbacks))
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
-        """Grade the response; info has ``correct``, ``extracted``, ``reason`` and ``no_answer``."""
+        """Grade the response. The info has ``correct``, ``extracted``, ``reason`` and ``no_answer``."""
         grade = await grade_math_async(response, task.answer, self.fallbacks)
         return Reward(self.pay(grade), grade_info(grade))
 
     def pay(self, grade: MathGrade) -> float:
-        """Return what a grade earns."""
+        """Return the reward of a grade."""
         if grade.reason == "no_answer":
             return self.no_answer
         return self.correct if grade.correct else self.wrong
@@ -85,20 +86,20 @@ class MathReward(RewardFunction):
 
 @dataclass(frozen=True)
 class RandomReward(RewardFunction):
-    """The control of every learning claim: pays by a fair coin, while info still tells the true grade."""
+    """Control for learning experiments: the reward is a fair coin flip, while the info has the true grade."""
 
     correct: float = RewardConfig.correct
-    """Paid for heads."""
+    """Reward of heads."""
     wrong: float = RewardConfig.wrong
-    """Paid for tails."""
+    """Reward of tails."""
     fallbacks: tuple[str, ...] = RewardConfig.fallbacks
-    """Where else to look for an answer when the true grade is told."""
+    """Ways to find an answer without a box, for the true grade."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fallbacks", check_answer_fallbacks(self.fallbacks))
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
-        """Toss the coin that belongs to the seed, whatever the response."""
+        """Flip the coin of the seed, independent of the response."""
         grade = await grade_math_async(response, task.answer, self.fallbacks)
         heads = derive_seed(seed, "reward") % 2 == 1
         return Reward(self.correct if heads else self.wrong, grade_info(grade))

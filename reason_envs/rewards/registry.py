@@ -1,4 +1,4 @@
-"""Rewards by name, by import path or from a user's own function."""
+"""Rewards by name, by import path, or from a function."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from reason_envs.validation import Option, check_options, options_of
 
 
 class RewardRegistry(Registry[RewardFunction]):
-    """Rewards; a function ``(response, task, ...) -> float`` is one itself, and its further parameters are options."""
+    """Rewards by name. A function ``(response, task, ...) -> float`` is a reward; other parameters are options."""
 
     def register(self, name: str, target: Any, config: Any = None) -> None:
         """Add a reward: a function, a class, or the import path of one."""
@@ -27,7 +27,7 @@ class RewardRegistry(Registry[RewardFunction]):
         super().register(name, target, config)
 
     def make(self, spec: Any, /, *arguments: Any, **options: Any) -> RewardFunction:
-        """Build a reward; ``spec`` may be a function or class too."""
+        """Build a reward. ``spec`` can also be a function or a class."""
         if callable(spec) and not isinstance(spec, RewardFunction):
             return self.build(Part(spec), f"reward function {_name_of(spec)}", options)
         return super().make(spec, *arguments, **options)
@@ -57,7 +57,7 @@ REWARDS = RewardRegistry(
     },
     RewardFunction,
 )
-"""Rewards by name; `register_reward` adds one."""
+"""Registered rewards; `register_reward` adds one."""
 
 
 def register_reward(name: str, reward: Callable[..., Any] | str) -> None:
@@ -67,10 +67,10 @@ def register_reward(name: str, reward: Callable[..., Any] | str) -> None:
     first.
 
     Args:
-        name: a name that is not registered yet.
-        reward: the function ``(response, task) -> float | (float, info)``, plain or ``async``, or a class whose
-            instances are such functions. Further parameters of the function, or those of the class, are options. A
-            parameter ``seed`` of the function gets the seed of the draw. Or an import path ``"package.module:name"``.
+        name: name that is not registered yet.
+        reward: function ``(response, task) -> float | (float, info)``, plain or ``async``; a class whose instances are
+            such functions; or the import path ``"package.module:name"`` of either. Further parameters of the function,
+            or the parameters of the class, are options. A parameter ``seed`` of the function receives the seed.
 
     Raises:
         ReasonEnvsError: the name is registered already, or the function cannot be called with a response and a task.
@@ -82,9 +82,9 @@ def make_reward(spec: Any, **options: Any) -> RewardFunction:
     """Build a reward function.
 
     Args:
-        spec: a registered name, an import path ``"package.module:name"``, a mapping with ``name`` and options, a
-            function or class as `register_reward` takes it, or a `RewardFunction`, which is returned as it is. A plain
-            function runs in a thread.
+        spec: registered name, import path ``"package.module:name"``, mapping with ``name`` and options, function or
+            class as in `register_reward`, or `RewardFunction`, which is returned unchanged. A plain function runs in a
+            thread.
         options: further parameters of the function, or parameters of the class.
     """
     return REWARDS.make(spec, **options)
@@ -94,20 +94,20 @@ def reward_from_config(config: RewardConfig, **options: Any) -> RewardFunction:
     """Build the reward that a configuration describes.
 
     Args:
-        config: its name and values. Values that the reward does not take must keep their defaults.
+        config: name and values of the reward. Values that are not options of the reward must be defaults.
         options: further options of the reward.
     """
     values, defaults = asdict(config), asdict(type(config)())
     name = values.pop("name")
-    taken = reward_options(REWARDS[name].load())
+    valid = reward_options(REWARDS[name].load())
     for option, value in values.items():
-        if option not in taken and value != defaults[option]:
+        if option not in valid and value != defaults[option]:
             raise OptionError(option, value, f"is not an option of reward {name!r}: leave it at its default.")
-    return make_reward(name, **{option: value for option, value in values.items() if option in taken}, **options)
+    return make_reward(name, **{option: value for option, value in values.items() if option in valid}, **options)
 
 
 def reward_options(target: Any) -> dict[str, Option]:
-    """Return the options of a reward class or function: without response, task and seed."""
+    """Return the options of a reward class or function: its parameters without response, task and seed."""
     if inspect.isclass(target):
         return options_of(target)
     return {name: option for name, option in options_of(target, positional=2).items() if name != "seed"}
@@ -115,15 +115,15 @@ def reward_options(target: Any) -> dict[str, Option]:
 
 @dataclass(frozen=True)
 class FunctionReward(RewardFunction):
-    """A user's function as a reward function."""
+    """A reward from a plain or ``async`` function."""
 
     function: Callable[..., Any]
-    """Called with response and task, and with ``seed`` if it has such a parameter."""
+    """Function that is called with response and task, and with ``seed`` if it has this parameter."""
     name: str
     """Name of the function in error messages."""
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
-        """Call the function and check what it returns."""
+        """Call the function and check its result."""
         extra = {"seed": seed} if "seed" in inspect.signature(self.function).parameters else {}
         if _is_async(self.function):
             result = await self.function(response, task, **extra)

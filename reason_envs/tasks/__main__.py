@@ -1,4 +1,4 @@
-"""Look at task families and write them to files: ``python -m reason_envs.tasks list | show | stats | prepare``."""
+"""Inspect task families and write tasks to files: ``python -m reason_envs.tasks list | show | stats | prepare``."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from reason_envs.tasks.task_list import MissingSplitError
 
 EXAMPLES = """\
 examples:
-  python -m reason_envs.tasks list                       every family
-  python -m reason_envs.tasks list chain_sum             one family's options with their defaults
+  python -m reason_envs.tasks list                       all families
+  python -m reason_envs.tasks list chain_sum             options of one family with their defaults
   python -m reason_envs.tasks show chain_sum max_terms=4 --split test
   python -m reason_envs.tasks stats gsm8k path=data/gsm8k
   python -m reason_envs.tasks show json path=svamp.jsonl question_field=[Body,Question] answer_field=Answer
@@ -31,7 +31,7 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return the exit status."""
+    """Run the command line and return the exit status."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ReasonEnvsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # the reader (head, less) has seen enough
+    except BrokenPipeError:  # the reader (head, less) closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
 
@@ -47,27 +47,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reason_envs.tasks",
-        description="Look at task families and write their problems to files.",
+        description="Inspect task families and write their tasks to files.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="list | show | stats | prepare")
-    listing = commands.add_parser("list", help="list the families, or the options of one")
-    listing.add_argument("name", nargs="?", help="a family, to list its options")
+    listing = commands.add_parser("list", help="list all families, or the options of one family")
+    listing.add_argument("name", nargs="?", help="name of a family, to list its options")
     listing.set_defaults(run=_list)
-    show = _add_command(commands, "show", "print a few problems", _show)
-    show.add_argument("--count", type=_positive, default=3, help="how many problems (default 3)")
-    _add_command(commands, "stats", "print counts, lengths, answer kinds, duplicates and overlap", _stats)
+    show = _add_command(commands, "show", "print a few tasks", _show)
+    show.add_argument("--count", type=_positive, default=3, help="number of tasks (default 3)")
+    _add_command(commands, "stats", "print counts, lengths, kinds of answers, duplicates and overlap", _stats)
     prepare = _add_command(commands, "prepare", "write train.jsonl and test.jsonl", _prepare)
-    prepare.add_argument("--output", type=Path, required=True, help="the folder to write to")
+    prepare.add_argument("--output", type=Path, required=True, help="output folder")
     return parser
 
 
 def _add_command(commands: Any, name: str, description: str, run: Any) -> argparse.ArgumentParser:
     command = commands.add_parser(name, help=description, description=description.capitalize() + ".")
-    command.add_argument("name", help="a family; `list` shows them all")
-    command.add_argument("options", nargs="*", metavar="key=value", help="the family's options; `list NAME` has them")
-    command.add_argument("--split", choices=get_args(Split), help="one split only (default: both)")
+    command.add_argument("name", help="name of a family; `list` prints all")
+    command.add_argument("options", nargs="*", metavar="key=value", help="options; `list NAME` prints them")
+    command.add_argument("--split", choices=get_args(Split), help="use only one split (default: both)")
     command.set_defaults(run=run)
     return command
 
@@ -75,14 +75,14 @@ def _add_command(commands: Any, name: str, description: str, run: Any) -> argpar
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+        raise argparse.ArgumentTypeError(f"{value} must be at least 1")
     return value
 
 
 def _list(options: argparse.Namespace) -> None:
     if options.name is None:
         families = [family(name) for name in names()]
-        for title, generated in (("given problems", False), ("generated problems (reasoning-gym)", True)):
+        for title, generated in (("built-in families", False), ("generators of reasoning-gym", True)):
             print(f"== {title}")
             for entry in (one for one in families if one.generated == generated):
                 print(f"  {entry.name:26} {textwrap.shorten(entry.summary, 90, placeholder='...')}")
@@ -95,7 +95,7 @@ def _list(options: argparse.Namespace) -> None:
 
 def _show(options: argparse.Namespace) -> None:
     for tasks in _splits(options).values():
-        print(f"== {options.name} / {tasks.split}: {len(tasks)} problems")
+        print(f"== {options.name} / {tasks.split}: {len(tasks)} tasks")
         for index in range(min(options.count, len(tasks))):
             task = tasks[index]
             print(f"\n[{task.id}]\n{textwrap.indent(task.question, '  ')}\n  -> {task.answer or '(no gold answer)'}")
@@ -110,18 +110,18 @@ def _stats(options: argparse.Namespace) -> None:
         _print_stats(f"{options.name} / {tasks.split}", stats(tasks))
     if len(splits) == 2:
         shared = overlap(splits["train"], splits["test"])
-        print(f"overlap of train and test: {shared}{' (the test figures will flatter!)' if shared else ''}")
+        print(f"overlap of train and test: {shared}{' (test results will be too high)' if shared else ''}")
 
 
-def _print_stats(title: str, figures: Stats) -> None:
+def _print_stats(title: str, found: Stats) -> None:
     rows = {
-        "problems": str(figures.count),
-        "left out, no answer": str(figures.skipped),
-        "duplicates": str(figures.duplicates),
-        "question characters": str(figures.characters),
-        "question tokens": str(figures.tokens or "(the embedded model's tokenizer is not installed)"),
-        "answers": ", ".join(f"{kind} {count}" for kind, count in figures.answer_kinds.items()),
-        "sources": ", ".join(f"{source} {count}" for source, count in figures.sources.items()),
+        "tasks": str(found.count),
+        "left out (no answer)": str(found.skipped),
+        "duplicates": str(found.duplicates),
+        "question characters": str(found.characters),
+        "question tokens": str(found.tokens or "(the tokenizer of the embedded model is not installed)"),
+        "answers": ", ".join(f"{kind} {count}" for kind, count in found.answer_kinds.items()),
+        "sources": ", ".join(f"{source} {count}" for source, count in found.sources.items()),
     }
     print(f"== {title}")
     for label, value in rows.items():
@@ -137,14 +137,14 @@ def _prepare(options: argparse.Namespace) -> None:
         with target.open("w", encoding="utf-8") as file:
             for task in tasks:
                 record = {"id": task.id, "question": task.question, "answer": task.answer}
-                # what JSON cannot hold (sets, fractions) is written as text
+                # values that are not JSON (sets, fractions) are written as text
                 line = json.dumps({**record, "metadata": dict(task.metadata)}, ensure_ascii=False, default=str)
                 file.write(line + "\n")
-        print(f"wrote {len(tasks)} problems to {target}")
+        print(f"wrote {len(tasks)} tasks to {target}")
 
 
 def _splits(options: argparse.Namespace) -> dict[Split, TaskSet]:
-    """Build the wanted splits; without ``--split``, those that the source has."""
+    """Build the chosen split, or all splits of the source without ``--split``."""
     spec = {"name": options.name, **parse_options(options.options)}
     if options.split:
         return {options.split: make(spec, options.split)}

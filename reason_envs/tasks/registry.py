@@ -1,4 +1,4 @@
-"""Task families by name: the built-in ones, those of reasoning-gym and those that other packages add."""
+"""Task families by name: built-in families, those of reasoning-gym, and those of other packages."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reason_envs.tasks.base import Split, TaskSet
 
 
 class TaskRegistry(Registry[TaskSet]):
-    """Task families; those of reasoning-gym are looked up when no other has the name."""
+    """Task families by name. A family of reasoning-gym is used only if no other family has its name."""
 
     def names(self) -> list[str]:
         """Return the name of every task family, sorted."""
@@ -23,7 +23,7 @@ class TaskRegistry(Registry[TaskSet]):
         return sorted({*super().names(), *reasoning_gym.family_names()})
 
     def find(self, name: str) -> Part | None:
-        """Return the family that has a name so far, or ``None``."""
+        """Return the family with a name, or ``None``."""
         if name in self.parts:
             return self.parts[name]
         from reason_envs.tasks.generated import reasoning_gym
@@ -31,7 +31,7 @@ class TaskRegistry(Registry[TaskSet]):
         return Part(reasoning_gym.family(name)) if name in reasoning_gym.family_names() else None
 
     def unknown(self, name: str, others: Sequence[str] = ()) -> ReasonEnvsError:
-        """Build the error for an unknown family; a file gets the family that reads it."""
+        """Build the error for an unknown family. For a file it names the family that reads files."""
         if Path(name).is_file():
             return ReasonEnvsError(
                 f"{name!r} is a file, not a task family; write {{'name': 'json', 'path': {name!r}}}."
@@ -71,17 +71,17 @@ TASKS = TaskRegistry(
     },
     TaskSet,
 )
-"""Task families by name; `register` adds one."""
+"""Registered task families; `register` adds one."""
 
 
 @dataclass(frozen=True)
 class Family:
-    """A named source of tasks."""
+    """Description of a task family."""
 
     name: str
-    """Name that ``make`` takes."""
+    """Name of the family for `make`."""
     summary: str
-    """One line that describes its tasks."""
+    """Description of the tasks in one line."""
     options: Mapping[str, Any]
     """Default of each option; ``reason_envs.errors.REQUIRED`` if it must be given."""
     generated: bool
@@ -89,11 +89,11 @@ class Family:
 
 
 def make(spec: TaskSet | str | Mapping[str, Any], split: str = "train") -> TaskSet:
-    """Build a set of tasks.
+    """Build a task set.
 
     Args:
-        spec: the name of a family (``"chain_sum"``), a mapping with ``name`` and options
-            (``{"name": "chain_sum", "min_terms": 3}``), or a task set, which is returned as it is.
+        spec: name of a family (``"chain_sum"``), mapping with ``name`` and options (``{"name": "chain_sum",
+            "min_terms": 3}``), or task set, which is returned unchanged.
         split: ``"train"`` or ``"test"``.
 
     Raises:
@@ -110,9 +110,9 @@ def register(name: str, factory: Callable[..., TaskSet] | str) -> None:
     A package that calls this from a function in the entry-point group ``reason_envs.tasks`` need not be imported first.
 
     Args:
-        name: a name that is not registered yet.
-        factory: called as ``factory(split, **options)``; its keyword parameters are the family's options. Or its import
-            path ``"package.module:name"``.
+        name: name that is not registered yet.
+        factory: function that is called as ``factory(split, **options)``, or its import path ``"package.module:name"``.
+            Its keyword parameters are the options of the family.
     """
     TASKS.register(name, factory)
 
@@ -123,10 +123,10 @@ def names() -> list[str]:
 
 
 def family(name: str) -> Family:
-    """Describe a task family; ``module:`` before its name imports the module first."""
+    """Return the description of a task family. ``module:`` before the name imports the module first."""
     from reason_envs.tasks.generated import reasoning_gym
 
     part = TASKS[name]
     summary = (inspect.getdoc(part.load()) or "").split("\n")[0]
-    options = {option: facts.default for option, facts in part.options(positional=1).items()}
+    options = {option: declared.default for option, declared in part.options(positional=1).items()}
     return Family(name, summary, options, name not in TASKS.parts and name in reasoning_gym.family_names())

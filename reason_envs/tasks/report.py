@@ -19,9 +19,9 @@ class Lengths:
     """A distribution of lengths."""
 
     mean: float
-    """Mean length."""
+    """Mean of the lengths."""
     median: float
-    """Median length."""
+    """Median of the lengths."""
     maximum: int
     """Maximum length."""
 

@@ -19,11 +19,11 @@ from reason_envs.rewards.qa import f1, normalise_words
         ("x", [], 0.0),
     ],
 )
-def test_known_values(prediction, answers, value):
+def test_f1_known_values(prediction, answers, value):
     assert f1(prediction, answers) == pytest.approx(value)
 
 
-def test_a_copy_of_the_passage_is_worth_little():
+def test_f1_of_a_copied_passage_is_low():
     passage = "Max is in the school. Ann has the red ball. Leo is in the park. Eva has the blue hat."
     assert f1(passage, ["red ball"]) < 0.3
     assert set(normalise_words("red ball")) <= set(normalise_words(passage))

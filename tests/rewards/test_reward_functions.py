@@ -53,7 +53,7 @@ class LengthReward(RewardFunction):
         ("42", -0.5, "no_answer"),
     ],
 )
-def test_math_reward(response, value, reason):
+def test_math_reward_known_values(response, value, reason):
     reward = pay(MathReward(), response)
     assert reward.value == value
     assert reward.info["reason"] == reason
@@ -62,12 +62,12 @@ def test_math_reward(response, value, reason):
     assert set(reward.info) == {"correct", "extracted", "reason", "no_answer"}
 
 
-def test_math_reward_pays_what_it_is_told():
+def test_math_reward_uses_its_options():
     reward = MathReward(correct=2.0, wrong=0.0, no_answer=0.25, fallbacks=("last_number",))
     assert [pay(reward, text).value for text in ("it is 42", "it is 41", "dunno")] == [2.0, 0.0, 0.25]
 
 
-def test_random_reward_is_a_fair_coin_of_the_seed_alone():
+def test_random_reward_is_a_fair_coin_of_the_seed():
     reward = RandomReward()
     right = [pay(reward, r"\boxed{42}", seed) for seed in range(400)]
     wrong = [pay(reward, r"\boxed{41}", seed) for seed in range(400)]
@@ -78,14 +78,14 @@ def test_random_reward_is_a_fair_coin_of_the_seed_alone():
     assert not any(r.info["correct"] for r in wrong)
 
 
-def test_rewards_by_name():
+def test_make_reward_by_name():
     assert make_reward("math") == MathReward(1.0, -1.0, -0.5, ())
     assert make_reward("random", correct=3.0) == RandomReward(correct=3.0)
     with pytest.raises(ReasonEnvsError, match=r"Unknown reward 'maths'. Did you mean 'math'"):
         make_reward("maths")
 
 
-def test_registered_rewards_are_found_and_names_stay_unique(monkeypatch):
+def test_register_reward_adds_a_class_and_keeps_names_unique(monkeypatch):
     monkeypatch.setattr(REWARDS, "parts", dict(REWARDS.parts))
     register_reward("length", LengthReward)
     assert pay(make_reward("length", scale=2.0), "abc", seed=1).value == 7.0
@@ -106,28 +106,28 @@ def test_registered_rewards_are_found_and_names_stay_unique(monkeypatch):
         (LengthReward(3.0), {}, 9.0),
     ],
 )
-def test_own_functions(spec, options, value):
+def test_make_reward_accepts_functions_and_classes(spec, options, value):
     assert pay(make_reward(spec, **options), "abc").value == value
 
 
-def test_own_functions_give_info():
+def test_function_rewards_can_return_info():
     assert pay(make_reward(length_and_more), "abc").info == {"id": "t"}
     assert pay(make_reward(lambda response, task: (1.0, {"why": "so"})), "abc").info == {"why": "so"}
 
 
-def test_a_reward_function_stays_the_same_object():
+def test_make_reward_returns_a_reward_function_unchanged():
     reward = LengthReward()
     assert make_reward(reward) is reward
 
 
-def test_plain_functions_run_in_a_thread_of_their_own():
+def test_plain_functions_run_in_a_separate_thread():
     reward = make_reward(lambda response, task: (0.0, {"thread": threading.get_ident()}))
     assert pay(reward, "x").info["thread"] != threading.get_ident()
 
 
 @pytest.mark.parametrize("result", [float("nan"), float("inf"), "1.0", None, (1.0, 2.0), (1.0, {}, 3), 1j])
 @pytest.mark.parametrize("is_async", [False, True])
-def test_a_result_that_is_no_finite_number_is_an_error(result, is_async):
+def test_function_rewards_must_return_a_finite_number(result, is_async):
     def plain(response, task):
         return result
 
@@ -138,7 +138,7 @@ def test_a_result_that_is_no_finite_number_is_an_error(result, is_async):
         pay(make_reward(awaited if is_async else plain), "x")
 
 
-def test_errors_of_own_functions_come_through():
+def test_errors_of_function_rewards_are_raised():
     def broken(response, task):
         raise KeyError("mine")
 
@@ -154,12 +154,12 @@ def test_errors_of_own_functions_come_through():
         (3, r"3 \(int\) does not choose the reward"),
     ],
 )
-def test_bad_specifications_are_explained(spec, message):
+def test_make_reward_refuses_bad_specs(spec, message):
     with pytest.raises(ReasonEnvsError, match=message):
         make_reward(spec)
 
 
-def test_configuration_is_the_source_of_the_defaults():
+def test_reward_from_config_known_values():
     assert reward_from_config(RewardConfig()) == MathReward()
     config = RewardConfig(correct=2.0, fallbacks=["####"])
     assert reward_from_config(config) == MathReward(correct=2.0, fallbacks=("####",))
@@ -170,7 +170,7 @@ def test_configuration_is_the_source_of_the_defaults():
         RewardConfig(fallbacks=("numbr",))
 
 
-def test_the_self_test_prints_its_table_and_fails_when_a_check_fails(capsys, monkeypatch):
+def test_main_prints_its_checks_and_fails_if_a_check_fails(capsys, monkeypatch):
     quick = [check for check in self_test.CHECKS if "9^" not in check.generated]
     monkeypatch.setattr(self_test, "CHECKS", quick)
     assert self_test.main() == 0
@@ -184,7 +184,7 @@ def test_the_self_test_prints_its_table_and_fails_when_a_check_fails(capsys, mon
     assert "Test 1 ✗" in capsys.readouterr().out
 
 
-def test_registered_functions_are_rewards_and_their_parameters_options(monkeypatch):
+def test_register_reward_adds_a_function_with_options(monkeypatch):
     monkeypatch.setattr(REWARDS, "parts", dict(REWARDS.parts))
     register_reward("own_length", length)
     register_reward("seeded", lambda response, task, seed: seed)
@@ -196,13 +196,13 @@ def test_registered_functions_are_rewards_and_their_parameters_options(monkeypat
         make_reward("seeded", seed=3)
 
 
-def test_registering_a_factory_in_place_of_the_function_is_explained():
+def test_register_reward_refuses_a_factory():
     with pytest.raises(ReasonEnvsError, match=r"reward 'factory' cannot be called with a response and a task .*self"):
         register_reward("factory", lambda: length)
     assert "factory" not in REWARDS.parts
 
 
-def test_a_class_that_returns_a_reward_needs_no_annotation():
+def test_make_reward_accepts_a_class_without_annotations():
     class Plain:
         async def __call__(self, response, task, seed):
             return Reward(float(seed), {"why": "plain"})

@@ -73,10 +73,8 @@ def test_math_tier_of_a_number_in_the_added_input_is_zero():
     [("red ball", 1.0), ("the red ball", 1.0), ("ball", 0.4), ("Ann has the red ball", 0.4), ("hat", 0.0), ("", 0.0)],
 )
 def test_qa_tier_known_values(answer, tier):
-    assert (
-        qa_tier(answer, ["red ball"], [OperatorOutput(("Ann has the red ball.",)), OperatorOutput(("hat",))]).tier
-        == tier
-    )
+    grounded = [OperatorOutput(("Ann has the red ball.",)), OperatorOutput(("hat",))]
+    assert qa_tier(answer, ["red ball"], grounded).tier == tier
 
 
 def test_qa_tier_of_a_word_without_an_operator_is_zero():

@@ -15,7 +15,7 @@ def test_list_prints_every_family(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {"json", "gsm8k", "math", "hub", "mixture", "chain_sum"} <= {line.split()[0] for line in lines}
-    assert lines.index("== given problems") < lines.index("== generated problems (reasoning-gym)")
+    assert lines.index("== built-in families") < lines.index("== generators of reasoning-gym")
 
 
 def test_list_of_one_family_prints_options_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
@@ -29,7 +29,7 @@ def test_show_prints_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["show", "json", f"path={DATA / 'two_part.jsonl'}", "question_field=[Body,Question]"]
     assert main([*command, "answer_field=Answer", "split_by=none", "--count", "1", "--split", "train"]) == 0
     output = capsys.readouterr().out
-    assert "2 problems" in output
+    assert "2 tasks" in output
     assert "How big is each group?" in output
     assert "-> 145" in output
     assert "pears" not in output
@@ -47,7 +47,7 @@ def test_show_reports_an_empty_split_and_continues(tmp_path: Path, capsys: pytes
     (tmp_path / "a.jsonl").write_text(json.dumps({"question": question, "answer": "1"}))
     assert main(["show", "json", f"path={tmp_path / 'a.jsonl'}"]) == 0
     captured = capsys.readouterr()
-    assert "1 problems" in captured.out
+    assert "1 tasks" in captured.out
     assert "no test split: No problem of" in captured.err
 
 

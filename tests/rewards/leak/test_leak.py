@@ -41,7 +41,7 @@ QUESTION = "Each of 7 friends picks six apples. How many apples are there?"
         "Say $42",
     ],
 )
-def test_an_expression_of_the_answers_value_is_a_leak(guideline):
+def test_expressions_with_the_value_of_the_answer_leak(guideline):
     assert find_leak(guideline, QUESTION, "42") is not None
 
 
@@ -59,7 +59,7 @@ def test_an_expression_of_the_answers_value_is_a_leak(guideline):
         "x42",
     ],
 )
-def test_other_numbers_are_none(guideline):
+def test_other_numbers_do_not_leak(guideline):
     assert find_leak(guideline, QUESTION, "42") is None
 
 
@@ -78,7 +78,7 @@ def test_other_numbers_are_none(guideline):
         ("Do the following: 1. Read. 2. Multiply.", "12"),
     ],
 )
-def test_list_numbers_give_nothing_away(guideline, answers):
+def test_list_numbers_do_not_leak(guideline, answers):
     assert [find_leak(guideline, "?", answer) for answer in answers] == [None] * len(answers)
 
 
@@ -92,11 +92,11 @@ def test_list_numbers_give_nothing_away(guideline, answers):
         ("1. Read. 3. Write.", "3"),
     ],
 )
-def test_a_number_that_only_looks_like_a_lists_is_a_leak(guideline, answer):
+def test_numbers_that_look_like_list_numbers_leak(guideline, answer):
     assert find_leak(guideline, "?", answer) == answer
 
 
-def test_quotes_of_the_question_give_nothing_away():
+def test_quotes_of_the_question_do_not_leak():
     question = "State the final answer to the following arithmetic problem: 4 + 5 - 2 ="
     assert find_leak("Work out 4 + 5 - 2 from left to right.", question, "7") is None
     assert find_leak("Work out 4+5-2.", question, "7") is None
@@ -108,7 +108,7 @@ def test_quotes_of_the_question_give_nothing_away():
     assert find_leak("So -9.", "What is 4 - 9 - 4?", "-9") == "- 9", "the question subtracts 9, it has no -9"
 
 
-def test_one_counts_where_it_is_announced():
+def test_the_word_one_leaks_only_when_announced():
     assert find_leak("Go one step at a time, one by one, and check each one.", "4 - 3", "1") is None
     assert find_leak("The answer is one.", "4 - 3", "1") == "1"
     assert find_leak("minus one", "3 - 4", "-1") == "- 1"
@@ -138,18 +138,18 @@ def test_one_counts_where_it_is_announced():
         ("The answer is east.", r"\text{east}", True),
     ],
 )
-def test_answers_of_every_kind(guideline, answer, leaks):
+def test_answers_of_every_kind_can_leak(guideline, answer, leaks):
     assert (find_leak(guideline, "?", answer) is not None) == leaks
 
 
 @given(st.integers(-999, 999).filter(lambda n: n not in (0, 1, 2)), st.integers(2, 50))
-def test_arithmetic_of_any_answer_is_found(answer, other):
+def test_arithmetic_with_any_answer_leaks(answer, other):
     for text in (f"{answer}", f"{answer - other} + {other}", f"{answer * other} / {other}", f"({answer}) * 1"):
         assert find_leak(f"Note that {text} matters.", "Solve it.", str(answer)) is not None
 
 
 @given(st.text(alphabet="0123456789+-*/^(){}.,x =\\frasqtpi\n", max_size=60))
-def test_any_text_has_a_verdict(text):
+def test_find_leak_accepts_any_text(text):
     assert find_leak(text, text, "42") is None, "what stands in the question as a whole is a quote"
     find_leak(text, "", "42")
 
@@ -172,14 +172,14 @@ def test_any_text_has_a_verdict(text):
     ],
     ids=lambda text: text[:12],
 )
-def test_hostile_texts_take_no_time(text):
+def test_find_leak_is_fast_on_hostile_texts(text):
     started = time.perf_counter()
     find_leak(text, "What is 4 + 5?", "42")
     find_leak("42", text, "7")
     assert time.perf_counter() - started < 5
 
 
-def test_only_list_numbers_are_taken_off():
+def test_without_list_numbers_removes_only_list_numbers():
     assert without_list_numbers("1. Add 3 and 4.\n2. Box 7.") == " Add 3 and 4.\n Box 7."
 
 
@@ -191,7 +191,7 @@ HONEST = (
 )
 
 
-def test_honest_guidelines_pass_on_real_looking_answers():
+def test_honest_guidelines_do_not_leak():
     """The rate on thousands of problems: benchmarks/rewards/leak_check.py."""
     answers = [*map(str, range(-50, 200)), r"\frac{1}{2}", "x+1", "B", r"\text{east}", "(1,2)"]
     stopped = [(text, answer) for text in HONEST for answer in answers if find_leak(text, "?", answer)]

@@ -15,24 +15,24 @@ prose = st.text(st.characters(exclude_characters="\\{}"), max_size=30)
 
 
 @given(before=prose, earlier=balanced, between=prose, answer=balanced, after=prose)
-def test_the_last_box_is_the_answer(before, earlier, between, answer, after):
+def test_extract_answer_reads_the_last_box(before, earlier, between, answer, after):
     response = f"{before}\\boxed{{{earlier}}}{between}\\boxed{{{answer}}}{after}"
     assert extract_answer(response) == (answer.strip() or None)
 
 
 @given(prose)
-def test_no_box_means_no_answer(response):
+def test_extract_answer_without_a_box_is_none(response):
     assert extract_answer(response) is None
 
 
 @given(prose, st.integers())
-def test_a_box_wins_over_every_fallback(after, number):
+def test_extract_answer_prefers_a_box_to_fallbacks(after, number):
     response = f"\\boxed{{x{number}}} {after}\n#### 7 8"
     assert extract_answer(response, ("####", "last_number")) == f"x{number}"
 
 
 @pytest.mark.parametrize(
-    ("response", "fallbacks", "answer"),
+    ("response", "answer_fallbacks", "answer"),
     [
         (r"\boxed{\frac{1}{\sqrt{2}}}", (), r"\frac{1}{\sqrt{2}}"),
         (r"\boxed{1} and \boxed{2", (), None),
@@ -47,8 +47,8 @@ def test_a_box_wins_over_every_fallback(after, number):
         ("#### \n5", ("####",), None),
     ],
 )
-def test_fallbacks_are_tried_in_their_order(response, fallbacks, answer):
-    assert extract_answer(response, fallbacks) == answer
+def test_extract_answer_tries_fallbacks_in_order(response, answer_fallbacks, answer):
+    assert extract_answer(response, answer_fallbacks) == answer
 
 
 @given(st.integers(-(10**9), 10**9))
@@ -57,11 +57,11 @@ def test_last_number_reads_any_integer(number):
     assert last_number(f"it costs ${number}") == str(number)
 
 
-def test_last_number_reads_no_parts_of_words():
+def test_last_number_ignores_parts_of_words():
     assert last_number("in 3.5 of x2") == "3.5"
     assert last_number("version 1.2.3") == "1.2"
 
 
-def test_an_unknown_fallback_is_named():
+def test_extract_answer_refuses_unknown_fallbacks():
     with pytest.raises(ReasonEnvsError, match=r"answer fallback 'last_numbr'.*'last_number'"):
         extract_answer("5", ("last_numbr",))

@@ -1,4 +1,4 @@
-"""Real gold answers: each equals itself, and none equals another problem's answer unless the two really are equal."""
+"""Gold answers of public data: each equals itself, and none equals the answer of another problem by mistake."""
 
 import json
 import random
@@ -21,7 +21,7 @@ FIXTURE = [
 ]  # fmt: skip
 
 EQUAL_BY_CHANCE = {"minerva_math": {(66, 148): "2 and +2"}}
-"""Shuffled pairs of problems whose answers really are equal, though spelled differently."""
+"""Shuffled pairs of problems whose answers are equal, but spelled differently."""
 ALGEBRA_CANNOT_READ = {
     "math500": {383: "a statement with \\in"},
     "minerva_math": {
@@ -32,7 +32,7 @@ ALGEBRA_CANNOT_READ = {
         269: "E_{1}: E is Euler's number",
     },
 }
-"""Gold answers that only their spelling identifies, by the number of the problem."""
+"""Gold answers that can be compared only by their spelling, by the number of the problem."""
 
 
 def lines(*files):
@@ -73,7 +73,7 @@ def is_for_algebra(answer):
 
 
 def unreadable(answers):
-    """Ask the workers whether ``Q = answer`` gives each answer, past the comparison of spellings."""
+    """Return the answers for which algebra does not accept ``Q = answer``, without a comparison of spellings."""
     futures = {
         i: default_pool().submit(normalise(answer), f"Q={normalise(answer)}")
         for i, answer in enumerate(answers)
@@ -82,7 +82,7 @@ def unreadable(answers):
     return {i for i, future in futures.items() if future.result() != "equal"}
 
 
-def test_fixture_answers_equal_themselves_and_no_other():
+def test_fixture_answers_equal_only_themselves():
     size = len(FIXTURE)
     pairs = [(i, (i + step) % size) for i in range(size) for step in range(6)]
     assert accepted(FIXTURE, pairs) == {(i, i) for i in range(size)}

@@ -47,20 +47,20 @@ def run(code, **options):
     )
 
 
-def test_nothing_starts_before_the_first_question(pool):
+def test_pool_starts_no_process_before_the_first_request(pool):
     assert pool._idle == []
     assert pool.submit("x+1", "1+x").result() == "equal"
     assert is_alive(worker_pid(pool))
 
 
-def test_one_worker_is_used_again(pool):
+def test_pool_reuses_a_worker(pool):
     pool.submit("x", "y").result()
     pid = worker_pid(pool)
     assert [pool.submit("x+1", "1+x").result() for _ in range(20)] == ["equal"] * 20
     assert worker_pid(pool) == pid
 
 
-def test_a_timeout_kills_and_the_next_question_works(pool):
+def test_pool_replaces_a_worker_after_a_timeout(pool):
     pool.submit("x", "y").result()
     pid, start = worker_pid(pool), time.monotonic()
     assert pool.submit("1", BOMB).result() == "timeout"
@@ -69,20 +69,20 @@ def test_a_timeout_kills_and_the_next_question_works(pool):
     assert pool.submit("x+1", "1+x").result() == "equal"
 
 
-def test_a_worker_killed_while_idle_is_not_held_against_the_answer(pool):
+def test_pool_replaces_a_worker_that_died_idle(pool):
     pool.submit("x", "y").result()
     os.kill(worker_pid(pool), signal.SIGKILL)
     assert pool.submit("x+1", "1+x").result() == "equal"
 
 
-def test_an_answer_that_crashes_every_worker_is_reported(pool, tmp_path, monkeypatch):
+def test_pool_reports_answers_that_crash_every_worker(pool, tmp_path, monkeypatch):
     script = tmp_path / "worker.py"
     script.write_text("import os, sys\nos.write(1, b'\"ready\"\\n')\nsys.stdin.readline()\nos.abort()\n")
     monkeypatch.setattr(pool_module, "_WORKER", script)
     assert pool.submit("1", "2").result() == "worker_died"
 
 
-def test_a_worker_that_cannot_start_is_an_error_that_helps(pool, tmp_path, monkeypatch):
+def test_pool_explains_a_worker_that_cannot_start(pool, tmp_path, monkeypatch):
     script = tmp_path / "worker.py"
     script.write_text("raise SystemExit(3)\n")
     monkeypatch.setattr(pool_module, "_WORKER", script)
@@ -90,15 +90,18 @@ def test_a_worker_that_cannot_start_is_an_error_that_helps(pool, tmp_path, monke
         pool.submit("1", "2").result()
 
 
-def test_closing_ends_the_workers(pool):
+def test_close_ends_the_workers(pool):
     pool.submit("x", "y").result()
     pid = worker_pid(pool)
     pool.close()
     assert not is_alive(pid)
 
 
-@pytest.mark.parametrize(("options", "message"), [({"workers": 0}, "workers=0"), ({"limit": 0}, "limit=0")])
-def test_impossible_settings_are_refused(options, message):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"workers": 0}, "workers=0 must be at least 1"), ({"limit": 0}, "limit=0 must be above 0")],
+)
+def test_pool_refuses_bad_options(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         GradingPool(**options)
 
@@ -112,7 +115,7 @@ START = """
 """
 
 
-def test_a_parent_that_exits_leaves_no_process():
+def test_exit_of_the_parent_ends_the_workers():
     done = run(START)
     pids = json.loads(done.stdout)
     assert done.returncode == 0
@@ -121,14 +124,14 @@ def test_a_parent_that_exits_leaves_no_process():
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "computing"])
-def test_a_parent_that_is_killed_leaves_no_process(busy):
+def test_kill_of_the_parent_ends_the_workers(busy):
     last = 'default_pool().submit("1", "9^{9^{9}}"); time.sleep(0.5)' if busy else ""
     done = run(START + f"    default_pool().limit = 1.0\n    {last}\n    os.kill(os.getpid(), signal.SIGKILL)")
     assert done.returncode == -signal.SIGKILL
     assert all(wait_until_gone(pid) for pid in json.loads(done.stdout))
 
 
-def test_a_forked_child_gets_its_own_workers():
+def test_forked_child_has_separate_workers():
     done = run(
         START
         + """

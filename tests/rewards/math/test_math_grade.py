@@ -36,29 +36,29 @@ WRONG = (r"so \boxed{(x-1)^2}", "x^2+2x+1")
         (r"it is \boxed{0.5}", r"so \boxed{\frac12}", MathGrade(True, "0.5", "equal")),
     ],
 )
-def test_grades(response, answer, grade):
+def test_grade_math_known_values(response, answer, grade):
     assert grade_math(response, answer) == grade
 
 
-def test_fallbacks_are_off_unless_asked_for():
+def test_grade_math_uses_no_fallback_by_default():
     assert grade_math("#### 42", "42").reason == "no_answer"
     assert grade_math("#### 42", "42", ("####",)).correct
     assert grade_math("it is 42.", "42", ["last_number"]).correct
 
 
-def test_an_empty_gold_answer_is_refused():
+def test_grade_math_refuses_an_empty_gold_answer():
     with pytest.raises(ReasonEnvsError, match="gold answer ' '"):
         grade_math(r"\boxed{1}", " ")
 
 
-def test_sixteen_threads_get_their_own_grades():
+def test_grade_math_in_sixteen_threads():
     pairs = [(rf"\boxed{{x^2+{i % 7}}}", f"{i % 5}+x^2") for i in range(160)]
     with ThreadPoolExecutor(16) as executor:
         grades = list(executor.map(lambda pair: grade_math(*pair), pairs))
     assert [grade.correct for grade in grades] == [i % 7 == i % 5 for i in range(160)]
 
 
-def test_a_running_loop_may_grade_either_way():
+def test_grade_math_inside_an_event_loop():
     async def grade():
         blocking = grade_math(*RIGHT)
         awaited = await asyncio.gather(*(grade_math_async(*pair) for pair in [RIGHT, WRONG] * 10))
@@ -67,7 +67,7 @@ def test_a_running_loop_may_grade_either_way():
     assert [grade.correct for grade in asyncio.run(grade())] == [True] + [True, False] * 10
 
 
-def test_loops_in_several_threads_share_the_workers():
+def test_event_loops_in_several_threads_share_the_workers():
     results: list[bool] = []
 
     def work():
@@ -81,7 +81,7 @@ def test_loops_in_several_threads_share_the_workers():
     assert results == [True] * 4
 
 
-def test_awaiting_does_not_block_the_loop():
+def test_grade_math_async_does_not_block_the_event_loop():
     pool = GradingPool(workers=1, limit=3.0)
 
     async def ticks_while_grading():
@@ -98,7 +98,7 @@ def test_awaiting_does_not_block_the_loop():
     assert grade == MathGrade(False, "9^{9^{9}}", "timeout")
 
 
-def test_the_callers_alarm_survives():
+def test_grade_math_keeps_an_alarm_of_the_caller():
     rung = []
     before = signal.signal(signal.SIGALRM, lambda *_: rung.append(time.monotonic()))
     try:
@@ -112,21 +112,21 @@ def test_the_callers_alarm_survives():
     assert len(rung) == 1
 
 
-def test_a_batch_keeps_its_order_and_survives_timeouts():
+def test_grade_math_batch_keeps_order_and_continues_after_timeouts():
     pool = GradingPool(workers=2, limit=3.0)
     grades = grade_math_batch([RIGHT, (r"\boxed{9^{9^{9}}}", "1"), WRONG, RIGHT], pool=pool)
     pool.close()
     assert [grade.reason for grade in grades] == ["equal", "timeout", "different", "equal"]
 
 
-def test_plain_numbers_need_no_process():
+def test_grade_math_of_plain_numbers_starts_no_process():
     pool = GradingPool(workers=1)
     grades = grade_math_batch([(rf"\boxed{{{i}}}", str(i // 2)) for i in range(100)], pool=pool)
     assert sum(grade.correct for grade in grades) == 1
     assert pool._idle == []
 
 
-def test_a_cancelled_grade_does_no_harm():
+def test_cancelled_grade_leaves_the_pool_usable():
     async def cancel_one():
         task = asyncio.ensure_future(grade_math_async(*RIGHT))
         await asyncio.sleep(0)

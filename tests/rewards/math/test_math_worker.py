@@ -72,22 +72,22 @@ KNOWN_WRONG = {
 
 
 @pytest.mark.parametrize(("gold", "answer"), EQUAL + MENDED_EQUAL + EQUATIONS)
-def test_equal_answers(gold, answer):
+def test_judge_equal_answers(gold, answer):
     assert judge(normalise(gold), normalise(answer)) == "equal"
 
 
 @pytest.mark.parametrize(("gold", "answer"), DIFFERENT + MENDED_DIFFERENT)
-def test_different_answers(gold, answer):
+def test_judge_different_answers(gold, answer):
     assert judge(normalise(gold), normalise(answer)) == "different"
 
 
 @pytest.mark.parametrize(("gold", "answer"), [("5", r"\frac{5"), ("5", r"\approx 5"), ("np.arcsin(10/13)", "1")])
-def test_what_is_no_mathematics_is_unparsable(gold, answer):
+def test_judge_unparsable_answers(gold, answer):
     assert judge(normalise(gold), normalise(answer)) == "unparsable"
 
 
 @pytest.mark.parametrize(("pair", "known"), KNOWN_WRONG.items(), ids=[" vs ".join(pair) for pair in KNOWN_WRONG])
-def test_known_wrong_verdicts(pair, known):
+def test_judge_known_wrong_verdicts(pair, known):
     """They are listed so that a change is noticed; each has its reason."""
     verdict, reason = known
     assert judge(normalise(pair[0]), normalise(pair[1])) == verdict, reason
@@ -95,7 +95,7 @@ def test_known_wrong_verdicts(pair, known):
 
 @given(st.integers(-(10**6), 10**6), st.integers(1, 10**4), st.integers(1, 50))
 @settings(max_examples=50, deadline=None)
-def test_fractions_are_compared_exactly(numerator, denominator, factor):
+def test_judge_compares_fractions_exactly(numerator, denominator, factor):
     gold = rf"\frac{{{numerator}}}{{{denominator}}}"
     assert judge(gold, rf"\frac{{{numerator * factor}}}{{{denominator * factor}}}") == "equal"
     assert judge(gold, rf"\frac{{{numerator + 1}}}{{{denominator}}}") == "different"

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks import make, split_of
 from reason_envs.tasks.generated.reasoning_gym import _HASH_ORDERED, family_names, option_defaults
+from reason_envs.tasks.registry import TASKS
 
 EXPENSIVE = {"acre", "countdown", "futoshiki", "intermediate_integration", "knight_swap", "puzzle24", "sokoban"}
 """Families that are slow to build or to draw from; the others take about ten seconds together."""
-QUICK = sorted(family_names() - EXPENSIVE - {"composite", "arc_agi", "gsm_symbolic"})
+QUICK = sorted(family_names() - EXPENSIVE - {"composite", "arc_agi", "gsm_symbolic"} - TASKS.parts.keys())
 
 
 def test_chain_sum_defaults_fit_the_embedded_model() -> None:
