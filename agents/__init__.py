@@ -3,3 +3,5 @@
 The commands are `agents.train`, `agents.evaluate`, `agents.frontier`, `agents.reward_model` and `agents.report`.
 May import `reason_envs`, which never imports `agents`.
 """
+
+import reason_envs  # noqa: F401  (explains old names of modules of this package)

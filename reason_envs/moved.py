@@ -1,0 +1,116 @@
+"""Old names of modules: importing one raises an error that gives the new name."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec
+from typing import Any
+
+MOVES = {
+    ("agents", "agents.algorithms"): (
+        "learner grpo ppo at_grpo sb3 sb3_config optimizer update role_update=update_per_role"
+    ),
+    ("agents", "agents.config"): (
+        "config=schema compose defaults=recommended command=command_line validation=command_line"
+    ),
+    ("agents", "agents.evaluation"): "held_out=intervals",
+    ("agents", "agents.policies"): "batch=padding",
+    ("agents", "agents.reward_model"): (
+        "reward_model=train reward_model_card=card step_labels=labels step_metrics=metrics step_training=fine_tuning"
+    ),
+    ("agents", "agents.rollout"): "rollout=episodes turn_tree",
+    ("agents", "agents.tracking"): (
+        "tracking=tracker console curves dashboards metrics_file transcript model_card hub figures=episode_metrics "
+        "episodes=episode_records"
+    ),
+    ("agents", "agents.training"): (
+        "trainer runs=build samplers=engines sync=weight_sync checkpoint state_tree saving run_folder=folder "
+        "interrupts prompt_limits phase_one=reward_model_phase"
+    ),
+    ("agents.policies", "agents.policies"): (
+        "network=actor_critic graph_network=gps_network token_states=hidden_states"
+    ),
+    ("agents.search", "agents"): "command=frontier",
+    ("agents.search", "agents.search"): "frontier=plot",
+    ("reason_envs", "reason_envs"): "plugins=registry checker=check",
+    ("reason_envs.envs", "reason_envs.envs"): "problem=task_environment",
+    ("reason_envs.envs.reason_tree", "reason_envs.envs.reason_tree"): (
+        "text=render_text render_page=render_html growth=grower draws=grower"
+    ),
+    ("reason_envs.envs.workflow", "reason_envs.envs.workflow"): (
+        "calls=operators run=execution program=repair text=render_text"
+    ),
+    ("reason_envs.llm", "reason_envs.envs"): "templates=prompt_templates",
+    ("reason_envs.llm", "reason_envs.llm"): (
+        "prefixes=prefix_cache adapters=lora_files named_adapter=adapter_views base_model=adapter_views "
+        "stopping=stop_strings"
+    ),
+    ("reason_envs.llm", "reason_envs.llm.engines"): "scripted",
+    ("reason_envs.llm", "reason_envs.llm.engines.openai"): (
+        "openai_engine=engine openai_transport=transport openai_answers=responses"
+    ),
+    ("reason_envs.llm", "reason_envs.llm.engines.recorded"): "recorded=engine record_file",
+    ("reason_envs.llm", "reason_envs.llm.engines.transformers"): (
+        "transformers_engine=engine decoding kv_cache grouped_attention"
+    ),
+    ("reason_envs.llm", "reason_envs.llm.engines.vllm"): (
+        "vllm_engine=engine vllm_options=options vllm_process=process vllm_worker=worker"
+    ),
+    ("reason_envs.rewards", "reason_envs.reward_models"): (
+        "steps=base step_model=transformers step_reading=reader steps_recorded=recorded"
+    ),
+    ("reason_envs.rewards", "reason_envs.rewards.code"): "code=grade code_tests=tests code_replay=replay once",
+    ("reason_envs.rewards", "reason_envs.rewards.leak"): "leak=find expressions spelled_numbers",
+    ("reason_envs.rewards", "reason_envs.rewards.math"): (
+        "math_grade=grade math_worker=worker pool=worker_pool extract normalise notation"
+    ),
+    ("reason_envs.tasks", "reason_envs.tasks"): "listed=task_list",
+    ("reason_envs.tasks", "reason_envs.tasks.files"): (
+        "files=families formats records benchmarks hub named=named_benchmarks"
+    ),
+    (
+        "reason_envs.tasks",
+        "reason_envs.tasks.games",
+    ): "plan_path=plan_path_tasks sokoban=sokoban_tasks sudoku=sudoku_tasks",
+    ("reason_envs.tasks.games", "reason_envs.tasks.games"): (
+        "plan_path=plan_path_rules sokoban=sokoban_rules sudoku=sudoku_rules"
+    ),
+    ("reason_envs.tasks", "reason_envs.tasks.generated"): (
+        "generated=base procedural=reasoning_gym fact_qa one_line_code functions workflow_problems defaults"
+    ),
+}
+"""Modules that have moved, by old and new parent: ``name``, or ``old=new`` if the name differs."""
+
+
+@cache
+def new_names() -> dict[str, str]:
+    """Return the new name of each module that has moved."""
+    moved = {}
+    for (old_parent, new_parent), names in MOVES.items():
+        for name in names.split():
+            old, _, new = name.partition("=")
+            moved[f"{old_parent}.{old}"] = f"{new_parent}.{new or old}"
+    return moved
+
+
+class MovedModules(MetaPathFinder):
+    """Explains the import of a module that has moved. As the last finder it is asked only when the import fails."""
+
+    @classmethod
+    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Raise if the module has moved, or if a package does not contain the name that the module before it did.
+
+        Raises:
+            ImportError: with the new name.
+        """
+        if not fullname.startswith(("agents.", "reason_envs.")):
+            return None
+        moved = new_names()
+        if fullname in moved:
+            raise ImportError(f"The module {fullname!r} is now {moved[fullname]!r}.", name=fullname)
+        parent, _, name = fullname.rpartition(".")
+        if parent in moved and name in vars(import_module(moved[parent])):
+            raise ImportError(f"{name!r} of the module {parent!r} is now in {moved[parent]!r}.", name=fullname)
+        return None
