@@ -7,7 +7,7 @@ import hashlib
 import numbers
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self, TypeVar
 
@@ -16,6 +16,7 @@ from gymnasium import Space
 from gymnasium.spaces import Discrete
 
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.validation import mounted
 from reason_envs.views import EpisodeView
 
 Resource = TypeVar("Resource")
@@ -164,16 +165,16 @@ class Environment(ABC):
         """Return the tree, pictures and model calls of the episode for reports; ``None`` if there are none."""
         return None
 
-    def own(self, resource: Resource, spec: Any) -> Resource:
-        """Let ``close`` close an engine, reward model or sandbox if this environment built it.
+    def own(self, option: str, make: Callable[[Any], Resource], spec: Any) -> Resource:
+        """Make an engine, reward model or sandbox, which ``close`` closes unless ``spec`` is the object itself.
 
         Args:
-            resource: the object.
-            spec: the option that it was made from. If it is the object itself, the caller keeps the ownership.
-
-        Returns:
-            The resource.
+            option: option that holds ``spec``, for error messages.
+            make: makes the object, or returns ``spec`` if that is one.
+            spec: name, mapping or object.
         """
+        with mounted(option):
+            resource = make(spec)
         if resource is not spec:
             self._owned = (*self._owned, resource)
         return resource

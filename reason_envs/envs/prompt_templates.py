@@ -1,32 +1,42 @@
-"""Prompts with places to fill: an environment's defaults, on which the embedded models were trained."""
+"""Prompt templates with places to fill. The embedded models were trained on the default texts."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.core import Message
+from reason_envs.errors import OptionError
 
 PLANNER_PROMPT = "Write a short guideline for solving this problem. Do not solve it.\n\n{question}"
-"""What a planner is asked."""
+"""Default prompt of the planner."""
 SOLVER_PROMPT = "{question}\n\nFollow this guideline:\n{guideline}\n\nPut the final answer in \\boxed{}."
-"""What the solver is asked that reads a planner's guideline."""
+"""Default prompt of the solver, which reads the planner's guideline."""
 
 
 def fill(template: str, **texts: str) -> str:
-    """Put texts into their places ``{name}``; every other brace, and every brace in the texts, stays as it is."""
+    """Replace each place ``{name}`` by its text; every other brace stays as it is, also inside the texts."""
     places = "|".join(re.escape(f"{{{name}}}") for name in texts)
     return re.sub(places, lambda match: texts[match[0][1:-1]], template)
 
 
+def chat(user: str, system: str | None = None) -> list[Message]:
+    """Return a user message, after a system message if there is one."""
+    head = [] if system is None else [{"role": "system", "content": system}]
+    return [*head, {"role": "user", "content": user}]
+
+
 def check_places(option: str, template: str, names: Iterable[str]) -> None:
-    """Refuse a template that lacks a place.
+    """Check that a template has every place that it needs.
 
     Args:
-        option: the template's name, for the error.
+        option: name of the template's option.
         template: the text.
-        names: of the places that it needs.
+        names: names of the places.
+
+    Raises:
+        OptionError: a place is missing.
     """
     for name in names:
         if f"{{{name}}}" not in template:
-            raise ReasonEnvsError(f"{option}={template!r} must say where the {name} goes: write {{{name}}} there.")
+            raise OptionError(option, template, f"must contain {{{name}}}, which is replaced by the {name}.")

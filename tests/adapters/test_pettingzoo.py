@@ -124,7 +124,7 @@ def test_whoever_forgets_reset_is_told_so():
 
 def test_environments_without_observe_are_refused():
     with pytest.raises(ReasonEnvsError, match="observe"):
-        reason_envs.parallel_env("single_turn_math")
+        reason_envs.parallel_env("reason_tree")
     with pytest.raises(ReasonEnvsError, match="Did you mean"):
         reason_envs.aec_env("petting_plan_paths")
 

@@ -22,13 +22,13 @@ def start(name, seed=3, **options):
 
 def go(environment, text, agent=None):
     """Let whoever's turn it is answer."""
-    return asyncio.run(environment.step({agent or environment._actor: text}))
+    return asyncio.run(environment.step({agent or environment.actor: text}))
 
 
 def play(environment, policy):
     """Play to the end; returns every step's result."""
     results = []
-    while not environment.state.over:
+    while not environment.state.done:
         results.append(go(environment, policy(environment)))
     return results
 

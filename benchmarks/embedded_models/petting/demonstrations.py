@@ -71,7 +71,6 @@ class PettingEpisodes:
         habits = ROLES[type(env), env.role].habits
         kind = best_kind(env) if rng.random() < self.best else rng.choices(list(habits), list(habits.values()))[0]
         system, user = env.render_messages(observation)
-        assert env.task is not None
         return Demonstration(
             type(env).__name__, user["content"], respond(env, kind, rng), env.task.question, system["content"]
         )

@@ -170,7 +170,6 @@ def _sum_answer(kind: str, env: Petting, rng: Random) -> str:
 
 
 def _function(kind: str, env: Petting, rng: Random) -> str:
-    assert env.task is not None
     code = env.task.answer.rstrip("\n")
     number = re.compile(r"\b[2-9]\b")
     wrong = {
@@ -184,7 +183,6 @@ def _function(kind: str, env: Petting, rng: Random) -> str:
 
 
 def _tests(kind: str, env: Petting, rng: Random) -> str:
-    assert env.task is not None
     right = [re.sub(r"'", "", test) for test in env.task.metadata["test_list"]]
     if kind == "broken":
         return "assert f("

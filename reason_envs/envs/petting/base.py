@@ -7,28 +7,27 @@ from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from reason_envs.core import Action, AgentId, Environment, Message, StepResult
+from reason_envs.core import Action, AgentId, Message, StepResult
 from reason_envs.envs.petting.config import SINGLE, PettingConfig
 from reason_envs.envs.petting.program_runner import ProgramRunner
 from reason_envs.envs.petting.render_image import draw_image
 from reason_envs.envs.petting.state import Effect, Entry, PettingState
-from reason_envs.envs.task_environment import choose_task
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.envs.prompt_templates import chat
+from reason_envs.envs.task_environment import TaskEnvironment
+from reason_envs.errors import unknown_name
+from reason_envs.sandbox import make_sandbox
 from reason_envs.spaces import UnicodeText
-from reason_envs.tasks import Task, make
-from reason_envs.validation import mounted
+from reason_envs.tasks import Task
 from reason_envs.views import EpisodeView, GridView, TurnView
 
 SOLO: AgentId = "solo"
 """The agent of ``roles="single"``."""
-MAX_QUESTION_CHARS = 100_000
-"""Longest problem; a longer one is an error."""
 MAX_OUTCOME_CHARS = 300
 """Longest outcome of a decision that others read."""
 COUNTS = ("unparsable_actions", "missing_actions", "out_of_turn_actions", "program_errors", "program_timeouts")
 
 
-class Petting(Environment):
+class Petting(TaskEnvironment):
     """Roles decide in a fixed order, ``max_turns`` times each unless the episode ends before.
 
     A decision is a text. ``step`` pays the agent that decided ``alpha * team + local``: ``team`` is the change of the
@@ -55,22 +54,19 @@ class Petting(Environment):
     colours: ClassVar[dict[str, str]] = {}
     """Colour of each character of the board in pictures; none: the board is text."""
 
+    config: PettingConfig
+
     def __init__(self, config: PettingConfig) -> None:
-        self.config = config
+        shown = len(self.roles) * config.history * (config.max_shown_chars + MAX_OUTCOME_CHARS + 100)
+        observation_space = UnicodeText(2 * self.max_question_chars + shown)
+        super().__init__(config, observation_space, UnicodeText(config.max_response_chars))
         self.agents = (SOLO,) if config.roles == SINGLE else self.roles
-        with mounted("tasks"):
-            self.tasks = make(config.tasks, config.split)
-        with mounted("sandbox"):
-            self.programs = ProgramRunner(config.sandbox, config.program_seconds)
-        self.own(self.programs.sandbox, config.sandbox)
+        sandbox = self.own("sandbox", make_sandbox, config.sandbox)
+        self.programs = ProgramRunner(sandbox, config.program_seconds)
         self.messages = dict(self.prompts if config.prompts is None else config.prompts)
         for role in self.messages:
             if role not in self.roles:
                 raise unknown_name("role in prompts", role, self.roles)
-        self.task: Task | None = None
-        shown = len(self.roles) * config.history * (config.max_shown_chars + MAX_OUTCOME_CHARS + 100)
-        self._observation_space = UnicodeText(2 * MAX_QUESTION_CHARS + shown)
-        self._action_space = UnicodeText(config.max_response_chars)
 
     # --- what each environment says
 
@@ -120,37 +116,26 @@ class Petting(Environment):
 
     # --- the contract
 
-    def observation_space(self, agent: AgentId) -> UnicodeText:
-        """Return the space of texts."""
-        return self._observation_space
-
-    def action_space(self, agent: AgentId) -> UnicodeText:
-        """Return the space of responses."""
-        return self._action_space
-
-    async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
-        """Pose a problem: ``options["task"]`` (a ``Task`` or mapping), else the one that belongs to the seed."""
-        seed = self.episode_seed(seed)
-        task = choose_task(self.tasks, seed, options)
-        if len(task.question) > MAX_QUESTION_CHARS:
-            raise ReasonEnvsError(f"Task {task.id!r} has more than {MAX_QUESTION_CHARS} characters: leave it out.")
+    def start(self, seed: int, task: Task) -> PettingState:
+        """Return the state at the start of an episode."""
         game = self.begin(task)
-        self.task = task
         counts = dict.fromkeys((*COUNTS, *self.count_names), 0)
-        self.state = PettingState(seed, game, self.solved(game), counts, worth=self.idle_worth(game))
-        return StepResult({self._actor: self.observe(self._actor)}, info={"role": self.role, **self._figures()})
+        return PettingState(seed, task, game, self.solved(game), counts, worth=self.idle_worth(game))
+
+    def first_result(self) -> StepResult:
+        """Return the observation of the agent that acts first."""
+        return StepResult({self.actor: self.observe(self.actor)}, info={"role": self.role, **self._figures()})
 
     async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
         """Take the decision of the agent whose turn it is."""
-        if self.state is None or self.state.over:
-            raise ReasonEnvsError("No episode is under way: call reset first.")
-        state, role, actor, before = self.state, self.role, self._actor, self.value(self.state.game)
+        self.check_running()
+        state, role, actor, before = self.state, self.role, self.actor, self.value(self.state.game)
         effect = await self._effect(role, actor, actions)
         state.game = effect.game
         state.decisions += 1
-        state.over = self.finished(state.game) or state.decisions == len(self.roles) * self.config.max_turns
+        state.done = self.finished(state.game) or state.decisions == len(self.roles) * self.config.max_turns
         team = self.value(state.game) - before
-        if state.over and not self.solved(state.game):
+        if state.done and not self.solved(state.game):
             team -= self.loss()
         local = effect.local + self._gain(role, effect.worth)
         info = {
@@ -161,8 +146,8 @@ class Petting(Environment):
             **self._figures(),
         }
         rewards = {actor: self.config.alpha * team + local}
-        if not state.over:
-            return StepResult({self._actor: self.observe(self._actor)}, rewards, info=info)
+        if not state.done:
+            return StepResult({self.actor: self.observe(self.actor)}, rewards, info=info)
         ended = dict.fromkeys(self.agents, True)
         final = {agent: self.observe(agent) for agent in self.agents}
         return StepResult({}, rewards, ended, dict.fromkeys(self.agents, False), final, info)
@@ -181,16 +166,19 @@ class Petting(Environment):
         return self.roles[self.state.decisions % len(self.roles)]
 
     @property
+    def actor(self) -> AgentId:
+        """The agent whose decision is next."""
+        return SOLO if self.config.roles == SINGLE else self.role
+
+    @property
     def turn(self) -> int:
         """The turn that is under way, counted from 1; the last one where the episode has ended."""
-        decisions = self.state.decisions - self.state.over
+        decisions = self.state.decisions - self.state.done
         return decisions // len(self.roles) + 1
 
     def render_messages(self, observation: str) -> list[Message]:
         """Write an observation as a user message, after the system message of its role if there is one."""
-        role, user = observation.partition(" ")[0], {"role": "user", "content": observation}
-        system = self.messages.get(role)
-        return [user] if system is None else [{"role": "system", "content": system}, user]
+        return chat(observation, self.messages.get(observation.partition(" ")[0]))
 
     def parse_action(self, text: str) -> str:
         """Take the text as it is; what it means depends on whose turn it is."""
@@ -238,10 +226,6 @@ class Petting(Environment):
         text = f"[{over} characters left out] {entry.text[over:]}" if over > 0 else entry.text
         return f"{entry.role}: {text}\n= {entry.outcome}"
 
-    @property
-    def _actor(self) -> AgentId:
-        return SOLO if self.config.roles == SINGLE else self.role
-
     async def _effect(self, role: str, actor: AgentId, actions: Mapping[AgentId, Action]) -> Effect:
         """Let the role act, and note it."""
         given = actions.get(actor)
@@ -267,7 +251,6 @@ class Petting(Environment):
 
     def _figures(self) -> dict[str, Any]:
         state = self.state
-        assert self.task is not None
         solved = self.solved(state.game)
         return {
             "task_id": self.task.id,

@@ -132,7 +132,6 @@ class PettingCode(Petting):
         code = extract_code(text)
         if not code.strip():
             return self.unreadable("empty")
-        assert self.task is not None
         if not await self.judge.usable(self.task.id, self.state.game.tests):
             game = replace(self.state.game, usable=False)
             return Effect(game, "the problem's own tests cannot be used", counts={"unusable_tests": 1})

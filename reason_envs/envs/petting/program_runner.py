@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from reason_envs.rewards.code.grade import extract_code
-from reason_envs.sandbox import Limits, Program, make_sandbox
+from reason_envs.sandbox import Limits, Program, Sandbox
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,14 @@ class Printed:
 class ProgramRunner:
     """Runs programs with a time limit; shared by all forks of an environment."""
 
-    def __init__(self, sandbox: Any, seconds: float) -> None:
-        """Set up the sandbox without starting anything.
+    def __init__(self, sandbox: Sandbox, seconds: float) -> None:
+        """Store where and how long programs run.
 
         Args:
-            sandbox: a name, a mapping of its ``name`` and options, or a ``Sandbox``.
-            seconds: time that a program gets.
+            sandbox: sandbox that runs the programs.
+            seconds: maximum time of a program.
         """
-        self.sandbox = make_sandbox(sandbox)
+        self.sandbox = sandbox
         self.limits = Limits(seconds=seconds)
 
     async def print_of(self, response: str, given: str = "") -> Printed:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from reason_envs.envs.task_environment import TaskState
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -40,11 +42,9 @@ class Effect:
 
 
 @dataclass
-class PettingState:
-    """What an episode has seen."""
+class PettingState(TaskState):
+    """State of an episode."""
 
-    seed: int
-    """The episode's seed."""
     game: Any
     """The state of the problem: a frozen dataclass of each environment, which nothing changes."""
     solved_at_start: bool
@@ -57,8 +57,6 @@ class PettingState:
     """The decisions in order."""
     worth: dict[str, float] = field(default_factory=dict)
     """What the latest contribution of each role that cannot move the state is worth."""
-    over: bool = False
-    """Whether the episode has ended."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PettingState:
         """Copy what changes; games and entries never do, so that forks share them."""

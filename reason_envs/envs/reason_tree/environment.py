@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
-from gymnasium.spaces import Dict, Discrete
+from gymnasium.spaces import Discrete
 
-from reason_envs.core import Action, AgentId, Environment, Message, StepResult, derive_seed
+from reason_envs.core import Action, AgentId, Message, StepResult, derive_seed
+from reason_envs.envs.prompt_templates import chat
 from reason_envs.envs.reason_tree import render_text as text
 from reason_envs.envs.reason_tree.config import ReasonTreeConfig
 from reason_envs.envs.reason_tree.grower import Grower
@@ -17,12 +18,11 @@ from reason_envs.envs.reason_tree.observation import Observation, observation_sp
 from reason_envs.envs.reason_tree.render_html import write_page
 from reason_envs.envs.reason_tree.render_image import draw_image
 from reason_envs.envs.reason_tree.tree import Tree
-from reason_envs.envs.task_environment import choose_task
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.envs.task_environment import TaskEnvironment, TaskState
 from reason_envs.llm import make_engine
 from reason_envs.reward_models.base import make_reward_model
 from reason_envs.rewards import MathReward, RandomReward, RewardFunction, make_reward
-from reason_envs.tasks import Task, make
+from reason_envs.tasks import Task
 from reason_envs.validation import mounted
 from reason_envs.views import EpisodeView, NodeView, TreeView
 
@@ -31,26 +31,24 @@ EXPAND, BRANCH, BACKTRACK, TERMINATE = range(4)
 
 
 @dataclass
-class ReasonTreeState:
-    """What an episode has grown so far."""
+class ReasonTreeState(TaskState):
+    """State of an episode."""
 
-    seed: int
-    """The episode's seed."""
     tree: Tree
-    """The steps."""
+    """The tree of reasoning steps."""
     current: int = 0
-    """Index of the node the policy stands at."""
+    """Index of the current node."""
     steps: int = 0
-    """Actions taken."""
+    """Number of actions taken, illegal ones included."""
     illegal: int = 0
-    """Of these, the illegal ones."""
+    """Number of illegal actions."""
     answered: bool = False
     """Whether an answer was submitted."""
     trail: list[tuple[int, int]] = field(default_factory=list)
-    """After each action: the node the policy stood at, and the size of the tree."""
+    """Current node and number of nodes after each action."""
 
 
-class ReasonTree(Environment):
+class ReasonTree(TaskEnvironment):
     """One agent, ``searcher``, walks a tree of reasoning steps that it grows itself.
 
     EXPAND (0) draws a step under the current node and goes there, BRANCH (1) draws an alternative to the current node,
@@ -71,45 +69,32 @@ class ReasonTree(Environment):
     discount = 1.0
     metadata = {"render_modes": ["ansi", "rgb_array", "html"], "render_fps": 4}  # noqa: RUF012
     action_names: tuple[str, ...] = ("EXPAND", "BRANCH", "BACKTRACK", "TERMINATE")
+    config: ReasonTreeConfig
 
     def __init__(self, config: ReasonTreeConfig | None = None) -> None:
-        self.config = config = config or ReasonTreeConfig()
-        with mounted("tasks"):
-            self.tasks = make(config.tasks, config.split)
+        config, actions = config or ReasonTreeConfig(), len(self.action_names)
+        super().__init__(config, observation_space(config, actions), Discrete(actions))
         with mounted("reward"):
             self.reward = _final_reward(config)
-        with mounted("engine"):
-            engine = self.own(make_engine(_placed(config.engine, config.device)), config.engine)
-        with mounted("reward_model"):
-            scorer = self.own(make_reward_model(_placed(config.reward_model, config.device)), config.reward_model)
+        engine = self.own("engine", make_engine, _placed(config.engine, config.device))
+        scorer = self.own("reward_model", make_reward_model, _placed(config.reward_model, config.device))
         self.grower = Grower(engine, scorer, config)
-        self.task: Task | None = None
         self._costs: tuple[float, ...] = (config.expand_cost, config.branch_cost, config.backtrack_cost, 0.0)
-        self._observation_space = observation_space(config, len(self.action_names))
-        self._action_space = Discrete(len(self.action_names))
 
-    def observation_space(self, agent: AgentId) -> Dict:
-        """Return the space of trees (see ``reason_envs.envs.reason_tree.observation``)."""
-        return self._observation_space
+    def start(self, seed: int, task: Task) -> ReasonTreeState:
+        """Return the state at the start of an episode: a tree that holds the problem alone."""
+        tree_seed = seed if self.config.draws == "episode" else derive_seed("task", task.id)
+        tree = self.grower.start(task.question, chat(task.question, self.config.system_prompt), tree_seed)
+        tree.nodes[0].visits += 1
+        return ReasonTreeState(seed, task, tree)
 
-    def action_space(self, agent: AgentId) -> Discrete:
-        """Return the space of actions."""
-        return self._action_space
-
-    async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
-        """Pose a problem: ``options["task"]`` (a ``Task`` or mapping), else the one that belongs to the seed."""
-        seed = self.episode_seed(seed)
-        self.task = choose_task(self.tasks, seed, options)
-        messages = self.messages(self.task)
-        tree = self.grower.start(self.task.question, messages, self._tree_seed(seed, self.task))
-        self.state = ReasonTreeState(seed, tree)
-        self._go(0)
+    def first_result(self) -> StepResult:
+        """Return the observation of the new tree."""
         return self._go_on({}, valid=True)
 
     async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
         """Take an action; an illegal one is a no-op with a penalty."""
-        if self.state is None or self.state.answered or self._out_of_steps:
-            raise ReasonEnvsError("No episode is under way: call reset first.")
+        self.check_running()
         action = actions[SEARCHER]
         valid = self._action_space.contains(action) and bool(self.action_masks()[int(action)])
         self.state.steps += 1
@@ -120,7 +105,8 @@ class ReasonTree(Environment):
         self.state.trail.append((self.state.current, len(self.state.tree.nodes)))
         reward = self.config.value_weight * (self._value() - before) - self.config.step_penalty
         reward -= self._cost(int(action)) if valid else self.config.illegal_penalty
-        return await self._end(reward, valid) if self._over else self._go_on({SEARCHER: reward}, valid)
+        self.state.done = self.state.answered or self.state.steps >= self.config.step_limit
+        return await self._end(reward, valid) if self.state.done else self._go_on({SEARCHER: reward}, valid)
 
     def fork(self, seed: int | None = None) -> Self:
         """Copy the episode; with ``draws="task"`` a seed re-keys nothing, since the tree is the problem's own."""
@@ -143,13 +129,6 @@ class ReasonTree(Environment):
         )
         mask[TERMINATE] |= not mask.any()
         return mask
-
-    def messages(self, task: Task) -> list[Message]:
-        """Return what the generator is asked."""
-        user = {"role": "user", "content": task.question}
-        if self.config.system_prompt is None:
-            return [user]
-        return [{"role": "system", "content": self.config.system_prompt}, user]
 
     def render_messages(self, observation: Observation) -> list[Message]:
         """Write the episode as it stands as chat messages, so that a language policy can choose the action."""
@@ -203,14 +182,6 @@ class ReasonTree(Environment):
 
     # --- how an episode goes on and ends
 
-    @property
-    def _out_of_steps(self) -> bool:
-        return self.state.steps >= self.config.step_limit
-
-    @property
-    def _over(self) -> bool:
-        return self.state.answered or self._out_of_steps
-
     def _go_on(self, rewards: dict[AgentId, float], valid: bool) -> StepResult:
         observation, info = self._look(valid)
         return StepResult({SEARCHER: observation}, rewards, info=info)
@@ -220,7 +191,6 @@ class ReasonTree(Environment):
         state, answered = self.state, self.state.answered
         observation, info = self._look(valid)
         response = self.grower.response(state.tree, state.current) if answered else ""
-        assert self.task is not None
         verdict = await self.reward(response, self.task, derive_seed(state.seed, SEARCHER, state.steps))
         if answered:
             reward += verdict.value
@@ -235,7 +205,6 @@ class ReasonTree(Environment):
 
     def _look(self, valid: bool) -> tuple[Observation, dict[str, Any]]:
         """Return the observation and the info that every step has."""
-        assert self.task is not None
         mask = self.action_masks()
         told = {"task_id": self.task.id, "valid_action": valid, "action_mask": mask.astype(np.int8)}
         return observe(self.state.tree, self.state.current, mask, self.config), {**told, **self._figures()}
@@ -252,9 +221,6 @@ class ReasonTree(Environment):
             "depth": max(node.depth for node in tree.nodes),
             "path_value": self._value(),
         }
-
-    def _tree_seed(self, seed: int, task: Task) -> int:
-        return seed if self.config.draws == "episode" else derive_seed("task", task.id)
 
 
 def _final_reward(config: ReasonTreeConfig) -> RewardFunction:

@@ -1,14 +1,14 @@
-"""WorkflowExecution-v0: a policy writes a program over operators, a model answers for them, the answer is graded."""
+"""WorkflowExecution-v0: a policy writes a program over operators, a model runs them, the answer is graded."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from reason_envs.core import Action, AgentId, Environment, Message, StepResult, derive_seed
-from reason_envs.envs.task_environment import choose_task
+from reason_envs.core import AgentId, Message, derive_seed
+from reason_envs.envs.prompt_templates import chat
+from reason_envs.envs.task_environment import Reply, TextEnvironment, TextState
 from reason_envs.envs.workflow import render_text as text
 from reason_envs.envs.workflow.budget import Budget
 from reason_envs.envs.workflow.config import WorkflowConfig
@@ -24,137 +24,98 @@ from reason_envs.rewards.code.grade import CodeGrader, extract_code
 from reason_envs.rewards.code.tests import read_tests
 from reason_envs.rewards.tiers import NO_ANSWER, TierGrade, capped, code_tier, math_tier, qa_tier
 from reason_envs.sandbox import make_sandbox
-from reason_envs.spaces import UnicodeText
-from reason_envs.tasks import Task, make
+from reason_envs.tasks import Task
 from reason_envs.validation import mounted
 from reason_envs.views import CallView, EpisodeView, TurnView
 
 WRITER: AgentId = "writer"
-MAX_QUESTION_CHARS = 200_000
-"""Bound of the observation space; a longer problem is an error."""
 
 
 @dataclass
-class WorkflowState:
-    """What an episode has seen."""
+class WorkflowState(TextState):
+    """State of an episode."""
 
-    seed: int
-    """The episode's seed."""
     outcome: Outcome | None = None
-    """What became of the workflow; ``None`` before there is one."""
+    """Result of the workflow; ``None`` before the agent has written one."""
     grade: TierGrade = NO_ANSWER
-    """What its answer is worth before any cap."""
-    reward: float | None = None
-    """What it earned."""
+    """Grade of the workflow's answer before the caps."""
 
 
-class WorkflowExecution(Environment):
-    """One agent, ``writer``, writes a workflow for a problem; one decision is an episode.
+class WorkflowExecution(TextEnvironment):
+    """The agent ``writer`` writes a workflow for a problem; running and grading it ends the episode.
 
-    The observation is the problem, the action a program in AFlow's format (``class Workflow``, ``async __call__``). It
-    is checked against the operators' signatures, repaired where that is safe, run in an interpreter, and its answer is
-    graded in five tiers (see ``reason_envs.rewards.tiers``); ``repair_cap`` and ``misfit_cap`` bound what a repaired
-    program, and one that called an operator of another domain, can earn.
+    The observation is the problem, the action is a program in AFlow's format (``class Workflow``, ``async __call__``).
+    It is checked against the signatures of the operators, repaired if that is safe, and run in an interpreter. Its
+    answer is graded in five tiers (see ``reason_envs.rewards.tiers``). ``repair_cap`` limits the reward of a repaired
+    program, ``misfit_cap`` that of a program that called an operator of another domain.
 
-    ``info`` tells ``verdict`` (``ok``; ``no_program``, ``syntax_error``, ``no_workflow``, ``type_error``: not run;
-    ``runtime_error``, ``endless``, ``memory``, ``output``, ``crashed``, ``bad_result``: the program failed; ``calls``,
-    ``tokens``, ``timeout``, ``prompt_too_long``: it used too much; ``executor_error``), ``error`` in words that a
-    policy can read, ``repairs``, ``earned`` (by the tiers, caps included), ``capped``, the operators that were called,
-    and what the executors used. All but ``ok`` earn 0.
+    After the program, ``info`` holds ``verdict``, ``error`` in words that a policy can read, ``repairs``, ``earned``
+    (by the tiers, caps included), ``capped``, the ``operators`` that were called, and the cost of the executors. The
+    verdict is one of
+
+    * ``ok``;
+    * not run: ``no_program``, ``syntax_error``, ``no_workflow``, ``type_error``;
+    * failed: ``runtime_error``, ``endless``, ``memory``, ``output``, ``crashed``, ``bad_result``;
+    * over budget: ``calls``, ``tokens``, ``timeout``, ``prompt_too_long``;
+    * ``executor_error``.
+
+    Every verdict except ``ok`` earns 0.
 
     Args:
-        config: the options; all defaults where it is ``None``.
+        config: options; ``None`` takes all defaults.
     """
 
     agents = (WRITER,)
+    max_question_chars: ClassVar[int] = 200_000
+    config: WorkflowConfig
 
     def __init__(self, config: WorkflowConfig | None = None) -> None:
-        self.config = config = config or WorkflowConfig()
-        with mounted("tasks"):
-            self.tasks = make(config.tasks, config.split)
+        config = config or WorkflowConfig()
+        super().__init__(config, max_response_chars=config.max_program_chars)
         self.prompts = prompts_of(config.prompts)
         if config.aflow_operator_descriptions_path is not None:
             self.prompts = self.prompts.describing(read_descriptions(Path(config.aflow_operator_descriptions_path)))
-        with mounted("sandbox"):
-            sandbox = self.own(make_sandbox(config.sandbox), config.sandbox)
-        self.executors = build_executors(config)
-        given = {id(part): part for part in (config.engine, *config.executors.values())}
-        for engine in {id(executor.engine): executor.engine for executor in self.executors.values()}.values():
-            self.own(engine, given.get(id(engine)))
+        sandbox = self.own("sandbox", make_sandbox, config.sandbox)
+        self.executors = build_executors(config, self.own)
         self.operators = Operators(self.prompts, self.executors, sandbox, seconds=5.0)
         self.interpreter = Interpreter(config.program_seconds)
         self.grader = CodeGrader(sandbox)
-        own = config.reward in ("tiers", "random") if isinstance(config.reward, str) else False
+        built_in = isinstance(config.reward, str) and config.reward in ("tiers", "random")
         with mounted("reward"):
-            self.reward = None if own else make_reward(config.reward)
-        self.task: Task | None = None
-        self._observation_space = UnicodeText(MAX_QUESTION_CHARS)
-        self._action_space = UnicodeText(config.max_program_chars)
+            self.reward = None if built_in else make_reward(config.reward)
 
-    def observation_space(self, agent: AgentId) -> UnicodeText:
-        """Return the space of problem texts."""
-        return self._observation_space
+    def start(self, seed: int, task: Task) -> WorkflowState:
+        """Return the state at the start of an episode; a task of an unknown domain is an error."""
+        domain_of(task)
+        return WorkflowState(seed, task)
 
-    def action_space(self, agent: AgentId) -> UnicodeText:
-        """Return the space of responses."""
-        return self._action_space
+    def info(self) -> dict[str, Any]:
+        """Return the entries of every ``info``."""
+        return {**super().info(), "domain": domain_of(self.task)}
 
-    async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
-        """Pose a problem: ``options["task"]`` (a ``Task`` or mapping), else the one that belongs to the seed."""
-        state = WorkflowState(self.episode_seed(seed))
-        task = choose_task(self.tasks, state.seed, options)
-        if len(task.question) > MAX_QUESTION_CHARS:
-            raise ReasonEnvsError(
-                f"Task {task.id!r} has {len(task.question)} characters; at most {MAX_QUESTION_CHARS} are allowed: "
-                "shorten it or leave it out of the task set."
-            )
-        domain = domain_of(task)
-        self.state, self.task = state, task
-        return StepResult({WRITER: task.question}, info={"task_id": task.id, "domain": domain})
-
-    async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
+    async def answer(self, response: str) -> Reply:
         """Run the workflow, grade its answer and end the episode."""
-        if self.task is None or self.state.outcome is not None:
-            raise ReasonEnvsError("No problem is waiting for a workflow: call reset first.")
-        task, state, action = self.task, self.state, actions[WRITER]
-        valid = self._action_space.contains(action)
-        domain = domain_of(task)
+        task, state, domain = self.task, self.state, domain_of(self.task)
         budget = Budget(self.config, state.seed)
-        response = action if valid else ""
         outcome = await run_workflow(response, task, domain, self.interpreter, self.operators, budget)
         state.outcome = outcome
         if outcome.verdict == "ok":
             state.grade = await self._grade(outcome, task, domain)
-        caps = self._caps(outcome, domain)
-        tier, cap = capped(state.grade.tier, caps)
-        state.reward = await self._pay(tier, outcome, task)
-        info = {
-            "task_id": task.id,
-            "domain": domain,
-            "valid_action": valid,
-            **self._info(outcome),
-            "earned": tier,
-            "capped": cap or "",
-        }
-        return StepResult({}, {WRITER: state.reward}, {WRITER: True}, {WRITER: False}, info=info)
+        tier, cap = capped(state.grade.tier, self._caps(outcome, domain))
+        reward = await self._pay(tier, outcome, task)
+        return Reply(reward, info={**self._info(outcome), "earned": tier, "capped": cap or ""})
 
     def render_messages(self, observation: str) -> list[Message]:
-        """Ask for a workflow: the operators, what the domain wants, the problem."""
-        domain = domain_of(self.task) if self.task is not None else "math"
-        return [{"role": "user", "content": self.prompts.workflow(domain, observation)}]
+        """Return the prompt: the operators, the rule of the task's domain, and the problem."""
+        domain = "math" if self.state is None else domain_of(self.task)
+        return chat(self.prompts.workflow(domain, observation))
 
-    def parse_action(self, text: str) -> str:
-        """Take the text as it is."""
-        return text
-
-    def render(self) -> str | None:
-        """Return the problem, the program, its operator calls and its reward as text (``render_mode="ansi"``)."""
-        if self.render_mode is None or self.task is None:
-            return None
+    def draw(self) -> str:
+        """Write the problem, the program, its operator calls and its reward as text."""
         return text.draw(self.task, self.state.outcome, self.state.reward)
 
     def view(self) -> EpisodeView | None:
-        """Return what came of the workflow, its operator calls, and the program that was run where it was repaired."""
+        """Return the result of the workflow, its operator calls, and the program if it was repaired."""
         if self.state is None or self.state.outcome is None:
             return None
         outcome = self.state.outcome
@@ -164,7 +125,7 @@ class WorkflowExecution(Environment):
         calls = [CallView(call.operator, call.fields, call.outputs) for call in outcome.calls]
         return EpisodeView(turns=[turn], program=outcome.program.source if repairs else "", calls=calls)
 
-    # --- what an answer earns
+    # --- grading
 
     async def _grade(self, outcome: Outcome, task: Task, domain: str) -> TierGrade:
         if domain == "math":
@@ -175,7 +136,7 @@ class WorkflowExecution(Environment):
         try:
             grade = await self.grader.grade(code, read_tests(task.metadata["tests"]))
         except ReasonEnvsError as error:
-            advice = "Tests that monty cannot run want env.sandbox=native."
+            advice = "Tests that monty cannot run need env.sandbox=native."
             raise ReasonEnvsError(f"Task {task.id!r} cannot be graded: {error} {advice}") from error
         return code_tier(code, grade.share, outcome.grounded)
 
@@ -216,10 +177,10 @@ class WorkflowExecution(Environment):
 
 
 def domain_of(task: Task) -> str:
-    """Return a task's domain: its metadata's ``domain``, else its part of a mixture, else ``math``.
+    """Return the domain of a task: ``metadata["domain"]``, else its part of a mixture, else ``math``.
 
     Raises:
-        ReasonEnvsError: it names a domain that does not exist, or is programming without tests.
+        ReasonEnvsError: the domain is unknown, or is ``code`` and the task has no tests.
     """
     domain = task.metadata.get("domain")
     if domain is None:
@@ -228,5 +189,5 @@ def domain_of(task: Task) -> str:
     if domain not in DOMAINS:
         raise unknown_name(f"domain of task {task.id!r}", str(domain), DOMAINS)
     if domain == "code" and "tests" not in task.metadata:
-        raise ReasonEnvsError(f"Task {task.id!r} is programming and has no tests: give metadata['tests'].")
+        raise ReasonEnvsError(f"Task {task.id!r} has domain 'code' and no tests: set metadata['tests'].")
     return domain

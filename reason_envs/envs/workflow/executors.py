@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,8 +48,13 @@ class Executor:
         return (prompt_tokens * self.input_price + generated_tokens * self.output_price) / MILLION
 
 
-def build_executors(config: WorkflowConfig) -> dict[str, Executor]:
-    """Build the executor of every operator; those that share a specification share an engine."""
+def build_executors(config: WorkflowConfig, own: Callable[..., Engine]) -> dict[str, Executor]:
+    """Build the executor of every operator. Operators with equal specifications share an engine.
+
+    Args:
+        config: options of the environment.
+        own: makes an engine that the environment closes (``Environment.own``).
+    """
     models = read_models(Path(config.aflow_config_path)) if config.aflow_config_path is not None else {}
     main: Any = config.engine
     if models:
@@ -63,14 +68,21 @@ def build_executors(config: WorkflowConfig) -> dict[str, Executor]:
         for known, there in built:
             if known is spec or known == spec:
                 return there
-        model = models.get(spec) if isinstance(spec, str) else None
-        with mounted(option):
-            made = _from_model(model, config) if model else Executor(_engine(spec, config), _sampling(config))
+        prices: dict[str, float] = {}
+        engine, sampling = spec, Sampling(*default)
+        if isinstance(spec, str) and spec in models:
+            with mounted(option):
+                engine, sampling, prices = _read_model(models[spec], config)
+        made = Executor(own(option, make_engine, _placed(engine, config.device)), sampling, **prices)
         built.append((spec, made))
         return made
 
-    own = config.executors
-    return {op: executor(own[op], f"executors.{op}") if op in own else executor(main, "engine") for op in OPERATORS}
+    default = config.executor_max_tokens, config.executor_temperature, config.executor_top_p
+    special = config.executors
+    return {
+        name: executor(special[name], f"executors.{name}") if name in special else executor(main, "engine")
+        for name in OPERATORS
+    }
 
 
 def read_models(path: Path) -> dict[str, dict[str, Any]]:
@@ -131,8 +143,8 @@ def _checked(model: Mapping[str, Any], name: Any, path: Path) -> dict[str, Any]:
     return dict(model)
 
 
-def _from_model(model: dict[str, Any], config: WorkflowConfig) -> Executor:
-    """Build the executor that a model of the file describes."""
+def _read_model(model: dict[str, Any], config: WorkflowConfig) -> tuple[dict[str, Any], Sampling, dict[str, float]]:
+    """Return the engine's specification, the sampling and the prices of a model of the file."""
     options = {key: value for key, value in model.items() if key not in (*MODEL_FIELDS, "name")}
     kind = model.get("api_type", "openai")
     options.setdefault("model", model["name"])
@@ -146,14 +158,11 @@ def _from_model(model: dict[str, Any], config: WorkflowConfig) -> Executor:
         model.get("top_p", config.executor_top_p),
     )
     prices = {name: float(model.get(name, 0.0)) for name in ("input_price", "output_price")}
-    return Executor(_engine({"name": kind, **options}, config), sampling, **prices)
+    return {"name": kind, **options}, sampling, prices
 
 
-def _sampling(config: WorkflowConfig) -> Sampling:
-    return Sampling(config.executor_max_tokens, config.executor_temperature, config.executor_top_p)
-
-
-def _engine(spec: Any, config: WorkflowConfig) -> Engine:
-    if config.device is not None and isinstance(spec, Mapping) and "device" not in spec and spec["name"] != "openai":
-        spec = {**spec, "device": config.device}
-    return make_engine(spec)
+def _placed(spec: Any, device: str | None) -> Any:
+    """Add the environment's device to an engine that is given by name and runs on this machine."""
+    spec = {"name": spec} if isinstance(spec, str) else spec
+    described = device is not None and isinstance(spec, Mapping) and spec.get("name") != "openai"
+    return {"device": device, **spec} if described else spec

@@ -159,7 +159,7 @@ def test_delay_earns_the_other_role_nothing(name):
     environment, _ = start(name)
     resting = "tester" if name == "petting_code" else "tool"
     earned = [0.0]
-    while not environment.state.over:
+    while not environment.state.done:
         mine = environment.role == resting
         result = go(environment, solver(environment) if mine else wrong(environment))
         if mine:
@@ -176,7 +176,7 @@ def test_every_role_has_groups_whose_rewards_differ(name):
     for seed in range(12):
         environment, _ = start(name, seed=seed)
         for _ in range(4):
-            if environment.state.over:
+            if environment.state.done:
                 break
             forks = [environment.fork() for _ in range(8)]
             results = [go(fork, random_policy(100 * seed + k)(fork)) for k, fork in enumerate(forks)]

@@ -56,7 +56,7 @@ def test_plan_path_pays_for_distance_goal_and_shortest_path():
 def test_plan_path_that_ends_elsewhere_fails():
     environment, _ = begin("petting_plan_path", GRID, max_turns=1)
     assert paid(environment, "print('R')", "R") == [(0, 0.24), (-0.75, -0.01)]
-    assert environment.state.over
+    assert environment.state.done
 
 
 def test_sokoban_pays_boxes_distance_and_the_win():
@@ -67,7 +67,7 @@ def test_sokoban_pays_boxes_distance_and_the_win():
         (0, -0.01),
         (11.1, -0.01),
     ]
-    assert environment.state.over
+    assert environment.state.done
 
 
 def test_a_box_that_goes_on_and_off_its_goal_earns_nothing():
@@ -96,7 +96,7 @@ def test_sudoku_pays_right_cells_and_keeps_its_clues():
     info = go(environment, "print('?')").info
     assert info["unparsable_actions"] == 1
     assert paid(environment, ANSWER) == [(2.5, -0.01)]
-    assert environment.state.over
+    assert environment.state.done
 
 
 def test_the_sudoku_board_shows_clues_and_what_stands():
@@ -157,11 +157,11 @@ def test_contributing_less_than_before_pays_better_than_contributing_nothing(
 def test_math_ends_when_both_agree_even_on_a_wrong_answer():
     environment, _ = begin("petting_math", "3 + 4 =")
     assert paid(environment, "print(3 + 4)", r"\boxed{8}") == [(0, 1.0), (0, 0)]
-    assert not environment.state.over
+    assert not environment.state.done
     assert paid(environment, "print(9)", r"\boxed{7}") == [(0, -1.0), (1.0, 0)]
-    assert not environment.state.over
+    assert not environment.state.done
     assert paid(environment, "print(8)", r"\boxed{8.0}") == [(0, 0), (-1.0, 0)]
-    assert environment.state.over
+    assert environment.state.done
     agreed, _ = begin("petting_math", "3 + 4 =")
     result = play(agreed, lambda e: "print(14 / 2)" if e.role == "tool" else r"It is \boxed{7}.")[-1]
     assert result.info["success"]
@@ -173,14 +173,14 @@ def test_the_latest_program_counts():
     go(environment, r"\boxed{6}")
     assert paid(environment, "nonsense(") == [(0, -1.1)]  # what it printed before is withdrawn
     go(environment, r"\boxed{7}")
-    assert not environment.state.over
+    assert not environment.state.done
 
 
 def test_code_pays_the_coder_by_golden_tests_and_ends_by_the_testers():
     environment, _ = begin("petting_code", DOUBLE)
     assert paid(environment, "def f(x): return 2", "assert f(1) == 3") == [(0.5, 0), (0, 0)]
     assert paid(environment, "def f(x): return 6", "assert f(1) == 6")[0] == (0, 0)
-    assert environment.state.over  # the tester's test passes
+    assert environment.state.done  # the tester's test passes
     wrong = environment.state.game
     assert wrong.share == 0.5
     right, _ = begin("petting_code", DOUBLE)
@@ -253,7 +253,7 @@ def test_problems_that_read_standard_input():
     assert "run('4 5') gave '20'" in environment.observe("coder")
     go(environment, "print(sum(int(part) for part in input().split()))")
     assert go(environment, "assert run('4 5') == '9\\n'").info["success"]
-    assert environment.state.over
+    assert environment.state.done
 
 
 def test_both_roles_are_told_of_standard_input():
@@ -323,4 +323,4 @@ def test_problems_in_the_format_of_humaneval():
     info = go(environment, "assert twice(3) == 6").info
     environment.close()
     assert (info["success"], info["local_reward"] > 0) == (True, True)
-    assert environment.state.over
+    assert environment.state.done

@@ -316,7 +316,7 @@ def test_bad_options_are_named(options, message):
 def test_a_task_without_its_parts_is_named(env):
     with pytest.raises(ReasonEnvsError, match="Unknown domain"):
         play(env, {"question": "?", "answer": "1", "metadata": {"domain": "maths"}}, SIMPLE)
-    with pytest.raises(ReasonEnvsError, match="has no tests"):
+    with pytest.raises(ReasonEnvsError, match=r"has domain 'code' and no tests"):
         play(env, {"question": "?", "answer": "1", "metadata": {"domain": "code"}}, SIMPLE)
     with pytest.raises(ReasonEnvsError, match="characters"):
         play(env, {"question": "?" * 200_001, "answer": "1"}, SIMPLE)
