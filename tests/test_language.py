@@ -55,7 +55,6 @@ TO_DO = {
     "agents/report",
     "agents/reward_model",
     "agents/rollout",
-    "agents/search",
     "agents/training",
     "benchmarks",
     "benchmarks/embedded_models/base",

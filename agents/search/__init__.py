@@ -1,7 +1,7 @@
-"""Search baselines on the environment's own tree: same prompt, generator, reward model, grader and token counter.
+"""Search baselines for ``env=reason_tree``: chain of thought, self-consistency, best-of-N, beam, DVTS, REBASE and MCTS.
 
-Chain of thought, self-consistency, best-of-N, beam, DVTS, REBASE and MCTS, one file per family.
-May import evaluation and policies; never a learner.
+They share the prompt, generator, reward model, grader and token counter of the environment. Each family has one file.
+This package may import evaluation and policies, but never a learner.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from reason_envs.validation import check_options, options_of
 
 
 class SearchMethod(Protocol):
-    """Grows a tree from its root and submits an answer; it never sees the label."""
+    """Search method that grows a tree from its root and submits an answer. It never sees the correct answer."""
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
-        """Grow the tree and submit an answer. Searches of many trees under one ``gather`` are batched."""
+        """Grow the tree and submit an answer. Searches of several trees under one ``gather`` are batched."""
         ...
 
 
@@ -37,10 +37,10 @@ METHODS: dict[str, type[SearchMethod]] = {
     "rebase": Rebase,
     "mcts": MonteCarloTreeSearch,
 }
-"""Search methods by name; the fields of each class are its options."""
+"""Search methods by name. The fields of each class are its options."""
 
 WALKS: dict[str, type[RandomLegal] | type[AlwaysExpand]] = {"random": RandomLegal, "always_expand": AlwaysExpand}
-"""Policies without parameters by name; they play the environment."""
+"""Policies without parameters by name. They act in the environment."""
 
 
 def make_method(name: str, **options: Any) -> SearchMethod:
@@ -50,7 +50,7 @@ def make_method(name: str, **options: Any) -> SearchMethod:
         ``make_method("mcts", budget=32, c_puct=0.5)``
 
     Raises:
-        ReasonEnvsError: an unknown name or option, or a bad value.
+        ReasonEnvsError: unknown name, unknown option, or invalid value.
     """
     if name not in METHODS:
         raise unknown_name("method", name, METHODS)

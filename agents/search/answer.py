@@ -1,4 +1,4 @@
-"""What a search submits, and how it is chosen among finished candidates without any label."""
+"""Answers that a search submits, and the selection among finished candidates without the correct answer."""
 
 from __future__ import annotations
 
@@ -7,82 +7,75 @@ from dataclasses import dataclass
 
 from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import Tree
-from reason_envs.errors import unknown_name
 from reason_envs.rewards.math.normalise import normalise
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A solution that states an answer."""
+    """Finished solution, which states an answer."""
 
     response: str
-    """The solution as a grader reads it."""
+    """Text of the solution for the grader."""
     answer: str
-    """The answer that it states."""
+    """Answer that the solution states."""
     value: float = 1.0
-    """What the reward model thinks of it: its step scores, aggregated."""
+    """Value of the solution: its aggregated step scores by the reward model."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a search submits for a problem, and what it cost."""
+    """Answer that a search submits for a problem, and its cost."""
 
     response: str
-    """What is graded; without an answer where no candidate was finished."""
+    """Text for the grader. It states no answer if no candidate was finished."""
     answer: str | None
-    """The answer in it."""
+    """Answer that the response states. ``None`` if no candidate was finished."""
     value: float
-    """Its value."""
+    """Value of the response by the reward model."""
     candidates: int
-    """Finished candidates it was chosen from."""
+    """Number of finished candidates."""
     generated_tokens: int
-    """Every token generated, those of discarded and duplicated steps included."""
+    """Number of generated tokens, including discarded and repeated steps."""
     reward_model_tokens: int
-    """Tokens that the reward model reads to score everything alone."""
+    """Number of tokens that the reward model reads if it scores every path separately."""
     generator_calls: int
-    """Samples asked for: steps, or whole solutions."""
+    """Number of samples from the generator: steps, or whole solutions."""
     reward_model_calls: int
-    """Paths, or whole solutions, scored."""
+    """Number of paths or whole solutions that the reward model scored."""
     nodes: int
-    """Steps in the tree, the root included."""
+    """Number of nodes in the tree, including the root."""
 
 
-def first_of_most(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the first candidate of the most frequent answer; the first seen wins a tie."""
-    return _heaviest(candidates, [1.0] * len(candidates))
+def majority_vote(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the first candidate with the most frequent answer. The earlier answer wins a tie."""
+    return _vote(candidates, [1.0] * len(candidates))
 
 
-def first_of_heaviest(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the first candidate of the answer whose candidates' values sum to most; the first seen wins a tie."""
-    return _heaviest(candidates, [candidate.value for candidate in candidates])
+def weighted_vote(candidates: Sequence[Candidate]) -> Candidate:
+    """Return the first candidate with the answer whose values have the highest sum. The earlier answer wins a tie."""
+    return _vote(candidates, [candidate.value for candidate in candidates])
 
 
 def most_valuable(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the candidate of the highest value; the first seen wins a tie."""
+    """Return the candidate with the highest value. The earlier candidate wins a tie."""
     return max(candidates, key=lambda candidate: candidate.value)
 
 
 SELECTIONS: dict[str, Callable[[Sequence[Candidate]], Candidate]] = {
     "maximum": most_valuable,
-    "vote": first_of_heaviest,
-    "majority": first_of_most,
+    "vote": weighted_vote,
+    "majority": majority_vote,
 }
-"""How one of several finished candidates is chosen: by value, by a vote weighted by value, or by a plain vote."""
-
-
-def check_selection(select: str) -> None:
-    """Refuse an unknown way of choosing."""
-    if select not in SELECTIONS:
-        raise unknown_name("select", select, SELECTIONS)
+"""Selection among finished candidates by name: highest value, vote weighted by value, or majority vote."""
 
 
 def finished(tree: Tree, grower: Grower, index: int) -> bool:
-    """Whether a node ends its path with an answer."""
+    """Return whether a node ends its path with an answer."""
     return tree.nodes[index].terminal and grower.answer(tree.nodes[index].text) is not None
 
 
 def costs_of(tree: Tree) -> dict[str, int]:
-    """Return what a tree cost, as fields of an ``Answer``."""
+    """Return the cost of a tree as fields of an ``Answer``."""
     return {
         "generated_tokens": tree.generated_tokens,
         "reward_model_tokens": tree.reward_model_tokens,
@@ -93,16 +86,16 @@ def costs_of(tree: Tree) -> dict[str, int]:
 
 
 def submit(tree: Tree, grower: Grower, leaves: Sequence[int], select: str) -> Answer:
-    """Choose among finished leaves.
+    """Select one of the finished leaves.
 
     Args:
-        tree: the tree they stand in.
-        grower: what grew it.
-        leaves: finished nodes in the order they were seen; a node drawn twice stands there twice, and votes twice.
-        select: a name from ``SELECTIONS``.
+        tree: tree that holds the leaves.
+        grower: grower of the tree.
+        leaves: finished nodes in the order of their draws. A node that was drawn twice is listed twice.
+        select: name of a selection in ``SELECTIONS``.
 
     Returns:
-        The answer; where nothing is finished the most valuable path, which has none.
+        The selected answer. If no leaf is finished, the response is the path with the highest value.
     """
     candidates = [_candidate(tree, grower, leaf) for leaf in leaves]
     costs = costs_of(tree)
@@ -120,7 +113,7 @@ def _candidate(tree: Tree, grower: Grower, leaf: int) -> Candidate:
     return Candidate(grower.response(tree, leaf), answer, node.value)
 
 
-def _heaviest(candidates: Sequence[Candidate], weights: Sequence[float]) -> Candidate:
+def _vote(candidates: Sequence[Candidate], weights: Sequence[float]) -> Candidate:
     sums: dict[str, float] = {}
     first: dict[str, Candidate] = {}
     for candidate, weight in zip(candidates, weights, strict=True):

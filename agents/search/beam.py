@@ -1,35 +1,37 @@
-"""Beam search over reasoning steps, and its diverse form (DVTS)."""
+"""Beam search over reasoning steps, and its diverse variant (DVTS)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.search.answer import Answer, check_selection, finished, submit
+from agents.search.answer import SELECTIONS, Answer, finished, submit
 from reason_envs.envs.reason_tree.grower import Grower, draw_steps
 from reason_envs.envs.reason_tree.tree import Tree
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError
+from reason_envs.validation import at_least, one_of
 
 
 @dataclass
 class BeamSearch:
-    """Keep the most valuable steps of a level and draw several continuations of each.
+    """Keep the best ``width / branch`` steps of each level and draw ``branch`` continuations of each.
 
-    A level's finished steps are candidates, kept or not. A finished step that is among the best takes its place in the
-    beam with it, so that the search ends when all places are taken.
+    All finished steps of a level are candidates. A finished step among the best steps occupies a place of the beam
+    without continuations, so the search ends when all places hold finished steps.
     """
 
     width: int = 8
-    """Steps drawn on each level."""
+    """Number of steps drawn per level. It must be a multiple of ``branch``."""
     branch: int = 4
-    """Continuations drawn of each step that is kept: ``width / branch`` are."""
+    """Number of continuations drawn from each kept step."""
     select: str = "maximum"
-    """How a finished candidate is chosen (see ``SELECTIONS``)."""
+    """Selection among finished candidates: ``maximum``, ``vote`` or ``majority``."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.branch <= self.width or self.width % self.branch:
-            raise ReasonEnvsError(f"width={self.width} must be a multiple of branch={self.branch}.")
-        check_selection(self.select)
+        at_least(self, width=1, branch=1)
+        one_of(self, select=SELECTIONS)
+        if self.width % self.branch:
+            raise OptionError("width", self.width, f"must be a multiple of branch={self.branch}.")
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
         """Grow the tree and submit an answer."""
@@ -45,11 +47,11 @@ class BeamSearch:
         return submit(tree, grower, leaves, self.select)
 
     def _first_beams(self) -> list[list[int]]:
-        """Return the parents of the first draws, a list for each beam that is pruned by itself."""
+        """Return the parents of the first draws: one list per beam. Each beam is pruned separately."""
         return [[0] * self.width]
 
     def _continued(self, tree: Tree, grower: Grower, level: Sequence[int], beams: int) -> list[int]:
-        """Return the parents of a beam's next draws."""
+        """Return the parents of the next draws of a beam."""
         alive = [i for i in dict.fromkeys(level) if finished(tree, grower, i) or not tree.nodes[i].terminal]
         kept = sorted(alive, key=lambda i: -tree.nodes[i].value)[: self.width // self.branch // beams]
         return [i for i in kept if not tree.nodes[i].terminal for _ in range(self.branch)]
@@ -57,7 +59,7 @@ class BeamSearch:
 
 @dataclass
 class DiverseSearch(BeamSearch):
-    """DVTS: ``width / branch`` independent subtrees, each a beam that keeps its best step.
+    """DVTS: ``width / branch`` independent subtrees. Each one is a beam that keeps its best step.
 
     Beeching, Tunstall and Rush, "Scaling test-time compute with open models" (2024).
     """
@@ -67,9 +69,11 @@ class DiverseSearch(BeamSearch):
 
 
 def check_first_level(width: int, grower: Grower) -> None:
-    """Refuse to draw more first steps than a node may have children."""
-    if width > grower.config.max_branch:
-        raise ReasonEnvsError(
-            f"width={width} draws that many first steps, and max_branch={grower.config.max_branch} allows fewer: "
-            f"set env.max_branch={width}."
-        )
+    """Check that the root may have ``width`` children.
+
+    Raises:
+        OptionError: ``width`` is above ``max_branch`` of the environment.
+    """
+    limit = grower.config.max_branch
+    if width > limit:
+        raise OptionError("width", width, f"must be at most env.max_branch={limit}: set env.max_branch={width}.")

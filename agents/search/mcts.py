@@ -1,4 +1,4 @@
-"""Monte Carlo tree search over reasoning steps, a new step a simulation."""
+"""Monte Carlo tree search over reasoning steps. Each simulation adds one step."""
 
 from __future__ import annotations
 
@@ -9,40 +9,36 @@ from dataclasses import dataclass, field
 from agents.search.answer import Answer, finished, submit
 from reason_envs.envs.reason_tree.grower import Grower, draw_steps
 from reason_envs.envs.reason_tree.tree import Tree
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.validation import at_least
 
 
 @dataclass
 class MonteCarloTreeSearch:
-    """PUCT (Silver et al. 2017) with the path value of each simulation's new step backed up to the root.
+    """PUCT (Silver et al. 2017). Each simulation draws a step and backs up its path value to the root.
 
-    A node has ``branch`` places. A place that has not been drawn competes with the children as one of value 0 without
-    visits; priors are uniform, since steps are drawn from the generator's own distribution. A simulation walks down by
-    ``value + c_puct / branch * sqrt(visits) / (1 + child's visits)`` until it draws a step. A step at which a path ends
-    without an answer is worth 0. The most valuable finished path is submitted. Departure: where nothing can be drawn
-    any more the search does not go again, as the same value would come back.
+    A node has ``branch`` places. A place without a step competes with the children and has value 0 and no visits. The
+    priors are uniform, because the generator samples the steps. A simulation follows the highest
+    ``value + c_puct / branch * sqrt(visits) / (1 + visits of the child)`` until it draws a step. A path that ends
+    without an answer has value 0. The search submits the finished path with the highest value. Departure from PUCT:
+    nodes at and below which no step can be drawn are not visited again, because they would give the same value.
     """
 
     budget: int = 16
-    """Simulations: steps drawn at most."""
+    """Maximum number of simulations. Each draws one step."""
     branch: int = 16
-    """Steps drawn under a node at most."""
+    """Maximum number of steps drawn from one node."""
     c_puct: float = 1.0
-    """Weight of exploration."""
+    """Weight of exploration. 0 follows the values only."""
 
     def __post_init__(self) -> None:
-        if self.budget < 1 or self.branch < 1 or self.c_puct < 0:
-            raise ReasonEnvsError(
-                f"budget={self.budget} and branch={self.branch} must be at least 1, and c_puct={self.c_puct} not "
-                "negative."
-            )
+        at_least(self, budget=1, branch=1, c_puct=0)
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
         """Grow the tree and submit an answer."""
         statistics = Statistics(self.c_puct, self.branch)
         for _ in range(self.budget):
             path = await self._simulate(tree, grower, statistics)
-            statistics.back_up(path, self._worth(tree, grower, path[-1]))
+            statistics.back_up(path, self._value(tree, grower, path[-1]))
             for node in reversed(path):
                 if not self._may_draw(tree, grower, node):
                     statistics.close(node, tree.nodes[node].children)
@@ -52,7 +48,7 @@ class MonteCarloTreeSearch:
         return submit(tree, grower, leaves, "maximum")
 
     async def _simulate(self, tree: Tree, grower: Grower, statistics: Statistics) -> list[int]:
-        """Walk down from the root until a step is drawn, or to where none can be; return the path."""
+        """Go down from the root until a step is drawn or no step can be drawn; return the path."""
         path = [0]
         while True:
             node = path[-1]
@@ -70,7 +66,7 @@ class MonteCarloTreeSearch:
     def _may_draw(self, tree: Tree, grower: Grower, node: int) -> bool:
         return tree.nodes[node].draws < self.branch and grower.may_grow(tree, node)
 
-    def _worth(self, tree: Tree, grower: Grower, index: int) -> float:
+    def _value(self, tree: Tree, grower: Grower, index: int) -> float:
         node = tree.nodes[index]
         at_end = node.terminal or node.depth >= grower.config.max_depth
         return 0.0 if at_end and not finished(tree, grower, index) else node.value
@@ -78,38 +74,38 @@ class MonteCarloTreeSearch:
 
 @dataclass
 class Statistics:
-    """Visits and mean values of a tree's nodes."""
+    """Visits and mean values of the nodes of a tree."""
 
     c_puct: float
     """Weight of exploration."""
     branch: int
-    """Places of a node; the prior of each is ``1 / branch``."""
+    """Number of places per node. The prior of each is ``1 / branch``."""
     visits: Counter[int] = field(default_factory=Counter)
-    """Simulations that went through a node."""
+    """Number of simulations through each node."""
     totals: dict[int, float] = field(default_factory=dict)
-    """Sum of what they found."""
+    """Sum of the values of the simulations through each node."""
     closed: set[int] = field(default_factory=set)
-    """Nodes at and below which nothing can be drawn."""
+    """Nodes at and below which no step can be drawn."""
 
     def back_up(self, path: list[int], value: float) -> None:
-        """Add what a simulation found to every node on its path."""
+        """Add the value of a simulation to every node on its path."""
         for node in path:
             self.visits[node] += 1
             self.totals[node] = self.totals.get(node, 0.0) + value
 
     def close(self, node: int, children: list[int]) -> None:
-        """Close a node where nothing can be drawn, once all its children are closed."""
+        """Close a node at which no step can be drawn, if all its children are closed."""
         if self.closed.issuperset(children):
             self.closed.add(node)
 
     def score(self, parent: int, child: int | None) -> float:
-        """Return what selection maximises, for a child or (``None``) a place that has not been drawn."""
+        """Return the PUCT score of a child, or of a place without a step (``None``)."""
         visits = 0 if child is None else self.visits[child]
         mean = self.totals[child] / visits if child is not None and visits else 0.0
         return mean + self.c_puct / self.branch * math.sqrt(self.visits[parent]) / (1 + visits)
 
     def choose(self, parent: int, children: list[int], may_draw: bool) -> int | None:
-        """Return the open child to go to; ``None``: draw a new one, or stop where that cannot be."""
+        """Return the open child with the highest score, or ``None`` to draw a step (to stop, if none may be drawn)."""
         places: list[int | None] = [child for child in children if child not in self.closed]
         if may_draw:
             places.append(None)

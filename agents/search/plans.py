@@ -1,48 +1,49 @@
-"""Methods at several budgets, ready to solve."""
+"""Search methods and policies with their options, for a comparison at several budgets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from agents.policies.base import TrainablePolicy
 from agents.search import METHODS, WALKS, make_method
 from agents.search.solvers import Searching, Solver, Walking
+from reason_envs import validation
 from reason_envs.errors import ReasonEnvsError, unknown_name
 
 WALKING = {"policy": ("samples", "select", "temperature"), **dict.fromkeys(WALKS, ("samples", "select"))}
-"""The methods that play episodes, and their options."""
+"""Methods that play episodes, and the names of their options."""
 
 BUDGETS = ("n", "width", "budget", "samples")
-"""Options that say how much a method spends: methods that differ in nothing else are one curve of the frontier."""
+"""Options that set how much a method computes. Methods that differ only in these are one curve of the frontier."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A method with all of its options."""
+    """Method with values of its options."""
 
     method: str
-    """Its name."""
+    """Name of the method."""
     options: dict[str, Any]
-    """The options that were given."""
+    """Values of options by name. The other options have their defaults."""
 
     @property
     def label(self) -> str:
-        """Its name and options."""
-        return self._named(self.options)
+        """Name and options of the method."""
+        return self._label(self.options)
 
     @property
     def family(self) -> str:
-        """Its name and the options that are no budget."""
-        return self._named(key for key in self.options if key not in BUDGETS)
+        """Name and options of the method without its budget."""
+        return self._label(key for key in self.options if key not in BUDGETS)
 
-    def _named(self, keys: Iterable[str]) -> str:
+    def _label(self, keys: Iterable[str]) -> str:
         return " ".join([self.method, *(f"{key}={self.options[key]}" for key in keys)])
 
     def solver(self, policy: TrainablePolicy | None) -> Solver:
-        """Build what answers problems."""
+        """Build the solver. ``method="policy"`` requires a policy."""
         if self.method in METHODS:
             return Searching(make_method(self.method, **self.options))
         options = dict(self.options)
@@ -55,14 +56,14 @@ class Plan:
 
 
 def plans(methods: Sequence[str], given: Mapping[str, Sequence[Any]]) -> list[Plan]:
-    """Return every method with every combination of its options' values.
+    """Return one plan per method and combination of option values.
 
     Args:
-        methods: their names.
-        given: the values of each option; it goes to the methods that have it.
+        methods: names of the methods.
+        given: values of each option. An option applies to the methods that have it.
 
     Raises:
-        ReasonEnvsError: an unknown method, or an option that none of the methods has.
+        ReasonEnvsError: a method is unknown, or none of the methods has an option.
     """
     for name in methods:
         if name not in METHODS and name not in WALKING:
@@ -70,15 +71,15 @@ def plans(methods: Sequence[str], given: Mapping[str, Sequence[Any]]) -> list[Pl
     for key in given:
         if not any(key in options_of(name) for name in methods):
             having = [name for name in (*METHODS, *WALKING) if key in options_of(name)]
-            raise ReasonEnvsError(f"{key}= is an option of {', '.join(having)}; none of them is in method={methods}.")
+            raise ReasonEnvsError(
+                f"{key}= is an option of {', '.join(having)}. Add one of them to method={methods}, or remove {key}=."
+            )
     return [plan for name in methods for plan in _combinations(name, given)]
 
 
 def options_of(method: str) -> tuple[str, ...]:
-    """Return the names of a method's options."""
-    if method in WALKING:
-        return WALKING[method]
-    return tuple(field.name for field in fields(METHODS[method]))  # type: ignore[arg-type]
+    """Return the names of the options of a method."""
+    return WALKING[method] if method in WALKING else tuple(validation.options_of(METHODS[method]))
 
 
 def _combinations(method: str, given: Mapping[str, Sequence[Any]]) -> Iterator[Plan]:

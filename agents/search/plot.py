@@ -1,4 +1,4 @@
-"""Accuracy against generated tokens as one picture: a curve for each method over its budgets."""
+"""Plot of accuracy against generated tokens: one curve per method over its budgets."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ MARKERS = "osD^vP*Xd"
 
 
 def plot_frontier(results: Sequence[MethodResult], path: Path, title: str = "") -> None:
-    """Draw every method's accuracy, with its interval, over the mean tokens of a problem.
+    """Plot the accuracy of every method, with its interval, over the mean number of tokens per problem.
 
     Args:
-        results: points of equal ``method`` are joined in the order of their tokens.
-        path: the PNG to write.
-        title: what stands above.
+        results: points of the plot. Results of the same ``method`` are connected in the order of their tokens.
+        path: PNG file to write.
+        title: title of the plot.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, PercentFormatter
@@ -45,7 +45,7 @@ def plot_frontier(results: Sequence[MethodResult], path: Path, title: str = "") 
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: f"{tokens:g}"))
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlabel("generated tokens a problem, discarded ones included (log scale)")
+    axes.set_xlabel("generated tokens per problem, including discarded ones (log scale)")
     axes.set_ylabel("accuracy (95 % interval)")
     axes.set_title(title, loc="left", fontsize=11)
     axes.grid(color="#e6e6e6", linewidth=0.8)

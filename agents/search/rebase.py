@@ -1,4 +1,4 @@
-"""REBASE: a level's budget is shared among the open steps by their values."""
+"""REBASE: the open steps of a level share its budget by their values."""
 
 from __future__ import annotations
 
@@ -7,32 +7,33 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.search.answer import Answer, check_selection, finished, submit
+from agents.search.answer import SELECTIONS, Answer, finished, submit
 from agents.search.beam import check_first_level
 from reason_envs.envs.reason_tree.grower import Grower, draw_steps
 from reason_envs.envs.reason_tree.tree import Tree
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.validation import above, at_least, one_of
 
 
 @dataclass
 class Rebase:
     """Reward-balanced search (Wu et al., "Inference Scaling Laws", ICLR 2025, arXiv 2408.00724).
 
-    Every level draws as many steps as candidates are still missing, shared by a softmax of the path values. Departure:
-    shares are rounded to sum to the budget exactly (largest remainders), where the paper rounds each by itself.
+    Each level draws as many steps as finished candidates are still missing. A softmax of the path values divides them
+    among the open steps. Departure from the paper: shares are rounded by largest remainders, so that they sum to the
+    budget exactly. The paper rounds each share separately.
     """
 
     width: int = 8
-    """Finished candidates wanted, and steps drawn on the first level."""
+    """Number of finished candidates to reach, and number of steps drawn on the first level."""
     balance: float = 0.1
-    """Temperature of the softmax: lower spends more on the best."""
+    """Temperature of the softmax. A lower temperature gives more of the budget to the best steps."""
     select: str = "vote"
-    """How a finished candidate is chosen (see ``SELECTIONS``)."""
+    """Selection among finished candidates: ``maximum``, ``vote`` or ``majority``."""
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.balance <= 0:
-            raise ReasonEnvsError(f"width={self.width} must be at least 1, and balance={self.balance} above 0.")
-        check_selection(self.select)
+        at_least(self, width=1)
+        above(self, balance=0)
+        one_of(self, select=SELECTIONS)
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
         """Grow the tree and submit an answer."""
@@ -49,10 +50,10 @@ class Rebase:
 
 
 def allocate(values: Sequence[float], budget: int, balance: float) -> list[int]:
-    """Share a budget in proportion to ``exp(value / balance)``, by largest remainders; ties go to the first.
+    """Divide a budget in proportion to ``exp(value / balance)`` by largest remainders. Earlier values win ties.
 
     Returns:
-        A whole number for each value; they sum to ``budget`` where there are values.
+        One whole number per value. The numbers sum to ``budget``. The list is empty if there are no values.
     """
     if not len(values):
         return []

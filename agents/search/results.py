@@ -1,4 +1,4 @@
-"""Answers to held-out problems, graded after they were submitted, and their figures."""
+"""Grades of submitted answers to held-out problems, and the metrics of a method."""
 
 from __future__ import annotations
 
@@ -25,52 +25,56 @@ COSTS = ("generated_tokens", "reward_model_tokens", "generator_calls", "reward_m
 
 @dataclass(frozen=True)
 class Solved:
-    """One problem's submitted answer and its grade."""
+    """Submitted answer to a problem, and its grade."""
 
     task: str
-    """The problem's id."""
+    """Id of the problem."""
     correct: bool
-    """The grader's verdict on the response."""
+    """Whether the grader accepts the response."""
     answer: Answer
-    """What was submitted, and what it cost."""
+    """Submitted answer and its cost."""
 
 
 @dataclass(frozen=True)
 class MethodResult:
-    """One method at one budget over the same problems as the others."""
+    """Metrics of one method at one budget. All methods solve the same problems."""
 
     method: str
-    """Its family: a curve of the frontier."""
+    """Name and options without the budget. Results with the same value are one curve of the frontier."""
     label: str
-    """Its options."""
+    """Name and all options of the method."""
     problems: int
     """Number of problems."""
     accuracy: float
-    """Share of right answers."""
+    """Share of correct answers."""
     accuracy_low: float
-    """Lower end of the 95 % interval (bootstrap over problems)."""
+    """Lower end of the 95 % interval of the accuracy (bootstrap over problems)."""
     accuracy_high: float
-    """Upper end of it."""
+    """Upper end of the 95 % interval of the accuracy."""
     frac_no_answer: float
     """Share of problems without a submitted answer."""
     generated_tokens: float
-    """Mean of all generated tokens of a problem."""
+    """Mean number of generated tokens per problem."""
     reward_model_tokens: float
-    """Mean of the tokens that the reward model reads for a problem."""
+    """Mean number of tokens that the reward model reads per problem."""
     generator_calls: float
-    """Mean samples asked for."""
+    """Mean number of samples from the generator per problem."""
     reward_model_calls: float
-    """Mean paths or solutions scored."""
+    """Mean number of scored paths or solutions per problem."""
     nodes: float
-    """Mean size of the tree."""
+    """Mean number of nodes per tree."""
     seconds: float
-    """For all problems together."""
+    """Seconds for all problems together, without grading."""
 
 
 async def solve_all(
     environment: ReasonTree, solver: Solver, tasks: Sequence[Task], seed: int
 ) -> tuple[list[Solved], float]:
-    """Answer every problem at the same time, then grade; return the answers and the seconds before grading."""
+    """Solve all problems together, then grade the answers.
+
+    Returns:
+        The graded answers, and the seconds before grading.
+    """
     started = perf_counter()
     answers = await gather(*(solver.solve(environment, task, seed) for task in tasks))
     seconds = perf_counter() - started
@@ -78,10 +82,10 @@ async def solve_all(
 
 
 async def grade(environment: ReasonTree, tasks: Sequence[Task], answers: Sequence[Answer], seed: int) -> list[Solved]:
-    """Grade submitted answers with the environment's reward.
+    """Grade submitted answers with the reward function of the environment.
 
     Raises:
-        ReasonEnvsError: the reward does not tell whether a response is correct.
+        ReasonEnvsError: the reward function does not report whether a response is correct.
     """
     pairs = list(zip(tasks, answers, strict=True))
     verdicts = await gather(
@@ -90,8 +94,8 @@ async def grade(environment: ReasonTree, tasks: Sequence[Task], answers: Sequenc
     for task, verdict in zip(tasks, verdicts, strict=True):
         if "correct" not in verdict.info:
             raise ReasonEnvsError(
-                f"The reward does not say whether the answer to {task.id!r} is correct, so there is no accuracy: let "
-                "the function return (value, {'correct': bool})."
+                f"The reward function does not report whether the answer to {task.id!r} is correct, so there is no "
+                "accuracy: return (value, {'correct': bool}) from the function."
             )
     return [
         Solved(task.id, bool(verdict.info["correct"]), answer)
@@ -100,7 +104,7 @@ async def grade(environment: ReasonTree, tasks: Sequence[Task], answers: Sequenc
 
 
 def summarise(method: str, label: str, solved: Sequence[Solved], seconds: float, seed: int) -> MethodResult:
-    """Return the figures of one method."""
+    """Return the metrics of one method."""
     correct = np.array([float(s.correct) for s in solved])
     low, high = share_interval(correct, seed)
     return MethodResult(
@@ -117,7 +121,7 @@ def summarise(method: str, label: str, solved: Sequence[Solved], seconds: float,
 
 
 def table(results: Iterable[MethodResult]) -> str:
-    """Return the figures as a table in Markdown."""
+    """Write the metrics as a table in Markdown."""
     lines = [
         "| method | accuracy (95 % interval) | no answer | generated tokens | reward-model tokens "
         "| samples | scored | seconds for all |",
@@ -133,7 +137,7 @@ def table(results: Iterable[MethodResult]) -> str:
 
 
 def record(result: MethodResult, solved: Sequence[Solved]) -> dict[str, Any]:
-    """Return figures and, problem by problem, every answer and its costs, as JSON holds them."""
+    """Return the metrics of a method, and answer and cost of each problem, as JSON types."""
     columns = ("answer", "response", "value", "candidates", *COSTS)
     return {
         "result": asdict(result),
@@ -146,7 +150,7 @@ def record(result: MethodResult, solved: Sequence[Solved]) -> dict[str, Any]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file whole or not at all."""
+    """Write a JSON file. It is replaced atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(content) + "\n", encoding="utf-8")

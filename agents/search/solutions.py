@@ -1,4 +1,4 @@
-"""Methods that write whole solutions: greedy chain of thought, self-consistency and best-of-N."""
+"""Methods that sample whole solutions: greedy chain of thought, self-consistency and best-of-N."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.search.answer import SELECTIONS, Answer, Candidate, check_selection
+from agents.search.answer import SELECTIONS, Answer, Candidate
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import AGGREGATIONS, Tree
-from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm.engine import GenerationRequest, Sampling, greedy
 from reason_envs.reward_models.base import StepScoreRequest
+from reason_envs.validation import at_least, one_of
 
 
 @dataclass(frozen=True)
 class Solution:
-    """A sampled solution."""
+    """Sampled solution."""
 
     text: str
-    """Its text."""
+    """Text of the solution."""
     steps: tuple[str, ...]
-    """The text cut at the separator, without empty steps."""
+    """Steps of the solution: its text split at the separator, without empty steps."""
     answer: str | None
-    """The answer that it states."""
+    """Answer that the solution states. ``None`` if it states none."""
     tokens: int
-    """Tokens generated for it."""
+    """Number of generated tokens."""
     scores: tuple[float, ...] = ()
-    """What the reward model gave its steps, where it was asked."""
+    """Score of each step by the reward model. Empty if the solution was not scored."""
     scored_tokens: int | None = None
-    """Tokens the reward model read for it; ``None`` where it was not asked, as for one that repeats an earlier one."""
+    """Number of tokens that the reward model read. ``None`` if it did not score it, or scored an equal one before."""
 
 
 async def sample_solutions(tree: Tree, grower: Grower, n: int, *, is_greedy: bool = False) -> list[Solution]:
-    """Draw ``n`` solutions by one request. The first ``k`` are the same whatever ``n``."""
+    """Sample ``n`` solutions in one request. The first ``k`` solutions are the same for every ``n``."""
     sampling = solution_sampling(tree, grower)
     seed = derive_seed(tree.seed, "solutions")
     request = GenerationRequest(tree.prompt, seed, greedy(sampling) if is_greedy else sampling, n)
@@ -52,7 +52,7 @@ async def sample_solutions(tree: Tree, grower: Grower, n: int, *, is_greedy: boo
 
 
 def solution_sampling(tree: Tree, grower: Grower) -> Sampling:
-    """Return how solutions are drawn: as long as ``max_depth`` full steps, or as the model's context allows."""
+    """Return the sampling parameters. Solutions may be as long as ``max_depth`` full steps, if the context allows."""
     config = grower.config
     longest = config.max_depth * config.max_step_tokens
     if grower.context_length is not None:
@@ -61,7 +61,7 @@ def solution_sampling(tree: Tree, grower: Grower) -> Sampling:
 
 
 async def score_solutions(tree: Tree, grower: Grower, solutions: Sequence[Solution]) -> list[Solution]:
-    """Return the solutions with the scores of their steps; equal ones are scored once."""
+    """Return the solutions with the scores of their steps. Equal solutions are scored once."""
     distinct = dict.fromkeys(solution.steps for solution in solutions)
     requests = [StepScoreRequest(tree.question, steps) for steps in distinct]
     scored = dict(zip(distinct, await gather(*map(grower.reward_model.score, requests)), strict=True))
@@ -73,7 +73,7 @@ async def score_solutions(tree: Tree, grower: Grower, solutions: Sequence[Soluti
 
 
 def submit_solution(solutions: Sequence[Solution], aggregation: str, select: str) -> Answer:
-    """Choose among the solutions that state an answer; without one the first solution is submitted."""
+    """Select one of the solutions that state an answer. If none does, the first solution is submitted."""
     start, combine = AGGREGATIONS[aggregation]
     candidates = [
         Candidate(s.text, s.answer, functools.reduce(combine, s.scores, start))
@@ -96,22 +96,22 @@ def submit_solution(solutions: Sequence[Solution], aggregation: str, select: str
 
 @dataclass
 class ChainOfThought:
-    """One greedy solution."""
+    """Chain of thought: one greedy solution."""
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
-        """Write a solution and submit it."""
+        """Generate a solution and submit it."""
         return submit_solution(await sample_solutions(tree, grower, 1, is_greedy=True), "product", "majority")
 
 
 @dataclass
 class SelfConsistency:
-    """The most frequent answer of several solutions (Wang et al. 2023, arXiv 2203.11171)."""
+    """Self-consistency: the most frequent answer of several solutions (Wang et al. 2023, arXiv 2203.11171)."""
 
     n: int = 8
-    """Solutions."""
+    """Number of sampled solutions."""
 
     def __post_init__(self) -> None:
-        _check_count(self.n)
+        at_least(self, n=1)
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
         """Sample solutions and submit the first one with the most frequent answer."""
@@ -120,27 +120,20 @@ class SelfConsistency:
 
 @dataclass
 class BestOfN:
-    """The best of several solutions by the step reward model."""
+    """Best-of-N: the best of several solutions by the step reward model."""
 
     n: int = 8
-    """Solutions."""
+    """Number of sampled solutions."""
     aggregation: str = "product"
-    """How the scores of a solution's steps become its value: ``product``, ``min``, ``last`` or ``sum``."""
+    """Aggregation of the step scores into the value of a solution: ``product``, ``min``, ``last`` or ``sum``."""
     select: str = "maximum"
-    """How a solution is chosen (see ``SELECTIONS``)."""
+    """Selection among finished solutions: ``maximum``, ``vote`` or ``majority``."""
 
     def __post_init__(self) -> None:
-        _check_count(self.n)
-        check_selection(self.select)
-        if self.aggregation not in AGGREGATIONS:
-            raise unknown_name("aggregation", self.aggregation, AGGREGATIONS)
+        at_least(self, n=1)
+        one_of(self, select=SELECTIONS, aggregation=AGGREGATIONS)
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
         """Sample solutions, score them, and submit one."""
         solutions = await sample_solutions(tree, grower, self.n)
         return submit_solution(await score_solutions(tree, grower, solutions), self.aggregation, self.select)
-
-
-def _check_count(n: int) -> None:
-    if n < 1:
-        raise ReasonEnvsError(f"n={n} must be at least 1.")

@@ -1,4 +1,4 @@
-"""One way to answer a problem in a search-tree environment: a search method, or episodes of a policy that vote."""
+"""Solvers of problems in a search-tree environment: a search method, or a vote of several episodes of a policy."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from typing import Protocol
 
 from agents.policies.base import Policy
 from agents.search import SearchMethod
-from agents.search.answer import SELECTIONS, Answer, Candidate, check_selection, costs_of
+from agents.search.answer import SELECTIONS, Answer, Candidate, costs_of
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import SEARCHER, ReasonTree
-from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
 from reason_envs.tasks.base import Task
+from reason_envs.validation import at_least, one_of
 
 
 class Solver(Protocol):
-    """Answers problems; many solved under one ``gather`` are batched."""
+    """Solver of problems. Several problems under one ``gather`` are batched."""
 
     async def solve(self, environment: ReasonTree, task: Task, seed: int) -> Answer:
-        """Answer a problem without seeing its label.
+        """Answer a problem without the correct answer.
 
         Args:
-            environment: the prototype: each problem gets a fork of it.
-            task: the problem.
-            seed: keys the draws; equal seeds give every solver the same tree to reveal.
+            environment: prototype of the environment. Each problem gets a fork.
+            task: problem to solve.
+            seed: seed of all sampling. With equal seeds, every solver draws from the same tree.
         """
         ...
 
 
 @dataclass(frozen=True)
 class Searching:
-    """A search method on the tree that the environment starts with."""
+    """Solver that runs a search method on the initial tree of the environment."""
 
     method: SearchMethod
-    """What grows it."""
+    """Search method that grows the tree."""
 
     async def solve(self, environment: ReasonTree, task: Task, seed: int) -> Answer:
-        """Search the problem's tree."""
+        """Search the tree of the problem."""
         fork = environment.fork()
         await fork.reset(seed=derive_seed(seed, task.id, 0), options={"task": task})
         return await self.method.search(fork.state.tree, fork.grower)
@@ -46,24 +46,23 @@ class Searching:
 
 @dataclass(frozen=True)
 class Walking:
-    """Episodes of a policy; with several of them their answers vote."""
+    """Solver that plays episodes of a policy and selects one of their answers."""
 
     policy: Policy
-    """Who acts."""
+    """Policy that acts in the environment."""
     samples: int = 1
-    """Episodes."""
+    """Number of episodes per problem."""
     select: str = "majority"
-    """How one of their answers is chosen (see ``SELECTIONS``); values are the reward model's, never returns."""
+    """Selection among the answers: ``maximum``, ``vote`` or ``majority``. Values are scores of the reward model."""
     sampling: Sampling | None = None
-    """How actions are drawn; ``None``: as the policy does by itself."""
+    """Sampling parameters of the actions. ``None``: the parameters of the policy."""
 
     def __post_init__(self) -> None:
-        check_selection(self.select)
-        if self.samples < 1:
-            raise ReasonEnvsError(f"samples={self.samples} must be at least 1.")
+        one_of(self, select=SELECTIONS)
+        at_least(self, samples=1)
 
     async def solve(self, environment: ReasonTree, task: Task, seed: int) -> Answer:
-        """Play the episodes and let their answers vote."""
+        """Play the episodes and select one of their answers."""
         seeds = [derive_seed(seed, task.id, k) for k in range(self.samples)]
         answers = await gather(*(self._play(environment.fork(), task, s) for s in seeds))
         candidates = [Candidate(a.response, a.answer, a.value) for a in answers if a.answer is not None]
@@ -81,7 +80,7 @@ class Walking:
         )
 
     async def _play(self, environment: ReasonTree, task: Task, seed: int) -> Answer:
-        """Play one episode; one that was cut off submits nothing. The policy's own tokens count too."""
+        """Play one episode. A truncated episode has no answer. The tokens of the policy count as generated tokens."""
         options = {} if self.sampling is None else {"sampling": self.sampling}
         result = await environment.reset(seed=seed, options={"task": task})
         turn = own_tokens = 0

@@ -1,4 +1,4 @@
-"""Policies without parameters that walk the environment itself: what any trained one must beat."""
+"""Policies without parameters for search-tree environments: baselines for trained policies."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from agents.trajectory import Choice
 from reason_envs.core import Action, AgentId, Environment, derive_seed
 
 ORDER = ("EXPAND", "TERMINATE", "BRANCH")
-"""What `AlwaysExpand` tries first; after these it goes back."""
+"""Order in which `AlwaysExpand` tries actions. If none is legal, it takes the first legal action."""
 
 
 class WalkPolicy(ABC):
-    """Chooses by name among the actions that an observation's ``action_mask`` allows."""
+    """Policy that chooses among the actions that the ``action_mask`` of an observation allows, by their names."""
 
     def observe(self, environment: Any, observation: Any) -> list[str]:
-        """Read the names of the legal actions; an illegal one's is empty."""
+        """Return the names of all actions. The names of illegal actions are empty."""
         pairs = zip(environment.action_names, observation["action_mask"], strict=True)
         return [name if legal else "" for name, legal in pairs]
 
@@ -28,7 +28,7 @@ class WalkPolicy(ABC):
         return [_choice(self.choose(names, seed)) for names, seed in zip(observations, seeds, strict=True)]
 
     def fits(self, observation: list[str]) -> bool:
-        """Every observation does."""
+        """Return ``True``: the policy accepts every observation."""
         return True
 
     def action(self, environment: Environment, choice: Choice) -> Action:
@@ -41,19 +41,19 @@ class WalkPolicy(ABC):
 
 
 class RandomLegal(WalkPolicy):
-    """Every legal action alike."""
+    """Policy that draws a legal action uniformly at random."""
 
     def choose(self, names: list[str], seed: int) -> int:
-        """Return the legal action that belongs to the seed."""
+        """Return a legal action drawn with the seed."""
         legal = [number for number, name in enumerate(names) if name]
         return legal[derive_seed(seed, "action") % len(legal)]
 
 
 class AlwaysExpand(WalkPolicy):
-    """EXPAND until a step ends the path, then TERMINATE; where neither is legal BRANCH, else go back."""
+    """Policy that takes EXPAND if it is legal, else TERMINATE, else BRANCH, else the first legal action."""
 
     def choose(self, names: list[str], seed: int) -> int:
-        """Return the first legal action of that order."""
+        """Return the first legal action in the order of the class."""
         wanted = next((name for name in ORDER if name in names), None)
         return names.index(next(filter(None, names)) if wanted is None else wanted)
 

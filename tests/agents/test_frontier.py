@@ -139,7 +139,7 @@ def test_figures_of_a_method():
 
 def test_a_reward_without_a_verdict_is_refused():
     environment = needle_environment(reward=lambda response, task: 1.0)
-    with pytest.raises(ReasonEnvsError, match="does not say whether the answer to"):
+    with pytest.raises(ReasonEnvsError, match="does not report whether the answer to"):
         solve(environment, Searching(make_method("beam", width=4)), count=1)
     assert asyncio.run(grade(environment, [], [], 0)) == []
 

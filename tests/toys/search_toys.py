@@ -1,4 +1,4 @@
-"""Known trees for the tests of search: every draw is written down, and a step says itself what it is worth."""
+"""Known trees for the tests of search. All draws are scripted, and each step begins with its score."""
 
 from __future__ import annotations
 
@@ -22,10 +22,15 @@ BRANCH = 5
 
 
 def known_tree(write, *, seeds=(SEED,), solutions=(), **limits):
-    """A grower whose generator writes ``write(address, draw)`` under the node at an address, for trees of ``seeds``.
+    """Return a grower whose generator writes ``write(address, draw)`` below the node at an address.
 
-    A step such as ``0.9 so`` has the score 0.9; one that holds no box is followed by the separator. Whole solutions
-    are ``solutions`` in order.
+    A step such as ``0.9 so`` has the score 0.9. A step without a box ends with the separator.
+
+    Args:
+        write: text of a step by the address of its parent and the number of the draw.
+        seeds: seeds of the trees.
+        solutions: whole solutions, in order.
+        limits: options of `GrowthConfig`.
     """
     texts = {}
     for seed in seeds:
@@ -51,7 +56,7 @@ def start(grower, seed=SEED):
 
 
 def search(method, grower, seeds=(SEED,)):
-    """Search a tree of each seed together; return (answer, tree) of the first, or of all."""
+    """Search one tree per seed together; return (answer, tree) of the only one, or a list of all."""
     trees = [start(grower, seed) for seed in seeds]
 
     async def run():
@@ -62,12 +67,12 @@ def search(method, grower, seeds=(SEED,)):
 
 
 def texts(tree):
-    """Every step of a tree, in the order they were added."""
+    """Return the steps of a tree in the order of their creation."""
     return [node.text for node in tree.nodes[1:]]
 
 
 def needle_environment(**options):
-    """A search tree of eight problems whose first steps are answers from 0 to 3; 2 is right and looks best."""
+    """Return a search tree of eight problems. Its first steps answer 0 to 3; 2 is correct and has the best score."""
     texts = [f"0.{9 if answer == 2 else 5} \\boxed{{{answer}}}" for answer in range(4)]
     reward_model = ScriptedStepRewardModel(lambda question, steps: [float(step.split()[0]) for step in steps])
     tasks = ListTaskSet("needles", "test", [Task(f"t{i}", f"{QUESTION} {i}", "2") for i in range(8)])

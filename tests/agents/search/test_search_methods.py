@@ -1,4 +1,4 @@
-"""Search methods on trees whose every draw and value is known."""
+"""Search methods on trees whose draws and values are all known."""
 
 import asyncio
 from itertools import pairwise
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from search_toys import BRANCH, DEPTH, known_tree, search, start, texts
 
 from agents.search import METHODS, make_method
-from agents.search.answer import Candidate, first_of_heaviest, first_of_most, most_valuable
+from agents.search.answer import Candidate, majority_vote, most_valuable, weighted_vote
 from agents.search.beam import BeamSearch, DiverseSearch
 from agents.search.mcts import MonteCarloTreeSearch, Statistics
 from agents.search.rebase import Rebase, allocate
@@ -21,36 +21,36 @@ from reason_envs.errors import ReasonEnvsError
 EIGHT = tuple(range(8))
 
 
-# --- choosing
+# --- selection
 
 
 def candidates(*pairs):
     return [Candidate(f"{i}: {answer}", answer, value) for i, (answer, value) in enumerate(pairs)]
 
 
-def test_votes_and_maximum():
+def test_selections_of_known_candidates():
     pool = candidates(("3", 0.2), ("4", 0.9), ("3", 0.3), ("5", 0.1), ("3", 0.1))
-    assert first_of_most(pool) is pool[0]
-    assert first_of_heaviest(pool) is pool[1]  # 0.9 against 0.6
+    assert majority_vote(pool) is pool[0]
+    assert weighted_vote(pool) is pool[1]  # 0.9 against 0.6
     assert most_valuable(pool) is pool[1]
 
 
-def test_equal_spellings_vote_together_and_ties_go_to_the_first_seen():
+def test_votes_count_equal_answers_together_and_the_first_wins_a_tie():
     pool = candidates(("7", 0.5), ("1,000", 0.5), (r"\dfrac{1}{2}", 0.5), (r"\frac{1}{2}", 0.4), ("7", 0.4))
-    assert first_of_most(pool).response == pool[0].response
-    assert first_of_heaviest(pool) is pool[0]
-    assert first_of_most(pool[1:4]) is pool[2]
+    assert majority_vote(pool).response == pool[0].response
+    assert weighted_vote(pool) is pool[0]
+    assert majority_vote(pool[1:4]) is pool[2]
     assert most_valuable(pool) is pool[0]
 
 
-# --- drawing several steps at once
+# --- several draws at once
 
 
 def draw(tree, grower, parents):
     return asyncio.run(draw_steps(tree, grower, parents))
 
 
-def test_equal_draws_are_one_node_scored_once_and_charged_twice():
+def test_draw_steps_merges_equal_steps_and_counts_their_tokens():
     grower = known_tree(lambda address, draw: "0.5 same" if draw != 1 else "0.4 other")
     tree = start(grower)
     assert draw(tree, grower, [0, 0, 0]) == [1, 2, 1]
@@ -61,7 +61,7 @@ def test_equal_draws_are_one_node_scored_once_and_charged_twice():
     assert (grower.engine.batcher.calls, grower.reward_model.calls) == (1, 1)
 
 
-def test_draws_stop_at_the_limits():
+def test_draw_steps_respects_the_limits():
     grower = known_tree(lambda address, draw: f"0.5 {draw}", max_nodes=4, max_branch=2)
     tree = start(grower)
     assert draw(tree, grower, [0, 0, 0]) == [1, 2, None]
@@ -69,7 +69,7 @@ def test_draws_stop_at_the_limits():
     assert len(tree.nodes) == 4
 
 
-def test_draws_at_once_are_those_made_one_by_one():
+def test_draw_steps_at_once_equals_one_by_one():
     grower = known_tree(lambda address, draw: f"0.5 {draw % 2} {len(address)}")
     together, alone = start(grower), start(grower)
     draw(together, grower, [0, 0, 0])
@@ -90,7 +90,7 @@ SOLUTIONS = (
 )
 
 
-def test_self_consistency_takes_the_most_frequent_answer():
+def test_self_consistency_submits_the_most_frequent_answer():
     grower = known_tree(None, solutions=SOLUTIONS)
     answer, _ = search(SelfConsistency(n=6), grower)
     assert (answer.answer, answer.candidates) == ("3", 5)
@@ -111,7 +111,7 @@ def test_self_consistency_takes_the_most_frequent_answer():
         ("product", "majority", "3", 0.18),
     ],
 )
-def test_best_of_n(aggregation, select, answer, value):
+def test_best_of_n_submits_the_selected_solution(aggregation, select, answer, value):
     grower = known_tree(None, solutions=SOLUTIONS)
     found, _ = search(BestOfN(n=6, aggregation=aggregation, select=select), grower)
     assert found.answer == answer
@@ -121,13 +121,13 @@ def test_best_of_n(aggregation, select, answer, value):
     assert grower.engine.batcher.calls == grower.reward_model.calls == 1
 
 
-def test_a_solution_without_an_answer_is_submitted_as_none():
+def test_best_of_n_without_an_answer_submits_the_first_solution():
     grower = known_tree(None, solutions=("0.1 d", "0.2 e"))
     answer, _ = search(BestOfN(n=2), grower)
     assert (answer.answer, answer.response, answer.candidates) == (None, "0.1 d", 0)
 
 
-def test_chain_of_thought_is_one_greedy_solution():
+def test_chain_of_thought_samples_one_greedy_solution():
     grower = known_tree(None, solutions=SOLUTIONS)
     sampled = []
     grower.engine._script = lambda request, seed: sampled.append(request.sampling) or SOLUTIONS[1]
@@ -140,7 +140,7 @@ def test_chain_of_thought_is_one_greedy_solution():
 
 
 def two_families(address, draw):
-    """First steps 0 and 1 are the best; each goes on as it began, and ends on the third level."""
+    """First steps 0 and 1 are the best. Each path ends on the third level."""
     if not address:
         return f"{(0.9, 0.8, 0.5, 0.6)[draw]} first"
     if len(address) == 1:
@@ -149,14 +149,14 @@ def two_families(address, draw):
 
 
 def kept(tree):
-    """Addresses of the nodes that were continued."""
+    """Return the addresses of the continued nodes."""
     return [tuple(tree.address(i)) for i, node in enumerate(tree.nodes) if node.children and i]
 
 
-def test_beam_keeps_the_best_of_the_level():
+def test_beam_keeps_the_best_steps_of_the_level():
     grower = known_tree(two_families)
     answer, tree = search(BeamSearch(width=4, branch=2), grower)
-    # Values 0.9, 0.8 | 0.81, 0.72 (under 0), 0.72, 0.64 (under 1): the first seen of a tie is kept.
+    # Values 0.9, 0.8 | 0.81, 0.72 (below 0), 0.72, 0.64 (below 1): the first step of a tie is kept.
     assert kept(tree) == [(0,), (1,), (0, 0), (0, 1)]
     assert answer.answer == "001"
     assert answer.value == pytest.approx(0.9 * 0.9 * 0.8)
@@ -165,16 +165,16 @@ def test_beam_keeps_the_best_of_the_level():
     assert grower.engine.batcher.calls == grower.reward_model.calls == 3
 
 
-def test_diverse_subtrees_do_not_compete():
+def test_dvts_prunes_each_subtree_separately():
     grower = known_tree(two_families)
     answer, tree = search(DiverseSearch(width=4, branch=2), grower)
-    # The first two draws are one subtree, the last two the other, whose best is 0.6.
+    # The first two draws are one subtree. The last two are the other, whose best value is 0.6.
     assert kept(tree) == [(0,), (3,), (0, 0), (3, 0)]
     assert answer.answer == "001"
     assert answer.candidates == 4
 
 
-def test_a_finished_step_takes_its_place_in_the_beam():
+def test_beam_keeps_finished_steps_in_their_places():
     grower = known_tree(lambda address, draw: f"0.{9 - draw} \\boxed{{{draw}}}" if draw < 2 else f"0.{draw} on")
     answer, tree = search(BeamSearch(width=4, branch=2), grower)
     assert answer.answer == "0"
@@ -183,7 +183,7 @@ def test_a_finished_step_takes_its_place_in_the_beam():
 
 
 @pytest.mark.parametrize("method", [BeamSearch(4, 2), DiverseSearch(4, 2), Rebase(4), MonteCarloTreeSearch(12)])
-def test_paths_that_never_finish_submit_no_answer(method):
+def test_search_without_a_finished_path_submits_no_answer(method):
     grower = known_tree(lambda address, draw: f"0.{9 - draw} on")
     answer, tree = search(method, grower)
     assert (answer.answer, answer.candidates) == (None, 0)
@@ -192,7 +192,7 @@ def test_paths_that_never_finish_submit_no_answer(method):
 
 
 @pytest.mark.parametrize("method", [BeamSearch(4, 2), DiverseSearch(4, 2), Rebase(4), MonteCarloTreeSearch(64)])
-def test_no_tree_outgrows_its_limits(method):
+def test_search_respects_the_limits_of_the_tree(method):
     grower = known_tree(lambda address, draw: f"0.9 {draw}", max_nodes=9, max_branch=4)
     _, tree = search(method, grower)
     assert len(tree.nodes) <= 9
@@ -202,7 +202,7 @@ def test_no_tree_outgrows_its_limits(method):
 # --- REBASE
 
 
-def test_the_budget_is_shared_by_value():
+def test_allocate_has_known_shares():
     assert allocate([0.0, 0.0], 3, 0.1) == [2, 1]
     assert allocate([0.5, 0.5, 0.5], 8, 1.0) == [3, 3, 2]
     # exp(0), exp(-1), exp(-2) = 1, .3679, .1353: 8 of them are 5.322, 1.958, 0.720
@@ -213,14 +213,14 @@ def test_the_budget_is_shared_by_value():
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.integers(0, 40), st.floats(0.01, 5))
-def test_every_share_is_spent(values, budget, balance):
+def test_allocate_spends_the_whole_budget(values, budget, balance):
     shares = allocate(values, budget, balance)
     assert sum(shares) == budget
     ranked = [share for _, share in sorted(zip(values, shares, strict=True))]
     assert all(earlier <= later + 1 for earlier, later in pairwise(ranked))
 
 
-def test_rebase_spends_less_as_candidates_finish():
+def test_rebase_draws_one_step_per_missing_candidate():
     def write(address, draw):
         if not address:
             return ("0.9 a", "0.8 b", "0.9 \\boxed{1}", "0.7 c")[draw]
@@ -228,7 +228,7 @@ def test_rebase_spends_less_as_candidates_finish():
 
     grower = known_tree(write)
     answer, tree = search(Rebase(width=4), grower)
-    # 3 are missing; exp(0, -1, -2) of 3 are 1.996, .734, .270: shares 2, 1, 0.
+    # 3 are missing. In proportion to exp(0, -1, -2) they are 1.996, .734, .270: shares 2, 1, 0.
     assert [len(tree.nodes[i].children) for i in (1, 2, 4)] == [2, 1, 0]
     assert answer.candidates == 4
     assert answer.answer == "2"  # .81 + .72 + .72 against .9
@@ -237,7 +237,7 @@ def test_rebase_spends_less_as_candidates_finish():
 # --- MCTS
 
 
-def test_selection_by_hand():
+def test_statistics_choose_the_child_computed_by_hand():
     statistics = Statistics(c_puct=2.0, branch=4)
     statistics.back_up([0, 1], 0.8)
     statistics.back_up([0, 2], 0.2)
@@ -259,29 +259,29 @@ def test_selection_by_hand():
     assert statistics.choose(0, [1, 2], may_draw=False) == 2
 
 
-def test_a_tree_without_an_open_place_ends_the_search():
+def test_mcts_ends_if_no_step_can_be_drawn():
     grower = known_tree(lambda address, draw: f"0.5 \\boxed{{{draw}}}" if address else f"0.5 {draw}")
     answer, tree = search(MonteCarloTreeSearch(budget=50, branch=2), grower)
     assert len(tree.nodes) == 1 + 2 + 4
     assert answer.generator_calls == 6
 
 
-def test_without_exploration_the_search_goes_straight_down():
+def test_mcts_without_exploration_goes_straight_down():
     grower = known_tree(lambda address, draw: f"0.9 \\boxed{{{draw}}}" if len(address) == 3 else "0.9 on")
     answer, tree = search(MonteCarloTreeSearch(budget=8, c_puct=0.0), grower)
-    # Then alternatives to the last step: equal steps would be one node.
+    # After the first answer it draws alternatives to the last step.
     assert [node.depth for node in tree.nodes] == [0, 1, 2, 3, 4, 4, 4, 4, 4]
     assert (answer.answer, answer.generator_calls) == ("0", 8)
 
 
 def needle(address, draw):
-    """Only the path of third draws is good, and each level looks bad at first."""
+    """Only the path of third draws is good, and the first draws of each level are bad."""
     if len(address) == 3:
         return f"{0.95 if draw == 2 else 0.1} \\boxed{{{''.join(map(str, address))}{draw}}}"
     return f"{0.95 if draw == 2 else 0.1} go {draw}"
 
 
-def test_the_one_good_leaf_is_found():
+def test_mcts_finds_the_only_good_leaf():
     grower = known_tree(needle)
     answer, tree = search(MonteCarloTreeSearch(budget=30, branch=BRANCH, c_puct=0.5), grower)
     assert answer.answer == "2222"
@@ -290,8 +290,8 @@ def test_the_one_good_leaf_is_found():
     assert answer.generator_calls <= 30
 
 
-def test_an_end_without_an_answer_is_worth_nothing():
-    """The first path runs into the depth limit at a high value; its backed-up 0 sends the search elsewhere."""
+def test_mcts_gives_an_end_without_an_answer_value_zero():
+    """The first path reaches the depth limit with a high value. Its value 0 leads the search to other paths."""
 
     def write(address, draw):
         if address[:1] == (1,):
@@ -303,12 +303,12 @@ def test_an_end_without_an_answer_is_worth_nothing():
     assert answer.answer == "8"
 
 
-# --- what all share
+# --- all methods
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_a_round_of_eight_problems_is_one_call(name):
-    """Sequential methods take their rounds together, tokens are counted exactly, and seeds decide everything."""
+def test_search_of_eight_problems_makes_one_call_per_round(name):
+    """Rounds of sequential methods are batched, tokens are counted exactly, and equal seeds give equal answers."""
 
     def write(address, draw):
         mixed = derive_seed(*address, draw)
@@ -321,7 +321,7 @@ def test_a_round_of_eight_problems_is_one_call(name):
     rounds, spent = grower.engine.batcher.calls, grower.engine.generated_tokens
     assert spent == alone.generated_tokens
     found = search(method, grower, seeds=EIGHT)
-    assert grower.engine.batcher.calls == 2 * rounds  # equal trees take equal rounds
+    assert grower.engine.batcher.calls == 2 * rounds  # equal trees need equal rounds
     assert found[0][0] == alone
     assert sum(answer.generated_tokens for answer, _ in found) == grower.engine.generated_tokens - spent
     assert rounds <= {"mcts": 16, "beam": DEPTH, "dvts": DEPTH, "rebase": DEPTH}.get(name, 1)
@@ -333,18 +333,18 @@ def test_a_round_of_eight_problems_is_one_call(name):
         ("mtcs", {}, "Did you mean 'mcts'"),
         ("beam", {"widht": 4}, "Did you mean 'width'"),
         ("beam", {"width": 6, "branch": 4}, "width=6 must be a multiple of branch=4"),
-        ("best_of_n", {"select": "best"}, "select 'best'"),
-        ("best_of_n", {"aggregation": "mean"}, "aggregation 'mean'"),
+        ("best_of_n", {"select": "best"}, "select='best' is unknown"),
+        ("best_of_n", {"aggregation": "mean"}, "aggregation='mean' is unknown"),
         ("sc", {"n": 0}, "n=0"),
         ("mcts", {"budget": 0}, "budget=0"),
         ("rebase", {"balance": 0.0}, "balance=0.0"),
     ],
 )
-def test_mistakes_are_named(name, options, message):
+def test_make_method_error_names_the_option(name, options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         make_method(name, **options)
 
 
-def test_a_width_above_the_branching_limit_is_refused():
-    with pytest.raises(ReasonEnvsError, match=r"max_branch=5 allows fewer: set env.max_branch=8"):
+def test_width_above_the_branching_limit_is_an_error():
+    with pytest.raises(ReasonEnvsError, match=r"width=8 must be at most env.max_branch=5: set env.max_branch=8"):
         search(BeamSearch(width=8), known_tree(two_families))
