@@ -1,4 +1,4 @@
-"""Old names of modules: importing one raises an error that gives the new name."""
+"""Failed imports explained: modules that have moved, and modules that another package named ``agents`` hides."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from functools import cache
 from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).resolve().parents[1]
+"""Folder that holds both packages of this library."""
 MOVES = {
     ("agents", "agents.algorithms"): (
         "learner grpo ppo at_grpo sb3 sb3_config optimizer update role_update=update_per_role"
@@ -61,7 +64,7 @@ MOVES = {
     ("reason_envs.rewards", "reason_envs.reward_models"): (
         "steps=base step_model=transformers step_reading=reader steps_recorded=recorded"
     ),
-    ("reason_envs.rewards", "reason_envs.rewards.code"): "code=grade code_tests=tests code_replay=replay once",
+    ("reason_envs.rewards", "reason_envs.rewards.code"): "code=grade code_tests=tests code_replay=replay",
     ("reason_envs.rewards", "reason_envs.rewards.leak"): "leak=find expressions spelled_numbers",
     ("reason_envs.rewards", "reason_envs.rewards.math"): (
         "math_grade=grade math_worker=worker pool=worker_pool extract normalise notation"
@@ -95,15 +98,16 @@ def new_names() -> dict[str, str]:
     return moved
 
 
-class MovedModules(MetaPathFinder):
-    """Explains the import of a module that has moved. As the last finder it is asked only when the import fails."""
+class FailedImports(MetaPathFinder):
+    """Explains failed imports of modules of this library. It is the last finder, so other imports never reach it."""
 
     @classmethod
     def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
-        """Raise if the module has moved, or if a package does not contain the name that the module before it did.
+        """Return ``None`` for modules that never existed.
 
         Raises:
-            ImportError: with the new name.
+            ImportError: the module has a new name, a package does not contain a name of the module that it was before,
+                or another package hides the module.
         """
         if not fullname.startswith(("agents.", "reason_envs.")):
             return None
@@ -113,4 +117,11 @@ class MovedModules(MetaPathFinder):
         parent, _, name = fullname.rpartition(".")
         if parent in moved and name in vars(import_module(moved[parent])):
             raise ImportError(f"{name!r} of the module {parent!r} is now in {moved[parent]!r}.", name=fullname)
+        file = ROOT.joinpath(*fullname.split("."))
+        if file.is_dir() or file.with_suffix(".py").is_file():
+            raise ImportError(
+                f"Another package named {fullname.partition('.')[0]!r} in {list(path or ())} hides {fullname!r}. "
+                "Uninstall it (openai-agents provides such a package), or use separate virtual environments.",
+                name=fullname,
+            )
         return None

@@ -14,6 +14,8 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from functools import cache
+from importlib.metadata import distributions
 from itertools import pairwise
 from typing import Any, TypeVar
 
@@ -103,9 +105,29 @@ def _meanings(schema: type) -> dict[str, str]:
     return found
 
 
+@cache
+def warn_of_other_agents() -> None:
+    """Print a warning, once, if another installed distribution provides a top-level package ``agents`` too."""
+    # Reading the lists of files as text takes a third of the time of importlib.metadata.packages_distributions.
+    others = sorted(
+        distribution.metadata["Name"]
+        for distribution in distributions()
+        if "\nagents/__init__.py," in f"\n{distribution.read_text('RECORD') or ''}"
+        and distribution.metadata["Name"] != "reason-envs"
+    )
+    if others:
+        names = " ".join(others)
+        print(
+            f"warning: {names} also provides a package named agents, which can replace or hide files of this one: run "
+            f"`pip uninstall {names}` and reinstall reason-envs, or use separate virtual environments.",
+            file=sys.stderr,
+        )
+
+
 @contextmanager
 def report_errors() -> Iterator[None]:
     """Print the library's own errors and a full disk as one message on standard error; exit with status 2."""
+    warn_of_other_agents()
     try:
         yield
     except ReasonEnvsError as error:
