@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from agents.config.command_line import parse_pairs, report_errors
@@ -22,6 +22,7 @@ from agents.search.plans import Plan, plans
 from agents.search.plot import plot_frontier
 from agents.search.results import MethodResult, Solved, record, solve_all, summarise, table, write_json
 from agents.training.build import Run, build, load_run
+from agents.training.resolve import resolve
 from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import ReasonEnvsError
 
@@ -121,13 +122,12 @@ def _load(config: SearchEvaluateConfig, overrides: Sequence[str]) -> Run:
     """Build the run that is named, or one from its options alone."""
     if config.run is None and config.checkpoint is None:
         composed = compose_config(overrides)
-        composed.eval_every = composed.eval_every or 1
-        run = build(composed, Path(composed.output_dir))
+        run = build(resolve(replace(composed, eval_every=composed.eval_every or 1)))
     else:
         run = load_run(config.run, config.checkpoint, overrides=overrides)
     if not isinstance(run.environment, ReasonTree):
         raise ReasonEnvsError(
-            f"method= searches the tree of env=reason_tree, and the environment is {run.config.env.name}: set "
+            f"method= searches the tree of env=reason_tree, and the environment is {run.plan.config.env.name}: set "
             "env=reason_tree, or evaluate a run's policy with python -m agents.evaluate."
         )
     return run

@@ -17,7 +17,7 @@ from typing import Any
 
 from agents.config.command_line import HELP, list_options, parse_pairs, report_errors
 from agents.config.schema import TrainConfig
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, RunError
 
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -87,31 +87,42 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def train(config: TrainConfig, *, resuming: bool = False, command: str | None = None) -> None:
-    """Train by a typed configuration; exit with 128 + signal if one ended the run.
+    """Train by a typed configuration; exit with 128 + signal if a signal ended the run.
 
     Args:
-        config: the run's.
+        config: the run's configuration.
         resuming: whether its folder holds the run to continue.
-        command: what was typed, which the model card shows.
+        command: the command line, which the model card shows.
+
+    Raises:
+        ReasonEnvsError: the configuration is wrong, a part cannot be built, or the run cannot go on.
     """
     from transformers.utils import logging as transformers_logging
 
     from agents import distributed
+    from agents.training.build import build
+    from agents.training.folder import check_start
+    from agents.training.resolve import resolve
+    from agents.training.reward_model_phase import train_first
     from agents.training.trainer import Trainer
 
     if config.resume is not None:
-        raise ReasonEnvsError(f"resume={config.resume} cannot be given with an option of hydra: drop it.")
+        raise OptionError("resume", config.resume, "cannot be combined with an option of hydra: remove that option.")
     transformers_logging.disable_progress_bar()
     distributed.start()
-    trainer = Trainer(config, resuming=resuming, command=command)
+    plan = resolve(replace(config, output_dir=distributed.everyone(config.output_dir)[0]))
+    check_start(plan, resuming=resuming)
+    if plan.reward_model_training is not None and not resuming:
+        train_first(plan.reward_model_training)
+    run = build(plan)
     try:
-        interrupted = asyncio.run(trainer.train())
+        interrupted = asyncio.run(Trainer(run, resuming=resuming, command=command).train())
     finally:
-        trainer.run.close()
-    main = distributed.rank() == 0
+        run.close()
+    first = distributed.rank() == 0
     distributed.stop()
-    if interrupted is not None and main:
-        print(f"Continue with: python -m agents.train resume={config.output_dir}")
+    if interrupted is not None and first:
+        print(f"Continue with: python -m agents.train resume={plan.folder}")
     if interrupted is not None:
         raise SystemExit(128 + interrupted)
 
@@ -124,7 +135,7 @@ def resume(arguments: Sequence[str]) -> None:
     given = [a.partition("=")[0] for a in arguments]
     foreign = sorted(set(given) - set(valid))
     if foreign:
-        raise ReasonEnvsError(
+        raise RunError(
             f"resume= continues a run with its own configuration; {', '.join(foreign)} cannot be given with it (only "
             f"{', '.join(valid[1:])} can). For other options start a new run with init_from=<checkpoint folder>."
         )

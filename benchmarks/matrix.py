@@ -39,7 +39,7 @@ CURVES = {
 }
 """Where the learning curves of the main diagonal are."""
 
-RUN = ("steps=2", "eval_every=0", "save_every=0", "samples_every=0", "env.tasks.size=8")
+RUN = ("steps=2", "eval_every=0", "save_every=0", "env.tasks.size=8")
 TREE = ("env.max_depth=3", "env.max_nodes=8", "env.max_steps=4", "env.max_step_tokens=8")
 SMALL = {
     **dict.fromkeys(TREES, TREE),

@@ -30,7 +30,7 @@ MOVES = {
     ),
     ("agents", "agents.training"): (
         "trainer runs=build samplers=engines sync=weight_sync checkpoint state_tree saving run_folder=folder "
-        "interrupts prompt_limits phase_one=reward_model_phase"
+        "interrupts prompt_limits phase_one=reward_model_phase environment_models=resolve"
     ),
     ("agents.policies", "agents.policies"): (
         "network=actor_critic graph_network=gps_network token_states=hidden_states"

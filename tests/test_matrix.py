@@ -13,6 +13,7 @@ import pytest
 from agents.config.compose import compose_config
 from agents.train import train
 from agents.training.build import build
+from agents.training.resolve import resolve
 from reason_envs import registration
 from reason_envs.errors import ReasonEnvsError
 
@@ -75,7 +76,7 @@ def test_stable_baselines_is_refused_with_a_policy_that_writes(name, tmp_path):
     assert not folder.exists()
 
 
-def test_a_trees_generator_and_its_language_policy_are_two_models(tiny_model, tmp_path):
+def test_a_trees_generator_and_its_language_policy_are_two_models(tiny_model):
     own = [
         "env=reason_tree",
         "policy=language",
@@ -83,7 +84,7 @@ def test_a_trees_generator_and_its_language_policy_are_two_models(tiny_model, tm
         "policy.device=cpu",
         "reward_model=random",
     ]
-    run = build(compose_config([*own, "env.engine={name: transformers, model: embedded, device: cpu}"]), tmp_path)
+    run = build(resolve(compose_config([*own, "env.engine={name: transformers, model: embedded, device: cpu}"])))
     generator, sampler = run.environment.grower.engine, run.policy.engine
     assert (generator.config.model, sampler.config.model) == ("embedded", tiny_model)
     assert generator.model is not sampler.model is not run.policy.model
@@ -96,4 +97,4 @@ def test_a_trees_generator_and_its_language_policy_are_two_models(tiny_model, tm
 def test_a_generator_that_cannot_be_trained_is_not_the_policys_sampler(tmp_path):
     arguments = ["env=reason_tree", "policy=language", "engine=openai", "engine.model=m", f"output_dir={tmp_path}"]
     with pytest.raises(ReasonEnvsError, match=r"engine=openai cannot take new weights.*env\.engine=\{name: openai"):
-        build(compose_config(arguments), tmp_path)
+        build(resolve(compose_config(arguments)))

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from agents.config.command_line import bad_value, refused_key
 from agents.config.recommended import follow_choices, register_resolvers
-from agents.config.renamed import renamed_preset
+from agents.config.renamed import renamed_key, renamed_preset
 from agents.config.schema import GROUPS, TrainConfig, check_name, choice, typed
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.validation import check_whole
@@ -133,6 +133,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
 
 
 def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
+    gone = renamed_key(key)
+    if gone is not None:
+        return gone
     group, _, path = key.partition(".")
     if group not in GROUPS:
         return unknown_name("key", key, {f.name for f in dataclasses.fields(TrainConfig)})

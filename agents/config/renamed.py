@@ -1,9 +1,14 @@
-"""Configuration keys and presets that have a new name or are gone."""
+"""Configuration keys and presets that have a new name or no longer exist."""
 
 from __future__ import annotations
 
 from reason_envs.errors import ReasonEnvsError
 
+RENAMED = {
+    "hub_private": "a new repository is private; change its visibility on the hub",
+    "samples_every": "a response is shown every 20 steps; python -m agents.report shows whole episodes",
+}
+"""What to do instead of giving a key that no longer exists."""
 _GAMES = ("math", "code", "sokoban", "sudoku", "plan_path")
 _TEAMS = {
     "shared": "",
@@ -15,6 +20,11 @@ RENAMED_PRESETS = {
     f"petting_{game}_{team}": f"petting_{game}{more}" for game in _GAMES for team, more in _TEAMS.items()
 }
 """What to write after ``+experiment=`` instead of a preset that no longer exists."""
+
+
+def renamed_key(key: str) -> ReasonEnvsError | None:
+    """Return the error for a key that no longer exists; ``None`` for every other key."""
+    return ReasonEnvsError(f"The key {key!r} no longer exists: {RENAMED[key]}.") if key in RENAMED else None
 
 
 def renamed_preset(name: str) -> ReasonEnvsError | None:

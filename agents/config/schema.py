@@ -12,6 +12,7 @@ from typing import Any, get_type_hints
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from agents.config.renamed import renamed_key
 from agents.registry import ALGORITHMS, POLICIES
 from reason_envs import registration
 from reason_envs.errors import OWN_PART, OptionError, ReasonEnvsError, unknown_name
@@ -21,7 +22,7 @@ from reason_envs.reward_models.base import REWARD_MODELS
 from reason_envs.validation import at_least, mounted
 
 LEAST = {
-    **{"eval_every": 0, "eval_episodes": 0, "save_every": 0, "samples_every": 0, "max_minutes": 0},
+    **{"eval_every": 0, "eval_episodes": 0, "save_every": 0, "max_minutes": 0},
     **{"eval_tasks": 1, "eval_samples": 1, "keep_last": 1, "log_every": 1},
 }
 """The smallest value of an option."""
@@ -76,8 +77,6 @@ class TrainConfig:
     """Checkpoints kept besides the best by held-out accuracy."""
     log_every: int = 1
     """Steps between lines of ``summary.log`` and points of the curves."""
-    samples_every: int = 20
-    """Print a sample answer every so many steps; 0: never."""
     wandb: bool = False
     """Also log to Weights & Biases (extra ``[wandb]``)."""
     wandb_project: str | None = None
@@ -86,9 +85,7 @@ class TrainConfig:
     """The run's name there; null: its folder's."""
     push_to_hub: str | None = None
     """Repository on the Hugging Face hub (``NAME`` or ``OWNER/NAME``) that gets ``policy_final`` in the end; null: none
-    does."""
-    hub_private: bool = True
-    """Whether that repository is private, where it is new."""
+    does. A new repository is private."""
     env: Any = None
     """The environment: one of the ``env=`` names."""
     algo: Any = None
@@ -193,7 +190,8 @@ def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
     valid = [field.name for field in fields(schema)]
     for key in raw:
         if key not in valid:
-            raise unknown_name(f"key of {where}", str(key), valid)
+            path = f"{where}.{key}" if where in GROUPS else str(key)
+            raise renamed_key(path) or unknown_name(f"key of {where}", str(key), valid)
     try:
         return _instance(OmegaConf.merge(OmegaConf.structured(schema), raw))
     except OmegaConfBaseException as error:

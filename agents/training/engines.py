@@ -2,72 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Sequence
 from typing import Any
 
-from agents.config.schema import TrainConfig, options
+from agents.config.schema import options
+from agents.training.resolve import RunPlan
 from reason_envs.core import AgentId
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, OptionError
 from reason_envs.llm import make_engine
 from reason_envs.llm.adapter_views import AdapterView
 from reason_envs.llm.engine import Capability, TrainableEngine
 
-ENGINE_FOLLOWS_POLICY = ("model", "device", "attention")
-"""Engine options that are the policy's unless given: learner and sampler must hold the same model."""
 
-
-def samplers(config: TrainConfig, names: Sequence[AgentId]) -> dict[AgentId, TrainableEngine]:
-    """Build the engines that sample for a language policy's parts: one that holds an adapter of each, or one each.
+def policy_engines(plan: RunPlan, roles: Sequence[AgentId]) -> dict[AgentId, TrainableEngine]:
+    """Build the engines of a language policy: one that holds an adapter of each role, or one for each role.
 
     Args:
-        config: the run's; engine options that follow the policy are written into it.
-        names: of the parts; one empty name for a policy that plays all roles.
+        plan: the run's.
+        roles: their names; one empty name for a policy that plays all roles.
+
+    Raises:
+        OptionError: the engine holds too few adapters, or ``placement.roles`` does not fit the policy.
+        EngineError: the engine cannot take new weights.
     """
-    given = _engine_options(config)
-    adapters = getattr(config.engine, "max_lora_rank", 0) and config.policy.sharing == "lora_per_role"
-    if adapters and config.engine.max_loras < len(names):
-        raise ReasonEnvsError(
-            f"engine.max_loras={config.engine.max_loras}: the roles {', '.join(names)} have an adapter each, so set "
-            f"engine.max_loras={len(names)}."
-        )
-    if adapters:
-        engine = _trainable(config, given)
-        return {name: AdapterView(engine, name) for name in names}
-    places = config.placement.roles or {}
-    if not isinstance(places, Mapping):
-        raise ReasonEnvsError(f"placement.roles={places!r} must map roles to devices: {{coder: cuda:0}}.")
-    for name in places:
-        if config.policy.sharing != "model_per_role" or name not in names:
-            raise ReasonEnvsError(
-                f"placement.roles names {name!r}: it places the models of policy.sharing=model_per_role, whose roles "
-                f"here are {', '.join(filter(None, names)) or 'all one'}."
+    config = plan.config
+    engine, places = options(config.engine), config.placement.roles or {}
+    if engine.get("max_lora_rank") and config.policy.sharing == "lora_per_role":
+        if config.engine.max_loras < len(roles):
+            raise OptionError(
+                "engine.max_loras",
+                config.engine.max_loras,
+                f"must be at least {len(roles)}: the roles {', '.join(roles)} have one adapter each.",
             )
-    device = {name: {"device": places[name]} if name in places else {} for name in names}
-    return {name: _trainable(config, {**given, **device[name]}) for name in names}
+        shared = _trainable(plan, engine)
+        return {role: AdapterView(shared, role) for role in roles}
+    for role in places:
+        if config.policy.sharing != "model_per_role" or role not in roles:
+            raise OptionError(
+                "placement.roles",
+                places,
+                f"names {role!r}, but it places the models of policy.sharing=model_per_role. Roles here: "
+                f"{', '.join(filter(None, roles)) or 'one policy plays all of them'}.",
+            )
+    device = {role: {"device": places[role]} if role in places else {} for role in roles}
+    return {role: _trainable(plan, {**engine, **device[role]}) for role in roles}
 
 
-def _trainable(config: TrainConfig, given: dict[str, Any]) -> TrainableEngine:
-    engine = make_engine(config.engine.name, **given)
+def _trainable(plan: RunPlan, engine_options: dict[str, Any]) -> TrainableEngine:
+    name = plan.config.engine.name
+    engine = make_engine(name, **engine_options)
     if not (isinstance(engine, TrainableEngine) and Capability.TRAINABLE in engine.capabilities):
-        raise ReasonEnvsError(
-            f"engine={config.engine.name} cannot take new weights; use engine=transformers or engine=vllm, with a "
-            "model that is not quantized (neither stored so, nor by load_in_8bit or load_in_4bit)."
-            f"{_own_generator(config)}"
+        own = f" For the environment's own generator set env.engine={{name: {name}, ...}}."
+        raise EngineError(
+            f"engine={name} cannot take new weights; use engine=transformers or engine=vllm with a model that is not "
+            "quantized (neither stored quantized, nor with load_in_8bit or load_in_4bit)."
+            f"{own if 'engine' in options(plan.config.env) else ''}"
         )
     return engine
-
-
-def _own_generator(config: TrainConfig) -> str:
-    """Say where the environment's generator is chosen, where it has one: not by ``engine``, which is the policy's."""
-    if not hasattr(config.env, "engine"):
-        return ""
-    return f" For the environment's own generator set env.engine={{name: {config.engine.name}, ...}}."
-
-
-def _engine_options(config: TrainConfig) -> dict[str, Any]:
-    """Resolve what follows the policy, in the configuration itself, so that ``config.yaml`` tells what ran."""
-    for entry in fields(config.engine):
-        if entry.name in ENGINE_FOLLOWS_POLICY and getattr(config.engine, entry.name) == entry.default:
-            setattr(config.engine, entry.name, getattr(config.policy, entry.name))
-    return options(config.engine)

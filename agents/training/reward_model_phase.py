@@ -1,7 +1,8 @@
-"""Phase 1 of a search run: the step reward model, trained before the policy where the run asks for it."""
+"""Phase 1 of a search run: train the step reward model before the policy, if the run asks for it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,17 @@ from typing import Any
 from agents import distributed
 from agents.config.schema import TrainConfig, changed, options
 from agents.reward_model.train import RewardModelConfig, train_reward_model
-from agents.training.folder import CONFIG_FILE
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, RunError
 from reason_envs.reward_models.transformers import StepRewardModelConfig
 
 FOLDER = "reward_model"
-"""Where a run keeps the model that it trained."""
-OF_THE_RUN = {
+"""Folder of the trained model, inside the run folder."""
+FROM_RUN = {
     **{name: name for name in ("output_dir", "seed", "eval_set", "engine")},
     **{name: f"env.{name}" for name in ("tasks", "max_depth", "max_step_tokens", "separator")},
     **{name: f"env.{name}" for name in ("system_prompt", "fallbacks")},
 }
-"""Options of the training that follow the run, and where they are set."""
+"""Options of the training that take the run's value, and the run's option."""
 
 
 @dataclass
@@ -28,53 +28,87 @@ class RunRewardModelConfig(StepRewardModelConfig):
     """Options of ``reward_model=transformers`` in a run."""
 
     path: str | None = None
-    """Folder of a saved step reward model to use; nothing is trained then."""
+    """Folder of a saved step reward model to use instead of ``model``. Nothing is trained then."""
     train: bool = False
-    """Train one on the run's own problems and generator first, into ``<output_dir>/reward_model``."""
+    """Train a step reward model on the run's problems and generator first, into ``<output_dir>/reward_model``."""
     training: RewardModelConfig = field(default_factory=RewardModelConfig)
-    """How; its problems, generator and steps are the run's."""
+    """Options of that training. Its problems, generator, seed and step limits are the run's."""
 
 
-def reward_model_options(config: TrainConfig, generator: Any, folder: Path) -> dict[str, Any]:
-    """Return the options of the run's step reward model, training it first where that is asked for and not done.
+def planned_training(config: TrainConfig, generator: Any) -> RewardModelConfig | None:
+    """Return the training of the step reward model that has to come first; ``None`` if none has to.
 
     Args:
-        config: the run's.
-        generator: what writes the solutions to learn from: a name, or a mapping of its ``name`` and options.
-        folder: the run's.
+        config: the run's configuration.
+        generator: the engine that writes the solutions to learn from: a name, or a mapping of ``name`` and options.
+
+    Raises:
+        OptionError: an option of the training contradicts the run.
     """
-    given = config.reward_model
-    if not isinstance(given, RunRewardModelConfig):
-        return options(given)
-    own = {k: v for k, v in options(given).items() if k not in ("path", "train", "training")}
-    if given.path is None and not given.train:
-        return own
-    if changed(given, "model"):
-        raise ReasonEnvsError(
-            f"reward_model.model={given.model!r} with reward_model.path={given.path} and train={given.train}: give one "
-            "of them (reward_model.training.model is the model that training starts from)."
+    own = config.reward_model
+    if not isinstance(own, RunRewardModelConfig) or (own.path is None and not own.train):
+        return None
+    if changed(own, "model"):
+        raise OptionError(
+            "reward_model.model",
+            own.model,
+            f"contradicts reward_model.path={own.path} and reward_model.train={own.train}: give one of them. "
+            "(reward_model.training.model is the model that the training starts from.)",
         )
-    return {**own, "model": given.path or str(_trained(config, given, generator, folder / FOLDER))}
+    if own.path is not None:
+        return None
+    for name, key in FROM_RUN.items():
+        if changed(own.training, name):
+            raise OptionError(
+                f"reward_model.training.{name}", getattr(own.training, name), f"follows the run: set {key} instead."
+            )
+    env = options(config.env)
+    return replace(
+        own.training,
+        **{name: env[name] for name, key in FROM_RUN.items() if key.startswith("env.")},
+        output_dir=str(Path(config.output_dir) / FOLDER),
+        seed=config.seed,
+        eval_set=config.eval_set,
+        engine=generator,
+        device=own.training.device if changed(own.training, "device") else own.device,
+    )
 
 
-def _trained(config: TrainConfig, given: RunRewardModelConfig, generator: Any, folder: Path) -> Path:
-    """The model in the run's folder, which is made now unless the run began with it."""
-    if (folder.parent / CONFIG_FILE).exists():
-        return folder
+def model_options(config: TrainConfig, training: RewardModelConfig | None) -> Mapping[str, Any]:
+    """Return ``name`` and options of the run's step reward model: the trained one, a saved one or the named one."""
+    own = config.reward_model
+    found = {"name": own.name, **options(own)}
+    if isinstance(own, RunRewardModelConfig):
+        for name in ("path", "train", "training"):
+            del found[name]
+        found["model"] = own.path or (training.output_dir if training else own.model)
+    return found
+
+
+def train_first(training: RewardModelConfig) -> None:
+    """Train the step reward model of a new run.
+
+    Raises:
+        RunError: several processes would train it, or its folder exists already.
+    """
+    folder = Path(training.output_dir)
     if folder.exists():
-        raise ReasonEnvsError(
-            f"{folder} holds a model that no run began with. If it is whole (has metrics.json) use it by "
-            f"reward_model.path={folder}; else delete that folder."
+        raise RunError(
+            f"{folder} exists, but its run never started. If the model is complete (it has metrics.json), use it with "
+            f"reward_model.path={folder}; otherwise delete the folder."
         )
     if distributed.size() > 1:
-        raise ReasonEnvsError(
-            "reward_model.train=true in several processes: train the model once with python -m agents.reward_model, "
-            "then give its folder as reward_model.path."
+        raise RunError(
+            "reward_model.train=true works in one process only: train the model once with python -m "
+            "agents.reward_model, then give its folder as reward_model.path."
         )
-    for name, key in OF_THE_RUN.items():
-        if changed(given.training, name):
-            raise ReasonEnvsError(f"reward_model.training.{name} follows the run: set {key} instead.")
-    followed = {name: getattr(config.env, name) for name, key in OF_THE_RUN.items() if key.startswith("env.")}
-    device = given.training.device if changed(given.training, "device") else given.device
-    run = {"output_dir": str(folder), "seed": config.seed, "eval_set": config.eval_set, "engine": generator}
-    return train_reward_model(replace(given.training, **followed, **run, device=device))
+    train_reward_model(training)
+
+
+def check_trained(training: RewardModelConfig | None) -> None:
+    """Refuse to build a run whose step reward model is not trained yet."""
+    if training is not None and not Path(training.output_dir).is_dir():
+        raise RunError(
+            f"reward_model.train=true, but {training.output_dir} does not exist: python -m agents.train trains the "
+            "model first; elsewhere, give the folder of a trained model as reward_model.path."
+        )

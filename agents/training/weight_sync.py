@@ -6,17 +6,21 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from agents.policies.base import TrainablePolicy
 from agents.policies.language import LanguagePolicy
 from agents.policies.lora import adapter_weights, write_adapter
+from agents.policies.roles import language_parts
 from agents.trajectory import Choice, Decision
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import Capability, Sampling, TrainableEngine
-from reason_envs.llm.weights import cast, digest
+from reason_envs.llm.weights import cast as cast_weights
+from reason_envs.llm.weights import digest
 
 PROBE = [{"role": "user", "content": "What is 12 + 30 - 4?"}]
 PROBE_RESPONSE = "12 + 30 = 42\n42 - 4 = 38\n\\boxed{38}"
@@ -107,7 +111,7 @@ class WeightSync:
     def _weights(self) -> dict[str, Tensor]:
         """What is sent: the policy's adapter or its full weights, in the engine's dtype."""
         weights = adapter_weights(self._policy.model) if self._sends_adapter else self._policy.export_weights()
-        return cast(weights, self._engine.dtype)
+        return cast_weights(weights, self._engine.dtype)
 
     def _send(self, weights: Mapping[str, Tensor], version: int) -> None:
         if not self._sends_adapter:
@@ -145,35 +149,47 @@ class WeightSync:
         return await self._engine.score([*self._prompt, *self._response], len(self._prompt))
 
 
-class RoleSync:
-    """Sends every role's weights to the role's engine, and then sees that each still has its own.
+class PolicySync:
+    """Sends the weights of each part of a policy to its engine and checks that each engine holds its part's weights.
+
+    A policy that samples without an engine has nothing to send: every method does nothing then.
 
     Args:
-        syncs: by role; the name of a policy's only part is empty.
+        policy: the policy whose parts (one for each role, or one for all) have engines.
     """
 
-    def __init__(self, syncs: Mapping[str, WeightSync]) -> None:
-        self._syncs = syncs
+    def __init__(self, policy: TrainablePolicy) -> None:
+        self._policy = policy
+        parts = language_parts(policy)
+        self._syncs = {name: WeightSync(part, cast(TrainableEngine, part.engine)) for name, part in parts.items()}
 
     async def canary(self) -> None:
-        """Let every role's canary pass."""
+        """Run the canary of each part (see `WeightSync.canary`)."""
         for role, sync in self._syncs.items():
             with _naming(role):
                 await sync.canary()
 
-    async def push(self, version: int) -> float:
-        """Send all present weights, then check all: an engine that two roles share has lost the first one's.
-
-        Returns:
-            The largest gap of any role (see ``WeightSync.push``).
-        """
+    def send(self, version: int) -> None:
+        """Send all present weights without a check."""
         for sync in self._syncs.values():
             sync.send(version)
+
+    async def push(self, version: int) -> dict[str, float]:
+        """Make the present weights act: send all, then check all, since roles may share an engine by mistake.
+
+        Args:
+            version: training steps behind these weights.
+
+        Returns:
+            ``sync_gap``, the largest gap of any part (see `WeightSync.push`); nothing without engines.
+        """
+        self._policy.version = version
+        self.send(version)
         gaps = []
         for role, sync in self._syncs.items():
             with _naming(role):
                 gaps.append(await sync.check(version))
-        return max(gaps)
+        return {"sync_gap": max(gaps)} if gaps else {}
 
 
 @contextmanager

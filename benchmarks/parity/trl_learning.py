@@ -73,9 +73,10 @@ def evaluate(model: Path) -> dict[str, float]:
     from agents.evaluation.evaluate_policy import evaluate_policy
     from agents.evaluation.intervals import first_tasks
     from agents.training.build import build
+    from agents.training.resolve import resolve
     from reason_envs.llm.engine import greedy
 
-    run = build(compose_config([f"policy.model={model}"]), model.parent)
+    run = build(resolve(compose_config([f"policy.model={model}"])))
     tasks = first_tasks(run.test_tasks, PROBLEMS)
     ways = {"sampled": (run.policy.sampling, EVALUATION_SAMPLES), "greedy": (greedy(run.policy.sampling), 1)}
     accuracy = {}

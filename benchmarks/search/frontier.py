@@ -30,6 +30,7 @@ from agents.search.plot import plot_frontier
 from agents.search.results import MethodResult, Solved, grade, record, solve_all, summarise, table, write_json
 from agents.search.solutions import sample_solutions, score_solutions, submit_solution
 from agents.training.build import build, load_run
+from agents.training.resolve import resolve
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import ReasonTree
@@ -108,7 +109,7 @@ def main() -> None:
 
 def search_everything(config: FrontierConfig, overrides: Sequence[str], results: Results) -> list[str]:
     """Run the classical methods and return their labels."""
-    run = build(compose_config([*ROOMY, *overrides]), Path(config.results))
+    run = build(resolve(compose_config([*ROOMY, *overrides])))
     assert isinstance(run.environment, ReasonTree)
     assert run.test_tasks is not None
     tasks = first_tasks(run.test_tasks, config.problems)

@@ -90,13 +90,15 @@ class Stopwatch:
 def measure_ours(model: str, lora_rank: int, steps: int) -> list[dict[str, float]]:
     """Time our trainer, everything that it does in a step included."""
     from agents.config.compose import compose_config
+    from agents.training.build import build
+    from agents.training.resolve import resolve
     from agents.training.trainer import Trainer
 
     watch = Stopwatch()
 
     class Watched(Trainer):
-        async def _prepare(self) -> None:
-            await super()._prepare()
+        async def prepare(self) -> None:
+            await super().prepare()
             batcher = self.run.engines[0].batcher
             count_tokens(batcher, "_function", watch, lambda out: [s.token_ids for n in out for s in n])
             watch.watch(batcher, "_function", "generation")
@@ -104,18 +106,18 @@ def measure_ours(model: str, lora_rank: int, steps: int) -> list[dict[str, float
             watch.watch(self.learner._updater, "_loss", "loss and backward")
             watch.watch(self.learner.optimizer, "backward", "loss and backward")
 
-        async def _train_step(self) -> None:
-            await super()._train_step()
+        async def train_step(self) -> None:
+            await super().train_step()
             watch.lap()
 
     with scratch() as folder:
         overrides = [
             *(f"output_dir={folder}/run", f"steps={steps}", f"policy.model={model}", f"policy.lora_rank={lora_rank}"),
-            *("eval_every=0", "save_every=0", "samples_every=0", "algo.optimizer.learning_rate=0"),
+            *("eval_every=0", "save_every=0", "algo.optimizer.learning_rate=0"),
             *(f"algo.tasks_per_step={TASKS}", f"algo.samples_per_task={SAMPLES}", f"policy.max_tokens={MAX_TOKENS}"),
             "env.reward.name=benchmarks.throughput.grpo_step:parity_reward",
         ]
-        asyncio.run(Watched(compose_config(overrides)).train())
+        asyncio.run(Watched(build(resolve(compose_config(overrides)))).train())
     return watch.steps
 
 

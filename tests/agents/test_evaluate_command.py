@@ -78,7 +78,7 @@ def test_what_is_missing_is_named(folder, tmp_path, capsys):
         ([f"run={damaged}"], "step_2 lacks the file policy.safetensors"),
         ([f"run={tmp_path / 'bare'}"], "holds no checkpoint"),
         ([f"checkpoint={folder}/checkpoints/step_7"], "step_7"),
-        ([f"checkpoint={tmp_path}"], "is no run folder"),
+        ([f"checkpoint={tmp_path}"], "is not a run folder"),
         ([f"run={folder}", f"output_file={folder}/config.yaml/x.json"], "output_file"),
     ):
         with pytest.raises(SystemExit) as ended:
@@ -87,3 +87,10 @@ def test_what_is_missing_is_named(folder, tmp_path, capsys):
         message = capsys.readouterr().err
         assert message.startswith("error: ")
         assert expected in message
+
+
+def test_an_option_of_the_frontier_names_that_command(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["run=runs/any", "method=[policy,mcts]"])
+    assert ended.value.code == 2
+    assert "method= is an option of python -m agents.frontier: run that command instead" in capsys.readouterr().err

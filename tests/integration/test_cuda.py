@@ -2,10 +2,11 @@
 
 import pytest
 import torch
-from run_toys import make_run, train
+from run_toys import make_run, make_trainer, train
 
 from agents.config.compose import compose_config
 from agents.training.build import build
+from agents.training.resolve import resolve
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import GenerationRequest, Sampling
 
@@ -45,9 +46,9 @@ def test_a_run_trains_on_the_device(tiny_model, tmp_path, more):
     assert (tmp_path / "run" / "policy_final").is_dir()
 
 
-def devices_of(placement, folder):
+def devices_of(placement):
     overrides = [f"placement.{part}={device}" for part, device in placement.items()]
-    run = build(compose_config(["env=reason_tree", *overrides]), folder)
+    run = build(resolve(compose_config(["env=reason_tree", *overrides])))
     models = {
         "generator": run.engines[0].model,
         "reward_model": run.reward_model.model,
@@ -58,20 +59,18 @@ def devices_of(placement, folder):
     return found
 
 
-def test_everything_on_one_device(tmp_path):
+def test_everything_on_one_device():
     placement = dict.fromkeys(("generator", "reward_model", "policy"), "cuda:0")
-    assert devices_of(placement, tmp_path) == placement
+    assert devices_of(placement) == placement
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
-def test_the_guides_layout_on_two_devices(tmp_path):
+def test_the_guides_layout_on_two_devices():
     placement = {"generator": "cuda:0", "reward_model": "cuda:1", "policy": "cuda:1"}
-    assert devices_of(placement, tmp_path) == placement
+    assert devices_of(placement) == placement
 
 
 def test_a_search_run_trains_on_the_device(tmp_path):
-    from agents.training.trainer import Trainer
-
     overrides = [
         "env=reason_tree",
         f"output_dir={tmp_path / 'run'}",
@@ -80,4 +79,4 @@ def test_a_search_run_trains_on_the_device(tmp_path):
         "eval_every=0",
     ]
     devices = [f"placement.{part}=cuda:0" for part in ("generator", "reward_model", "policy")]
-    assert train(Trainer(compose_config([*overrides, *devices]))) is None
+    assert train(make_trainer([*overrides, *devices])) is None

@@ -19,7 +19,7 @@ from agents.policies.language import LanguagePolicy, LanguagePolicyConfig
 from agents.policies.lora import adapter_weights, write_adapter
 from agents.policies.roles import RolePolicy
 from agents.rollout.episodes import grouped, play
-from agents.training.weight_sync import RoleSync, WeightSync
+from agents.training.weight_sync import PolicySync, WeightSync
 from reason_envs import make_environment
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
@@ -315,7 +315,7 @@ def test_synchronisation_passes(engine, base, lora_rank):
     policy = make_policy(lora_rank=lora_rank)
     sync = WeightSync(policy, engine)
     asyncio.run(sync.canary())
-    assert asyncio.run(sync.push(1)) < 1e-3
+    assert asyncio.run(sync.push(1))["sync_gap"] < 1e-3
     assert bool(engine._adapters) == bool(lora_rank)
 
 
@@ -328,12 +328,12 @@ def test_one_engine_samples_with_an_adapter_of_each_role(engine, base):
     policy = RolePolicy(config, ["scout", "digger"], seed=0)
     for name, role in policy.roles.items():
         role.engine = AdapterView(engine, name)
-    sync = RoleSync({name: WeightSync(role, role.engine) for name, role in policy.roles.items()})
+    sync = PolicySync(policy)
     asyncio.run(sync.canary())
     with torch.no_grad():
         for parameter in policy.roles["digger"].parameters():
             parameter += 0.05
-    assert asyncio.run(sync.push(1)) < 1e-3
+    assert asyncio.run(sync.push(1))["sync_gap"] < 1e-3
     agents = ["scout", "digger"] * 4
     calls = engine.batcher.calls
     choices = asyncio.run(policy.act(PROMPTS[:1] * 8, range(8), agents=agents))

@@ -9,6 +9,9 @@ import torch
 from safetensors.torch import load_file
 
 from agents.config.compose import compose_config
+from agents.training.build import build
+from agents.training.folder import check_start
+from agents.training.resolve import resolve
 from agents.training.trainer import Trainer
 
 OPTIONS = (
@@ -22,7 +25,6 @@ OPTIONS = (
     "eval_every=2",
     "eval_tasks=3",
     "save_every=2",
-    "samples_every=3",
     "policy.device=cpu",
 )
 """A random model gets no sum right: only coin flips give it something to learn."""
@@ -33,8 +35,15 @@ def overrides(model, folder, *more):
     return [f"policy.model={model}", f"output_dir={folder}", *OPTIONS, *more]
 
 
+def make_trainer(arguments, *, resuming=False):
+    """Build what `agents.train` builds for a command line."""
+    plan = resolve(compose_config(arguments))
+    check_start(plan, resuming=resuming)
+    return Trainer(build(plan), resuming=resuming)
+
+
 def make_run(model, folder, *more, resuming=False):
-    return Trainer(compose_config(overrides(model, folder, *more)), resuming=resuming)
+    return make_trainer(overrides(model, folder, *more), resuming=resuming)
 
 
 def train(trainer):

@@ -11,18 +11,16 @@ import numpy as np
 import pytest
 import torch
 from graph_toys import make_decision
-from run_toys import checkpoints, rows, train
+from run_toys import checkpoints, make_trainer, rows, train
 from tree_toys import BACKTRACK, Sums, make_tree
 from value_toys import SignalConfig, Signals
 
 from agents.algorithms.sb3_config import SB3PPOConfig
-from agents.config.compose import compose_config
 from agents.policies.graph import GraphPolicy, GraphPolicyConfig
 from agents.policies.mlp import MLPPolicy, MLPPolicyConfig
 from agents.registry import ALGORITHMS
 from agents.rollout.episodes import grouped, play
 from agents.tracking.episode_metrics import describe
-from agents.training.trainer import Trainer
 from reason_envs.errors import ReasonEnvsError
 
 NAMES = ("sb3_ppo", "sb3_maskable_ppo")
@@ -196,8 +194,8 @@ TREE = (
 
 def test_a_run_from_the_command_line_and_its_continuation(tiny_model, tmp_path):
     options = [*TREE, f"engine.model={tiny_model}", f"output_dir={tmp_path}"]
-    train(Trainer(compose_config([*options, "steps=2"])))
-    resumed = Trainer(compose_config([*options, "steps=3"]), resuming=True)
+    train(make_trainer([*options, "steps=2"]))
+    resumed = make_trainer([*options, "steps=3"], resuming=True)
     train(resumed)
     assert checkpoints(tmp_path)[-1] == "step_3"
     written = rows(tmp_path)

@@ -7,7 +7,7 @@ import signal
 
 import pytest
 import torch
-from run_toys import assert_same_run, checkpoints, rows, train
+from run_toys import assert_same_run, checkpoints, make_trainer, rows, train
 from value_toys import SignalConfig, Signals, ValuePolicy, ValuePolicyConfig
 
 import reason_envs
@@ -17,7 +17,7 @@ from agents.config.compose import compose_config
 from agents.evaluate import main
 from agents.registry import POLICIES
 from agents.training.build import build, load_run
-from agents.training.trainer import Trainer
+from agents.training.resolve import resolve
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engines.scripted import ScriptedEngine
 
@@ -34,7 +34,6 @@ OPTIONS = (
     "eval_every=2",
     "eval_tasks=6",
     "save_every=2",
-    "samples_every=3",
 )
 
 
@@ -48,7 +47,7 @@ def _toys():
 
 
 def make_run(folder, *more, resuming=False):
-    return Trainer(compose_config([*OPTIONS, f"output_dir={folder}", *more]), resuming=resuming)
+    return make_trainer([*OPTIONS, f"output_dir={folder}", *more], resuming=resuming)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +67,7 @@ def test_a_run_without_an_engine_leaves_the_files_of_the_layout(whole):
         *("curves.png", "checkpoints", "policy_final", "validate"),
     }
     assert checkpoints(whole) == ["step_2", "step_4"]
-    assert "--- sample at step 3\n" in (whole / "train.log").read_text()
+    assert "--- sample at step 1\n" in (whole / "train.log").read_text()
     assert re.search(r" hits\n(right|wrong), return \+", (whole / "train.log").read_text())
     assert "trains 148 parameters of a value_toy policy" in (whole / "train.log").read_text()
 
@@ -127,7 +126,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypat
 
 
 def test_a_new_run_can_start_from_a_checkpoint(whole, tmp_path):
-    start = build(compose_config([*OPTIONS, f"init_from={whole / 'checkpoints' / 'step_4'}"]), tmp_path)
+    start = build(resolve(compose_config([*OPTIONS, f"init_from={whole / 'checkpoints' / 'step_4'}"])))
     trained = load_run(str(whole)).policy.state_tensors()
     assert all(torch.equal(tensor, trained[name]) for name, tensor in start.policy.state_tensors().items())
 
@@ -153,8 +152,8 @@ def test_the_command_evaluates_sampled_and_greedy(whole, tmp_path, capsys):
 # --- who gets the engine
 
 
-def asking(trainer_config, tmp_path):
-    return build(compose_config(trainer_config), tmp_path)
+def asking(arguments):
+    return build(resolve(compose_config(arguments)))
 
 
 @pytest.fixture
@@ -166,16 +165,16 @@ def engines(monkeypatch):
         built.append(spec if not options else {"name": spec, **options})
         return ScriptedEngine("")
 
-    monkeypatch.setattr("agents.training.environment_models.make_engine", make)
+    monkeypatch.setattr("agents.training.build.make_engine", make)
     return built
 
 
 TREE = ("env=reason_tree", "reward_model=random", "eval_every=0")
 
 
-def test_the_engine_is_the_trees_generator(engines, tmp_path):
-    run = asking([*TREE, "engine=transformers", "engine.max_batch_size=7", "placement.generator=cuda:0"], tmp_path)
-    assert (run.config.algo.name, run.config.policy.name) == ("ppo", "graph")
+def test_the_engine_is_the_trees_generator(engines):
+    run = asking([*TREE, "engine=transformers", "engine.max_batch_size=7", "placement.generator=cuda:0"])
+    assert (run.plan.config.algo.name, run.plan.config.policy.name) == ("ppo", "graph")
     (spec,) = engines
     assert (spec["name"], spec["max_batch_size"], spec["device"]) == ("transformers", 7, "cuda:0")
     assert (run.environment.grower.engine,) == run.engines
@@ -185,22 +184,28 @@ def test_the_engine_is_the_trees_generator(engines, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["env.engine={name: vllm}"], r"env\.engine=.*in a run it is configured by engine="),
-        (["env.reward_model=random"], r"env\.reward_model='random': in a run it is configured by reward_model="),
-        (["env.device=cpu"], r"env\.device=cpu: in a run devices are chosen by placement"),
-        (["placement.reward_model=cpu"], r"reward_model=random has no device to choose"),
-        (["placement.policy=cuda:1", "policy.device=cpu"], r"placement\.policy=cuda:1 and policy\.device=cpu"),
-        (["placement.generator=cpu", "policy=language"], r"engine= is the policy's own sampler"),
+        (["env.engine={name: vllm}"], r"env\.engine=.*is not used in a run: set engine= instead"),
+        (["env.reward_model=random"], r"env\.reward_model='random' is not used in a run: set reward_model= instead"),
+        (["env.device=cpu"], r"env\.device='cpu' is not used in a run: set placement"),
+        (["placement.reward_model=cpu"], r"has no effect: reward_model=random runs on no device"),
+        (
+            ["placement.policy=cuda:1", "policy.device=cpu"],
+            r"placement\.policy='cuda:1' contradicts policy\.device='cpu'",
+        ),
+        (
+            ["placement.generator=cpu", "policy=language"],
+            r"placement\.generator='cpu' has no effect with policy=language",
+        ),
     ],
 )
-def test_parts_are_configured_in_one_place(overrides, message, engines, tmp_path):
+def test_parts_are_configured_in_one_place(overrides, message, engines):
     with pytest.raises(ReasonEnvsError, match=message):
-        asking([*TREE, *overrides], tmp_path)
+        asking([*TREE, *overrides])
     assert engines == []
 
 
-def test_an_environment_without_a_generator_gets_none(engines, tmp_path):
-    run = asking(OPTIONS, tmp_path)
+def test_an_environment_without_a_generator_gets_none(engines):
+    run = asking(OPTIONS)
     assert (run.engines, run.reward_model, engines) == ((), None, [])
     run.close()
 
@@ -220,9 +225,9 @@ def test_an_environment_has_its_usual_partners_unless_others_are_given(overrides
     assert (config.algo.name, config.policy.name) == expected
 
 
-def test_a_graph_policy_without_a_tree_is_refused(tmp_path):
+def test_a_graph_policy_without_a_tree_is_refused():
     with pytest.raises(ReasonEnvsError, match="policy=language"):
-        build(compose_config(["algo=ppo", "policy=graph", "eval_every=0"]), tmp_path)
+        asking(["algo=ppo", "policy=graph", "eval_every=0"])
     assert isinstance(compose_config(["algo=ppo"]).algo, PPOConfig)
 
 
@@ -238,11 +243,11 @@ def test_a_search_tree_is_trained_and_resumed_exactly(tiny_model, tmp_path):
             "env.max_depth=3",
             "env.tasks={name: chain_sum, max_samples: 9}",
         ),
-        *("steps=2", "algo.tasks_per_step=4", "eval_every=0", "save_every=1", "samples_every=1"),
+        *("steps=2", "algo.tasks_per_step=4", "eval_every=0", "save_every=1"),
     )
 
     def make(name, *more, resuming=False):
-        return Trainer(compose_config([*options, f"output_dir={tmp_path / name}", *more]), resuming=resuming)
+        return make_trainer([*options, f"output_dir={tmp_path / name}", *more], resuming=resuming)
 
     assert asyncio.run(make("whole").train()) is None
     asyncio.run(make("parts", "steps=1").train())

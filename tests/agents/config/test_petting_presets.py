@@ -8,7 +8,7 @@ import yaml
 
 from agents.config.compose import compose_config
 from agents.tracking.episode_metrics import describe
-from agents.training.trainer import _total_steps
+from agents.training.resolve import total_steps
 from agents.trajectory import Trajectory
 from reason_envs.envs.petting.base import MAX_OUTCOME_CHARS
 from reason_envs.errors import ReasonEnvsError
@@ -55,7 +55,7 @@ def test_preset_matches_guide(config):
     assert ours == {key: GUIDE[key] for key in ours}
     assert {key for key in PARAMETERS if GUIDE[key] != "-"} == ours.keys()
     assert config.policy.model == GUIDE["example"]["base_models.policy_0.path"]
-    assert _total_steps(config, 53_000, config.algo) == 200
+    assert total_steps(config, 53_000) == 200
     folder = f"logs/{config.env.name}/"
     assert config.output_dir.startswith(folder)
     assert re.fullmatch(r"\d{4}-\d\d-\d\d/\d\d-\d\d-\d\d", config.output_dir.removeprefix(folder))

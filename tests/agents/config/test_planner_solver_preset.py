@@ -12,7 +12,8 @@ from agents.algorithms.config import check_minibatches
 from agents.algorithms.grpo import GRPOConfig
 from agents.config.compose import compose_config
 from agents.config.schema import options
-from agents.training.trainer import Trainer, _total_steps
+from agents.training.folder import check_start
+from agents.training.resolve import resolve, total_steps
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engines.vllm.options import VllmEngineConfig
 from reason_envs.rewards import MathReward, reward_from_config
@@ -97,8 +98,8 @@ def test_three_gpus_for_three_models(preset):
 
 
 def test_the_steps_end_before_the_epochs(preset):
-    assert _total_steps(preset, 30_000, preset.algo) == 300
-    assert _total_steps(preset, 600, preset.algo) == 200
+    assert total_steps(preset, 30_000) == 300
+    assert total_steps(preset, 600) == 200
 
 
 def test_a_second_run_cannot_overwrite_the_first(preset, tmp_path):
@@ -109,7 +110,7 @@ def test_a_second_run_cannot_overwrite_the_first(preset, tmp_path):
     folder.mkdir()
     (folder / "config.yaml").write_text("{}")
     with pytest.raises(ReasonEnvsError, match=r"holds a run already\. Continue it with resume="):
-        Trainer(compose_config([PRESET, f"output_dir={folder}"]))
+        check_start(resolve(compose_config([PRESET, f"output_dir={folder}"])))
 
 
 # --- sizes count responses

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from agents.config.compose import compose_config
-from agents.training.trainer import _total_steps
+from agents.training.resolve import total_steps
 from reason_envs.tasks import make
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -86,7 +86,7 @@ def test_an_optimizer_step_takes_the_guides_effective_batch(preset):
 def test_the_run_is_as_long_as_the_guides(preset):
     epoch = SAMPLES / preset.algo.tasks_per_step
     assert epoch == pytest.approx(2_370, rel=2e-3)
-    assert _total_steps(preset, SAMPLES, preset.algo) == pytest.approx(7_110, rel=2e-3)
+    assert total_steps(preset, SAMPLES) == pytest.approx(7_110, rel=2e-3)
 
 
 def test_the_guides_data_format_is_read(preset, tmp_path):

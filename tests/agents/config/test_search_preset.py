@@ -1,12 +1,13 @@
 """The preset of policy-guided tree search holds the numbers of the guide for two GPUs of 24 GB."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from agents.config.compose import compose_config
-from agents.training.environment_models import place
+from agents.training.resolve import resolve
 from reason_envs.errors import ReasonEnvsError
 
 GUIDE = yaml.safe_load((Path(__file__).resolve().parents[2] / "data" / "pgts_guide.yaml").read_text())
@@ -50,8 +51,8 @@ def test_the_search(preset):
 def test_the_two_gpus(preset):
     for part, gpu in GUIDE["placement"].items():
         assert getattr(preset.placement, part) == f"cuda:{gpu}"
-    place(preset, writes_text=False)
-    devices = (preset.engine.device, preset.reward_model.device, preset.policy.device)
+    placed = resolve(preset).config
+    devices = (placed.engine.device, placed.reward_model.device, placed.policy.device)
     assert devices == ("cuda:0", "cuda:1", "cuda:1")
 
 
@@ -86,6 +87,6 @@ def test_one_gpu_is_three_overrides():
 
 
 def test_a_device_is_given_once(preset):
-    preset.engine.device = "cpu"
-    with pytest.raises(ReasonEnvsError, match=r"placement\.generator=cuda:0 and engine\.device=cpu: give one of them"):
-        place(preset, writes_text=False)
+    preset = replace(preset, engine=replace(preset.engine, device="cpu"))
+    with pytest.raises(ReasonEnvsError, match=r"placement\.generator='cuda:0' contradicts engine\.device='cpu'"):
+        resolve(preset)

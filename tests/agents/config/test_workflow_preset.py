@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from agents.config.compose import compose_config
-from agents.training.environment_models import place
+from agents.training.resolve import resolve
 from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.executors import read_descriptions, read_models
 from reason_envs.envs.workflow.operator_signatures import OPERATORS
@@ -38,8 +38,7 @@ def test_the_policy(preset):
     assert policy.lora_target_modules == GUIDE["lora_target_modules"].split(",")
     for name in ("temperature", "max_tokens", "top_p", "top_k"):
         assert getattr(policy, name) == generation[name]
-    place(preset, writes_text=True)
-    assert preset.policy.device == f"cuda:{GUIDE['device_mapping'][0]}"
+    assert resolve(preset).config.policy.device == f"cuda:{GUIDE['device_mapping'][0]}"
 
 
 def test_the_training(preset):

@@ -9,19 +9,17 @@ import pytest
 import torch
 from language_toys import make_decision, problems
 from role_toys import Relay, RelayConfig
-from run_toys import checkpoints, rows
+from run_toys import checkpoints, make_trainer, rows
 from safetensors.torch import load_file
 
 from agents.algorithms.at_grpo import ATGRPO, ATGRPOConfig
 from agents.algorithms.optimizer import OptimizerConfig
-from agents.config.compose import compose_config
 from agents.evaluate import EvaluateConfig, run_evaluation
 from agents.policies.language import LanguagePolicyConfig
 from agents.policies.lora import adapter_weights, merged_weights
-from agents.policies.roles import RolePolicy, language_parts
+from agents.policies.roles import RolePolicy
 from agents.training.build import load_run
-from agents.training.trainer import Trainer
-from agents.training.weight_sync import RoleSync, WeightSync
+from agents.training.weight_sync import PolicySync
 from agents.trajectory import Trajectory
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.adapter_views import AdapterView
@@ -165,7 +163,7 @@ def test_each_role_acts_with_its_own_weights_and_swapped_ones_with_the_others(ti
     with torch.no_grad():
         for parameter in policy.roles["digger"].parameters():
             parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-    asyncio.run(RoleSync({n: WeightSync(p, p.engine) for n, p in policy.roles.items()}).push(0))
+    asyncio.run(PolicySync(policy).push(0))
     scout, digger = act(policy, ["scout"] * 4), act(policy, ["digger"] * 4)
     assert scout != digger
     assert act(policy, ["scout", "digger", "scout", "digger"]) == [scout[0], digger[1], scout[2], digger[3]]
@@ -187,15 +185,11 @@ def test_wrong_swaps(tiny_model):
 # --- weights that arrive
 
 
-def syncs(policy):
-    return RoleSync({name: WeightSync(part, part.engine) for name, part in language_parts(policy).items()})
-
-
 def test_roles_that_share_an_engine_are_found_out(tiny_model):
     """Each role's weights arrive, one after the other, and the last ones stay."""
     policy = make_roles(tiny_model, "model_per_role")
     policy.roles["scout"].engine = policy.roles["digger"].engine
-    sync = syncs(policy)
+    sync = PolicySync(policy)
     asyncio.run(sync.canary())
     with torch.no_grad():
         next(iter(policy.roles["digger"].parameters())).add_(0.1)
@@ -214,7 +208,7 @@ def test_the_canary_names_the_role(tiny_model):
     policy = make_roles(tiny_model, "model_per_role")
     policy.roles["digger"].engine = Deaf(model=tiny_model, device="cpu")
     with pytest.raises(ReasonEnvsError, match=r"Role 'digger': Weight canary"):
-        asyncio.run(syncs(policy).canary())
+        asyncio.run(PolicySync(policy).canary())
 
 
 class ManyAdapters(TrainableEngine):
@@ -258,12 +252,12 @@ def test_one_engine_with_an_adapter_of_each_role(tiny_model):
     engine = ManyAdapters(tiny_model, policy)
     for name, role in policy.roles.items():
         role.engine = AdapterView(engine, name)
-    sync = syncs(policy)
+    sync = PolicySync(policy)
     asyncio.run(sync.canary())
     with torch.no_grad():
         for parameter in policy.roles["digger"].parameters():
             parameter += 0.2
-    assert asyncio.run(sync.push(3)) < 1e-4
+    assert asyncio.run(sync.push(3))["sync_gap"] < 1e-4
     assert engine.policy_version == 3
     act(policy, ["scout", "digger"])
     assert engine.asked == ["scout", "digger"]
@@ -287,7 +281,7 @@ def run_options(model, folder, kind, *more):
 
 
 def train(options, *, resuming=False):
-    trainer = Trainer(compose_config(options), resuming=resuming)
+    trainer = make_trainer(options, resuming=resuming)
     assert asyncio.run(trainer.train()) is None
     return trainer
 
@@ -380,20 +374,20 @@ def test_another_sharings_checkpoint_is_refused(runs, tiny_model, tmp_path):
 
 def test_roles_can_lie_on_devices_of_their_own(tiny_model, tmp_path):
     def build(kind, *more):
-        return Trainer(compose_config(run_options(tiny_model, tmp_path / "run", kind, *more))).run
+        return make_trainer(run_options(tiny_model, tmp_path / "run", kind, *more)).run
 
     run = build("model_per_role", "placement.roles={scout: cpu}", "policy.device=auto")
     assert run.policy.roles["scout"].config.device == run.policy.roles["scout"].engine.config.device == "cpu"
     assert run.policy.roles["digger"].config.device == run.policy.roles["digger"].engine.config.device == "auto"
-    with pytest.raises(ReasonEnvsError, match=r"placement\.roles names 'coder'.*roles here are scout, digger"):
+    with pytest.raises(ReasonEnvsError, match=r"placement\.roles=.* names 'coder'.*Roles here: scout, digger"):
         build("model_per_role", "placement.roles={coder: cpu}")
     with pytest.raises(ReasonEnvsError, match=r"placement\.roles='cpu' must map roles"):
         build("model_per_role", "placement.roles=cpu")
-    with pytest.raises(ReasonEnvsError, match=r"sharing=model_per_role, whose roles here are all one"):
+    with pytest.raises(ReasonEnvsError, match=r"sharing=model_per_role\. Roles here: one policy plays all"):
         build("shared", "placement.roles={scout: cpu}")
 
 
 def test_engines_need_room_for_an_adapter_of_each_role(tiny_model, tmp_path):
     vllm = ("engine=vllm", "engine.max_lora_rank=8")
-    with pytest.raises(ReasonEnvsError, match=r"engine\.max_loras=1: the roles scout, digger.*set engine\.max_loras=2"):
-        Trainer(compose_config(run_options(tiny_model, tmp_path / "run", "lora_per_role", *vllm)))
+    with pytest.raises(ReasonEnvsError, match=r"engine\.max_loras=1 must be at least 2: the roles scout, digger"):
+        make_trainer(run_options(tiny_model, tmp_path / "run", "lora_per_role", *vllm))

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -24,9 +25,9 @@ from agents.reward_model.train import PARTS, RewardModelConfig, train_reward_mod
 from agents.tracking import hub
 from agents.tracking.metrics_file import MetricsFile
 from agents.tracking.model_card import COMMAND, hub_name, write_cards
-from agents.training import trainer
-from agents.training.folder import write_config
-from agents.training.saving import Progress, Saver
+from agents.training.folder import check_start, write_config
+from agents.training.resolve import resolve
+from agents.training.saving import export
 from reason_envs.errors import ReasonEnvsError
 
 KINDS = {
@@ -82,7 +83,7 @@ def finals(tiny_model, tmp_path_factory):
         with torch.no_grad():
             for i, parameter in enumerate(policy.parameters()):
                 parameter.add_(0.01 * (i % 7 + 1))
-        Saver(folder, policy, None, keep_last=1).save_final(Progress(step=1))
+        export(resolve(compose_config(given)), policy, 1)
         policies[kind] = policy
     return base, policies
 
@@ -250,23 +251,18 @@ def test_run_creates_a_private_repository_first_and_uploads_last(server, tiny_mo
     assert "The policy is at http://127.0.0.1" in (tmp_path / "run" / "train.log").read_text()
 
 
-def test_hub_private_is_an_option():
-    assert compose_config(["push_to_hub=adder", "hub_private=false"]).hub_private is False
-
-
 def test_missing_token_or_hub_is_an_error_before_the_model_loads(monkeypatch, tmp_path):
-    monkeypatch.setattr(trainer, "build", lambda *_: pytest.fail("the model was loaded"))
     monkeypatch.setattr(hub, "get_token", lambda: None)
     config = compose_config(overrides("embedded", tmp_path / "run", "push_to_hub=me/adder"))
     with pytest.raises(ReasonEnvsError, match=r"push_to_hub=me/adder requires a token .* `hf auth login`"):
-        trainer.Trainer(config)
+        check_start(resolve(config))
     monkeypatch.setattr(hub, "get_token", lambda: "hf_test")
     monkeypatch.setattr(hub, "HfApi", partial(HfApi, endpoint="http://127.0.0.1:9"))
     with pytest.raises(ReasonEnvsError, match=r"cannot create the repository .* leave push_to_hub out"):
-        trainer.Trainer(config)
-    config.push_to_hub = "not a name!"
+        check_start(resolve(config))
+    config = replace(config, push_to_hub="not a name!")
     with pytest.raises(ReasonEnvsError, match="cannot create the repository"):
-        trainer.Trainer(config)
+        check_start(resolve(config))
     assert not (tmp_path / "run").exists()
 
 

@@ -6,7 +6,7 @@ from run_toys import assert_same_run, checkpoints, make_run, rows, train
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 
-OPTIONS = ("eval_every=0", "save_every=0", "samples_every=0")
+OPTIONS = ("eval_every=0", "save_every=0")
 ENGINE_DIED = "vLLM failed in generate: the process ended."
 
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from run_toys import make_trainer
 
 from agents.algorithms.optimizer import OptimizerConfig
 from agents.config.compose import compose_config
-from agents.config.recommended import PARTNERS
-from agents.config.schema import GROUPS
-from agents.training import engines as samplers
-from agents.training import environment_models
+from agents.training import engines
 from agents.training.build import build
-from agents.training.trainer import Trainer
+from agents.training.resolve import resolve
+from reason_envs import registration
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.adapter_views import AdapterView
 from reason_envs.llm.engine import BASE_MODEL, Capability, GenerationRequest
@@ -66,8 +65,7 @@ def test_the_defaults_are_the_embedded_planner_and_solver():
     rates = [
         compose_config(["env=planner_solver", *more]).algo.optimizer.learning_rate for more in ([], ["policy.model=x"])
     ]
-    assert rates == [PARTNERS["planner_solver"]["learning_rate"], OptimizerConfig().learning_rate]
-    assert PARTNERS.keys() <= {*GROUPS["env"][0]()}
+    assert rates == [registration.entry("planner_solver").recommends["learning_rate"], OptimizerConfig().learning_rate]
 
 
 def test_an_option_of_the_solver_is_one_key():
@@ -77,8 +75,7 @@ def test_an_option_of_the_solver_is_one_key():
 
 def test_a_training_steps_guidelines_are_one_call_of_the_solver(tiny_model, tmp_path):
     sizes = ["algo.tasks_per_step=30", "algo.samples_per_task=4", "steps=1", "env.reward.name=random"]
-    config = compose_config(overrides(tiny_model, tmp_path / "run", own_solver(tiny_model), *sizes))
-    trainer = Trainer(config)
+    trainer = make_trainer(overrides(tiny_model, tmp_path / "run", own_solver(tiny_model), *sizes))
     asyncio.run(trainer.train())
     solver = trainer.run.environment.solver
     assert (solver.batcher.calls, solver.batcher.requests) == (1, 120)
@@ -88,16 +85,15 @@ def test_a_training_steps_guidelines_are_one_call_of_the_solver(tiny_model, tmp_
 
 
 def test_the_policys_engine_without_its_adapter(tiny_model, tmp_path, monkeypatch):
-    monkeypatch.setattr(samplers, "_engine_options", lambda config: {"model": config.policy.model, "device": "cpu"})
     made = []
 
-    def make_engine(name, **options):
-        made.append(AdapterEngine(TransformersEngineConfig(**options)))
+    def make_engine(name, *, model, device, **_):
+        made.append(AdapterEngine(TransformersEngineConfig(model=model, device=device)))
         return made[-1]
 
-    monkeypatch.setattr(samplers, "make_engine", make_engine)
+    monkeypatch.setattr(engines, "make_engine", make_engine)
     more = ["env.solver=policy", "policy.lora_rank=4", "engine=vllm", "engine.max_lora_rank=4"]
-    run = build(compose_config(overrides(tiny_model, tmp_path, *more)), tmp_path)
+    run = build(resolve(compose_config(overrides(tiny_model, tmp_path, *more))))
     assert len(made) == 1, "one engine, one set of weights"
     assert run.environment.solver.adapter == BASE_MODEL
 
@@ -112,16 +108,15 @@ def test_the_policys_engine_without_its_adapter(tiny_model, tmp_path, monkeypatc
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["engine=vllm", "engine.max_lora_rank=8"], r"this policy has none: set policy\.lora_rank=16"),
+        (["engine=vllm", "engine.max_lora_rank=8"], r"the policy has no adapter: set policy\.lora_rank=16"),
         (["policy.lora_rank=8"], r"engine=transformers gets merged weights: set engine=vllm engine\.max_lora_rank"),
         (["policy.lora_rank=8", "engine=vllm"], r"engine=vllm gets merged weights"),
     ],
 )
-def test_a_base_that_training_changes_is_refused_before_a_model_is_loaded(tmp_path, monkeypatch, more, message):
-    monkeypatch.setattr(environment_models, "make_engine", None)
+def test_a_base_that_training_changes_is_refused_before_a_model_is_loaded(tmp_path, more, message):
     config = compose_config(overrides("embedded", tmp_path, "env.solver=policy", *more))
     with pytest.raises(ReasonEnvsError, match=message):
-        build(config, tmp_path)
+        resolve(config)
 
 
 def test_the_base_is_read_without_any_adapter():

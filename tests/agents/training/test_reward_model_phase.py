@@ -4,17 +4,17 @@ import json
 from pathlib import Path
 
 import pytest
-from run_toys import rows, train
+from run_toys import rows
 
 from agents.config.compose import compose_config
+from agents.config.schema import options
+from agents.train import train
 from agents.training import reward_model_phase as phase_one
-from agents.training.build import load_run
-from agents.training.reward_model_phase import reward_model_options
-from agents.training.trainer import Trainer
-from reason_envs.errors import ReasonEnvsError
+from agents.training.build import build, load_run
+from agents.training.resolve import resolve
+from reason_envs.errors import ReasonEnvsError, RunError
 
 TREE = ("env=reason_tree", "eval_every=0")
-GENERATOR = {"name": "transformers", "model": "somewhere"}
 
 
 @pytest.fixture
@@ -32,20 +32,23 @@ def trainings(monkeypatch):
     return seen
 
 
-def resolve(folder, *overrides):
-    return reward_model_options(compose_config([*TREE, *overrides]), GENERATOR, folder)
+def planned(folder, *overrides):
+    return resolve(compose_config([*TREE, f"output_dir={folder}", *overrides]))
 
 
 def test_the_embedded_model_is_used_by_default(trainings, tmp_path):
-    found = resolve(tmp_path, "reward_model.max_batch_tokens=77")
-    assert (found["model"], found["max_batch_tokens"], trainings) == ("embedded", 77, [])
+    plan = planned(tmp_path, "reward_model.max_batch_tokens=77")
+    found = plan.reward_model
+    assert (found["model"], found["max_batch_tokens"], plan.reward_model_training) == ("embedded", 77, None)
     assert not {"path", "train", "training"} & found.keys()
-    assert resolve(tmp_path, "reward_model=random") == {"seed": 0}
+    assert planned(tmp_path, "reward_model=random").reward_model == {"name": "random", "seed": 0}
+    assert trainings == []
 
 
 def test_a_saved_model_is_used_instead(trainings, tmp_path):
-    assert resolve(tmp_path, "reward_model.path=saved")["model"] == "saved"
-    assert resolve(tmp_path, "reward_model.path=saved", "reward_model.train=true")["model"] == "saved"
+    for more in ([], ["reward_model.train=true"]):
+        plan = planned(tmp_path, "reward_model.path=saved", *more)
+        assert (plan.reward_model["model"], plan.reward_model_training) == ("saved", None)
     assert trainings == []
 
 
@@ -60,13 +63,17 @@ def test_training_follows_the_run_and_happens_once(trainings, tmp_path):
         ),
         "eval_set={name: chain_sum, size: 3}",
     )
-    assert resolve(tmp_path, *asked)["model"] == str(tmp_path / "reward_model")
-    with pytest.raises(ReasonEnvsError, match=r"holds a model that no run began with.*reward_model\.path="):
-        resolve(tmp_path, *asked)
-    (tmp_path / "config.yaml").write_text("")
-    assert resolve(tmp_path, *asked)["model"] == str(tmp_path / "reward_model")
+    plan = planned(tmp_path, *asked)
+    assert plan.reward_model["model"] == str(tmp_path / "reward_model")
+    assert trainings == [], "a plan trains nothing"
+    with pytest.raises(RunError, match=r"does not exist: python -m agents\.train trains the model first"):
+        build(plan)
+    phase_one.train_first(plan.reward_model_training)
+    with pytest.raises(RunError, match=r"exists, but its run never started.*reward_model\.path="):
+        phase_one.train_first(plan.reward_model_training)
     (config,) = trainings
-    assert (config.epochs, config.device, config.seed, config.engine) == (2, "cpu", 5, GENERATOR)
+    assert (config.epochs, config.device, config.seed) == (2, "cpu", 5)
+    assert config.engine == {"name": "transformers", **options(plan.config.engine)}
     assert (config.separator, config.max_depth, config.fallbacks) == ("END", 4, ("last_number",))
     assert (config.tasks, config.eval_set) == ({"name": "chain_sum", "size": 9}, {"name": "chain_sum", "size": 3})
 
@@ -74,14 +81,17 @@ def test_training_follows_the_run_and_happens_once(trainings, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["reward_model.training.seed=3"], r"reward_model\.training\.seed follows the run: set seed instead"),
-        (["reward_model.training.separator=END"], r"training\.separator follows the run: set env\.separator instead"),
-        (["reward_model.model=x"], r"reward_model\.model='x' with .* give one of them"),
+        (["reward_model.training.seed=3"], r"reward_model\.training\.seed=3 follows the run: set seed instead"),
+        (
+            ["reward_model.training.separator=END"],
+            r"training\.separator='END' follows the run: set env\.separator instead",
+        ),
+        (["reward_model.model=x"], r"reward_model\.model='x' contradicts .* give one of them"),
     ],
 )
 def test_what_contradicts_the_run_is_refused(overrides, message, trainings, tmp_path):
     with pytest.raises(ReasonEnvsError, match=message):
-        resolve(tmp_path, "reward_model.train=true", *overrides)
+        planned(tmp_path, "reward_model.train=true", *overrides)
     assert trainings == []
 
 
@@ -98,11 +108,9 @@ def test_both_phases_in_one_command_and_evaluation_afterwards(tiny_model, tmp_pa
         *("env.max_step_tokens=6", "env.max_depth=2", "env.fallbacks=[last_number]", "reward_model.device=cpu"),
         *("policy.channels=8", "algo.tasks_per_step=4", "eval_every=0", f"output_dir={tmp_path / 'run'}"),
     ]
-    trainer = Trainer(compose_config(options))
-    assert train(trainer) is None
+    train(compose_config(options))
     folder = tmp_path / "run" / "reward_model"
     assert {"config.json", "metrics.json", "README.md"} <= {path.name for path in folder.iterdir()}
-    assert trainer.run.reward_model.calls > 0
     assert rows(tmp_path / "run")[0]["episode/reward_model_tokens"] > 0
     made = json.loads((folder / "metrics.json").read_text())
     again = load_run(str(tmp_path / "run"))

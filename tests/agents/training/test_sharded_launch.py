@@ -12,7 +12,7 @@ from agents.distributed import SHARDING
 def test_sharding_is_refused_before_the_model_is_loaded(variable, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(variable, "true")
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1")  # the command does not start itself again
-    monkeypatch.setattr("agents.training.trainer.build", None)
+    monkeypatch.setattr("agents.training.build.build", None)
     monkeypatch.setattr(sys, "argv", ["train", f"output_dir={tmp_path / 'run'}"])
     with pytest.raises(SystemExit) as exit_:
         train.main()

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from agents import train as command
 from agents.algorithms.learner import Learner
 from agents.algorithms.update import PolicyUpdate
 from agents.tracking.metrics_file import MetricsFile
-from agents.training.trainer import Trainer
+from agents.training.evaluator import Evaluator
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.loading import load_model, load_tokenizer
 
@@ -127,16 +128,16 @@ def test_max_minutes_ends_a_run_in_good_order(tiny_model, tmp_path):
 
 
 def test_the_last_and_the_best_checkpoints_are_kept(tiny_model, tmp_path, monkeypatch):
-    from agents.training import trainer
+    from agents.training import evaluator
 
     accuracies = iter([0.1, 0.1, 0.9, 0.9, 0.2, 0.3, 0.1, 0.1])
-    original = trainer.evaluate_policy
+    original = evaluator.evaluate_policy
 
     async def evaluated(*args, **options):
         result, trajectories = await original(*args, **options)
-        return trainer.replace(result, accuracy=next(accuracies)), trajectories
+        return replace(result, accuracy=next(accuracies)), trajectories
 
-    monkeypatch.setattr(trainer, "evaluate_policy", evaluated)
+    monkeypatch.setattr(evaluator, "evaluate_policy", evaluated)
     train(make_run(tiny_model, tmp_path / "run", "steps=5", "eval_every=1", "save_every=4", "keep_last=1"))
     assert checkpoints(tmp_path / "run") == ["step_1", "step_5"]
 
@@ -185,7 +186,7 @@ def test_a_run_interrupted_within_an_evaluation_resumes_exactly(whole, tiny_mode
     for number in (1, 3):
         folder, calls = tmp_path / str(number), iter(range(10))
         with monkeypatch.context() as patch:
-            interrupt_in(patch, Trainer, "_evaluation", lambda self, calls=calls, n=number, **_: next(calls) == n)
+            interrupt_in(patch, Evaluator, "_evaluate", lambda self, *_, calls=calls, n=number, **__: next(calls) == n)
             assert train(make_run(tiny_model, folder)) == signal.SIGTERM
         train(make_run(tiny_model, folder, resuming=True))
         assert_same_run(folder, whole["full"])
@@ -335,12 +336,12 @@ def test_a_folder_without_a_finished_step_says_that_nothing_is_lost(whole, tiny_
 
 def test_wrong_resumptions(whole, tmp_path, capsys, monkeypatch, unloaded):
     for arguments, expected in (
-        ([f"resume={tmp_path}"], "is no run folder: it has no config.yaml"),
+        ([f"resume={tmp_path}"], "is not a run folder: config.yaml is missing"),
         ([f"resume={whole['full']}", "seed=1", "algo.kl_coef=1"], "algo.kl_coef, seed cannot be given with it"),
         ([f"resume={whole['full']}", "steps=x"], "could not be converted to Integer"),
         ([f"resume={whole['full']}", "steps"], "'steps' is not of the form name=value"),
         ([f"resume={whole['full']}", "steps=0"], "above 0"),
-        ([f"resume={whole['full']}", "--cfg", "job"], "cannot be given with an option of hydra"),
+        ([f"resume={whole['full']}", "--cfg", "job"], "cannot be combined with an option of hydra"),
     ):
         if "--cfg" not in arguments:
             assert expected in fails(arguments, capsys, monkeypatch)
@@ -418,10 +419,10 @@ def test_a_full_disk_keeps_the_last_checkpoint(what, tiny_model, tmp_path, capsy
 @pytest.mark.parametrize(
     ("target", "phase"),
     [
-        ("agents.training.trainer.build", "loading the model"),
+        ("agents.training.build._build", "loading the model"),
         ("agents.algorithms.learner.Learner.update", "updating"),
         ("agents.algorithms.grpo.GRPO.collect", "generating"),
-        ("agents.training.trainer.evaluate_policy", "evaluating"),
+        ("agents.training.evaluator.evaluate_policy", "evaluating"),
     ],
 )
 def test_running_out_of_gpu_memory_names_phase_sizes_and_cure(target, phase, tiny_model, tmp_path, monkeypatch, capsys):

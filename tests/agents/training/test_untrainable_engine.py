@@ -7,6 +7,7 @@ from openai_server import Server
 
 from agents.config.compose import compose_config
 from agents.training.build import build
+from agents.training.resolve import resolve
 from agents.training.weight_sync import WeightSync
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
@@ -18,7 +19,7 @@ def test_training_through_a_server_is_refused(tmp_path):
     try:
         overrides = ["engine=openai", f"engine.base_url={server.url}", f"output_dir={tmp_path / 'run'}"]
         with pytest.raises(ReasonEnvsError, match=r"engine=openai cannot take new weights.*engine=transformers"):
-            build(compose_config(overrides), tmp_path / "run")
+            build(resolve(compose_config(overrides)))
     finally:
         server.close()
     assert server.bodies == []
@@ -31,7 +32,7 @@ def test_a_quantized_engine_is_refused_before_the_policy_is_loaded(tiny_model, t
     monkeypatch.setattr("agents.policies.language.load_model", None)
     overrides = [f"policy.model={tiny_model}", f"engine.{bits}=true", f"output_dir={tmp_path / 'run'}"]
     with pytest.raises(ReasonEnvsError, match=r"cannot take new weights.*that is not quantized"):
-        build(compose_config(overrides), tmp_path / "run")
+        build(resolve(compose_config(overrides)))
 
 
 def test_weights_are_not_sent_to_a_quantized_engine(tiny_model):

@@ -7,10 +7,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from run_toys import rows, train
+from run_toys import make_trainer, rows, train
 
 from agents.config.compose import compose_config
-from agents.training.trainer import Trainer
 from reason_envs.tasks import make
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -44,8 +43,7 @@ def test_an_environment_has_the_model_that_it_starts_from(overrides, model):
 
 def test_a_short_run_trains_evaluates_and_counts_the_executors_tokens(tmp_path):
     small = ["steps=2", "algo.tasks_per_step=3", "algo.samples_per_task=4", "eval_tasks=6", "eval_every=1"]
-    config = compose_config(["env=workflow", *small, "env.tasks.size=60", f"output_dir={tmp_path / 'run'}"])
-    trainer = Trainer(config)
+    trainer = make_trainer(["env=workflow", *small, "env.tasks.size=60", f"output_dir={tmp_path / 'run'}"])
     train(trainer)
     trainer.run.close()
     steps = [row for row in rows(tmp_path / "run") if "reward" in row]

@@ -1,0 +1,80 @@
+"""The phases of a training step: how long each takes, and a helpful message when one runs out of memory."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from agents.config.schema import TrainConfig, options
+from reason_envs.errors import RunError
+
+CPU_ALLOCATOR = "DefaultCPUAllocator"
+"""Part of PyTorch's message when the machine's memory runs out, which is a plain ``RuntimeError``."""
+SIZES = (
+    *("policy.model", "policy.max_tokens", "algo.micro_batch_tokens", "engine.model", "engine.max_batch_size"),
+    *("reward_model.model", "reward_model.max_batch_tokens", "env.max_depth", "env.max_nodes"),
+)
+"""Options that decide how much memory a run needs; each part has some of them."""
+GENERATING, UPDATING, SENDING = "generating", "updating", "sending weights to the engine"
+
+
+@contextmanager
+def explain_out_of_memory(phase: str, config: TrainConfig) -> Iterator[None]:
+    """Turn PyTorch's out-of-memory errors into a `RunError` that names the phase, the sizes and the fix."""
+    try:
+        yield
+    except RuntimeError as error:
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
+        if not on_gpu and CPU_ALLOCATOR not in str(error):
+            raise
+        sizes = _sizes(config)
+        given = ", ".join(f"{key}={value}" for key, value in sizes.items())
+        fix = (
+            "set policy.gradient_checkpointing=true or policy.lora_rank=16, or use a smaller model"
+            if "policy.max_tokens" in sizes
+            else "set engine.load_in_8bit=true or reward_model.load_in_8bit=true, or use smaller models"
+        )
+        raise RunError(
+            f"Out of {'GPU ' * on_gpu}memory while {phase} ({given}). Lower these sizes, {fix}. "
+            f"PyTorch says: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _sizes(config: TrainConfig) -> dict[str, object]:
+    """Return the sizes that a run has."""
+    parts = {group: options(getattr(config, group)) for group in ("policy", "algo", "engine", "reward_model", "env")}
+    found = {key: parts[key.partition(".")[0]].get(key.partition(".")[2]) for key in SIZES}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+class StepClock:
+    """Measures one training step; starts when it is made.
+
+    Args:
+        config: the run's configuration, which out-of-memory errors quote.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self._config = config
+        self._started = time.monotonic()
+        self._seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Measure a phase and explain an out-of-memory error in it."""
+        started = time.monotonic()
+        with explain_out_of_memory(name, self._config):
+            yield
+        self._seconds[name] = time.monotonic() - started
+
+    def metrics(self, tokens: int) -> dict[str, float]:
+        """Return the seconds since the start and per phase, and the tokens generated per second."""
+        return {
+            "time/step": time.monotonic() - self._started,
+            "time/generate": self._seconds[GENERATING],
+            "time/update": self._seconds[UPDATING],
+            "time/tokens_per_second": tokens / self._seconds[GENERATING],
+        }

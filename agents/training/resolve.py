@@ -1,0 +1,169 @@
+"""The plan of a run: everything that follows from its configuration, decided once, before anything is built."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from agents.config.schema import TrainConfig, changed, options
+from agents.policies.language_config import LanguagePolicyConfig
+from agents.reward_model.train import RewardModelConfig
+from agents.training.reward_model_phase import model_options, planned_training
+from reason_envs.errors import OptionError, ReasonEnvsError
+
+BASE_MODEL = "policy"
+"""Value of an environment's option that stands for the model under the policy's adapter, in the policy's engine."""
+FOLLOW_POLICY = ("model", "device", "attention")
+"""Engine options that take the policy's value unless they are set: learner and engine must hold the same model."""
+PLACED = {"generator": "engine", "reward_model": "reward_model", "policy": "policy"}
+"""The group whose ``device`` each option of ``placement`` sets."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """The parts of a run. `resolve` decides them, `agents.training.build.build` builds them."""
+
+    config: TrainConfig
+    """The configuration that really runs: options that follow others are filled in. ``config.yaml`` holds it."""
+    folder: Path
+    """The run folder."""
+    writes_text: bool
+    """Whether the policy is a language model, which samples with ``engine=``."""
+    held_out: Any
+    """Problems of the evaluations, as ``env.tasks`` takes them; ``None`` if nothing evaluates."""
+    generator: Mapping[str, Any] | None
+    """``name`` and options of the environment's engine, if ``engine=`` describes it."""
+    reward_model: Mapping[str, Any] | None
+    """``name`` and options of the environment's step reward model, if it has one."""
+    reward_model_training: RewardModelConfig | None
+    """How to train that model before the run starts; ``None`` if the model exists already."""
+    base_model_options: tuple[str, ...]
+    """Options of the environment that take the model under the policy's adapter."""
+
+
+def resolve(config: TrainConfig) -> RunPlan:
+    """Decide everything that follows from a configuration. Nothing is loaded or written; ``config`` stays as it is.
+
+    Raises:
+        ReasonEnvsError: options contradict each other, or the environment lacks an option that learners need.
+    """
+    writes_text = isinstance(config.policy, LanguagePolicyConfig)
+    config = _place(config, writes_text=writes_text)
+    if writes_text:
+        config = replace(config, engine=_follow_policy(config))
+    env = options(config.env)
+    for name in ("tasks", "split"):
+        if name not in env:
+            raise ReasonEnvsError(
+                f"env={config.env.name} does not have the option {name!r}, which learners need: add the fields tasks "
+                "and split to its configuration (python -m reason_envs.check lists everything that is missing)."
+            )
+    _check_models(config, writes_text=writes_text)
+    engine = {"name": config.engine.name, **options(config.engine)}
+    solver = env["engine"] if writes_text and "engine" in env else engine
+    training = planned_training(config, solver) if "reward_model" in env else None
+    return RunPlan(
+        config=config,
+        folder=Path(config.output_dir),
+        writes_text=writes_text,
+        held_out=_held_out(config),
+        generator=engine if "engine" in env and not writes_text else None,
+        reward_model=model_options(config, training) if "reward_model" in env else None,
+        reward_model_training=training,
+        base_model_options=_base_model_options(config),
+    )
+
+
+def total_steps(config: TrainConfig, tasks: int) -> int:
+    """Return the training steps of a run on ``tasks`` problems: ``steps`` or ``epochs``, whichever ends first."""
+    caps = [] if config.steps is None else [config.steps]
+    if config.epochs is not None:
+        caps.append(math.ceil(config.epochs * tasks / config.algo.tasks_per_step))
+    return min(caps)
+
+
+def _place(config: TrainConfig, *, writes_text: bool) -> TrainConfig:
+    """Write ``placement`` into the ``device`` option of each part."""
+    parts = {}
+    for name, group in PLACED.items():
+        device, part = getattr(config.placement, name), getattr(config, group)
+        if device is None:
+            continue
+        if name == "generator" and writes_text:
+            raise OptionError(
+                "placement.generator",
+                device,
+                f"has no effect with policy={config.policy.name}, whose engine is placed by engine.device. The "
+                "environment's generator is placed by env.engine={name: ..., device: ...}.",
+            )
+        if "device" not in options(part):
+            raise OptionError(f"placement.{name}", device, f"has no effect: {group}={part.name} runs on no device.")
+        if changed(part, "device") and part.device != device:
+            raise OptionError(
+                f"placement.{name}", device, f"contradicts {group}.device={part.device!r}: give one of them."
+            )
+        parts[group] = replace(part, device=device)
+    if not isinstance(config.placement.roles or {}, Mapping):
+        raise OptionError("placement.roles", config.placement.roles, "must map roles to devices: {coder: cuda:0}.")
+    return replace(config, **parts)
+
+
+def _follow_policy(config: TrainConfig) -> Any:
+    """Return the engine's options, with the policy's model and device where they are not set."""
+    follow = {f.name for f in fields(config.engine)} & {*FOLLOW_POLICY}
+    unset = [name for name in follow if not changed(config.engine, name)]
+    return replace(config.engine, **{name: getattr(config.policy, name) for name in unset})
+
+
+def _check_models(config: TrainConfig, *, writes_text: bool) -> None:
+    """Refuse options of the environment for models that the run's own groups describe."""
+    env = options(config.env)
+    described = [name for name in ("engine", "reward_model") if name in env]
+    if writes_text:
+        described = [name for name in described if name != "engine"]
+    for name in described:
+        if changed(config.env, name):
+            raise OptionError(f"env.{name}", env[name], f"is not used in a run: set {name}= instead.")
+    if described and env.get("device") is not None and not writes_text:
+        raise OptionError(
+            "env.device",
+            env["device"],
+            "is not used in a run: set placement.generator and placement.reward_model instead.",
+        )
+
+
+def _held_out(config: TrainConfig) -> Any:
+    """Return the problems of the evaluations."""
+    if not config.eval_every:
+        return None
+    if config.eval_set is None and config.env.split == "test":
+        raise OptionError(
+            "env.split",
+            "test",
+            "would train on the problems of the evaluations: set eval_set to other problems, or eval_every=0.",
+        )
+    return config.eval_set or config.env.tasks
+
+
+def _base_model_options(config: TrainConfig) -> tuple[str, ...]:
+    """Return the environment's options that take the model under the policy's adapter; training must not change it."""
+    found = tuple(name for name, value in options(config.env).items() if isinstance(value, str) and value == BASE_MODEL)
+    policy, engine = config.policy, options(config.engine)
+    for name in found:
+        fix = f"or give the frozen model its own engine, env.{name}={{name: ..., model: ...}}."
+        rule = ""
+        if not (isinstance(policy, LanguagePolicyConfig) and policy.uses_lora):
+            rule = "is the model under the policy's adapter, but the policy has no adapter: set policy.lora_rank=16,"
+        elif policy.sharing != "shared":
+            rule = f"needs one adapter, but policy.sharing={policy.sharing}: set policy.sharing=shared,"
+        elif not engine.get("max_lora_rank"):
+            rule = (
+                "needs an engine that keeps the adapter apart from the model, but engine="
+                f"{config.engine.name} gets merged weights: set engine=vllm engine.max_lora_rank=<policy.lora_rank>,"
+            )
+        if rule:
+            raise OptionError(f"env.{name}", BASE_MODEL, f"{rule} {fix}")
+    return found
