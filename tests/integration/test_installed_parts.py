@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -52,7 +53,7 @@ def run(tmp_path_factory):
     return command
 
 
-def test_all_five_parts_make_a_run_without_being_imported(run, tiny_model):
+def test_five_installed_parts_make_a_run_without_being_imported(run, tiny_model):
     done = run(
         "agents.train",
         *("env=their_parrot", "algo=their_reinforce", "engine=their_engine", "algo.scale=2"),
@@ -63,7 +64,7 @@ def test_all_five_parts_make_a_run_without_being_imported(run, tiny_model):
     assert done.returncode == 0, done.stderr
     assert "their_reinforce trains 51,424 parameters" in done.stdout
     assert "on 8 problems of words" in done.stdout
-    assert "their engine was asked" in done.stdout
+    assert "their engine answered" in done.stdout
     (row,) = map(json.loads, (run.folder / "run" / "metrics.jsonl").read_text().splitlines())
     assert row["their_streams"] == 4
     assert 0 <= row["reward"] <= 1
@@ -71,11 +72,17 @@ def test_all_five_parts_make_a_run_without_being_imported(run, tiny_model):
     assert "python -m agents.train env=their_parrot algo=their_reinforce engine=their_engine" in card
 
 
-def test_the_checker_knows_it(run):
-    done = run("reason_envs.check", "TheirParrot-v0")
+@pytest.mark.parametrize("reward", ["their_contains", "their_parts.reward:contains"])
+def test_installed_environments_and_rewards_pass_the_checker(run, reward):
+    done = run("reason_envs.check", "TheirParrot-v0", f"reward={reward}")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_its_problems_are_listed(run):
+def test_the_reward_function_has_at_most_five_lines():
+    tree = ast.parse((THEIRS / "src" / "their_parts" / "reward.py").read_text())
+    assert sum(node.end_lineno - node.lineno + 1 for node in tree.body[1:]) <= 5
+
+
+def test_installed_task_families_are_shown_by_the_command(run):
     done = run("reason_envs.tasks", "show", "their_words", "count=2")
     assert "Say 1." in done.stdout
