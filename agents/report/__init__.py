@@ -1,7 +1,7 @@
 """One web page per run: curves, evaluations, frontier, and episodes before and after training.
 
-`python -m agents.report` writes it; the page needs no network.
-May import configuration, evaluation and tracking; never a trainer.
+`python -m agents.report` writes the page. It needs no network.
+This package may import configuration, evaluation and tracking, but never a trainer.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from agents.report.page import write_page
 
 
 def write_report(folders: Sequence[Path], output: Path) -> None:
-    """Write the page of a run, or of several side by side.
+    """Write the page of one run, or of several runs side by side.
 
     Args:
         folders: run folders.
-        output: the HTML file.
+        output: HTML file to write.
 
     Raises:
-        ReasonEnvsError: a folder holds no run, or the page cannot be written.
+        ReasonEnvsError: a folder is not a run folder, or the page cannot be written.
     """
     runs = [run_data(folder) for folder in folders]
     if len({run["name"] for run in runs}) < len(runs):  # such as a/run and b/run

@@ -1,37 +1,37 @@
-// The browser of episodes: a list of problems of which only the visible part exists, and the chosen one side by side.
+// The browser of episodes: a list of problems, and the episodes of the selected problem side by side.
 
 const ROW = 46;
-const MOST_SIDES = 3;
-const right = (episode) => (episode?.correct ?? 0) >= 1;
-const learnt = ([before, after]) => !right(before) && right(after);
-// Of one run: what became of a problem. Of several: who solves it.
-const BECAME = [
+const MAX_SIDES = 3;
+const correct = (episode) => (episode?.correct ?? 0) >= 1;
+const learned = ([before, after]) => !correct(before) && correct(after);
+// Filters for one run (before and after training), and for several runs.
+const CHANGES = [
   ["all", () => true],
-  ["learnt", learnt],
-  ["forgotten", ([before, after]) => right(before) && !right(after)],
-  ["right", (sides) => right(sides.at(-1))],
-  ["wrong", (sides) => !right(sides.at(-1))],
+  ["learned", learned],
+  ["forgotten", ([before, after]) => correct(before) && !correct(after)],
+  ["correct", (sides) => correct(sides.at(-1))],
+  ["wrong", (sides) => !correct(sides.at(-1))],
 ];
 const SOLVED = [
   ["all", () => true],
-  ["differ", (sides) => sides.some(right) && !sides.every(right)],
-  ["all right", (sides) => sides.every(right)],
-  ["all wrong", (sides) => !sides.some(right)],
+  ["differ", (sides) => sides.some(correct) && !sides.every(correct)],
+  ["all correct", (sides) => sides.every(correct)],
+  ["all wrong", (sides) => !sides.some(correct)],
 ];
-const ALONE = BECAME.filter(([name]) => !["learnt", "forgotten"].includes(name));
-// A drawn problem goes by its name.
+const SINGLE = CHANGES.filter(([name]) => !["learned", "forgotten"].includes(name));
+// Problems that are grids are listed by their names.
 const shown = (episode) => (episode.grid ? episode.task : episode.question.replace(/\s+/g, " "));
 
 function browser(runs) {
   const shots = recordings(runs);
   if (!shots.length) return null;
-  const filters = runs.length > 1 ? SOLVED : shots.length > 1 ? BECAME : ALONE;
+  const filters = runs.length > 1 ? SOLVED : shots.length > 1 ? CHANGES : SINGLE;
   const state = { sides: opening(runs, shots), filter: filters[0], text: "" };
   const body = el("div", { class: "detail" });
   const refresh = () => list.fill(problems(shots, state));
-  const telling = runs.length > 1 ? SOLVED[1][1] : learnt;
-  const list = problemList(telling, (row) => {
-    const nothing = [el("p", { class: "faint" }, "No problem is like that.")];
+  const preferred = runs.length > 1 ? SOLVED[1][1] : learned;
+  const list = problemList(preferred, (row) => {
+    const nothing = [el("p", { class: "faint" }, "No problem matches.")];
     body.replaceChildren(...(row ? detail(row, shots, state, refresh) : nothing));
   });
   const side = el(
@@ -46,7 +46,7 @@ function browser(runs) {
   return section("Episodes", el("div", { class: "browser" }, side, body));
 }
 
-// Every evaluation that kept episodes.
+// All evaluations with recorded episodes.
 function recordings(runs) {
   const all = runs.flatMap((run, number) =>
     run.recordings.map(({ step, episodes = [] }) => ({
@@ -58,11 +58,11 @@ function recordings(runs) {
   return all.filter((shot) => shot.episodes.size);
 }
 
-// Before and after of a single run; the last evaluations of the first of several.
+// The first and the last evaluation of a single run, or the last evaluations of several runs.
 function opening(runs, shots) {
   if (runs.length === 1) return shots.length > 1 ? [0, shots.length - 1] : [0];
   const lasts = runs.map((_, number) => shots.findLastIndex((shot) => shot.run === number));
-  return lasts.filter((place) => place >= 0).slice(0, MOST_SIDES);
+  return lasts.filter((place) => place >= 0).slice(0, MAX_SIDES);
 }
 
 function problems(shots, { sides, filter, text }) {
@@ -98,8 +98,8 @@ function chips(filters, state, refresh) {
   return el("div", { class: "chips", role: "group", "aria-label": "which problems" }, buttons);
 }
 
-// Rows of one height: only those in sight are in the document, so that thousands cost nothing.
-function problemList(telling, choose) {
+// All rows have the same height. Only the visible rows are in the document, so that long lists stay fast.
+function problemList(preferred, choose) {
   const space = el("div", { class: "space" });
   const frame = el("div", { class: "list", role: "listbox", tabindex: 0, "aria-label": "problems" }, space);
   const count = el("p", { class: "faint" });
@@ -142,13 +142,13 @@ function problemList(telling, choose) {
     beginnings = beginningsOf(rows.map((row) => row.question));
     space.style.height = `${rows.length * ROW}px`;
     count.textContent = plural(rows.length, "problem");
-    const first = rows.findIndex((row) => row.episodes.every(Boolean) && telling(row.episodes));
+    const first = rows.findIndex((row) => row.episodes.every(Boolean) && preferred(row.episodes));
     pick(Math.max(0, kept < 0 ? first : kept));
   };
   return { frame, count, fill };
 }
 
-// Lists show where problems differ: a beginning of whole words that a quarter of them share is left out.
+// The list leaves out a beginning of whole words that a quarter of the problems share.
 const WORDS = 30;
 function beginningsOf(texts) {
   const counts = new Map();
@@ -160,7 +160,7 @@ const wordEnds = (text) => [...text.slice(0, 400).matchAll(/ /g)].slice(0, WORDS
 const shared = (text, beginnings, texts) =>
   wordEnds(text).findLast((end) => beginnings.get(text.slice(0, end)) >= Math.max(3, texts / 4)) ?? 0;
 
-// Told apart by their shapes too.
+// The signs differ in shape, not only in colour.
 const SIGNS = { good: "✓", fair: "◐", bad: "×", none: "" };
 function dot(episode) {
   const [kind, word] = episode ? verdict(episode) : ["none", "not recorded"];
@@ -169,7 +169,7 @@ function dot(episode) {
 
 function detail(row, shots, state, refresh) {
   const { question, answer, grid } = row.episodes.findLast(Boolean);
-  const about = [answer && !grid && ["right answer: ", el("b", {}, answer), " · "], el("small", {}, row.task)];
+  const about = [answer && !grid && ["correct answer: ", el("b", {}, answer), " · "], el("small", {}, row.task)];
   return [
     el("div", { class: "problem" }, !grid && el("pre", {}, question), el("p", { class: "faint" }, about)),
     el(
@@ -184,11 +184,11 @@ function oneSide(row, shots, state, place, refresh) {
   const choose = () => {
     state.sides[place] = Number(select.value);
     refresh();
-    document.querySelectorAll(".episode select")[place]?.focus({ preventScroll: true }); // it has been drawn anew
+    document.querySelectorAll(".episode select")[place]?.focus({ preventScroll: true }); // the old element is gone
   };
   const options = shots.map((shot, i) => el("option", { value: i, selected: i === state.sides[place] }, shot.label));
   const select = el("select", { "aria-label": "evaluation", onchange: choose }, options);
   const episode = shots[state.sides[place]].episodes.get(row.task);
-  const missing = "This evaluation kept no episode of the problem.";
+  const missing = "This evaluation has no episode of the problem.";
   return el("div", { class: "episode" }, el("h3", {}, select), episode ? episodeView(episode) : el("p", {}, missing));
 }

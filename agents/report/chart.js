@@ -1,10 +1,10 @@
-// Line charts. A line: {name, points: [[x, y, what it is]], color (1 to 8), band: [[x, low, high]], bars, dashed, dots,
-// named: write beside each point what it is}.
+// Line charts. A line: {name, points: [[x, y, label]], color (1 to 8), band: [[x, low, high]], bars, dashed, dots,
+// named: write the labels beside the points}.
 
 const HEIGHT = 212;
 const [RIGHT, TOP, BOTTOM] = [12, 10, 40];
-const [APART, LETTER] = [30, 6.6]; // between the middles of numbers on the x axis; width of a digit
-const SMOOTH = 20; // points from which on a line is shown with its running mean
+const [APART, LETTER] = [30, 6.6]; // minimum distance of numbers on the x axis; width of a digit
+const SMOOTH = 20; // minimum number of points for a rolling mean
 const DEFAULTS = { share: false, xName: "step", log: false, width: 360, keyed: true, domain: null, warning: "" };
 
 function chart(title, lines, options = {}) {
@@ -40,8 +40,8 @@ function chart(title, lines, options = {}) {
   picture.append(svg("text", { x: middle, y: HEIGHT - 7, "text-anchor": "middle", class: "axis" }, xName));
   for (const line of shown) picture.append(...drawn(line, toX, toY, width));
   const form = share ? percent : short;
-  const telling = readout(picture, shown, { toX, toY, width, form, xName, warning });
-  const figure = el("figure", { class: "panel" }, el("figcaption", {}, el("b", {}, title), telling), picture);
+  const values = readout(picture, shown, { toX, toY, width, form, xName, warning });
+  const figure = el("figure", { class: "panel" }, el("figcaption", {}, el("b", {}, title), values), picture);
   if (keyed && shown.length > 1) figure.append(legend(shown));
   return figure;
 }
@@ -49,7 +49,7 @@ function chart(title, lines, options = {}) {
 const least = (values) => values.reduce((low, value) => Math.min(low, value), Infinity);
 const most = (values) => values.reduce((high, value) => Math.max(high, value), -Infinity);
 
-// Writes ticks with as many digits as tell neighbours apart.
+// Formats ticks with enough digits to distinguish neighbours.
 function numbers(values, share) {
   const unit = share ? 100 : 1;
   const step = unit * (values.length > 1 ? values[1] - values[0] : Math.abs(values[0]) || 1);
@@ -96,14 +96,14 @@ function drawn(line, toX, toY, width) {
   return parts;
 }
 
-// Says what stands nearest to the pointer, or, by the arrow keys, point after point.
+// Shows the values of the point nearest to the pointer. The arrow keys select the next or previous point.
 function readout(picture, lines, { toX, toY, width, form, xName, warning }) {
   const text = el("span", { class: "readout", "aria-live": "polite" }, warning);
   const mark = svg("circle", { r: 4, class: "mark", visibility: "hidden" });
   const all = lines.flatMap((line) => line.points.map((point) => ({ line, point })));
-  let told = -1;
-  const tell = (place) => {
-    const { line, point } = all[(told = place)];
+  let selected = -1;
+  const show = (place) => {
+    const { line, point } = all[(selected = place)];
     mark.setAttribute("cx", toX(point[0]));
     mark.setAttribute("cy", toY(point[1]));
     mark.setAttribute("visibility", "visible");
@@ -116,12 +116,12 @@ function readout(picture, lines, { toX, toY, width, form, xName, warning }) {
     const x = ((event.clientX - box.left) / box.width) * width,
       y = ((event.clientY - box.top) / box.height) * HEIGHT;
     const far = all.map(({ point }) => Math.hypot(toX(point[0]) - x, 0.3 * (toY(point[1]) - y)));
-    if (all.length) tell(far.indexOf(least(far)));
+    if (all.length) show(far.indexOf(least(far)));
   };
   const hide = () => {
     mark.setAttribute("visibility", "hidden");
     text.textContent = warning;
-    told = -1;
+    selected = -1;
   };
   picture.addEventListener("pointermove", move);
   picture.addEventListener("pointerdown", move);
@@ -131,7 +131,7 @@ function readout(picture, lines, { toX, toY, width, form, xName, warning }) {
     const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!by || !all.length) return;
     event.preventDefault();
-    tell(clamp(told + by, 0, all.length - 1));
+    show(clamp(selected + by, 0, all.length - 1));
   });
   return text;
 }
@@ -141,7 +141,7 @@ function legend(lines) {
   return el("div", { class: "legend" }, lines.map(key));
 }
 
-// The mean over a centred window of a tenth of the points, cut off at both ends.
+// The mean over a centred window of a tenth of the points. At both ends the window is shorter.
 function rolling(points) {
   const half = Math.max(1, Math.floor(points.length / 20));
   return points.map(([x], i) => {

@@ -1,4 +1,4 @@
-"""What a page shows of a run, read from its folder."""
+"""Data of the page of a run, read from its folder."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ from agents.tracking.episode_records import FOLDER, recorded
 from agents.tracking.metrics_file import Row, read_rows, series
 from reason_envs.errors import ReasonEnvsError
 
-MOST_POINTS = 1000
-"""Points of a curve; longer ones are thinned out."""
-MOST_RECORDINGS = 5
-"""Evaluations whose episodes are shown; of more, the first, the last and some between."""
+MAX_POINTS = 1000
+"""Approximate maximum number of points of a curve. Longer curves show every k-th point."""
+MAX_RECORDINGS = 5
+"""Maximum number of evaluations with episodes. Of more, the first, the last and some between are shown."""
 
 
 def run_data(folder: Path) -> dict[str, Any]:
-    """Return everything that the page says about a run.
+    """Return the data of the page of a run.
 
     Raises:
-        ReasonEnvsError: the folder holds no run, or a file in it cannot be read.
+        ReasonEnvsError: the folder is not a run folder, or a file in it cannot be read.
     """
     metrics = folder / "metrics.jsonl"
     if not metrics.is_file():
-        begun = " The run ended before its first figures: see train.log." if (folder / "train.log").exists() else ""
+        started = " The run ended before its first metrics: see train.log." if (folder / "train.log").exists() else ""
         raise ReasonEnvsError(
-            f"{folder} is no run folder: it has no metrics.jsonl. Give one that agents.train wrote.{begun}"
+            f"{folder} is not a run folder: metrics.jsonl is missing. Give a folder that agents.train wrote.{started}"
         )
     rows = read_rows(metrics)
     config_file = folder / "config.yaml"
-    # An empty file, which a full disk leaves, is read as nothing.
+    # A full disk may leave an empty file.
     config = (yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else None) or {}
     recordings = [_read(path) for path in recorded(folder).values()]
     results = _results(folder)
@@ -46,7 +46,7 @@ def run_data(folder: Path) -> dict[str, Any]:
         "config": dict(_flat(config)),
         "metrics": {name: _curve(rows, name) for name in _names(rows)},
         "broken": _broken(rows),
-        "evaluations": _evaluations(rows) + [_evaluation(None, r["result"], name) for name, r in _ours(results)],
+        "evaluations": _evaluations(rows) + [_evaluation(None, r["result"], name) for name, r in _evaluated(results)],
         "gain": difference(*recordings[:: len(recordings) - 1]) if len(recordings) > 1 else None,
         "frontier": _frontier(results),
         "recordings": _spread(recordings),
@@ -54,7 +54,7 @@ def run_data(folder: Path) -> dict[str, Any]:
 
 
 def _facts(config: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
-    """What was trained, in a few words."""
+    """Return environment, algorithm, policy, engine, model, seed, steps, seconds and tokens of a run."""
     named = {group: config[group]["name"] for group in ("env", "algo", "policy", "engine") if config.get(group)}
     model = config.get("policy", {}).get("model")
     seconds = sum(series(rows, "time/step")[1])
@@ -75,20 +75,20 @@ def _names(rows: Sequence[Row]) -> list[str]:
 
 
 def _curve(rows: Sequence[Row], name: str) -> list[list[float]]:
-    """Return steps and values; of too many every k-th and the last."""
+    """Return the steps and values of a metric. Of too many, every k-th and the last are kept."""
     steps, values = series(rows, name)
-    stride = -(-len(steps) // MOST_POINTS)
+    stride = -(-len(steps) // MAX_POINTS)
     kept = sorted({*range(0, len(steps), max(1, stride)), len(steps) - 1} - {-1})
     return [[steps[i] for i in kept], [float(f"{values[i]:.6g}") for i in kept]]
 
 
 def _broken(rows: Sequence[Row]) -> dict[str, int]:
-    """How often a metric was no finite number."""
+    """Count for each metric how often it was not finite."""
     return dict(Counter(name for row in rows for name, value in row.items() if value is None))
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every option by its full key, as text."""
+    """Yield every option as its full key and its value as text."""
     for key, value in config.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")
@@ -97,28 +97,30 @@ def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
 
 
 def _evaluations(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    marked = [row for row in rows if row.get("eval/accuracy") is not None]
-    return [_evaluation(row["step"], {name.removeprefix("eval/"): row[name] for name in row}) for row in marked]
+    evaluated = [row for row in rows if row.get("eval/accuracy") is not None]
+    return [_evaluation(row["step"], {name.removeprefix("eval/"): row[name] for name in row}) for row in evaluated]
 
 
-def _evaluation(step: float | None, figures: Mapping[str, Any], label: str = "") -> dict[str, Any]:
+def _evaluation(step: float | None, metrics: Mapping[str, Any], label: str = "") -> dict[str, Any]:
     names = ("tasks", "samples", "accuracy", "accuracy_low", "accuracy_high", "greedy_accuracy", "pass_at_n", "reward")
     more = ("episode_length", "frac_no_answer", "mean_tokens")
-    found = {name: figures[name] for name in (*names, *more) if figures.get(name) is not None}
+    found = {name: metrics[name] for name in (*names, *more) if metrics.get(name) is not None}
     return {"step": step, "label": label, **found}
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return by how much one evaluation is better than another on the same problems, with its 95 % interval.
+    """Return the change in accuracy between two evaluations of the same problems, with its 95 % interval.
 
-    ``None`` where the problems are not the same.
+    Returns:
+        ``mean``, ``low`` and ``high`` of the change, the number of ``tasks``, and the steps ``from`` and ``to``.
+        ``None`` if the problems differ.
     """
     names = [[episode["task"] for episode in recording.get("episodes", ())] for recording in (before, after)]
     if len(before["correct"]) != len(after["correct"]) or any(a != b for a, b in zip(*names, strict=False)):
         return None
     change = np.array(after["correct"], float) - np.array(before["correct"], float)
     if change.any():
-        # As shares between 0 and 1, so that an interval is no point where all problems changed alike.
+        # Changes are mapped to [0, 1], so that the interval has a width even if all problems changed by the same.
         low, high = (2 * end - 1 for end in share_interval((change + 1) / 2, seed=0))
     else:
         high = share_interval(change, seed=0)[1]
@@ -128,19 +130,19 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str,
 
 
 def _results(folder: Path) -> dict[str, Mapping[str, Any]]:
-    """What ``agents.evaluate`` wrote into the run's folder, by the names of the files."""
+    """Read the results that ``agents.evaluate`` wrote into the run folder, by file name."""
     evaluations = set(recorded(folder).values())
     paths = [*sorted(folder.glob("*.json")), *sorted((folder / FOLDER).glob("*.json"))]
     read = {path.stem: _read(path) for path in paths if path not in evaluations}
     return {name: content for name, content in read.items() if isinstance(content, Mapping)}
 
 
-def _ours(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
+def _evaluated(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
     return [(name, content) for name, content in results.items() if isinstance(content.get("result"), Mapping)]
 
 
 def _frontier(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Searches that were compared (``agents.frontier output_file=...``): a curve of each family."""
+    """Return one curve per search method, from the results of ``agents.frontier output_file=...``."""
     found = [m["result"] for content in results.values() for m in content.get("methods", ())]
     curves: dict[str, list[dict[str, Any]]] = {}
     names = ("label", "accuracy", "accuracy_low", "accuracy_high", "generated_tokens")
@@ -150,9 +152,9 @@ def _frontier(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _spread(recordings: Sequence[Any]) -> list[Any]:
-    if len(recordings) <= MOST_RECORDINGS:
+    if len(recordings) <= MAX_RECORDINGS:
         return list(recordings)
-    places = np.linspace(0, len(recordings) - 1, MOST_RECORDINGS).round().astype(int)
+    places = np.linspace(0, len(recordings) - 1, MAX_RECORDINGS).round().astype(int)
     return [recordings[i] for i in places]
 
 
@@ -160,4 +162,4 @@ def _read(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ReasonEnvsError(f"{path} is no JSON ({error}): mend or delete it.") from error
+        raise ReasonEnvsError(f"{path} is not valid JSON ({error}): fix or delete the file.") from error

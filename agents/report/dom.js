@@ -1,4 +1,4 @@
-// Elements and numbers. Every text goes in as a text node, so that nothing a model wrote becomes markup.
+// Elements and formats of numbers. All texts are inserted as text nodes, so that no response becomes markup.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -36,7 +36,7 @@ function duration(seconds) {
   return seconds < 5400 ? `${Math.round(seconds / 60)} min` : `${(seconds / 3600).toFixed(1)} h`;
 }
 
-// A part that is built when it is first opened.
+// A collapsed part, which is built when it is opened for the first time.
 function folded(title, build, attributes = {}) {
   const details = el("details", attributes, el("summary", {}, title));
   details.addEventListener("toggle", () => details.append(...[build()].flat()), { once: true });

@@ -1,4 +1,4 @@
-// One episode: its tree, its dialogue by role, its calls and its pictures.
+// One episode: its search tree, dialogue, calls and grids.
 
 function episodeView(episode) {
   const parts = [summary(episode)];
@@ -10,41 +10,41 @@ function episodeView(episode) {
     const roles = [...new Set(turns.map((turn) => turn.agent))];
     parts.push(...turns.map((turn) => turnView(turn, roles.indexOf(turn.agent) + 1)));
   }
-  if (episode.program) parts.push(folded("Program as it was run", () => el("pre", {}, episode.program)));
+  if (episode.program) parts.push(folded("Program that was run", () => el("pre", {}, episode.program)));
   if (episode.calls) parts.push(el("h4", {}, plural(episode.calls.length, "call")), ...episode.calls.map(callView));
   return parts;
 }
 
 function verdict(episode) {
   if (episode.correct == null) return ["", "not graded"];
-  if (episode.correct >= 1) return ["good", "right"];
-  return episode.correct > 0 ? ["fair", `${percent(episode.correct, 0)} right`] : ["bad", "wrong"];
+  if (episode.correct >= 1) return ["good", "correct"];
+  return episode.correct > 0 ? ["fair", `${percent(episode.correct, 0)} correct`] : ["bad", "wrong"];
 }
 
 function summary(episode) {
   const [kind, word] = verdict(episode);
   const known = [word, ...(episode.turns ?? []).flatMap((turn) => [turn.agent, turn.outcome ?? ""])];
   const facts = Object.entries(episode.facts ?? {}).filter(([, text]) => {
-    const isNew = text.length <= 80 && !known.some((told) => told.includes(text));
+    const isNew = text.length <= 80 && !known.some((other) => other.includes(text));
     known.push(text);
     return isNew;
   });
-  const told = [
+  const results = [
     `return ${signed(episode.reward ?? 0)}`,
     plural(episode.tokens ?? 0, "token"),
-    episode.truncated && "cut off by a limit",
+    episode.truncated && "truncated by a limit",
   ];
   return el(
     "div",
     { class: "summary" },
     el("span", { class: `verdict ${kind}` }, SIGNS[kind] && `${SIGNS[kind]} `, word),
-    el("span", { class: "faint" }, told.filter(Boolean).join(" · ")),
+    el("span", { class: "faint" }, results.filter(Boolean).join(" · ")),
     facts.map(([name, text]) => el("span", { class: "fact" }, el("i", {}, name.replaceAll("_", " ")), text)),
   );
 }
 
 function turnView(turn, role) {
-  const about = [turn.tokens && plural(turn.tokens, "token"), turn.cut_off && "too long, cut off"]
+  const about = [turn.tokens && plural(turn.tokens, "token"), turn.cut_off && "cut at the maximum length"]
     .filter(Boolean)
     .join(" · ");
   return el(
@@ -59,11 +59,11 @@ function turnView(turn, role) {
     ),
     turn.prompt &&
       folded(
-        "what it read",
+        "prompt",
         () => turn.prompt.map((m) => [el("h5", {}, m.role), el("pre", {}, m.content ?? "")]).flat(),
         { class: "prompt" },
       ),
-    el("pre", { class: "response" }, turn.response ?? "(nothing)"),
+    el("pre", { class: "response" }, turn.response ?? "(empty)"),
     turn.outcome && el("p", { class: "outcome" }, turn.outcome),
     turn.grid && grid(turn.grid),
   );
@@ -85,8 +85,8 @@ function callView(call, number) {
       el("b", {}, `${number + 1}. ${call.name}`),
       el("span", { class: "faint" }, written(Object.values(call.outputs ?? {})[0] ?? "").slice(0, 160)),
     ),
-    values("given", call.inputs),
-    values("returned", call.outputs),
+    values("inputs", call.inputs),
+    values("outputs", call.outputs),
   );
 }
 

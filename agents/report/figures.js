@@ -2,17 +2,17 @@
 
 const PANELS = [
   ["Accuracy in training", "accuracy", true],
-  ["Reward of an episode", "reward"],
-  ["Tokens of a response", "response_length"],
+  ["Reward per episode", "reward"],
+  ["Tokens per response", "response_length"],
   ["Tokens in the environment", "episode/generated_tokens"],
   ["Loss", "loss"],
-  ["Entropy (nats a token or action)", "entropy"],
+  ["Entropy (nats per token or action)", "entropy"],
   ["KL to the reference", "kl"],
   ["Explained variance of values", "explained_variance"],
 ];
 
 const CHOSEN =
-  "Training by AT-GRPO goes on from a chosen candidate of every turn: its reward and accuracy stand above those held out.";
+  "In training, AT-GRPO continues from a selected candidate of each turn: reward and accuracy exceed the held-out values.";
 
 const points = (run, metric) =>
   (run.metrics[metric] ?? [[], []])[0].map((step, i) => [step, run.metrics[metric][1][i]]);
@@ -37,36 +37,36 @@ function curves(runs) {
     .sort();
   const all = () => el("div", { class: "panels small" }, rest.map((metric) => curve([metric, metric])));
   const others = rest.length > 0 && folded(`All other metrics (${rest.length})`, all);
-  const nothing = "Nothing is recorded yet: no step of training and no evaluation has been finished.";
+  const nothing = "The run has not finished a training step or an evaluation yet.";
   if (!panels.length && !rest.length) return section("Curves", el("p", { class: "faint" }, nothing));
   const smooth = runs.some((run) => Object.values(run.metrics).some(([at]) => at.length >= SMOOTH));
-  const note = smooth && el("p", { class: "faint" }, "Strong lines are running means over a tenth of the steps.");
+  const note = smooth && el("p", { class: "faint" }, "Strong lines are rolling means over a tenth of the steps.");
   const chosen = recordedIn(runs, "candidate_reward") && el("p", { class: "faint" }, CHOSEN);
   return section("Curves", el("div", { class: "panels" }, panels), note, chosen, others);
 }
 
 function heldOut(runs) {
   return runs.flatMap((run, i) => {
-    const told = measured(run);
+    const found = measured(run);
     const lines = [
       {
         name: runs.length > 1 ? run.name : "sampled, with 95 % interval",
-        points: told.map((e) => [e.step, e.accuracy]),
-        band: spread(told, (e) => e.step),
-        bars: told.length < 2,
+        points: found.map((e) => [e.step, e.accuracy]),
+        band: spread(found, (e) => e.step),
+        bars: found.length < 2,
         color: hue(i),
         dots: true,
       },
     ];
-    const greedy = told.filter((e) => e.greedy_accuracy != null).map((e) => [e.step, e.greedy_accuracy]);
+    const greedy = found.filter((e) => e.greedy_accuracy != null).map((e) => [e.step, e.greedy_accuracy]);
     if (runs.length === 1) lines.push({ name: "greedy", points: greedy, color: 2, dashed: true, dots: true });
     return lines;
   });
 }
 
-// The intervals of evaluations that have one.
-const spread = (told, at) =>
-  told.filter((e) => e.accuracy_low != null).map((e) => [at(e), e.accuracy_low, e.accuracy_high]);
+// The intervals of the evaluations that have one.
+const spread = (found, at) =>
+  found.filter((e) => e.accuracy_low != null).map((e) => [at(e), e.accuracy_low, e.accuracy_high]);
 
 const COLUMNS = [
   ["Greedy", (e) => e.greedy_accuracy != null && percent(e.greedy_accuracy), true],
@@ -77,8 +77,8 @@ const COLUMNS = [
 ];
 
 function evaluations(runs) {
-  const told = runs.flatMap((run, i) => run.evaluations.map((e) => ({ ...e, run, color: hue(i) })));
-  if (!told.length) return null;
+  const found = runs.flatMap((run, i) => run.evaluations.map((e) => ({ ...e, run, color: hue(i) })));
+  if (!found.length) return null;
   const several = runs.length > 1;
   const wide = (is) => (is ? "wide" : "");
   const head = el(
@@ -100,10 +100,10 @@ function evaluations(runs) {
       el("td", { class: "spread" }, interval(e)),
       COLUMNS.map(([, cell, rare]) => el("td", { class: `number ${wide(rare)}` }, cell(e) || "–")),
     );
-  const note = "Accuracy on held-out problems, 0 to 100 %; the interval is over the problems.";
+  const note = "Accuracy on held-out problems, from 0 to 100 %. The interval is over the problems.";
   return section(
     "Evaluations",
-    el("table", {}, el("thead", {}, head), el("tbody", {}, told.map(row))),
+    el("table", {}, el("thead", {}, head), el("tbody", {}, found.map(row))),
     el("p", { class: "faint" }, note),
   );
 }
@@ -123,12 +123,12 @@ function interval(e) {
 
 function frontier(runs) {
   const lines = runs.flatMap((run, i) => {
-    const told = measured(run).filter((e) => e.mean_tokens > 0);
+    const found = measured(run).filter((e) => e.mean_tokens > 0);
     const training = {
       named: runs.length === 1,
       name: runs.length > 1 ? run.name : "training",
-      points: told.map((e) => [e.mean_tokens, e.accuracy, `step ${e.step}`]),
-      band: spread(told, (e) => e.mean_tokens),
+      points: found.map((e) => [e.mean_tokens, e.accuracy, `step ${e.step}`]),
+      band: spread(found, (e) => e.mean_tokens),
       color: hue(i),
     };
     const searches = run.frontier.map((curve) => ({
@@ -141,9 +141,9 @@ function frontier(runs) {
   lines.forEach((line, i) => Object.assign(line, { bars: true, dots: true, color: line.color ?? hue(i) }));
   const tokens = lines.flatMap((line) => line.points.map((p) => p[0]));
   if (Math.max(...tokens) < 1.01 * Math.min(...tokens) || !tokens.length) return null;
-  const plot = chart("Held-out accuracy against tokens of an episode", lines, {
+  const plot = chart("Held-out accuracy against tokens per episode", lines, {
     share: true,
-    xName: "tokens of an episode",
+    xName: "tokens per episode",
     log: true,
     width: innerWidth < 600 ? 360 : 720,
   });
@@ -153,7 +153,7 @@ function frontier(runs) {
     el(
       "p",
       { class: "faint" },
-      "Mean tokens that a problem costs, discarded ones included (log scale); bars are 95 % intervals.",
+      "Mean number of generated tokens per problem, including discarded ones (log scale). Bars are 95 % intervals.",
     ),
   );
 }

@@ -1,4 +1,4 @@
-// Grids as pictures: rows of letters decide how a cell is drawn (see reason_envs.views.CELLS).
+// Grids as pictures. The letter of a cell decides how it is drawn (see reason_envs.views.CELLS).
 
 const CELL = 30;
 const KINDS = {

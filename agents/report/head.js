@@ -1,4 +1,4 @@
-// The head of the page: what was trained, what came of it, and by what options runs differ.
+// The head of the page: summary, main results, and the options in which runs differ.
 
 const hue = (i) => (i % 8) + 1;
 const amount = (count) => (count < 1e6 ? count.toLocaleString("en") : `${(count / 1e6).toFixed(1)} million`);
@@ -21,20 +21,21 @@ function trained({ facts }) {
 }
 
 function headline(run) {
-  const told = measured(run);
-  const [first, last] = [told[0], told.at(-1)];
+  const measurements = measured(run);
+  const [first, last] = [measurements[0], measurements.at(-1)];
   const { gain, facts } = run;
-  const change = (write) => (told.length > 1 ? [write(first), el("i", {}, " → "), write(last)] : write(last));
+  const several = measurements.length > 1;
+  const change = (write) => (several ? [write(first), el("i", {}, " → "), write(last)] : write(last));
   const cells = [];
   if (last) {
-    const note = [last.tasks && plural(last.tasks, "problem"), told.length < 2 && `at step ${last.step}`];
+    const note = [last.tasks && plural(last.tasks, "problem"), !several && `at step ${last.step}`];
     const accuracy = change((e) => percent(e.accuracy));
     cells.push(stat("Held-out accuracy", accuracy, note.filter(Boolean).join(", ")));
   }
   if (gain) cells.push(stat("Gain", `${inPoints(gain.mean)} points`, `${range(gain)}, same problems`));
   if (last?.mean_tokens != null) {
     const tokens = change((e) => short(e.mean_tokens));
-    cells.push(stat("Tokens of an episode", tokens, "generated, all counted"));
+    cells.push(stat("Tokens per episode", tokens, "all generated tokens"));
   }
   if (facts.seconds) {
     cells.push(stat("Training", duration(facts.seconds), facts.tokens && `${amount(facts.tokens)} tokens generated`));
@@ -45,16 +46,16 @@ function headline(run) {
 const stat = (name, value, note) =>
   el("div", { class: "stat" }, el("dt", {}, name), el("dd", {}, value, note && el("small", {}, note)));
 
-// Several runs: where each ended, how far from the first, and which options are not the same.
+// Several runs: the last accuracy of each, and its difference to the first run.
 function comparison(runs) {
   const names = runs.map((run, i) => {
     const last = measured(run).at(-1);
     const against = run.versus && `${inPoints(run.versus.mean)} points against ${runs[0].name} (${range(run.versus)})`;
-    const told = [last && `${percent(last.accuracy)} held out at step ${last.step}`, against].filter(Boolean);
+    const results = [last && `${percent(last.accuracy)} held out at step ${last.step}`, against].filter(Boolean);
     const key = el("span", { class: `key c${hue(i)}` }, run.name);
-    return el("li", {}, key, el("small", {}, trained(run)), told.length > 0 && el("p", {}, told.join(", ")));
+    return el("li", {}, key, el("small", {}, trained(run)), results.length > 0 && el("p", {}, results.join(", ")));
   });
-  const note = "Intervals are over the problems that both were asked, not over seeds.";
+  const note = "Intervals are over the problems that both runs were evaluated on, not over seeds.";
   return el(
     "header",
     {},
@@ -64,7 +65,7 @@ function comparison(runs) {
   );
 }
 
-// The options of one run; of several those that differ.
+// The options of one run, or the options in which several runs differ.
 function configuration(runs) {
   const keys = [...new Set(runs.flatMap((run) => Object.keys(run.config)))].filter(
     (key) => runs.length < 2 || (key !== "output_dir" && runs.some((run) => run.config[key] !== runs[0].config[key])),

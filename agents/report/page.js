@@ -1,4 +1,4 @@
-// Puts the page together.
+// Builds the page.
 
 const { runs } = JSON.parse(document.getElementById("data").textContent);
 const sections = [curves(runs), evaluations(runs), frontier(runs), browser(runs)].filter(Boolean);

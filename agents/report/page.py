@@ -1,4 +1,4 @@
-"""The page as one file: style, script and data joined into the template, so that nothing is ever fetched."""
+"""The page as one file. Style, script and data are part of it, so the browser loads no other file."""
 
 from __future__ import annotations
 
@@ -15,26 +15,36 @@ from typing import Any
 from reason_envs.errors import ReasonEnvsError
 
 SCRIPTS = ("dom", "chart", "head", "figures", "grid", "tree", "episode", "browser", "page")
-"""Parts of the script, each of which uses the ones before it."""
+"""Parts of the script. Each part uses only the parts before it."""
 
 
 def write_page(runs: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write the page of some runs (see ``run_data``)."""
+    """Write the page of one or more runs.
+
+    Args:
+        runs: data of each run (see ``run_data``).
+        output: HTML file to write.
+
+    Raises:
+        ReasonEnvsError: the file cannot be written.
+    """
     names = ", ".join(str(run["name"]) for run in runs)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_bytes(document(runs, f"Run {names}").encode("utf-8", "replace"))
     except OSError as error:
-        raise ReasonEnvsError(f"{output} cannot be written: {error}. Choose another place by --output.") from error
+        raise ReasonEnvsError(f"{output} cannot be written: {error}. Choose another file with --output.") from error
 
 
 def document(runs: Sequence[Mapping[str, Any]], title: str) -> str:
-    """Return the page.
+    """Return the page as HTML.
+
+    The page shows all data as text, never as markup. The data cannot end the element that holds it, the script inserts
+    it as text nodes, and the content security policy allows only the style and the script of the page.
 
     Args:
-        runs: their data. Whatever stands in it stays text: nothing of it can end the element that holds it, the script
-            writes it as text only, and the page's policy runs no script and loads nothing beside its own.
-        title: of the document.
+        runs: data of each run.
+        title: title of the document.
     """
     style = _part("style.css")
     body = "\n".join(_part(f"{name}.js") for name in SCRIPTS)
@@ -51,7 +61,7 @@ def document(runs: Sequence[Mapping[str, Any]], title: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    r"""Write ``<`` as ``\u003c``, which JSON reads as the same and HTML not as markup."""
+    r"""Write ``<`` as ``\u003c``, which is the same in JSON but is not markup in HTML."""
     return text.replace("<", r"\u003c")
 
 

@@ -1,9 +1,9 @@
-// A search tree: a map of its nodes, the path to the one that is selected, and how it was walked.
+// A search tree: a map of its nodes, the path to the selected node, and a replay of the actions.
 
 const ACROSS = 30,
   DOWN = 38,
   RADIUS = 12,
-  SMALLEST = 0.75; // what a map may shrink to before it scrolls
+  MIN_SCALE = 0.75; // minimum scale of a map; a larger map scrolls
 
 function treeView(episode) {
   const nodes = episode.tree.nodes.map((node, index) => ({ ...node, index, children: [] }));
@@ -24,16 +24,16 @@ function treeView(episode) {
     const focused = [map, pane].find((part) => part.contains(document.activeElement));
     state.selected = index;
     draw();
-    // What was chosen by a key has been drawn anew: the key stays with it.
+    // The old element is gone: move the focus to the new one.
     focused?.querySelector(".selected").focus({ preventScroll: true });
   };
   draw();
-  const legend = "Numbers are step scores, 0 to 100; squares end a path; the strong line leads to what was chosen.";
+  const legend = "Numbers are step scores from 0 to 100. Squares end a path. The strong line leads to the final node.";
   const walked = replay(episode, state, draw, nodes.length);
   return el("div", { class: "tree" }, map, el("p", { class: "faint" }, legend), walked, pane);
 }
 
-// Scrolls a map that is larger than its frame, and never the page.
+// Scrolls a map that is larger than its frame, but not the page.
 function bringIntoView(map, node) {
   const [frame, spot] = [map, node].map((part) => part.getBoundingClientRect());
   if (spot.left < frame.left || spot.right > frame.right)
@@ -41,7 +41,7 @@ function bringIntoView(map, node) {
   if (spot.top < frame.top || spot.bottom > frame.bottom) map.scrollTop += spot.top - frame.top - frame.height / 2;
 }
 
-// Leaves stand beside each other, a parent over the middle of its children; returns the next free place.
+// Places leaves side by side, and a parent above the middle of its children; returns the next free place.
 function place(node, depth, free) {
   node.depth = depth;
   let next = free;
@@ -63,7 +63,7 @@ function drawMap(nodes, leaves, chosen, state, select) {
   const y = (node) => node.depth * DOWN + DOWN / 2;
   const about = { role: "group", "aria-label": "search tree" };
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, ...about });
-  picture.style.minWidth = `${SMALLEST * width}px`;
+  picture.style.minWidth = `${MIN_SCALE * width}px`;
   const there = nodes.filter((node) => node.index < state.size);
   for (const node of there.slice(1)) {
     const above = nodes[node.parent];
@@ -98,9 +98,9 @@ function pressed(event) {
   return is;
 }
 
-// The problem itself has no score, and a score that was no number is not kept.
+// The root has no score, and scores that were not finite are not recorded.
 const score = (node) => (!node.index ? "?" : node.score == null ? "–" : String(Math.round(100 * node.score)));
-// From orange (0) over grey to blue (1), which nearly everybody can tell apart.
+// From orange (0) through grey to blue (1): colours that are easy to distinguish with colour blindness.
 function tint(node) {
   const lean = 2 * clamp(node.score ?? 0.5, 0, 1) - 1;
   return `hsl(${lean < 0 ? 28 : 205} ${Math.round(85 * Math.abs(lean))}% var(--tint))`;
@@ -121,27 +121,27 @@ function steps(nodes, chosen, state, select) {
   const selected = nodes[state.selected];
   const path = pathTo(nodes, state.selected).map((i) => row(nodes[i], i === state.selected ? "selected" : ""));
   const onward = selected.children.filter((child) => child.index < state.size);
-  const figures = [
+  const metrics = [
     `value ${short(selected.value)}`,
     `mean log-probability ${short(selected.log_prob)}`,
     plural(selected.tokens, "token"),
     selected.terminal && "ends here",
   ];
-  const about = state.selected ? el("p", { class: "faint" }, figures.filter(Boolean).join(" · ")) : null;
+  const about = state.selected ? el("p", { class: "faint" }, metrics.filter(Boolean).join(" · ")) : null;
   return [
     ...path,
     about,
-    onward.length > 0 && el("h5", {}, "tried from here"),
+    onward.length > 0 && el("h5", {}, "next steps"),
     ...onward.map((child) => row(child, "onward")),
   ].filter(Boolean);
 }
 
-// A slider over the actions: the tree as it was, and what the action earned.
+// A slider over the actions, which shows the tree after the action and its reward.
 function replay(episode, state, draw, whole) {
   const trail = episode.tree.trail ?? [];
   if (!trail.length) return null;
   const label = el("span", {});
-  const tell = (move) => {
+  const show = (move) => {
     const turn = (episode.turns ?? [])[move - 1];
     const action = turn ? `${turn.response.trim().split("\n").at(-1).slice(0, 40)} ${signed(turn.reward)}` : "";
     label.textContent = move ? `${move} / ${trail.length} ${action}` : "start";
@@ -156,10 +156,10 @@ function replay(episode, state, draw, whole) {
       const move = Number(slider.value);
       [state.selected, state.size] = move ? trail[move - 1] : [0, 1];
       if (move === trail.length) state.size = whole;
-      tell(move);
+      show(move);
       draw();
     },
   });
-  tell(trail.length);
+  show(trail.length);
   return el("label", { class: "replay" }, slider, label);
 }

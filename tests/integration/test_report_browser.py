@@ -1,4 +1,4 @@
-"""The page of a run in a real browser: silent, offline, on desk and phone, light and dark, with many episodes."""
+"""The page of a run in a browser: without errors, offline, on desktop and phone, light and dark, and fast."""
 
 import base64
 import json
@@ -24,11 +24,11 @@ FLAGS = (
 )
 PHONE, DESK = (390, 844), (1280, 900)
 MANY = 500
-"""Problems of a run whose two evaluations keep all: 1,000 episodes."""
+"""Number of problems of a run with 1,000 recorded episodes in two evaluations."""
 
 
 class Browser:
-    """A page in Chromium, what it complained of, and what it asked for."""
+    """Page in Chromium, with its console messages and requests."""
 
     def __init__(self, profile):
         from selenium import webdriver
@@ -39,37 +39,37 @@ class Browser:
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-        self.tell("Network.enable")
-        self.tell("Performance.enable", timeDomain="threadTicks")
-        self.tell(
+        self.send("Network.enable")
+        self.send("Performance.enable", timeDomain="threadTicks")
+        self.send(
             "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
         )
 
-    def tell(self, command, **options):
+    def send(self, command, **options):
         return self.driver.execute_cdp_cmd(command, options)
 
     def open(self, path, size=DESK, scheme="light"):
-        """Open a page; it must have drawn itself."""
-        self.complaints()
-        self.tell(
+        """Open a page and wait until it is ready."""
+        self.messages()
+        self.send(
             "Emulation.setDeviceMetricsOverride",
             width=size[0],
             height=size[1],
             deviceScaleFactor=1,
             mobile=size == PHONE,
         )
-        self.tell("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.driver.get(path.as_uri())
-        # The driver may return from a page of another process before that one has begun to draw.
+        # The driver may return before a page of another process is ready.
         deadline = time.monotonic() + 20
         while self.js("return document.documentElement.dataset.ready") != "true":
-            assert time.monotonic() < deadline, self.complaints()
+            assert time.monotonic() < deadline, self.messages()
             time.sleep(0.05)
 
     def busy(self):
-        """Seconds of computing on the page's thread, however little of the machine it gets."""
-        figures = {figure["name"]: figure["value"] for figure in self.tell("Performance.getMetrics")["metrics"]}
-        return figures["TaskDuration"]
+        """Return the CPU seconds of the page's thread, which do not depend on the load of the machine."""
+        metrics = {metric["name"]: metric["value"] for metric in self.send("Performance.getMetrics")["metrics"]}
+        return metrics["TaskDuration"]
 
     def js(self, script, *arguments):
         return self.driver.execute_script(script, *arguments)
@@ -80,16 +80,16 @@ class Browser:
     def text(self, selector="body"):
         return self.js("return document.querySelector(arguments[0]).textContent", selector)
 
-    def complaints(self):
+    def messages(self):
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self):
-        """Every address that was asked for since the last question."""
+        """Return the URLs of all requests since the last call."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         return [e["params"]["request"]["url"] for e in events if e["method"] == "Network.requestWillBeSent"]
 
     def screenshot(self, path):
-        path.write_bytes(base64.b64decode(self.tell("Page.captureScreenshot")["data"]))
+        path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
         return path
 
 
@@ -102,7 +102,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory):
-    """A page of each kind of episode, and one that compares runs."""
+    """Pages of each kind of episode, and a page that compares runs."""
     root = tmp_path_factory.mktemp("runs")
     folders = {name: make(root / name) for name, make in report_toys.RUNS.items()}
     found = {name: root / f"{name}.html" for name in folders}
@@ -116,7 +116,7 @@ def pages(tmp_path_factory):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
 @pytest.mark.parametrize("kind", [*report_toys.RUNS, "comparison"])
-def test_every_page_is_silent_offline_and_fits(browser, pages, kind, size, scheme):
+def test_page_fits_and_makes_no_request_and_no_error(browser, pages, kind, size, scheme):
     browser.requests()
     browser.open(pages[kind], size, scheme)
     for place in range(3):
@@ -125,14 +125,14 @@ def test_every_page_is_silent_offline_and_fits(browser, pages, kind, size, schem
         browser.js("arguments[0].open = true", part)
     browser.js("return new Promise(requestAnimationFrame)")
     assert browser.all(".panel .chart")
-    assert browser.complaints() == []
+    assert browser.messages() == []
     assert {urlparse(url).scheme for url in browser.requests()} <= {"file", "data"}
     assert browser.js("return document.documentElement.scrollWidth <= innerWidth")
     dark = browser.js("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
     assert dark == (scheme == "dark")
 
 
-def test_a_tree_can_be_clicked_through(browser, pages):
+def test_tree_responds_to_clicks(browser, pages):
     browser.open(pages["tree"])
     episode = ".episode:last-child"
     nodes = browser.all(f"{episode} .node")
@@ -152,7 +152,7 @@ def test_a_tree_can_be_clicked_through(browser, pages):
     assert browser.text(f"{episode} .replay span").startswith("1 / ")
 
 
-def test_a_tree_is_walked_by_keys(browser, pages):
+def test_tree_responds_to_keys(browser, pages):
     browser.open(pages["tree"])
     (root, *_) = browser.all(".episode:last-child .node")
     browser.js("arguments[0].focus()", root)
@@ -164,7 +164,7 @@ def test_a_tree_is_walked_by_keys(browser, pages):
     assert browser.js("return document.activeElement.matches('.step.selected')")
 
 
-def test_another_evaluation_is_chosen_by_keys(browser, pages):
+def test_evaluation_is_selected_by_keys(browser, pages):
     from selenium.webdriver import Keys
 
     browser.open(pages["math"])
@@ -174,7 +174,7 @@ def test_another_evaluation_is_chosen_by_keys(browser, pages):
     assert browser.js("return document.activeElement.matches('.episode:last-child select')")
 
 
-def test_a_large_tree_stays_legible_and_scrolls_to_what_was_chosen(browser, tmp_path):
+def test_large_tree_stays_legible_and_scrolls_to_the_selected_node(browser, tmp_path):
     nodes = [{"parent": max(0, (i - 1) // 4), "text": f"s{i}", "score": 0.5, "tokens": 1} for i in range(150)]
     nodes[0]["parent"] = -1
     episode = {"task": "t", "question": "q", "correct": 1.0, "tree": {"nodes": nodes, "current": 149}}
@@ -188,7 +188,7 @@ def test_a_large_tree_stays_legible_and_scrolls_to_what_was_chosen(browser, tmp_
     assert browser.js("return document.documentElement.scrollWidth <= innerWidth")
 
 
-def test_curves_say_what_their_axes_are_and_no_number_is_cut_off(browser, tmp_path):
+def test_curves_have_axis_titles_and_complete_numbers(browser, tmp_path):
     rows = [{"step": i, "reward": 1e-9 * i, "loss": -12345.6 * i, "accuracy": 0.5 + i / 1e4} for i in range(1, 5)]
     browser.open(made_up(tmp_path, rows))
     for chart in browser.all(".panel .chart"):
@@ -203,7 +203,7 @@ def test_curves_say_what_their_axes_are_and_no_number_is_cut_off(browser, tmp_pa
         assert len(set(labels)) == len(labels) > 1
 
 
-def test_curves_are_read_by_keys(browser, pages):
+def test_curves_respond_to_keys(browser, pages):
     from selenium.webdriver import Keys
 
     browser.open(pages["math"])
@@ -214,14 +214,14 @@ def test_curves_are_read_by_keys(browser, pages):
     assert "100.0 % · step 30" in browser.text(".panel .readout")
 
 
-def test_a_single_evaluation_shows_its_interval(browser, tmp_path):
+def test_single_evaluation_shows_its_interval(browser, tmp_path):
     row = {"step": 0, "eval/accuracy": 0.5, "eval/accuracy_low": 0.4, "eval/accuracy_high": 0.6}
     browser.open(made_up(tmp_path, [row]))
     assert browser.all(".panel .chart .bar")
 
 
 def made_up(folder, rows, evaluations=()):
-    """The page of a run that holds these figures and episodes."""
+    """Write the page of a run with these metrics and evaluations."""
     (folder / "run" / "validate").mkdir(parents=True)
     (folder / "run" / "config.yaml").write_text("env: {name: toy}\nsteps: 60\n")
     (folder / "run" / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -232,41 +232,41 @@ def made_up(folder, rows, evaluations=()):
 
 
 @pytest.mark.parametrize(
-    ("rows", "said"),
+    ("rows", "expected"),
     [
-        ([], "Nothing is recorded yet"),
+        ([], "has not finished a training step"),
         ([{"step": 0, "eval/accuracy": 0.25}], "25.0 %at step 0"),
         ([{"step": 0, "eval/accuracy": 0.2}, {"step": 7, "eval/accuracy": 0.5}], "7 of 60 steps"),
         ([{"step": 1, "loss": None, "kl": 1.0}], "1 value not finite"),
-        ([{"step": 1, "accuracy": 0.9, "candidate_reward": 0.5}], "goes on from a chosen candidate"),
+        ([{"step": 1, "accuracy": 0.9, "candidate_reward": 0.5}], "continues from a selected candidate"),
     ],
     ids=["empty", "crashed after one evaluation", "bare evaluations", "not finite", "turn tree"],
 )
-def test_a_run_is_told_as_it_is(browser, tmp_path, rows, said):
+def test_page_of_an_incomplete_run_explains_it(browser, tmp_path, rows, expected):
     browser.open(made_up(tmp_path, rows))
-    assert said in browser.text("main")
-    assert browser.complaints() == []
+    assert expected in browser.text("main")
+    assert browser.messages() == []
 
 
-def test_before_and_after_stand_side_by_side(browser, pages):
+def test_page_shows_before_and_after_side_by_side(browser, pages):
     browser.open(pages["sokoban"])
     left, right = browser.all(".episode")
     assert left.rect["y"] == right.rect["y"]
     assert left.rect["x"] < right.rect["x"]
-    assert [side.find_element("css selector", ".verdict").text for side in (left, right)] == ["× wrong", "✓ right"]
+    assert [side.find_element("css selector", ".verdict").text for side in (left, right)] == ["× wrong", "✓ correct"]
     assert len(browser.all(".episode:last-child .crate.done")) == 1
     agents = {header.text for header in browser.all(".episode:last-child .turn header b")}
     assert agents == {"tool", "planner"}
 
 
-def test_workflows_show_their_calls_and_planners_their_solver(browser, pages):
+def test_page_shows_calls_of_workflows_and_solvers(browser, pages):
     browser.open(pages["workflow"])
     assert [call.text.split("\n")[0] for call in browser.all(".call summary b")] == ["1. Custom", "2. Revise"]
     browser.open(pages["planner"])
     assert "Add them up." in browser.text(".episode:last-child .call")
 
 
-def test_what_a_model_wrote_stays_text(browser, pages):
+def test_response_stays_text(browser, pages):
     browser.open(pages["math"])
     assert browser.text(".episode .response") == report_toys.HOSTILE
     assert browser.driver.title == "Run math"
@@ -277,7 +277,7 @@ def test_what_a_model_wrote_stays_text(browser, pages):
 @pytest.mark.parametrize(
     "text", ["A" * 3000, "z\u0336a\u0337" * 300, "\u202e turned \u0645", "🙂漢" * 200, "\x00\x1b[31m"]
 )
-def test_no_text_breaks_the_page(browser, tmp_path, text, size):
+def test_page_fits_with_any_text(browser, tmp_path, text, size):
     turn = {"agent": text[:90], "response": text, "reward": -1e9, "outcome": text, "cut_off": True, "tokens": 5}
     turn["prompt"] = [{"role": "user", "content": text}]
     episode = {
@@ -292,35 +292,35 @@ def test_no_text_breaks_the_page(browser, tmp_path, text, size):
     browser.open(page, size)
     browser.js("for (const part of document.querySelectorAll('details')) part.open = true")
     assert browser.js("return document.documentElement.scrollWidth <= innerWidth")
-    assert browser.complaints() == []
+    assert browser.messages() == []
 
 
-def test_problems_are_found_and_filtered(browser, pages):
+def test_problems_can_be_searched_and_filtered(browser, pages):
     browser.open(pages["plan_path"])
     assert browser.text(".side p") == "6 problems"
     chips = {chip.text: chip for chip in browser.all(".chips button")}
-    chips["learnt"].click()
-    learnt = int(browser.text(".side p").split()[0])
+    chips["learned"].click()
+    learned = int(browser.text(".side p").split()[0])
     chips["wrong"].click()
     assert browser.text(".side p") == "0 problems"
-    assert "No problem is like that." in browser.text(".detail")
+    assert "No problem matches." in browser.text(".detail")
     chips["all"].click()
-    assert 0 < learnt < 6
+    assert 0 < learned < 6
     field = browser.all("input[type=search]")[0]
     browser.js("arguments[0].value = '/3'; arguments[0].dispatchEvent(new Event('input'))", field)
     assert browser.text(".side p") == "1 problem"
 
 
-def test_a_comparison_has_a_line_and_rows_of_every_run(browser, pages):
+def test_comparison_shows_every_run(browser, pages):
     browser.open(pages["comparison"])
     assert browser.text("h1") == "3 runs compared"
     assert len(browser.all("tbody tr")) == 6
     assert len(browser.all(".panels .panel:first-child path.line")) == 3
     assert len(browser.all(".episode")) == 3
-    assert [chip.text for chip in browser.all(".chips button")] == ["all", "differ", "all right", "all wrong"]
+    assert [chip.text for chip in browser.all(".chips button")] == ["all", "differ", "all correct", "all wrong"]
 
 
-def test_a_thousand_episodes_stay_usable(browser, tmp_path):
+def test_page_with_a_thousand_episodes_is_fast(browser, tmp_path):
     folder = report_toys.tree_run(tmp_path / "many")
     for path in recorded(folder).values():
         kept = json.loads(path.read_text())
@@ -342,7 +342,7 @@ def test_a_thousand_episodes_stay_usable(browser, tmp_path):
     browser.js("const list = document.querySelector('.list'); list.scrollTop = list.scrollHeight")
     time.sleep(0.1)
     assert "499" in browser.all(".row")[-1].text
-    assert browser.complaints() == []
+    assert browser.messages() == []
     size = page.stat().st_size
     print(f"1,000 episodes: {size / 1e6:.1f} MB, drawn in {loaded:.2f} s, an episode in {1000 * opened:.0f} ms")
     assert size < 10e6

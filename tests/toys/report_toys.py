@@ -1,4 +1,4 @@
-"""Run folders for the tests of reports, from real environments that scripted policies play; quick to make."""
+"""Small run folders for the tests of reports, made by scripted policies in real environments."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from reason_envs.llm.engine import Sampling
 from reason_envs.llm.engines.scripted import ScriptedEngine
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"></script><script>document.title='taken'</script>{{data}} <b>"
-"""What a page must show as it stands."""
+"""Text that a page must show unchanged."""
 
 
 class Read(list):
-    """Messages, and what the script makes of the state behind them."""
+    """Messages, with the scripted response to them."""
 
     answer = ""
 
 
 class ScriptedPolicy:
-    """Chooses what ``respond(environment)`` says, as a language policy or as one that reads no text."""
+    """Policy that responds ``respond(environment)``, as a language policy or (``reads=False``) as another one."""
 
     def __init__(self, respond, *, reads=True):
         self.respond = respond
@@ -52,14 +52,14 @@ class ScriptedPolicy:
 
 
 def evaluation(environment, policy, tasks, step, samples=1):
-    """Figures, and what a run keeps."""
+    """Evaluate a policy; return the metrics and the record of the evaluation."""
     played = evaluate_policy(environment, policy, tasks, samples=samples, seed=0, sampling=Sampling(8, 1.0))
     result, trajectories = asyncio.run(played)
     return result.metrics(), evaluation_record(step, trajectories, tasks, samples, max_episodes=len(tasks))
 
 
 def write_run(folder, environment, before, after, tasks=None, steps=30):
-    """A run of ``steps`` that plays like ``before`` at first and like ``after`` in the end."""
+    """Write a run of ``steps`` whose policy is ``before`` at first and ``after`` in the end."""
     tasks = tasks or [environment.tasks[i] for i in range(6)]
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yaml").write_text("env: {name: toy}\nalgo: {name: scripted}\nseed: 0\n")
@@ -68,9 +68,9 @@ def write_run(folder, environment, before, after, tasks=None, steps=30):
         for done in range(1, step + 1):
             row = {"reward": done / steps, "accuracy": done / steps, "loss": 0.1 / done, "time/step": 0.5}
             metrics.append(done, {**row, "tokens": 100.0 * done, "grad_norm": 1.0 / done})
-        figures, kept = evaluation(environment, policy, tasks, step)
-        metrics.append(step, figures)
-        write_evaluation(folder, kept)
+        evaluated, record = evaluation(environment, policy, tasks, step)
+        metrics.append(step, evaluated)
+        write_evaluation(folder, record)
     return folder
 
 
@@ -79,14 +79,14 @@ def legal_names(environment):
 
 
 def walk(environment):
-    """The name of a legal action, the same for the same tree."""
+    """Return the name of a legal action, which depends only on the tree."""
     state = environment.state
     names = legal_names(environment)
     return names[derive_seed(state.seed, state.steps) % len(names)]
 
 
 def first_legal(environment):
-    """EXPAND wherever that is legal."""
+    """Return EXPAND if it is legal, else the first legal action."""
     return legal_names(environment)[0]
 
 
@@ -96,20 +96,20 @@ def tree_run(folder):
 
 
 def guess(environment):
-    """A response drawn by the decision's own address, whichever episode is played first."""
+    """Return a random response, which depends only on the seed and the number of the decision."""
     state = environment.state
     return petting_toys.random_policy(derive_seed(state.seed, "guess", state.decisions))(environment)
 
 
 def petting_run(folder, name="petting_sokoban"):
-    """A team that guesses, and one that knows."""
+    """Write a run of a team that guesses at first and solves in the end."""
     environment = make_environment(name)
     guessing = ScriptedPolicy(guess)
     return write_run(folder, environment, guessing, ScriptedPolicy(petting_toys.solver))
 
 
 def math_run(folder):
-    """Responses that try to become markup."""
+    """Write a run whose first responses contain markup."""
     environment = make_environment("single_turn_math")
     right = ScriptedPolicy(lambda env: rf"<b>so</b> \boxed{{{env.task.answer}}} </script>")
     return write_run(folder, environment, ScriptedPolicy(lambda env: HOSTILE), right)
@@ -137,4 +137,4 @@ RUNS = {
     "planner": planner_run,
     "workflow": workflow_run,
 }
-"""A run of each kind of episode."""
+"""Functions that write a run, by kind of episode."""

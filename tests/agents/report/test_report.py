@@ -1,4 +1,4 @@
-"""The page of a run: what it says, and that nothing a model wrote becomes part of it. A browser opens it elsewhere."""
+"""The page of a run: its data, and that responses never become markup. Another test opens it in a browser."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import report_toys
 
 from agents.report import write_report
 from agents.report.__main__ import main
-from agents.report.data import MOST_POINTS, MOST_RECORDINGS, difference, run_data
+from agents.report.data import MAX_POINTS, MAX_RECORDINGS, difference, run_data
 from reason_envs.errors import ReasonEnvsError
 
 
@@ -19,7 +19,7 @@ def hostile(tmp_path_factory):
 
 
 class Elements(HTMLParser):
-    """The elements of a page, and the text in its scripts."""
+    """Elements of a page, and the text of its scripts."""
 
     def __init__(self, page):
         super().__init__()
@@ -40,7 +40,7 @@ def page_of(*folders, output):
     return output.read_text(encoding="utf-8")
 
 
-def test_nothing_a_model_wrote_becomes_markup(hostile, tmp_path):
+def test_page_shows_responses_as_text(hostile, tmp_path):
     page = Elements(page_of(hostile, output=tmp_path / "report.html"))
     head, body = ["meta"] * 4 + ["link", "title", "style"], ["main", "noscript", "script", "script"]
     assert [tag for tag, _ in page.tags] == ["html", "head", *head, "body", *body]
@@ -50,7 +50,7 @@ def test_nothing_a_model_wrote_becomes_markup(hostile, tmp_path):
     assert page.tags[-2][1] == {"type": "application/json", "id": "data"}
 
 
-def test_the_page_needs_nothing_else(hostile, tmp_path):
+def test_page_loads_no_other_file(hostile, tmp_path):
     page = page_of(hostile, output=tmp_path / "report.html")
     assert set(re.findall(r"\w+://[^\s\"'`]+", page)) == {"http://www.w3.org/2000/svg"}
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
@@ -59,7 +59,7 @@ def test_the_page_needs_nothing_else(hostile, tmp_path):
     assert 'name="viewport" content="width=device-width' in page
 
 
-def test_figures_of_a_run(hostile):
+def test_run_data_has_known_values(hostile):
     data = run_data(hostile)
     assert data["name"] == "math<i>"
     assert data["facts"] == {
@@ -86,7 +86,7 @@ def test_figures_of_a_run(hostile):
     assert data["frontier"] == []
 
 
-def test_evaluations_and_frontiers_that_lie_in_the_folder_are_shown(tmp_path):
+def test_run_data_includes_results_in_the_folder(tmp_path):
     folder = report_toys.planner_run(tmp_path / "planner")
     point = {"accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "method": "sc"}
     methods = [{"result": {**point, "label": f"sc n={n}", "generated_tokens": 10.0 * n}} for n in (8, 2)]
@@ -102,7 +102,7 @@ def test_evaluations_and_frontiers_that_lie_in_the_folder_are_shown(tmp_path):
     }
 
 
-def test_long_runs_are_thinned_out(tmp_path):
+def test_run_data_of_a_long_run_has_few_points(tmp_path):
     rows = [{"step": step, "reward": 1 / 3, "strange": None} for step in range(1, 3501)]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "validate").mkdir()
@@ -110,11 +110,11 @@ def test_long_runs_are_thinned_out(tmp_path):
         (tmp_path / "validate" / f"step_{step}.json").write_text(json.dumps({"step": step, "correct": [0, 1]}))
     data = run_data(tmp_path)
     steps, values = data["metrics"]["reward"]
-    assert len(steps) == len(values) <= MOST_POINTS + 1
+    assert len(steps) == len(values) <= MAX_POINTS + 1
     assert (steps[0], steps[-1]) == (1, 3500)
     assert data["metrics"]["strange"] == [[], []]
     shown = [recording["step"] for recording in data["recordings"]]
-    assert len(shown) == MOST_RECORDINGS
+    assert len(shown) == MAX_RECORDINGS
     assert (shown[0], shown[-1]) == (0, 3500)
 
 
@@ -122,7 +122,7 @@ def recording(step, *correct, tasks=()):
     return {"step": step, "correct": [float(c) for c in correct], "episodes": [{"task": task} for task in tasks]}
 
 
-def test_a_difference_has_an_interval_that_is_no_point():
+def test_difference_has_an_interval_with_a_width():
     none, all_of_them = recording(0, *[0] * 20), recording(9, *[1] * 20)
     assert difference(none, all_of_them) == {"mean": 1.0, "low": pytest.approx(0.678, abs=1e-3), "high": 1.0} | {
         "tasks": 20,
@@ -134,14 +134,14 @@ def test_a_difference_has_an_interval_that_is_no_point():
     assert same["low"] == -same["high"]
 
 
-def test_a_difference_wants_the_same_problems():
+def test_difference_of_other_problems_is_none():
     first = recording(0, 0, 1, tasks=["a", "b"])
     assert difference(first, recording(9, 1, 1, tasks=["a"]))["mean"] == 0.5
     assert difference(first, recording(9, 1, 1, tasks=["a", "c"])) is None
     assert difference(first, recording(9, 1, 1, 1)) is None
 
 
-def test_runs_are_compared_with_the_first_on_the_same_problems(hostile, tmp_path):
+def test_report_compares_each_run_with_the_first(hostile, tmp_path):
     other = report_toys.petting_run(tmp_path / "petting")
     again = report_toys.math_run(tmp_path / "math<i>")
     page = Elements(page_of(hostile, other, again, output=tmp_path / "page.html"))
@@ -154,7 +154,7 @@ def test_runs_are_compared_with_the_first_on_the_same_problems(hostile, tmp_path
     assert first["config"] == {"env.name": "toy", "algo.name": "scripted", "seed": "0"}
 
 
-def test_a_run_that_broke_off_still_has_a_page(tmp_path):
+def test_run_data_of_an_interrupted_run(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": null, "reward": 1.0}\n{"step": 2, "loss": null')
     (tmp_path / "config.yaml").write_text("")
     data = run_data(tmp_path)
@@ -162,11 +162,11 @@ def test_a_run_that_broke_off_still_has_a_page(tmp_path):
     assert (data["facts"]["steps"], data["gain"], data["config"]) == (1, None, {})
     (tmp_path / "metrics.jsonl").unlink()
     (tmp_path / "train.log").write_text("")
-    with pytest.raises(ReasonEnvsError, match=r"ended before its first figures: see train\.log"):
+    with pytest.raises(ReasonEnvsError, match=r"ended before its first metrics: see train\.log"):
         run_data(tmp_path)
 
 
-def test_the_gain_wants_the_same_problems(tmp_path):
+def test_gain_of_other_problems_is_none(tmp_path):
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "reward": 1.0}\n')
     (tmp_path / "validate").mkdir()
     for step, correct in ((0, [0.0, 0.0]), (9, [1.0, 0.0, 1.0])):
@@ -174,7 +174,7 @@ def test_the_gain_wants_the_same_problems(tmp_path):
     assert run_data(tmp_path)["gain"] is None
 
 
-def test_the_command_says_where_the_page_is(hostile, tmp_path, capsys):
+def test_command_prints_the_path_of_the_page(hostile, tmp_path, capsys):
     main([str(hostile)])
     assert "report.html" in capsys.readouterr().out
     assert (hostile / "report.html").exists()
@@ -184,16 +184,16 @@ def test_the_command_says_where_the_page_is(hostile, tmp_path, capsys):
     assert (tmp_path / "deep" / "page.html").exists()
 
 
-def test_what_is_no_run_is_refused(tmp_path, capsys):
-    with pytest.raises(ReasonEnvsError, match=r"no metrics\.jsonl"):
+def test_invalid_folders_are_errors(tmp_path, capsys):
+    with pytest.raises(ReasonEnvsError, match=r"metrics\.jsonl is missing"):
         run_data(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main([str(tmp_path)])
     assert ended.value.code == 2
-    assert "no run folder" in capsys.readouterr().err
+    assert "is not a run folder" in capsys.readouterr().err
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "reward": 1.0}\n')
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(ReasonEnvsError, match=r"broken\.json is no JSON"):
+    with pytest.raises(ReasonEnvsError, match=r"broken\.json is not valid JSON"):
         run_data(tmp_path)
     (tmp_path / "broken.json").unlink()
     (tmp_path / "file").write_text("")
