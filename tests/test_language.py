@@ -79,7 +79,6 @@ TO_DO = {
     "reason_envs/llm/embedded/planner_solver",
     "reason_envs/llm/embedded/step_reward_model",
     "reason_envs/llm/embedded/workflow",
-    "reason_envs/sandbox",
     "tests",
     "tests/adapters",
     "tests/agents",

@@ -48,7 +48,7 @@ def main() -> None:
         print(f"| `{name}` | {asyncio.run(median_speed(sandbox, options['programs'])):,.0f} |", flush=True)
         sandbox.close()
     native = make_sandbox("native")
-    print(json.dumps({**options, "layers": getattr(native, "layers", ())}))
+    print(json.dumps({**options, "layers": native.layers}))
 
 
 if __name__ == "__main__":

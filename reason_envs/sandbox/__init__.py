@@ -1,6 +1,6 @@
-"""Running programs that a model wrote: one interface, several implementations, chosen by name.
+"""Sandboxes that run programs written by a model: one interface, several implementations by name.
 
-Monty (an interpreter), native (Linux isolation), containers, and a server over HTTP.
+Monty (an interpreter), native (Linux isolation), container, and http (a server).
 May import the registry and the errors only.
 """
 

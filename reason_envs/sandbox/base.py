@@ -1,4 +1,4 @@
-"""What every way to run a program shares: programs, limits, outcomes and the pool of workers."""
+"""The sandbox interface: programs, limits, outcomes, and a pool of workers."""
 
 from __future__ import annotations
 
@@ -12,89 +12,97 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError
+from reason_envs.validation import above, at_least
 
 Status = Literal["ok", "error", "timeout", "memory", "output", "killed", "refused"]
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a program may use; going over ends it."""
+    """Limits of a program. A program that exceeds one is ended."""
 
     seconds: float = 5.0
-    """Wall-clock time, the evaluation of the expressions included."""
+    """Maximum wall-clock time in seconds, including the evaluation of the expressions."""
     memory_mb: int = 512
-    """Address space in units of 2**20 bytes, the interpreter's own (about 60) included."""
+    """Maximum address space in MiB, including about 60 MiB of the interpreter."""
     output_bytes: int = 2**16
-    """Size of each of: standard output, standard error, the serialised values."""
+    """Maximum size in bytes, for each of standard output, standard error and the serialised values."""
     processes: int = 8
-    """Threads at once; ``container`` and ``http`` count processes too, the others let a program start none."""
+    """Maximum number of threads at the same time. The sandboxes ``container`` and ``http`` count processes as well; in
+    the others a program cannot start any."""
 
     def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value <= 0:
-                raise ReasonEnvsError(f"{name}={value}: a limit must be above 0.")
+        above(self, **dict.fromkeys(vars(self), 0))
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program and what is asked of it."""
+    """A program, its input, and the expressions to evaluate."""
 
     source: str
-    """Python text, run as ``__main__``."""
+    """Python source text, run as ``__main__``."""
     stdin: str = ""
-    """What it reads from standard input."""
+    """Text on standard input."""
     expressions: tuple[str, ...] = ()
-    """Evaluated in its namespace after it ran, such as ``"solve([1, 2])"``; an exception in one spares the others."""
+    """Expressions such as ``"solve([1, 2])"``, evaluated in the program's namespace after it has run. If one raises an
+    exception, the others are still evaluated."""
     limits: Limits = Limits()
-    """What it may use."""
+    """Limits of the program."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a program. Whatever is in it was chosen by the program: compare it with what it never saw."""
+    """The result of a program.
+
+    A program can choose all of its contents. Compare them only with expected values that the program never received.
+    """
 
     status: Status
-    """``ok``: it ran to its end; ``error``: it raised, or left with a status that is not 0; ``timeout``, ``memory``,
-    ``output``: it went over that limit; ``killed``: it ended before its results; ``refused``: it was not run."""
+    """How the program ended. ``ok``: normally. ``error``: it raised an exception, or its exit status was not 0.
+    ``timeout``, ``memory``, ``output``: it exceeded that limit. ``killed``: it ended before its results were complete.
+    ``refused``: it was not run."""
     stdout: str = ""
-    """What it printed, cut at the limit."""
+    """Standard output, cut at the limit."""
     stderr: str = ""
-    """The end of what it wrote to standard error."""
+    """The end of standard error."""
     values: tuple[Any, ...] = ()
-    """The value of each expression, as plain data, ``Raised`` or ``Opaque``; fewer where it ended early."""
+    """Value of each expression: plain data, `Raised` or `Opaque`. There are fewer values if the program ended early."""
     seconds: float = 0.0
-    """Wall-clock time."""
+    """Wall-clock time in seconds."""
     reason: str = ""
-    """Why it is not ``ok``."""
+    """Explanation of a status other than ``ok``."""
 
     @property
     def value(self) -> Any:
-        """The value of the first expression; an error where there is none."""
+        """The value of the first expression. An error if there is none."""
         if not self.values:
-            raise ReasonEnvsError(
-                f"The program has no value (status {self.status!r}: {self.reason or 'no expression'})."
+            raise EngineError(
+                f"The program returned no value (status {self.status!r}: {self.reason or 'no expression was given'})."
             )
         return self.values[0]
 
 
 class Sandbox(ABC):
-    """Runs programs that nobody has read, several at once; awaited, or called from any thread."""
+    """Runs untrusted programs, several at the same time. It can be awaited, or called from any thread.
+
+    Args:
+        workers: maximum number of programs at the same time. ``None``: the number of processors.
+    """
 
     def __init__(self, workers: int | None = None) -> None:
-        """Set up the pool without starting anything.
-
-        Args:
-            workers: most programs at once; ``None`` takes the number of processors.
-        """
-        if workers is not None and workers < 1:
-            raise ReasonEnvsError(f"workers={workers}: a sandbox needs at least one worker.")
-        self.workers = workers or os.cpu_count() or 1
+        self.workers = os.cpu_count() or 1 if workers is None else workers
+        at_least(self, workers=1)
         self._start_over()
         _sandboxes.add(self)
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the isolation layers that are active on this machine. Empty for sandboxes without layers."""
+        return ()
+
     async def run(self, program: Program) -> Outcome:
-        """Run a program when a worker is free; awaiting many at once keeps every worker busy."""
+        """Run a program as soon as a worker is free."""
         return await asyncio.wrap_future(self._executor.submit(self.execute, program))
 
     @abstractmethod
@@ -102,11 +110,11 @@ class Sandbox(ABC):
         """Run a program in the calling thread."""
 
     def close(self) -> None:
-        """Drop what is queued, wait for what is running and end the workers."""
+        """Discard waiting programs, wait for running ones, and end the workers."""
         self._executor.shutdown(cancel_futures=True)
 
     def _start_over(self) -> None:
-        """Build everything that belongs to one process: called at the start and after a fork."""
+        """Create all resources that belong to one process, at the start and after a fork."""
         self._lock = threading.Lock()
         self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="sandbox")
 

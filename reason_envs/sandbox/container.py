@@ -1,4 +1,4 @@
-"""Runs programs in containers through the command line of docker or podman."""
+"""The sandbox that runs programs in containers, with the command line of docker or podman."""
 
 from __future__ import annotations
 
@@ -12,42 +12,46 @@ from functools import cached_property
 from pathlib import Path
 from time import monotonic
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox
 from reason_envs.sandbox.remote import unwrap, wrap
 
 COMMANDS = ("docker", "podman")
 KILLED = 137
-"""Exit status of a container that was killed from outside: for its time or its memory."""
+"""Exit status of a container that was killed from outside because of its time or memory."""
 
 
 @dataclass
 class ContainerConfig:
-    """Options of the container sandbox."""
+    """Options of ``sandbox=container``."""
 
     image: str = "python:3.11-slim"
-    """Image with ``python`` in it; pull it beforehand."""
+    """Image that contains ``python``. It must be pulled beforehand."""
     command: str | None = None
-    """``docker`` or ``podman``, or a path; ``None``: the first that is installed."""
+    """Command that runs containers: ``docker``, ``podman``, or a path. ``None``: the first of these on PATH."""
     runtime: str | None = None
-    """Runtime of the container, such as ``runsc`` for gVisor; ``None``: the command's own."""
+    """Container runtime, such as ``runsc`` for gVisor. ``None``: the default of the command."""
     start_seconds: float = 10.0
-    """Time for the container to start and to be removed, beyond the program's own."""
+    """Additional time in seconds for the start and the removal of a container."""
     workers: int | None = None
-    """Most containers at once; ``None``: the number of processors."""
+    """Maximum number of containers at the same time. ``None``: the number of processors."""
 
 
 class ContainerSandbox(Sandbox):
-    """General Python, and the packages of the image, in a new container for each program."""
+    """Runs each program in a new container, with the Python and the packages of the image.
+
+    Args:
+        config: the options. ``None`` uses the defaults.
+    """
 
     def __init__(self, config: ContainerConfig | None = None) -> None:
         self.config = config or ContainerConfig()
         super().__init__(self.config.workers)
 
     def execute(self, program: Program) -> Outcome:
-        """Run a program; its time includes the start of the container."""
+        """Run a program. Its time includes the start of the container."""
         text, marker = wrap(program)
-        most = 2 * program.limits.output_bytes + len(marker)
+        max_bytes = 2 * program.limits.output_bytes + len(marker)
         name = f"reason_envs_{uuid.uuid4().hex}"
         start = monotonic()
         with tempfile.TemporaryFile() as source:
@@ -56,10 +60,10 @@ class ContainerSandbox(Sandbox):
             command = self._run_command(name, program)
             process = subprocess.Popen(command, stdin=source, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         with process, ThreadPoolExecutor(2) as readers:
-            # Who writes more than is read waits for a reader until its time is over.
-            outputs = [readers.submit(stream.read, most) for stream in (process.stdout, process.stderr) if stream]
+            # A program that writes more than is read blocks until its time is over.
+            outputs = [readers.submit(stream.read, max_bytes) for stream in (process.stdout, process.stderr) if stream]
             is_late = bool(wait(outputs, program.limits.seconds + self.config.start_seconds).not_done)
-            if is_late or any(len(output.result()) == most for output in outputs):
+            if is_late or any(len(output.result()) == max_bytes for output in outputs):
                 self._command("rm", "-f", name)
                 process.kill()
             stdout, stderr = (output.result().decode("utf-8", "replace") for output in outputs)
@@ -70,7 +74,7 @@ class ContainerSandbox(Sandbox):
             return ending
         if is_late or seconds >= program.limits.seconds:
             return replace(ending, status="timeout", reason=f"more than {program.limits.seconds:g} seconds")
-        self._check_image()  # a program is not to blame for a service that is gone
+        self._check_image()  # a stopped service is not the fault of the program
         return replace(ending, status="memory", reason="killed, as for memory") if code == KILLED else ending
 
     def _start_over(self) -> None:
@@ -102,7 +106,7 @@ class ContainerSandbox(Sandbox):
     def _check_image(self) -> None:
         done = self._command("image", "inspect", self.config.image)
         if done.returncode:
-            raise ReasonEnvsError(
+            raise EngineError(
                 f"{self._path} cannot use the image {self.config.image!r}: {done.stderr.strip()[-300:]} "
                 f"Start its service and run '{Path(self._path).name} pull {self.config.image}'."
             )
@@ -115,8 +119,8 @@ class ContainerSandbox(Sandbox):
         names = (self.config.command,) if self.config.command else COMMANDS
         found = [path for name in names if (path := shutil.which(name))]
         if not found:
-            raise ReasonEnvsError(
-                f"The container sandbox finds no {' or '.join(names)} on PATH: install one, "
-                "or use sandbox 'monty' or 'native'."
+            raise EngineError(
+                f"The container sandbox does not find {' or '.join(names)} on PATH. Install it, or use the sandbox "
+                "monty or native."
             )
         return found[0]

@@ -1,4 +1,4 @@
-"""Runs programs on a server that speaks SandboxFusion's ``/run_code``."""
+"""The sandbox that runs programs on a server with SandboxFusion's ``/run_code`` interface."""
 
 from __future__ import annotations
 
@@ -10,38 +10,50 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, OptionError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox
 from reason_envs.sandbox.remote import unwrap, wrap
+from reason_envs.validation import at_least
 
 
 @dataclass
 class HttpConfig:
-    """Options of the HTTP sandbox."""
+    """Options of ``sandbox=http``."""
 
     url: str = "http://localhost:8080"
     """Address of the server, without ``/run_code``."""
     workers: int = 16
-    """Most requests at once."""
+    """Maximum number of requests at the same time."""
     overhead_seconds: float = 30.0
-    """Time that a request may take beyond the program's own, its waiting at the server included."""
+    """Additional time per request in seconds, including the wait in the server's queue."""
     attempts: int = 4
-    """How often a request is made before a server that is down or busy is an error."""
+    """Maximum number of attempts per request. After the last one, a server that is down or busy is an error."""
     wait_seconds: float = 1.0
-    """Wait before the second attempt; it doubles from one to the next."""
+    """Wait before the second attempt in seconds. It doubles with each attempt."""
+
+    def __post_init__(self) -> None:
+        at_least(self, workers=1, overhead_seconds=0, attempts=1, wait_seconds=0)
+        if urlsplit(self.url).scheme not in ("http", "https"):
+            raise OptionError("url", self.url, "must be the address of the server, such as http://localhost:8080.")
 
 
 class HttpSandbox(Sandbox):
-    """General Python on a server, which sees to memory, processes and everything else that seals a program."""
+    """Runs programs on a server, which enforces the limits and isolates the programs.
+
+    Args:
+        config: the options. ``None`` uses the defaults.
+    """
 
     def __init__(self, config: HttpConfig | None = None) -> None:
         self.config = config or HttpConfig()
-        if urlsplit(self.config.url).scheme not in ("http", "https"):
-            raise ReasonEnvsError(f"url={self.config.url!r}: write http:// or https:// and the server's address.")
         super().__init__(self.config.workers)
 
     def execute(self, program: Program) -> Outcome:
-        """Run a program; a server that cannot be reached is an error, never a verdict."""
+        """Run a program.
+
+        Raises:
+            EngineError: the server cannot be reached or failed. This is never reported as an outcome.
+        """
         text, marker = wrap(program)
         body = {
             "code": text,
@@ -49,25 +61,26 @@ class HttpSandbox(Sandbox):
             "run_timeout": program.limits.seconds,
             "memory_limit_MB": program.limits.memory_mb,
         }
-        most = 8 * program.limits.output_bytes + 2**16  # escaped characters and the frame of the reply
-        reply = self._post(body, program.limits.seconds + self.config.overhead_seconds, most)
+        max_bytes = 8 * program.limits.output_bytes + 2**16  # escaped characters, and the other fields
+        reply = self._post(body, program.limits.seconds + self.config.overhead_seconds, max_bytes)
         if reply is None:
             return Outcome("output", reason=f"more than {program.limits.output_bytes} bytes of output")
         result = reply.get("run_result")
         if reply.get("status") == "SandboxError" or not isinstance(result, dict):
-            raise ReasonEnvsError(f"The sandbox server {self.config.url} failed: {str(reply.get('message'))[:300]!r}.")
+            raise EngineError(f"The sandbox server {self.config.url} failed: {str(reply.get('message'))[:300]!r}.")
         stdout, stderr = (str(result.get(name) or "") for name in ("stdout", "stderr"))
         seconds = float(result.get("execution_time") or 0.0)
         if result.get("status") == "TimeLimitExceeded":
             reason = f"more than {program.limits.seconds:g} seconds"
             return Outcome("timeout", stdout[: program.limits.output_bytes], stderr[-2000:], (), seconds, reason)
-        unsaid = f"it ended with status {result.get('return_code')} before its results"
-        return unwrap(program, marker, stdout, stderr, seconds, unsaid)
+        incomplete = f"it ended with status {result.get('return_code')} before its results"
+        return unwrap(program, marker, stdout, stderr, seconds, incomplete)
 
-    def _post(self, body: dict[str, Any], limit: float, most: int) -> dict[str, Any] | None:
-        """Post a request, again after a wait while the server is down, busy or answers nonsense.
+    def _post(self, body: dict[str, Any], limit: float, max_bytes: int) -> dict[str, Any] | None:
+        """Send a request, and repeat it after a wait while the server is down, is busy, or sends invalid responses.
 
-        ``None``: the answer has more than ``most`` bytes.
+        Returns:
+            The reply; ``None`` if it has more than ``max_bytes`` bytes.
         """
         address = f"{self.config.url.rstrip('/')}/run_code"
         data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
@@ -78,8 +91,8 @@ class HttpSandbox(Sandbox):
             request = urllib.request.Request(address, data, headers)
             try:
                 with urllib.request.urlopen(request, timeout=limit) as response:
-                    answer = response.read(most + 1)
-                reply = json.loads(answer) if len(answer) <= most else None
+                    answer = response.read(max_bytes + 1)
+                reply = json.loads(answer) if len(answer) <= max_bytes else None
             except urllib.error.HTTPError as error:
                 error.close()  # it is an open response
                 problem = error
@@ -90,8 +103,8 @@ class HttpSandbox(Sandbox):
             else:
                 if reply is None or isinstance(reply, dict):
                     return reply
-                problem = ValueError(f"no JSON object: {reply!r:.80}")
-        raise ReasonEnvsError(
-            f"The sandbox server {address} gave no answer ({problem}): is SandboxFusion running there, and is "
-            "sandbox.url right?"
+                problem = ValueError(f"not a JSON object: {reply!r:.80}")
+        raise EngineError(
+            f"The sandbox server {address} did not answer ({problem}). Check that SandboxFusion runs there, and that "
+            "the option url is correct."
         ) from problem

@@ -1,15 +1,16 @@
-"""What seals a native program on this machine: which layers there are, and which of the needed ones are not.
+"""Isolation layers of native programs: which are available on this machine, and which required ones are missing.
 
 =================  =====================================================================================
-``rlimits``        memory, processor time, threads, no files of its own, no core dumps
-``no_new_privs``   no program it starts could gain rights
-``uid``            not root, whoever started us
-``landlock``       files: reading under the Python library and the system's shared libraries only
-``bubblewrap``     namespaces: nothing else of the file system exists, nor the network, nor other processes
-``seccomp``        a list of allowed system calls: no sockets, processes, signals, tracing, writable files
+``rlimits``        memory, processor time, threads; no new files, no core dumps
+``no_new_privs``   started programs cannot gain privileges
+``uid``            the program never runs as root
+``landlock``       files: only the Python library and shared system libraries can be read
+``bubblewrap``     namespaces without other files, network or processes
+``seccomp``        system calls from a list: no sockets, processes, signals, tracing, writable files
 =================  =====================================================================================
 
-Needed are ``seccomp``, ``uid`` and one of ``landlock`` and ``bubblewrap``; the first two are always there on Linux.
+``rlimits``, ``no_new_privs`` and ``uid`` are available on every Linux. ``seccomp`` and one of ``landlock`` and
+``bubblewrap`` are required as well.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from reason_envs.sandbox.library import interpreter, library, readable_paths
 
 LANDLOCK_CREATE = 444
 FIRST_UID, UIDS = 65520, 14
-"""User ids that no system gives to anybody (65520 to 65533); each worker of a root process takes one."""
+"""Unassigned user ids (65520 to 65533). Each worker of a root process uses one of them."""
 
 INSIDE_BUBBLEWRAP = "/library"
-"""Where programs find the standard library there, open to every user."""
+"""Path of the standard library inside bubblewrap, readable by all users."""
 
 ALLOWED = """
     access arch_prctl brk capget clock_getres clock_gettime clock_nanosleep close close_range dup dup2 dup3 epoll_create
@@ -42,34 +43,34 @@ ALLOWED = """
     set_robust_list set_tid_address sigaltstack stat statfs statx sysinfo time times umask uname wait4 waitid write
     writev
 """
-"""System calls that a program may make with any arguments; the others fail with "operation not permitted"."""
+"""System calls that are allowed with any arguments. Others fail with "operation not permitted"."""
 TERMINAL_QUESTIONS = (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)
-"""``ioctl`` requests: is it a terminal, its size, (non-)blocking, close on exec."""
+"""Allowed ``ioctl`` requests: whether it is a terminal, its size, (non-)blocking mode, close on exec."""
 CLONE_THREAD, OPEN_TO_WRITE, SOCK_STREAM, AF_UNIX = 0x10000, 0o3 | 0o100 | 0o1000 | 0o20000000, 1, 1
 
 
 @dataclass(frozen=True)
 class Layers:
-    """The layers of this machine."""
+    """Isolation layers of this machine."""
 
     landlock: int
-    """Version of Landlock, 0 without."""
+    """Version of Landlock. 0: not available."""
     bubblewrap: str | None
-    """Path of a ``bwrap`` that works here."""
+    """Path of a working ``bwrap``. ``None``: not available."""
     seccomp: str | None
-    """The compiled filter in base 64."""
+    """Compiled filter in base 64. ``None``: not available."""
     seccomp_missing: str
-    """Why there is no filter."""
+    """Explanation why the filter is not available. Empty if it is."""
 
     @property
     def active(self) -> tuple[str, ...]:
-        """The names of the layers that seal a program here."""
+        """Names of the active layers."""
         found = {"uid": True, "landlock": self.landlock, "bubblewrap": self.bubblewrap, "seccomp": self.seccomp}
         return ("rlimits", "no_new_privs", *(name for name, there in found.items() if there))
 
     @property
     def missing(self) -> list[str]:
-        """What is needed and not here, each with how to get it."""
+        """Required layers that are missing, each with its fix."""
         found = []
         if not self.seccomp:
             found.append(f"seccomp ({self.seccomp_missing})")
@@ -83,7 +84,7 @@ class Layers:
 
 @cache
 def detect() -> Layers:
-    """Look for the layers once a process."""
+    """Detect the layers, once per process."""
     seccomp, why = None, ""
     try:
         seccomp = compile_filter()
@@ -94,7 +95,7 @@ def detect() -> Layers:
 
 
 def compile_filter() -> str:
-    """Compile the list of allowed system calls for the kernel, in base 64."""
+    """Compile the list of allowed system calls to a kernel filter in base 64."""
     import pyseccomp
     from pyseccomp import EQ, MASKED_EQ, Arg
 
@@ -102,11 +103,11 @@ def compile_filter() -> str:
     for name in ALLOWED.split():
         rules.add_rule(pyseccomp.ALLOW, name)
     rules.add_rule(pyseccomp.ALLOW, "clone", Arg(0, MASKED_EQ, CLONE_THREAD, CLONE_THREAD))
-    rules.add_rule(pyseccomp.ERRNO(38), "clone3")  # its flags are in memory: the C library then asks for clone
+    rules.add_rule(pyseccomp.ERRNO(38), "clone3")  # its flags cannot be checked; the C library then uses clone
     rules.add_rule(pyseccomp.ALLOW, "open", Arg(1, MASKED_EQ, OPEN_TO_WRITE, 0))
     rules.add_rule(pyseccomp.ALLOW, "openat", Arg(2, MASKED_EQ, OPEN_TO_WRITE, 0))
     rules.add_rule(pyseccomp.ALLOW, "prlimit64", Arg(0, EQ, 0), Arg(2, EQ, 0))
-    # An event loop makes a pair of connected sockets for itself; datagram ones could reach others.
+    # An event loop creates a pair of connected sockets. Datagram sockets could reach other programs.
     rules.add_rule(pyseccomp.ALLOW, "socketpair", Arg(0, EQ, AF_UNIX), Arg(1, MASKED_EQ, 0xF, SOCK_STREAM))
     for request in TERMINAL_QUESTIONS:
         rules.add_rule(pyseccomp.ALLOW, "ioctl", Arg(1, EQ, request))
@@ -117,13 +118,13 @@ def compile_filter() -> str:
 
 
 def bubblewrap_command(bwrap: str) -> list[str]:
-    """Return the command that puts what follows into namespaces where only the readable paths exist."""
+    """Return the command prefix that runs a command in namespaces with only the readable paths."""
     command = [bwrap, "--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-    if os.geteuid() == 0:  # the server changes to another user and ends its programs; they keep nothing of this
+    if os.geteuid() == 0:  # for the server, which changes the user and ends programs; programs lose them
         command += [word for cap in ("SETUID", "SETGID", "KILL") for word in ("--cap-add", f"CAP_{cap}")]
     else:
         command += ["--unshare-user"]
-    for folder in ("/usr", "/usr/share", "/etc"):  # those it makes by itself are closed to other users
+    for folder in ("/usr", "/usr/share", "/etc"):  # folders that bwrap creates itself are not readable for other users
         command += ["--dir", folder]
     for path in readable_paths():
         command += ["--ro-bind", path, path]
@@ -132,7 +133,7 @@ def bubblewrap_command(bwrap: str) -> list[str]:
 
 
 def working_bubblewrap() -> str | None:
-    """Return the path of ``bwrap`` if it is installed and allowed to make namespaces."""
+    """Return the path of ``bwrap`` if it is installed and may create namespaces, else ``None``."""
     bwrap = shutil.which("bwrap")
     if bwrap is None:
         return None

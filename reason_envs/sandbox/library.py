@@ -1,4 +1,4 @@
-"""The Python that native programs run on: its interpreter, its library and the folders it reads."""
+"""The Python of native programs: its interpreter, its standard library, and the folders that it reads."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import IO
 
 LEFT_OUT = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "*.a")
-"""What a copy of the library does without."""
+"""Files that are left out of a copy of the library."""
 COPY = "reason_envs_python_"
-"""How the names of the folders of copies start."""
+"""Prefix of the folder names of copies."""
 
 
 def readable_paths() -> list[str]:
-    """Return the folders and files that a Python without packages reads."""
+    """Return the folders and files that Python reads without installed packages."""
     own = [Path(library()), Path(interpreter())]
     own += [*Path(sys.base_prefix, "lib").resolve().glob("libpython*.so*")]
     shared = ["/lib", "/lib64", "/lib32", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
@@ -27,7 +27,7 @@ def readable_paths() -> list[str]:
 
 
 def interpreter() -> str:
-    """Return the Python that this environment is based on."""
+    """Return the path of the Python on which this environment is based."""
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
 
 
@@ -37,15 +37,15 @@ def library() -> str:
 
 
 def is_open(folder: str) -> bool:
-    """Whether any user may read a folder and come to it."""
+    """Return whether all users can reach and read a folder."""
     return all(path.stat().st_mode & 0o5 == 0o5 for path in (Path(folder), *Path(folder).parents))
 
 
 @cache
 def copied_library() -> str:
-    """Copy the library once a process, for other users to read: ours may lie in a folder closed to all but root."""
+    """Copy the library for other users, because only root may be able to read its folder. Copies once per process."""
     for other in Path(tempfile.gettempdir()).glob(f"{COPY}*"):
-        if lock := _lock(other):  # its process was killed
+        if lock := _lock(other):  # the process that made it was killed
             with lock:
                 shutil.rmtree(other, ignore_errors=True)
     folder = Path(tempfile.mkdtemp(prefix=COPY))
@@ -55,7 +55,7 @@ def copied_library() -> str:
 
 
 def _lock(folder: Path) -> IO[str] | None:
-    """Return a lock on a copy, held until it is closed; ``None`` where another process holds it."""
+    """Return a lock on a copy, held until the file is closed; ``None`` if another process holds it."""
     import fcntl
 
     try:
@@ -71,7 +71,7 @@ def _lock(folder: Path) -> IO[str] | None:
 
 
 def _remove(folder: Path, lock: IO[str] | None, owner: int) -> None:
-    if os.getpid() == owner:  # a forked process runs this too
+    if os.getpid() == owner:  # forked processes run this as well
         shutil.rmtree(folder, ignore_errors=True)
     if lock:
         lock.close()

@@ -1,8 +1,8 @@
-"""Runs small Python programs in the monty interpreter, on every platform.
+"""The sandbox that runs small Python programs in the Monty interpreter, on every platform.
 
-Monty is a Python of its own, written in Rust: files, network, processes and the environment do not exist in it. It has
-no inheritance, no generators and little of the standard library; a program that needs more ends with an ``error``
-that says so.
+Monty is a separate implementation of Python in Rust. It has no files, network, processes or environment variables. It
+supports neither inheritance nor generators, and only a small part of the standard library. A program that needs more
+ends with the status ``error`` and a message that names the missing feature.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from importlib.metadata import distribution
 from time import monotonic
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox, Status
 from reason_envs.sandbox.runner import encode_value
 from reason_envs.sandbox.values import Raised, decode_value
@@ -23,20 +23,24 @@ from reason_envs.sandbox.values import Raised, decode_value
 
 @dataclass
 class MontyConfig:
-    """Options of the monty sandbox."""
+    """Options of ``sandbox=monty``."""
 
     workers: int | None = None
-    """Most programs at once; ``None``: the number of processors."""
+    """Maximum number of programs at the same time. ``None``: the number of processors."""
 
 
 class MontySandbox(Sandbox):
-    """Small programs, anywhere; ``input()`` reads the lines of the standard input."""
+    """Runs small programs on every platform. ``input()`` reads the lines of standard input.
+
+    Args:
+        config: the options. ``None`` uses the defaults.
+    """
 
     def __init__(self, config: MontyConfig | None = None) -> None:
         super().__init__((config or MontyConfig()).workers)
 
     def execute(self, program: Program) -> Outcome:
-        """Run a program in a session of its own."""
+        """Run a program in a new session."""
         import pydantic_monty
 
         run = _Run(program)
@@ -72,7 +76,7 @@ class MontySandbox(Sandbox):
 
 
 class _Run:
-    """One program: what it printed and evaluated so far."""
+    """A running program with its output and values so far."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -83,7 +87,7 @@ class _Run:
         self.over: Outcome | None = None
 
     def finish(self, session: Any) -> Outcome:
-        """Run the program, then each expression."""
+        """Run the program, then evaluate each expression."""
         from pydantic_monty import MontyError
 
         try:
@@ -107,7 +111,7 @@ class _Run:
             if _status(error) != "error":
                 raise
             return Raised(type(error.exception()).__name__, _describe(error))
-        with suppress(ReasonEnvsError):  # noted; nothing more is evaluated
+        with suppress(EngineError):  # recorded in self.over: no further expression is evaluated
             self.check_size(len(json.dumps(encoded)))
         return decode_value(encoded)
 
@@ -116,20 +120,20 @@ class _Run:
         return session.feed_run(code, print_callback=self.take, external_lookup={"input": self.read_line})
 
     def take(self, stream: str, text: str) -> None:
-        """Keep what the program prints, as much as it may; more makes ``print`` raise, whoever catches that."""
+        """Store printed text. Above the limit ``print`` raises, and the outcome is ``output`` in any case."""
         self.printed[stream] += text
         self.check_size(len(self.printed[stream]))
 
     def check_size(self, size: int) -> None:
-        """Note, and raise, that an output is larger than it may be."""
-        most = self.program.limits.output_bytes
-        if size > most:
-            self.printed = {stream: text[:most] for stream, text in self.printed.items()}
-            self.over = self.outcome("output", f"more than {most} bytes of output")
-            raise ReasonEnvsError(self.over.reason)
+        """Raise if an output exceeds its limit, and record that outcome."""
+        limit = self.program.limits.output_bytes
+        if size > limit:
+            self.printed = {stream: text[:limit] for stream, text in self.printed.items()}
+            self.over = self.outcome("output", f"more than {limit} bytes of output")
+            raise EngineError(self.over.reason)
 
     def read_line(self, prompt: str = "") -> str:
-        """Be the program's ``input``."""
+        """Return the next line of standard input: the program's ``input``."""
         self.take("stdout", prompt)
         try:
             return next(self.lines)
@@ -137,13 +141,13 @@ class _Run:
             raise EOFError("EOF when reading a line") from None
 
     def outcome(self, status: Status, reason: str) -> Outcome:
-        """Build the outcome."""
+        """Return the outcome with this status."""
         values = tuple(self.values)
         return Outcome(status, self.printed["stdout"], self.printed["stderr"], values, monotonic() - self.start, reason)
 
 
 def _interpreter() -> str | None:
-    """Return where the package put its interpreter, which need not be this environment's own folder of scripts."""
+    """Return the path of the interpreter in its package, which may be installed outside of this environment."""
     if set_by_hand := os.environ.get("MONTY_BIN"):
         return set_by_hand
     files = distribution("pydantic-monty-runtime").files or ()

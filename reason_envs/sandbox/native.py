@@ -1,4 +1,4 @@
-"""Runs Python programs natively on Linux: a fork server for each worker, and a sealed process for each program."""
+"""The sandbox that runs programs natively on Linux: a fork server per worker, an isolated process per program."""
 
 from __future__ import annotations
 
@@ -15,48 +15,56 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox
 from reason_envs.sandbox.layers import FIRST_UID, INSIDE_BUBBLEWRAP, UIDS, Layers, bubblewrap_command, detect
 from reason_envs.sandbox.library import copied_library, interpreter, is_open, library, readable_paths
 from reason_envs.sandbox.values import finished
 
 START_LIMIT = 60.0
-"""Seconds that a server may take to start, on a machine however busy."""
+"""Maximum time in seconds for the start of a server, even on a busy machine."""
 GRACE = 10.0
-"""Seconds beyond a program's own limit after which its server counts as lost."""
+"""Time in seconds after a program's limit until its server counts as lost."""
 PRELOADED = ("math", "cmath", "re", "json", "random", "itertools", "collections", "heapq", "bisect", "string", "typing")
-"""Modules that are loaded before the fork, as most programs import them; more would make every fork slower."""
+"""Modules that are loaded before the fork because most programs import them. Each one slows down every fork."""
 
 
 @dataclass
 class NativeConfig:
-    """Options of the native sandbox."""
+    """Options of ``sandbox=native``."""
 
     workers: int | None = None
-    """Most programs at once; ``None``: the number of processors."""
+    """Maximum number of programs at the same time. ``None``: the number of processors."""
     allow_weaker: bool = False
-    """Run programs even where a needed layer is missing."""
+    """Whether to run programs even if a required isolation layer is missing on this machine."""
 
 
 class NativeSandbox(Sandbox):
-    """General Python on Linux. A program has the standard library, its input and nothing else.
+    """Runs general Python programs on Linux. A program has only the standard library and its input.
 
-    It has no files of its own, no network, no child processes, no environment, and no packages; the next program
-    starts from a fresh fork. Nothing is started or checked before the first program.
+    It cannot write files, and has no network, child processes, environment variables or installed packages. Each
+    program starts from a new fork. Nothing is started or checked before the first program.
+
+    Args:
+        config: the options. ``None`` uses the defaults.
     """
 
     def __init__(self, config: NativeConfig | None = None) -> None:
         self.config = config or NativeConfig()
+        self._servers: list[_Server] = []
         super().__init__(self.config.workers)
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """The layers that seal a program on this machine."""
+        """Names of the isolation layers that are active on this machine."""
         return detect().active
 
     def execute(self, program: Program) -> Outcome:
-        """Run a program on an idle server, or on a new one."""
+        """Run a program on an idle server, or on a new one.
+
+        Raises:
+            EngineError: a required layer is missing or cannot be activated, or the server does not start.
+        """
         request = {**asdict(program), "expressions": list(program.expressions)}
         with self._lock:
             server = self._idle.pop() if self._idle else None
@@ -82,10 +90,10 @@ class NativeSandbox(Sandbox):
 
     def _start_over(self) -> None:
         super()._start_over()
-        for server in getattr(self, "_servers", ()):
+        for server in self._servers:
             server.forget()  # after a fork it belongs to the parent
         self._idle: list[_Server] = []
-        self._servers: list[_Server] = []
+        self._servers = []
 
     def _start_server(self) -> _Server:
         layers = checked_layers(self.config.allow_weaker)
@@ -100,18 +108,18 @@ class NativeSandbox(Sandbox):
         return server
 
     def _check(self, server: _Server) -> None:
-        """Run an empty program: a layer that cannot be put on must not pass for a program's fault."""
+        """Run an empty program, so that a layer that cannot be activated is not reported as the fault of a program."""
         try:
             server.receive(monotonic() + START_LIMIT)
             program = Program("")
             outcome = _outcome(server.ask({**asdict(program), "expressions": []}, START_LIMIT), program)
         except (OSError, ConnectionError) as error:
-            raise ReasonEnvsError(
-                f"The server of the native sandbox did not start ({error}); its own message is above. "
-                f"Layers: {', '.join(self.layers)}. Use sandbox 'monty' or 'container' on this machine."
+            raise EngineError(
+                f"The server of the native sandbox did not start ({error}). See its message above. Active layers: "
+                f"{', '.join(self.layers)}. Use the sandbox monty or container on this machine."
             ) from error
         if outcome.status != "ok":
-            raise ReasonEnvsError(f"A layer of the native sandbox cannot be put on: {outcome.reason}.")
+            raise EngineError(f"A layer of the native sandbox cannot be activated: {outcome.reason}.")
 
     def _discard(self, server: _Server) -> None:
         server.kill()
@@ -120,17 +128,21 @@ class NativeSandbox(Sandbox):
 
 
 def checked_layers(allow_weaker: bool) -> Layers:
-    """Return the layers of this machine if they suffice, or are allowed not to."""
+    """Return the layers of this machine.
+
+    Raises:
+        EngineError: the system is not Linux, or a required layer is missing and ``allow_weaker`` is false.
+    """
     if sys.platform != "linux":
-        raise ReasonEnvsError(
-            f"The native sandbox needs Linux, this is {sys.platform!r}: use sandbox 'monty' for small programs, "
-            "or 'container' or 'http' for any."
+        raise EngineError(
+            f"The native sandbox requires Linux, but this system is {sys.platform!r}. Use the sandbox monty for small "
+            "programs, or container or http for all programs."
         )
     layers = detect()
     if layers.missing and not allow_weaker:
-        raise ReasonEnvsError(
-            f"The native sandbox lacks {' and '.join(layers.missing)}; it has {', '.join(layers.active)}. "
-            "Set sandbox.allow_weaker=true to run programs here all the same, or use sandbox 'monty' or 'container'."
+        raise EngineError(
+            f"The native sandbox lacks {' and '.join(layers.missing)}. Active layers: {', '.join(layers.active)}. Set "
+            "allow_weaker=true to run programs with these only, or use the sandbox monty or container."
         )
     return layers
 
@@ -138,8 +150,8 @@ def checked_layers(allow_weaker: bool) -> Layers:
 def _outcome(reply: dict[str, Any], program: Program) -> Outcome:
     stdout, stderr, seconds = reply["stdout"], reply["stderr"][-2000:], reply["seconds"]
     code = reply["exit"]
-    whole_lines = reply["results"][: reply["results"].rfind("\n") + 1]
-    ending = finished(whole_lines, stdout, stderr, seconds, f"it ended with {_exit(code)} before its results")
+    complete_lines = reply["results"][: reply["results"].rfind("\n") + 1]
+    ending = finished(complete_lines, stdout, stderr, seconds, f"it ended with {_exit(code)} before its results")
     if reply["ended"] == "output":
         reason = f"more than {program.limits.output_bytes} bytes of output"
         return Outcome("output", stdout, stderr, ending.values, seconds, reason)
@@ -154,7 +166,7 @@ def _exit(code: int) -> str:
 
 
 class _Server:
-    """One fork server and the socket it listens on; only one thread talks to it at a time."""
+    """A fork server and its socket. Only one thread may use it at a time."""
 
     def __init__(self, layers: Layers, uid: int) -> None:
         self._socket, theirs = socket.socketpair()
@@ -163,7 +175,7 @@ class _Server:
             command = [*bubblewrap_command(layers.bubblewrap), *command]
         settings = _settings(layers, uid)
         with theirs:
-            # No environment: whatever is secret there stays here. The hash seed keeps sets in one order.
+            # No environment variables, because they may contain secrets. The hash seed fixes the order of sets.
             self.process = subprocess.Popen(
                 command,
                 stdin=theirs.fileno(),
@@ -174,7 +186,7 @@ class _Server:
         _send(self._socket, settings)
 
     def ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
-        """Return the server's reply; ``OSError`` where it is late or gone."""
+        """Return the server's reply. Raises ``OSError`` if it is late or the server has ended."""
         self._socket.settimeout(limit)
         _send(self._socket, request)
         return self.receive(monotonic() + limit)
@@ -190,18 +202,18 @@ class _Server:
             self._socket.settimeout(max(0.001, deadline - monotonic()))
             piece = self._socket.recv(min(size - len(data), 1 << 20))
             if not piece:
-                raise ConnectionError("it closed its socket")
+                raise ConnectionError("the server closed its socket")
             data += piece
         return bytes(data)
 
     def kill(self) -> None:
-        """End the server, the program it runs and what belongs to them."""
+        """End the server and its program."""
         self._socket.close()
         self.process.kill()
         self.process.wait()
 
     def forget(self) -> None:
-        """Let go of a server that belongs to the process this one was forked from."""
+        """Release a server that belongs to the parent of this forked process."""
         self._socket.close()
 
 

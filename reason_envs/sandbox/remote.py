@@ -1,4 +1,4 @@
-"""Programs for sandboxes elsewhere, which run a text and give back what it printed."""
+"""Wrapping of programs for sandboxes that run a source text and return only its output."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from reason_envs.sandbox.values import finished
 
 
 def wrap(program: Program) -> tuple[str, str]:
-    """Return a text that runs a program and prints what it evaluates to after a marker, and the marker.
+    """Wrap a program so that its values are printed after a marker.
 
-    The marker only tells printed text and values apart. A program that finds it out can lie about its own values, which
-    it can in any case.
+    The marker separates printed text from values. A program that finds the marker can forge its values, but it can
+    forge its own values in any case.
+
+    Returns:
+        The source text to run, and the marker.
     """
     marker = f"--- values {secrets.token_hex(16)} ---"
     runner = Path(__file__).with_name("runner.py").read_text(encoding="utf-8")
@@ -21,20 +24,20 @@ def wrap(program: Program) -> tuple[str, str]:
     return f"{runner}\n\n{call}\n", marker
 
 
-def unwrap(program: Program, marker: str, stdout: str, stderr: str, seconds: float, why_unsaid: str) -> Outcome:
-    """Build the outcome from what a wrapped program printed.
+def unwrap(program: Program, marker: str, stdout: str, stderr: str, seconds: float, why_incomplete: str) -> Outcome:
+    """Return the outcome of a wrapped program from its output.
 
     Args:
-        program: what was run.
-        marker: what ``wrap`` returned.
-        stdout: all of its standard output.
-        stderr: its standard error.
-        seconds: how long it took.
-        why_unsaid: the reason to give where the program did not reach its end.
+        program: the program.
+        marker: marker that `wrap` returned.
+        stdout: complete standard output.
+        stderr: standard error.
+        seconds: duration in seconds.
+        why_incomplete: reason of the outcome if the results are incomplete.
     """
     printed, _, results = stdout.partition(marker)
-    most = program.limits.output_bytes
-    if max(len(printed.encode()), len(results.encode())) > most:
-        reason = f"more than {most} bytes of output"
-        return Outcome("output", printed[:most], stderr[-2000:], (), seconds, reason)
-    return finished(results, printed, stderr[-2000:], seconds, why_unsaid)
+    limit = program.limits.output_bytes
+    if max(len(printed.encode()), len(results.encode())) > limit:
+        reason = f"more than {limit} bytes of output"
+        return Outcome("output", printed[:limit], stderr[-2000:], (), seconds, reason)
+    return finished(results, printed, stderr[-2000:], seconds, why_incomplete)

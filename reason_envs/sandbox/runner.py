@@ -1,7 +1,8 @@
-"""Runs one program and serialises what its expressions evaluate to.
+"""Runs one program and serialises the values of its expressions.
 
-The text of this file is sent to where the program runs, so it imports nothing but the standard library. It shares the
-interpreter with the program, which may change all of it: it can only lie about itself, as no expected value is here.
+The text of this file is sent to the place where the program runs, so it imports only the standard library. It shares
+the interpreter with the program. The program may change everything here and forge its own results, but there are no
+expected values here that it could read.
 """
 
 import base64
@@ -15,19 +16,20 @@ import types
 from collections.abc import Callable
 from typing import Any
 
-DEEPEST = 40
-"""Containers within containers that are serialised."""
+MAX_DEPTH = 40
+"""Maximum depth of nested containers that are serialised."""
 
 
 def encode_value(value: Any, depth: int = 0) -> Any:
-    """Return plain data as JSON that keeps Python's types; subclasses by their content, all else by the type's name.
+    """Encode a value as JSON that preserves Python's types.
 
-    Types are asked of ``type``, and content of the built-in classes: the value's own methods have no say.
+    Instances of subclasses are encoded by their content, and values that are not plain data by the name of their type.
+    Only ``type`` and methods of built-in classes are used, never methods of the value.
     """
     kind = type(value)
     if value is None or kind in (bool, str):
         return value
-    if depth > DEEPEST:
+    if depth > MAX_DEPTH:
         return ["opaque", kind.__name__]
     if issubclass(kind, str):
         return str.__str__(value)
@@ -49,8 +51,8 @@ def encode_value(value: Any, depth: int = 0) -> Any:
 
 
 def run_program(source: str, expressions: list[str], emit: Callable[[Any], None]) -> None:
-    """Run a program, then emit ``["value", ...]`` for each expression and at last how it ended."""
-    random.seed(0)  # a program that draws gives the same results at every run
+    """Run a program, then emit ``["value", ...]`` for each expression, and finally how the program ended."""
+    random.seed(0)  # a program with random numbers has the same results in every run
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     ended: list[str] = ["ok"]
@@ -61,7 +63,7 @@ def run_program(source: str, expressions: list[str], emit: Callable[[Any], None]
             ended = ["error", f"SystemExit: {leaving.code}"]
     except MemoryError:
         ended = ["memory"]
-    except BaseException as error:  # noqa: BLE001  (whatever a program raises is its outcome)
+    except BaseException as error:  # noqa: BLE001  (any exception is an outcome)
         ended = ["error", describe(error)]
         report(error)
     for expression in expressions if ended == ["ok"] else ():
@@ -75,7 +77,7 @@ def run_program(source: str, expressions: list[str], emit: Callable[[Any], None]
 
 
 def describe(error: BaseException) -> str:
-    """Return an exception as one line, whatever its class does."""
+    """Return an exception in one line, even if its class is broken."""
     try:
         return f"{type(error).__name__}: {error}"[:300]
     except BaseException:  # noqa: BLE001
@@ -83,7 +85,7 @@ def describe(error: BaseException) -> str:
 
 
 def report(error: BaseException) -> None:
-    """Write the traceback of the program's own lines to standard error."""
+    """Write the traceback, without the frames of this file, to standard error."""
     try:
         lines = traceback.format_exception(type(error), error, error.__traceback__.tb_next)  # type: ignore[union-attr]
         sys.stderr.write("".join(lines))
@@ -92,7 +94,7 @@ def report(error: BaseException) -> None:
 
 
 def run_after_marker(source: str, stdin: str, expressions: list[str], marker: str) -> None:
-    """Run a program in a process of its own; what it emits follows its standard output, after a marker."""
+    """Run a program and end the process. Its results follow its standard output after a marker."""
     sys.stdin = io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
     emitted: list[str] = []
     run_program(source, expressions, lambda item: emitted.append(json.dumps(item)))

@@ -1,8 +1,8 @@
-"""The fork server of the native sandbox: forks a sealed process for each program and reports what came out of it.
+"""The fork server of the native sandbox: it forks an isolated process per program and reports its output.
 
-The text of ``runner.py`` and of this file is run by an interpreter that has no environment and none of our packages.
-Requests and replies are frames on a socket: four bytes of length, then JSON. The server reads nothing that a program
-wrote: it passes the bytes on.
+The texts of ``runner.py`` and of this file are run by an interpreter without environment variables and installed
+packages. Requests and replies are frames on a socket: the length in four bytes, then JSON. The server does not parse
+the output of programs; it only forwards the bytes.
 """
 
 import ctypes
@@ -24,20 +24,20 @@ PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 READ_FILE_AND_FOLDER = 1 << 2 | 1 << 3
 FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
-"""Number of file rights that each version of Landlock knows; all are handled, so all but reading is forbidden."""
+"""Number of file access rights per Landlock version. All are restricted, so only reading is allowed."""
 RESULT_FD = 3
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def check(returned: int, what: str) -> int:
-    """Raise for a system call that failed: a layer is active or the server does not start."""
+def check(returned: int, name: str) -> int:
+    """Raise ``OSError`` if a system call failed, so that no program runs without a layer."""
     if returned < 0:
-        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
     return returned
 
 
 def restrict_files(version: int, readable: list[str]) -> None:
-    """Let this process and its children read under the given paths and do nothing else with files (Landlock)."""
+    """Restrict this process and its children to reading files under the given paths (Landlock)."""
     handled = (1 << FILE_RIGHTS.get(version, 16)) - 1
     tcp = 0b11 if version >= 4 else 0
     scopes = 0b11 if version >= 6 else 0
@@ -54,14 +54,14 @@ def restrict_files(version: int, readable: list[str]) -> None:
 
 
 def restrict_system_calls(code: bytes) -> None:
-    """Load a compiled seccomp filter for this process."""
+    """Load a compiled seccomp filter into this process."""
     instructions = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(instructions))
     check(_libc.prctl(PR_SET_SECCOMP, 2, program), "seccomp")
 
 
 def seal(settings: dict[str, Any], limits: dict[str, Any]) -> None:
-    """Give up, in a process about to run a program, everything it does not need; none of it can be taken back."""
+    """Irrevocably drop all rights of this process that a program does not need."""
     sizes = {
         resource.RLIMIT_AS: limits["memory_mb"] << 20,
         resource.RLIMIT_CPU: int(limits["seconds"]) + 2,
@@ -84,7 +84,7 @@ def seal(settings: dict[str, Any], limits: dict[str, Any]) -> None:
 
 
 def become_program(run: Callable[..., None], settings: dict[str, Any], request: dict[str, Any], fds: list[int]) -> None:
-    """Turn this forked process into the program; never returns."""
+    """Run the program in this forked process. Never returns."""
     try:
         os.setsid()
         high = [os.dup(fd) for fd in fds]
@@ -96,7 +96,7 @@ def become_program(run: Callable[..., None], settings: dict[str, Any], request: 
         sys.stdout = open(1, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
         sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    except BaseException as error:  # noqa: BLE001  (a layer failed: nothing of the program may run)
+    except BaseException as error:  # noqa: BLE001  (a layer failed: the program must not run)
         os.write(RESULT_FD, json.dumps(["unsealed", repr(error)]).encode() + b"\n")
         os._exit(1)
 
@@ -112,7 +112,7 @@ def become_program(run: Callable[..., None], settings: dict[str, Any], request: 
 
 
 def supervise(pid: int, pipes: dict[int, str], limits: dict[str, Any]) -> dict[str, Any]:
-    """Collect what a program writes until it ends or goes over a limit; then nothing of it is left."""
+    """Collect the output of a program until it ends or exceeds a limit, then end its process."""
     start = monotonic()
     deadline = start + limits["seconds"]
     written = {name: bytearray() for name in pipes.values()}
@@ -124,7 +124,7 @@ def supervise(pid: int, pipes: dict[int, str], limits: dict[str, Any]) -> dict[s
         selector.register(fd, selectors.EVENT_READ)
     while ended == "running":
         ready = [key.fd for key, _ in selector.select(max(0.0, deadline - monotonic()))]
-        if process in ready:  # the pipes may hold the last of it
+        if process in ready:  # the pipes may contain the last output
             ended, ready = "ended", list(pipes)
         elif not ready:
             ended = "timeout"
@@ -141,7 +141,11 @@ def supervise(pid: int, pipes: dict[int, str], limits: dict[str, Any]) -> dict[s
 
 
 def drain(fd: int, into: bytearray, enough: int) -> bool:
-    """Read what a pipe holds, little more than enough at most; return whether the pipe was closed."""
+    """Read the available data of a pipe, at most slightly more than ``enough`` bytes in total.
+
+    Returns:
+        Whether the pipe was closed.
+    """
     while len(into) <= enough:
         try:
             piece = os.read(fd, 65536)
@@ -154,17 +158,17 @@ def drain(fd: int, into: bytearray, enough: int) -> bool:
 
 
 def end_process(pid: int) -> int:
-    """Kill a process and its group, if they are still there, and return the exit code."""
+    """Kill a process and its group if they still exist, and return the exit code."""
     for kill in (os.killpg, os.kill):
         try:
             kill(pid, signal.SIGKILL)
-        except ProcessLookupError:  # the process makes the group itself and may not have come to it
+        except ProcessLookupError:  # the process may have ended, or not have created its group yet
             continue
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def handle(run: Callable[..., None], settings: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-    """Run one program in a process of its own."""
+    """Run one program in a new process."""
     stdin = os.memfd_create("stdin")
     with open(stdin, "wb", closefd=False) as file:
         file.write(request["stdin"].encode("utf-8", "surrogatepass"))
@@ -185,7 +189,7 @@ def handle(run: Callable[..., None], settings: dict[str, Any], request: dict[str
 
 
 def receive(connection: socket.socket) -> Any:
-    """Return the next frame; the server ends when the other side is gone."""
+    """Return the next frame. The server ends when the socket is closed."""
     data = b""
     while len(data) < 4 or len(data) < 4 + struct.unpack("!I", data[:4])[0]:
         missing = 4 - len(data) if len(data) < 4 else 4 + struct.unpack("!I", data[:4])[0] - len(data)
@@ -203,7 +207,7 @@ def send(connection: socket.socket, message: Any) -> None:
 
 
 def find_library(ours: str, here: str) -> None:
-    """Import from where programs may read the library, the parts of packages that are loaded already included."""
+    """Redirect imports, including those of loaded packages, to the folder of the library that programs can read."""
     sys.path[:] = [here, os.path.join(here, "lib-dynload")]
     for module in list(sys.modules.values()):
         if hasattr(module, "__path__"):
@@ -212,10 +216,10 @@ def find_library(ours: str, here: str) -> None:
 
 
 def serve(run: Callable[..., None]) -> None:
-    """Take the settings, then answer requests until the other side closes the socket on standard input."""
+    """Receive the settings, then answer requests until the socket on standard input is closed."""
     connection = socket.socket(fileno=os.dup(0))
     settings = receive(connection)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     os.environ.clear()
     os.chdir("/")
     find_library(settings["library"], settings["library_here"])

@@ -1,4 +1,4 @@
-"""Values that a program sends back: read strictly, as data and nothing else."""
+"""Strict decoding of the values that a program returns."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from dataclasses import dataclass
 from typing import Any
 
 from reason_envs.sandbox.base import Outcome, Status
-from reason_envs.sandbox.runner import DEEPEST
+from reason_envs.sandbox.runner import MAX_DEPTH
 
 SHORT_INTEGER = 10**18
-"""Larger ones are written in base 16: Python limits the digits of decimal ones."""
+"""Integers above this are written in base 16, because Python limits the length of decimal integers."""
 
 
 @dataclass(frozen=True)
 class Opaque:
-    """Stands for a value that is no plain data; equal to no plain data."""
+    """Placeholder for a value that is not plain data. It never equals plain data."""
 
     type: str
-    """The name of its class, as the program tells it."""
+    """Name of the class, as reported by the program."""
 
 
 @dataclass(frozen=True)
 class Raised:
-    """Stands for the value of an expression that raised."""
+    """Placeholder for the value of an expression that raised an exception."""
 
     type: str
-    """The name of the exception's class."""
+    """Name of the exception's class."""
     message: str
-    """The exception as one line."""
+    """Exception in one line."""
 
 
 _DECODERS: dict[str, Callable[..., Any]] = {
@@ -50,19 +50,26 @@ _DECODERS: dict[str, Callable[..., Any]] = {
 
 
 def decode_value(encoded: Any) -> Any:
-    """Return the value that ``encode_value`` wrote; anything it cannot have written raises ``ValueError``."""
+    """Return the value that ``encode_value`` encoded.
+
+    Raises:
+        ValueError: ``encode_value`` cannot have written this.
+    """
     if encoded is None or isinstance(encoded, (bool, str)):
         return encoded
     if not isinstance(encoded, list) or not encoded or encoded[0] not in _DECODERS:
-        raise ValueError(f"{encoded!r:.80} is no serialised value")
+        raise ValueError(f"{encoded!r:.80} is not a serialised value")
     return _DECODERS[encoded[0]](*encoded[1:])
 
 
 def read_results(text: str) -> tuple[list[Any], list[str] | None]:
-    """Return the values in the lines a program emitted, and how it says it ended (``None``: it did not say).
+    """Read the lines that the runner emitted.
+
+    Returns:
+        The values, and how the program ended (``None`` if that line is missing).
 
     Raises:
-        ValueError: the lines are not what the runner writes, so the program wrote them itself.
+        ValueError: the runner cannot have written these lines, so the program wrote them.
     """
     values: list[Any] = []
     try:
@@ -77,22 +84,22 @@ def read_results(text: str) -> tuple[list[Any], list[str] | None]:
     return values, None
 
 
-def finished(results: str, stdout: str, stderr: str, seconds: float, why_unsaid: str) -> Outcome:
-    """Build the outcome of a program that ended within its limits, from the lines it emitted.
+def finished(results: str, stdout: str, stderr: str, seconds: float, why_incomplete: str) -> Outcome:
+    """Return the outcome of a program that ended within its limits.
 
     Args:
-        results: the lines.
-        stdout: what it printed.
-        stderr: what it wrote to standard error.
-        seconds: how long it took.
-        why_unsaid: the reason to give where the program did not reach its end.
+        results: lines that the runner emitted.
+        stdout: standard output.
+        stderr: standard error.
+        seconds: duration in seconds.
+        why_incomplete: reason of the outcome if the results are incomplete.
     """
     try:
         values, ended = read_results(results)
     except ValueError as error:
         return Outcome("error", stdout, stderr, (), seconds, f"the program wrote into its results: {error}")
     status: Status = "killed"
-    reason = why_unsaid
+    reason = why_incomplete
     if ended is not None:
         status = ended[0] if ended[0] in ("ok", "error", "memory") else "error"  # type: ignore[assignment]
         reason = "" if status == "ok" else ended[1] if len(ended) > 1 else "MemoryError"
@@ -100,13 +107,13 @@ def finished(results: str, stdout: str, stderr: str, seconds: float, why_unsaid:
 
 
 def literal(value: Any, depth: int = 0) -> str:
-    """Return plain data as an expression that evaluates to it.
+    """Return plain data as a Python expression.
 
     Raises:
-        ValueError: it is no plain data, or nested deeper than Python's parser follows.
+        ValueError: the value is not plain data, or is nested too deeply.
     """
-    if depth > DEEPEST:
-        raise ValueError(f"nested more than {DEEPEST} deep")
+    if depth > MAX_DEPTH:
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
     if isinstance(value, (float, complex)) and not _is_finite(value):
         return f"{type(value).__name__}({str(value)!r})"
     if type(value) is int and abs(value) > SHORT_INTEGER:
@@ -119,7 +126,7 @@ def literal(value: Any, depth: int = 0) -> str:
     if isinstance(value, (list, tuple, set, frozenset)):
         items = "".join(f"{literal(item, depth + 1)}, " for item in value)
         return f"[{items}]" if isinstance(value, list) else f"{type(value).__name__}([{items}])"
-    raise ValueError(f"{value!r:.80} is no plain data")
+    raise ValueError(f"{value!r:.80} is not plain data")
 
 
 def _is_finite(value: complex) -> bool:
@@ -128,5 +135,5 @@ def _is_finite(value: complex) -> bool:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r:.80} is no text")
+        raise ValueError(f"{value!r:.80} is not text")
     return value

@@ -102,5 +102,5 @@ def test_a_runtime_can_be_named(docker):
 def test_without_docker_it_says_what_to_do(monkeypatch):
     monkeypatch.setenv("PATH", "")
     sandbox = make_sandbox("container")
-    with pytest.raises(ReasonEnvsError, match="no docker or podman on PATH"):
+    with pytest.raises(ReasonEnvsError, match="does not find docker or podman on PATH"):
         sandbox.execute(Program(""))

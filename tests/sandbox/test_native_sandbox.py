@@ -179,7 +179,7 @@ def test_the_layers_are_named(sandbox):
 def test_a_missing_layer_is_an_error_with_the_fix(found, words, monkeypatch):
     monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: found)
     sandbox = make_sandbox("native")  # building it succeeds anywhere
-    with pytest.raises(ReasonEnvsError, match=r"sandbox\.allow_weaker=true") as error:
+    with pytest.raises(ReasonEnvsError, match="Set allow_weaker=true") as error:
         sandbox.execute(Program(""))
     assert all(word in str(error.value) for word in words)
 
@@ -198,20 +198,20 @@ def test_a_layer_that_cannot_be_put_on_is_an_error(monkeypatch):
     found = Layers(0, None, "AAAA", "")
     monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: found)
     sandbox = make_sandbox("native", workers=1, allow_weaker=True)
-    with pytest.raises(ReasonEnvsError, match=r"cannot be put on.*seccomp"):
+    with pytest.raises(ReasonEnvsError, match=r"cannot be activated.*seccomp"):
         sandbox.execute(Program(""))
 
 
 def test_other_systems_are_told_what_to_use(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(ReasonEnvsError, match="use sandbox 'monty'"):
+    with pytest.raises(ReasonEnvsError, match="Use the sandbox monty"):
         make_sandbox("native").execute(Program(""))
 
 
 def test_bad_arguments():
-    with pytest.raises(ReasonEnvsError, match="seconds=0"):
+    with pytest.raises(ReasonEnvsError, match=r"^seconds=0 must be above 0"):
         Limits(seconds=0)
-    with pytest.raises(ReasonEnvsError, match="workers=0"):
+    with pytest.raises(ReasonEnvsError, match=r"^workers=0 must be at least 1"):
         make_sandbox("native", workers=0)
     with pytest.raises(ReasonEnvsError, match="Did you mean 'native'"):
         make_sandbox("nativ")
