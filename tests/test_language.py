@@ -95,12 +95,6 @@ TO_DO = {
     "tests/envs/reason_tree",
     "tests/envs/workflow",
     "tests/integration",
-    "tests/llm",
-    "tests/llm/engines/openai",
-    "tests/llm/engines/recorded",
-    "tests/llm/engines/transformers",
-    "tests/llm/engines/vllm",
-    "tests/sandbox",
     "tests/toys",
 }
 """Directories that are not rewritten yet."""

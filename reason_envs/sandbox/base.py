@@ -59,7 +59,7 @@ class Outcome:
     """
 
     status: Status
-    """How the program ended. ``ok``: normally. ``error``: it raised an exception, or its exit status was not 0.
+    """End of the program. ``ok``: normal. ``error``: it raised an exception, or its exit status was not 0.
     ``timeout``, ``memory``, ``output``: it exceeded that limit. ``killed``: it ended before its results were complete.
     ``refused``: it was not run."""
     stdout: str = ""

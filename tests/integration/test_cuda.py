@@ -1,4 +1,4 @@
-"""Where parts lie and that they work there, on one CUDA device and on two."""
+"""Placement of the parts of a run on one and two CUDA devices."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def sampled(device):
     return engine, one, two
 
 
-def test_the_engine_generates_on_the_device_what_it_does_on_the_cpu():
+def test_cuda_engine_generates_the_tokens_of_the_cpu():
     engine, *ours = sampled("cuda:0")
     assert next(engine.model.parameters()).device == torch.device("cuda:0")
     _, *theirs = sampled("cpu")
@@ -39,7 +39,7 @@ def test_the_engine_generates_on_the_device_what_it_does_on_the_cpu():
 
 
 @pytest.mark.parametrize("more", [(), ("policy.lora_rank=4",)], ids=["full", "lora"])
-def test_a_run_trains_on_the_device(tiny_model, tmp_path, more):
+def test_cuda_run_trains(tiny_model, tmp_path, more):
     trainer = make_run(tiny_model, tmp_path / "run", "policy.device=cuda:0", "steps=2", *more)
     assert {p.device for p in trainer.run.policy.parameters()} == {torch.device("cuda:0")}
     assert train(trainer) is None
@@ -59,18 +59,18 @@ def devices_of(placement):
     return found
 
 
-def test_everything_on_one_device():
+def test_cuda_run_places_everything_on_one_device():
     placement = dict.fromkeys(("generator", "reward_model", "policy"), "cuda:0")
     assert devices_of(placement) == placement
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="fewer than two CUDA devices")
-def test_the_guides_layout_on_two_devices():
+def test_cuda_run_uses_two_devices():
     placement = {"generator": "cuda:0", "reward_model": "cuda:1", "policy": "cuda:1"}
     assert devices_of(placement) == placement
 
 
-def test_a_search_run_trains_on_the_device(tmp_path):
+def test_cuda_search_run_trains(tmp_path):
     overrides = [
         "env=reason_tree",
         f"output_dir={tmp_path / 'run'}",

@@ -38,7 +38,7 @@ def any_legal(mask, slot, step):
 
 
 def play(engine, choose, **options):
-    """Play an episode of each problem; returns their trees, their last infos and how many rounds it took."""
+    """Play an episode of each problem. Return the trees, the last infos and the number of rounds."""
     environment = make_environment("reason_tree", engine=engine, reward_model="random", **options)
     episodes = VectorEpisodes.of(environment, PROBLEMS)
 
@@ -60,19 +60,19 @@ def texts(trees):
     return [[node.text for node in tree.nodes] for tree in trees]
 
 
-def test_greedy_steps_are_the_transformers_engines(engine):
+def test_reason_tree_vllm_greedy_steps_equal_the_transformers_engine(engine):
     greedy = {"temperature": 0.0, "expand_cost": 0.0}
     ours, infos, _ = play(engine, straight_on, **greedy)
     theirs, expected, _ = play(make_engine("transformers", device="cpu"), straight_on, **greedy)
     equal = [a == b for a, b in zip(texts(ours), texts(theirs), strict=True)]
-    assert sum(equal) >= PROBLEMS - 1  # a near-tie may go the other way
+    assert sum(equal) >= PROBLEMS - 1  # near-ties may flip
     for same, info, other in zip(equal, infos, expected, strict=True):
         if same:
             assert info["generated_tokens"] == other["generated_tokens"]
             assert info["correct"] == other["correct"]
 
 
-def test_episodes_of_sampled_steps(engine):
+def test_reason_tree_vllm_plays_sampled_episodes(engine):
     before, calls = engine.generated_tokens, engine.batcher.calls
     trees, infos, rounds = play(engine, any_legal)
     assert engine.generated_tokens - before == sum(info["generated_tokens"] for info in infos) > 0

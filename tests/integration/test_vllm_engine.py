@@ -1,4 +1,4 @@
-"""``engine=vllm`` with the embedded model: against the transformers engine, with new weights, adapters and in runs."""
+"""``engine=vllm`` with the embedded model: comparison with transformers, new weights, adapters, and runs."""
 
 import asyncio
 import importlib.util
@@ -46,7 +46,7 @@ RANK = 4
 
 @pytest.fixture(scope="module")
 def engine():
-    """Float32, with room for adapters."""
+    """Build an engine in float32 with adapters."""
     engine = make_engine(
         "vllm",
         device="cpu",
@@ -102,7 +102,7 @@ def furthest(ours, theirs):
 
 
 def assert_same_greedy(ours, theirs, transformers):
-    """Equal tokens up to the first that is a near-tie for the other engine."""
+    """Check that tokens are equal up to the first near-tie of the other engine."""
     equal = 0
     for a, b in zip(ours, theirs, strict=True):
         assert a.prompt_ids == b.prompt_ids
@@ -121,7 +121,7 @@ def first(answers):
     return [samples[0] for samples in answers]
 
 
-def test_greedy_tokens_are_the_transformers_engines(engine, transformers):
+def test_vllm_greedy_tokens_equal_the_transformers_engine(engine, transformers):
     ours, theirs = first(ask(engine)), first(ask(transformers))
     assert assert_same_greedy(ours, theirs, transformers) >= len(PROMPTS) - 1
     assert [g.text for g in ours if "boxed" in g.text]
@@ -129,21 +129,21 @@ def test_greedy_tokens_are_the_transformers_engines(engine, transformers):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6, 1.5])
-def test_log_probs_are_the_models_at_the_sampling_temperature(engine, transformers, temperature):
+def test_vllm_log_probs_are_at_the_sampling_temperature(engine, transformers, temperature):
     for generation in first(ask(engine, Sampling(48, temperature)))[:6]:
         theirs = score(transformers, generation, temperature)
         assert float((torch.tensor(generation.log_probs) - theirs).abs().max()) < 1e-3
         assert float((score(engine, generation, temperature) - theirs).abs().max()) < 1e-3
 
 
-def test_top_p_and_top_k_give_no_log_probs(engine):
+def test_vllm_returns_no_log_probs_with_top_p_and_top_k(engine):
     for sampling in (Sampling(32, 1.0, top_p=0.9), Sampling(32, 1.0, top_k=1)):
         assert all(generation.log_probs is None for generation in first(ask(engine, sampling)))
     only_the_best = first(ask(engine, Sampling(64, 1.0, top_k=1)))
     assert [g.token_ids for g in only_the_best] == [g.token_ids for g in first(ask(engine))]
 
 
-def test_samples_depend_on_their_seed_alone(engine):
+def test_vllm_samples_depend_on_their_seed_alone(engine):
     together = ask(engine, Sampling(48), n=3)
     assert together == ask(engine, Sampling(48), n=3)
     assert [g.token_ids for g in first(together)] != [g.token_ids for g in first(ask(engine, Sampling(48), seed=1))]
@@ -153,7 +153,7 @@ def test_samples_depend_on_their_seed_alone(engine):
         assert [g.token_ids for g in alone] == [g.token_ids for g in together[i]]
 
 
-def test_stop_strings_are_cut_from_the_text_only(engine):
+def test_vllm_cuts_text_at_stop_strings_and_keeps_their_tokens(engine):
     whole, stopped = first(ask(engine)), first(ask(engine, Sampling(64, 0.0, stop=("boxed",))))
     assert [g for g in whole if "boxed" in g.text]
     for a, b in zip(whole, stopped, strict=True):
@@ -164,7 +164,7 @@ def test_stop_strings_are_cut_from_the_text_only(engine):
         assert len(b.log_probs) == len(b.token_ids)
 
 
-def test_ends_and_limits(engine):
+def test_vllm_reports_finish_reasons_and_limits(engine):
     assert {(g.finish_reason, len(g.token_ids)) for g in first(ask(engine, Sampling(2, 0.0)))} == {("length", 2)}
     ended = [g for g in first(ask(engine)) if g.finish_reason == "stop"]
     assert ended
@@ -173,13 +173,13 @@ def test_ends_and_limits(engine):
         ask(engine, Sampling(384))
 
 
-def test_token_ids_as_prompts(engine):
+def test_vllm_accepts_token_ids(engine):
     (messages,) = first(ask(engine)[:1])
     ((tokens,),) = engine.generate_batch([GenerationRequest(messages.prompt_ids, 0, GREEDY)])
     assert tokens == messages
 
 
-def test_more_prompts_than_vllm_computes_at_a_time(engine):
+def test_vllm_accepts_more_prompts_than_one_pass_holds(engine):
     generator = np.random.default_rng(0)
     prompts = generator.integers(20, 1000, (96, 90)).tolist()
     assert engine.llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens < 96 * 90
@@ -189,13 +189,13 @@ def test_more_prompts_than_vllm_computes_at_a_time(engine):
         assert alone.token_ids == answers[i].token_ids
 
 
-def test_tokens_are_counted(engine):
+def test_vllm_counts_tokens(engine):
     before = engine.generated_tokens
     answers = ask(engine, Sampling(16), n=2)
     assert engine.generated_tokens - before == sum(len(g.token_ids) for samples in answers for g in samples)
 
 
-def test_new_weights_are_scored_and_old_ones_return(engine, transformers, base):
+def test_vllm_load_weights_changes_and_restores_scores(engine, transformers, base):
     answers = first(ask(transformers))[:4]
     engine.load_weights(base, 1)
     before = scores(engine, answers)
@@ -212,7 +212,7 @@ def test_new_weights_are_scored_and_old_ones_return(engine, transformers, base):
     assert furthest(scores(engine, answers), before) == 0
 
 
-def test_weights_that_do_not_fit_change_nothing(engine, transformers, base):
+def test_vllm_refuses_weights_that_do_not_fit(engine, transformers, base):
     name = "model.layers.0.self_attn.q_proj.weight"
     engine.load_weights(base, 5)
     for broken, message in (
@@ -237,7 +237,7 @@ def merged(policy):
     return engine
 
 
-def test_an_adapter_is_what_peft_merges(engine, base, tmp_path):
+def test_vllm_adapter_equals_merged_weights(engine, base, tmp_path):
     policy, other = (make_policy(seed, lora_rank=RANK) for seed in (1, 2))
     assert adapter_weights(policy.model).keys() == get_peft_model_state_dict(policy.model).keys()
     answers = {}
@@ -251,7 +251,7 @@ def test_an_adapter_is_what_peft_merges(engine, base, tmp_path):
     assert furthest(scores(engine, answers[7]), scores(merged(policy), answers[7])) > 0.1
 
 
-def test_adapters_by_name(engine, base, tmp_path):
+def test_vllm_holds_adapters_by_name(engine, base, tmp_path):
     engine.load_weights(base, 0)
     policy = make_policy(1, lora_rank=RANK)
     plain = GenerationRequest(PROMPTS[0], 0, GREEDY)
@@ -270,7 +270,7 @@ def test_adapters_by_name(engine, base, tmp_path):
         engine.load_weights(base, 1, "solver")
 
 
-def test_the_model_under_the_adapter_stays_as_it_was(engine, base, tmp_path):
+def test_vllm_base_model_is_unchanged_by_adapters(engine, base, tmp_path):
     engine.load_weights(base, 0)
     plain, frozen = [g.token_ids for g in first(ask(engine))], AdapterView(engine, BASE_MODEL)
     engine.load_weights(write(make_policy(1, lora_rank=RANK), tmp_path / "adapter"), 1)
@@ -283,14 +283,14 @@ def test_the_model_under_the_adapter_stays_as_it_was(engine, base, tmp_path):
     assert [g.token_ids for g in first(ask(engine))] != plain
 
 
-def test_an_adapter_of_another_rank_is_refused(engine, base, tmp_path):
+def test_vllm_refuses_an_adapter_of_another_rank(engine, base, tmp_path):
     engine.load_weights(base, 5)
     with pytest.raises(EngineError, match=r"has rank 8, but the engine's max_lora_rank is 4\. Set max_lora_rank=8"):
         engine.load_weights(write(make_policy(lora_rank=8), tmp_path / "a"), 6)
     assert engine.policy_version == 5
 
 
-def test_64_episodes_are_one_call(engine, base):
+def test_vllm_answers_64_episodes_with_one_call(engine, base):
     policy = make_policy()
     policy.engine = engine
     tasks = make("chain_sum")
@@ -301,7 +301,7 @@ def test_64_episodes_are_one_call(engine, base):
     assert engine.batcher.calls == calls + 1
 
 
-def test_calls_from_several_event_loops(engine):
+def test_vllm_works_in_several_event_loops(engine):
     request = GenerationRequest(PROMPTS[0], 0, GREEDY)
 
     async def both():
@@ -311,7 +311,7 @@ def test_calls_from_several_event_loops(engine):
 
 
 @pytest.mark.parametrize("lora_rank", [0, RANK])
-def test_synchronisation_passes(engine, base, lora_rank):
+def test_vllm_weight_sync_passes(engine, base, lora_rank):
     policy = make_policy(lora_rank=lora_rank)
     sync = WeightSync(policy, engine)
     asyncio.run(sync.canary())
@@ -319,11 +319,11 @@ def test_synchronisation_passes(engine, base, lora_rank):
     assert bool(engine._adapters) == bool(lora_rank)
 
 
-def test_a_new_adapter_passes_the_canary(engine, base):
+def test_vllm_weight_canary_passes_with_a_new_adapter(engine, base):
     asyncio.run(WeightSync(LanguagePolicy(LanguagePolicyConfig(device="cpu", lora_rank=RANK)), engine).canary())
 
 
-def test_one_engine_samples_with_an_adapter_of_each_role(engine, base):
+def test_vllm_samples_with_one_adapter_per_role(engine, base):
     config = LanguagePolicyConfig(device="cpu", sharing="lora_per_role", lora_rank=RANK, max_tokens=24)
     policy = RolePolicy(config, ["scout", "digger"], seed=0)
     for name, role in policy.roles.items():
@@ -345,7 +345,7 @@ def test_one_engine_samples_with_an_adapter_of_each_role(engine, base):
 
 
 @pytest.mark.parametrize("lora", [[], [f"policy.lora_rank={RANK}"]])
-def test_a_run_stops_when_its_weights_are_withheld(engine, base, monkeypatch, tmp_path, lora):
+def test_vllm_run_stops_if_weights_are_withheld(engine, base, monkeypatch, tmp_path, lora):
     class Withholding(VllmEngine):
         def load_weights(self, source, version):
             if version == 0:
@@ -358,12 +358,12 @@ def test_a_run_stops_when_its_weights_are_withheld(engine, base, monkeypatch, tm
         train(make_run("embedded", tmp_path / "run", *options))
 
 
-def test_sleep_needs_its_option(engine):
+def test_vllm_sleep_requires_its_option(engine):
     with pytest.raises(ReasonEnvsError, match=r"set engine\.enable_sleep=true \(GPU only\)"):
         engine.sleep()
 
 
-def test_options_reach_vllm(engine):
+def test_vllm_receives_the_options(engine):
     config = engine.llm.llm_engine.vllm_config
     assert config.model_config.dtype == torch.float32
     assert (config.model_config.max_model_len, config.model_config.enforce_eager) == (384, True)
@@ -375,12 +375,12 @@ def test_options_reach_vllm(engine):
 
 
 def processes():
-    """This process's children; Python's own helper stays until the end."""
+    """Return the children of this process without the resource tracker of Python, which runs until the end."""
     children = psutil.Process().children(recursive=True)
     return {child for child in children if "multiprocessing.resource_tracker" not in " ".join(child.cmdline())}
 
 
-def test_a_coarser_and_compiled_engine(transformers, tmp_path):
+def test_vllm_works_compiled_in_bfloat16(transformers, tmp_path):
     options = {"prefix_caching": False, "kv_cache_gib": 0.25, "tensor_parallel_size": 1}
     others = processes()
     engine = make_engine("vllm", device="cpu", dtype="bfloat16", **options)
@@ -409,20 +409,20 @@ def test_a_coarser_and_compiled_engine(transformers, tmp_path):
         ask(engine)
 
 
-def test_a_failure_in_vllm_is_one_error(engine):
+def test_vllm_failure_is_an_engine_error(engine):
     with pytest.raises(ReasonEnvsError, match=r"vLLM failed in collective_rpc: .*nowhere"):
         call_vllm(engine.llm.collective_rpc, "nowhere")
 
 
-def test_too_little_memory_for_the_cache_is_one_error():
+def test_vllm_start_failure_is_an_engine_error():
     with pytest.raises(
         ReasonEnvsError, match=r"vLLM did not start: .*Its arguments: model=.*kv_cache_memory_bytes=1024"
     ):
         make_engine("vllm", device="cpu", enforce_eager=True, kv_cache_gib=2**-20)
 
 
-def test_ctrl_c_finishes_the_step_and_saves(tmp_path):
-    """The terminal sends SIGINT to vLLM's processes, too."""
+def test_vllm_run_saves_after_ctrl_c(tmp_path):
+    """The terminal sends SIGINT to the processes of vLLM as well."""
     run = tmp_path / "run"
     overrides = ("steps=500", "algo.tasks_per_step=4", "policy.max_tokens=32", "eval_every=0", "save_every=0")
     command = [sys.executable, "-m", "agents.train", "engine=vllm", "engine.enforce_eager=true", "policy.device=cpu"]
@@ -449,7 +449,7 @@ def wait_for(condition, process):
         time.sleep(0.5)
 
 
-def test_the_command_trains(tmp_path):
+def test_vllm_run_trains(tmp_path):
     overrides = ("steps=3", "algo.tasks_per_step=4", "algo.samples_per_task=4", "policy.max_tokens=48", "eval_every=0")
     command = [sys.executable, "-m", "agents.train", "engine=vllm", "engine.enforce_eager=true", "policy.device=cpu"]
     done = subprocess.run(

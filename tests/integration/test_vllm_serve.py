@@ -128,7 +128,7 @@ def ask(engine, prompts=PROMPTS, n=1, **sampling):
     return [generation for generations in asyncio.run(together()) for generation in generations]
 
 
-def test_greedy_answers_are_the_transformers_engines(make, local):
+def test_vllm_serve_greedy_answers_equal_the_transformers_engine(make, local):
     engine = make(request_log_probs=True, extra_body={"return_token_ids": True})
     theirs, ours = (ask(e, max_tokens=80, temperature=0.0) for e in (engine, local))
     for their, our in zip(theirs, ours, strict=True):
@@ -139,14 +139,14 @@ def test_greedy_answers_are_the_transformers_engines(make, local):
     assert engine.prompt_tokens == sum(len(o.prompt_ids) for o in ours)
 
 
-def test_log_probs_are_the_models_at_the_sampling_temperature(make, local):
+def test_vllm_serve_log_probs_are_at_the_sampling_temperature(make, local):
     engine = make(request_log_probs=True, extra_body={"return_token_ids": True})
     for sample in ask(engine, max_tokens=40, temperature=0.7):
         scores = asyncio.run(local.score([*sample.prompt_ids, *sample.token_ids], len(sample.prompt_ids), 0.7))
         assert sample.log_probs == pytest.approx(scores, abs=5e-3)
 
 
-def test_token_ids_as_prompts_continue_as_messages_do(make, local):
+def test_vllm_serve_continues_token_ids_like_messages(make, local):
     engine = make(request_log_probs=True, extra_body={"return_token_ids": True})
     ids = [encode_prompt(local.tokenizer, prompt) for prompt in PROMPTS]
     from_ids, from_messages = (ask(engine, p, max_tokens=40, temperature=0.0) for p in (ids, PROMPTS))
@@ -154,7 +154,7 @@ def test_token_ids_as_prompts_continue_as_messages_do(make, local):
     assert [a.prompt_ids for a in from_ids] == ids
 
 
-def test_several_samples_repeat_and_are_counted(make):
+def test_vllm_serve_repeats_and_counts_samples(make):
     engine, exact = make(), make(extra_body={"return_token_ids": True})
     samples, again = (ask(e, PROMPTS[:3], n=4, max_tokens=60) for e in (engine, exact))
     assert len(samples) == 12
@@ -166,7 +166,7 @@ def test_several_samples_repeat_and_are_counted(make):
     assert len(ask(engine, PROMPTS[:1], n=3, temperature=0.0)) == 3
 
 
-def test_stop_strings_and_limits(make):
+def test_vllm_serve_applies_stop_strings_and_limits(make):
     engine = make()
     (stopped,) = ask(engine, PROMPTS[:1], max_tokens=60, temperature=0.0, stop=("\\boxed",))
     (cut,) = ask(engine, PROMPTS[:1], max_tokens=2, temperature=0.0)
@@ -186,11 +186,11 @@ def test_stop_strings_and_limits(make):
         ({}, {"max_tokens": 5000}, "reduce max_tokens"),
     ],
 )
-def test_what_the_server_refuses(make, options, sampling, message):
+def test_vllm_serve_refusals_are_explained(make, options, sampling, message):
     with pytest.raises(ReasonEnvsError, match=message):
         ask(make(**options), PROMPTS[:1], **sampling)
 
 
-def test_a_prompt_beyond_the_context_is_refused(make):
+def test_vllm_serve_refuses_a_prompt_beyond_the_context(make):
     with pytest.raises(ReasonEnvsError, match="Shorten the prompt"):
         ask(make(), [[{"role": "user", "content": "1 + " * 400}]])

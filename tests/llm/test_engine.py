@@ -14,14 +14,14 @@ CHAT = [{"role": "user", "content": "Hi."}]
 
 
 class Minimal(Engine):
-    """The shortest engine: all members but ``generate`` have defaults."""
+    """An engine that defines only ``generate``."""
 
     async def generate(self, request):
         return [Generation("ok", [1], None, "stop", 0, []) for _ in range(request.n)]
 
 
 class Adapters(TrainableEngine):
-    """Notes the adapter of every call."""
+    """Records the adapter of every call."""
 
     capabilities = frozenset({Capability.LOG_PROBS, Capability.TRAINABLE, Capability.ADAPTERS})
     context_length, model_name, dtype = 64, "tiny", "float32"

@@ -1,4 +1,4 @@
-"""Prefixes: a request that continues an earlier sample reads its last token alone, and gets the same answer."""
+"""Prefix caches: a request that continues an earlier sample reads only its last token and gets the same answer."""
 
 import gc
 
@@ -21,7 +21,7 @@ def engine(tiny_model):
 
 @pytest.fixture
 def widths(engine, monkeypatch):
-    """Tokens a row of every forward pass."""
+    """Shape [rows, tokens] of every forward pass."""
     seen, forward = [], engine.decoder.forward
     monkeypatch.setattr(
         engine.decoder, "forward", lambda ids, *rest: seen.append(tuple(ids.shape)) or forward(ids, *rest)
@@ -44,7 +44,7 @@ def assert_equal(kept, plain):
 
 
 def grow(engine, depth=4):
-    """Extend several prompts step by step, siblings included; returns what was kept, and the same read anew."""
+    """Extend several prompts step by step, with siblings. Return the samples with prefix caches and without."""
     tips = [(prompt(5 + 3 * i), None) for i in range(6)]
     kept, plain = [], []
     for level in range(depth):
@@ -57,14 +57,14 @@ def grow(engine, depth=4):
     return kept, plain
 
 
-def test_continued_samples_are_those_read_anew(engine):
+def test_prefix_cache_does_not_change_samples(engine):
     kept, plain = grow(engine)
     assert_equal(kept, plain)
     assert all(g.prefix_cache is None for g in plain)
     assert {g.finish_reason for g in kept} == {"stop", "length"}
 
 
-def test_only_the_last_token_is_read_again(engine, widths):
+def test_prefix_cache_leaves_one_token_to_read(engine, widths):
     ids = prompt(12)
     ((first,),) = engine.generate_batch([asked(ids, 1)])
     assert widths[:2] == [(1, 11), (1, 1)]
@@ -75,7 +75,7 @@ def test_only_the_last_token_is_read_again(engine, widths):
     assert {width for _, width in widths} == {1}
 
 
-def test_whatever_stands_between_is_read(engine, widths):
+def test_prefix_cache_allows_tokens_between(engine, widths):
     ids = prompt(12)
     ((first,),) = engine.generate_batch([asked(ids, 1)])
     longer = ids + first.token_ids + prompt(4, seed=7)
@@ -85,13 +85,13 @@ def test_whatever_stands_between_is_read(engine, widths):
     assert_equal([kept], engine.generate_batch([asked(longer, 2, keep=False)])[0])
 
 
-def test_samples_of_one_prompt_share_its_prefix(engine):
+def test_prefix_cache_of_a_prompt_is_shared_by_its_samples(engine):
     (answers,) = engine.generate_batch([asked(prompt(8), 1, n=3)])
     assert len({id(answer.prompt_prefix_cache) for answer in answers}) == 1
     assert [answer.prefix_cache.length for answer in answers] == [7 + len(answer.token_ids) for answer in answers]
 
 
-def test_new_weights_end_every_prefix(engine, widths):
+def test_load_weights_clears_the_prefix_cache(engine, widths):
     ids = prompt(12)
     ((first,),) = engine.generate_batch([asked(ids, 1)])
     engine.load_weights({k: v.clone() + 0.01 for k, v in engine.model.state_dict().items()}, version=1)
@@ -102,13 +102,13 @@ def test_new_weights_end_every_prefix(engine, widths):
     assert not first.prefix_cache.is_complete
 
 
-def test_a_prefix_of_another_engine_is_not_used(engine, tiny_model):
+def test_prefix_cache_of_another_engine_is_not_used(engine, tiny_model):
     ids = prompt(12)
     ((first,),) = TransformersEngine(model=tiny_model, device="cpu").generate_batch([asked(ids, 1)])
     assert engine.prefixes.usable(first.prefix_cache, 100) is None
 
 
-def test_memory_is_limited_and_given_back(engine):
+def test_prefix_cache_memory_is_limited_and_freed(engine):
     ((one,),) = engine.generate_batch([asked(prompt(12), 1)])
     size = engine.prefixes.held_bytes
     assert size == sum(part.states.nbytes for part in one.prefix_cache.chain())
@@ -126,7 +126,7 @@ def test_memory_is_limited_and_given_back(engine):
 
 
 @pytest.mark.parametrize("limit", [0.3, 0.6])
-def test_what_a_batch_relies_on_is_not_given_up_while_it_is_read(engine, monkeypatch, limit):
+def test_prefix_cache_is_not_freed_during_a_batch(engine, monkeypatch, limit):
     monkeypatch.setattr(engine.config, "max_batch_size", 4)
     kept, _ = grow(engine)
     engine.prefixes.limit_bytes = int(limit * engine.prefixes.held_bytes)
@@ -134,17 +134,17 @@ def test_what_a_batch_relies_on_is_not_given_up_while_it_is_read(engine, monkeyp
     assert_equal(*grow(engine, depth=6))
 
 
-def test_nothing_is_kept_where_there_is_no_memory_for_it(tiny_model):
+def test_prefix_cache_can_be_disabled(tiny_model):
     engine = TransformersEngine(model=tiny_model, device="cpu", prefix_cache_mb=0)
     assert engine.generate_batch([asked(prompt(5), 1)])[0][0].prefix_cache is None
 
 
-def test_layers_that_forget_keep_nothing():
+def test_prefix_store_is_disabled_for_layers_that_discard_tokens():
     assert PrefixStore(Qwen3Config(num_hidden_layers=2), 1 << 20).enabled
     assert not PrefixStore(MistralConfig(num_hidden_layers=2, sliding_window=8), 1 << 20).enabled
 
 
-def test_a_prompt_of_one_token(engine):
+def test_prefix_cache_supports_a_prompt_of_one_token(engine):
     ((first,),) = engine.generate_batch([asked([50], 1)])
     assert first.prompt_prefix_cache is None
     assert torch.is_tensor(first.prefix_cache.states)

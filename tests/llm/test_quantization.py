@@ -1,4 +1,4 @@
-"""Frozen models in 8 and 4 bits: near the exact model, smaller, and refused where they would have to learn."""
+"""Frozen models in 8 and 4 bits: close to the exact model, smaller, and refused for training."""
 
 import importlib.util
 
@@ -29,7 +29,7 @@ def logits(model):
 
 
 @needs_bitsandbytes
-def test_fewer_bits_are_smaller_and_coarser():
+def test_load_model_with_fewer_bits_is_smaller_and_less_exact():
     exact, eight, four = load(), load(load_in_8bit=True), load(load_in_4bit=True)
     assert [loading.is_quantized(model) for model in (exact, eight, four)] == [False, True, True]
     sizes = [model.model.layers.state_dict() for model in (exact, eight, four)]
@@ -42,7 +42,7 @@ def test_fewer_bits_are_smaller_and_coarser():
 
 
 @needs_bitsandbytes
-def test_a_quantized_engine_answers_with_its_own_log_probs():
+def test_quantized_engine_returns_log_probs_of_its_model():
     engine = make_engine("transformers", device="cpu", load_in_8bit=True)
     ((sample,),) = engine.generate_batch([GenerationRequest(SUM, 0, Sampling(48, temperature=0.0))])
     assert "boxed" in sample.text
@@ -54,7 +54,7 @@ def test_a_quantized_engine_answers_with_its_own_log_probs():
 
 
 @needs_bitsandbytes
-def test_other_heads_are_quantized_too(tiny_model):
+def test_load_model_quantizes_models_with_other_heads(tiny_model):
     model = load(tiny_model, auto_class="AutoModelForTokenClassification", num_labels=2, load_in_8bit=True)
     assert model.score.weight.shape == (2, 32)
     assert model.score.weight.dtype == torch.float32
@@ -63,7 +63,7 @@ def test_other_heads_are_quantized_too(tiny_model):
 
 @needs_bitsandbytes
 @pytest.mark.parametrize("bits", BITS)
-def test_a_quantized_engine_takes_no_weights(tiny_model, bits):
+def test_quantized_engine_refuses_new_weights(tiny_model, bits):
     engine = make_engine("transformers", model=tiny_model, device="cpu", **{bits: True})
     assert engine.capabilities == {"log_probs"}
     with pytest.raises(ReasonEnvsError, match=r"quantized.*leave out load_in_8bit"):
@@ -71,19 +71,19 @@ def test_a_quantized_engine_takes_no_weights(tiny_model, bits):
 
 
 @needs_bitsandbytes
-def test_a_model_that_is_stored_quantized(tiny_model, tmp_path):
+def test_quantized_engine_loads_a_model_that_is_stored_quantized(tiny_model, tmp_path):
     load(tiny_model, load_in_8bit=True).save_pretrained(tmp_path)
     loading.load_tokenizer(tiny_model).save_pretrained(tmp_path)
     assert make_engine("transformers", model=str(tmp_path), device="cpu").capabilities == {"log_probs"}
 
 
-def test_both_at_once_are_refused(tiny_model):
+def test_load_model_refuses_8_and_4_bits_together(tiny_model):
     with pytest.raises(ReasonEnvsError, match="excludes load_in_4bit=True: set only one"):
         load(tiny_model, load_in_8bit=True, load_in_4bit=True)
 
 
 @pytest.mark.parametrize("bits", BITS)
-def test_missing_bitsandbytes_names_the_install_line(tiny_model, monkeypatch, bits):
+def test_load_model_names_the_install_command_of_bitsandbytes(tiny_model, monkeypatch, bits):
     monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ReasonEnvsError, match=rf"{bits}=True needs bitsandbytes.*pip install 'reason-envs\[quant"):
         make_engine("transformers", model=tiny_model, device="cpu", **{bits: True})

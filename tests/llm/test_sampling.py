@@ -1,4 +1,4 @@
-"""Drawing tokens: known numbers, right frequencies, and independence of the batch."""
+"""Token sampling: reference values, correct frequencies, and independence of the batch."""
 
 import numpy as np
 import pytest
@@ -29,14 +29,14 @@ def mix(z):
     return z ^ (z >> 31)
 
 
-def test_splitmix_reference_value():
+def test_uniforms_match_the_splitmix_reference_value():
     # The first output of SplitMix64 seeded with 0 (Vigna's reference implementation).
     assert mix(0x9E3779B97F4A7C15) == 0xE220A8397B1DCDAF
     assert hashed([0], [0])[0] == (0xE220A8397B1DCDAF >> 11) * 2.0**-53
 
 
 @given(st.integers(0, 2**63 - 1), st.integers(0, 10_000))
-def test_uniforms_are_the_hash_in_plain_integers(seed, position):
+def test_uniforms_equal_the_hash_in_plain_integers(seed, position):
     state = mix((mix(seed) + (position + 1) * 0x9E3779B97F4A7C15) & MASK)
     assert hashed([seed], [position])[0] == (state >> 11) * 2.0**-53
 
@@ -52,7 +52,7 @@ def test_uniforms_are_uniform_and_uncorrelated(vary):
     assert abs(np.corrcoef(values[:-1], values[1:])[0, 1]) < 0.03
 
 
-def test_frequencies_are_the_probabilities():
+def test_token_sampler_draws_tokens_with_their_probabilities():
     probabilities = np.array([0.5, 0.2, 0.0, 0.2, 0.06, 0.04])
     count = 20_000
     logits = np.log(np.maximum(probabilities, 1e-38))
@@ -65,13 +65,13 @@ def test_frequencies_are_the_probabilities():
 
 
 @pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (0.25 - 1e-7, 1), (0.25 + 1e-7, 3), (1 - 2.0**-53, 3)])
-def test_a_token_without_probability_is_never_drawn(uniform, token):
+def test_token_sampler_never_draws_a_token_of_probability_0(uniform, token):
     logits = torch.tensor([[-np.inf, np.log(0.25), -np.inf, np.log(0.75), -np.inf]])
     assert draw(logits, [Sampling()], [uniform])[0].item() == token
 
 
 def drawn(probabilities, **sampling):
-    """Every token that comes up over a fine grid of uniform numbers."""
+    """Return the tokens and their frequencies over a fine grid of uniform numbers."""
     grid = (np.arange(2000) + 0.5) / 2000
     tokens, _ = draw(np.tile(np.log(probabilities), (2000, 1)), [Sampling(**sampling)] * 2000, grid)
     return {int(t) for t in tokens}, np.bincount(tokens.numpy(), minlength=len(probabilities)) / 2000
@@ -92,7 +92,7 @@ def drawn(probabilities, **sampling):
         ({"top_p": 0.9, "top_k": 2}, {0, 1}),
     ],
 )
-def test_cuts_keep_the_right_tokens_with_their_odds(sampling, kept):
+def test_token_sampler_keeps_the_tokens_of_top_p_and_top_k(sampling, kept):
     probabilities = np.array([0.25, 0.4, 0.25, 0.1])
     tokens, frequencies = drawn(probabilities, **sampling)
     assert tokens == kept
@@ -100,14 +100,14 @@ def test_cuts_keep_the_right_tokens_with_their_odds(sampling, kept):
     assert np.allclose(frequencies, expected / expected.sum(), atol=2e-3)
 
 
-def test_temperature_divides_the_logits_and_log_probs_are_uncut():
+def test_token_sampler_returns_log_probs_at_the_temperature_before_cuts():
     logits = torch.tensor([[1.0, 2.0, 0.0]])
     token, log_prob = draw(logits, [Sampling(temperature=0.5, top_k=1)], [0.9])
     assert token.item() == 1
     assert log_prob.item() == pytest.approx(4 - np.log(np.exp([2, 4, 0]).sum()), abs=1e-6)
 
 
-def test_greedy_rows_among_sampled_ones():
+def test_token_sampler_mixes_greedy_and_sampled_rows():
     logits = np.tile([0.0, 1.0, 0.9], (3, 1))
     samplings = [Sampling(), Sampling(temperature=0), Sampling(temperature=2.0)]
     tokens, log_probs = draw(logits, samplings, [0.0, 0.999, 0.999])
@@ -115,7 +115,7 @@ def test_greedy_rows_among_sampled_ones():
     assert log_probs[1].item() == pytest.approx(1 - np.log(np.exp([0, 1, 0.9]).sum()), abs=1e-6)
 
 
-def test_selected_rows_keep_their_own_parameters():
+def test_token_sampler_select_keeps_the_parameters_of_rows():
     sampler = TokenSampler([Sampling(temperature=0), Sampling(top_k=1), Sampling()], CPU)
     sampler.select(torch.tensor([1, 2]))
     tokens, _ = sampler(torch.tensor([[0.0, 3.0]] * 2), np.array([0.0, 0.0]))
@@ -124,7 +124,7 @@ def test_selected_rows_keep_their_own_parameters():
 
 @settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(1, 12))
-def test_a_row_does_not_depend_on_the_others(seed, rows):
+def test_token_sampler_rows_do_not_depend_on_each_other(seed, rows):
     generator = np.random.default_rng(seed)
     logits, uniform = generator.normal(size=(rows, 17)), generator.random(rows)
     choices = [Sampling(), Sampling(temperature=0.3), Sampling(temperature=0), Sampling(top_p=0.7), Sampling(top_k=3)]
@@ -148,6 +148,6 @@ def test_a_row_does_not_depend_on_the_others(seed, rows):
         {"stop": "END"},
     ],
 )
-def test_bad_sampling_parameters_are_refused(bad):
+def test_sampling_refuses_invalid_parameters(bad):
     with pytest.raises(ReasonEnvsError, match=next(iter(bad))):
         Sampling(**bad)

@@ -1,4 +1,4 @@
-"""Weights on their way: strict copying and a digest that sees every bit."""
+"""Transfer of weights: strict copying, and a digest that depends on every bit."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def model():
     return layer
 
 
-def test_weights_are_copied_and_cast():
+def test_copy_weights_casts_to_the_dtype_of_the_model():
     target = model().to(torch.bfloat16)
     copy_weights(target, {"weight": torch.full((2, 3), 0.1), "bias": torch.ones(2)})
     assert target.weight.dtype == torch.bfloat16
@@ -34,7 +34,7 @@ def test_weights_are_copied_and_cast():
         ({"weight": torch.ones(2, 3), "bias": torch.ones(3)}, r"bias has shape \(3,\); .* requires \(2,\)"),
     ],
 )
-def test_weights_that_do_not_fit_change_nothing(source, message):
+def test_copy_weights_refuses_weights_that_do_not_fit(source, message):
     target = model()
     with pytest.raises(ReasonEnvsError, match=message):
         copy_weights(target, source)
@@ -42,21 +42,21 @@ def test_weights_that_do_not_fit_change_nothing(source, message):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.int64, torch.bool])
-def test_equal_weights_have_equal_digests(dtype):
+def test_digest_is_equal_for_equal_weights(dtype):
     tensor = torch.arange(10).to(dtype)
     assert digest({"a": tensor, "b": tensor[:2]}) == digest({"b": tensor.clone()[:2], "a": tensor.clone()})
 
 
 @settings(max_examples=40)
 @given(st.integers(0, 49), st.integers(0, 31))
-def test_one_bit_changes_the_digest(place, bit):
+def test_digest_changes_with_one_bit(place, bit):
     tensor = torch.linspace(-1, 1, 50)
     changed = tensor.clone()
     changed.view(torch.int32)[place] ^= torch.tensor(1 << bit if bit < 31 else -(1 << 31), dtype=torch.int32)
     assert digest({"w": tensor}) != digest({"w": changed})
 
 
-def test_names_shapes_dtypes_and_order_are_seen():
+def test_digest_depends_on_names_shapes_dtypes_and_order():
     tensor = torch.arange(6.0)
     digests = {
         digest(w)
@@ -72,12 +72,12 @@ def test_names_shapes_dtypes_and_order_are_seen():
     assert len(digests) == 6
 
 
-def test_a_transposed_view_is_hashed_by_what_it_shows():
+def test_digest_of_a_view_equals_that_of_its_copy():
     tensor = torch.arange(6.0).view(2, 3)
     assert digest({"w": tensor.t()}) == digest({"w": tensor.t().contiguous()}) != digest({"w": tensor.view(3, 2)})
 
 
-def test_large_tensors_are_hashed_in_chunks(monkeypatch):
+def test_digest_covers_all_chunks_of_large_tensors(monkeypatch):
     monkeypatch.setattr(weights, "_CHUNK", 4)
     tensor = torch.arange(10.0)
     assert digest({"w": tensor}) == digest({"w": tensor.clone()})

@@ -1,4 +1,4 @@
-"""The step reward model that answers from a record."""
+"""The step reward model that returns recorded scores."""
 
 import asyncio
 
@@ -36,7 +36,7 @@ def live_model():
     return ScriptedStepRewardModel(lambda question, steps: [1 / (3 + i + len(question)) for i in range(len(steps))])
 
 
-def test_scores_and_tokens_from_the_record_are_the_live_ones(path):
+def test_recorded_model_replays_scores_and_tokens_of_the_live_model(path):
     live = live_model()
     recording = RecordedStepRewardModel(path=path, live=live)
     assert ask(recording) == ask(live_model())
@@ -50,12 +50,12 @@ def test_scores_and_tokens_from_the_record_are_the_live_ones(path):
     assert (replay.scored_tokens, replay.calls) == (sum(map(live.count_tokens, REQUESTS)), 4)
 
 
-def test_no_steps_have_no_scores(path):
+def test_recorded_model_returns_no_scores_without_steps(path):
     RecordedStepRewardModel(path=path, live=live_model())
     assert ask(RecordedStepRewardModel(path=path), [StepScoreRequest("1", ())]) == [[]]
 
 
-def test_missing_scores_are_an_error(path):
+def test_recorded_model_refuses_missing_scores(path):
     ask(RecordedStepRewardModel(path=path, live=live_model()), REQUESTS[:1])
     replay = RecordedStepRewardModel(path=path)
     for call in (lambda: ask(replay), lambda: replay.count_tokens(REQUESTS[-1])):
@@ -63,19 +63,19 @@ def test_missing_scores_are_an_error(path):
             call()
 
 
-def test_another_model_may_not_continue_a_record(path):
+def test_recorded_model_refuses_to_continue_the_record_of_another_model(path):
     RecordedStepRewardModel(path=path, live=live_model())
     with pytest.raises(ReasonEnvsError, match=r"ScriptedStepRewardModel.*RandomStepRewardModel"):
         RecordedStepRewardModel(path=path, live=RandomStepRewardModel())
 
 
-def test_one_file_holds_texts_and_scores(path):
+def test_recorded_model_shares_a_file_with_a_recorded_engine(path):
     engine = RecordedEngine(path=path, live=ScriptedEngine("a"))
     ask(RecordedStepRewardModel(path=path, live=live_model()))
     assert RecordedEngine(path=path).record.source == engine.record.source
     assert ask(make_reward_model({"name": "recorded", "path": path})) == ask(live_model())
 
 
-def test_options():
+def test_recorded_model_refuses_a_missing_path():
     with pytest.raises(ReasonEnvsError, match=r"^path='' must be the path of a record"):
         make_reward_model("recorded")

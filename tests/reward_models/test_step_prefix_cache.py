@@ -1,4 +1,4 @@
-"""Steps that are scored behind what is known of the steps before them."""
+"""Prefix caches of step reward models: only new steps are read, and scores do not change."""
 
 import asyncio
 
@@ -31,7 +31,7 @@ def plain(model, *solutions):
     return scored(model, *(StepScoreRequest(QUESTION, steps) for steps in solutions))
 
 
-def test_scores_are_those_of_the_whole_solution(model):
+def test_step_prefix_cache_does_not_change_scores(model):
     (first,) = scored(model, kept(STEPS[:1]))
     second, sibling, other = scored(
         model,
@@ -45,7 +45,7 @@ def test_scores_are_those_of_the_whole_solution(model):
         assert ours.scores == pytest.approx(theirs.scores, abs=1e-5)
 
 
-def test_only_the_new_step_is_read(model):
+def test_step_prefix_cache_leaves_the_new_step_to_read(model):
     (first,) = scored(model, kept(STEPS[:1]))
     before, whole = model.scored_tokens, model.count_tokens(kept(STEPS[:2]))
     assert before == model.count_tokens(kept(STEPS[:1]))
@@ -56,13 +56,13 @@ def test_only_the_new_step_is_read(model):
     assert second.prefix_cache.prefix.parent is first.prefix_cache.prefix
 
 
-def test_what_is_known_of_other_steps_is_not_used(model):
+def test_step_prefix_cache_of_other_steps_is_not_used(model):
     (first,) = scored(model, kept(("12 + 30 = 43",)))
     (second,) = scored(model, kept(STEPS[:2], first.prefix_cache))
     assert second.scores == pytest.approx(plain(model, STEPS[:2])[0].scores, abs=1e-5)
 
 
-def test_what_a_batch_relies_on_is_not_given_up_while_it_is_read():
+def test_step_prefix_cache_is_not_freed_during_a_batch():
     model = make_reward_model("transformers", device="cpu", max_batch_tokens=100)
     firsts = scored(model, *(kept((f"12 + 30 = {n}",)) for n in range(20)))
     model._reader.store.limit_bytes = model._reader.store.held_bytes + 1
@@ -73,7 +73,7 @@ def test_what_a_batch_relies_on_is_not_given_up_while_it_is_read():
     assert model._reader.store.held_bytes <= model._reader.store.limit_bytes
 
 
-def test_nothing_is_kept_unasked_or_without_memory(model):
+def test_step_prefix_cache_is_kept_only_on_request(model):
     assert plain(model, STEPS)[0].prefix_cache is None
     forgetful = make_reward_model("transformers", device="cpu", prefix_cache_mb=0)
     assert scored(forgetful, kept(STEPS))[0].prefix_cache is None

@@ -29,7 +29,7 @@ LABELS = {0: "wrong", 1: "right"}
 
 @pytest.fixture(scope="module")
 def word_tokenizer():
-    """Of another kind than the embedded one: lower case, no line breaks, special tokens around the text."""
+    """A tokenizer that differs from the embedded one: lower case, no line breaks, special tokens around the text."""
     core = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
     core.normalizer = normalizers.Lowercase()
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -76,7 +76,7 @@ def score(model, *requests):
 
 
 class TestBoundaries:
-    def test_the_chat_template_and_line_breaks(self):
+    def test_encode_steps_uses_chat_template_and_line_breaks(self):
         tokenizer = load_tokenizer("embedded")
         encoded = encode_steps(tokenizer, "1 + 2 =", ("1 + 2 = 3", "", "\\boxed{3}"))
         text = "<|im_start|>user\n1 + 2 =<|im_end|>\n<|im_start|>assistant\n1 + 2 = 3\n\n\\boxed{3}\n"
@@ -87,18 +87,18 @@ class TestBoundaries:
             text,
         ]
 
-    def test_a_tokenizer_without_template_and_line_breaks(self, word_tokenizer):
+    def test_encode_steps_without_template_and_line_breaks(self, word_tokenizer):
         encoded = encode_steps(word_tokenizer, "1 + 2 =", ("1 + 2 = 3", "\\boxed{3}"))
         tokens = word_tokenizer.convert_ids_to_tokens(encoded.token_ids)
         assert tokens == ["[CLS]", *"1+2=1+2=3", "\\", "boxed", *"{3}", "[SEP]"]
         assert [tokens[: end + 1][-1] for end in encoded.ends] == ["3", "}"]
         assert encoded.ends == (9, 14)
 
-    def test_steps_that_no_token_stands_for(self, word_tokenizer):
+    def test_encode_steps_of_empty_steps(self, word_tokenizer):
         assert encode_steps(word_tokenizer, "1", ("", " ", "2")).ends == (1, 1, 2)
 
-    def test_tokens_that_span_the_line_break(self):
-        """A token that ends one line and begins the next is the end of the first."""
+    def test_encode_steps_with_tokens_across_line_breaks(self):
+        """A token across a line break ends the line before it."""
         core = Tokenizer(models.WordLevel({"a": 0, "3\n": 1, "b": 2, "?": 3, "\n": 4}, unk_token="?"))
         core.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Split("3\n", "isolated"), pre_tokenizers.Split("b", "isolated")]
@@ -110,7 +110,7 @@ class TestBoundaries:
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
 class TestScores:
-    def test_batch_equals_alone(self, kind, request):
+    def test_model_scores_the_same_alone_and_in_a_batch(self, kind, request):
         model = make(request.getfixturevalue(kind))
         assert isinstance(model, StepRewardModel)
         together = score(model, *REQUESTS)
@@ -120,7 +120,7 @@ class TestScores:
             assert all(0 < s < 1 for s in scores)
         assert len({round(s, 6) for scores in together for s in scores}) >= 6  # they differ
 
-    def test_later_steps_change_nothing(self, kind, request):
+    def test_model_scores_do_not_depend_on_later_steps(self, kind, request):
         model = make(request.getfixturevalue(kind))
         question, steps = REQUESTS[0].question, REQUESTS[0].steps
         (whole,) = score(model, REQUESTS[0])
@@ -128,7 +128,7 @@ class TestScores:
             (prefix,) = score(model, StepScoreRequest(question, steps[:i]))
             assert prefix == pytest.approx(whole[:i], abs=1e-5)
 
-    def test_small_batches_change_nothing(self, kind, request):
+    def test_model_scores_do_not_depend_on_batch_size(self, kind, request):
         folder = request.getfixturevalue(kind)
         for some, others in zip(
             score(make(folder), *REQUESTS), score(make(folder, max_batch_tokens=1), *REQUESTS), strict=True
@@ -136,7 +136,7 @@ class TestScores:
             assert some == pytest.approx(others, abs=1e-5)
 
 
-def test_calls_and_tokens_are_counted(llama):
+def test_model_counts_calls_and_tokens(llama):
     model = make(llama)
     score(model, *REQUESTS, REQUESTS[0], StepScoreRequest("no step yet", ()))
     assert model.calls == 1
@@ -148,7 +148,7 @@ def test_calls_and_tokens_are_counted(llama):
     assert not hasattr(model, "model")
 
 
-def test_a_backbone_that_is_not_causal_reads_every_prefix(bert):
+def test_model_with_a_non_causal_backbone_reads_each_prefix(bert):
     model = make(bert)
     prefixes = [StepScoreRequest(REQUESTS[0].question, REQUESTS[0].steps[:i]) for i in (1, 2, 3)]
     lengths = [len(encode_steps(model.tokenizer, p.question, p.steps).token_ids) for p in prefixes]
@@ -158,7 +158,7 @@ def test_a_backbone_that_is_not_causal_reads_every_prefix(bert):
 
 
 @pytest.mark.parametrize("kind", ["bert", "llama"])
-def test_steps_beyond_the_model_score_nothing(kind, tmp_path, word_tokenizer):
+def test_model_scores_steps_beyond_its_positions_with_0(kind, tmp_path, word_tokenizer):
     tokenizer = word_tokenizer if kind == "bert" else load_tokenizer("embedded")
     model = make(build(tmp_path, kind, tokenizer, positions=64))
     steps = ("1 + 1 = 2",) * 12
@@ -174,12 +174,12 @@ def test_steps_beyond_the_model_score_nothing(kind, tmp_path, word_tokenizer):
 
 
 class TestLabels:
-    def test_the_order_is_read_from_the_configuration(self, tmp_path, llama):
+    def test_positive_index_follows_the_configuration(self, tmp_path, llama):
         swapped = build(tmp_path, "llama", load_tokenizer("embedded"), {0: "Correct", 1: "incorrect"})
         (usual,), (other,) = score(make(llama), REQUESTS[0]), score(make(swapped), REQUESTS[0])
         assert other == pytest.approx([1 - s for s in usual], abs=1e-5)
 
-    def test_names_that_do_not_tell(self, tmp_path, llama):
+    def test_positive_index_refuses_unclear_label_names(self, tmp_path, llama):
         folder = build(tmp_path, "llama", load_tokenizer("embedded"), {0: "LABEL_0", 1: "LABEL_1"})
         with pytest.raises(ReasonEnvsError, match=r"labels \['LABEL_0', 'LABEL_1'\].*Set positive_label"):
             make(folder)
@@ -187,20 +187,20 @@ class TestLabels:
             make(folder, positive_label="LABEL_2")
         assert score(make(folder, positive_label="LABEL_1"), REQUESTS[0]) == score(make(llama), REQUESTS[0])
 
-    def test_one_label_is_not_enough(self, tmp_path):
+    def test_positive_index_refuses_a_single_label(self, tmp_path):
         folder = build(tmp_path, "llama", load_tokenizer("embedded"), {0: "right"})
         with pytest.raises(ReasonEnvsError, match="at least two labels"):
             make(folder)
 
 
-def test_batches_hold_rows_of_like_length():
+def test_batches_by_length_group_rows_of_similar_length():
     rows = [Row((0,) * n, 0) for n in (5, 1, 9, 2, 30)]
     lengths = [[len(row.token_ids) for row in batch] for batch in batches_by_length(rows, 18)]
     assert lengths == [[1, 2, 5], [9], [30]]
     assert list(batches_by_length([], 18)) == []
 
 
-def test_options_are_checked():
+def test_model_refuses_invalid_options():
     with pytest.raises(ReasonEnvsError, match="max_batch_tokens=0 must be at least 1"):
         TransformersStepRewardModel(max_batch_tokens=0)
     with pytest.raises(ReasonEnvsError, match="this folder does not exist"):

@@ -17,7 +17,7 @@ def scores(model, *requests):
     return [answer.scores for answer in asyncio.run(ask())]
 
 
-def test_random_scores_are_of_the_prefix_and_the_seed():
+def test_random_model_scores_depend_on_prefix_and_seed():
     model = make_reward_model("random")
     whole, prefix = scores(model, REQUEST, StepScoreRequest(REQUEST.question, REQUEST.steps[:2]))
     assert whole[:2] == prefix
@@ -27,7 +27,7 @@ def test_random_scores_are_of_the_prefix_and_the_seed():
     assert scores(model, StepScoreRequest("another question", REQUEST.steps)) != [whole]
 
 
-def test_random_scores_are_uniform():
+def test_random_model_scores_are_uniform():
     model = RandomStepRewardModel()
     drawn = [s for i in range(200) for s in scores(model, StepScoreRequest(str(i), ("a", "b")))[0]]
     assert 0 <= min(drawn) < 0.05
@@ -35,7 +35,7 @@ def test_random_scores_are_uniform():
     assert sum(drawn) / len(drawn) == pytest.approx(0.5, abs=0.05)
 
 
-def test_requests_that_wait_together_are_one_call():
+def test_scripted_model_scores_waiting_requests_with_one_call():
     model = ScriptedStepRewardModel(lambda question, steps: [0.5] * len(steps))
     assert isinstance(model, StepRewardModel)
     assert scores(model, REQUEST, REQUEST, StepScoreRequest("?", ())) == [[0.5] * 3, [0.5] * 3, []]
@@ -44,13 +44,13 @@ def test_requests_that_wait_together_are_one_call():
 
 
 @pytest.mark.parametrize("answer", [[0.5], [0.1, 0.2, 1.5], [float("nan")] * 3])
-def test_a_function_must_score_every_step(answer):
+def test_scripted_model_refuses_invalid_scores(answer):
     model = ScriptedStepRewardModel(lambda question, steps: answer)
     with pytest.raises(ReasonEnvsError, match=r"one number in \[0, 1\]"):
         asyncio.run(model.score(REQUEST))
 
 
-def test_specifications():
+def test_make_reward_model_takes_a_name_a_mapping_or_a_model():
     model = RandomStepRewardModel(seed=3)
     assert make_reward_model(model) is model
     assert scores(make_reward_model({"name": "random", "seed": 3}), REQUEST) == scores(model, REQUEST)

@@ -1,4 +1,4 @@
-"""The container sandbox, with a stand-in for docker that runs the program in a plain process."""
+"""The container sandbox, with a replacement for docker that runs programs in plain processes."""
 
 import os
 import stat
@@ -27,7 +27,7 @@ DOCKER = """\
 
 @pytest.fixture
 def docker(tmp_path, monkeypatch):
-    """The folder of a stand-in for docker on PATH."""
+    """Folder of a replacement for docker on PATH."""
     command = tmp_path / "docker"
     command.write_text(textwrap.dedent(DOCKER).format(python=sys.executable, folder=tmp_path))
     command.chmod(command.stat().st_mode | stat.S_IXUSR)
@@ -42,13 +42,13 @@ def sandbox(docker):
     sandbox.close()
 
 
-def test_prints_reads_and_evaluates(sandbox):
+def test_container_prints_reads_and_evaluates(sandbox):
     outcome = sandbox.execute(Program("print('got', input(), 'é')\nx = (1, {2})", "one\n", ("x", "1 / 0")))
     assert (outcome.status, outcome.stdout) == ("ok", "got one é\n")
     assert outcome.values == ((1, {2}), Raised("ZeroDivisionError", "ZeroDivisionError: division by zero"))
 
 
-def test_the_container_is_closed_off(sandbox, docker):
+def test_container_is_isolated(sandbox, docker):
     limits = Limits(seconds=3, memory_mb=100, processes=5)
     sandbox.execute(Program("", limits=limits))
     inspect, run = (docker / "calls").read_text().splitlines()
@@ -58,7 +58,7 @@ def test_the_container_is_closed_off(sandbox, docker):
         assert f'"{flag}"' in run, flag
     assert '"KILL", "3"' in run
     sandbox.execute(Program(""))
-    assert len((docker / "calls").read_text().splitlines()) == 3  # the image is looked at once
+    assert len((docker / "calls").read_text().splitlines()) == 3  # the image is inspected once
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_the_container_is_closed_off(sandbox, docker):
         ("import os\nos.write(1, b'--- values 0 ---\\n')", "ok", ""),
     ],
 )
-def test_every_end_is_an_outcome(sandbox, source, status, words):
+def test_container_returns_an_outcome_for_every_end(sandbox, source, status, words):
     outcome = sandbox.execute(Program(source, limits=Limits(seconds=1, output_bytes=10_000)))
     assert outcome.status == status, outcome
     assert words in outcome.reason
@@ -82,24 +82,24 @@ def test_every_end_is_an_outcome(sandbox, source, status, words):
     assert sandbox.execute(Program("", expressions=("2",), limits=Limits(seconds=30))).value == 2
 
 
-def test_a_service_that_is_down_is_an_error_and_no_verdict(sandbox, docker):
+def test_container_raises_if_the_service_is_down(sandbox, docker):
     (docker / "down").touch()
     with pytest.raises(ReasonEnvsError, match=r"Cannot connect.*docker pull some/image"):
         sandbox.execute(Program(""))
     (docker / "down").unlink()
     assert sandbox.execute(Program("")).status == "ok"
-    (docker / "down").touch()  # and when it goes later
+    (docker / "down").touch()  # it stops later
     with pytest.raises(ReasonEnvsError, match="Cannot connect"):
         sandbox.execute(Program(""))
 
 
-def test_a_runtime_can_be_named(docker):
+def test_container_uses_the_given_runtime(docker):
     sandbox = make_sandbox("container", image="some/image", runtime="runsc")
     sandbox.execute(Program(""))
     assert '"--runtime=runsc"' in (docker / "calls").read_text()
 
 
-def test_without_docker_it_says_what_to_do(monkeypatch):
+def test_container_refuses_a_machine_without_docker(monkeypatch):
     monkeypatch.setenv("PATH", "")
     sandbox = make_sandbox("container")
     with pytest.raises(ReasonEnvsError, match="does not find docker or podman on PATH"):

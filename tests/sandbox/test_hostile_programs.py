@@ -1,4 +1,4 @@
-"""None of the hostile programs gets out of a sandbox, each ends in time, and the sandbox works on afterwards."""
+"""No hostile program escapes from a sandbox, each ends in time, and the sandbox keeps working."""
 
 import asyncio
 import os
@@ -20,7 +20,7 @@ from reason_envs.sandbox.layers import detect
 SECRET = "kept-from-programs"
 LIMITS = Limits(seconds=2.0, memory_mb=256)
 LATE = 10.0
-"""Seconds beyond its limit that a program may take to be ended on a busy machine."""
+"""Maximum time in seconds to end a program after its limit, on a busy machine."""
 NEEDS_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the native sandbox needs Linux")
 
 
@@ -30,7 +30,7 @@ def missing_layers():
 
 @dataclass
 class World:
-    """What a program could reach if it got out."""
+    """Files and sockets that a program could reach if it escaped."""
 
     folder: Path
     sockets: dict[str, socket.socket]
@@ -47,7 +47,7 @@ class World:
         )
 
     def is_untouched(self):
-        """Whether the files are as they were and nobody knocked at the sockets."""
+        """Return whether the files are unchanged and no program connected to the sockets."""
         files = {path.name: path.stat().st_size for path in self.folder.iterdir() if path.name != "__pycache__"}
         return files == {"secret": len(SECRET), "victim": 6, "planted.py": 0, "socket": 0} and not any(
             reached(listening) for listening in self.sockets.values()
@@ -74,7 +74,7 @@ def _secret_environment():
 
 @pytest.fixture(scope="module")
 def world():
-    folder = Path(tempfile.mkdtemp())  # not pytest's: any user may enter this one
+    folder = Path(tempfile.mkdtemp())  # not pytest's folder, which other users cannot enter
     try:
         folder.chmod(0o777)
         for name, text in {"secret": SECRET, "victim": "victim", "planted.py": ""}.items():
@@ -127,12 +127,12 @@ def monty(world):
     sandbox.close()
 
 
-def test_there_are_enough_programs():
+def test_hostile_programs_are_numerous():
     assert len(PROGRAMS) >= 60
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_native_contains(name, native, world):
+def test_native_contains_hostile_programs(name, native, world):
     outcome = native[1][name]
     assert "ESCAPED" not in outcome.stdout + outcome.stderr, outcome
     assert SECRET not in repr(outcome)
@@ -142,7 +142,7 @@ def test_native_contains(name, native, world):
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_monty_contains(name, monty):
+def test_monty_contains_hostile_programs(name, monty):
     outcome = monty[1][name]
     assert "ESCAPED" not in outcome.stdout + outcome.stderr, outcome
     assert SECRET not in repr(outcome)
@@ -150,21 +150,21 @@ def test_monty_contains(name, monty):
 
 
 @pytest.mark.parametrize("backend", ["native", "monty"])
-def test_the_sandbox_works_on_and_nothing_was_touched(backend, request, world):
+def test_sandbox_works_after_hostile_programs(backend, request, world):
     sandbox, _ = request.getfixturevalue(backend)
     outcomes = [sandbox.execute(Program("x = 6 * 7", expressions=("x",))) for _ in range(4)]
     assert [outcome.value for outcome in outcomes] == [42] * 4
     assert world.is_untouched()
 
 
-def test_no_process_of_a_program_is_left(native):
+def test_native_leaves_no_processes(native):
     if os.geteuid() != 0:
         pytest.skip("programs run as the user that runs the tests")
     left = []
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
             uid = int(status.read_text().split("Uid:")[1].split()[0])
-        except OSError:  # it ended meanwhile
+        except OSError:  # the process has ended
             continue
         left += [status] if 65520 <= uid < 65534 else []
     assert left == []
@@ -172,8 +172,8 @@ def test_no_process_of_a_program_is_left(native):
 
 @NEEDS_LINUX
 @pytest.mark.parametrize("name", [name for name, hostile in PROGRAMS.items() if hostile.works_unsealed])
-def test_the_attack_works_without_a_sandbox(name, world, tmp_path):
-    """What the sandbox stops does succeed elsewhere: the suite can fail."""
+def test_hostile_programs_succeed_without_a_sandbox(name, world, tmp_path):
+    """The attacks succeed without a sandbox, so the tests above can fail."""
     source = world.fill(PROGRAMS[name].source)
     before = {path.name for path in world.folder.iterdir()}
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=60, cwd=tmp_path)

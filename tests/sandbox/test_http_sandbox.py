@@ -1,4 +1,4 @@
-"""The HTTP sandbox against a small server on the loopback."""
+"""The HTTP sandbox against a small server on loopback."""
 
 import json
 import subprocess
@@ -56,7 +56,7 @@ def sandbox(server):
     sandbox.close()
 
 
-def test_prints_reads_and_evaluates(sandbox, server):
+def test_http_prints_reads_and_evaluates(sandbox, server):
     limits = Limits(seconds=20, memory_mb=100)
     outcome = sandbox.execute(Program("print(input())\nx = {1: (2,)}", "one\n", ("x",), limits))
     assert (outcome.status, outcome.stdout, outcome.value, outcome.seconds) == ("ok", "one\n", {1: (2,)}, 0.1)
@@ -74,13 +74,13 @@ def test_prints_reads_and_evaluates(sandbox, server):
         ("print('x' * 10**6)", "output"),
     ],
 )
-def test_every_end_is_an_outcome(sandbox, source, status):
+def test_http_returns_an_outcome_for_every_end(sandbox, source, status):
     limits = Limits(seconds=1 if status == "timeout" else 30)
     assert sandbox.execute(Program(source, limits=limits)).status == status
 
 
 @pytest.mark.parametrize("trouble", [(429, b""), (500, b"no"), (503, b""), (200, b"{"), (200, [1])])
-def test_trouble_that_passes_is_tried_again(sandbox, server, trouble):
+def test_http_retries_temporary_failures(sandbox, server, trouble):
     server.script = [trouble, trouble]
     assert sandbox.execute(Program("", expressions=("1",), limits=Limits(seconds=30))).value == 1
     assert len(server.bodies) == 3
@@ -94,14 +94,14 @@ def test_trouble_that_passes_is_tried_again(sandbox, server, trouble):
         ((200, {"status": "SandboxError", "message": "full"}), 1, "full"),
     ],
 )
-def test_trouble_that_stays_is_an_error_and_no_verdict(sandbox, server, trouble, requests, words):
+def test_http_raises_on_permanent_failures(sandbox, server, trouble, requests, words):
     server.script = [trouble] * 10
     with pytest.raises(ReasonEnvsError, match=words):
         sandbox.execute(Program(""))
     assert len(server.bodies) == requests
 
 
-def test_a_server_that_is_not_there():
+def test_http_refuses_a_missing_server():
     sandbox = make_sandbox("http", url="http://127.0.0.1:9", wait_seconds=0.01)
     with pytest.raises(ReasonEnvsError, match="did not answer"):
         sandbox.execute(Program(""))

@@ -1,4 +1,4 @@
-"""The monty sandbox: small programs, the same outcomes as elsewhere."""
+"""The Monty sandbox: small programs with the same outcomes as in the other sandboxes."""
 
 import asyncio
 import subprocess
@@ -19,7 +19,7 @@ def sandbox():
     sandbox.close()
 
 
-def test_prints_reads_and_evaluates(sandbox):
+def test_monty_prints_reads_and_evaluates(sandbox):
     source = "a = input('? ')\nprint('got', a)\ndef f(x):\n    return (x, {1, 2}, 2**70, [1.5])"
     outcome = sandbox.execute(Program(source, "one\n", ("f('é')", "1 / 0", "input()")))
     assert (outcome.status, outcome.stdout) == ("ok", "? got one\n")
@@ -42,43 +42,43 @@ def test_prints_reads_and_evaluates(sandbox):
         ("x = '\0'", "ok", ""),
     ],
 )
-def test_every_end_is_an_outcome(sandbox, source, status, words):
+def test_monty_returns_an_outcome_for_every_end(sandbox, source, status, words):
     outcome = sandbox.execute(Program(source, limits=Limits(seconds=1.0)))
     assert outcome.status == status, outcome
     assert words in outcome.reason
     assert len(outcome.stdout) <= Limits().output_bytes
 
 
-def test_sleeping_costs_nothing(sandbox):
+def test_monty_skips_sleep(sandbox):
     outcome = sandbox.execute(Program("import time\ntime.sleep(1000)\nx = 1", expressions=("x",)))
     assert outcome.value == 1
     assert outcome.seconds < 10
 
 
-def test_expressions_share_the_time_of_a_program(sandbox):
+def test_monty_limits_the_total_time_of_program_and_expressions(sandbox):
     source = "def f():\n    for i in range(10**9): pass"
     outcome = sandbox.execute(Program(source, expressions=("1", "f()", "2"), limits=Limits(seconds=0.5)))
     assert (outcome.status, outcome.values) == ("timeout", (1,))
 
 
-def test_values_beyond_the_limit_end_a_program(sandbox):
+def test_monty_limits_the_size_of_values(sandbox):
     outcome = sandbox.execute(Program("", expressions=("'x' * 200000", "2")))
     assert outcome.status == "output"
 
 
-def test_many_at_once(sandbox):
+def test_monty_runs_many_programs_at_once(sandbox):
     async def main():
         return await asyncio.gather(*(sandbox.run(Program("", expressions=(f"{i} + 1",))) for i in range(20)))
 
     assert [outcome.value for outcome in asyncio.run(main())] == list(range(1, 21))
 
 
-def test_it_starts_again_after_it_was_closed(sandbox):
+def test_monty_restarts_after_close(sandbox):
     sandbox.close()
     assert sandbox.execute(Program("", expressions=("1",))).value == 1
 
 
-def test_runs_in_an_environment_laid_over_the_one_that_has_the_package(tmp_path):
+def test_monty_runs_in_a_nested_virtual_environment(tmp_path):
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "above")], check=True)
     below = [sysconfig.get_path("purelib"), str(Path(reason_envs.__file__).parents[1])]
     script = f"import site, sys\nfor path in {below}: site.addsitedir(path)\n" + (

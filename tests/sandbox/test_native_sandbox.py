@@ -1,4 +1,4 @@
-"""The native sandbox: what programs may do, what their outcomes say, and the layers that seal them."""
+"""The native sandbox: rights of programs, outcomes, and isolation layers."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ def values(sandbox, source, *expressions, **options):
     return outcome.values
 
 
-def test_prints_reads_and_evaluates(sandbox):
+def test_native_prints_reads_and_evaluates(sandbox):
     outcome = sandbox.execute(
         Program("a = input()\nprint('got', a, 'é')\nx = (a, 2**70)", "one\ntwo\n", ("x", "input()"))
     )
@@ -43,14 +43,14 @@ def test_prints_reads_and_evaluates(sandbox):
     assert 0 < outcome.seconds < 5
 
 
-def test_an_expression_that_raises_spares_the_others(sandbox):
+def test_native_evaluates_expressions_after_one_that_raises(sandbox):
     raised, value, function = values(sandbox, "def f(): pass", "1 / 0", "3", "f")
     assert raised == Raised("ZeroDivisionError", "ZeroDivisionError: division by zero")
     assert value == 3
     assert function == Opaque("function")
 
 
-def test_the_error_of_a_program_names_its_line(sandbox):
+def test_native_reports_the_line_of_an_error(sandbox):
     outcome = sandbox.execute(Program("x = 1\nx.y"))
     assert outcome.status == "error"
     assert outcome.reason == "AttributeError: 'int' object has no attribute 'y'"
@@ -62,17 +62,17 @@ def test_the_error_of_a_program_names_its_line(sandbox):
 @pytest.mark.parametrize(
     ("source", "status"), [("raise SystemExit", "ok"), ("raise SystemExit(0)", "ok"), ("raise SystemExit(2)", "error")]
 )
-def test_leaving(sandbox, source, status):
+def test_native_reads_the_exit_status(sandbox, source, status):
     assert sandbox.execute(Program(source)).status == status
 
 
-def test_the_library_is_there(sandbox):
+def test_native_programs_can_import_the_standard_library(sandbox):
     source = "import asyncio, ctypes.util, decimal, hashlib, importlib.metadata, json.tool, statistics, threading\n"
     source += "async def main():\n    await asyncio.sleep(0)\n    return 'ä'.encode('latin-1')\nx = asyncio.run(main())"
     assert values(sandbox, source, "x", "statistics.mean([1, 2])") == (b"\xe4", 1.5)
 
 
-def test_threads_run_up_to_the_limit(sandbox):
+def test_native_limits_threads(sandbox):
     source = (
         "import threading, time\n"
         "threads = [threading.Thread(target=time.sleep, args=(0.2,)) for _ in range(5)]\n"
@@ -80,28 +80,28 @@ def test_threads_run_up_to_the_limit(sandbox):
         "try:\n    for thread in threads:\n        thread.start()\n        started += 1\nexcept RuntimeError: pass"
     )
     assert values(sandbox, source, "started") == (5,)
-    if os.geteuid() == 0:  # programs have a user to themselves
+    if os.geteuid() == 0:  # each program runs as its own user
         assert values(sandbox, source, "started", limits=Limits(processes=3)) == (2,)
 
 
-def test_nothing_leaks_into_the_next_program():
+def test_native_programs_do_not_affect_later_ones():
     sandbox = make_sandbox("native", workers=1)
     sandbox.execute(Program("import builtins, json, random\nbuiltins.len = json.dumps = None\nrandom.random = None"))
     assert values(sandbox, "import json, random", "len('ab')", "json.dumps(1)", "random.random() < 1") == (2, "1", True)
     sandbox.close()
 
 
-def test_runs_are_the_same_each_time(sandbox):
+def test_native_runs_are_deterministic(sandbox):
     source = "import random\nx = [random.random(), list({'a', 'b', 'c', 'd'}), hash('x')]"
     assert values(sandbox, source, "x") == values(sandbox, source, "x")
 
 
-def test_values_beyond_the_limit_end_a_program(sandbox):
+def test_native_limits_the_size_of_values(sandbox):
     outcome = sandbox.execute(Program("", expressions=("1", "'x' * 200000", "2")))
     assert (outcome.status, outcome.values) == ("output", (1,))
 
 
-def test_many_programs_at_once_come_back_in_order(sandbox):
+def test_native_returns_many_outcomes_in_order(sandbox):
     async def main():
         runs = (sandbox.run(Program("", expressions=(f"{i} * {i}",))) for i in range(40))
         return [outcome.value for outcome in await asyncio.gather(*runs)]
@@ -109,7 +109,7 @@ def test_many_programs_at_once_come_back_in_order(sandbox):
     assert asyncio.run(main()) == [i * i for i in range(40)]
 
 
-def test_workers_run_side_by_side(sandbox):
+def test_native_workers_run_in_parallel(sandbox):
     async def main():
         start = time.monotonic()
         await asyncio.gather(*(sandbox.run(Program("import time\ntime.sleep(1)")) for _ in range(2)))
@@ -119,7 +119,7 @@ def test_workers_run_side_by_side(sandbox):
     assert asyncio.run(main()) < 1.9
 
 
-def test_a_lost_server_is_replaced():
+def test_native_replaces_a_lost_server():
     sandbox = make_sandbox("native", workers=1)
     assert values(sandbox, "", "1") == (1,)
     for server in sandbox._servers:
@@ -132,7 +132,7 @@ def test_a_lost_server_is_replaced():
     sandbox.close()
 
 
-def test_a_forked_process_has_servers_of_its_own(sandbox):
+def test_native_starts_new_servers_in_a_forked_process(sandbox):
     assert values(sandbox, "", "1") == (1,)
     pid = os.fork()
     if pid == 0:
@@ -146,7 +146,7 @@ def test_a_forked_process_has_servers_of_its_own(sandbox):
     assert values(sandbox, "", "2") == (2,)
 
 
-def test_the_servers_end_with_their_parent():
+def test_native_servers_end_with_their_parent():
     code = (
         "import os\nfrom reason_envs.sandbox import *\ns = make_sandbox('native', workers=1)\n"
         "assert s.execute(Program('')).status == 'ok'\nprint(s._servers[0].process.pid, flush=True)\n"
@@ -164,7 +164,7 @@ def test_the_servers_end_with_their_parent():
     pytest.fail(f"the server {server} goes on")
 
 
-def test_the_layers_are_named(sandbox):
+def test_native_names_its_layers(sandbox):
     assert {"rlimits", "no_new_privs", "uid", "seccomp"} <= set(sandbox.layers)
     assert {"landlock", "bubblewrap"} & set(sandbox.layers)
 
@@ -176,25 +176,25 @@ def test_the_layers_are_named(sandbox):
         (Layers(4, None, None, "no libseccomp"), ["seccomp", "no libseccomp"]),
     ],
 )
-def test_a_missing_layer_is_an_error_with_the_fix(found, words, monkeypatch):
+def test_native_refuses_missing_layers(found, words, monkeypatch):
     monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: found)
-    sandbox = make_sandbox("native")  # building it succeeds anywhere
+    sandbox = make_sandbox("native")  # building it succeeds on every machine
     with pytest.raises(ReasonEnvsError, match="Set allow_weaker=true") as error:
         sandbox.execute(Program(""))
     assert all(word in str(error.value) for word in words)
 
 
-def test_weaker_programs_run_where_that_is_allowed(monkeypatch):
+def test_native_runs_with_fewer_layers_if_allowed(monkeypatch):
     monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: Layers(0, None, None, "none"))
     sandbox = make_sandbox("native", workers=1, allow_weaker=True)
     assert sandbox.layers == ("rlimits", "no_new_privs", "uid")
     assert values(sandbox, "import os\nx = os.listdir('/')", "len(x) > 0") == (True,)
     late = sandbox.execute(Program("import os, time\nif not os.fork(): time.sleep(60)", limits=Limits(seconds=0.5)))
-    assert late.seconds < 5  # a child that holds the pipes holds up nobody
+    assert late.seconds < 5  # a child that keeps the pipes open does not block the server
     sandbox.close()
 
 
-def test_a_layer_that_cannot_be_put_on_is_an_error(monkeypatch):
+def test_native_refuses_a_layer_that_cannot_be_activated(monkeypatch):
     found = Layers(0, None, "AAAA", "")
     monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: found)
     sandbox = make_sandbox("native", workers=1, allow_weaker=True)
@@ -202,13 +202,13 @@ def test_a_layer_that_cannot_be_put_on_is_an_error(monkeypatch):
         sandbox.execute(Program(""))
 
 
-def test_other_systems_are_told_what_to_use(monkeypatch):
+def test_native_refuses_other_systems(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(ReasonEnvsError, match="Use the sandbox monty"):
         make_sandbox("native").execute(Program(""))
 
 
-def test_bad_arguments():
+def test_native_refuses_invalid_options():
     with pytest.raises(ReasonEnvsError, match=r"^seconds=0 must be above 0"):
         Limits(seconds=0)
     with pytest.raises(ReasonEnvsError, match=r"^workers=0 must be at least 1"):

@@ -1,4 +1,4 @@
-"""Values survive the way out of a sandbox, and nothing else does."""
+"""Values of programs are decoded exactly, and forged ones are refused."""
 
 import json
 import math
@@ -23,20 +23,20 @@ LINES = PLAIN.map(lambda value: json.dumps(["value", encode_value(value)]))
 
 
 @given(PLAIN)
-def test_plain_data_comes_back_with_its_types(value):
+def test_encode_value_preserves_types(value):
     back = decode_value(json.loads(json.dumps(encode_value(value))))
     assert back == value
     assert type(back) is type(value)
 
 
 @given(PLAIN)
-def test_a_literal_evaluates_to_its_value(value):
+def test_literal_evaluates_to_its_value(value):
     back = eval(literal(value))
     assert back == value
     assert type(back) is type(value)
 
 
-def test_special_numbers():
+def test_literal_supports_special_numbers():
     assert math.isnan(decode_value(encode_value(math.nan)))
     assert math.isnan(eval(literal(math.nan)))
     assert decode_value(encode_value(7**9000)) == 7**9000
@@ -45,7 +45,7 @@ def test_special_numbers():
     assert decode_value(encode_value(True)) is True
 
 
-def test_an_object_that_equals_everything_is_told_by_its_type():
+def test_encode_value_names_the_type_of_an_object_that_equals_everything():
     class Equal:
         def __eq__(self, other):
             return True
@@ -71,7 +71,7 @@ def test_an_object_that_equals_everything_is_told_by_its_type():
     assert decode_value(encode_value([Equal()])) != [1]
 
 
-def test_a_dictionary_that_lies_is_told_by_its_content():
+def test_encode_value_reads_the_content_of_a_forged_dictionary():
     class Lying(dict):
         def items(self):
             return [("a", 1)]
@@ -84,7 +84,7 @@ def test_a_dictionary_that_lies_is_told_by_its_content():
     assert decode_value(encode_value(Lying(b=2))) == {"b": 2}
 
 
-def test_endless_nesting_is_cut():
+def test_encode_value_limits_nesting():
     value = []
     value.append(value)
     encoded = encode_value(value)
@@ -99,18 +99,18 @@ def test_endless_nesting_is_cut():
      ["opaque", 1], ["bytes", "!"], ["dict", [[1]]], ["dict", [["list", []], 1]], ["list", 3], [["list"]],
      ["tuple", None]],
 )  # fmt: skip
-def test_forged_values_are_refused(encoded):
+def test_read_results_refuses_forged_values(encoded):
     with pytest.raises(ValueError, match=r"malformed"):
         read_results(json.dumps(["value", encoded]))
 
 
 @given(st.text() | LINES | LINES.map(lambda line: line[:-1]) | st.lists(LINES, max_size=3).map("\n".join))
-def test_whatever_a_program_writes_ends_in_an_outcome(text):
+def test_finished_returns_an_outcome_for_any_text(text):
     outcome = finished(text, "", "", 0.0, "unsaid")
     assert outcome.status in ("ok", "error", "memory", "killed")
     assert (outcome.status == "ok") == (outcome.reason == "")
 
 
-def test_values_stay_where_a_program_ended_early():
+def test_finished_keeps_values_of_a_program_that_ended_early():
     outcome = finished('["value", ["int", "0x1"]]\n["value", ["raised", "E", "E: x"]]\n', "", "", 0.0, "gone")
     assert (outcome.status, outcome.reason, outcome.values) == ("killed", "gone", (1, Raised("E", "E: x")))

@@ -1,8 +1,8 @@
-"""Programs that try to get out of a sandbox, or to harm who runs them. Each prints ESCAPED where it succeeds.
+"""Programs that try to escape from a sandbox or to harm its user. Each prints ESCAPED if it succeeds.
 
-``{...}`` is filled in by the test: ``secret`` (a file that any user may read), ``folder`` (where any user may write),
-``tcp`` and ``udp`` (ports that listen on the loopback), ``unix`` and ``abstract`` (sockets that listen), ``parent``
-(the process that runs the tests).
+The test fills in ``{...}``: ``secret`` (a file that all users can read), ``folder`` (all users can write to it), ``tcp``
+and ``udp`` (listening ports on loopback), ``unix`` and ``abstract`` (listening sockets), ``parent`` (id of the process
+that runs the tests).
 """
 
 # ruff: noqa: E501  (programs are easier to read on one line)
@@ -18,13 +18,13 @@ C = "import ctypes, os\nlibc = ctypes.CDLL(None, use_errno=True)\n"
 class Hostile:
     source: str
     statuses: tuple[str, ...] = ("ok", "error")
-    """How it may end in the native sandbox."""
+    """Allowed statuses in the native sandbox."""
     works_unsealed: bool = False
-    """Whether it prints ESCAPED in a plain interpreter, where the attack is harmless enough to show that."""
+    """Whether it succeeds in a plain interpreter. Only set for attacks that are harmless there."""
 
 
 def tries(attack: str, **options) -> Hostile:
-    """A program that escaped if its statements do not raise."""
+    """Return a program that escapes if its statements do not raise."""
     lines = "\n".join(f"    {line}" for line in attack.strip().split("\n"))
     return Hostile(
         f"try:\n{lines}\n    print('ESCAPED')\nexcept BaseException as error:\n    print(repr(error))", **options
@@ -151,7 +151,7 @@ PROGRAMS = {
     "set_clock": tries("import time\ntime.clock_settime(time.CLOCK_REALTIME, 0)"),
     "host_name": tries("import socket\nsocket.sethostname('x')"),
     "terminal": tries("import fcntl\nfcntl.ioctl(0, 0x5412, b'x')"),
-    "old_syscalls": Hostile(  # the 32-bit entry has other numbers: 11 is execve there
+    "old_syscalls": Hostile(  # 32-bit system calls have other numbers: 11 is execve
         "import ctypes, mmap\ncode = b'\\xb8\\x14\\x00\\x00\\x00\\xcd\\x80\\xc3'\n"
         "memory = mmap.mmap(-1, 4096, prot=7)\nmemory.write(code)\n"
         "call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))\n"
@@ -218,7 +218,7 @@ PROGRAMS = {
     "large_constant": loops("x = " + "-" * 5000 + "1", ("ok", "error", "memory", "killed")),
     "crash": loops("import ctypes\nctypes.string_at(0)", ("killed",)),
     "abort": loops("import os\nos.abort()", ("killed",)),
-    # the process it shares with the runner
+    # the process shared with the runner
     "leave_at_once": loops("import os\nos._exit(0)", ("killed",)),
     "close_descriptors": loops("import os\nos.closerange(0, 100)", ("killed", "error")),
     "close_and_loop": loops("import os\nos.closerange(0, 100)\nwhile True: pass"),

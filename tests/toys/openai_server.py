@@ -1,4 +1,4 @@
-"""A real HTTP server on loopback that answers as a test tells it to."""
+"""An HTTP server on loopback with scripted answers."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ def completion(*choices, prompt_tokens=5, completion_tokens=3, **fields):
 
 
 def reply(status=200, body=None, headers=None, cut=None):
-    """An answer; ``cut`` sends only so many bytes of the body that its header announces."""
+    """Return an answer. ``cut``: number of bytes that are sent of the announced body."""
     raw = body.encode() if isinstance(body, str) else json.dumps(completion() if body is None else body).encode()
     return status, raw, headers or {}, cut
 
 
 class Server:
-    """Calls ``script(body, number)`` for each POST, ``number`` counting from 0; records what it was sent."""
+    """Calls ``script(body, number)`` for each POST, with ``number`` from 0, and records the requests."""
 
     def __init__(self):
         self.script = lambda body, number: reply()
         self.models = ["served"]
         self.bodies, self.paths, self.headers = [], [], []
-        self.most_at_once = 0
-        self._at_once = 0
+        self.max_simultaneous = 0
+        self._simultaneous = 0
         self._lock = threading.Lock()
         server = self
 
@@ -49,13 +49,13 @@ class Server:
                     server.bodies.append(body)
                     server.paths.append(self.path)
                     server.headers.append(self.headers)
-                    server._at_once += 1
-                    server.most_at_once = max(server.most_at_once, server._at_once)
+                    server._simultaneous += 1
+                    server.max_simultaneous = max(server.max_simultaneous, server._simultaneous)
                 try:
                     answer = server.script(body, number)
                 finally:
                     with server._lock:
-                        server._at_once -= 1
+                        server._simultaneous -= 1
                 self._send(*answer)
 
             def _send(self, status, raw, headers=None, cut=None):

@@ -200,7 +200,7 @@ def test_the_executor_is_a_real_server(server):
     assert [end.rewards["writer"] for end in ends] == [1.0] * 5
     assert (ends[0].info["generated_tokens"], len(server.bodies)) == (9, 5)
     assert server.bodies[0]["messages"] == [{"role": "user", "content": f"Think.\n{MATH.question}"}]
-    assert server.most_at_once > 1
+    assert server.max_simultaneous > 1
 
 
 @pytest.mark.parametrize("first", [reply(429), reply(500), reply(503), reply(body="{not json"), reply(cut=10)])

@@ -1,4 +1,4 @@
-"""The engine that answers by a function."""
+"""The engine that answers with a Python function."""
 
 from reason_envs.llm.engine import Engine, GenerationRequest, Sampling, TrainableEngine
 from reason_envs.llm.engines.scripted import ScriptedEngine
@@ -6,7 +6,7 @@ from reason_envs.llm.engines.scripted import ScriptedEngine
 CHAT = [{"role": "user", "content": "hé"}]
 
 
-def test_fixed_text_is_cut_at_max_tokens_and_counted():
+def test_scripted_engine_cuts_at_max_tokens_and_counts():
     engine = ScriptedEngine("12345")
     (short,) = engine.generate_batch([GenerationRequest(CHAT, 0, Sampling(3))])[0]
     (whole,) = engine.generate_batch([GenerationRequest([7, 8], 0)])[0]
@@ -15,7 +15,7 @@ def test_fixed_text_is_cut_at_max_tokens_and_counted():
     assert engine.generated_tokens == 8
 
 
-def test_stop_strings_cut_the_text_and_keep_their_tokens():
+def test_scripted_engine_cuts_text_at_stop_strings_and_keeps_their_tokens():
     engine = ScriptedEngine("ab\n\ncd\n")
     (cut, late, at_limit) = (
         engine.generate_batch([GenerationRequest(CHAT, 0, Sampling(limit, stop=stop))])[0][0]
@@ -27,21 +27,21 @@ def test_stop_strings_cut_the_text_and_keep_their_tokens():
     assert engine.generated_tokens == 4 + 3 + 4
 
 
-def test_a_list_is_drawn_from_by_the_samples_seed():
+def test_scripted_engine_selects_from_a_list_by_seed():
     engine = ScriptedEngine(["a", "b", "c"])
     texts = [g.text for g in engine.generate_batch([GenerationRequest(CHAT, 1, n=60)])[0]]
     assert set(texts) == {"a", "b", "c"}
     assert texts == [g.text for g in engine.generate_batch([GenerationRequest(CHAT, 1, n=60)])[0]]
 
 
-def test_a_function_sees_request_and_seed():
+def test_scripted_engine_passes_request_and_seed_to_the_function():
     engine = ScriptedEngine(lambda request, seed: f"{request.prompt[0]['content']} {seed}")
     first, second = engine.generate_batch([GenerationRequest(CHAT, 5, n=2)])[0]
     assert first.text.startswith("hé ")
     assert first.text != second.text
 
 
-def test_it_is_an_engine_without_weights():
+def test_scripted_engine_is_not_trainable():
     engine = ScriptedEngine("")
     assert isinstance(engine, Engine)
     assert not isinstance(engine, TrainableEngine)

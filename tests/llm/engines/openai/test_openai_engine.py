@@ -1,4 +1,4 @@
-"""The engine behind an OpenAI-compatible server, against a scripted server on loopback."""
+"""The engine for OpenAI-compatible servers, against a scripted server on loopback."""
 
 import asyncio
 import gc
@@ -37,7 +37,7 @@ def server():
 
 @pytest.fixture
 def make(server):
-    """Engines on the scripted server that do not dawdle."""
+    """Build engines for the scripted server with short waits."""
     engines = []
 
     def build(**options):
@@ -63,14 +63,14 @@ def fails(engine, **options):
 
 
 def in_turn(*answers):
-    """A script: the first answers in order, then the last one for good."""
+    """Return a script that gives the answers in order and repeats the last one."""
     return lambda body, number: answers[min(number, len(answers) - 1)]
 
 
-# --- what is sent, what is read
+# --- requests and responses
 
 
-def test_one_answer(server, make):
+def test_openai_engine_sends_one_request_and_reads_one_answer(server, make):
     engine = make()
     answer = ask(engine, max_tokens=9, temperature=0.5, top_p=0.9, stop=("\n",))
     assert answer == [Generation("ok", [], None, "stop", 0, [], usage_tokens=3)]
@@ -89,14 +89,14 @@ def test_one_answer(server, make):
     assert server.paths == ["/v1/chat/completions"]
 
 
-def test_seeds_are_the_requests(server, make):
+def test_openai_engine_sends_the_seed_of_the_request(server, make):
     for seed in (7, 7, 8):
         ask(make(), seed=seed)
     first, again, other = [body["seed"] for body in server.bodies]
     assert first == again != other
 
 
-def test_options_change_the_request(server, make):
+def test_openai_engine_sends_optional_fields(server, make):
     engine = make(max_tokens_field="max_completion_tokens", extra_body={"return_token_ids": True})
     ask(engine, top_k=4, max_tokens=6)
     (body,) = server.bodies
@@ -106,7 +106,7 @@ def test_options_change_the_request(server, make):
     assert body["return_token_ids"] is True
 
 
-def test_token_ids_of_the_server_are_taken(server, make):
+def test_openai_engine_reads_token_ids_of_the_server(server, make):
     server.script = in_turn(reply(body=completion(choice(token_ids=[4, 5, 2]), prompt_token_ids=[1, 9])))
     (answer,) = ask(make())
     assert (answer.token_ids, answer.prompt_ids, answer.usage_tokens, answer.generated_tokens) == (
@@ -117,7 +117,7 @@ def test_token_ids_of_the_server_are_taken(server, make):
     )
 
 
-def test_prompts_of_token_ids_go_to_completions(server, make):
+def test_openai_engine_sends_token_ids_to_completions(server, make):
     plain = {"index": 0, "text": "ok", "finish_reason": "length", "logprobs": {"token_logprobs": [-1.0, -2.0, -3.0]}}
     server.script = in_turn(reply(body=completion(plain)))
     (answer,) = ask(make(request_log_probs=True), prompt=[3, 1, 2])
@@ -127,7 +127,7 @@ def test_prompts_of_token_ids_go_to_completions(server, make):
     assert (answer.text, answer.finish_reason, answer.log_probs) == ("ok", "length", [-1.0, -2.0, -3.0])
 
 
-def test_log_probs_are_read_where_asked_for(server, make):
+def test_openai_engine_reads_log_probs_on_request(server, make):
     scored = choice(logprobs={"content": [{"token": "o", "logprob": -0.5}, {"token": "k", "logprob": -1.5}]})
     server.script = in_turn(reply(body=completion(scored)))
     asked, unasked = make(request_log_probs=True), make()
@@ -139,12 +139,12 @@ def test_log_probs_are_read_where_asked_for(server, make):
 
 
 @pytest.mark.parametrize(("stop_reason", "stop_string"), [("\n", "\n"), (151645, None), (None, None)])
-def test_the_stop_string_that_the_server_names(server, make, stop_reason, stop_string):
+def test_openai_engine_reads_the_stop_string(server, make, stop_reason, stop_string):
     server.script = in_turn(reply(body=completion(choice(stop_reason=stop_reason))))
     assert ask(make(), stop=("\n",))[0].stop_string == stop_string
 
 
-def test_an_answer_without_text_is_empty(server, make):
+def test_openai_engine_reads_a_missing_text_as_empty(server, make):
     server.script = in_turn(reply(body=completion(choice(None, finish_reason="length"))))
     assert ask(make())[0].text == ""
 
@@ -152,7 +152,7 @@ def test_an_answer_without_text_is_empty(server, make):
 # --- several samples
 
 
-def test_samples_of_one_request_come_in_order_and_share_its_tokens(server, make):
+def test_openai_engine_orders_samples_and_shares_their_tokens(server, make):
     body = completion(choice("long text!", 1), choice("tiny!", 0), completion_tokens=7)
     server.script = in_turn(reply(body=body))
     engine = make()
@@ -163,7 +163,7 @@ def test_samples_of_one_request_come_in_order_and_share_its_tokens(server, make)
     assert [b["n"] for b in server.bodies] == [2]
 
 
-def test_a_server_with_one_choice_is_asked_again_with_other_seeds(server, make):
+def test_openai_engine_repeats_requests_for_missing_samples(server, make):
     server.script = lambda body, number: reply(body=completion(choice(str(body["seed"]))))
     engine = make()
     answers = ask(engine, n=4)
@@ -174,12 +174,12 @@ def test_a_server_with_one_choice_is_asked_again_with_other_seeds(server, make):
     assert [a.text for a in ask(make(), n=4)] == [a.text for a in answers]
 
 
-def test_greedy_samples_are_asked_for_one_by_one(server, make):
+def test_openai_engine_requests_greedy_samples_one_by_one(server, make):
     assert len(ask(make(), n=3, temperature=0.0)) == 3
     assert [body.get("n") for body in server.bodies] == [None] * 3
 
 
-def test_samples_beyond_those_asked_for_are_dropped_but_counted(server, make):
+def test_openai_engine_drops_and_counts_surplus_samples(server, make):
     server.script = in_turn(reply(body=completion(choice("a", 0), choice("b", 1), completion_tokens=8)))
     engine = make()
     assert [a.text for a in ask(engine)] == ["a"]
@@ -187,7 +187,7 @@ def test_samples_beyond_those_asked_for_are_dropped_but_counted(server, make):
 
 
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 500), min_size=1, max_size=20))
-def test_shares_sum_to_the_total_and_differ_from_exact_by_less_than_one(total, weights):
+def test_share_sums_to_the_total_within_one_of_exact(total, weights):
     parts = share(total, weights)
     exact = [total * w / sum(weights) if sum(weights) else total / len(weights) for w in weights]
     assert sum(parts) == total
@@ -213,7 +213,7 @@ def test_shares_sum_to_the_total_and_differ_from_exact_by_less_than_one(total, w
     ],
     ids=["500", "503", "429", "truncated", "cut", "html", "list", "error", "fields", "empty"],
 )
-def test_what_may_pass_is_tried_again(server, make, bad):
+def test_openai_engine_retries_temporary_failures(server, make, bad):
     server.script = in_turn(bad, bad, reply())
     engine = make()
     assert [a.text for a in ask(engine)] == [OK]
@@ -225,14 +225,14 @@ def test_what_may_pass_is_tried_again(server, make, bad):
     assert server.url in message
 
 
-def test_tokens_of_an_answer_thrown_away_are_counted(server, make):
+def test_openai_engine_counts_tokens_of_discarded_answers(server, make):
     server.script = in_turn(reply(body=completion() | {"choices": []}), reply())
     engine = make()
     assert len(ask(engine)) == 1
     assert (engine.generated_tokens, engine.prompt_tokens) == (6, 10)
 
 
-def test_no_sample_is_lost_or_counted_twice(server, make):
+def test_openai_engine_counts_each_sample_once(server, make):
     def script(body, number):
         return reply(500, "boom") if number % 3 == 0 else reply(body=completion(choice(body["messages"][0]["content"])))
 
@@ -250,34 +250,34 @@ def test_no_sample_is_lost_or_counted_twice(server, make):
     assert engine.transport.retries > 0
 
 
-def test_a_server_that_is_down(make):
+def test_openai_engine_reports_a_server_that_is_down(make):
     engine = make(base_url="http://127.0.0.1:1/v1")
     message = fails(engine)
     assert "http://127.0.0.1:1/v1 (3 attempts): the connection failed" in message
     assert "Start the server" in message
 
 
-def test_a_slow_server(server, make):
+def test_openai_engine_reports_a_timeout(server, make):
     server.script = lambda body, number: (time.sleep(0.4), reply())[1]
     message = fails(make(timeout_s=0.1, max_retries=1))
     assert "(2 attempts)" in message
     assert "timeout_s=0.1" in message
 
 
-def test_retry_after_is_honoured(server, make):
+def test_openai_engine_waits_for_retry_after(server, make):
     server.script = in_turn(reply(429, "slow down", {"Retry-After": "0.3"}), reply())
     start = time.monotonic()
     assert len(ask(make())) == 1
     assert time.monotonic() - start >= 0.3
 
 
-def test_a_wait_of_hours_fails_at_once(server, make):
+def test_openai_engine_fails_at_once_if_retry_after_is_long(server, make):
     server.script = in_turn(reply(429, "slow down", {"Retry-After": "7200"}))
     assert "7200" in fails(make())
     assert len(server.bodies) == 1
 
 
-def test_reading_retry_after():
+def test_retry_after_reads_numbers_and_dates():
     assert retry_after(None) == retry_after("soon") == retry_after("-3") == retry_after("nan") == 0
     assert retry_after("1.5") == 1.5
     assert 55 < retry_after(formatdate(time.time() + 60, usegmt=True)) <= 60
@@ -292,12 +292,12 @@ def test_backoff_is_between_half_and_all_of_a_doubling_wait(seed, attempt):
     assert wait == backoff(seed, attempt, 0.5)
 
 
-def test_jitter_differs_by_seed_and_attempt():
+def test_backoff_depends_on_seed_and_attempt():
     assert len({backoff(seed, 0, 1.0) for seed in range(50)}) == 50
     assert backoff(0, 1, 1.0) != 2 * backoff(0, 0, 1.0)
 
 
-# --- failures that no retry mends
+# --- permanent failures
 
 
 @pytest.mark.parametrize(
@@ -314,7 +314,7 @@ def test_jitter_differs_by_seed_and_attempt():
     ],
     ids=["model", "context", "length", "field", "unknown", "quota", "usage", "filter"],
 )
-def test_what_no_retry_mends_fails_at_once(server, make, answer, parts):
+def test_openai_engine_fails_at_once_on_permanent_failures(server, make, answer, parts):
     server.models = ["alpha", "beta"]
     server.script = in_turn(answer)
     message = fails(make())
@@ -323,7 +323,7 @@ def test_what_no_retry_mends_fails_at_once(server, make, answer, parts):
     assert len(server.bodies) == 1
 
 
-def test_a_prompt_too_long_for_the_context_is_an_error_of_its_own(server, make):
+def test_openai_engine_raises_context_length_error(server, make):
     server.script = in_turn(reply(400, "This model's maximum context length is 512 tokens."), reply(400, "no"))
     engine = make()
     with pytest.raises(ContextLengthError):
@@ -333,7 +333,7 @@ def test_a_prompt_too_long_for_the_context_is_an_error_of_its_own(server, make):
     assert type(caught.value) is EngineError
 
 
-def test_404_of_a_path_and_of_everything(server, make):
+def test_openai_engine_explains_status_404(server, make):
     server.script = in_turn(reply(404, "nothing"))
     assert "Prompts of token ids need" in fails(make(), prompt=[1, 2])
     server.models = []
@@ -341,14 +341,14 @@ def test_404_of_a_path_and_of_everything(server, make):
 
 
 @pytest.mark.parametrize("scored", [{}, {"token_ids": [1, 2], "logprobs": {"content": [{"logprob": -1.0}]}}])
-def test_missing_log_probs(server, make, scored):
+def test_openai_engine_refuses_answers_without_log_probs(server, make, scored):
     server.script = in_turn(reply(body=completion(choice(**scored))))
     engine = make(request_log_probs=True)
     assert "request_log_probs=false" in fails(engine)
     assert engine.generated_tokens == 3
 
 
-def test_a_failure_among_top_ups_is_the_error(server, make):
+def test_openai_engine_raises_failures_of_repeated_requests(server, make):
     server.script = in_turn(reply(), reply(), reply(400, "enough"))
     assert "enough" in fails(make(), n=6)
 
@@ -357,7 +357,7 @@ def test_a_failure_among_top_ups_is_the_error(server, make):
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 400, 500])
-def test_the_key_is_sent_and_shown_nowhere(server, make, monkeypatch, caplog, capfd, status):
+def test_openai_engine_never_shows_the_key(server, make, monkeypatch, caplog, capfd, status):
     monkeypatch.setenv("MY_KEY", f" {SECRET}\n")
     caplog.set_level(logging.DEBUG)
     server.script = in_turn(reply(status, None if status == 200 else "x" * 290 + f" the key {SECRET} is odd"))
@@ -371,13 +371,13 @@ def test_the_key_is_sent_and_shown_nowhere(server, make, monkeypatch, caplog, ca
         assert "MY_KEY was refused" in message
 
 
-def test_a_missing_key_is_named_by_its_variable(server, make, monkeypatch):
+def test_openai_engine_names_the_variable_of_a_missing_key(server, make, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     server.script = in_turn(reply(401, "who are you?"))
     assert "OPENAI_API_KEY is not set" in fails(make())
 
 
-def test_a_garbled_key_is_not_shown(make, monkeypatch):
+def test_openai_engine_refuses_a_garbled_key_without_showing_it(make, monkeypatch):
     monkeypatch.setenv("MY_KEY", SECRET + "\nX: y\u00e9")
     with pytest.raises(ReasonEnvsError, match="MY_KEY contains characters") as caught:
         ask(make(api_key_env="MY_KEY"))
@@ -387,7 +387,7 @@ def test_a_garbled_key_is_not_shown(make, monkeypatch):
 # --- event loops
 
 
-def test_the_concurrency_limit_is_kept_and_used(server, make):
+def test_openai_engine_reaches_but_never_exceeds_max_concurrency(server, make):
     server.script = lambda body, number: (time.sleep(0.03), reply())[1]
     engine = make(max_concurrency=4)
 
@@ -395,11 +395,11 @@ def test_the_concurrency_limit_is_kept_and_used(server, make):
         await gather(*(engine.generate(GenerationRequest(CHAT, i)) for i in range(20)))
 
     asyncio.run(many())
-    assert server.most_at_once == 4
+    assert server.max_simultaneous == 4
     assert len(server.bodies) == 20
 
 
-def test_many_event_loops_and_nothing_left_open(server, make):
+def test_openai_engine_works_in_several_event_loops(server, make):
     engine = make()
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)
@@ -409,7 +409,7 @@ def test_many_event_loops_and_nothing_left_open(server, make):
     assert len(engine.transport._connections) == 1  # the last one, whose loop has ended
 
 
-def test_a_loop_in_another_thread_is_closed_from_here(server, make):
+def test_close_closes_the_client_of_another_thread(server, make):
     engine = make()
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
@@ -427,7 +427,7 @@ def test_a_loop_in_another_thread_is_closed_from_here(server, make):
         loop.close()
 
 
-def test_closing_inside_the_loop_and_between_its_runs(server, make):
+def test_close_works_inside_and_outside_of_the_event_loop(server, make):
     engine = make()
 
     async def inside():
@@ -446,7 +446,7 @@ def test_closing_inside_the_loop_and_between_its_runs(server, make):
     loop.close()
 
 
-def test_a_cancelled_request_frees_its_slot(server, make):
+def test_openai_engine_frees_the_slot_of_a_cancelled_request(server, make):
     server.script = lambda body, number: (time.sleep(0.5 if number == 0 else 0), reply())[1]
     engine = make(max_concurrency=1)
 
@@ -474,13 +474,13 @@ def test_a_cancelled_request_frees_its_slot(server, make):
         ({"extra_body": {"temperature": 2}}, "must not set temperature: the engine does"),
     ],
 )
-def test_wrong_options(options, message):
+def test_openai_engine_refuses_invalid_options(options, message):
     with pytest.raises(ReasonEnvsError, match=message) as caught:
         OpenAIEngineConfig(**options)
     assert SECRET not in str(caught.value)
 
 
-def test_wrong_requests(make):
+def test_openai_engine_refuses_invalid_requests(make):
     with pytest.raises(ReasonEnvsError, match="must be the model's name"):
         make(model="")
     with pytest.raises(ReasonEnvsError, match="adapter 'a'"):
@@ -489,14 +489,14 @@ def test_wrong_requests(make):
         ask(make(), prompt=[])
 
 
-def test_it_is_an_engine_that_cannot_be_trained(make):
+def test_openai_engine_is_not_trainable(make):
     engine = make()
     assert isinstance(engine, Engine)
     assert not isinstance(engine, TrainableEngine)
     assert "trainable" not in engine.capabilities
 
 
-def test_its_options_load_without_the_client_library():
+def test_openai_engine_options_load_without_the_client_library():
     code = "import sys, reason_envs.llm as l; l.ENGINES['openai'].config_class(); print('openai' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"

@@ -31,7 +31,7 @@ def lines(path):
     return path.read_text().splitlines()
 
 
-def test_what_was_added_is_read_again(path):
+def test_record_file_reads_added_entries(path):
     fill(path)
     record = RecordFile(path, "generation")
     assert (len(record), record["2"], record.source) == (3, {"number": 2}, SOURCE)
@@ -39,7 +39,7 @@ def test_what_was_added_is_read_again(path):
     assert json.loads(lines(path)[0]) == {"record": 1}
 
 
-def test_the_first_entry_of_a_key_counts(path):
+def test_record_file_keeps_the_first_entry_of_a_key(path):
     record = fill(path)
     record.add("1", {"number": 100})
     assert record["1"] == {"number": 1}
@@ -49,7 +49,7 @@ def test_the_first_entry_of_a_key_counts(path):
     assert RecordFile(path, "generation")["1"] == {"number": 1}
 
 
-def test_two_kinds_in_one_file(path):
+def test_record_file_holds_two_kinds(path):
     generations, scores = RecordFile(path, "generation", SOURCE), RecordFile(path, "step_scores", {"model": "r"})
     for i in range(3):
         generations.add(str(i), {"text": i})
@@ -59,7 +59,7 @@ def test_two_kinds_in_one_file(path):
     assert (len(lines(path)), lines(path).count(lines(path)[0])) == (9, 1)
 
 
-def test_a_record_is_continued_by_its_own_source_only(path):
+def test_record_file_refuses_another_source(path):
     fill(path)
     record = RecordFile(path, "generation", SOURCE)
     record.add("new", {})
@@ -68,7 +68,7 @@ def test_a_record_is_continued_by_its_own_source_only(path):
         RecordFile(path, "generation", {"model": "other", "digest": "d"})
 
 
-def test_entries_are_in_the_file_before_it_is_closed(path):
+def test_record_file_writes_entries_at_once(path):
     record = RecordFile(path, "generation", SOURCE)
     record.add("a", {"x": "é\n"})
     assert RecordFile(path, "generation")["a"] == {"x": "é\n"}
@@ -78,7 +78,7 @@ def test_entries_are_in_the_file_before_it_is_closed(path):
 
 
 @given(cut=st.integers(1, 55))
-def test_a_last_line_that_was_cut_off_is_left_out_and_written_anew(tmp_path_factory, cut):
+def test_record_file_replaces_an_incomplete_last_line(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("cut") / "record.jsonl"
     fill(path)
     whole = path.read_bytes()
@@ -89,7 +89,7 @@ def test_a_last_line_that_was_cut_off_is_left_out_and_written_anew(tmp_path_fact
     assert path.read_bytes() == whole
 
 
-def test_a_last_line_that_was_cut_off_is_reported(path, caplog):
+def test_record_file_warns_about_an_incomplete_last_line(path, caplog):
     fill(path)
     path.write_bytes(path.read_bytes()[:-3])
     with caplog.at_level(logging.WARNING):
@@ -98,7 +98,7 @@ def test_a_last_line_that_was_cut_off_is_reported(path, caplog):
 
 
 @pytest.mark.parametrize("broken", ["{", '{"kind": "generation", "key": "1"}', "[]", "", '{"record": 1}'])
-def test_a_broken_line_is_named(path, broken):
+def test_record_file_names_an_invalid_line(path, broken):
     fill(path)
     text = lines(path)
     path.write_text("\n".join([*text[:3], broken, *text[3:]]) + "\n")
@@ -106,7 +106,7 @@ def test_a_broken_line_is_named(path, broken):
         RecordFile(path, "generation")
 
 
-def test_what_is_no_record_is_refused(path):
+def test_record_file_refuses_files_that_are_not_records(path):
     with pytest.raises(ReasonEnvsError, match="does not exist"):
         RecordFile(path, "generation")
     path.parent.mkdir()
@@ -118,8 +118,8 @@ def test_what_is_no_record_is_refused(path):
         RecordFile(path, "generation")
 
 
-def test_loading_is_fast(path):
-    """A hundred thousand entries take about a second; the bound leaves room for a busy machine."""
+def test_record_file_loads_quickly(path):
+    """100,000 entries take about a second; the limit allows for a busy machine."""
     path.parent.mkdir()
     value = {"request": "0" * 16, "samples": [{"text": "4 + 5 = 9", "token_ids": [1] * 12, "log_probs": [-0.25] * 12}]}
     entries = (json.dumps({"kind": "generation", "key": f"{i}/1", "value": value}) for i in range(100_000))

@@ -31,7 +31,7 @@ def ask(engine, *requests):
 
 
 class Forbidden(ScriptedEngine):
-    """Stands for a live engine that must not be asked."""
+    """A live engine that must not receive requests."""
 
     def __init__(self):
         super().__init__("")
@@ -50,7 +50,7 @@ def path(tmp_path):
     return str(tmp_path / "record.jsonl")
 
 
-def test_an_answer_from_the_record_is_the_live_one(path):
+def test_recorded_engine_replays_the_answers_of_the_live_engine(path):
     requests = [request(s) for s in range(20)] + [request(99, CHAT, n=3), request(100, CHAT, Sampling(2))]
     live = live_engine()
     expected = [live.generate_batch([r])[0] for r in requests]
@@ -64,7 +64,7 @@ def test_an_answer_from_the_record_is_the_live_one(path):
     assert replay.capabilities == {Capability.LOG_PROBS}
 
 
-def test_the_live_engine_is_asked_once_for_what_waits_together_and_never_again(path):
+def test_recorded_engine_asks_the_live_engine_once_per_request(path):
     recording = RecordedEngine(path=path, live=live_engine())
     ask(recording, *(request(s) for s in range(8)))
     assert (recording.live.batcher.calls, recording.live.batcher.requests) == (1, 8)
@@ -73,7 +73,7 @@ def test_the_live_engine_is_asked_once_for_what_waits_together_and_never_again(p
     assert len(recording.record) == 10
 
 
-def test_what_is_missing_is_exhausted(path):
+def test_recorded_engine_answers_missing_requests_with_exhausted(path):
     ask(RecordedEngine(path=path, live=live_engine()), request(1))
     replay = make_engine("recorded", path=path)
     assert [replay.can_answer(1), replay.can_answer(2)] == [True, False]
@@ -95,7 +95,7 @@ def test_what_is_missing_is_exhausted(path):
         GenerationRequest([1, 2], 1, STEP, adapter="solver"),
     ],
 )
-def test_another_request_under_a_recorded_seed_is_refused(path, other):
+def test_recorded_engine_refuses_another_request_with_a_recorded_seed(path, other):
     recording = RecordedEngine(path=path, live=live_engine())
     ask(recording, request(1))
     for engine in (recording, RecordedEngine(path=path)):
@@ -103,7 +103,7 @@ def test_another_request_under_a_recorded_seed_is_refused(path, other):
             ask(engine, other)
 
 
-def test_another_model_may_not_continue_a_record(path):
+def test_recorded_engine_refuses_to_continue_the_record_of_another_model(path):
     RecordedEngine(path=path, live=live_engine())
     with pytest.raises(ReasonEnvsError, match=r"'ScriptedEngine'.*'Forbidden'"):
         RecordedEngine(path=path, live=Forbidden())
@@ -114,7 +114,7 @@ def test_another_model_may_not_continue_a_record(path):
     st.text(max_size=8),
     st.lists(st.integers(0, 2**20), max_size=5),
 )
-def test_every_field_survives_exactly(tmp_path_factory, log_probs, text, token_ids):
+def test_recorded_engine_preserves_all_fields(tmp_path_factory, log_probs, text, token_ids):
     class Other(ScriptedEngine):
         def generate_batch(self, requests):
             (samples,) = super().generate_batch(requests)
@@ -127,7 +127,7 @@ def test_every_field_survives_exactly(tmp_path_factory, log_probs, text, token_i
     assert ask(RecordedEngine(path=path), request(5)) == engine.generate_batch([request(5)])
 
 
-def test_closing_frees_the_live_engine(path):
+def test_recorded_engine_closes_the_live_engine(path):
     class Closing(ScriptedEngine):
         closed = False
 
@@ -140,7 +140,7 @@ def test_closing_frees_the_live_engine(path):
     assert isinstance(RecordedEngine(path=path), Engine)
 
 
-def test_options(path):
+def test_recorded_engine_refuses_invalid_options(path):
     with pytest.raises(ReasonEnvsError, match=r"^path='' must be the path of a record"):
         make_engine("recorded")
     with pytest.raises(ReasonEnvsError, match="does not exist"):
@@ -149,7 +149,7 @@ def test_options(path):
         make_engine("recorded", path=path, live="scripted")
 
 
-def test_the_transformers_engine_is_recorded_by_its_weights(path, tiny_model):
+def test_recorded_engine_identifies_the_model_by_its_weights(path, tiny_model):
     live = {"name": "transformers", "model": tiny_model, "device": "cpu"}
     recording = make_engine("recorded", path=path, live=live)
     expected = ask(recording, request(3, CHAT), request(4, [5, 6, 7]))

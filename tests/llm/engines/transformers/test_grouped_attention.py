@@ -1,4 +1,4 @@
-"""Decoding without repeated keys and values: the same numbers, from less memory."""
+"""Grouped attention: the numbers of attention with repeated keys and values."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from reason_envs.llm.engines.transformers.engine import TransformersEngine
 @pytest.mark.parametrize(("heads", "groups"), [(4, 2), (6, 1), (3, 3)])
 @pytest.mark.parametrize("new", [1, 3])
 @pytest.mark.parametrize("masked", [False, True])
-def test_it_equals_attention_with_repeated_keys(heads, groups, new, masked):
+def test_grouped_attention_equals_attention_with_repeated_keys(heads, groups, new, masked):
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(5, heads, new, 8, generator=generator)
     key, value = (torch.randn(5, groups, 7, 8, generator=generator) for _ in range(2))
@@ -30,12 +30,12 @@ def test_it_equals_attention_with_repeated_keys(heads, groups, new, masked):
 
 
 @pytest.mark.parametrize(("attention", "name"), [("sdpa", grouped_attention.NAME), ("eager", "eager")])
-def test_the_engine_decodes_with_it_unless_told_otherwise(tiny_model, attention, name):
+def test_grouped_attention_is_the_default_of_the_engine(tiny_model, attention, name):
     engine = TransformersEngine(model=tiny_model, device="cpu", attention=attention)
     assert engine.model.config._attn_implementation == name
 
 
-def test_samples_are_those_of_plain_sdpa(tiny_model):
+def test_grouped_attention_gives_the_samples_of_sdpa(tiny_model):
     engine = TransformersEngine(model=tiny_model, device="cpu")
     requests = [GenerationRequest([5 + i] * (1 + i), seed=i, sampling=Sampling(12), n=2) for i in range(4)]
     grouped = engine.generate_batch(requests)

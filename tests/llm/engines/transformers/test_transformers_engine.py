@@ -1,4 +1,4 @@
-"""The in-process engine: samples that depend on their seed and prompt alone, and weights that really change."""
+"""The in-process engine: samples depend only on seed and prompt, and new weights change them."""
 
 import asyncio
 import os
@@ -27,7 +27,7 @@ def engine(tiny_model):
 
 @pytest.fixture
 def own_engine(tiny_model):
-    """An engine that a test may change."""
+    """Return an engine that a test may change."""
     return TransformersEngine(model=tiny_model, device="cpu")
 
 
@@ -59,10 +59,10 @@ def assert_same(left, right):
             assert a.log_probs == pytest.approx(b.log_probs, abs=1e-4)
 
 
-# --- a sample depends on its own seed and prompt alone
+# --- a sample depends only on its seed and its prompt
 
 
-def test_the_same_alone_and_in_a_batch(engine):
+def test_engine_samples_the_same_alone_and_in_a_batch(engine):
     requests = mixed_requests()
     together = engine.generate_batch(requests)
     alone = [engine.generate_batch([request])[0] for request in requests]
@@ -72,7 +72,7 @@ def test_the_same_alone_and_in_a_batch(engine):
     assert {g.finish_reason for (g,) in together} == {"stop", "length"}
 
 
-def test_order_and_chunks_change_nothing(engine, monkeypatch):
+def test_engine_samples_do_not_depend_on_order_and_chunks(engine, monkeypatch):
     requests = mixed_requests()
     expected = engine.generate_batch(requests)
     assert_same(engine.generate_batch(requests[::-1])[::-1], expected)
@@ -81,7 +81,7 @@ def test_order_and_chunks_change_nothing(engine, monkeypatch):
 
 
 @pytest.mark.parametrize("below", [0.0, 1.1])
-def test_dropping_finished_rows_changes_nothing(engine, monkeypatch, below):
+def test_engine_samples_do_not_depend_on_dropped_rows(engine, monkeypatch, below):
     requests = mixed_requests()
     expected = engine.generate_batch(requests)
     rows = []
@@ -92,21 +92,21 @@ def test_dropping_finished_rows_changes_nothing(engine, monkeypatch, below):
     assert (rows[-1] == 32) == (below == 0.0)
 
 
-def test_the_cache_grows_beyond_its_spare_room(engine, monkeypatch):
+def test_engine_cache_grows_beyond_its_spare_room(engine, monkeypatch):
     request = GenerationRequest(prompt(5), 3, Sampling(40))
     expected = engine.generate_batch([request])
     monkeypatch.setattr(decoding, "CACHE_SPARE", 3)
     assert_same(engine.generate_batch([request]), expected)
 
 
-def test_n_samples_are_addressed_by_index(engine):
+def test_engine_samples_depend_on_their_index_and_not_on_n(engine):
     many = engine.generate_batch([GenerationRequest(prompt(6), 11, Sampling(12), n=8)])[0]
     few = engine.generate_batch([GenerationRequest(prompt(6), 11, Sampling(12), n=3)])[0]
     assert [g.token_ids for g in many[:3]] == [g.token_ids for g in few]
     assert len({tuple(g.token_ids) for g in many}) == 8
 
 
-def test_a_groups_shared_prompt_is_computed_once(engine, monkeypatch):
+def test_engine_reads_a_shared_prompt_once(engine, monkeypatch):
     shapes = []
     forward = engine.decoder.forward
     monkeypatch.setattr(
@@ -118,10 +118,10 @@ def test_a_groups_shared_prompt_is_computed_once(engine, monkeypatch):
     assert shapes[1] == (13, 1)
 
 
-# --- the numbers are the model's
+# --- tokens and log-probabilities are those of the model
 
 
-def test_greedy_equals_transformers_generate(engine):
+def test_engine_greedy_equals_transformers_generate(engine):
     ids = [prompt(4), prompt(11), prompt(7)]
     ours = engine.generate_batch([GenerationRequest(p, 0, Sampling(16, temperature=0.0)) for p in ids])
     for p, (sample,) in zip(ids, ours, strict=True):
@@ -131,7 +131,7 @@ def test_greedy_equals_transformers_generate(engine):
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.6])
-def test_log_probs_are_those_of_a_teacher_forced_forward(engine, temperature):
+def test_engine_log_probs_equal_those_of_a_forward_pass(engine, temperature):
     requests = [GenerationRequest(prompt(4 + i), i, Sampling(15, temperature, top_p=0.9), n=2) for i in range(4)]
     for sample in [s for samples in engine.generate_batch(requests) for s in samples]:
         ids = [*sample.prompt_ids, *sample.token_ids]
@@ -142,7 +142,7 @@ def test_log_probs_are_those_of_a_teacher_forced_forward(engine, temperature):
         assert scores == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_messages_go_through_the_chat_template(engine):
+def test_engine_applies_the_chat_template_to_messages(engine):
     (sample,) = engine.generate_batch([GenerationRequest(CHAT, 1, Sampling(3))])[0]
     assert engine.tokenizer.decode(sample.prompt_ids) == (
         "<|im_start|>user\nWhat is 3 + 4?<|im_end|>\n<|im_start|>assistant\n"
@@ -171,7 +171,7 @@ def forced(engine, monkeypatch, ids):
         (["a", "b", "\n", "c"], ("\n",), "ab"),
     ],
 )
-def test_stop_strings_cut_the_text_and_keep_the_tokens(engine, monkeypatch, pieces, stop, text):
+def test_engine_cuts_text_at_stop_strings_and_keeps_their_tokens(engine, monkeypatch, pieces, stop, text):
     ids = [i for piece in pieces for i in engine.tokenizer.encode(piece, add_special_tokens=False)]
     forced(engine, monkeypatch, ids)
     (sample,) = engine.generate_batch([GenerationRequest(prompt(3), 0, Sampling(len(ids), stop=stop))])[0]
@@ -185,7 +185,7 @@ def test_stop_strings_cut_the_text_and_keep_the_tokens(engine, monkeypatch, piec
     assert not any(s in engine.tokenizer.decode(sample.token_ids[:-1]) for s in stop)
 
 
-def test_eos_ends_and_max_tokens_cuts(engine, monkeypatch):
+def test_engine_ends_at_eos_and_at_max_tokens(engine, monkeypatch):
     eos = engine.tokenizer.eos_token_id
     word = engine.tokenizer.encode("7", add_special_tokens=False)[0]
     forced(engine, monkeypatch, [word, word, eos, word])
@@ -203,14 +203,14 @@ def test_eos_ends_and_max_tokens_cuts(engine, monkeypatch):
 # --- counting and batching
 
 
-def test_every_token_is_counted(own_engine):
+def test_engine_counts_all_tokens(own_engine):
     answers = own_engine.generate_batch([*mixed_requests(6), GenerationRequest(prompt(3), 0, Sampling(5), n=3)])
     samples = [s for group in answers for s in group]
     assert own_engine.generated_tokens == sum(len(s.token_ids) for s in samples)
     assert [s.generated_tokens for s in samples] == [len(s.log_probs) for s in samples]
 
 
-def test_waiting_requests_share_one_call(own_engine):
+def test_engine_answers_waiting_requests_with_one_call(own_engine):
     requests = mixed_requests(10)
 
     async def ask():
@@ -227,7 +227,7 @@ def test_waiting_requests_share_one_call(own_engine):
 # --- weights
 
 
-def test_loaded_weights_generate_and_the_version_is_reported(own_engine):
+def test_load_weights_changes_samples_and_reports_the_version(own_engine):
     request = GenerationRequest(prompt(5), 1, Sampling(10))
     (before,) = own_engine.generate_batch([request])[0]
     state = {name: tensor.clone() for name, tensor in own_engine.model.state_dict().items()}
@@ -240,7 +240,7 @@ def test_loaded_weights_generate_and_the_version_is_reported(own_engine):
     assert [g.policy_version for g in (before, after, restored)] == [0, 7, 8]
 
 
-def test_bfloat16_weights_generate(tiny_model, engine):
+def test_engine_generates_in_bfloat16(tiny_model, engine):
     coarse = TransformersEngine(model=tiny_model, device="cpu", dtype="bfloat16")
     assert coarse.dtype == torch.bfloat16
     request = GenerationRequest(prompt(5), 1, Sampling(5))
@@ -250,7 +250,7 @@ def test_bfloat16_weights_generate(tiny_model, engine):
     assert sample.log_probs != pytest.approx(exact, abs=1e-4)
 
 
-def test_what_it_is(engine):
+def test_engine_is_trainable(engine):
     assert isinstance(engine, TrainableEngine)
     assert {"log_probs", "trainable"} == engine.capabilities
     assert engine.context_length == 512
@@ -264,7 +264,7 @@ def resident_bytes():
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="this system does not tell the memory in use")
-def test_closing_frees_the_model(tiny_model, tmp_path):
+def test_close_frees_the_model(tiny_model, tmp_path):
     config = AutoConfig.from_pretrained(tiny_model, hidden_size=256, intermediate_size=32768)
     with torch.random.fork_rng():
         model = AutoModelForCausalLM.from_config(config)
@@ -284,7 +284,7 @@ def test_closing_frees_the_model(tiny_model, tmp_path):
     assert loaded - resident_bytes() > 0.8 * size
 
 
-def test_a_closed_engine_says_so(own_engine):
+def test_close_makes_later_requests_fail(own_engine):
     own_engine.close()
     own_engine.close()
     for use in (
@@ -297,7 +297,7 @@ def test_a_closed_engine_says_so(own_engine):
             use()
 
 
-# --- wrong requests
+# --- invalid requests
 
 
 @pytest.mark.parametrize(
@@ -308,11 +308,11 @@ def test_a_closed_engine_says_so(own_engine):
         (GenerationRequest([5] * 500, 0, Sampling(20)), "512"),
     ],
 )
-def test_requests_that_cannot_be_answered(engine, request_, message):
+def test_engine_refuses_invalid_requests(engine, request_, message):
     with pytest.raises(ReasonEnvsError, match=message):
         engine.generate_batch([request_])
 
 
-def test_a_request_wants_a_sample():
+def test_request_refuses_zero_samples():
     with pytest.raises(ReasonEnvsError, match="n=0"):
         GenerationRequest([5], 0, n=0)

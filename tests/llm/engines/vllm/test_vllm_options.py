@@ -1,4 +1,4 @@
-"""What ``engine=vllm`` decides before vLLM starts."""
+"""Options of ``engine=vllm`` and checks before vLLM starts."""
 
 import importlib.util
 import json
@@ -38,12 +38,12 @@ def arguments(device=CPU, **options):
         ({"max_model_len": 99, "max_sequences": 7}, CPU, {"max_model_len": 99, "max_num_seqs": 7, "dtype": "bfloat16"}),
     ],
 )
-def test_options_become_vllms_arguments(options, device, expected):
+def test_vllm_arguments_follow_the_options(options, device, expected):
     given = arguments(device, **options)
     assert {name: given[name] for name in expected} == expected
 
 
-def test_what_is_off_is_not_passed():
+def test_vllm_arguments_leave_out_disabled_options():
     assert not arguments().keys() & {"enable_lora", "max_lora_rank", "device_ids", "gpu_memory_utilization"}
 
 
@@ -59,19 +59,19 @@ def test_what_is_off_is_not_passed():
         ({"chunked_prefill": True}, r"^chunked_prefill=True requires a GPU"),
     ],
 )
-def test_bad_options_are_refused(options, message):
+def test_vllm_options_refuse_invalid_values(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         arguments(**options)
 
 
-def test_learner_processes_have_an_engine_each(monkeypatch):
+def test_vllm_arguments_refuse_tensor_parallelism_with_several_learners(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert arguments()["tensor_parallel_size"] == 1
     with pytest.raises(ReasonEnvsError, match=r"^tensor_parallel_size=2 must be 1 with 2 learner processes"):
         arguments(tensor_parallel_size=2)
 
 
-def test_a_machine_without_vllm_is_told_how_to_get_it(monkeypatch):
+def test_vllm_engine_names_the_install_command(monkeypatch):
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "vllm" else find_spec(name))
     with pytest.raises(ReasonEnvsError, match=r"pip install 'reason-envs\[vllm\]'"):
@@ -85,7 +85,7 @@ def adapter(folder, rank=4, inputs=64, name=MATRIX, config_rank=None):
     return folder
 
 
-def test_an_adapter_that_fits(tmp_path):
+def test_check_adapter_accepts_a_matching_adapter(tmp_path):
     check_adapter(adapter(tmp_path), SHAPES, 4)
 
 
@@ -101,11 +101,11 @@ def test_an_adapter_that_fits(tmp_path):
         ),
     ],
 )
-def test_an_adapter_that_does_not_fit(tmp_path, options, message):
+def test_check_adapter_refuses_an_adapter_that_does_not_fit(tmp_path, options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         check_adapter(adapter(tmp_path, **options), SHAPES, 4)
 
 
-def test_a_folder_without_an_adapter(tmp_path):
+def test_check_adapter_refuses_a_folder_without_an_adapter(tmp_path):
     with pytest.raises(ReasonEnvsError, match=r"adapter_config\.json is missing"):
         check_adapter(tmp_path, SHAPES, 4)
