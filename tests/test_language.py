@@ -65,8 +65,6 @@ TO_DO = {
     "benchmarks/search",
     "benchmarks/throughput",
     "benchmarks/workflow",
-    "conf",
-    "conf/experiment",
     "reason_envs",
     "reason_envs/adapters",
     "reason_envs/check",

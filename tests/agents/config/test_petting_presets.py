@@ -16,7 +16,7 @@ from reason_envs.tasks import make, names
 
 ROOT = Path(__file__).resolve().parents[3]
 GUIDE = yaml.safe_load((ROOT / "tests" / "data" / "petting_guide.yaml").read_text())
-"""The guide's parameters, commands and log folder as they stand there."""
+"""Parameters, commands and log folder of the guide, unchanged."""
 GAMES = ("math", "code", "sokoban", "sudoku", "plan_path")
 PRESETS = [f"petting_{game}" for game in GAMES]
 TEAMS = {

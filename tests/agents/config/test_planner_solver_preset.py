@@ -1,4 +1,4 @@
-"""The preset of the query-conditioned guidelines holds every parameter of their reference."""
+"""The preset of query-conditioned guidelines matches its reference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from reason_envs.tasks import make
 ROOT = Path(__file__).resolve().parents[3]
 PRESET = "+experiment=planner_solver_numinamath"
 GUIDE = yaml.safe_load((ROOT / "tests" / "data" / "planner_solver_guide.yaml").read_text())
-"""The parameters as they stand there."""
+"""Parameters of the reference, unchanged."""
 ROLLOUT, ACTOR, REF = (f"actor_rollout_ref.{part}." for part in ("rollout", "actor", "ref"))
 LOW_VARIANCE = {"low_var_kl": "k3"}
 
@@ -32,15 +32,15 @@ def preset():
     return compose_config([PRESET])
 
 
-def test_data_and_lengths(preset):
+def test_data_and_lengths_match_guide(preset):
     assert preset.algo.tasks_per_step == GUIDE["data.train_batch_size"]
     assert preset.policy.max_prompt_tokens == GUIDE["data.max_prompt_length"]
     assert preset.policy.max_tokens == preset.env.solver_max_tokens == GUIDE["data.max_response_length"]
     assert (preset.policy.overlong_prompts == "filter") is GUIDE["data.filter_overlong_prompts"]
-    assert GUIDE["data.truncation"] == "error"  # the only way here: no engine cuts a prompt
+    assert GUIDE["data.truncation"] == "error"  # engines never cut a prompt
 
 
-def test_rollouts(preset):
+def test_rollouts_match_guide(preset):
     engine = preset.engine
     assert preset.algo.samples_per_task == GUIDE[ROLLOUT + "n"]
     assert preset.algo.tasks_per_step * preset.algo.samples_per_task == GUIDE["effective_batch"]
@@ -52,7 +52,7 @@ def test_rollouts(preset):
     assert VllmEngineConfig(**options(engine)).chunked_prefill is False
 
 
-def test_the_actor(preset):
+def test_actor_matches_guide(preset):
     algo = preset.algo
     assert algo.minibatch_size == GUIDE[ACTOR + "ppo_mini_batch_size"]
     assert algo.micro_batch_size == GUIDE[ACTOR + "ppo_micro_batch_size_per_gpu"]
@@ -62,16 +62,16 @@ def test_the_actor(preset):
     assert algo.kl_kind == LOW_VARIANCE[GUIDE[ACTOR + "kl_loss_type"]]
     assert algo.entropy_coef == GUIDE[ACTOR + "entropy_coeff"]
     assert preset.policy.gradient_checkpointing is GUIDE["actor_rollout_ref.model.enable_gradient_checkpointing"]
-    assert GUIDE[ACTOR + "fsdp_config.param_offload"] is False  # a policy's weights always lie on policy.device
+    assert GUIDE[ACTOR + "fsdp_config.param_offload"] is False  # the weights of a policy are always on policy.device
     assert preset.policy.device.startswith("cuda")
 
 
-def test_the_reference(preset):
+def test_reference_matches_guide(preset):
     assert preset.algo.reference_micro_batch_size == GUIDE[REF + "log_prob_micro_batch_size_per_gpu"]
     assert (preset.policy.reference_device == "offload") is GUIDE[REF + "fsdp_config.param_offload"]
 
 
-def test_the_solver_and_the_reward(preset):
+def test_solver_and_reward_match_guide(preset):
     assert preset.env.solver["model"] == preset.policy.model == GUIDE["VERL_GUIDELINES_SOLVER_MODEL"]
     reward = reward_from_config(preset.env.reward)
     assert isinstance(reward, MathReward)
@@ -81,7 +81,7 @@ def test_the_solver_and_the_reward(preset):
     assert preset.env.solver_samples * GUIDE["effective_batch"] == GUIDE["solver_calls"]
 
 
-def test_the_algorithm_and_the_trainer(preset):
+def test_algorithm_and_trainer_match_guide(preset):
     assert preset.algo.name == GUIDE["algorithm.adv_estimator"]
     assert (preset.algo.kl_reward_coef == 0.001) is GUIDE["algorithm.use_kl_in_reward"]
     assert preset.steps == GUIDE["trainer.total_training_steps"]
@@ -92,20 +92,20 @@ def test_the_algorithm_and_the_trainer(preset):
     assert GUIDE["trainer.nnodes"] == 1
 
 
-def test_three_gpus_for_three_models(preset):
+def test_models_are_on_three_gpus(preset):
     devices = [preset.engine.device, preset.policy.device, preset.env.solver["device"]]
     assert len({*devices}) == GUIDE["trainer.n_gpus_per_node"]
 
 
-def test_the_steps_end_before_the_epochs(preset):
+def test_steps_end_the_run_before_the_epochs(preset):
     assert total_steps(preset, 30_000) == 300
     assert total_steps(preset, 600) == 200
 
 
-def test_a_second_run_cannot_overwrite_the_first(preset, tmp_path):
+def test_second_run_in_the_folder_is_an_error(preset, tmp_path):
     name = GUIDE["trainer.default_local_dir"].strip("/").rpartition("/")[2]
     assert preset.output_dir.endswith(name)
-    assert compose_config([PRESET]).output_dir == preset.output_dir, "not a folder of its own for every run"
+    assert compose_config([PRESET]).output_dir == preset.output_dir, "every run has the same folder"
     folder = tmp_path / name
     folder.mkdir()
     (folder / "config.yaml").write_text("{}")
@@ -113,10 +113,10 @@ def test_a_second_run_cannot_overwrite_the_first(preset, tmp_path):
         check_start(resolve(compose_config([PRESET, f"output_dir={folder}"])))
 
 
-# --- sizes count responses
+# --- batch sizes count responses
 
 
-def test_a_step_is_five_updates(preset):
+def test_step_has_five_updates(preset):
     algo = GRPOConfig(**options(preset.algo))
     check_minibatches(algo, 1)
     assert algo.tasks_per_step * algo.samples_per_task / algo.minibatch_size == 5
@@ -126,7 +126,7 @@ def test_a_step_is_five_updates(preset):
 
 
 @pytest.mark.parametrize("size", [25, 36, 240])
-def test_a_mini_batch_that_leaves_a_remainder_is_explained(size):
+def test_mini_batch_with_a_remainder_is_an_error(size):
     algo = GRPOConfig(tasks_per_step=30, samples_per_task=4, minibatch_size=size)
     with pytest.raises(ReasonEnvsError) as caught:
         check_minibatches(algo, 1)
@@ -136,10 +136,10 @@ def test_a_mini_batch_that_leaves_a_remainder_is_explained(size):
         "not problems",
     ):
         assert part in str(caught.value)
-    check_minibatches(algo, None)  # where episodes differ in length nothing divides anything
+    check_minibatches(algo, None)  # any size is valid if episodes differ in length
 
 
-def test_a_micro_batch_above_its_mini_batch_is_explained():
+def test_micro_batch_above_the_mini_batch_is_an_error():
     with pytest.raises(ReasonEnvsError, match=r"micro_batch_size=8 must not be above algo\.minibatch_size=4"):
         GRPOConfig(minibatch_size=4, micro_batch_size=8)
 
@@ -147,7 +147,7 @@ def test_a_micro_batch_above_its_mini_batch_is_explained():
 # --- data and documentation
 
 
-def test_numinamath_files_are_read_by_the_last_box(preset):
+def test_numinamath_answers_are_in_the_last_box(preset):
     path = ROOT / "tests" / "data" / "tasks" / "numinamath.jsonl"
     tasks = make({**preset.env.tasks, "path": str(path), "split_by": "none"}, "train")
     assert [task.answer for task in tasks] == ["5", r"\frac{5}{12}"]
@@ -155,7 +155,7 @@ def test_numinamath_files_are_read_by_the_last_box(preset):
     assert tasks.skipped == 1, "a proof has no box"
 
 
-def test_the_readme_maps_every_parameter():
+def test_readme_maps_every_parameter_of_the_guide():
     table = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     there = " ".join(left for left, _ in table)
     for name in GUIDE.keys() - {"effective_batch", "reward", "solver_calls"}:

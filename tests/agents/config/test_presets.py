@@ -1,4 +1,4 @@
-"""Presets hold exactly the numbers of the guides they stand for."""
+"""The preset of GRPO with LoRA matches its guide."""
 
 import re
 from pathlib import Path
@@ -12,11 +12,11 @@ from reason_envs.tasks import make
 
 ROOT = Path(__file__).resolve().parents[3]
 GUIDE = yaml.load((ROOT / "tests" / "data" / "grpo_math_guide.yaml").read_text(), yaml.BaseLoader)
-"""The GRPO guide's table of hyper-parameters as it stands there, every value as text."""
+"""Table of hyper-parameters of the GRPO guide, unchanged, with all values as text."""
 SAMPLES = 18_946
-"""Problems in the guide's data."""
+"""Number of problems in the data of the guide."""
 FURTHER_KEYS = ("gradient_checkpointing", "fp16", "logging_steps", "question", "ground_truth", "model.path")
-"""Keys that the guide names outside of its table."""
+"""Keys that the guide mentions outside its table."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def number(name):
     return float(GUIDE[name])
 
 
-def test_the_table_is_the_guides():
+def test_table_has_the_values_of_the_guide():
     expected = {
         "lora_r": 16,
         "lora_alpha": 32,
@@ -49,7 +49,7 @@ def test_the_table_is_the_guides():
     assert {name: number(name) for name in GUIDE if name != "model_path"} == expected
 
 
-def test_the_preset_has_the_guides_numbers(preset):
+def test_preset_matches_guide(preset):
     ours = {
         "lora_r": preset.policy.lora_rank,
         "lora_alpha": preset.policy.lora_alpha,
@@ -75,7 +75,7 @@ def test_the_preset_has_the_guides_numbers(preset):
     assert (preset.env.tasks["question_field"], preset.env.tasks["answer_field"]) == ("question", "ground_truth")
 
 
-def test_an_optimizer_step_takes_the_guides_effective_batch(preset):
+def test_optimizer_step_has_the_effective_batch_of_the_guide(preset):
     responses = preset.algo.tasks_per_step * preset.algo.samples_per_task
     assert responses == number("per_device_train_batch_size") * number("gradient_accumulation_steps") == 16
     assert preset.algo.minibatch_size is None
@@ -83,20 +83,20 @@ def test_an_optimizer_step_takes_the_guides_effective_batch(preset):
     assert preset.algo.micro_batch_tokens >= preset.policy.max_tokens + preset.policy.max_prompt_tokens
 
 
-def test_the_run_is_as_long_as_the_guides(preset):
+def test_run_has_as_many_steps_as_the_guide(preset):
     epoch = SAMPLES / preset.algo.tasks_per_step
     assert epoch == pytest.approx(2_370, rel=2e-3)
     assert total_steps(preset, SAMPLES) == pytest.approx(7_110, rel=2e-3)
 
 
-def test_the_guides_data_format_is_read(preset, tmp_path):
+def test_data_format_of_the_guide_is_read(preset, tmp_path):
     path = tmp_path / "data.json"
     path.write_text('[{"question": "6 * 7?", "ground_truth": "42", "predicted_answer": "42", "correct": true}]')
     (task,) = make({**preset.env.tasks, "path": str(path)}, "train")
     assert (task.question, task.answer) == ("6 * 7?", "42")
 
 
-def test_the_small_test_differs_only_in_size_and_data(preset):
+def test_small_preset_differs_only_in_size_and_data(preset):
     small = compose_config(["+experiment=grpo_math_lora_test"])
     assert small.algo == preset.algo
     assert small.steps == 2
@@ -106,7 +106,7 @@ def test_the_small_test_differs_only_in_size_and_data(preset):
     assert small.env.reward == preset.env.reward
 
 
-def test_the_readme_maps_every_key_of_the_guide():
+def test_readme_maps_every_key_of_the_guide():
     table = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     there = " ".join(left for left, _ in table)
     for name in [*GUIDE, *FURTHER_KEYS]:

@@ -1,4 +1,4 @@
-"""The preset of policy-guided tree search holds the numbers of the guide for two GPUs of 24 GB."""
+"""The preset of policy-guided tree search matches the guide for two GPUs with 24 GB each."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from agents.training.resolve import resolve
 from reason_envs.errors import ReasonEnvsError
 
 GUIDE = yaml.safe_load((Path(__file__).resolve().parents[2] / "data" / "pgts_guide.yaml").read_text())
-"""The guide's hyper-parameters as they stand there."""
+"""Hyper-parameters of the guide, unchanged."""
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def preset():
     return compose_config(["+experiment=pgts_2x24gb"])
 
 
-def test_phase_one(preset):
+def test_reward_model_training_matches_guide(preset):
     training, guide = preset.reward_model.training, GUIDE["reward_training"]
     assert preset.reward_model.train
     assert training.model == GUIDE["reward_model"]
@@ -29,7 +29,7 @@ def test_phase_one(preset):
     assert (training.epochs, training.max_examples) == (guide["epochs"], guide["max_examples"])
 
 
-def test_phase_two(preset):
+def test_policy_training_matches_guide(preset):
     algo, guide = preset.algo, GUIDE["policy_training"]
     assert (preset.env.name, algo.name, preset.policy.name) == ("reason_tree", "ppo", "graph")
     assert algo.minibatch_size == guide["batch_size"]
@@ -42,13 +42,13 @@ def test_phase_two(preset):
     assert preset.keep_last * preset.save_every >= preset.steps, "every checkpoint of the guide is kept"
 
 
-def test_the_search(preset):
+def test_search_matches_guide(preset):
     assert preset.engine.model == GUIDE["generator"]
     for name, value in GUIDE["search"].items():
         assert getattr(preset.env, name) == value
 
 
-def test_the_two_gpus(preset):
+def test_placement_matches_guide(preset):
     for part, gpu in GUIDE["placement"].items():
         assert getattr(preset.placement, part) == f"cuda:{gpu}"
     placed = resolve(preset).config
@@ -70,7 +70,7 @@ def test_the_two_gpus(preset):
     ],
     ids=" ".join,
 )
-def test_what_the_guide_advises_composes(advice):
+def test_overrides_of_the_guide_compose(advice):
     config = compose_config(["+experiment=pgts_2x24gb", *advice])
     for override in advice:
         key, value = override.split("=")
@@ -80,13 +80,13 @@ def test_what_the_guide_advises_composes(advice):
         assert str(part).lower() == value.lower() or float(part) == float(value)
 
 
-def test_one_gpu_is_three_overrides():
+def test_placement_on_one_gpu_composes():
     same = [f"placement.{part}=cuda:0" for part in GUIDE["placement"]]
     config = compose_config(["+experiment=pgts_2x24gb", *same])
     assert {getattr(config.placement, part) for part in GUIDE["placement"]} == {"cuda:0"}
 
 
-def test_a_device_is_given_once(preset):
+def test_contradicting_devices_are_an_error(preset):
     preset = replace(preset, engine=replace(preset.engine, device="cpu"))
     with pytest.raises(ReasonEnvsError, match=r"placement\.generator='cuda:0' contradicts engine\.device='cpu'"):
         resolve(preset)

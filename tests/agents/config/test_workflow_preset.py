@@ -1,4 +1,4 @@
-"""The preset of AFlow workflows holds the numbers of the training guide."""
+"""The preset of AFlow workflows matches the training guide."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ from reason_envs.tasks.generated.workflow_problems import RATIOS
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = yaml.safe_load((ROOT / "tests" / "data" / "aflow_guide.yaml").read_text())
 GUIDE = DOCUMENT["training"]
-"""The guide's training.yaml as it stands there."""
+"""The file training.yaml of the guide, unchanged."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def preset():
     return compose_config(["+experiment=workflow_aflow"])
 
 
-def test_the_policy(preset):
+def test_policy_matches_guide(preset):
     policy, generation = preset.policy, GUIDE["generation_config"]
     assert policy.model == DOCUMENT["model"]
     assert policy.gradient_checkpointing == DOCUMENT["gradient_checkpointing"]
@@ -41,7 +41,7 @@ def test_the_policy(preset):
     assert resolve(preset).config.policy.device == f"cuda:{GUIDE['device_mapping'][0]}"
 
 
-def test_the_training(preset):
+def test_training_matches_guide(preset):
     algo, optimizer = preset.algo, preset.algo.optimizer
     assert (preset.env.name, algo.name) == ("workflow", "grpo")
     assert preset.steps == GUIDE["max_steps"]
@@ -55,7 +55,7 @@ def test_the_training(preset):
     assert vars(algo.temperature_schedule) == GUIDE["temperature_schedule"]
 
 
-def test_an_optimizer_step_is_the_accumulated_batch(preset):
+def test_optimizer_step_has_the_accumulated_batch_of_the_guide(preset):
     algo = preset.algo
     passes = algo.tasks_per_step * algo.samples_per_task / algo.micro_batch_size
     assert passes == GUIDE["gradient_accumulation_steps"]
@@ -63,13 +63,13 @@ def test_an_optimizer_step_is_the_accumulated_batch(preset):
     assert algo.micro_batch_tokens >= preset.policy.max_tokens + preset.policy.max_prompt_tokens
 
 
-def test_the_temperature_falls_as_the_guide_says(preset):
+def test_temperature_schedule_matches_guide(preset):
     at = preset.algo.temperature_schedule.at
     assert (at(0), at(150), at(499)) == (0.5, pytest.approx(0.15), pytest.approx(0.15))
     assert at(75) == pytest.approx(0.325)
 
 
-def test_the_environment(preset):
+def test_environment_matches_guide(preset):
     env = preset.env
     assert env.execution_timeout == GUIDE["execution_timeout"]
     assert env.aflow_executor_model == GUIDE["aflow_executor_model"]
@@ -80,14 +80,14 @@ def test_the_environment(preset):
     assert list(TIERS) == sorted(DOCUMENT["tiers"])
 
 
-def test_the_domain_ratios_are_the_environments_default():
+def test_default_domain_ratios_match_guide():
     assert GUIDE["domain_ratios"] == RATIOS
     tasks = make(WorkflowConfig().tasks, "train")
     first = [tasks[i].metadata["source"] for i in range(100)]
     assert {name: first.count(name) / 100 for name in RATIOS} == GUIDE["domain_ratios"]
 
 
-def test_the_output(preset):
+def test_output_matches_guide(preset):
     assert preset.output_dir == GUIDE["output_dir"] == GUIDE["checkpointing"]["save_dir"]
     for name in ("log_every", "save_every", "eval_every"):
         assert getattr(preset, name) == GUIDE[name]
@@ -96,18 +96,18 @@ def test_the_output(preset):
     assert (preset.wandb, preset.wandb_project, preset.wandb_run_name) == (True, wandb["project"], wandb["run_name"])
 
 
-def test_the_files_that_the_preset_names_are_there(preset):
+def test_files_of_the_preset_exist(preset):
     models = read_models(ROOT / preset.env.aflow_config_path)
     assert GUIDE["aflow_executor_model"] in models
     assert set(read_descriptions(ROOT / preset.env.aflow_operator_descriptions_path)) == set(OPERATORS)
 
 
 @pytest.mark.parametrize("advice", ["algo.tasks_per_step=2", "algo.micro_batch_size=2", "policy.lora_rank=64"])
-def test_what_the_guide_advises_composes(advice):
+def test_overrides_of_the_guide_compose(advice):
     compose_config(["+experiment=workflow_aflow", advice])
 
 
-def test_the_readme_maps_every_key_and_command_of_the_guide():
+def test_readme_maps_every_key_and_command_of_the_guide():
     table = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
     there = " ".join(left for left, _ in table)
     nested = [key for value in GUIDE.values() if isinstance(value, dict) for key in value]
