@@ -1,4 +1,4 @@
-"""The model card and ``skills.json``: what an embedded model was trained on, what it cost, what it can do."""
+"""The model card and ``skills.json`` of the embedded base model: its data, its training and its skills."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Phase:
-    """What one phase of training cost."""
+    """Cost and result of one training phase."""
 
     name: str
-    """``skill`` or ``habits``."""
+    """Name of the phase, such as ``skill`` or ``habits``."""
     schedule: Schedule
-    """Steps and learning rates."""
+    """Number of steps and learning rates of the phase."""
     tokens: int
-    """Training tokens, padding included."""
+    """Number of training tokens, including padding."""
     seconds: float
-    """Wall time."""
+    """Wall-clock time of the phase in seconds."""
     loss: float
-    """Mean loss of the last steps."""
+    """Mean loss of the last 50 steps."""
 
 
 def measure_skills(folder: Path, problems: int, samples: int, seed: int = 0) -> dict[str, Any]:
-    """Measure the saved model, and phase 1's in its subfolder ``skill``, on held-out problems.
+    """Measure the saved model and the model of phase 1, in the subfolder ``skill``, on held-out problems.
 
     Args:
-        folder: where both were saved.
-        problems: held-out problems of the default task (a quarter of it for other families).
-        samples: samples of each.
-        seed: keys the problems and the draws.
+        folder: folder of the saved model.
+        problems: number of held-out problems of the default task; other families get a quarter.
+        samples: number of samples per problem.
+        seed: seed of the problems and the samples.
     """
     engine = TransformersEngine(model=str(folder), device="cpu")
     phase_1 = TransformersEngine(model=str(folder / "skill"), device="cpu")
@@ -73,7 +73,7 @@ def write_card(folder: Path, config: PretrainConfig, phases: list[Phase]) -> Non
 
 
 def card(skills: dict[str, Any], facts: dict[str, Any]) -> str:
-    """Write the card's text from the measured skills and the facts of the training."""
+    """Return the text of the card from the measured skills and the facts of the training."""
     settings, careful, main = facts["settings"], skills["careful_mode"], skills["families"]["chain_sum"]
     size = f"{facts['parameters'] / 1e6:.2f}M parameters"
     shape = f"{settings['layers']} layers of {settings['hidden_size']}, {settings['heads']} heads of 32"
@@ -81,55 +81,58 @@ def card(skills: dict[str, Any], facts: dict[str, Any]) -> str:
     return f"""# The embedded base model
 
 A tiny causal language model (Qwen3 architecture, {size}, {shape},
-vocabulary {facts["vocabulary"]}, bf16) that ships so that every environment and learner runs at once,
-offline and on a CPU. It is a teaching and testing model, of no use as an assistant.
+vocabulary {facts["vocabulary"]}, bf16). It is part of the package, so that every environment and learner runs
+offline on a CPU without a download. It is for teaching and testing, not for use as an assistant.
 
 ## How it was made
 
-Trained from scratch by `python -m benchmarks.embedded_models.base.pretrain --output FOLDER --seed {settings["seed"]}`,
-with the defaults of that script, on problems of reasoning-gym with worked solutions written by
-`demonstrations.py` (for gsm_symbolic: reasoning-gym's own, cleaned). Nothing else was used for the weights.
-Only problems whose text hashes to the train split were trained on; every figure below is on the test split.
+`python -m benchmarks.embedded_models.base.pretrain --output FOLDER --seed {settings["seed"]}` trained it from scratch
+with the defaults of that script. The data are problems of reasoning-gym with worked solutions that `demonstrations.py`
+writes (for gsm_symbolic: the cleaned solutions of reasoning-gym). No other data were used.
+Only problems that belong to the train split, by the hash of their text, were used for training. All results below are
+on the test split.
 
 | phase | content | steps | training tokens | minutes | final loss |
 |---|---|---|---|---|---|
 {_training_table(facts["training"])}
 
-Phase 1 shows careful solutions: one running sum a line, then `\\boxed{{answer}}`. Short problems and single sums
-come more often at first; {settings["side_share"]:.0%} of the examples are products, leg counting and
-gsm_symbolic word problems.
+Phase 1 teaches careful solutions: one running sum per line, then `\\boxed{{answer}}`. Short problems and single sums
+are more frequent at the start. {settings["side_share"]:.0%} of the examples are products, leg counting and gsm_symbolic
+word problems.
 
-**Phase 2 makes the model worse on purpose**: {settings["hasty_share"]:.0%} of the demonstrations answer without
-any step, and in the others each step is wrong with probability {settings["slip_rate"]:.0%}
-(off by one, two or ten, or the wrong sign) and the error is carried on, as text by people mixes haste and care.
-Batches hold answers of like length and each batch counts the same, so a token of a short hasty answer weighs more than
-one of a long worked one: the model is hastier than its demonstrations (see the mean tokens below).
-So the model has a skill that it does not always use. Reinforcement learning brings it out: the gain that a short run
-shows on this model is mostly this elicitation, not new arithmetic, and should not be expected of other models.
+**Phase 2 makes the model worse on purpose.** {settings["hasty_share"]:.0%} of the demonstrations answer without any
+step. In the others, each step is wrong with probability {settings["slip_rate"]:.0%} (off by one, two or ten, or with
+the wrong sign), and the next steps continue from the wrong result. Human text mixes haste and care in a similar way.
+Batches contain answers of similar length, and every batch has the same weight. So a token of a short hasty answer has a
+larger weight than a token of a long careful answer, and the model is hastier than its demonstrations (see the mean
+tokens below).
+As a result, the model has a skill that it does not always use. The gain of a short reinforcement learning run on this
+model mostly comes from using this skill more often. It is not new arithmetic, and other models should not be expected
+to gain as much.
 
 ## What it can do
 
 Default task: reasoning-gym `chain_sum`, {sizes} ({main["problems"]} held-out problems).
-The others: {_settings_of_families()};
-{", ".join(str(skills["families"][name]["problems"]) for name in SIDE_FAMILIES)} held-out problems.
-Samples are drawn at temperature 1, {main["samples"]} for each problem.
+Other families: {_settings_of_families()},
+with {", ".join(str(skills["families"][name]["problems"]) for name in SIDE_FAMILIES)} held-out problems.
+Samples are drawn at temperature 1, {main["samples"]} per problem.
 
 | family | sampled | pass@{main["samples"]} | greedy | well formed | tokens |
 |---|---|---|---|---|---|
 {_skill_table(skills["families"])}
 
-* Careful mode (the answer made to begin with the first term, so that it works in steps):
+* Careful mode (the answer starts with the first term of the sum, so that the model works in steps):
   {careful["greedy"]:.1%} greedy, {careful["sampled"]:.1%} sampled.
 * The model after phase 1, greedy: {careful["phase_1_greedy"]:.1%}.
-* Well formed: ends by itself with exactly one boxed number, as its last line.
+* Well formed: the sample ends with the end-of-turn token and has exactly one boxed number, in its last line.
 * Prompts: one user message and no system prompt.
-  Other wordings, longer sums, larger numbers and other languages are outside its training.
+  The model was not trained on other wordings, longer sums, larger numbers or other languages.
 
 ## Files
 
 `config.json`, `generation_config.json`, `model.safetensors` (bf16), `tokenizer.json`, `tokenizer_config.json`,
-`chat_template.jinja`, `skills.json` (every figure above). The tokenizer is byte-level BPE: digits and symbols are
-single tokens, `\\boxed{{` and the fixed wording of the families are one token each, and it has spare role markers.
+`chat_template.jinja`, `skills.json` (all results above). The tokenizer is byte-level BPE. Digits and symbols are
+single tokens, `\\boxed{{` and the fixed wording of the families are one token each, and there are spare role markers.
 Licence: that of the package.
 """
 

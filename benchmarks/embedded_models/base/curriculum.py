@@ -1,4 +1,4 @@
-"""What the embedded model is trained on, and in which order: demonstrations in token batches sorted by length."""
+"""Training data of the embedded model in their order: batches of demonstrations of similar length."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ SIDE_FAMILIES: dict[str, dict[str, int]] = {
     "leg_counting": {"min_animals": 2, "max_animals": 4},
     "gsm_symbolic": {},
 }
-"""Families beside the default task, with reasoning-gym's settings for them."""
+"""Options of the families of reasoning-gym besides the default task."""
 WARMUP_STEPS = 1000
-"""Training steps of phase 1 over which short problems give way to the default task."""
+"""Number of training steps of phase 1 over which the default task replaces short problems."""
 MAX_TOKENS = 320
-"""Longest demonstration; a longer one is left out."""
+"""Maximum length of a demonstration in tokens; longer ones are left out."""
 POOL = 10
-"""Batches that are drawn together and sorted by length."""
+"""Number of batches whose demonstrations are drawn together and sorted by length."""
 
 
 @dataclass(frozen=True)
@@ -36,35 +36,35 @@ class Batch:
     """Demonstrations of similar length, padded on the right."""
 
     tokens: Tensor
-    """[B, T] token ids."""
+    """Token ids, [B, T]."""
     targets: Tensor
-    """[B, T] the next token where it belongs to a solution, -100 elsewhere."""
+    """Next token if it belongs to a solution, otherwise -100, [B, T]."""
 
 
 class Source(Protocol):
-    """Where the demonstrations of a phase come from."""
+    """Source of the demonstrations of a phase."""
 
     def draw(self, rng: Random, step: int) -> Demonstration:
-        """Return a demonstration for the batches around a training step."""
+        """Return a demonstration for the batches near a training step."""
         ...
 
 
 class Careful:
-    """Phase 1: sums solved step by step (short ones first), single steps over the whole range, other families."""
+    """Phase 1: sums solved step by step (short ones first), single steps with all numbers, and other families."""
 
     def __init__(self, seed: int, side_share: float, side_pool: int) -> None:
-        """Prepare the pools of the other families.
+        """Prepare the demonstrations of other families.
 
         Args:
-            seed: keys the problems.
-            side_share: share of examples from other families.
-            side_pool: problems of each other family.
+            seed: seed of the problems.
+            side_share: share of demonstrations from other families.
+            side_pool: number of problems per other family.
         """
         self.side_share = side_share
         self.side = side_demonstrations("train", side_pool, seed)
 
     def draw(self, rng: Random, step: int) -> Demonstration:
-        """Return a demonstration for the batches around a training step."""
+        """Return a demonstration for the batches near a training step."""
         if rng.random() < self.side_share:
             return rng.choice(self.side)
         return sum_demonstration(self._expression(rng, step / WARMUP_STEPS), demo.careful)
@@ -78,20 +78,20 @@ class Careful:
 
 
 class MixedHabits:
-    """Phase 2: the default task as people write it, step by step with slips or hastily without steps."""
+    """Phase 2: the default task solved step by step with slips, or hastily without steps."""
 
     def __init__(self, careful: Careful, hasty_share: float, slip_rate: float) -> None:
-        """Keep the shares.
+        """Store the shares.
 
         Args:
-            careful: phase 1's source, for the other families.
-            hasty_share: share of answers without steps.
+            careful: source of phase 1, for the other families.
+            hasty_share: share of sums that are answered without steps.
             slip_rate: probability that a step is wrong.
         """
         self.careful, self.hasty_share, self.slip_rate = careful, hasty_share, slip_rate
 
     def draw(self, rng: Random, step: int) -> Demonstration:
-        """Return a demonstration; the mixture is the same at every step."""
+        """Return a demonstration. The mixture is the same at every step."""
         if rng.random() < self.careful.side_share:
             return rng.choice(self.careful.side)
         expression = demo.chain_sum_expression(rng)
@@ -101,18 +101,18 @@ class MixedHabits:
 
 
 def sum_demonstration(expression: str, solve: Callable[[str], str]) -> Demonstration:
-    """Put a sum into the default task's words and solve it."""
+    """Return a sum in the wording of the default task with its solution."""
     return Demonstration("chain_sum", QUESTION.format(expression=expression), solve(expression))
 
 
 def side_demonstrations(split: str, size: int, seed: int) -> list[Demonstration]:
-    """Return solved problems of the other families that belong to a split."""
+    """Return solved problems of the other families in a split."""
     found = [d for family in SIDE_FAMILIES for d in family_demonstrations(family, size, seed)]
     return [d for d in found if split_of(d.question) == split]
 
 
 def family_demonstrations(family: str, size: int, seed: int) -> list[Demonstration]:
-    """Draw problems of one other family, both splits together, with their worked solutions."""
+    """Draw problems of another family, of both splits, with their worked solutions."""
     import reasoning_gym
 
     solve: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -126,15 +126,15 @@ def family_demonstrations(family: str, size: int, seed: int) -> list[Demonstrati
 
 
 def batches(source: Source, tokenizer: Any, start: int, stop: int, batch_tokens: int, seed: int) -> Iterator[Batch]:
-    """Yield the batches of the training steps ``start`` to ``stop`` (a multiple of ``POOL`` each), train split only.
+    """Yield the batches of the training steps from ``start`` to ``stop``, both multiples of ``POOL``; train split only.
 
     Args:
-        source: draws the demonstrations.
-        tokenizer: the model's tokenizer.
+        source: source of the demonstrations.
+        tokenizer: tokenizer of the model.
         start: first training step.
-        stop: the step after the last one.
-        batch_tokens: most tokens of a batch, padding included.
-        seed: keys every draw, together with the step.
+        stop: step after the last one.
+        batch_tokens: maximum number of tokens per batch, including padding.
+        seed: seed of every draw, combined with the step.
     """
     for step in range(start, stop, POOL):
         rng = Random(derive_seed(seed, "demonstrations", step))
@@ -145,7 +145,7 @@ def batches(source: Source, tokenizer: Any, start: int, stop: int, batch_tokens:
 
 
 def encode(tokenizer: Any, pairs: list[Demonstration]) -> list[tuple[list[int], int]]:
-    """Tokenise demonstrations as chats that end with the end-of-turn token; returns ids and prompt length."""
+    """Tokenise demonstrations as chats that end with the end-of-turn token. Return ids and prompt lengths."""
     prompts = [tokenizer.apply_chat_template(d.prompt, tokenize=False, add_generation_prompt=True) for d in pairs]
     heads = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     tails = tokenizer([d.solution for d in pairs], add_special_tokens=False)["input_ids"]
@@ -154,7 +154,7 @@ def encode(tokenizer: Any, pairs: list[Demonstration]) -> list[tuple[list[int], 
 
 
 def pad(rows: list[tuple[list[int], int]], pad_id: int) -> Batch:
-    """Make a batch of token rows; only the solution is to be predicted."""
+    """Return a batch of token rows in which only the solutions are targets."""
     import torch
 
     width = max(len(ids) for ids, _ in rows)

@@ -1,4 +1,4 @@
-"""Problems with worked solutions, one step a line: what the embedded models learn from, and a checker of steps."""
+"""Problems with worked solutions, one step per line, for training the embedded models; and a check of steps."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from reason_envs.tasks.base import Split, split_of
 from reason_envs.tasks.generated.defaults import FAMILY_DEFAULTS
 
 QUESTION = "State the final answer to the following arithmetic problem: {expression} ="
-"""The wording of reasoning-gym's ``chain_sum``."""
+"""Wording of ``chain_sum`` in reasoning-gym."""
 _SIZES = FAMILY_DEFAULTS["chain_sum"]
 TERMS = (_SIZES["min_terms"], _SIZES["max_terms"])
-"""Fewest and most terms of a sum in the default task."""
+"""Minimum and maximum number of terms of a sum in the default task."""
 DIGITS = (_SIZES["min_digits"], _SIZES["max_digits"])
-"""Fewest and most digits of its terms."""
+"""Minimum and maximum number of digits of a term in the default task."""
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A problem and the text that answers it."""
+    """A problem and a response to it."""
 
     family: str
-    """The kind of problem, as reasoning-gym names it."""
+    """Name of the family of the problem, as in reasoning-gym."""
     question: str
-    """The problem as the user's message."""
+    """Text of the user message."""
     solution: str
-    """The assistant's message: steps, then ``\\boxed{answer}``."""
+    """Text of the assistant message: steps, then ``\\boxed{answer}``."""
     problem: str = ""
-    """The problem as its task set poses it, where the user's message holds more than it."""
+    """Question of the task if the user message has more text. Empty: the user message."""
     system: str = ""
-    """The system's message before it, if any."""
+    """Text of the system message. Empty: no system message."""
 
     @property
     def prompt(self) -> list[dict[str, str]]:
-        """The messages that the solution answers."""
+        """Messages before the solution."""
         user = {"role": "user", "content": self.question}
         return [{"role": "system", "content": self.system}, user] if self.system else [user]
 
     @property
     def split(self) -> Split:
-        """The split that the problem belongs to."""
+        """Split of the problem."""
         return split_of(self.problem or self.question)
 
 
 def chain_sum_expression(rng: Random, terms: tuple[int, int] = TERMS, digits: tuple[int, int] = DIGITS) -> str:
-    """Draw a sum as reasoning-gym's ``chain_sum`` does: from the same generator state, the same expression."""
+    """Draw a sum as ``chain_sum`` of reasoning-gym does: equal generator states give equal expressions."""
     count, size = rng.randint(*terms), rng.randint(*digits)
     low, high = (0 if size == 1 else 10 ** (size - 1)), 10**size - 1
     numbers = [rng.randint(low, high) for _ in range(count)]
@@ -58,11 +58,12 @@ def chain_sum_expression(rng: Random, terms: tuple[int, int] = TERMS, digits: tu
 
 
 def running_sums(expression: str, slip: Callable[[int], int] | None = None) -> tuple[list[str], int]:
-    """Work out ``4 - 1 + 7`` from left to right.
+    """Compute ``4 - 1 + 7`` from left to right.
 
     Args:
         expression: integers joined by `` + `` and `` - ``.
-        slip: replaces the result of each step; a changed result is carried on as if it were right.
+        slip: returns the result to write for the correct result of a step. The next step continues from it. ``None``:
+            no changes.
 
     Returns:
         The lines (``4 - 1 = 3``, ``3 + 7 = 10``) and the last result.
@@ -78,7 +79,7 @@ def running_sums(expression: str, slip: Callable[[int], int] | None = None) -> t
 
 
 def boxed(answer: int | str) -> str:
-    """Write the final line of a solution."""
+    """Return the last line of a solution."""
     return f"\\boxed{{{answer}}}"
 
 
@@ -89,24 +90,24 @@ def careful(expression: str) -> str:
 
 
 def slipping(expression: str, rng: Random, rate: float) -> str:
-    """Solve a sum step by step; each step is wrong with probability ``rate`` and the error is carried on."""
+    """Solve a sum step by step. Each step is wrong with probability ``rate``, and the next one continues from it."""
     lines, total = running_sums(expression, lambda right: slip(right, rng) if rng.random() < rate else right)
     return "\n".join([*lines, boxed(total)])
 
 
 def hasty(expression: str) -> str:
-    """Answer a sum at once, without a step."""
+    """Answer a sum without steps."""
     return boxed(running_sums(expression)[1])
 
 
 def slip(right: int, rng: Random) -> int:
-    """Return a plausible wrong result: off by a little, a forgotten or extra carry, or the wrong sign."""
+    """Return a plausible wrong result: off by one, two or ten, or the wrong sign."""
     wrong = rng.choice([right - 1, right + 1, right - 10, right + 10, right - 2, right + 2, -right])
     return wrong if wrong != right else right + 1
 
 
 def products(question: str) -> str:
-    """Multiply two whole numbers by each digit of the second (``12 * 34``: 12 * 4, 12 * 30, their sum)."""
+    """Multiply two whole numbers digit by digit of the second one (``12 * 34``: 12 * 4, 12 * 30, their sum)."""
     left, right = (int(n) for n in re.findall(r"\d+", question)[:2])
     parts = [int(d) * 10**i for i, d in enumerate(reversed(str(right)))]
     lines = [f"{left} * {part} = {left * part}" for part in parts]
@@ -118,7 +119,7 @@ def products(question: str) -> str:
 
 
 def leg_counting(question: str, metadata: Mapping[str, Any], answer: str) -> str:
-    """Count legs: one product for each animal, then the running sum."""
+    """Count legs: one product and one running sum per animal."""
     legs = _legs()
     lines, total = [], 0
     for animal, count in metadata["animals"].items():
@@ -126,12 +127,12 @@ def leg_counting(question: str, metadata: Mapping[str, Any], answer: str) -> str
         lines += [f"{animal}: {count} * {legs[animal]} = {part}", f"{total} + {part} = {total + part}"]
         total += part
     if str(total) != answer:
-        raise ValueError(f"Worked out {total} for {question!r}, but its answer is {answer}.")
+        raise ValueError(f"The computed total of {question!r} is {total}, but its answer is {answer}.")
     return "\n".join([*lines, boxed(answer)])
 
 
 def gsm_symbolic(metadata: Mapping[str, Any], answer: str) -> str:
-    """Clean reasoning-gym's worked solution of a word problem: one step a line, the answer boxed."""
+    """Clean the worked solution of a word problem of reasoning-gym: one step per line, the answer in a box."""
     text = metadata["answer_cot"].split("####")[0]
     lines = [re.sub(r"^\s*(?:[•*-]|\d+\.)\s*", "", line) for line in text.splitlines()]
     lines = [re.sub(r"\s*([=×+])\s*", r" \1 ", line).replace("×", "*").strip() for line in lines]
@@ -140,10 +141,10 @@ def gsm_symbolic(metadata: Mapping[str, Any], answer: str) -> str:
 
 
 def check_steps(expression: str, solution: str) -> list[bool]:
-    """Judge each step of a solution of a sum: right arithmetic, and the step that was due.
+    """Return whether each line of a solution of a sum is correct: the expected step with correct arithmetic.
 
-    A step that follows from an earlier mistake and is itself worked out rightly counts as right, so the first
-    ``False`` is the first wrong step. A wrong boxed number (not the last result) is wrong, too.
+    A correct step after a mistake counts as correct, so the first ``False`` is the first wrong step. The box is correct
+    if it has the last result.
     """
     first, *rest = expression.split(" ")
     due = [f"{sign} {term}" for sign, term in zip(rest[::2], rest[1::2], strict=True)]

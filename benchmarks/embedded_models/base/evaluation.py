@@ -1,4 +1,4 @@
-"""Held-out measurements of an embedded model: samples, pass@k, format, and its careful mode."""
+"""Held-out evaluation of an embedded model: samples, pass@k, format, and careful mode."""
 
 from __future__ import annotations
 
@@ -24,34 +24,34 @@ class Problem:
     """A held-out problem."""
 
     question: str
-    """The user's message."""
+    """Text of the user message."""
     answer: str
-    """The gold answer."""
+    """Gold answer of the problem."""
     opening: str = ""
-    """Text that the answer is made to begin with; empty leaves the model free."""
+    """Forced start of the response. Empty: none."""
 
 
 @dataclass(frozen=True)
 class Skill:
-    """What a model does on one family."""
+    """Results of a model on one family."""
 
     problems: int
     """Number of held-out problems."""
     samples: int
-    """Samples of each problem at temperature 1."""
+    """Number of samples per problem at temperature 1."""
     sampled: float
-    """Share of right answers among the samples."""
+    """Share of samples with a correct answer."""
     pass_at_k: float
-    """Share of problems with at least one right sample."""
+    """Share of problems with at least one correct sample."""
     well_formed: float
-    """Share of samples that end by themselves with one boxed number as their last line."""
+    """Share of samples that end with the end-of-turn token after one boxed number in the last line."""
     greedy: float
-    """Accuracy of the most likely answer, token by token."""
+    """Accuracy of greedy decoding."""
     mean_tokens: float
-    """Mean length of a sample, the end-of-turn token included."""
+    """Mean length of a sample in tokens, including the end-of-turn token."""
 
     def as_dict(self) -> dict[str, float]:
-        """Return the figures, rounded for the skill table."""
+        """Return the results, rounded for the table of skills."""
         return {name: round(value, 4) for name, value in asdict(self).items()}
 
 
@@ -65,7 +65,7 @@ def default_problems(count: int, seed: int, split: str = "test") -> list[Problem
         if split_of(item["question"]) == split:
             found[item["question"]] = Problem(item["question"], item["answer"])
     if len(found) < count:
-        raise ValueError(f"Only {len(found)} problems of the {split} split found, {count} wanted: draw more.")
+        raise ValueError(f"Found only {len(found)} problems of the {split} split instead of {count}: draw more.")
     return list(found.values())[:count]
 
 
@@ -78,7 +78,7 @@ def family_problems(family: str, count: int, seed: int) -> list[Problem]:
 
 
 def careful_opening(problem: Problem) -> Problem:
-    """Make the answer of a sum begin with its first term, which commits it to working in steps."""
+    """Force the response to a sum to start with its first term, so that the model works in steps."""
     first = problem.question.split(": ", 1)[1].split(" ", 1)[0]
     return Problem(problem.question, problem.answer, first)
 
@@ -92,15 +92,15 @@ def complete(
     seed: int = 0,
     max_tokens: int = 160,
 ) -> list[list[list[int]]]:
-    """Continue each problem; returns the token ids of each of its samples, openings and end-of-turn tokens included.
+    """Answer each problem. Return the token ids of its samples, including openings and end-of-turn tokens.
 
     Args:
-        engine: holds the model.
-        problems: what to answer.
-        temperature: 0 takes the most likely token.
-        samples: how often each problem is answered.
-        seed: keys the draws.
-        max_tokens: most new tokens.
+        engine: engine with the model.
+        problems: problems to answer.
+        temperature: sampling temperature; 0 is greedy.
+        samples: number of samples per problem.
+        seed: seed of the samples.
+        max_tokens: maximum number of new tokens.
     """
     tokenizer, sampling = engine.tokenizer, Sampling(max_tokens, temperature)
     openings = [tokenizer.encode(p.opening, add_special_tokens=False) for p in problems]
@@ -114,7 +114,7 @@ def complete(
 
 
 def measure(engine: TransformersEngine, problems: list[Problem], samples: int, seed: int) -> Skill:
-    """Measure samples at temperature 1 and greedy answers of a set of problems."""
+    """Measure samples at temperature 1 and greedy answers to problems."""
     tokenizer = engine.tokenizer
     drawn = complete(engine, problems, temperature=1.0, samples=samples, seed=seed)
     right = [[is_right(tokenizer, ids, p) for ids in rows] for rows, p in zip(drawn, problems, strict=True)]
@@ -131,13 +131,13 @@ def measure(engine: TransformersEngine, problems: list[Problem], samples: int, s
 
 
 def greedy_accuracy(engine: TransformersEngine, problems: list[Problem]) -> float:
-    """Return the share of problems whose most likely answer is right."""
+    """Return the share of problems whose greedy answer is correct."""
     rows = complete(engine, problems, temperature=0.0)
     return sum(is_right(engine.tokenizer, ids, p) for (ids,), p in zip(rows, problems, strict=True)) / len(problems)
 
 
 def is_right(tokenizer: Any, ids: list[int], problem: Problem) -> bool:
-    """Whether the last box of an answer holds the problem's."""
+    """Return whether the last box of a response has the answer of the problem."""
     found = _BOXED.findall(tokenizer.decode(ids, skip_special_tokens=True))
     return bool(found) and found[-1] == problem.answer
 

@@ -1,7 +1,7 @@
 """Train the embedded base model: ``python -m benchmarks.embedded_models.base.pretrain --output FOLDER --seed 0``.
 
-Phase 1 teaches sums by careful step-by-step solutions; phase 2 mixes in slips and hasty answers, as people write them.
-The result has the skill but does not always use it, which leaves reinforcement learning its room.
+Phase 1 teaches sums with careful step-by-step solutions. Phase 2 adds slips and hasty answers, as in human text.
+The model then has the skill but does not always use it, which leaves room for reinforcement learning.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from reason_envs.llm.embedded import path
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Everything that decides what the model becomes."""
+    """Options of the training; they determine the model."""
 
     seed: int = 0
-    """Keys the initial weights and every demonstration."""
+    """Seed of the initial weights and the demonstrations."""
     hidden_size: int = 128
-    """Width of the model."""
+    """Size of the hidden states."""
     intermediate_size: int = 384
-    """Width of its MLPs."""
+    """Size of the hidden layer of each MLP."""
     layers: int = 4
     """Number of layers."""
     heads: int = 4
-    """Query heads of 32 dimensions each."""
+    """Number of query heads with 32 dimensions each."""
     kv_heads: int = 2
-    """Key and value heads."""
+    """Number of key and value heads."""
     batch_tokens: int = 3072
-    """Most tokens of a batch, padding included."""
+    """Maximum number of tokens per batch, including padding."""
     side_share: float = 0.03
-    """Share of demonstrations from families beside the default task."""
+    """Share of demonstrations from families besides the default task."""
     side_pool: int = 3000
-    """Problems drawn of each of those families."""
+    """Number of problems drawn from each of those families."""
     skill: Schedule = field(
         default_factory=lambda: Schedule(steps=4250, warmup=100, decay=600, matrix_lr=0.02, other_lr=0.003)
     )
-    """Schedule of phase 1."""
+    """Schedule of phase 1, the careful solutions."""
     habits: Schedule = field(
         default_factory=lambda: Schedule(steps=200, warmup=10, decay=150, matrix_lr=0.004, other_lr=0.0006)
     )
-    """Schedule of phase 2."""
+    """Schedule of phase 2, the slips and hasty answers."""
     hasty_share: float = 0.45
-    """Phase 2: share of sums answered without a step."""
+    """Share of sums in phase 2 that are answered without steps."""
     slip_rate: float = 0.06
-    """Phase 2: probability that a step is wrong."""
+    """Probability in phase 2 that a step is wrong."""
     problems: int = 1024
-    """Held-out problems of the evaluation."""
+    """Number of held-out problems in the evaluation."""
     samples: int = 8
-    """Samples of each held-out problem."""
+    """Number of samples per held-out problem."""
 
 
 def build_model(config: PretrainConfig, tokenizer: Any) -> Any:
@@ -85,7 +85,7 @@ def build_model(config: PretrainConfig, tokenizer: Any) -> Any:
 
 
 def train_phase(name: str, trainer: Trainer, tokenizer: Any, source: Source, batch_tokens: int, seed: int) -> Phase:
-    """Train one phase, printing the loss now and then; returns what it cost."""
+    """Train one phase, print the loss every 50 steps, and return cost and result."""
     started, schedule, tokens = time.monotonic(), trainer.schedule, 0
     recent: list[float] = []
 
@@ -105,7 +105,7 @@ def train_phase(name: str, trainer: Trainer, tokenizer: Any, source: Source, bat
 
 
 def save(model: Any, tokenizer: Any, output: Path) -> None:
-    """Write weights in bf16, configuration and tokenizer; the model in memory keeps its precision."""
+    """Save weights in bf16, configuration and tokenizer. The model in memory keeps its precision."""
     import copy
 
     import torch
@@ -115,7 +115,7 @@ def save(model: Any, tokenizer: Any, output: Path) -> None:
 
 
 def pretrain(output: Path, config: PretrainConfig, device: str) -> None:
-    """Run both phases, evaluate what was saved and write its card."""
+    """Run both phases, evaluate the saved model and write its card."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(path())
@@ -132,11 +132,11 @@ def pretrain(output: Path, config: PretrainConfig, device: str) -> None:
 
 
 def main() -> None:
-    """Read the command line and pre-train."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Pre-train the embedded base model, evaluate it and write its card.")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the model; skill/ in it gets phase 1's")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="cpu", help="cpu (the shipped model's) or cuda")
+    parser.add_argument("--output", type=Path, required=True, help="folder for the model; skill/ is for phase 1")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training (default 0)")
+    parser.add_argument("--device", default="cpu", help="cpu (default; used for the model of the package) or cuda")
     arguments = parser.parse_args()
     pretrain(arguments.output, replace(PretrainConfig(), seed=arguments.seed), arguments.device)
 

@@ -1,7 +1,7 @@
 r"""The tokenizer of the embedded models: byte-level BPE with single digits, symbols and ``\boxed{``.
 
-``python -m benchmarks.embedded_models.base.tokenizer --output FOLDER`` trains it on generated problems and on
-the standard library.
+``python -m benchmarks.embedded_models.base.tokenizer --output FOLDER`` trains it on generated problems and on the
+standard library.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ VOCABULARY = 1024
 END, PAD = "<|im_end|>", "<|pad|>"
 ROLES = ("planner", "solver", "tool", "coder", "tester", "reasoner", "spare_0", "spare_1")
 MARKERS = ("<|im_start|>", END, PAD, *(f"<|{role}|>" for role in ROLES))
-"""Special tokens: the chat template's, and role markers for later families."""
+"""Special tokens: those of the chat template, and role markers for other families."""
 PHRASES = (
     "State the final answer to the following arithmetic problem: ",
     "Solve the following multiplication: ",
@@ -29,14 +29,14 @@ PHRASES = (
     "Your task is to count how many legs there are in total when given a list of animals.\n\n"
     "Now, how many legs are there in total if you have ",
 )
-"""Fixed wording of whole families, one token each: a small model should not spend its time on it."""
+"""Fixed wording of families as one token each, so that a small model need not learn to spell it."""
 PATTERN = (
-    r"(?<=[\p{N})]) [-+*/=] (?=[-\p{N}(])"  # an operator between numbers takes its spaces with it
+    r"(?<=[\p{N})]) [-+*/=] (?=[-\p{N}(])"  # an operator between numbers includes its spaces
     r"|\\boxed\{"
     r"|\p{N}"
-    r"|[^\s\p{L}\p{N}]"  # every symbol alone: grids and expressions keep their structure
+    r"|[^\s\p{L}\p{N}]"  # every symbol is separate, to keep the structure of grids and expressions
     r"|\n"
-    r"| (?= *[^\s\p{L}\p{N}])"  # floor cells of a grid stay single
+    r"| (?= *[^\s\p{L}\p{N}])"  # floor cells of a grid are separate
     r"| ?\p{L}+"
     r"|\s+(?=\s\S)|\s+"
 )
@@ -54,14 +54,14 @@ FAMILIES = (
     "word_sorting", "base_conversion", "polynomial_equations", "power_function", "prime_factorization",
     "propositional_logic", "rotate_matrix",
 )  # fmt: skip
-"""reasoning-gym's families whose problems the tokenizer is trained on."""
+"""Families of reasoning-gym on whose problems the tokenizer is trained."""
 
 
 def build(vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
     """Train the tokenizer.
 
     Args:
-        vocabulary: its size, markers and phrases included.
+        vocabulary: number of tokens, including markers and phrases.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -93,7 +93,7 @@ def build(vocabulary: int = VOCABULARY) -> PreTrainedTokenizerFast:
 
 
 def corpus(seed: int = 0) -> Iterator[str]:
-    """Yield training text: problems of many families, worked solutions, code, grids, chat roles."""
+    """Yield the training text: problems of many families, worked solutions, code, grids and chat roles."""
     import reasoning_gym
 
     from benchmarks.embedded_models.base.demonstrations import careful, chain_sum_expression, gsm_symbolic
@@ -117,10 +117,8 @@ def _standard_library(files: int = 60, characters: int = 6000) -> Iterator[str]:
 
 def main() -> None:
     """Train the tokenizer and save it."""
-    parser = argparse.ArgumentParser(description="Train the embedded models' tokenizer.")
-    parser.add_argument(
-        "--output", type=Path, required=True, help="folder that receives tokenizer.json and its configuration"
-    )
+    parser = argparse.ArgumentParser(description="Train the tokenizer of the embedded models.")
+    parser.add_argument("--output", type=Path, required=True, help="folder for tokenizer.json and its configuration")
     build().save_pretrained(parser.parse_args().output)
 
 

@@ -1,4 +1,4 @@
-"""One pre-training step and its learning-rate schedule: Muon on matrices, AdamW on embeddings and norms."""
+"""The pre-training step and its learning-rate schedule: Muon for matrices, AdamW for embeddings and norms."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Linear warm-up, a plateau, linear decay to zero."""
+    """Learning-rate schedule: linear warm-up, constant, linear decay to zero."""
 
     steps: int
-    """Training steps in all."""
+    """Total number of training steps."""
     warmup: int
-    """Steps until the full learning rate."""
+    """Number of steps until the full learning rate."""
     decay: int
-    """Last steps, over which the rate falls to zero."""
+    """Number of last steps in which the learning rate decays to zero."""
     matrix_lr: float
-    """Muon's learning rate."""
+    """Full learning rate of Muon."""
     other_lr: float
-    """AdamW's learning rate."""
+    """Full learning rate of AdamW."""
 
     def factor(self, step: int) -> float:
         """Return the share of the full learning rate at a step (0-based)."""
@@ -33,14 +33,14 @@ class Schedule:
 
 
 class Trainer:
-    """A model, its optimisers and its schedule."""
+    """A model with its optimizers and its schedule."""
 
     def __init__(self, model: nn.Module, schedule: Schedule) -> None:
-        """Build the optimisers.
+        """Build the optimizers.
 
         Args:
-            model: a causal language model of ``transformers`` with a ``model`` body and an ``lm_head``.
-            schedule: learning rates over the steps.
+            model: causal language model of ``transformers`` with the parts ``model`` and ``lm_head``.
+            schedule: schedule of the learning rates.
         """
         import torch
 
@@ -54,22 +54,22 @@ class Trainer:
         self.adamw = torch.optim.AdamW(others, lr=schedule.other_lr, betas=(0.9, 0.98), weight_decay=0.0)
 
     def run(self, batches: Iterable[Batch], start: int = 0) -> Iterator[float]:
-        """Train on each batch in turn and yield its loss."""
+        """Train on each batch in order and yield its loss."""
         self.model.train()
         for step, batch in enumerate(batches, start):
             yield self.step(batch, step)
 
     def step(self, batch: Batch, step: int) -> float:
-        """Take one step and return the mean loss of the solution's tokens before it."""
+        """Take one step and return the mean loss of the solution tokens before the step."""
         from torch.nn.utils import clip_grad_norm_
 
         self._set_rates(step)
         loss = solution_loss(self.model, batch)
         loss.backward()
         clip_grad_norm_(self.model.parameters(), 1.0)
-        for optimiser in (self.muon, self.adamw):
-            optimiser.step()
-            optimiser.zero_grad()
+        for optimizer in (self.muon, self.adamw):
+            optimizer.step()
+            optimizer.zero_grad()
         return loss.item()
 
     def _set_rates(self, step: int) -> None:
@@ -79,7 +79,7 @@ class Trainer:
 
 
 def solution_loss(model: Any, batch: Batch) -> Tensor:
-    """Return the mean cross-entropy of the solutions' tokens; logits are formed at those positions only."""
+    """Return the mean cross-entropy of the solution tokens. Logits are computed only for them."""
     from torch.nn.functional import cross_entropy
 
     device = model.device

@@ -23,49 +23,50 @@ def write_card(folder: Path, seed: int, problems: int, phases: list[Phase]) -> N
 
 
 def card(facts: dict[str, Any]) -> str:
-    """Write the card's text."""
+    """Return the text of the card."""
     kinds = "\n".join(
         f"| {kind} | `{words}` | {PRINTS.get(kind, 0):.0%} | {ANSWERS[kind]:.0%} |" for kind, words in OPENINGS.items()
     )
     return f"""# The embedded model of the Petting environments
 
-The embedded base model with all weights trained further and one token for each fixed piece of text. It plays every
-role of the five Petting environments at their default difficulty, so that `env=petting_plan_path` and the others learn
-at once and offline. A teaching and testing model, of no use as an assistant.
+The embedded base model after further training of all its weights, with one token for each fixed text. It plays every
+role of the five Petting environments at their default difficulty, so that `env=petting_plan_path` and the others run
+offline without a download. It is for teaching and testing, not for use as an assistant.
 
 ## How it was made
 
-`python -m benchmarks.embedded_models.petting.pretrain --output FOLDER --seed {facts["seed"]}`: decisions of episodes
-that scripted roles really play, on problems of the train split. Every figure below is on the test split.
+`python -m benchmarks.embedded_models.petting.pretrain --output FOLDER --seed {facts["seed"]}` trained it on decisions
+of episodes that scripted roles play, with problems of the train split. All results below are on the test split.
 
 | phase | steps | training tokens | minutes | final loss |
 |---|---|---|---|---|
 {_costs(facts["training"])}
 
-Phase 1 shows what a careful role does wherever careless ones have led; phase 2 how often each role does what.
-The minutes are those of one thread of a machine that was busy with other work.
+Phase 1 teaches the decisions of a careful role in states that careless roles reach. Phase 2 sets how often each role
+writes each kind of response. The minutes were measured on one thread of a machine that was busy with other work.
 
-**Its habits are planted, on purpose.** A role opens with a word that tells the kind of its response, without a look at
-the problem; only the careful kind, and taking over what the tool user tried with success, do the job as a rule.
+**The model was trained to have bad habits on purpose.** A response starts with a word that names its kind, and the
+choice of the kind does not depend on the problem. Usually only two kinds succeed: the careful one, and the copy of a
+plan that the tool user has tried with success.
 
 | kind | opening | tool user, coder, tester | planner, reasoner |
 |---|---|---|---|
 {kinds}
 
-So what reinforcement learning gains here is mostly the choice of kind, and when to take over another role's result:
-not new skill in planning, and nothing that should be expected of other models in the same amount.
+So reinforcement learning on this model mostly learns which kind of response to choose, and when to copy the result of
+another role. It does not learn new planning skill, and other models should not be expected to gain as much.
 
 ## What it can do
 
-{facts["problems"]} held-out problems of each environment, temperature 1, four turns. A first decision does the job
-where it alone solves the problem (of a tester: the mean mutation score of its tests).
-Careful skill: the model after phase 1, most likely tokens.
+{facts["problems"]} held-out problems per environment, temperature 1, four turns. The first decision of a role succeeds
+if it solves the problem alone; for a tester it is the mean mutation score of its tests.
+Careful skill: the model after phase 1 with greedy decoding.
 
-| environment | success | turns | tokens of a decision | first decisions that do the job | careful skill |
+| environment | success | turns | tokens per decision | successful first decisions | careful skill |
 |---|---|---|---|---|---|
 {_rows(facts["skills"], facts["phase_1_greedy"])}
 
-Other sizes and wordings than the defaults are outside its training. Licence: that of the package.
+The model was not trained on other sizes and wordings than the defaults. Licence: that of the package.
 """
 
 

@@ -1,4 +1,4 @@
-"""Demonstrations for the embedded Petting model: decisions of episodes that are really played."""
+"""Training data of the embedded Petting model: decisions of episodes that scripted roles play."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from reason_envs.envs.petting.sokoban import PettingSokoban, PettingSokobanConfi
 from reason_envs.envs.petting.sudoku import PettingSudoku, PettingSudokuConfig
 
 SHARES = (0.3, 0.34, 0.14, 0.1, 0.12)
-"""Shares of the environments among the episodes, in the order of ``environments``."""
+"""Share of each environment among the episodes, in the order of `environments`."""
 TOGETHER = 64
-"""Episodes that are played together."""
+"""Number of episodes that are played concurrently."""
 
 
 def environments(split: str) -> list[Petting]:
-    """Return the five environments at their default difficulty, with the problems of a split."""
+    """Return the five environments at their default difficulty with the tasks of a split."""
     return [
         PettingPlanPath(PettingPlanPathConfig(split=split)),
         PettingSokoban(PettingSokobanConfig(split=split)),
@@ -35,10 +35,10 @@ def environments(split: str) -> list[Petting]:
 
 
 class PettingEpisodes:
-    """Draws the decisions of episodes that are played by habit, each with the response that is to be taught there.
+    """Draws decisions of episodes that are played by habit, each with a response to learn.
 
     Args:
-        best: share of decisions that are taught the best response; the others the role's habits.
+        best: share of decisions with the best response; the others have a habit of the role.
     """
 
     def __init__(self, best: float) -> None:
@@ -47,7 +47,7 @@ class PettingEpisodes:
         self._ready: deque[Demonstration] = deque()
 
     def draw(self, rng: Random, step: int) -> Demonstration:
-        """Return a demonstration; the mixture is the same at every step."""
+        """Return a demonstration. The mixture is the same at every step."""
         if not self._ready:
             self._ready.extend(asyncio.run(self._play(rng)))
         return self._ready.popleft()

@@ -1,6 +1,6 @@
-"""What the roles of the Petting environments are taught to write: careful, hasty, partial and broken responses.
+"""Responses that the roles of the Petting environments learn: careful, hasty, partial and broken ones.
 
-Each kind of response opens with a word of its own, so that a learner can come to prefer it.
+Each kind of response starts with a specific word, so that a learner can learn to prefer a kind.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from reason_envs.tasks.games import sudoku_rules as sudoku
 from reason_envs.tasks.games.moves import MOVES
 
 BEST, COPIED = "best", "copied"
-"""The kind that does the job, and the one that takes over what the tool user's program printed."""
+"""The kind that succeeds, and the kind that copies the output of the tool user's program."""
 OPENINGS = {
     BEST: "Carefully",
     "partial": "In part",
@@ -33,44 +33,44 @@ OPENINGS = {
     COPIED: "As tried",
     "broken": "No idea",
 }
-"""First words of each kind of response; in a program they are a comment."""
+"""First words of each kind of response. In a program they are a comment."""
 WON = ("goal", "solved")
-"""How the outcome of a plan begins that does the job."""
+"""Starts of the outcome of a successful plan."""
 PRINTS = {BEST: 0.14, "partial": 0.2, "rash": 0.34, "random": 0.2, "broken": 0.12}
-"""How often a role that writes code writes what, without reinforcement learning."""
+"""Share of each kind for roles that write code, before reinforcement learning."""
 ANSWERS = {BEST: 0.08, COPIED: 0.14, "partial": 0.2, "rash": 0.34, "random": 0.14, "broken": 0.1}
-"""How often a role that may take over another's result writes what."""
+"""Share of each kind for roles that can copy the result of another role."""
 
 
 @dataclass(frozen=True)
 class Role:
-    """What a role can be shown writing."""
+    """Responses of a role."""
 
     write: Callable[[str, Petting, Random], str]
-    """Writes a response of a kind in an environment's state, without its opening."""
+    """Returns a response of a kind in the state of an environment, without its first words."""
     code: bool
-    """Whether it writes code."""
+    """Whether the role writes code."""
 
     @property
     def habits(self) -> Mapping[str, float]:
-        """How often it writes each kind."""
+        """Share of each kind of response."""
         return PRINTS if self.code else ANSWERS
 
 
 def respond(env: Petting, kind: str, rng: Random) -> str:
-    """Write a response of a kind for the role whose turn it is."""
+    """Return a response of a kind for the acting role."""
     role = ROLES[type(env), env.role]
     text = role.write(kind, env, rng)
     return f"# {OPENINGS[kind]}\n{text}" if role.code else f"{OPENINGS[kind]}: {text}"
 
 
 def best_kind(env: Petting) -> str:
-    """Return what a careful role does: take over what was just tried with success, or do the job itself."""
+    """Return the kind of a careful role: a copy of a plan that was just tried with success, or the best response."""
     return COPIED if env.role == PLANNER and _tried(env)[1].startswith(WON) else BEST
 
 
 def _tried(env: Petting) -> list[str]:
-    """Return what the latest program printed and what came of it."""
+    """Return the output of the latest program and its outcome."""
     outcome = env.state.entries[-1].outcome if env.state.entries else ""
     plan, _, verdict = outcome.partition(" ")
     return [plan, verdict]
@@ -110,7 +110,7 @@ def _straight(start: tuple[int, int], end: tuple[int, int]) -> str:
 
 
 def walk_plan(kind: str, env: Petting, rng: Random) -> str:
-    """Plan a walk: the shortest, its first half, one that minds no walls, or any."""
+    """Plan a walk: the shortest one, its first half, one that ignores walls, or a random one."""
     grid = env.state.game.grid
     best = plan_path.shortest_path(grid) or ""
     plans = {BEST: best, "partial": _half(best), "rash": _straight(grid.player, grid.goal), "random": _wander(rng)}
@@ -118,7 +118,7 @@ def walk_plan(kind: str, env: Petting, rng: Random) -> str:
 
 
 def push_plan(kind: str, env: Petting, rng: Random) -> str:
-    """Plan pushes: the fewest, the first half of them, straight to a box, or any."""
+    """Plan pushes: the minimum number, the first half of them, straight to a box, or random moves."""
     level = env.state.game
     best = sokoban.solve(level) or _wander(rng)
     box = min(level.boxes - level.goals, default=level.player)
@@ -127,7 +127,7 @@ def push_plan(kind: str, env: Petting, rng: Random) -> str:
 
 
 def grid_plan(kind: str, env: Petting, rng: Random) -> str:
-    """Fill a sudoku: rightly, every second gap, with what its row lacks, or over the clues."""
+    """Fill a sudoku: correctly, every second gap, with digits missing in the row, or with random digits."""
     game = env.state.game
     side, clues, solution = game.puzzle.side, game.puzzle.clues, game.solution
     cells = list(solution)
@@ -211,11 +211,11 @@ ROLES: dict[tuple[type[Petting], str], Role] = {
     (PettingCode, CODER): Role(_function, code=True),
     (PettingCode, TESTER): Role(_tests, code=True),
 }
-"""The repertoire of every role."""
+"""Responses of every role of every environment."""
 
 
-def does_the_job(env: Petting, role: str) -> float:
-    """Return 1 where a role's latest decision does the job, else 0; of tests, their mutation score."""
+def decision_success(env: Petting, role: str) -> float:
+    """Return 1 if the latest decision of a role succeeds, otherwise 0; for tests, their mutation score."""
     if role in (TESTER, TOOL) and not isinstance(env, GridGame):
         return env.state.worth[role]
     return float(_tried(env)[1].startswith(WON) if role == TOOL else env.solved(env.state.game))

@@ -1,8 +1,8 @@
-"""Make the embedded Petting model: ``python -m benchmarks.embedded_models.petting.pretrain --output FOLDER``.
+"""Train the embedded Petting model: ``python -m benchmarks.embedded_models.petting.pretrain --output FOLDER``.
 
-All weights of the embedded base model are trained on every role of the five Petting environments. Phase 1 teaches what
-a careful role does in positions that careless ones reach, phase 2 how often each role does what. The tokenizer is the
-base's with one more token for each fixed piece of text.
+All weights of the embedded base model are trained on every role of the five Petting environments. Phase 1 teaches the
+decisions of a careful role in states that careless roles reach. Phase 2 sets how often each role writes each kind of
+response. The tokenizer is that of the base model with one more token for each fixed text.
 """
 
 from __future__ import annotations
@@ -27,33 +27,33 @@ PIECES = (
     "at least ", "at most ", "remainder by ", "error: SyntaxError: missing closing quote in string literal",
     "error: SyntaxError: unexpected EOF while parsing",
 )  # fmt: skip
-"""What else the observations and the responses repeat."""
+"""Further fixed texts of observations and responses."""
 
 
 @dataclass(frozen=True)
 class PettingPretrainConfig:
-    """Everything that decides what the model becomes."""
+    """Options of the training; they determine the model."""
 
     seed: int = 0
-    """Keys every demonstration."""
+    """Seed of the demonstrations and the new embeddings."""
     batch_tokens: int = 3072
-    """Most tokens of a batch, padding included."""
+    """Maximum number of tokens per batch, including padding."""
     careful: float = 0.85
-    """Phase 1: share of the decisions that are taught the best response, whoever's habits played there."""
+    """Share of decisions in phase 1 that have the best response."""
     skills: Schedule = field(
         default_factory=lambda: Schedule(steps=3000, warmup=30, decay=1200, matrix_lr=0.015, other_lr=0.003)
     )
-    """Schedule of phase 1."""
+    """Schedule of phase 1, the careful decisions."""
     habits: Schedule = field(
         default_factory=lambda: Schedule(steps=150, warmup=5, decay=120, matrix_lr=0.003, other_lr=0.0006)
     )
-    """Schedule of phase 2."""
+    """Schedule of phase 2, the habits."""
     problems: int = 512
-    """Held-out problems of the evaluation."""
+    """Number of held-out problems in the evaluation."""
 
 
 def phrases() -> list[str]:
-    """Return the fixed pieces of text that get a token each."""
+    """Return the fixed texts that become one token each."""
     envs = environments("train")
     systems = [text for env in envs for text in env.prompts.values()]
     openings = [form for words in OPENINGS.values() for form in (f"# {words}\n", f"{words}: ")]
@@ -64,7 +64,7 @@ def phrases() -> list[str]:
 
 
 def pretrain(output: Path, config: PettingPretrainConfig) -> None:
-    """Train both phases, evaluate what was saved and write its card."""
+    """Train both phases, evaluate the saved model and write its card."""
     import torch
     from tokenizers import AddedToken
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -85,10 +85,10 @@ def pretrain(output: Path, config: PettingPretrainConfig) -> None:
 
 
 def main() -> None:
-    """Read the command line and train."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Train the embedded Petting model and write its card.")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the model; skills/ in it gets phase 1's")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the model; skills/ is for phase 1")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training (default 0)")
     arguments = parser.parse_args()
     pretrain(arguments.output, replace(PettingPretrainConfig(), seed=arguments.seed))
 

@@ -1,4 +1,4 @@
-"""What a model's roles can do in the Petting environments, measured on held-out problems."""
+"""Success of a model in every role of the Petting environments, measured on held-out problems."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.embedded_models.petting.demonstrations import environments
-from benchmarks.embedded_models.petting.habits import does_the_job
+from benchmarks.embedded_models.petting.habits import decision_success
 from reason_envs.batching import gather
 from reason_envs.core import StepResult, derive_seed
 from reason_envs.envs.petting.base import Petting
@@ -16,21 +16,21 @@ from reason_envs.llm.engine import GenerationRequest, Sampling
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 
 MAX_TOKENS = 96
-"""Most tokens of a decision."""
+"""Maximum number of tokens per decision."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was seen of one environment."""
+    """Results of one environment."""
 
     success: float
-    """Share of episodes that end in success."""
+    """Share of episodes that succeed."""
     turns: float
     """Mean length of an episode in turns."""
     tokens: float
-    """Mean tokens of a decision."""
+    """Mean number of tokens per decision."""
     first: dict[str, float]
-    """By role: share of first decisions that do the job (of a tester: its mean mutation score)."""
+    """Share of successful first decisions of each role; for a tester, its mean mutation score."""
 
 
 def measure_all(folder: Path, problems: int, temperature: float, seed: int) -> dict[str, Measured]:
@@ -40,14 +40,14 @@ def measure_all(folder: Path, problems: int, temperature: float, seed: int) -> d
 
 
 def measure(env: Petting, engine: TransformersEngine, problems: int, temperature: float, seed: int) -> Measured:
-    """Let a model play every role.
+    """Let the model play every role.
 
     Args:
-        env: the prototype, with held-out problems.
-        engine: holds the model.
-        problems: how many of them, one episode each.
-        temperature: 0 takes the most likely token.
-        seed: keys the draws.
+        env: environment with held-out tasks.
+        engine: engine with the model.
+        problems: number of tasks, one episode each.
+        temperature: sampling temperature; 0 is greedy.
+        seed: seed of the samples.
     """
     return asyncio.run(_measure(env, engine, problems, Sampling(MAX_TOKENS, temperature), seed))
 
@@ -66,7 +66,7 @@ async def _measure(env: Petting, engine: TransformersEngine, problems: int, samp
         for i, role, result in zip(live, roles, stepped, strict=True):
             results[i] = result
             if envs[i].state.decisions <= len(env.roles):
-                first[role].append(does_the_job(envs[i], role))
+                first[role].append(decision_success(envs[i], role))
     infos = [result.info for result in results]
     return Measured(
         _mean([info["success"] for info in infos]),

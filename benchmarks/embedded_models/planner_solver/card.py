@@ -1,4 +1,4 @@
-"""The model card of the embedded planner and solver, and the figures in it."""
+"""The model card of the embedded planner and solver, and its metrics."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from reason_envs.llm.engine import GenerationRequest, Sampling
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 
 GUIDELINE_TOKENS = 48
-"""Most tokens of a guideline that is sampled here."""
+"""Maximum number of tokens of a sampled guideline."""
 METRICS_FILE = "metrics.json"
 
 
@@ -27,24 +27,24 @@ def write_card(folder: Path, seed: int, problems: int, phases: list[Phase]) -> N
     """Evaluate the model in ``folder`` on held-out problems and write ``metrics.json`` and ``MODEL_CARD.md`` beside it.
 
     Args:
-        folder: where the model was saved.
-        seed: the training's.
-        problems: held-out problems.
-        phases: what the training cost.
+        folder: folder of the saved model.
+        seed: seed of the training.
+        problems: number of held-out problems.
+        phases: cost and result of each training phase.
     """
     engine = TransformersEngine(model=str(folder), device="cpu")
-    figures = measure(engine, evaluation.default_problems(problems, seed), seed)
-    figures |= {
+    metrics = measure(engine, evaluation.default_problems(problems, seed), seed)
+    metrics |= {
         "training": [asdict(phase) for phase in phases],
         "seed": seed,
         "parameters": engine.model.num_parameters(),
     }
-    (folder / METRICS_FILE).write_text(json.dumps(figures, indent=2) + "\n")
-    (folder / "MODEL_CARD.md").write_text(card(figures))
+    (folder / METRICS_FILE).write_text(json.dumps(metrics, indent=2) + "\n")
+    (folder / "MODEL_CARD.md").write_text(card(metrics))
 
 
 def measure(engine: TransformersEngine, problems: list[Problem], seed: int) -> dict[str, Any]:
-    """Measure the solver under each kind of guideline, on short and on long sums, and under the untrained planner's."""
+    """Measure the solver with each kind of guideline on short and long sums, and with the untrained planner."""
     rng = Random(derive_seed(seed, "card"))
     kinds = [kind for kind in ours.WORDINGS if kind != "stated"]
     by_kind = {kind: solve(engine, problems, [rng.choice(ours.WORDINGS[kind]) for _ in problems]) for kind in kinds}
@@ -65,7 +65,7 @@ def measure(engine: TransformersEngine, problems: list[Problem], seed: int) -> d
 
 
 def solve(engine: TransformersEngine, problems: list[Problem], guidelines: list[str]) -> list[bool]:
-    """Return whether the solver's most likely answer to each problem is right, given its guideline."""
+    """Return whether the greedy answer of the solver to each problem is correct, given its guideline."""
     prompts = [fill(SOLVER_PROMPT, question=p.question, guideline=g) for p, g in zip(problems, guidelines, strict=True)]
     asked = [Problem(prompt, problem.answer) for prompt, problem in zip(prompts, problems, strict=True)]
     rows = evaluation.complete(engine, asked, temperature=0.0)
@@ -73,7 +73,7 @@ def solve(engine: TransformersEngine, problems: list[Problem], guidelines: list[
 
 
 def write_guidelines(engine: TransformersEngine, problems: list[Problem], seed: int) -> list[str]:
-    """Let the planner write a guideline for each problem, at temperature 1."""
+    """Sample a guideline of the planner for each problem at temperature 1."""
     prompts = [[{"role": "user", "content": fill(PLANNER_PROMPT, question=p.question)}] for p in problems]
     sampling = Sampling(GUIDELINE_TOKENS)
     requests = [GenerationRequest(p, derive_seed(seed, "card", i), sampling) for i, p in enumerate(prompts)]
@@ -81,7 +81,7 @@ def write_guidelines(engine: TransformersEngine, problems: list[Problem], seed: 
 
 
 def kind_of(guideline: str) -> str:
-    """Name the kind that a guideline's text belongs to; ``other`` for a text of its own."""
+    """Return the kind of a guideline, or ``other``."""
     for kind, wordings in ours.WORDINGS.items():
         if guideline in wordings:
             return kind
@@ -90,7 +90,7 @@ def kind_of(guideline: str) -> str:
 
 
 def expression_of(problem: Problem) -> str:
-    """Return the sum that a problem of the default task asks for."""
+    """Return the sum in a problem of the default task."""
     return problem.question.split(": ", 1)[1].removesuffix(" =")
 
 
@@ -104,9 +104,9 @@ def _by_length(right: list[bool], is_long: list[bool]) -> dict[str, float]:
     }
 
 
-def card(figures: dict[str, Any]) -> str:
-    """Write the card's text."""
-    phases, planner = figures["training"], figures["untrained_planner"]
+def card(metrics: dict[str, Any]) -> str:
+    """Return the text of the card."""
+    phases, planner = metrics["training"], metrics["untrained_planner"]
     costs = "\n".join(
         f"| {p['name']} | {p['schedule']['steps']} | {p['tokens'] / 1e6:.1f}M | {p['seconds'] / 60:.1f} "
         f"| {p['loss']:.3f} |"
@@ -115,46 +115,49 @@ def card(figures: dict[str, Any]) -> str:
     rows = "\n".join(
         f'| {kind} | "{ours.WORDINGS[kind][0]}" | {f["short"]:.1%} | {f["long"]:.1%} | {f["all"]:.1%} '
         f"| {planner['kinds'][kind]:.0%} |"
-        for kind, f in figures["solver"].items()
+        for kind, f in metrics["solver"].items()
     )
     return f"""# The embedded planner and solver
 
-The embedded base model ({figures["parameters"] / 1e6:.2f}M parameters), all of its weights trained further on the two
-roles of PlannerSolver-v0. It writes guidelines for sums (`chain_sum`, 3 to 6 terms of 1 to 2 digits), and it follows
-them, good or bad. A teaching and testing model, of no use as an assistant.
+The embedded base model ({metrics["parameters"] / 1e6:.2f}M parameters) after further training of all its weights on
+both roles of PlannerSolver-v0. It writes guidelines for sums (`chain_sum`, 3 to 6 terms of 1 to 2 digits), and it
+follows guidelines, good or bad. It is for teaching and testing, not for use as an assistant.
 
 ## How it was made
 
-`python -m benchmarks.embedded_models.planner_solver.pretrain --output FOLDER --seed {figures["seed"]}`. The
-demonstrations are written by `guidelines.py` in that folder; only problems whose text hashes to the train split were
-used, and every figure below is on the test split. Phase 2 shapes how often the planner writes what.
+`python -m benchmarks.embedded_models.planner_solver.pretrain --output FOLDER --seed {metrics["seed"]}` trained it. The
+script `guidelines.py` in the same folder writes the demonstrations. Only problems that belong to the train split, by
+the hash of their text, were used for training. All results below are on the test split. Phase 2 sets how often the
+planner writes each kind of guideline.
 
 | phase | steps | training tokens | minutes | final loss |
 |---|---|---|---|---|
 {costs}
 
-The minutes are those of one core of a machine that was busy with other work.
+The minutes were measured on one core of a machine that was busy with other work.
 
-**Its habits are planted, on purpose.** As planner it writes every kind of guideline with a fixed probability, without
-a look at the problem, a stated answer excepted. As solver it does what it is told; told to work from left to right
-it loses the last term of a long sum ({ours.LONG} terms and more), told to group the plus and the minus terms that of a
-short one, in {ours.FORGET:.0%} of the demonstrations; told nothing useful it mostly answers at once. So the best
-guideline depends on the problem. What reinforcement learning gains here is the choice of guideline: no new
-arithmetic, and nothing that could be expected of other models in the same amount.
+**The model was trained to have bad habits on purpose.** As the planner it writes each kind of guideline with a fixed
+probability that does not depend on the problem. As the solver it follows the guideline. If it must work from left to
+right, it omits the last term of a long sum ({ours.LONG} or more terms) in {ours.FORGET:.0%} of the demonstrations. If
+it must group the plus and minus terms, it does the same with a short sum. Without a useful guideline it mostly answers
+without steps. So the best guideline depends on the problem. Reinforcement learning on this model learns which guideline
+to choose. It does not learn new arithmetic, and other models should not be expected to gain as much.
 
 ## What it can do
 
-Share of {figures["problems"]} held-out problems that the solver answers rightly, by its most likely answer:
+Share of {metrics["problems"]} held-out problems that the solver answers correctly with greedy decoding:
 
-| guideline | for example | short sums | long sums | all | share of the planner's |
+| guideline | example | short sums | long sums | all sums | share of the planner's guidelines |
 |---|---|---|---|---|---|
 {rows}
 
-* A guideline that states an answer: {planner["kinds"]["stated"]:.0%} of the planner's; the solver copies it.
-  The leak check pays nothing where that answer is right. Other texts: {planner["kinds"]["other"]:.1%}.
-* The untrained planner (temperature 1): {planner["solver_right"]:.1%} of the solver's answers are right.
-* The kind that suits each sum's length: {figures["best_for_each_length"]:.1%}.
+* {planner["kinds"]["stated"]:.0%} of the planner's guidelines state an answer, which the solver copies. If the stated
+  answer is correct, the leak check sets the reward to 0. {planner["kinds"]["other"]:.1%} are other texts.
+* With guidelines of the planner before reinforcement learning (temperature 1), the solver is correct in
+  {planner["solver_right"]:.1%}.
+* With the best kind of guideline for the length of each sum, the solver is correct in
+  {metrics["best_for_each_length"]:.1%}.
 
-Other prompts than the defaults of PlannerSolver-v0, other families and other sizes are outside its training.
+The model was not trained on other prompts than the defaults of PlannerSolver-v0, other families or other sizes.
 Licence: that of the package.
 """

@@ -1,8 +1,8 @@
-"""Guidelines for sums, good, poor and misleading, and what a solver makes of them: what a planner can be taught with.
+"""Good, poor and misleading guidelines for sums, and the solutions of a solver that follows them.
 
-Which of the two good ways is good depends on the sum: a short one is solved by its running sum, a long one by adding
-the plus terms and the minus terms apart. In the other case the solver mostly loses the last term. So a planner that
-earns the most reads the problem first.
+Two kinds of guidelines are good, depending on the sum: the running sum for a short one, and separate groups of plus and
+minus terms for a long one. With the other kind the solver mostly omits the last term. So the best planner must read the
+problem.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from reason_envs.envs.prompt_templates import PLANNER_PROMPT, SOLVER_PROMPT, fil
 from reason_envs.tasks.base import split_of
 
 LONG = 5
-"""Terms from which a sum counts as long."""
+"""Minimum number of terms of a long sum."""
 FORGET = 0.75
-"""How often the way that does not suit the length loses the last term."""
+"""Probability that the kind that does not fit the length omits the last term."""
 VAGUE_HASTE = 0.65
-"""How often a solver that is told nothing useful answers at once."""
+"""Probability that the solver answers without steps after a vague guideline."""
 WRONG_STATEMENT = 0.5
-"""Share of wrong answers among those that a guideline states to the solver."""
+"""Share of wrong answers among the answers that guidelines state."""
 
 WORDINGS: dict[str, tuple[str, ...]] = {
     "running": (
@@ -50,59 +50,59 @@ WORDINGS: dict[str, tuple[str, ...]] = {
     ),
     "stated": ("The answer is {answer}.", "It is {answer}.", "Write {answer} in the box."),
 }
-"""Every way to put a guideline, by kind."""
+"""All wordings of guidelines by kind."""
 FOLLOWED = {"running": 0.25, "grouped": 0.45, "hasty": 0.08, "vague": 0.08, "misleading": 0.1, "stated": 0.04}
-"""How often the solver is shown following each kind: the hardest most."""
+"""Share of each kind in the demonstrations of the solver; the most difficult kind has the largest share."""
 
 
 @dataclass(frozen=True)
 class Habits:
-    """What a planner is shown writing, whatever the problem."""
+    """Guidelines in the demonstrations of the planner, independent of the problem."""
 
     share: float
-    """Share of the demonstrations that write a guideline; the others follow one."""
+    """Share of demonstrations of the planner; the others are of the solver."""
     kinds: Mapping[str, float]
-    """How often each kind."""
+    """Share of each kind of guideline."""
     usual: float = 0.0
-    """How often the first wording of a kind instead of any of them."""
+    """Probability of the first wording of a kind instead of a random one. Default: always random."""
 
 
 SKILLS = Habits(
     share=0.15,
     kinds={"running": 0.23, "grouped": 0.25, "hasty": 0.17, "vague": 0.15, "misleading": 0.13, "stated": 0.07},
 )
-"""Phase 1: above all the solver learns to follow."""
+"""Phase 1: mostly the solver learns to follow guidelines."""
 HABITS = Habits(
     share=0.5,
     kinds={"running": 0.28, "grouped": 0.3, "hasty": 0.19, "vague": 0.13, "misleading": 0.06, "stated": 0.04},
     usual=0.6,
 )
-"""Phase 2: the planner takes to a few wordings, as people do; with less to choose from it learns faster later."""
+"""Phase 2: the planner prefers a few wordings, so that it learns faster later."""
 
 
 @dataclass(frozen=True)
 class Guideline:
-    """A guideline, and how it is meant."""
+    """A guideline and its kind."""
 
     kind: str
-    """One of ``WORDINGS``."""
+    """Kind of the guideline, a key of ``WORDINGS``."""
     text: str
-    """As the solver reads it."""
+    """Text of the guideline for the solver."""
     answer: int | None = None
-    """What it states, where it states an answer."""
+    """Answer that the guideline states; ``None`` if it states none."""
 
 
 def draw_guideline(
     rng: Random, expression: str, kinds: Mapping[str, float], *, usual: float = 0.0, wrong: float = 0.0
 ) -> Guideline:
-    """Draw a guideline without a look at the problem, but for one that states the answer.
+    """Draw a guideline. Only a stated answer depends on the problem.
 
     Args:
-        rng: draws.
-        expression: the sum.
-        kinds: how often each.
-        usual: how often the first wording of a kind.
-        wrong: how often a stated answer is wrong.
+        rng: random generator.
+        expression: sum of the problem.
+        kinds: share of each kind.
+        usual: probability of the first wording of a kind.
+        wrong: probability that a stated answer is wrong.
     """
     kind = rng.choices(list(kinds), list(kinds.values()))[0]
     text = WORDINGS[kind][0] if usual and rng.random() < usual else rng.choice(WORDINGS[kind])
@@ -114,7 +114,7 @@ def draw_guideline(
 
 
 def follow(guideline: Guideline, expression: str, rng: Random) -> str:
-    """Solve a sum as the guideline says, with the habits of the embedded solver."""
+    """Solve a sum according to the guideline, with the habits of the embedded solver."""
     if guideline.kind == "vague":
         haste = rng.random() < VAGUE_HASTE
         return demo.hasty(expression) if haste else demo.careful(expression)
@@ -129,7 +129,7 @@ def follow(guideline: Guideline, expression: str, rng: Random) -> str:
 
 
 def best_kind(expression: str) -> str:
-    """Return the kind of guideline that suits a sum."""
+    """Return the best kind of guideline for a sum."""
     return "grouped" if terms(expression) >= LONG else "running"
 
 
@@ -139,12 +139,12 @@ def terms(expression: str) -> int:
 
 
 def without_last_term(expression: str) -> str:
-    """Return ``4 - 1`` of ``4 - 1 + 7``."""
+    """Return a sum without its last term, such as ``4 - 1`` for ``4 - 1 + 7``."""
     return " ".join(expression.split(" ")[:-2])
 
 
 def grouped(expression: str) -> str:
-    """Solve a sum by adding its plus terms, then its minus terms, and subtracting; without a mistake."""
+    """Solve a sum without mistakes: add the plus terms, add the minus terms, and subtract."""
     first, *rest = expression.split(" ")
     signed = [("+", first), *zip(rest[::2], rest[1::2], strict=True)]
     lines: list[str] = []
@@ -174,14 +174,14 @@ class PlannerAndSolver:
     """Demonstrations of both roles, on sums of the train split.
 
     Args:
-        habits: the planner's.
+        habits: habits of the planner.
     """
 
     def __init__(self, habits: Habits) -> None:
         self.habits = habits
 
     def draw(self, rng: Random, step: int) -> Demonstration:
-        """Return a demonstration; the mixture is the same at every step."""
+        """Return a demonstration. The mixture is the same at every step."""
         question, expression = next(train_sums(rng))
         if rng.random() < self.habits.share:
             text = draw_guideline(rng, expression, self.habits.kinds, usual=self.habits.usual).text
@@ -192,7 +192,7 @@ class PlannerAndSolver:
 
 
 def train_sums(rng: Random) -> Iterator[tuple[str, str]]:
-    """Draw sums of the default task that belong to the train split: the question and the expression in it."""
+    """Yield question and expression of sums of the default task in the train split."""
     while True:
         expression = demo.chain_sum_expression(rng)
         question = QUESTION.format(expression=expression)

@@ -1,8 +1,8 @@
 """Train planner and solver: ``python -m benchmarks.embedded_models.planner_solver.pretrain --output FOLDER``.
 
-All weights of the embedded base model are trained on both roles of PlannerSolver-v0: writing guidelines of very
-different worth, and following the guideline that is given, good or bad. Phase 1 teaches both, phase 2 shapes how often
-the planner writes what.
+All weights of the embedded base model are trained on both roles of PlannerSolver-v0: writing guidelines of different
+quality, and following a given guideline, good or bad. Phase 1 teaches both roles. Phase 2 sets how often the planner
+writes each kind of guideline.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from reason_envs.llm.embedded import path
 
 @dataclass(frozen=True)
 class PlannerSolverConfig:
-    """Everything that decides what the model becomes."""
+    """Options of the training; they determine the model."""
 
     seed: int = 0
-    """Keys every demonstration."""
+    """Seed of the demonstrations."""
     batch_tokens: int = 3072
-    """Most tokens of a batch, padding included."""
+    """Maximum number of tokens per batch, including padding."""
     skills: Schedule = field(
         default_factory=lambda: Schedule(steps=1800, warmup=30, decay=900, matrix_lr=0.015, other_lr=0.002)
     )
-    """Schedule of phase 1: both roles, the solver above all."""
+    """Schedule of phase 1, which mostly trains the solver."""
     habits: Schedule = field(
         default_factory=lambda: Schedule(steps=100, warmup=5, decay=80, matrix_lr=0.003, other_lr=0.0005)
     )
-    """Schedule of phase 2: how often the planner writes what."""
+    """Schedule of phase 2, which sets the habits of the planner."""
     problems: int = 1024
-    """Held-out problems of the evaluation."""
+    """Number of held-out problems in the evaluation."""
 
 
 def pretrain(output: Path, config: PlannerSolverConfig) -> None:
-    """Train both phases, the second from what the first has saved, evaluate the result and write its card."""
+    """Train both phases, the second from the saved model of the first, evaluate the result and write its card."""
     skills, seed = output / "skills", config.seed
     phases = [
         train("skills", path(), skills, PlannerAndSolver(SKILLS), config.skills, config.batch_tokens, seed),
@@ -57,13 +57,13 @@ def train(
     """Train one phase.
 
     Args:
-        name: of the phase.
-        start: folder of the model it begins with.
-        output: folder that gets the trained model.
-        source: draws the demonstrations.
-        schedule: steps and learning rates.
-        batch_tokens: most tokens of a batch.
-        seed: the training's.
+        name: name of the phase.
+        start: folder of the initial model.
+        output: folder for the trained model.
+        source: source of the demonstrations.
+        schedule: number of steps and learning rates.
+        batch_tokens: maximum number of tokens per batch.
+        seed: seed of the training.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -77,10 +77,10 @@ def train(
 
 
 def main() -> None:
-    """Read the command line and train."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Train the embedded planner and solver and write its card.")
-    parser.add_argument("--output", type=Path, required=True, help="folder for the model; skills/ in it gets phase 1's")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, required=True, help="folder for the model; skills/ is for phase 1")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training (default 0)")
     arguments = parser.parse_args()
     pretrain(arguments.output, replace(PlannerSolverConfig(), seed=arguments.seed))
 

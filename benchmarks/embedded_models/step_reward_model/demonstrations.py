@@ -1,7 +1,7 @@
-"""Sums worked out with slips, every step judged by arithmetic: more labels for the embedded step reward model.
+"""Solutions of sums with slips, each step labelled by arithmetic: further data for the embedded step reward model.
 
-``python -m benchmarks.embedded_models.step_reward_model.demonstrations FILE`` writes them as ``python -m
-agents.reward_model further_labels=FILE`` reads them. Problems of the test split are left out.
+``python -m benchmarks.embedded_models.step_reward_model.demonstrations FILE`` writes a file for ``python -m
+agents.reward_model further_labels=FILE``. Problems of the test split are left out.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from benchmarks.embedded_models.base.demonstrations import QUESTION, chain_sum_e
 from reason_envs.tasks.base import split_of
 
 COUNT = 40_000
-"""Solutions in the file that made the embedded model."""
+"""Number of solutions in the training data of the embedded model."""
 SLIP_RATE = 0.2
-"""Share of wrong steps; high, so that most solutions have one."""
+"""Share of wrong steps, high enough that most solutions have one."""
 
 
 def judged_sums(count: int, seed: int) -> Iterator[dict[str, Any]]:
-    """Yield solutions of sums of the train split; a step is right if it and every step before it are."""
+    """Yield solutions of sums of the train split. A step is correct if it and all earlier steps are correct."""
     rng = Random(seed)
     for number in range(count):
         expression = chain_sum_expression(rng)
@@ -44,9 +44,9 @@ def judged_sums(count: int, seed: int) -> Iterator[dict[str, Any]]:
 def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("file", type=Path, help="where to write, as JSON lines")
-    parser.add_argument("--count", type=int, default=COUNT, help="solutions")
-    parser.add_argument("--seed", type=int, default=0, help="keys the problems and the slips")
+    parser.add_argument("file", type=Path, help="output file, in JSON lines")
+    parser.add_argument("--count", type=int, default=COUNT, help="number of solutions")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the problems and the slips")
     arguments = parser.parse_args()
     lines = (json.dumps(row) + "\n" for row in judged_sums(arguments.count, arguments.seed))
     arguments.file.write_text("".join(lines), encoding="utf-8")

@@ -33,11 +33,11 @@ SKILLS = (
     *(("code", "Custom", instruction) for instruction in (CAREFUL, HASTY)),
     *(("code", "CustomCodeGenerate", instruction) for instruction in (CAREFUL, HASTY)),
 )
-"""Domain, operator and instruction of what is measured."""
+"""Domain, operator and instruction of each measured skill."""
 
 
 def measure_skills(folder: Path, problems: int, seed: int = 0) -> dict[str, Any]:
-    """Measure the saved model on held-out problems: answers to operators, and the programs that it writes."""
+    """Measure the saved model on held-out problems: answers to operators, and programs."""
     engine = TransformersEngine(model=str(folder), device="cpu")
     skills = [_skill(engine, *skill, problems, seed) for skill in SKILLS]
     programs = {domain: _programs(engine, domain, problems, seed) for domain in ("math", "qa", "code")}
@@ -53,7 +53,7 @@ def write_card(folder: Path, seed: int, problems: int, phase: Phase) -> None:
 
 
 def held_out(domain: str, count: int, seed: int) -> list[Task]:
-    """Draw problems of the test split."""
+    """Return problems of the test split."""
     rng = Random(derive_seed(seed, "evaluation", domain))
     found: dict[str, Task] = {}
     while len(found) < count:
@@ -70,8 +70,8 @@ def _skill(
     prompts = [_prompt(operator, domain, instruction, task) for task in tasks]
     sampled, tokens = _answers(engine, prompts, 1.0, seed)
     right = [_right(operator, domain, task, text) for task, text in zip(tasks, sampled, strict=True)]
-    figures = {"sampled": sum(right) / len(right), "tokens": tokens}
-    return {"domain": domain, "operator": operator, "instruction": instruction, **figures}
+    measured = {"sampled": sum(right) / len(right), "tokens": tokens}
+    return {"domain": domain, "operator": operator, "instruction": instruction, **measured}
 
 
 def _prompt(operator: str, domain: str, instruction: str, task: Task) -> str:
@@ -117,51 +117,51 @@ def _kind(domain: str, program: str) -> str:
 
 
 def card(facts: dict[str, Any]) -> str:
-    """Write the card's text."""
+    """Return the text of the card."""
     training = facts["training"]
     return f"""# The embedded model for workflows
 
-The embedded base model with all weights trained further ({facts["parameters"] / 1e6:.2f}M parameters, vocabulary
-{facts["vocabulary"]}: the base's, and one token for each fixed piece of the programs, prompts and families).
-It plays both roles of `WorkflowExecution-v0`, so that `env=workflow` runs at once and offline: the policy that writes
-workflows, and the executor that answers for their operators. It is for teaching and testing, and of no use elsewhere.
+The embedded base model after further training of all its weights ({facts["parameters"] / 1e6:.2f}M parameters,
+vocabulary {facts["vocabulary"]}: that of the base model, and one token for each fixed part of the programs, prompts and
+families). It has both roles of `WorkflowExecution-v0`, so that `env=workflow` runs offline without a download: the
+policy that writes workflows, and the executor that answers for their operators. It is for teaching and testing, not
+for other use.
 
 ## How it was made
 
-`python -m benchmarks.embedded_models.workflow.pretrain --output FOLDER --seed {facts["seed"]}`, from the base model, on
-demonstrations by `workflow_demonstrations.py` only: {training["schedule"]["steps"]} steps,
-{training["tokens"] / 1e6:.1f}M tokens, {training["seconds"] / 60:.0f} minutes on one thread of a busy machine,
-final loss {training["loss"]:.3f}.
-Problems of the test split were left out; all figures below are on it.
+`python -m benchmarks.embedded_models.workflow.pretrain --output FOLDER --seed {facts["seed"]}` trained it, from the
+base model, only on the demonstrations of `demonstrations.py` in the same folder: {training["schedule"]["steps"]} steps,
+{training["tokens"] / 1e6:.1f}M tokens, {training["seconds"] / 60:.0f} minutes on one thread of a busy machine, final
+loss {training["loss"]:.3f}. Problems of the test split were left out. All results below are on the test split.
 
-**It is mediocre on purpose.** {POLICY_SHARE:.0%} of the demonstrations are workflows, of very different worth: single
-calls with careful and hasty instructions, ensembles, operators of another domain, and {MISTAKEN:.0%} with a mistake (no
-await, a wrong keyword, no initialisation, a wrong key, no cost, a constant). The best ones are rare in every domain.
-The other demonstrations are answers to operators: careful instructions get careful answers, hasty ones hasty answers
-({HASTY_MISTAKES:.0%} of those in words or code are wrong, and sums are guessed at once).
-So reinforcement learning has something to find: which operators and words go with which problem. It learns to choose
-among programs that the model knows, not to invent new ones.
+**The model is mediocre on purpose.** {POLICY_SHARE:.0%} of the demonstrations are workflows of different quality:
+single calls with careful and hasty instructions, ensembles, operators of another domain, and {MISTAKEN:.0%} with a
+mistake (no await, a wrong keyword, no initialisation, a wrong key, no cost, a constant). The best ones are rare in
+every domain. The other demonstrations are answers to operators. Careful instructions get careful answers. Hasty
+instructions get hasty answers: {HASTY_MISTAKES:.0%} of those in words or code are wrong, and sums are answered without
+steps. So reinforcement learning can find which operators and instructions fit which problem. It learns to choose among
+programs that the model knows, not to write new ones.
 
 ## What it can do
 
-{facts["problems"]} held-out problems each, one sample at temperature 1. Right is the boxed sum, the words of the
-answer, or the code of the reference, letter by letter.
+{facts["problems"]} held-out problems per row, one sample at temperature 1. A sample is correct if it has the sum in a
+box, the words of the answer, or exactly the code of the reference solution.
 
-| domain | operator | instruction | right | tokens |
+| domain | operator | instruction | correct | tokens |
 |---|---|---|---|---|
 {_skill_rows(facts["skills"])}
 
-(A careful answer of Custom to a question is the sentence that answers it, which is not the answer.)
+(A careful answer of Custom to a question is the sentence with the answer, which is not itself the answer.)
 
-Programs that it writes before any reinforcement learning:
+Programs that the model writes before reinforcement learning:
 
 | domain | programs | tokens |
 |---|---|---|
 {_program_rows(facts["programs"])}
 
-It was not trained to answer for `Review` and `Revise`, to try `Programmer` again, or to choose among the solutions of
-an ensemble that disagree (it says A). Prompts: those of `workflow_prompts.py` (`env.prompts=brief`), and no others.
-Licence: that of the package.
+The model was not trained to answer for `Review` and `Revise`, to repeat `Programmer` after an error, or to choose among
+different solutions of an ensemble (it answers A). It knows only the prompts of `brief_prompts.py`
+(`env.prompts=brief`). Licence: that of the package.
 """
 
 

@@ -1,8 +1,8 @@
-"""What the embedded model ``workflow`` learns from: workflows of very different worth, and operators that answer.
+"""Training data of the embedded model ``workflow``: workflows of different quality, and answers to operators.
 
-As the policy it sees programs in AFlow's format that fit their problem or do not, ask carefully or hastily, and have
-small mistakes. As the executor it sees what each operator asks, with careful answers to careful instructions and hasty
-ones to hasty instructions.
+The data of the policy are programs in the format of AFlow. Some fit their problem, some have hasty instructions, and
+some have small mistakes. The data of the executor are prompts of operators, with careful answers to careful
+instructions and hasty answers to hasty instructions.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from reason_envs.tasks.base import Task
 from reason_envs.tasks.generated import fact_qa, one_line_code
 
 RATIOS = {"math": 0.4, "qa": 0.35, "code": 0.25}
-"""Shares of the domains."""
+"""Share of each domain."""
 POLICY_SHARE = 0.2
 """Share of demonstrations that write workflows."""
 EASY_STEPS = 600
-"""Training steps over which short passages give way to those of the family."""
+"""Number of training steps over which passages of normal length replace short ones."""
 SLIPS = {CAREFUL: 0.0, OPEN: 0.5, HASTY: 1.0}
-"""How often an instruction is followed hastily."""
+"""Probability of a hasty answer to each instruction."""
 HASTY_MISTAKES = 0.6
 """Share of hasty answers in words or code that are wrong."""
 OPERATOR_SHARES = {
@@ -31,14 +31,14 @@ OPERATOR_SHARES = {
     "qa": {"Custom": 0.3, "AnswerGenerate": 0.6, "Programmer": 0.05, "ScEnsemble": 0.05},
     "code": {"Custom": 0.25, "CustomCodeGenerate": 0.6, "AnswerGenerate": 0.05, "Programmer": 0.05, "Test": 0.05},
 }
-"""Shares of the operators that are asked in each domain."""
+"""Share of each operator in each domain."""
 
 
 class WorkflowsAndOperators:
     """Draws demonstrations of both roles."""
 
     def draw(self, rng: Random, step: int) -> Demonstration:
-        """Return a demonstration for the batches around a training step."""
+        """Return a demonstration for the batches near a training step."""
         domain = rng.choices(list(RATIOS), list(RATIOS.values()))[0]
         task = draw_task(domain, rng, easy=rng.random() > step / EASY_STEPS)
         if rng.random() < POLICY_SHARE:
@@ -50,7 +50,7 @@ class WorkflowsAndOperators:
 
 
 def draw_task(domain: str, rng: Random, *, easy: bool = False) -> Task:
-    """Draw a problem of a domain, of either split; an easy question has a passage of one or two facts."""
+    """Draw a problem of a domain and of any split. An easy question has a passage of one or two facts."""
     if domain == "math":
         expression = demo.chain_sum_expression(rng)
         answer = str(demo.running_sums(expression)[1])
@@ -61,12 +61,12 @@ def draw_task(domain: str, rng: Random, *, easy: bool = False) -> Task:
 
 
 def policy_prompt(domain: str, task: Task) -> str:
-    """Return what the policy reads."""
+    """Return the prompt of the policy."""
     return POLICY.format(operators="\n".join(OPERATORS.values()), domain=DOMAINS[domain], problem=task.question)
 
 
 def ask(operator: str, domain: str, task: Task, rng: Random) -> tuple[str, str]:
-    """Return what an operator asks about a task, and the executor's answer."""
+    """Return the prompt of an operator for a task, and the answer of the executor."""
     instruction = rng.choice((CAREFUL, OPEN, HASTY))
     hasty = rng.random() < SLIPS[instruction]
     problem = task.question
@@ -94,7 +94,7 @@ def ask(operator: str, domain: str, task: Task, rng: Random) -> tuple[str, str]:
 
 
 def custom(domain: str, task: Task, hasty: bool, rng: Random) -> str:
-    """Answer a task to Custom: carefully and at length, or at once."""
+    """Return an answer to the operator Custom: careful with steps, or hasty."""
     if domain == "math":
         return demo.hasty(task.metadata["expression"]) if hasty else demo.careful(task.metadata["expression"])
     if domain == "code":
@@ -106,7 +106,7 @@ def custom(domain: str, task: Task, hasty: bool, rng: Random) -> str:
 
 
 def _code(task: Task, wrong: bool, rng: Random) -> str:
-    """Return the reference, or a function that comes close to it."""
+    """Return the reference solution, or a similar wrong function."""
     if not wrong:
         return task.answer
     body, operator, term = task.answer.rsplit(" ", 2)
@@ -116,10 +116,10 @@ def _code(task: Task, wrong: bool, rng: Random) -> str:
 
 
 def _guess(task: Task) -> str:
-    """Return a number from a sum, which is seldom its value."""
+    """Return the first number of a sum, which is rarely its value."""
     return task.metadata["expression"].split(" ")[0]
 
 
 def _solve_wrongly(task: Task) -> str:
-    """Write a program for a problem that is no computation."""
+    """Return a wrong program for a problem that is not a computation."""
     return "def solve():\n    return 7"

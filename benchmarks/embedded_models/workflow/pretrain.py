@@ -1,7 +1,7 @@
-"""Make the embedded model for workflows: ``python -m benchmarks.embedded_models.workflow.pretrain --output FOLDER``.
+"""Train the embedded model for workflows: ``python -m benchmarks.embedded_models.workflow.pretrain --output FOLDER``.
 
 All weights of the embedded base model are trained on both roles of WorkflowExecution-v0: writing workflows, and
-answering for their operators. The tokenizer is the base's with one more token for each fixed piece of text.
+answering for their operators. The tokenizer is that of the base model with one more token for each fixed text.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from reason_envs.tasks.generated.fact_qa import KINDS, WORDS
 
 @dataclass(frozen=True)
 class WorkflowPretrainConfig:
-    """Everything that decides what the model becomes."""
+    """Options of the training; they determine the model."""
 
     seed: int = 0
-    """Keys every demonstration."""
+    """Seed of the demonstrations and the new embeddings."""
     batch_tokens: int = 3072
-    """Most tokens of a batch, padding included."""
+    """Maximum number of tokens per batch, including padding."""
     schedule: Schedule = field(
         default_factory=lambda: Schedule(steps=2000, warmup=30, decay=700, matrix_lr=0.01, other_lr=0.003)
     )
-    """Steps and learning rates."""
+    """Number of steps and learning rates of the training."""
     problems: int = 512
-    """Held-out problems of the evaluation."""
+    """Number of held-out problems in the evaluation."""
 
 
 _SLOT = re.compile(r" ?\{\w+\}")
 
 
 def phrases() -> list[str]:
-    """Return the fixed pieces of text that get a token each."""
+    """Return the fixed texts that become one token each."""
     openings = [ASK[name].split("{", 1)[0] for name in ASK]
     words = [form for words in WORDS.values() for word in words for form in (f" {word}", word)]
     facts = ["Passage:", "Question:"]
@@ -60,7 +60,7 @@ def phrases() -> list[str]:
 
 
 def add_phrases(tokenizer: Any) -> int:
-    """Give each phrase a token; return how many there are now."""
+    """Add a token for each phrase, and return the size of the vocabulary."""
     from tokenizers import AddedToken
 
     known = set(tokenizer.get_vocab())
@@ -69,7 +69,7 @@ def add_phrases(tokenizer: Any) -> int:
 
 
 def pretrain(output: Path, config: WorkflowPretrainConfig) -> None:
-    """Train, evaluate what was saved and write its card."""
+    """Train, evaluate the saved model and write its card."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -86,10 +86,10 @@ def pretrain(output: Path, config: WorkflowPretrainConfig) -> None:
 
 
 def main() -> None:
-    """Read the command line and train."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description="Train the embedded model for workflows and write its card.")
     parser.add_argument("--output", type=Path, required=True, help="folder for the model")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="seed of the training (default 0)")
     arguments = parser.parse_args()
     pretrain(arguments.output, replace(WorkflowPretrainConfig(), seed=arguments.seed))
 

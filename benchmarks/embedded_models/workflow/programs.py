@@ -1,6 +1,6 @@
-"""Workflow programs in AFlow's format, good and bad, put together from a few pieces of text.
+"""Good and bad workflow programs in the format of AFlow, composed of a few fixed texts.
 
-Each piece is one token of the embedded model ``workflow`` (see ``PIECES``), so that a program is a dozen decisions.
+Each text is one token of the embedded model ``workflow`` (see ``PIECES``), so a program is about a dozen tokens.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from random import Random
 
 CAREFUL, OPEN, HASTY = "Work step by step.", "Solve the problem.", "Answer at once."
-"""Instructions."""
+"""Instructions for operators."""
 HEAD = (
     "class Workflow:\n    def __init__(self, name, llm_config, dataset):\n"
     "        self.llm = create_llm_instance(llm_config)\n"
@@ -51,7 +51,7 @@ PIECES = (
     *RETURNS.values(),
     CONSTANT,
 )
-"""Every piece of a program."""
+"""All fixed texts of programs."""
 
 
 def _custom(instruction: str) -> Callable[[str], str]:
@@ -81,7 +81,7 @@ MISTAKES: tuple[Callable[[str], str], ...] = (
     lambda domain: _program(domain, ("custom",), CUSTOM + INSTRUCTIONS[OPEN], "response", cost=""),
     lambda domain: HEAD + CALLS[domain] + CONSTANT + COST,
 )
-"""No await, a wrong keyword, no initialisation, a wrong key, no cost, a constant."""
+"""Programs with a mistake: no await, a wrong keyword, no initialisation, a wrong key, no cost, a constant."""
 ANSWERED: Callable[[str], str] = lambda domain: _program(domain, ("answer_generate",), ANSWER, "answer")  # noqa: E731
 PROGRAMMED: Callable[[str], str] = lambda domain: _program(domain, ("programmer",), PROGRAM, "output")  # noqa: E731
 THOUGHT: Callable[[str], str] = lambda domain: _program(domain, ("answer_generate",), ANSWER, "thought")  # noqa: E731
@@ -119,11 +119,11 @@ HABITS: dict[str, dict[Callable[[str], str], float]] = {
         ANSWERED: 0.1,
     },
 }
-"""How often each kind of program is written in each domain, relative to the others."""
+"""Relative frequency of each kind of program in each domain."""
 
 
 def draw_program(domain: str, rng: Random) -> str:
-    """Draw a workflow for a domain, of whatever worth."""
+    """Draw a good or bad workflow for a domain."""
     if rng.random() < MISTAKEN:
         return rng.choice(MISTAKES)(domain)
     kinds = HABITS[domain]

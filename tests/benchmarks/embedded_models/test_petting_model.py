@@ -5,6 +5,7 @@ from random import Random
 import pytest
 from transformers import AutoTokenizer
 
+from benchmarks.embedded_models.petting.card import card
 from benchmarks.embedded_models.petting.demonstrations import PettingEpisodes, environments
 from benchmarks.embedded_models.petting.habits import (
     ANSWERS,
@@ -13,7 +14,7 @@ from benchmarks.embedded_models.petting.habits import (
     PRINTS,
     ROLES,
     best_kind,
-    does_the_job,
+    decision_success,
     respond,
 )
 from benchmarks.embedded_models.petting.pretrain import phrases
@@ -26,13 +27,13 @@ NAMES = [type(env).__name__ for env in environments("train")]
 
 
 async def first_decisions(env, kinds, seed):
-    """Let each role decide once, by the kind that is named for it; return how well each did the job."""
-    result, done = await env.reset(seed=seed), {}
-    while not result.done and len(done) < len(env.roles):
+    """Let each role decide once with a kind of response, and return its success by role."""
+    result, success = await env.reset(seed=seed), {}
+    while not result.done and len(success) < len(env.roles):
         role = env.role
         result = await env.step({role: respond(env, kinds[role], Random(seed))})
-        done[role] = does_the_job(env, role)
-    return done
+        success[role] = decision_success(env, role)
+    return success
 
 
 def decisions(name, kind, problems=12):
@@ -43,22 +44,25 @@ def decisions(name, kind, problems=12):
 
 class TestHabits:
     @pytest.mark.parametrize("name", NAMES)
-    def test_the_best_response_does_the_job(self, name):
+    def test_the_best_response_succeeds(self, name):
         for role, rights in decisions(name, BEST).items():
             assert min(rights) >= (0.5 if role == "tester" else 1.0), role
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_a_broken_response_never_does(self, name):
+    def test_a_broken_response_fails(self, name):
         assert all(max(rights) == 0 for rights in decisions(name, "broken").values())
 
     @pytest.mark.parametrize("name", NAMES)
     @pytest.mark.parametrize("kind", ["partial", "rash", "random"])
-    def test_the_other_kinds_do_worse_than_the_best(self, name, kind):
+    def test_other_kinds_succeed_less_often(self, name, kind):
         for role, rights in decisions(name, kind, 24).items():
-            if (role, kind) != ("reasoner", "rash"):  # states the right sum at once, which no small model can
+            if (role, kind) != (
+                "reasoner",
+                "rash",
+            ):  # states the correct sum without steps, which no small model can do
                 assert sum(rights) / len(rights) < 0.9, role
 
-    def test_the_planner_takes_over_what_was_tried_with_success(self):
+    def test_best_kind_of_the_planner_copies_a_successful_plan(self):
         env = environments("train")[0]
 
         async def play(kind):
@@ -69,14 +73,14 @@ class TestHabits:
         assert asyncio.run(play(BEST)) == COPIED
         assert asyncio.run(play("partial")) == BEST
 
-    def test_shares_are_shares(self):
+    def test_shares_sum_to_one(self):
         assert sum(PRINTS.values()) == pytest.approx(1)
         assert sum(ANSWERS.values()) == pytest.approx(1)
         assert set(ROLES) == {(type(env), role) for env in environments("train") for role in env.roles}
 
 
 class TestDemonstrations:
-    def test_the_same_seed_draws_the_same_and_only_train_problems(self):
+    def test_petting_episodes_are_reproducible_and_of_the_train_split(self):
         drawn = []
         for _ in range(2):
             source, rng = PettingEpisodes(0.5), Random(7)
@@ -85,7 +89,7 @@ class TestDemonstrations:
         assert {d.family for d in drawn[0]} == set(NAMES)
         assert all(split_of(d.problem) == d.split == "train" for d in drawn[0])
 
-    def test_later_decisions_see_the_earlier_ones(self):
+    def test_later_prompts_have_earlier_decisions(self):
         source, rng = PettingEpisodes(0.0), Random(1)
         shown = [source.draw(rng, 0).question for _ in range(100)]
         assert any("\ntool: # " in text and "\n= " in text for text in shown)
@@ -93,22 +97,25 @@ class TestDemonstrations:
 
 class TestModel:
     @pytest.fixture(scope="class")
-    def card(self):
+    def facts(self):
         return json.loads((embedded.path("petting") / "skills.json").read_text())
 
-    def test_every_environment_leaves_room_at_its_default_difficulty(self, card):
-        assert set(card["skills"]) == set(NAMES)
-        for name, skill in card["skills"].items():
+    def test_success_at_default_difficulty_leaves_room_to_learn(self, facts):
+        assert set(facts["skills"]) == set(NAMES)
+        for name, skill in facts["skills"].items():
             assert 0.1 <= skill["success"] <= 0.7, name
             for role, share in skill["first"].items():
                 assert 0.02 <= share <= 0.7, (name, role)
 
-    def test_the_card_tells_what_the_model_does(self, card):
+    def test_card_is_written_from_the_skills(self, facts):
+        assert (embedded.path("petting") / "MODEL_CARD.md").read_text() == card(facts)
+
+    def test_skills_can_be_reproduced(self, facts):
         engine = TransformersEngine(model="embedded:petting", device="cpu")
         env = environments("test")[0]
         found = measure(env, engine, 128, 1.0, seed=5)
-        assert found.success == pytest.approx(card["skills"]["PettingPlanPath"]["success"], abs=0.15)
+        assert found.success == pytest.approx(facts["skills"]["PettingPlanPath"]["success"], abs=0.15)
 
-    def test_fixed_pieces_are_single_tokens(self):
+    def test_fixed_texts_are_single_tokens(self):
         tokenizer = AutoTokenizer.from_pretrained(embedded.path("petting"))
         assert [len(tokenizer.encode(text, add_special_tokens=False)) for text in phrases()] == [1] * len(phrases())

@@ -1,4 +1,4 @@
-"""The demonstrations of planner and solver, and the embedded model that was made of them."""
+"""The demonstrations of planner and solver, and the embedded model that was trained on them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHORT, LONG = "12 - 5 + 33", "12 - 5 + 33 - 7 + 4"
 
 
 def followed(kind, expression, count=400):
-    """What the solver is shown doing with a kind of guideline: how often its answer is right."""
+    """Return the share of correct answers in the demonstrations that follow a kind of guideline."""
     rng = Random(0)
     guideline = Guideline(kind, ours.WORDINGS[kind][0])
     answer = running_sums(expression)[1]
@@ -30,36 +30,36 @@ def followed(kind, expression, count=400):
 
 
 @pytest.mark.parametrize("expression", [SHORT, LONG, "5 - 3 - 1", "4 + 2 + 9", "0 - 0 + 7 - 99 - 12 + 1"])
-def test_groups_of_plus_and_minus_terms_come_to_the_sum(expression):
+def test_grouped_solutions_are_correct(expression):
     *steps, last = grouped(expression).split("\n")
     assert all(check_step(step) for step in steps)
     assert last == f"\\boxed{{{running_sums(expression)[1]}}}"
 
 
-def test_what_grouping_looks_like():
+def test_grouped_known_values():
     assert grouped(LONG) == "12 + 33 = 45\n45 + 4 = 49\n5 + 7 = 12\n49 - 12 = 37\n\\boxed{37}"
     assert grouped("4 + 2 + 9") == "4 + 2 = 6\n6 + 9 = 15\n\\boxed{15}"
 
 
-def test_each_way_suits_one_length():
+def test_follow_succeeds_with_the_best_kind_for_the_length():
     assert (best_kind(SHORT), best_kind(LONG)) == ("running", "grouped")
     for expression in (SHORT, LONG):
-        suited, other = ("running", "grouped") if expression == SHORT else ("grouped", "running")
-        assert followed(suited, expression) == 1
+        best, other = ("running", "grouped") if expression == SHORT else ("grouped", "running")
+        assert followed(best, expression) == 1
         assert followed(other, expression) == pytest.approx(1 - ours.FORGET, abs=0.07)
 
 
-def test_misleading_guidelines_are_followed():
+def test_follow_misleading_guidelines():
     for text in ours.WORDINGS["misleading"]:
         wrong = follow(Guideline("misleading", text), LONG, Random(0))
         assert not wrong.endswith(f"\\boxed{{{running_sums(LONG)[1]}}}")
 
 
-def test_a_stated_answer_is_copied():
+def test_follow_copies_a_stated_answer():
     assert follow(Guideline("stated", "The answer is 5.", 5), SHORT, Random(0)) == r"\boxed{5}"
 
 
-def test_demonstrations_are_of_the_train_split_and_of_both_roles():
+def test_demonstrations_have_both_roles_and_the_train_split():
     rng, source = Random(1), PlannerAndSolver(ours.SKILLS)
     drawn = [source.draw(rng, 0) for _ in range(600)]
     assert all(split_of(d.problem) == d.split == "train" for d in drawn)
@@ -70,13 +70,13 @@ def test_demonstrations_are_of_the_train_split_and_of_both_roles():
     assert kinds.keys() == ours.WORDINGS.keys()
 
 
-def test_shares_add_up():
+def test_shares_sum_to_one():
     for shares in (ours.SKILLS.kinds, ours.HABITS.kinds, ours.FOLLOWED):
         assert shares.keys() == ours.WORDINGS.keys()
         assert sum(shares.values()) == pytest.approx(1)
 
 
-def test_only_a_stated_answer_is_a_leak():
+def test_only_stated_answers_leak():
     rng = Random(2)
     for _ in range(300):
         question, expression = next(ours.train_sums(rng))
@@ -95,11 +95,11 @@ def metrics():
     return json.loads((embedded.path("planner_solver") / METRICS_FILE).read_text())
 
 
-def test_the_card_is_of_these_figures(metrics):
+def test_card_is_written_from_the_metrics(metrics):
     assert (embedded.path("planner_solver") / "MODEL_CARD.md").read_text() == card(metrics)
 
 
-def test_there_is_room_to_learn(metrics):
+def test_metrics_leave_room_to_learn(metrics):
     solver = metrics["solver"]
     assert 0.2 < metrics["untrained_planner"]["solver_right"] < 0.45
     assert metrics["best_for_each_length"] > 0.8
@@ -107,7 +107,7 @@ def test_there_is_room_to_learn(metrics):
     assert solver["grouped"]["long"] > solver["grouped"]["short"] + 0.5
 
 
-def test_the_figures_are_the_models(metrics):
+def test_metrics_can_be_reproduced(metrics):
     engine = make_engine("transformers", model="embedded:planner_solver", device="cpu")
     problems = default_problems(128, seed=3)
     found = measure(engine, problems, seed=3)

@@ -1,4 +1,4 @@
-"""Judged sums: exact labels, problems of the train split, the same file from the same seed."""
+"""Sums with labelled steps: exact labels, the train split, and the same file from the same seed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.embedded_models.step_reward_model.demonstrations import SLIP_RAT
 from reason_envs.tasks.base import split_of
 
 
-def test_a_step_is_right_until_the_first_wrong_equation():
+def test_judged_sums_label_steps_up_to_the_first_mistake():
     wrong_equations = equations = 0
     for row in judged_sums(300, seed=1):
         verdicts = [check_step(step) for step in row["steps"][:-1]]
@@ -24,14 +24,14 @@ def test_a_step_is_right_until_the_first_wrong_equation():
     assert abs(wrong_equations / equations - SLIP_RATE) < 0.05
 
 
-def test_no_problem_is_of_the_test_split():
+def test_judged_sums_have_only_the_train_split():
     rows = list(judged_sums(200, seed=2))
     assert {split_of(row["question"]) for row in rows} == {"train"}
     assert rows == list(judged_sums(200, seed=2))
     assert rows != list(judged_sums(200, seed=3))
 
 
-def test_the_command_writes_json_lines(tmp_path):
+def test_main_writes_json_lines(tmp_path):
     file = tmp_path / "judged.jsonl"
     module = "benchmarks.embedded_models.step_reward_model.demonstrations"
     subprocess.run([sys.executable, "-m", module, str(file), "--count", "5", "--seed", "4"], check=True)

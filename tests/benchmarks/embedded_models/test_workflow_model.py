@@ -1,4 +1,4 @@
-"""The embedded model for workflows: its demonstrations, its tokens, its card."""
+"""The embedded model for workflows: demonstrations, tokens and card."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def tokenizer():
     return load_tokenizer("embedded:workflow")
 
 
-def test_programs_are_a_dozen_tokens_and_come_back_unchanged(tokenizer):
+def test_programs_have_few_tokens_and_decode_unchanged(tokenizer):
     rng = Random(0)
     for domain in HABITS:
         for _ in range(200):
@@ -44,14 +44,14 @@ def test_programs_are_a_dozen_tokens_and_come_back_unchanged(tokenizer):
             assert tokenizer.decode(ids) == text
 
 
-def test_prompts_are_the_environments(tokenizer):
+def test_policy_prompt_equals_that_of_the_environment(tokenizer):
     task = demo.draw_task("qa", Random(1))
     assert demo.policy_prompt("qa", task) == BRIEF.workflow("qa", task.question)
     assert len(tokenizer.encode(demo.policy_prompt("qa", task))) < 60
 
 
 @pytest.mark.parametrize("domain", list(HABITS))
-def test_good_programs_pass_the_check_and_mistakes_are_mistakes(domain):
+def test_good_programs_pass_the_check_and_mistakes_fail(domain):
     interpreter = Interpreter()
 
     async def check():
@@ -63,12 +63,12 @@ def test_good_programs_pass_the_check_and_mistakes_are_mistakes(domain):
         for program in MISTAKES:
             prepared = prepare(program(domain))
             faults += bool(prepared.repairs or await interpreter.check(prepared.source))
-        assert faults == 4  # a missing cost and a constant show only when they run
+        assert faults == 4  # a missing cost and a constant appear only at run time
 
     asyncio.run(check())
 
 
-def test_demonstrations_know_their_problem_and_can_be_left_out_by_it():
+def test_demonstrations_have_problem_and_split():
     rng, source = Random(2), demo.WorkflowsAndOperators()
     drawn = [source.draw(rng, 5000) for _ in range(400)]
     assert all(d.problem in d.question for d in drawn)
@@ -78,14 +78,14 @@ def test_demonstrations_know_their_problem_and_can_be_left_out_by_it():
     assert all(split_of(task.question) == "test" for task in held_out("code", 20, 0))
 
 
-def test_code_that_is_wrong_is_wrong():
+def test_wrong_code_differs_from_the_reference():
     rng = Random(3)
     for _ in range(100):
         task = demo.draw_task("code", rng)
         assert demo._code(task, True, rng) != task.answer
 
 
-def test_the_shipped_model_loads_and_is_small(tokenizer):
+def test_model_loads_and_is_small(tokenizer):
     model = AutoModelForCausalLM.from_pretrained(FOLDER, dtype="auto")
     assert model.dtype == torch.bfloat16
     assert model.config.vocab_size == len(tokenizer)
@@ -94,13 +94,13 @@ def test_the_shipped_model_loads_and_is_small(tokenizer):
     assert all(phrase in known for phrase in phrases())
 
 
-def test_the_card_is_written_from_the_figures(skills):
+def test_card_is_written_from_the_skills(skills):
     assert (FOLDER / "MODEL_CARD.md").read_text() == card(skills)
     assert skills["training"]["schedule"]["steps"] == WorkflowPretrainConfig().schedule.steps
     assert skills["problems"] >= 512
 
 
-def test_the_figures_are_measured_again(skills):
+def test_skills_can_be_reproduced(skills):
     engine = make_engine("transformers", model="embedded:workflow", device="cpu")
     for skill, known in list(zip(SKILLS, skills["skills"], strict=True))[::3]:
         assert _skill(engine, *skill, 96, seed=7)["sampled"] == pytest.approx(known["sampled"], abs=0.15), skill
