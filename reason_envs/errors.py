@@ -62,9 +62,18 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], fix: str = "") -> R
     return ReasonEnvsError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.{f' {fix}' if fix else ''}")
 
 
+RENAMED = {"draws": "seed_scope"}
+"""New name of each option that was renamed."""
+
+
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """Return a sentence that suggests near names, with a blank before it; empty if none is near."""
-    near = difflib.get_close_matches(name, list(valid), n=3, cutoff=0.5)
+    """Return a sentence with the new name or near names, with a blank before it; empty if there are none."""
+    names = list(valid)
+    prefix, dot, option = name.rpartition(".")
+    new = f"{prefix}{dot}{RENAMED.get(option, option)}"
+    if new in names:
+        return f" It has a new name: {new!r}."
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
 
 

@@ -52,8 +52,8 @@ class TreeView:
     """Every node in the order they were drawn; parents come before their children."""
     current: int
     """Index of the node where the walk ended: the chosen path leads there."""
-    trail: list[tuple[int, int]]
-    """After each action: the node that was stood at, and the nodes that there were."""
+    visit_history: list[tuple[int, int]]
+    """Current node and number of nodes after each action."""
 
 
 @dataclass(frozen=True)

@@ -138,28 +138,28 @@ function steps(nodes, chosen, state, select) {
 
 // A slider over the actions, which shows the tree after the action and its reward.
 function replay(episode, state, draw, whole) {
-  const trail = episode.tree.trail ?? [];
-  if (!trail.length) return null;
+  const visits = episode.tree.visit_history ?? [];
+  if (!visits.length) return null;
   const label = el("span", {});
   const show = (move) => {
     const turn = (episode.turns ?? [])[move - 1];
     const action = turn ? `${turn.response.trim().split("\n").at(-1).slice(0, 40)} ${signed(turn.reward)}` : "";
-    label.textContent = move ? `${move} / ${trail.length} ${action}` : "start";
+    label.textContent = move ? `${move} / ${visits.length} ${action}` : "start";
   };
   const slider = el("input", {
     type: "range",
     min: 0,
-    max: trail.length,
-    value: trail.length,
+    max: visits.length,
+    value: visits.length,
     "aria-label": "replay",
     oninput: () => {
       const move = Number(slider.value);
-      [state.selected, state.size] = move ? trail[move - 1] : [0, 1];
-      if (move === trail.length) state.size = whole;
+      [state.selected, state.size] = move ? visits[move - 1] : [0, 1];
+      if (move === visits.length) state.size = whole;
       show(move);
       draw();
     },
   });
-  show(trail.length);
+  show(visits.length);
   return el("label", { class: "replay" }, slider, label);
 }

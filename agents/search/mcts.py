@@ -64,7 +64,7 @@ class MonteCarloTreeSearch:
                 return [*path, new]
 
     def _may_draw(self, tree: Tree, grower: Grower, node: int) -> bool:
-        return tree.nodes[node].draws < self.branch and grower.may_grow(tree, node)
+        return tree.nodes[node].draw_count < self.branch and grower.may_grow(tree, node)
 
     def _value(self, tree: Tree, grower: Grower, index: int) -> float:
         node = tree.nodes[index]

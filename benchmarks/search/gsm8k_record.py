@@ -53,7 +53,13 @@ ANSWER = "A: "
 """Start of the last line of a solution."""
 PARTS = ("scorer", "scorer", "train", "train", "test")
 """Use of each fifth of the problems."""
-TREE: dict[str, Any] = {"draws": "task", "max_depth": 30, "max_nodes": 128, "max_branch": 4, "max_step_tokens": 1600}
+TREE: dict[str, Any] = {
+    "seed_scope": "task",
+    "max_depth": 30,
+    "max_nodes": 128,
+    "max_branch": 4,
+    "max_step_tokens": 1600,
+}
 PAY: dict[str, Any] = {
     **{"aggregation": "last", "value_weight": 0.0},
     **{"expand_cost": 0.0, "branch_cost": 0.0, "backtrack_cost": 0.005},

@@ -87,7 +87,7 @@ def replay(path: str) -> float:
         tasks=problems(),
         engine=source,
         reward_model=source,
-        draws="task",
+        seed_scope="task",
     )
     _, infos = envs.reset(seed=0)
     start = time.perf_counter()
@@ -112,7 +112,7 @@ def main() -> int:
         recorded = {kind: {"name": "recorded", "path": path} for kind in ("engine", "reward_model")}
         recording: Any = make_engine(recorded["engine"], live=engine)
         scores: Any = make_reward_model(recorded["reward_model"], live=shared["reward_model"])
-        live(recording, True, RECORD_STEPS, any_legal, draws="task", reward_model=scores)
+        live(recording, True, RECORD_STEPS, any_legal, seed_scope="task", reward_model=scores)
         recording.record.close()
         scores.record.close()
         speed = replay(path)

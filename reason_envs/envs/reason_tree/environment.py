@@ -1,4 +1,4 @@
-"""ReasonTree-v0: a policy decides where a tree of reasoning steps grows and when to answer."""
+"""ReasonTree-v0: a policy decides where a tree of reasoning steps grows, and when to answer."""
 
 from __future__ import annotations
 
@@ -44,25 +44,27 @@ class ReasonTreeState(TaskState):
     """Number of illegal actions."""
     answered: bool = False
     """Whether an answer was submitted."""
-    trail: list[tuple[int, int]] = field(default_factory=list)
+    visit_history: list[tuple[int, int]] = field(default_factory=list)
     """Current node and number of nodes after each action."""
 
 
 class ReasonTree(TaskEnvironment):
-    """One agent, ``searcher``, walks a tree of reasoning steps that it grows itself.
+    """The agent ``searcher`` grows a tree of reasoning steps and moves in it.
 
-    EXPAND (0) draws a step under the current node and goes there, BRANCH (1) draws an alternative to the current node,
-    BACKTRACK (2) goes to its parent, TERMINATE (3) submits the current path's answer. An action that is not legal
-    (see ``action_masks``) changes nothing and costs ``illegal_penalty``. The reward of an action is the change of the
-    path's value less the action's cost, so that it telescopes: only where the path ends counts. After
-    ``max_steps`` actions the episode is truncated.
+    EXPAND (0) draws a step under the current node and goes there. BRANCH (1) draws an alternative to the current node
+    and goes there. BACKTRACK (2) goes to the parent. TERMINATE (3) submits the answer of the current path. An illegal
+    action (see `action_masks`) changes nothing and costs ``illegal_penalty``. After ``max_steps`` actions the episode
+    is truncated.
 
-    What the generator writes is taken as it is: an empty step, and one that repeats the step before it, are nodes like
-    any other, which cost an action and a level of depth. A step that equals a sibling is merged with it, and where
-    another step would not fit into the generator's context, no more can be drawn.
+    The reward of an action is the change of the path value minus the cost of the action. These rewards telescope: over
+    an episode, only the value of the last path counts.
+
+    Steps are used as generated: an empty step, or one that repeats the previous step, is a node like any other. It
+    takes an action and a level of depth. A step that equals a sibling is merged with it. No step is drawn if it would
+    not fit into the generator's context.
 
     Args:
-        config: the options; all defaults where it is ``None``.
+        config: options; ``None`` takes all defaults.
     """
 
     agents = (SEARCHER,)
@@ -82,18 +84,18 @@ class ReasonTree(TaskEnvironment):
         self._costs: tuple[float, ...] = (config.expand_cost, config.branch_cost, config.backtrack_cost, 0.0)
 
     def start(self, seed: int, task: Task) -> ReasonTreeState:
-        """Return the state at the start of an episode: a tree that holds the problem alone."""
-        tree_seed = seed if self.config.draws == "episode" else derive_seed("task", task.id)
+        """Return the state at the start of an episode: a tree without steps."""
+        tree_seed = seed if self.config.seed_scope == "episode" else derive_seed("task", task.id)
         tree = self.grower.start(task.question, chat(task.question, self.config.system_prompt), tree_seed)
         tree.nodes[0].visits += 1
         return ReasonTreeState(seed, task, tree)
 
     def first_result(self) -> StepResult:
         """Return the observation of the new tree."""
-        return self._go_on({}, valid=True)
+        return self._continue({}, valid=True)
 
     async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
-        """Take an action; an illegal one is a no-op with a penalty."""
+        """Take an action. An illegal action only costs ``illegal_penalty``."""
         self.check_running()
         action = actions[SEARCHER]
         valid = self._action_space.contains(action) and bool(self.action_masks()[int(action)])
@@ -102,21 +104,21 @@ class ReasonTree(TaskEnvironment):
         before = self._value()
         if valid:
             await self._move(int(action))
-        self.state.trail.append((self.state.current, len(self.state.tree.nodes)))
+        self.state.visit_history.append((self.state.current, len(self.state.tree.nodes)))
         reward = self.config.value_weight * (self._value() - before) - self.config.step_penalty
         reward -= self._cost(int(action)) if valid else self.config.illegal_penalty
         self.state.done = self.state.answered or self.state.steps >= self.config.step_limit
-        return await self._end(reward, valid) if self.state.done else self._go_on({SEARCHER: reward}, valid)
+        return await self._end(reward, valid) if self.state.done else self._continue({SEARCHER: reward}, valid)
 
     def fork(self, seed: int | None = None) -> Self:
-        """Copy the episode; with ``draws="task"`` a seed re-keys nothing, since the tree is the problem's own."""
+        """Copy the episode. With ``seed_scope="task"`` the copy has the same draws for every ``seed``."""
         clone = super().fork(seed)
-        if seed is not None and self.config.draws == "episode":
+        if seed is not None and self.config.seed_scope == "episode":
             clone.state.tree.seed = clone.state.seed
         return clone
 
     def action_masks(self) -> np.ndarray:
-        """Return which actions are legal now, as booleans."""
+        """Return which actions are legal now, as booleans [4]."""
         tree, current = self.state.tree, self.state.current
         below_root = current != 0
         mask = np.array(
@@ -131,32 +133,32 @@ class ReasonTree(TaskEnvironment):
         return mask
 
     def render_messages(self, observation: Observation) -> list[Message]:
-        """Write the episode as it stands as chat messages, so that a language policy can choose the action."""
+        """Convert the current tree and the legal actions to chat messages for a language policy."""
         legal = {number: self.action_names[number] for number in np.flatnonzero(self.action_masks()).tolist()}
         return text.messages(self.state.tree, self.state.current, legal)
 
     def parse_action(self, response: str) -> int:
-        r"""Read the action that a text names last, as ``BRANCH`` or ``\boxed{1}``; -1, which is illegal, for none."""
+        r"""Return the last action in a text, such as ``BRANCH`` or ``\boxed{1}``; the illegal -1 if there is none."""
         return text.chosen(response, self.action_names)
 
     def render(self) -> Any:
-        """Draw the tree: text (``ansi``), an image [H, W, 3] (``rgb_array``), or a standalone page (``html``)."""
+        """Return the tree as text (``ansi``), an image [H, W, 3] (``rgb_array``) or a standalone page (``html``)."""
         if self.render_mode is None or self.state is None:
             return None
         draw = {"ansi": text.draw, "rgb_array": draw_image, "html": write_page}[self.render_mode]
         return draw(self.state.tree, self.state.current)
 
     def view(self) -> EpisodeView | None:
-        """Return the tree and how it was walked."""
+        """Return the tree and the nodes that the policy visited."""
         if self.state is None:
             return None
         nodes = [
             NodeView(n.parent, n.text, n.score, n.value, n.log_prob, n.tokens, n.terminal)
             for n in self.state.tree.nodes
         ]
-        return EpisodeView(TreeView(nodes, self.state.current, list(self.state.trail)))
+        return EpisodeView(TreeView(nodes, self.state.current, list(self.state.visit_history)))
 
-    # --- what an action does
+    # --- effect of an action
 
     async def _move(self, action: int) -> None:
         state = self.state
@@ -180,36 +182,36 @@ class ReasonTree(TaskEnvironment):
     def _value(self) -> float:
         return self.state.tree.nodes[self.state.current].value
 
-    # --- how an episode goes on and ends
+    # --- results
 
-    def _go_on(self, rewards: dict[AgentId, float], valid: bool) -> StepResult:
-        observation, info = self._look(valid)
+    def _continue(self, rewards: dict[AgentId, float], valid: bool) -> StepResult:
+        observation, info = self._observed(valid)
         return StepResult({SEARCHER: observation}, rewards, info=info)
 
     async def _end(self, reward: float, valid: bool) -> StepResult:
-        """Grade a submitted answer; an episode that ran out of steps has submitted none."""
+        """End the episode: grade the submitted answer, or none if the episode is truncated."""
         state, answered = self.state, self.state.answered
-        observation, info = self._look(valid)
+        observation, info = self._observed(valid)
         response = self.grower.response(state.tree, state.current) if answered else ""
-        verdict = await self.reward(response, self.task, derive_seed(state.seed, SEARCHER, state.steps))
+        final = await self.reward(response, self.task, derive_seed(state.seed, SEARCHER, state.steps))
         if answered:
-            reward += verdict.value
+            reward += final.value
         return StepResult(
             {},
             {SEARCHER: reward},
             {SEARCHER: answered},
             {SEARCHER: not answered},
             {SEARCHER: observation},
-            {**info, **verdict.info},
+            {**info, **final.info},
         )
 
-    def _look(self, valid: bool) -> tuple[Observation, dict[str, Any]]:
-        """Return the observation and the info that every step has."""
+    def _observed(self, valid: bool) -> tuple[Observation, dict[str, Any]]:
+        """Return the observation and the ``info`` of every step."""
         mask = self.action_masks()
-        told = {"task_id": self.task.id, "valid_action": valid, "action_mask": mask.astype(np.int8)}
-        return observe(self.state.tree, self.state.current, mask, self.config), {**told, **self._figures()}
+        info = {"task_id": self.task.id, "valid_action": valid, "action_mask": mask.astype(np.int8)}
+        return observe(self.state.tree, self.state.current, mask, self.config), {**info, **self._metrics()}
 
-    def _figures(self) -> dict[str, Any]:
+    def _metrics(self) -> dict[str, Any]:
         tree = self.state.tree
         return {
             "generated_tokens": tree.generated_tokens,
@@ -233,6 +235,6 @@ def _final_reward(config: ReasonTreeConfig) -> RewardFunction:
 
 
 def _placed(spec: Any, device: str | None) -> Any:
-    """Give a part that is described by name the environment's device, unless it names its own."""
+    """Add the environment's device to a part that is given by name, unless its options name a device."""
     spec = {"name": spec} if isinstance(spec, str) else spec
     return {"device": device, **spec} if device is not None and isinstance(spec, Mapping) else spec

@@ -1,4 +1,4 @@
-"""Growing a tree: one sample of the generator and one score of the reward model make one step."""
+"""Growth of a tree: the generator samples a step, the reward model scores it."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from reason_envs.rewards.math.extract import extract_answer
 
 
 class Grower:
-    """Draws steps for trees; calls for many trees that wait together are batched.
+    """Draws steps for trees. Calls for several trees are batched.
 
     Args:
-        engine: the generator. It must tell token ids, since steps are continued token by token.
-        reward_model: scores every new step.
+        engine: the generator. It must return token ids, because a step continues the tokens of its path.
+        reward_model: model that scores new steps.
         config: limits and sampling.
     """
 
@@ -35,13 +35,13 @@ class Grower:
         )
         self._tokenizer = engine.tokenizer
         self.context_length = engine.context_length
-        """Positions of the generator, where it tells."""
+        """Maximum number of tokens in the generator's context; ``None`` if it is unknown."""
 
     def start(self, question: str, messages: list[Message], seed: int) -> Tree:
-        """Return the tree of a problem, without steps.
+        """Return a tree without steps.
 
         Raises:
-            ReasonEnvsError: the prompt leaves no room for one step in the model's context.
+            ReasonEnvsError: the prompt leaves no room for a step in the generator's context.
         """
         prompt: list[Any] = messages if self._tokenizer is None else encode_prompt(self._tokenizer, messages)
         tree = new_tree(question, prompt, seed, self.config.aggregation)
@@ -53,7 +53,7 @@ class Grower:
         return tree
 
     def may_grow(self, tree: Tree, index: int) -> bool:
-        """Whether the limits allow another child of a node, and the generator has one."""
+        """Whether the limits and the generator allow another child of a node."""
         node, config = tree.nodes[index], self.config
         return (
             not node.terminal
@@ -66,7 +66,7 @@ class Grower:
         )
 
     def request(self, tree: Tree, index: int) -> GenerationRequest:
-        """Return the request for the next child of a node; its seed depends on the path and the draw alone."""
+        """Return the request for the next child of a node. Its seed depends on the path and the draw alone."""
         return GenerationRequest(
             self.prompt(tree, index),
             self._seed(tree, index),
@@ -76,7 +76,7 @@ class Grower:
         )
 
     def prompt(self, tree: Tree, index: int) -> list[Any]:
-        """Return what the generator reads before a child of ``index``: the problem and the path's own tokens."""
+        """Return the prompt for a child of ``index``: the problem and the tokens of the path."""
         if index == 0:
             return tree.prompt
         return tree.prompt + [token for i in tree.path(index) for token in tree.nodes[i].token_ids]
@@ -85,16 +85,16 @@ class Grower:
         """Draw a step under ``parent`` and score it.
 
         Returns:
-            The new node; the twin where the same step stands there already (its tokens are charged all the same);
-            ``None`` where the generator had nothing left, which closes the parent.
+            The new node. If ``parent`` has an equal child, that child, whose tokens increase. ``None`` if the generator
+            is exhausted, which closes the parent.
         """
         generation = await self.draw(tree, parent)
         return None if generation is None else await self.attach(tree, parent, generation)
 
     async def draw(self, tree: Tree, parent: int) -> Generation | None:
-        """Generate the next child of a node without adding it; ``None`` where the generator had nothing left."""
+        """Generate the next child of a node without adding it; ``None`` if the generator is exhausted."""
         request = self.request(tree, parent)
-        tree.nodes[parent].draws += 1
+        tree.nodes[parent].draw_count += 1
         tree.generator_calls += 1
         (generation,) = await self.engine.generate(request)
         if generation.finish_reason == "exhausted":
@@ -103,7 +103,7 @@ class Grower:
         return generation
 
     async def attach(self, tree: Tree, parent: int, generation: Generation) -> int:
-        """Add a generated step to the tree, or charge its twin, and score it if it is new."""
+        """Add a generated step to the tree and score it; an equal child only adds up the tokens."""
         tokens = generation.generated_tokens
         tree.generated_tokens += tokens
         if parent == 0 and not (tree.prompt and isinstance(tree.prompt[0], int)):
@@ -111,10 +111,10 @@ class Grower:
         if parent == 0 and generation.prompt_prefix_cache is not None:
             tree.nodes[0].generator_prefix_cache = generation.prompt_prefix_cache
         text = generation.text.strip()
-        twin = tree.twin(parent, text)
-        if twin is not None:
-            tree.nodes[twin].tokens += tokens
-            return twin
+        duplicate = tree.duplicate_child(parent, text)
+        if duplicate is not None:
+            tree.nodes[duplicate].tokens += tokens
+            return duplicate
         self._check_tokens(tree, generation)
         cache = tree.nodes[parent].reward_model_prefix_cache
         scored = StepScoreRequest(tree.question, (*tree.steps(parent), text), keep_prefix=True, prefix_cache=cache)
@@ -128,7 +128,7 @@ class Grower:
             text,
             token_ids=generation.token_ids,
             log_prob=_mean(generation.log_probs),
-            least_log_prob=min(generation.log_probs or [0.0]),
+            min_log_prob=min(generation.log_probs or [0.0]),
             tokens=tokens,
             score=scored_steps.scores[-1],
             terminal=generation.stop_string is None or self.answer(text) is not None,
@@ -137,15 +137,15 @@ class Grower:
         )
 
     def answer(self, text: str) -> str | None:
-        """Return the answer that a step states, if any."""
+        """Return the answer in a step; ``None`` if it has none."""
         return extract_answer(text, self.config.fallbacks)
 
     def response(self, tree: Tree, index: int) -> str:
-        """Return the text of the path to ``index``, as a grader reads it."""
+        """Return the text of the path to ``index`` for the grader."""
         return self.config.separator.join(tree.steps(index))
 
     def _seed(self, tree: Tree, index: int) -> int:
-        return derive_seed(tree.seed, "step", *tree.address(index), tree.nodes[index].draws)
+        return derive_seed(tree.seed, "step", *tree.address(index), tree.nodes[index].draw_count)
 
     def _fits(self, tree: Tree, index: int) -> bool:
         """Whether another step fits into the generator's context."""
@@ -157,9 +157,9 @@ class Grower:
     def _check_tokens(self, tree: Tree, generation: Generation) -> None:
         if generation.generated_tokens and not (generation.token_ids and isinstance(tree.prompt[0], int)):
             raise ReasonEnvsError(
-                "The generator does not tell the token ids of what it reads and writes, so its steps cannot be "
-                "continued. With engine=openai and vllm serve set engine.extra_body={return_token_ids: true}; "
-                "otherwise use engine=transformers or engine=vllm."
+                "The generator does not return the token ids of prompt and text, which the next step must continue. "
+                "With engine=openai and vllm serve set engine.extra_body={return_token_ids: true}; otherwise use "
+                "engine=transformers or engine=vllm."
             )
 
 
@@ -168,24 +168,22 @@ def _mean(log_probs: list[float] | None) -> float:
 
 
 async def draw_steps(tree: Tree, grower: Grower, parents: Sequence[int]) -> list[int | None]:
-    """Draw one step under each of ``parents``, which may name a node several times.
+    """Draw one step under each of ``parents``, which may contain a node several times.
 
     Returns:
-        The child of each (the same one twice where two draws were equal); ``None`` where the limits of the tree, each
-        draw counted as a new node, or the generator allow no further step.
+        The new child of each parent; equal draws give the same child. ``None`` if the limits of the tree or the
+        generator allow no further step. Each draw counts as a new node.
     """
     allowed = _allowed(tree, grower, parents)
     generations = await gather(*(grower.draw(tree, parents[place]) for place in allowed))
     drawn = {
-        place: generation
-        for place, generation in zip(allowed, generations, strict=True)
-        if generation is not None  # what is exhausted has closed its parent
+        place: generation for place, generation in zip(allowed, generations, strict=True) if generation is not None
     }
     return await _attach(tree, grower, parents, drawn)
 
 
 def _allowed(tree: Tree, grower: Grower, parents: Sequence[int]) -> list[int]:
-    """Return the places in ``parents`` that the limits allow a draw for."""
+    """Return the positions in ``parents`` for which the limits allow a draw."""
     room = grower.config.max_nodes - len(tree.nodes)
     asked: Counter[int] = Counter()
     allowed: list[int] = []
@@ -198,7 +196,7 @@ def _allowed(tree: Tree, grower: Grower, parents: Sequence[int]) -> list[int]:
 
 
 async def _attach(tree: Tree, grower: Grower, parents: Sequence[int], drawn: dict[int, Generation]) -> list[int | None]:
-    """Add the steps; equal ones are scored once, and the later ones charge the first."""
+    """Add the steps. Equal steps are scored once, and all their tokens are counted in one node."""
     first: dict[tuple[int, str], int] = {}
     for place, generation in drawn.items():
         first.setdefault((parents[place], generation.text.strip()), place)

@@ -1,4 +1,4 @@
-"""What a policy sees of a tree: a flat dictionary of one-dimensional arrays, padded to the largest tree."""
+"""Observation of a tree: a flat dictionary of one-dimensional arrays, padded to the largest tree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FEATURES = (
     "value",
     "log_prob",
     "probability",
-    "least_probability",
+    "min_probability",
     "depth",
     "sibling",
     "tokens",
@@ -26,19 +26,19 @@ FEATURES = (
     "children",
     "closed",
 )
-"""What each node's row in ``nodes`` holds, all scaled into [-1, 1]. ``probability`` is the geometric mean over a step's
-tokens, ``least_probability`` that of its least likely one."""
-LEAST_LOG_PROB = 10.0
-"""Mean log-probabilities below minus this are cut."""
+"""Features of each node in ``nodes``, scaled to [-1, 1]. ``probability`` is the geometric mean over the tokens of a
+step, ``min_probability`` the probability of its least likely token."""
+LOG_PROB_RANGE = 10.0
+"""Scale of mean log-probabilities, in nats; lower ones are clipped to its negative."""
 
 Observation = dict[str, np.ndarray]
 
 
 def observation_space(config: GrowthConfig, actions: int) -> Dict:
-    """Return the space of observations; every part is finite and one-dimensional, as Gymnasium and SB3 ask.
+    """Return the space of observations. Every part is a finite, one-dimensional Box, as Gymnasium and SB3 require.
 
     Args:
-        config: names the largest tree.
+        config: options with the limits of the tree.
         actions: number of actions.
     """
     n = config.max_nodes
@@ -55,7 +55,7 @@ def observation_space(config: GrowthConfig, actions: int) -> Dict:
 
 
 def observe(tree: Tree, current: int, mask: np.ndarray, config: GrowthConfig) -> Observation:
-    """Write a tree as arrays; rows of nodes that do not exist are zero, and their parents -1."""
+    """Convert a tree to arrays. Rows without a node are zero, and their parents are -1."""
     n, nodes = len(tree.nodes), np.zeros((config.max_nodes, len(FEATURES)), np.float32)
     parents, depths = np.full(config.max_nodes, -1.0, np.float32), np.zeros(config.max_nodes, np.float32)
     node_mask = np.zeros(config.max_nodes, np.float32)
@@ -79,9 +79,9 @@ def _features(node: Node, index: int, on_path: bool, is_current: bool, config: G
     return (
         node.score,
         node.value / config.max_depth if config.aggregation == "sum" else node.value,
-        max(node.log_prob, -LEAST_LOG_PROB) / LEAST_LOG_PROB,
+        max(node.log_prob, -LOG_PROB_RANGE) / LOG_PROB_RANGE,
         math.exp(node.log_prob),
-        math.exp(node.least_log_prob),
+        math.exp(node.min_log_prob),
         node.depth / config.max_depth,
         node.sibling / config.max_branch,
         node.tokens / config.max_step_tokens,

@@ -1,4 +1,4 @@
-"""ReasonTreePaper-v0: the tree with the actions and costs of "Policy Guided Tree Search" (arXiv 2502.06813)."""
+"""ReasonTreePaper-v0: the search tree of "Policy Guided Tree Search" (arXiv 2502.06813)."""
 
 from __future__ import annotations
 
@@ -11,46 +11,40 @@ from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.envs.reason_tree.grower import draw_steps
 
 EXPAND, BRANCH, TERMINATE, BACKTRACK = range(4)
-"""BACKTRACK goes one level up, BACKTRACK + 1 two, and so on."""
+"""Actions. BACKTRACK goes one level up, BACKTRACK + 1 two levels, and so on."""
 
 
 @dataclass
 class ReasonTreePaperConfig(ReasonTreeConfig):
-    """Options of ReasonTreePaper-v0: the paper's numbers."""
+    """Options of ReasonTreePaper-v0, with the values of the paper."""
 
     max_depth: int = 16
-    """Most steps of a path."""
     max_branch: int = 4
-    """Steps that are drawn together where a node is first expanded."""
+    """Number of steps that are drawn together when a node is first expanded."""
     temperature: float = 0.6
-    """Sampling temperature of the generator."""
     top_p: float = 0.9
-    """Nucleus of the generator; 1 keeps all tokens."""
     aggregation: str = "sum"
-    """How the step scores along a path become its value: ``product``, ``min``, ``last`` or ``sum``."""
     expand_cost: float = 0.1
-    """Cost of EXPAND."""
     branch_cost: float = 0.2
-    """Cost of BRANCH."""
     backtrack_cost: float = 0.5
-    """Cost of BACKTRACK, however many levels."""
+    """Cost of the action BACKTRACK for any number of levels, subtracted from the reward."""
 
 
 class ReasonTreePaper(ReasonTree):
-    """The search tree of the paper: siblings are drawn together, and later actions walk among them.
+    """The search tree of the paper: siblings are drawn together, and other actions move among them.
 
-    EXPAND (0) goes to the current node's first child; where it has none, ``max_branch`` steps are drawn under it at
-    once (fewer where the tree is almost full; equal ones are merged). BRANCH (1) goes to the next sibling, and from the
-    last one to the first, without a call. TERMINATE (2) submits the path's answer. BACKTRACK_k (2 + k) goes k levels
-    up. Legal are EXPAND above ``max_depth`` where the path has not ended, BRANCH where there are siblings, TERMINATE at
-    an answer or where nothing else is legal, and BACKTRACK_k where it ends below the root: at the root only EXPAND is
-    legal, which would lead back to a first child that BACKTRACK and BRANCH reach directly. So k is at most
-    ``max_depth - 1``, and there are the paper's ``2 + max_depth`` actions.
+    * EXPAND (0) goes to the first child. A node without children first gets ``max_branch`` steps (fewer if the tree is
+      almost full; equal steps are merged). It is legal if the path has not ended and is shorter than ``max_depth``.
+    * BRANCH (1) goes to the next sibling, and from the last one to the first. It is legal if there are siblings.
+    * TERMINATE (2) submits the answer of the path. It is legal at an answer, or if no other action is legal.
+    * BACKTRACK_k (2 + k) goes k levels up. It is legal if it ends below the root.
 
-    All else, rewards and observations included, is as in ``ReasonTree``.
+    BACKTRACK never reaches the root: only EXPAND is legal there, and it would return to the first child. Therefore k is
+    at most ``max_depth - 1``, and there are ``2 + max_depth`` actions, as in the paper. Rewards, observations and
+    everything else are as in `ReasonTree`.
 
     Args:
-        config: the options; all defaults where it is ``None``.
+        config: options; ``None`` takes all defaults.
     """
 
     def __init__(self, config: ReasonTreePaperConfig | None = None) -> None:
@@ -61,7 +55,7 @@ class ReasonTreePaper(ReasonTree):
         self._costs = (config.expand_cost, config.branch_cost, 0.0, *(config.backtrack_cost for _ in levels))
 
     def action_masks(self) -> np.ndarray:
-        """Return which actions are legal now, as booleans."""
+        """Return which actions are legal now, as booleans [actions]."""
         tree, current = self.state.tree, self.state.current
         node = tree.nodes[current]
         mask = np.zeros(len(self.action_names), np.bool_)
@@ -91,6 +85,6 @@ class ReasonTreePaper(ReasonTree):
             self._go(tree.nodes[current].children[0])
 
     def _siblings(self) -> list[int]:
-        """Return the current node and the others under its parent; none for the root."""
+        """Return the children of the current node's parent; empty for the root."""
         tree = self.state.tree
         return tree.nodes[tree.nodes[self.state.current].parent].children if self.state.current else []

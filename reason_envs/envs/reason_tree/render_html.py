@@ -1,4 +1,4 @@
-"""A tree as a web page that stands alone: no script, no network, nodes that open and close by a click or a tap."""
+"""Web page of a tree: a single file without scripts or network, whose nodes open and close by click or tap."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ details[open] > summary::before { content: "▾ " }
 .current > details > summary, .current > .leaf { outline: 2px solid var(--path); outline-offset: -2px }
 .score { display: inline-block; min-width: 2.6em; text-align: center; border-radius: .3rem; color: #000 }
 .score { margin: 0 .3em }
-.figures { color: var(--faint); font-size: .8rem; margin-left: .5em }
+.numbers { color: var(--faint); font-size: .8rem; margin-left: .5em }
 """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-"""Even a text that escaped its escaping could neither run nor load anything."""
+"""Content security policy of the page: even unescaped text could not run or load anything."""
 
 
 def write_page(tree: Tree, current: int) -> str:
-    """Write a tree and where the policy stands as an HTML document."""
-    # Lone surrogates, which some decoders leave, cannot be written to a file.
+    """Return a tree and its current node as an HTML document."""
+    # Some decoders leave lone surrogates, which cannot be written to a file.
     return "".join(_document(tree, current)).encode("utf-8", "replace").decode()
 
 
@@ -53,14 +53,14 @@ def _document(tree: Tree, current: int) -> Iterator[str]:
 def _totals(tree: Tree) -> str:
     return (
         f"{len(tree.nodes) - 1} steps · {tree.generated_tokens} tokens generated in {tree.generator_calls} calls · "
-        f"{tree.reward_model_tokens} tokens read by the reward model · bold: the chosen path · framed: where the "
-        "policy stands"
+        f"{tree.reward_model_tokens} tokens read by the reward model · bold: the chosen path · framed: the current "
+        "node"
     )
 
 
 def _nodes(tree: Tree, current: int) -> Iterator[str]:
     on_path = {0, *tree.path(current)}
-    open_lists: list[int] = []  # how many children each open list still waits for
+    open_lists: list[int] = []  # number of children missing in each open list
     waiting = iter(tree.preorder())
     yield "<ul>"
     for index in waiting:
@@ -83,15 +83,15 @@ def _nodes(tree: Tree, current: int) -> Iterator[str]:
 
 def _content(node: Node, index: int) -> str:
     if index == 0:
-        return '<span class="step">The problem</span>' + _figures(node, f"value {node.value:.3f}")
+        return '<span class="step">The problem</span>' + _numbers(node, f"value {node.value:.3f}")
     # From red (0) over yellow to green (1).
     badge = f'<span class="score" style="background:hsl({120 * node.score:.0f} 70% 65%)">{node.score:.2f}</span>'
     step = f'<span class="step">{escape(node.text) or "(empty step)"}</span>'
-    ends = " · ends here" if node.terminal else (" · no more steps here" if node.closed else "")
-    figures = f"value {node.value:.3f} · log-prob {node.log_prob:.2f} · {node.tokens} tokens"
-    return badge + step + _figures(node, figures + ends)
+    ends = " · end of the path" if node.terminal else (" · no further steps" if node.closed else "")
+    numbers = f"value {node.value:.3f} · log-prob {node.log_prob:.2f} · {node.tokens} tokens"
+    return badge + step + _numbers(node, numbers + ends)
 
 
-def _figures(node: Node, figures: str) -> str:
+def _numbers(node: Node, numbers: str) -> str:
     visits = f"{node.visits} visit{'s' * (node.visits != 1)}"
-    return f' <span class="figures">{figures} · {visits}</span>'
+    return f' <span class="numbers">{numbers} · {visits}</span>'

@@ -1,4 +1,4 @@
-"""A tree as an image: one row a node, coloured by its step score, the chosen path thick."""
+"""Image of a tree: one row per node, coloured by its step score, with a thick line for the chosen path."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT, DPI = 1400, 1000, 100
-"""Every frame has this size in pixels, whatever the tree, so that frames make a video."""
+"""Width, height and resolution of every image, in pixels and pixels per inch; equal sizes make a video."""
 HEAD, MARGIN = 130, 24
 ROW, INDENT = 34, 34
-"""Most pixels between rows and between depths; larger trees are drawn more tightly."""
+"""Maximum distance of rows and of depths in pixels; larger trees have smaller distances."""
 TREE_WIDTH = 380
-"""Pixels for the drawn tree at its deepest; the rest is for the steps."""
+"""Maximum width of the drawn tree in pixels; the rest is for the texts of the steps."""
 COLUMNS = {"score": 1130, "value": 1215, "tokens": 1300, "visits": 1376}
-"""Right ends of the columns of figures."""
+"""Right ends of the columns of numbers, in pixels."""
 LINE, PATH, PAPER, BAND, FAINT = "#9aa3ad", "#1f2933", "#ffffff", "#fff3c9", "#6b7580"
 COLOURS = "RdYlBu"
 QUESTION_LINES = 2
 
 
 def draw_image(tree: Tree, current: int) -> np.ndarray:
-    """Draw a tree and where the policy stands, without touching matplotlib's global state.
+    """Draw a tree and its current node without matplotlib's global state.
 
     Returns:
-        An image [HEIGHT, WIDTH, 3] of bytes.
+        Image [HEIGHT, WIDTH, 3] of bytes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -49,7 +49,7 @@ def draw_image(tree: Tree, current: int) -> np.ndarray:
 
 
 class _Rows:
-    """The nodes of one picture, each in a row of its own."""
+    """Rows of an image, one per node."""
 
     def __init__(self, axes: Axes, tree: Tree, current: int) -> None:
         self.axes, self.tree, self.current = axes, tree, current
@@ -103,11 +103,11 @@ class _Rows:
         step = "the problem" if index == 0 else node.text
         characters = int((right - left) / (0.62 * self.font * DPI / 72))
         self.axes.text(left, self.y[index], _printable(step, characters) or "(empty step)", **style)  # type: ignore[arg-type]
-        figures = {"value": f"{node.value:.2f}", "visits": str(node.visits)}
+        numbers = {"value": f"{node.value:.2f}", "visits": str(node.visits)}
         if index:
-            figures |= {"score": f"{node.score:.2f}", "tokens": str(node.tokens)}
-        for name, figure in figures.items():
-            self.axes.text(COLUMNS[name], self.y[index], figure, ha="right", **style)  # type: ignore[arg-type]
+            numbers |= {"score": f"{node.score:.2f}", "tokens": str(node.tokens)}
+        for name, number in numbers.items():
+            self.axes.text(COLUMNS[name], self.y[index], number, ha="right", **style)  # type: ignore[arg-type]
 
 
 def _draw_head(axes: Axes, tree: Tree) -> None:
@@ -120,19 +120,19 @@ def _draw_head(axes: Axes, tree: Tree) -> None:
     axes.set_xlim(0, WIDTH)
     axes.set_ylim(HEIGHT, 0)
     axes.text(MARGIN, HEAD - 21, "step score  0", fontsize=9, va="center", color=FAINT)
-    key = "1      □ ends here      thick: the chosen path      yellow: where the policy stands"
+    key = "1      □ end of a path      thick: the chosen path      yellow: the current node"
     axes.text(MARGIN + 196, HEAD - 21, key, fontsize=9, va="center", color=FAINT)
 
 
 @cache
 def _known_characters() -> frozenset[int]:
-    """What matplotlib's font can write; it warns of all else."""
+    """Return the characters of matplotlib's font, which warns about all others."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
 def _printable(text: str, characters: int | None = None) -> str:
-    """Bring a text on one line, in characters that the font has, and shorten it."""
+    """Return a text in one line of characters that the font has, shortened to a number of characters."""
     line = "".join(c if ord(c) in _known_characters() else "□" for c in " ".join(text.split()))
     return line if characters is None or len(line) <= characters else line[: max(characters - 1, 1)] + "…"

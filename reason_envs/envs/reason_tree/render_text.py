@@ -1,4 +1,4 @@
-"""A tree as text: for people, and for language policies that play it."""
+"""Text of a tree, for people and for language policies."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from reason_envs.core import Message
 from reason_envs.envs.reason_tree.tree import Tree
 
 MAX_STEP_CHARS = 900
-"""Longest text of all steps together that a language policy reads: with the scores of the largest tree of the default
-options it fits into the 2,048 positions of the embedded model."""
+"""Maximum number of characters of all steps together in a prompt. With the scores of the largest tree that the default
+options allow, it fits into the 2,048 positions of the embedded model."""
 
 
 def draw(tree: Tree, current: int) -> str:
-    """Draw a tree with one node a line: step score, the step, and where the policy stands (``<``)."""
+    """Draw a tree with one node per line: step score, text, and ``<`` at the current node."""
     on_path = {0, *tree.path(current)}
     lines = [tree.question]
 
@@ -31,10 +31,10 @@ def draw(tree: Tree, current: int) -> str:
 
 
 def outline(tree: Tree, current: int) -> str:
-    """Write a tree compactly, a step a line in depth-first order: depth, mark, score, text.
+    """Write a tree compactly, one step per line in depth-first order: depth, mark, score, text.
 
-    The mark is ``>`` where the policy stands, ``*`` on the way there, ``-`` elsewhere. Where all texts are longer than
-    ``MAX_STEP_CHARS``, steps off the way have none, and each of those on it gets an equal share.
+    The mark is ``>`` at the current node, ``*`` on the path to it, and ``-`` elsewhere. If all texts together exceed
+    ``MAX_STEP_CHARS``, only the steps of the path have a text, shortened to equal lengths.
     """
     path = tree.path(current)
     whole = sum(len(node.text) for node in tree.nodes[1:]) <= MAX_STEP_CHARS
@@ -49,14 +49,14 @@ def outline(tree: Tree, current: int) -> str:
 
 
 def messages(tree: Tree, current: int, legal: Mapping[int, str]) -> list[Message]:
-    """Write a tree and the legal actions, number and name, as one user message."""
+    """Return one user message with a tree and the legal actions by number and name."""
     at = ">" if current else "the problem"
     actions = ", ".join(rf"{name} \boxed{{{number}}}" for number, name in legal.items())
     return [{"role": "user", "content": f"{outline(tree, current)}\n\nYou stand at {at}. Choose one of: {actions}."}]
 
 
 def chosen(response: str, names: Sequence[str]) -> int:
-    """Return the action that a text names last, by its name or by its number in a box; -1 where it names none."""
+    """Return the last action in a text, by name or by its number in a box; -1 if there is none."""
     longest_first = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))
     pattern = rf"(?<!\w)({longest_first})(?!\w)|\\boxed\{{\s*([0-9]{{1,3}})\s*\}}"
     found = re.findall(pattern, response, re.ASCII | re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""The tree of reasoning steps: plain data, no model and no randomness."""
+"""Tree of reasoning steps: plain data without models or randomness."""
 
 from __future__ import annotations
 
@@ -14,43 +14,44 @@ AGGREGATIONS: dict[str, tuple[float, Callable[[float, float], float]]] = {
     "last": (1.0, lambda value, score: score),
     "sum": (0.0, operator.add),
 }
-"""How the scores along a path become its value: the root's value, and the child's from the parent's and its score."""
+"""Aggregations of the step scores along a path into its value: value of the root, and function of the parent's value
+and the step's score."""
 
 
 @dataclass(slots=True)
 class Node:
-    """One reasoning step; the root stands for the problem."""
+    """One reasoning step. The root is the problem."""
 
     parent: int
     """Index of the parent; -1 for the root."""
     text: str
-    """The step without its separator."""
+    """Text of the step without its separator."""
     token_ids: list[int]
-    """Its tokens, the separator's included."""
+    """Token ids of the step, those of its separator included."""
     log_prob: float
-    """Mean log-probability of its tokens; 0 where the engine gives none."""
+    """Mean log-probability of the tokens, in nats; 0 if the engine returns none."""
     tokens: int
-    """Tokens generated for it, those of merged duplicates included."""
+    """Number of tokens generated for the step, those of merged duplicates included."""
     score: float
-    """What the step reward model gave: the probability that the step is right."""
+    """Score of the step reward model: probability that the step is right, from 0 to 1."""
     value: float
-    """The scores from the root to here, aggregated."""
+    """Aggregated scores of the path from the root to this node."""
     depth: int
-    """Steps from the root."""
+    """Number of steps from the root."""
     sibling: int
-    """How many children its parent had before."""
-    least_log_prob: float = 0.0
-    """Log-probability of its least likely token: where a slip shows."""
+    """Number of children that the parent had before this one."""
+    min_log_prob: float = 0.0
+    """Log-probability of the least likely token, in nats; a mistake often shows there."""
     terminal: bool = False
-    """Whether nothing may follow: it holds an answer, or its text ended by itself."""
+    """Whether no step may follow: the step holds an answer, or the generator ended its text."""
     closed: bool = False
-    """Whether no further child can be drawn here (a record has no more, or the context is full)."""
+    """Whether the generator has no further child for this node, as when a record is exhausted."""
     children: list[int] = field(default_factory=list)
-    """Indices of its children, in the order they were drawn."""
-    draws: int = 0
-    """Children drawn here, merged duplicates included: numbers the next draw."""
+    """Indices of the children in the order of their draws."""
+    draw_count: int = 0
+    """Number of children drawn, merged duplicates included; it is part of the next draw's seed."""
     visits: int = 0
-    """How often a policy came to stand there."""
+    """Number of times that a policy went to this node."""
     generator_prefix_cache: Any = field(default=None, compare=False, repr=False)
     """The generator's cached state of the path to this node (see `Generation.prefix_cache`)."""
     reward_model_prefix_cache: Any = field(default=None, compare=False, repr=False)
@@ -59,29 +60,29 @@ class Node:
 
 @dataclass(slots=True)
 class Tree:
-    """A problem and the steps that have been written under it. Node 0 is the root."""
+    """A problem and the reasoning steps under it. Node 0 is the root."""
 
     question: str
-    """The problem's text."""
+    """Text of the problem."""
     nodes: list[Node]
-    """Every node; parents come before their children."""
+    """All nodes; parents come before their children."""
     seed: int
-    """Keys every draw, together with the path to where it is made."""
+    """Seed of the draws; each is derived from it and the path to its parent."""
     aggregation: str = "product"
-    """How scores become values (see `AGGREGATIONS`)."""
+    """Aggregation of scores into values, one of `AGGREGATIONS`."""
     prompt: list[Any] = field(default_factory=list)
-    """What the generator reads before the first step: token ids, or chat messages before an engine has encoded them."""
+    """Prompt of the generator: token ids, or chat messages until an engine has encoded them."""
     generated_tokens: int = 0
-    """Every token generated for this tree, duplicates and empty steps included."""
+    """Number of tokens generated for this tree, duplicates and empty steps included."""
     generator_calls: int = 0
-    """Samples asked for."""
+    """Number of samples requested from the generator."""
     reward_model_calls: int = 0
-    """Paths scored."""
+    """Number of paths scored by the reward model."""
     reward_model_tokens: int = 0
-    """Tokens that the reward model read for them."""
+    """Number of tokens that the reward model read."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Tree:
-        """Copy the nodes; their texts and tokens never change and are shared."""
+        """Copy the nodes and share their texts and tokens, which never change."""
         nodes = [replace(node, children=list(node.children)) for node in self.nodes]
         return replace(self, nodes=nodes, prompt=copy.copy(self.prompt))
 
@@ -98,7 +99,7 @@ class Tree:
         return tuple(self.nodes[i].text for i in self.path(index))
 
     def preorder(self) -> list[int]:
-        """Return every node, each followed by all that stands under it, the first child first."""
+        """Return all nodes, each followed by the nodes under it, the first child first."""
         order, waiting = [], [0]
         while waiting:
             order.append(waiting.pop())
@@ -106,20 +107,20 @@ class Tree:
         return order
 
     def address(self, index: int) -> list[int]:
-        """Return the sibling numbers along the path to ``index``: the same whatever else the tree holds."""
+        """Return the sibling numbers along the path to ``index``; they do not depend on the rest of the tree."""
         return [self.nodes[i].sibling for i in self.path(index)]
 
-    def twin(self, parent: int, text: str) -> int | None:
-        """Return the child of ``parent`` with the same text, if there is one."""
+    def duplicate_child(self, parent: int, text: str) -> int | None:
+        """Return the child of ``parent`` with the same text; ``None`` if there is none."""
         return next((child for child in self.nodes[parent].children if self.nodes[child].text == text), None)
 
     def add(self, parent: int, text: str, **fields: Any) -> int:
         """Append a step under ``parent`` and return its index.
 
         Args:
-            parent: index of the node it follows.
-            text: the step.
-            fields: ``token_ids``, ``log_prob``, ``tokens``, ``score`` and the like of the new node.
+            parent: index of the parent.
+            text: text of the step.
+            fields: other fields of the new node, such as ``token_ids``, ``log_prob``, ``tokens`` and ``score``.
         """
         above = self.nodes[parent]
         combine = AGGREGATIONS[self.aggregation][1]
@@ -137,7 +138,7 @@ class Tree:
 
 
 def new_tree(question: str, prompt: list[Any], seed: int, aggregation: str) -> Tree:
-    """Return a tree that holds the problem alone."""
+    """Return a tree without steps."""
     root_value = AGGREGATIONS[aggregation][0]
     root = Node(-1, question, [], log_prob=0.0, tokens=0, score=1.0, value=root_value, depth=0, sibling=0)
     return Tree(question, [root], seed, aggregation, prompt)

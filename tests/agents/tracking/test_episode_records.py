@@ -61,12 +61,12 @@ def test_record_of_an_environment_without_view_names_the_agents():
 
 def test_record_of_a_tree_holds_nodes_and_visits(tmp_path):
     for episode in kept(tmp_path, "tree", 0):
-        nodes, trail = episode["tree"]["nodes"], episode["tree"]["trail"]
+        nodes, visits = episode["tree"]["nodes"], episode["tree"]["visit_history"]
         assert nodes[0]["parent"] == -1
         assert all(node["parent"] < place for place, node in enumerate(nodes))
-        assert len(trail) == len(episode["turns"])
-        assert trail[-1] == [episode["tree"]["current"], len(nodes)]
-        assert all(0 <= at < size <= len(nodes) for at, size in trail)
+        assert len(visits) == len(episode["turns"])
+        assert visits[-1] == [episode["tree"]["current"], len(nodes)]
+        assert all(0 <= at < size <= len(nodes) for at, size in visits)
         assert {"score", "value", "tokens", "log_prob", "terminal"} <= nodes[-1].keys()
         assert {turn["response"] for turn in episode["turns"]} <= {"EXPAND", "BRANCH", "BACKTRACK", "TERMINATE"}
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tree_toys import BACKTRACK, BRANCH, EXPAND, TERMINATE, make_tree, play, rewards, shape
 
+from agents.config.compose import compose_config
 from reason_envs.envs.reason_tree.tree import AGGREGATIONS
 from reason_envs.errors import ReasonEnvsError
 
@@ -189,7 +190,7 @@ def test_draws_belong_to_their_place_in_the_tree():
 
 
 def test_draws_of_the_task_show_every_episode_the_same_tree():
-    options = {"script": lambda request, seed: f"step {seed}\n", "draws": "task"}
+    options = {"script": lambda request, seed: f"step {seed}\n", "seed_scope": "task"}
     task = {"question": "What is 1 + 5?", "answer": "6"}
     one, other = make_tree(**options), make_tree(**options)
     play(one, [EXPAND, BRANCH, EXPAND], seed=1, task=task)
@@ -247,7 +248,7 @@ def test_merged_duplicates_are_charged_and_counted():
     *_, second = play(env, [EXPAND, BRANCH])
     tree = env.state.tree
     assert (len(tree.nodes), env.state.current, tree.nodes[1].tokens) == (2, 1, 2 * len("the same\n"))
-    assert (tree.generator_calls, tree.reward_model_calls, tree.nodes[0].draws) == (2, 1, 2)
+    assert (tree.generator_calls, tree.reward_model_calls, tree.nodes[0].draw_count) == (2, 1, 2)
     assert second.rewards == {"searcher": pytest.approx(-env.config.branch_cost)}
 
 
@@ -278,15 +279,21 @@ def test_the_default_limit_is_four_times_the_depth():
     ("options", "message"),
     [
         ({"aggregation": "prod"}, "Did you mean 'product'"),
-        ({"draws": "tasks"}, "Did you mean 'task'"),
+        ({"seed_scope": "tasks"}, "Did you mean 'task'"),
         ({"max_nodes": 1}, "max_nodes=1 must be at least 2"),
         ({"max_steps": 0}, "max_steps=0 must be at least 1"),
-        ({"branch_cost": -1}, "must not be negative"),
-        ({"separator": ""}, "must be text"),
+        ({"branch_cost": -1}, "branch_cost=-1 must be at least 0"),
+        ({"separator": ""}, "separator='' must not be empty"),
         ({"max_deph": 3}, "Did you mean 'max_depth'"),
+        ({"draws": "task"}, "has a new name: 'seed_scope'"),
         ({"render_mode": "rgb"}, "rgb_array"),
     ],
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         make_tree(**options)
+
+
+def test_renamed_options_are_named_on_the_command_line():
+    with pytest.raises(ReasonEnvsError, match=r"'env\.draws'\. It has a new name: 'env\.seed_scope'"):
+        compose_config(["env=reason_tree", "env.draws=task"])

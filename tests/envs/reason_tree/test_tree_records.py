@@ -51,9 +51,9 @@ def assert_same(left, right):
         np.testing.assert_equal(a.final_observations, b.final_observations)
 
 
-@pytest.mark.parametrize("draws", ["episode", "task"])
-def test_an_episode_from_a_record_is_the_live_one(path, draws):
-    options = {"draws": draws, "max_nodes": 12, "max_depth": 4}
+@pytest.mark.parametrize("seed_scope", ["episode", "task"])
+def test_an_episode_from_a_record_is_the_live_one(path, seed_scope):
+    options = {"seed_scope": seed_scope, "max_nodes": 12, "max_depth": 4}
     live = [play(make_tree(**options), actions(s), s) for s in SEEDS]
     recorder = make_tree(**options, **recording(path))
     for results, seed in zip(live, SEEDS, strict=True):
@@ -78,7 +78,7 @@ async def grow_all(env, task):
 
 
 def test_a_whole_record_replays_without_any_model(path):
-    options = {"draws": "task", "max_nodes": 40, "max_depth": 2, "max_branch": 2}
+    options = {"seed_scope": "task", "max_nodes": 40, "max_depth": 2, "max_branch": 2}
     recorder = make_tree(**options, **recording(path, new_step))
     for task in Sums():
         asyncio.run(grow_all(recorder, task))
@@ -88,7 +88,7 @@ def test_a_whole_record_replays_without_any_model(path):
 
 
 def test_where_the_record_ends_growing_is_masked(path):
-    options = {"draws": "task"}
+    options = {"seed_scope": "task"}
     task = Sums()[3]
     recorder = make_tree(**options, **recording(path, lambda request, seed: f"step {seed}\n"))
     play(recorder, [EXPAND, BRANCH, EXPAND], task=task)
@@ -102,7 +102,7 @@ def test_where_the_record_ends_growing_is_masked(path):
 
 
 def test_legal_actions_never_run_out_of_record(path):
-    options = {"draws": "task", "max_depth": 3}
+    options = {"seed_scope": "task", "max_depth": 3}
     for seed in SEEDS:
         play(make_tree(**options, **recording(path)), actions(seed), seed)
     replay = replayed(path, **options)
@@ -120,7 +120,7 @@ def test_legal_actions_never_run_out_of_record(path):
 
 def test_a_model_is_recorded_and_replayed(path, tiny_model):
     """Its tokenizer encodes the problem when it is live; from the record the problem's tokens come with the answers."""
-    options = {"tasks": Sums(), "reward": half_point, "max_step_tokens": 12, "draws": "task", "max_nodes": 12}
+    options = {"tasks": Sums(), "reward": half_point, "max_step_tokens": 12, "seed_scope": "task", "max_nodes": 12}
     live = {"name": "transformers", "model": tiny_model, "device": "cpu"}
     recorded = {"name": "recorded", "path": path}
 
