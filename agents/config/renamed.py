@@ -5,6 +5,7 @@ from __future__ import annotations
 from reason_envs.errors import ReasonEnvsError
 
 RENAMED = {
+    "algo.kl_reward_kind": "algo.kl_reward_coef always penalises the log-ratio (k1)",
     "hub_private": "a new repository is private; change its visibility on the hub",
     "samples_every": "a response is shown every 20 steps; python -m agents.report shows whole episodes",
 }

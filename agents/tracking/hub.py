@@ -16,12 +16,11 @@ HUB_ERRORS = (HfHubHTTPError, HFValidationError, HTTPError, OSError)
 """Errors of the hub's client if a request fails or the hub does not answer."""
 
 
-def create_repository(repository: str, *, private: bool) -> None:
-    """Create a repository unless it exists.
+def create_repository(repository: str) -> None:
+    """Create a private repository, unless one of this name exists.
 
     Args:
         repository: ``NAME`` or ``OWNER/NAME``.
-        private: whether a new repository is private. An existing one does not change.
 
     Raises:
         ReasonEnvsError: the token is missing, the name is invalid, or the hub refuses or does not answer.
@@ -32,7 +31,7 @@ def create_repository(repository: str, *, private: bool) -> None:
             "Without push_to_hub you can upload policy_final later."
         )
     try:
-        HfApi().create_repo(repository, private=private, exist_ok=True)
+        HfApi().create_repo(repository, private=True, exist_ok=True)
     except HUB_ERRORS as error:
         raise ReasonEnvsError(
             f"push_to_hub={repository}: cannot create the repository ({first_line(error)}). Check the name and the "

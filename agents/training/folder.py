@@ -54,7 +54,7 @@ def check_start(plan: RunPlan, *, resuming: bool = False) -> None:
     elif distributed.rank() == 0 and (plan.folder / CONFIG_FILE).exists():
         raise output_dir_in_use(plan.folder)
     if plan.config.push_to_hub and distributed.rank() == 0:
-        hub.create_repository(plan.config.push_to_hub, private=True)
+        hub.create_repository(plan.config.push_to_hub)
 
 
 def output_dir_in_use(folder: Path) -> RunError:
