@@ -26,7 +26,7 @@ ENGINES: Registry[Engine] = Registry(
         ),
         "openai": Part(
             "reason_envs.llm.engines.openai.engine:OpenAIEngine",
-            "reason_envs.llm.engines.openai.engine:OpenAIEngineConfig",
+            "reason_envs.llm.engines.openai.options:OpenAIEngineConfig",
         ),
         "recorded": Part(
             "reason_envs.llm.engines.recorded.engine:RecordedEngine",

@@ -14,76 +14,17 @@ Some server behaviour cannot be changed by a request:
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.errors import EngineError, OptionError
 from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest
+from reason_envs.llm.engines.openai.options import OpenAIEngineConfig
 from reason_envs.llm.engines.openai.responses import read_generations, read_usage
-from reason_envs.validation import above, at_least, one_of
 
 SEED_BITS = 31
 """Number of bits of the seeds that are sent. Servers store seeds in at least 32 bits."""
-MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
-ENGINE_FIELDS = (
-    "model",
-    "messages",
-    "prompt",
-    "n",
-    "seed",
-    "temperature",
-    "top_p",
-    "top_k",
-    "stop",
-    "logprobs",
-    *MAX_TOKENS_FIELDS,
-)
-"""Fields of a request that the engine sets."""
-
-
-@dataclass
-class OpenAIEngineConfig:
-    """Options of ``engine=openai``."""
-
-    model: str = ""
-    """Name of the model on the server. Required."""
-    base_url: str = "http://localhost:8000/v1"
-    """Address of the API, such as ``https://api.openai.com/v1`` for OpenAI's own."""
-    api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable with the API key, which is sent to ``base_url``. If it is not set, no key is sent."""
-    max_concurrency: int = 64
-    """Maximum number of simultaneous requests per event loop."""
-    timeout_s: float = 300.0
-    """Maximum duration of one attempt in seconds."""
-    max_retries: int = 4
-    """Maximum number of retries after a refused connection, a timeout, status 429 or at least 500, or an incomplete
-    response."""
-    backoff_s: float = 0.5
-    """Wait before the first retry in seconds. It doubles with each retry and has random jitter. If the server sends a
-    longer ``Retry-After``, that applies."""
-    request_log_probs: bool = False
-    """Whether to request log-probabilities. A response without them is then an error. vLLM returns them at the sampling
-    temperature only if it is started with ``--logprobs-mode processed_logprobs``."""
-    max_tokens_field: str = "max_tokens"
-    """Name of the request field for the token limit: ``max_tokens``, or ``max_completion_tokens`` for hosted reasoning
-    models."""
-    extra_body: dict[str, Any] = field(default_factory=dict)
-    """Additional fields of each request, such as ``{return_token_ids: true}``, with which vLLM returns token ids."""
-
-    def __post_init__(self) -> None:
-        url = urlsplit(self.base_url)
-        if url.username or url.password:
-            raise OptionError("base_url", "***", "must not contain a user or password: use api_key_env for the key.")
-        if url.scheme not in ("http", "https") or not url.hostname:
-            raise OptionError("base_url", self.base_url, "must be a URL such as http://localhost:8000/v1.")
-        one_of(self, max_tokens_field=MAX_TOKENS_FIELDS)
-        at_least(self, max_concurrency=1, max_retries=0, backoff_s=0)
-        above(self, timeout_s=0)
-        if reserved := sorted(set(ENGINE_FIELDS) & set(self.extra_body)):
-            raise OptionError("extra_body", self.extra_body, f"must not set {', '.join(reserved)}: the engine does.")
 
 
 class OpenAIEngine(Engine):
@@ -110,14 +51,7 @@ class OpenAIEngine(Engine):
         """Number of sampled tokens that the server reported, including those of discarded responses."""
         self.prompt_tokens = 0
         """Number of prompt tokens that the server reported."""
-        self.transport = Transport(
-            base_url=self.config.base_url,
-            api_key_env=self.config.api_key_env,
-            max_concurrency=self.config.max_concurrency,
-            timeout_s=self.config.timeout_s,
-            max_retries=self.config.max_retries,
-            backoff_s=self.config.backoff_s,
-        )
+        self.transport = Transport(self.config)
         self._lock = threading.Lock()
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:

@@ -13,35 +13,22 @@ MAX_QUOTE = 300
 """Maximum number of characters of a server's text in an error message."""
 
 
+@dataclass(eq=False)
 class ServerFailure(Exception):
-    """One request to the server failed.
+    """One request to the server failed."""
 
-    Args:
-        cause: what happened.
-        fix: what the user can do about it.
-        quote: text of the server.
-        retry: whether the same request may succeed later.
-        wait: seconds that the server asks to wait before a retry.
-        too_long: whether the prompt exceeds the model's context length.
-    """
-
-    def __init__(
-        self,
-        cause: str,
-        fix: str,
-        *,
-        quote: str = "",
-        retry: bool = False,
-        wait: float = 0.0,
-        too_long: bool = False,
-    ) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.fix = fix
-        self.quote = quote
-        self.retry = retry
-        self.wait = wait
-        self.too_long = too_long
+    cause: str
+    """Description of what happened."""
+    fix: str
+    """Advice for the user."""
+    quote: str = ""
+    """Text of the server."""
+    retry: bool = False
+    """Whether the same request may succeed later."""
+    wait: float = 0.0
+    """Seconds that the server asks to wait before a retry."""
+    too_long: bool = False
+    """Whether the prompt exceeds the model's context length."""
 
     def describe(self, secret: str) -> str:
         """Return the message for the user. Servers may quote the secret that they received, so it is masked."""

@@ -16,6 +16,7 @@ import openai
 from reason_envs.core import derive_seed
 from reason_envs.errors import EngineError
 from reason_envs.llm.engine import ContextLengthError
+from reason_envs.llm.engines.openai.options import OpenAIEngineConfig
 from reason_envs.llm.engines.openai.responses import ServerFailure, decode
 
 T = TypeVar("T")
@@ -75,34 +76,15 @@ class Transport:
     incomplete responses.
 
     Args:
-        base_url: address of the API.
-        api_key_env: environment variable with the key, which is read when an event loop first connects.
-        max_concurrency: maximum number of simultaneous requests per event loop.
-        timeout_s: maximum duration of one attempt in seconds, up to the last byte.
-        max_retries: maximum number of attempts after the first.
-        backoff_s: wait before the first retry in seconds. It doubles with each retry.
+        config: the options. The key is read when an event loop first connects.
     """
 
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        api_key_env: str,
-        max_concurrency: int,
-        timeout_s: float,
-        max_retries: int,
-        backoff_s: float,
-    ) -> None:
+    def __init__(self, config: OpenAIEngineConfig) -> None:
+        self.config = config
         self.requests = 0
         """Number of requests sent, including retries."""
         self.retries = 0
         """Number of requests that repeated a failed one."""
-        self._base_url = base_url
-        self._api_key_env = api_key_env
-        self._max_concurrency = max_concurrency
-        self._timeout_s = timeout_s
-        self._max_retries = max_retries
-        self._backoff_s = backoff_s
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
 
     async def post(self, body: dict[str, Any], seed: int, read: Callable[[dict[str, Any]], T]) -> T:
@@ -119,13 +101,13 @@ class Transport:
         connection = await self._connection()
         key = connection.client.api_key
         async with connection.slots:
-            for attempt in range(self._max_retries + 1):
+            for attempt in range(self.config.max_retries + 1):
                 try:
                     return await self._exchange(connection.client, body, read)
                 except ServerFailure as failure:
-                    if not failure.retry or attempt == self._max_retries:
+                    if not failure.retry or attempt == self.config.max_retries:
                         raise self._error(failure, key, attempt + 1) from None
-                    wait = max(failure.wait, backoff(seed, attempt, self._backoff_s))
+                    wait = max(failure.wait, backoff(seed, attempt, self.config.backoff_s))
                     LOG.info("Retrying in %.1f s: %s", wait, failure.describe(key))
                 self.retries += 1
                 await asyncio.sleep(wait)
@@ -139,7 +121,7 @@ class Transport:
         model = fields.pop("model")
         raw: Any
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.config.timeout_s):
                 if "messages" in fields:
                     chat = client.chat.completions.with_raw_response
                     raw = await chat.create(model=model, messages=fields.pop("messages"), extra_body=fields)
@@ -148,8 +130,8 @@ class Transport:
                     raw = await plain.create(model=model, prompt=fields.pop("prompt"), extra_body=fields)
         except TimeoutError:
             raise ServerFailure(
-                f"no response within timeout_s={self._timeout_s:g}",
-                f"Increase it, reduce max_concurrency={self._max_concurrency}, or request fewer tokens.",
+                f"no response within timeout_s={self.config.timeout_s:g}",
+                f"Increase it, reduce max_concurrency={self.config.max_concurrency}, or request fewer tokens.",
                 retry=True,
             ) from None
         except openai.APIStatusError as error:
@@ -171,7 +153,7 @@ class Transport:
         if status in (401, 403):
             state = "is not set" if client.api_key == NO_KEY else "was refused"
             return ServerFailure(
-                f"{cause}: the server requires a valid key, and the environment variable {self._api_key_env} {state}",
+                f"{cause}: the server requires a key, and the environment variable {self.config.api_key_env} {state}",
                 "Set this variable, or name another one with api_key_env.",
             )
         if status == 404:
@@ -189,7 +171,7 @@ class Transport:
 
     async def _not_found(self, client: openai.AsyncOpenAI, model: str) -> ServerFailure:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(self.config.timeout_s):
                 served = [entry.id async for entry in client.models.list()]
         except (openai.OpenAIError, TimeoutError):
             return ServerFailure(
@@ -210,14 +192,14 @@ class Transport:
     def _error(self, failure: ServerFailure, key: str, attempts: int) -> EngineError:
         times = "" if attempts == 1 else f" ({attempts} attempts)"
         kind = ContextLengthError if failure.too_long else EngineError
-        return kind(f"{self._base_url}{times}: {failure.describe(key)}")
+        return kind(f"{self.config.base_url}{times}: {failure.describe(key)}")
 
     def _key(self) -> str:
-        key = os.environ.get(self._api_key_env, "").strip()
+        key = os.environ.get(self.config.api_key_env, "").strip()
         if not (key.isascii() and key.isprintable()):
             raise EngineError(
-                f"The environment variable {self._api_key_env} contains characters that are not printable ASCII, so it "
-                "is not a valid key. Copy the key again."
+                f"The environment variable {self.config.api_key_env} contains characters that are not printable "
+                "ASCII, so it is not a valid key. Copy the key again."
             )
         return key or NO_KEY
 
@@ -227,12 +209,12 @@ class Transport:
             for ended in [other for other in self._connections if other.is_closed()]:
                 del self._connections[ended]
             client = openai.AsyncOpenAI(
-                base_url=self._base_url,
+                base_url=self.config.base_url,
                 api_key=self._key(),
                 max_retries=0,
                 timeout=None,
             )
-            connection = _Connection(client, asyncio.Semaphore(self._max_concurrency), _keep(client))
+            connection = _Connection(client, asyncio.Semaphore(self.config.max_concurrency), _keep(client))
             self._connections[loop] = connection
             await anext(connection.keeper)
         return self._connections[loop]

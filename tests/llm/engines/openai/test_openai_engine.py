@@ -19,7 +19,7 @@ from reason_envs.batching import gather
 from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm import ENGINES, make_engine
 from reason_envs.llm.engine import ContextLengthError, Engine, Generation, GenerationRequest, Sampling, TrainableEngine
-from reason_envs.llm.engines.openai.engine import OpenAIEngineConfig
+from reason_envs.llm.engines.openai.options import OpenAIEngineConfig
 from reason_envs.llm.engines.openai.responses import share
 from reason_envs.llm.engines.openai.transport import MAX_BACKOFF_S, backoff, retry_after
 
