@@ -25,7 +25,16 @@ HEAVY = [
 
 
 @pytest.mark.parametrize(
-    "module", ["reason_envs", "reason_envs.adapters.gymnasium", "reason_envs.tasks", "reason_envs.rewards"]
+    "module",
+    [
+        "reason_envs",
+        "reason_envs.adapters.gymnasium",
+        "reason_envs.llm",
+        "reason_envs.reward_models",
+        "reason_envs.rewards",
+        "reason_envs.sandbox",
+        "reason_envs.tasks",
+    ],
 )
 def test_import_loads_nothing_heavy(module):
     code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
