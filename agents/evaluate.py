@@ -112,7 +112,7 @@ def _swap(policy: TrainablePolicy, roles: Any) -> None:
         )
     if roles is not True and not isinstance(roles, Mapping):
         raise ReasonEnvsError(f"swap_roles={roles!r} must be true or a mapping of roles to roles.")
-    policy.swap(None if roles is True else roles)
+    policy.swap_roles(None if roles is True else roles)
 
 
 def _validate(config: EvaluateConfig) -> None:

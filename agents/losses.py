@@ -20,6 +20,8 @@ AGGREGATIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "hori
 LEVELS = ("token", "sequence")
 KL_KINDS = ("k1", "k2", "k3")
 CORRECTION_MODES = ("truncate", "mask")
+MAXIMA = ("ratio_max", "sampler_max_ratio")
+"""Metrics that combine by their maximum. ``loss_tokens`` combines by its sum, all others by their mean over tokens."""
 MAX_LOG_RATIO = 20.0
 """Log-ratios are limited to this magnitude before ``exp``, so that no ratio overflows; clipping acts long before."""
 
@@ -132,7 +134,7 @@ def clipped_policy_loss(
         ``ratio_max``, ``approx_kl`` (KL(old || new), k3) and their number ``loss_tokens``. Over micro-batches the means
         combine weighted by ``loss_tokens``, and ``ratio_max`` by the maximum: ``combine_metrics`` does it.
     """
-    check_clips(clip_low, clip_high, dual_clip)
+    _check_clips(clip_low, clip_high, dual_clip)
     require_shape(mask.shape, log_probs=log_probs, old_log_probs=old_log_probs)
     log_ratio = zero_masked(log_probs, mask) - zero_masked(old_log_probs, mask).detach()
     ratio = _bounded_exp(_at_level(log_ratio, mask, importance, "mean"))
@@ -153,9 +155,10 @@ def combine_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
         parts: one mapping a micro-batch, at least one.
     """
     tokens = sum(part["loss_tokens"] for part in parts)
-    means = [name for name in parts[0] if name not in ("loss_tokens", "ratio_max")]
+    means = [name for name in parts[0] if name not in ("loss_tokens", *MAXIMA)]
     combined = {name: sum(p[name] * p["loss_tokens"] for p in parts) / max(tokens, 1.0) for name in means}
-    return {**combined, "ratio_max": max(p["ratio_max"] for p in parts), "loss_tokens": tokens}
+    maxima = {name: max(part[name] for part in parts) for name in MAXIMA if name in parts[0]}
+    return {**combined, **maxima, "loss_tokens": tokens}
 
 
 def importance_correction(
@@ -255,8 +258,7 @@ def _at_level(log_ratio: Tensor, mask: Tensor, level: str, reduction: str) -> Te
     return total.expand(log_ratio.shape)
 
 
-def check_clips(clip_low: float, clip_high: float, dual_clip: float | None) -> None:
-    """Check the bounds that ``clipped_policy_loss`` takes."""
+def _check_clips(clip_low: float, clip_high: float, dual_clip: float | None) -> None:
     if not (0 <= clip_low <= 1 and clip_high >= 0):
         raise ReasonEnvsError(f"clip_low={clip_low} must lie in [0, 1] and clip_high={clip_high} must not be negative.")
     if dual_clip is not None and not dual_clip > 1:

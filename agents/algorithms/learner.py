@@ -1,22 +1,22 @@
-"""What every learner does: collect episodes, turn rewards into advantages, update the policy."""
+"""The base class of the learners: one training step from top to bottom, with hooks for the credit and the loss."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
+from torch import Tensor, nn
 
 from agents.algorithms.config import LearnerConfig, check_minibatches
 from agents.algorithms.optimizer import Optimizer
-from agents.algorithms.sample import Sample
+from agents.algorithms.policy_loss import LossInputs, penalties, policy_loss
+from agents.algorithms.sample import Sample, SampledTrajectory
 from agents.algorithms.update import PolicyUpdate
 from agents.algorithms.update_per_role import RoleOptimizer, RoleUpdate
 from agents.losses import kl_estimate
 from agents.policies.base import TrainablePolicy
-from agents.policies.roles import policy_parts
 from agents.rollout.episodes import Episode, grouped, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
@@ -24,22 +24,26 @@ from reason_envs.tasks.base import TaskSet
 
 
 class Learner(ABC):
-    """Collects with the policy, assigns credit, and updates.
+    """Trains a policy: collect -> log-probs -> credit -> mini-batches -> loss -> optimizer step.
+
+    A subclass must implement ``credit``. It may override ``loss``, ``collect``, ``validate`` and
+    ``value_parameter_group``.
 
     Args:
-        config: options.
-        policy: what is trained.
-        environment: the prototype environment to play in.
-        tasks: training tasks.
-        total_steps: training steps of the whole run.
+        config: the options of the algorithm.
+        policy: the policy to train.
+        environment: the environment to play in; every episode plays on a fork of it.
+        tasks: the training tasks.
+        total_steps: number of training steps of the whole run.
         seed: the run's seed.
     """
 
     config: LearnerConfig
-    updater: type[PolicyUpdate] = PolicyUpdate
-    """What turns samples into new weights."""
     uses_values = False
-    """Whether credit needs the policy's state values."""
+    """Whether the credit needs the policy's state values."""
+    skips_zero_advantages = False
+    """Whether samples with advantage 0 are left out of the forward pass while ``kl_coef`` and ``entropy_coef`` are 0.
+    Set it only if every term of ``loss`` is proportional to the advantages."""
 
     def __init__(
         self,
@@ -56,109 +60,142 @@ class Learner(ABC):
         self.environment = environment
         self.tasks = tasks
         self.seed = seed
+        self.total_steps = total_steps
         if self.uses_values:
             policy.prepare_values()
-        self._validate()
+        self.validate()
         check_minibatches(config, environment.decisions_per_episode)
-        self.optimizer, self._updater = self._build_update(total_steps)
+        self.policy_update = self._build_update()
         if self._uses_reference:
             policy.prepare_reference()
 
-    def _build_update(self, total_steps: int) -> tuple[Optimizer | RoleOptimizer, PolicyUpdate | RoleUpdate]:
-        """Build optimizer and update; those of a policy with several parts are each part's own."""
-        optimizers, updates = {}, {}
-        for name, part in policy_parts(self.policy).items():
-            optimizers[name] = Optimizer(
-                self.config.optimizer,
-                part.parameters(),
-                total_steps,
-                scale_loss=part.scales_loss,
-                device_type=part.device.type,
-                **self._rated_apart(part),
-            )
-            updates[name] = self.updater(self.config, part, optimizers[name], self.seed)
-        if "" in updates:
-            return optimizers[""], updates[""]
-        return RoleOptimizer(optimizers), RoleUpdate(updates)
+    @property
+    def optimizer(self) -> Optimizer | RoleOptimizer:
+        """The optimizer of the policy, or the optimizers of its roles."""
+        return self.policy_update.optimizer
 
-    def _rated_apart(self, part: TrainablePolicy) -> dict[str, Any]:
-        """Return the optimizer's options for parameters with a learning rate of their own: of most learners, none."""
-        return {}
+    # --- the training step
 
     async def collect(self, step: int) -> list[Trajectory]:
-        """Play the step's episodes: a pure function of (seed, step, weights)."""
+        """Play the episodes of a training step. The result depends only on seed, step and weights."""
         return await play(self.environment, self.policy, self.plan(step), **self.acting(step))
 
-    def acting(self, step: int) -> dict[str, Any]:
-        """Return how the policy draws in a step, where that is not its own sampling."""
-        schedule = self.config.temperature_schedule
-        if not schedule.enabled:
-            return {}
-        return {"sampling": replace(self.policy.sampling, temperature=schedule.at(step))}
+    def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
+        """Update the policy on the episodes of a training step.
 
-    def plan(self, step: int) -> list[Episode]:
-        """Plan ``samples_per_task`` episodes of each of the step's tasks."""
-        first = step * self.config.tasks_per_step
-        tasks = [self.tasks.ordered(first + i, self.seed) for i in range(self.config.tasks_per_step)]
-        return grouped(tasks, self.config.samples_per_task, derive_seed(self.seed, "train", step))
+        Returns:
+            The metrics of the KL penalty, of ``credit`` and of the update.
+        """
+        self.optimizer.training_step = step
+        sampled = [SampledTrajectory.of(trajectory) for trajectory in trajectories]
+        kl_metrics = self.evaluate([sample for each in sampled for sample in each.samples])
+        samples, credit_metrics = self.credit(sampled)
+        return {**kl_metrics, **credit_metrics, **self.policy_update.run(samples, step)}
+
+    def evaluate(self, samples: Sequence[Sample]) -> dict[str, float]:
+        """Compute the old and reference log-probabilities, values and KL penalties that the options need.
+
+        Returns:
+            The metric ``kl_in_reward`` if ``kl_reward_coef`` is not 0.
+        """
+        config, decisions = self.config, [sample.decision for sample in samples]
+        if self.uses_values or config.kl_reward_coef or self._updates_twice(len(decisions)):
+            evaluated = self.policy_update.evaluate(decisions, config.log_prob_micro_batch_size)
+            for sample, (log_probs, values) in zip(samples, evaluated, strict=True):
+                sample.old_log_probs, sample.old_values = log_probs, values
+        if self._uses_reference:
+            with self.policy.reference():
+                evaluated = self.policy_update.evaluate(decisions, config.reference_micro_batch_size)
+            for sample, (log_probs, _) in zip(samples, evaluated, strict=True):
+                sample.reference_log_probs = log_probs
+        return self._penalise_kl(samples) if config.kl_reward_coef else {}
+
+    # --- hooks
+
+    def validate(self) -> None:  # noqa: B027  (most learners accept every policy and environment)
+        """Raise an error for options that do not fit the policy or the environment. By default all options fit."""
 
     @abstractmethod
-    def credit(
-        self, trajectories: Sequence[Trajectory], samples: Mapping[int, Sample]
-    ) -> tuple[list[Sample], dict[str, float]]:
-        """Write each decision's credit into its sample.
+    def credit(self, trajectories: Sequence[SampledTrajectory]) -> tuple[list[Sample], dict[str, float]]:
+        """Set the ``advantage`` of each sample, starting from ``Sample.reward``.
 
         Args:
-            trajectories: the step's episodes.
-            samples: the sample of every decision ``d``, under ``id(d)``.
+            trajectories: the episodes of the training step. Log-probabilities and values are already computed.
 
         Returns:
             The samples to train on, and metrics.
         """
 
-    def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
-        """Update the policy on a step's episodes and return metrics."""
-        self.optimizer.training_step = step
-        samples = {id(d): Sample(d) for t in trajectories for d in t.decisions}
-        self._fix_log_probs(list(samples.values()))
-        metrics = self._penalise_kl(list(samples.values()))
-        credited, credit_metrics = self.credit(trajectories, samples)
-        return {**metrics, **credit_metrics, **self._updater.run(credited, step)}
+    def loss(self, inputs: LossInputs, config: Any) -> tuple[Tensor, dict[str, float]]:
+        """Compute the loss of a micro-batch: the clipped policy loss plus KL and entropy terms.
+
+        Args:
+            inputs: tensors [B, T] and the counts of the whole mini-batch.
+            config: the options of the algorithm.
+
+        Returns:
+            The loss (a scalar), and metrics. Metrics of micro-batches are averaged over tokens (see
+            ``agents.losses.combine_metrics``); ``approx_kl`` and ``loss_tokens`` are added if missing.
+        """
+        loss, metrics = policy_loss(inputs, config)
+        terms, more = penalties(inputs, config)
+        return loss + terms, {**metrics, **more}
+
+    def value_parameter_group(self, policy: TrainablePolicy) -> tuple[Iterable[nn.Parameter], float] | None:
+        """Return parameters that are clipped separately and have their own learning rate, with that rate.
+
+        By default ``None``: the configured learning rate applies to all parameters.
+        """
+        return None
+
+    # --- what the steps are made of
+
+    def plan(self, step: int) -> list[Episode]:
+        """Plan ``samples_per_task`` episodes of each task of a training step."""
+        first = step * self.config.tasks_per_step
+        tasks = [self.tasks.ordered(first + i, self.seed) for i in range(self.config.tasks_per_step)]
+        return grouped(tasks, self.config.samples_per_task, derive_seed(self.seed, "train", step))
+
+    def acting(self, step: int) -> dict[str, Any]:
+        """Return the options of ``policy.act`` in a training step: the temperature, if it follows a schedule."""
+        schedule = self.config.temperature_schedule
+        if not schedule.enabled:
+            return {}
+        return {"sampling": replace(self.policy.sampling, temperature=schedule.at(step))}
+
+    def _build_update(self) -> PolicyUpdate | RoleUpdate:
+        if not self.policy.roles:
+            return self._update_of(self.policy)
+        return RoleUpdate({role: self._update_of(policy) for role, policy in self.policy.roles.items()})
+
+    def _update_of(self, policy: TrainablePolicy) -> PolicyUpdate:
+        optimizer = Optimizer(
+            self.config.optimizer,
+            policy.parameters(),
+            self.total_steps,
+            value_group=self.value_parameter_group(policy),
+            scale_loss=policy.scales_loss,
+            device_type=policy.device.type,
+        )
+        return PolicyUpdate(
+            self.config, policy, optimizer, self.loss, self.seed, skips_zero_advantages=self.skips_zero_advantages
+        )
 
     @property
     def _uses_reference(self) -> bool:
         return self.config.kl_coef != 0 or self.config.kl_reward_coef != 0
 
     def _updates_twice(self, decisions: int) -> bool:
-        """Whether some forward of the update is no longer at the weights that sampled."""
+        """Return whether some forward pass of the update no longer runs at the weights that sampled."""
         return self.config.epochs_per_batch > 1 or (self.config.minibatch_size or decisions) < decisions
 
-    def _fix_log_probs(self, samples: Sequence[Sample]) -> None:
-        """Compute old and reference log-probabilities, and values, where they are needed."""
-        decisions = [sample.decision for sample in samples]
-        if self.uses_values or self.config.kl_reward_coef or self._updates_twice(len(decisions)):
-            with torch.no_grad(), self.policy.training_mode(False):
-                evaluated = self._updater.evaluate(decisions, self.config.log_prob_micro_batch_size)
-                for sample, (log_probs, values) in zip(samples, evaluated, strict=True):
-                    sample.old, sample.old_values = log_probs, values
-        if self._uses_reference:
-            with self.policy.reference():
-                evaluated = self._updater.evaluate(decisions, self.config.reference_micro_batch_size)
-                for sample, (log_probs, _) in zip(samples, evaluated, strict=True):
-                    sample.reference = log_probs
-
     def _penalise_kl(self, samples: Sequence[Sample]) -> dict[str, float]:
-        """Subtract the coefficient times the response's summed KL from each decision's reward."""
-        if not self.config.kl_reward_coef:
-            return {}
+        """Set the KL penalties: the coefficient times the KL (k1) summed over the response."""
         total = 0.0
         for sample in samples:
-            assert sample.old is not None
-            assert sample.reference is not None
-            kl = float(kl_estimate(sample.old, sample.reference, self.config.kl_reward_kind).sum())
-            sample.decision.reward -= self.config.kl_reward_coef * kl
+            assert sample.old_log_probs is not None
+            assert sample.reference_log_probs is not None
+            kl = float(kl_estimate(sample.old_log_probs, sample.reference_log_probs, "k1").sum())
+            sample.kl_penalty = self.config.kl_reward_coef * kl
             total += kl
         return {"kl_in_reward": total / len(samples)}
-
-    def _validate(self) -> None:  # noqa: B027  (most learners take every policy and environment)
-        """Refuse options that do not fit the policy or the environment."""

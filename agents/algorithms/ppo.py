@@ -1,40 +1,37 @@
 """PPO: proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) with a learned value function.
 
 Episodes are independent. Generalised advantage estimation (arXiv 1506.02438) runs over each stream: the decisions of
-one agent in an episode. At the level of tokens they are laid out token by token, and a decision's reward is paid at its
-last one; at the level of turns a decision is one step, with one value, that of the state before its first token (of a
-language policy: at the last token of its prompt), and its advantage is spread over its tokens. For policies of one
-action a decision both are the same. Departures from the paper, each an option: advantages are normalised over the whole
-batch of a training step, and the passes can end early by the KL.
+one agent in an episode. At the token level each token is a step, and the last token of a decision gets the reward. At
+the turn level each decision is a step with one value, that of the state before its first token (for a language policy:
+at the last token of its prompt), and all of its tokens get its advantage. Both levels agree for policies whose choice
+is a single action. Departures from the paper, each an option: advantages are normalised over the whole batch of a
+training step, and the passes can end early by the KL divergence.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from agents.advantages import gae
 from agents.algorithms.config import LearnerConfig
 from agents.algorithms.learner import Learner
 from agents.algorithms.optimizer import OptimizerConfig
-from agents.algorithms.sample import Sample, Totals, masked_mean, stack
-from agents.algorithms.update import PolicyUpdate
+from agents.algorithms.policy_loss import LossInputs, penalties, policy_loss
+from agents.algorithms.sample import Sample, SampledTrajectory, masked_mean
 from agents.losses import aggregate, value_loss
-from agents.policies.base import Evaluation, TrainablePolicy
-from agents.policies.roles import policy_parts
-from agents.trajectory import Trajectory
-from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.validation import at_least
+from agents.policies.base import TrainablePolicy
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.validation import at_least, one_of, within
 
 GAE_LEVELS = ("token", "turn")
 EQUAL = 1e-6
-"""Advantages, or returns, that differ by no more than this share of the largest are equal but for rounding."""
+"""Advantages or returns that differ by at most this share of the largest one count as equal up to rounding."""
 
 
 @dataclass
@@ -42,144 +39,139 @@ class PPOConfig(LearnerConfig):
     """Options of ``algo=ppo``."""
 
     tasks_per_step: int = 192
-    """Tasks of a training step."""
+    """Number of tasks per training step."""
     minibatch_size: int | None = 512
-    """Decisions of an optimizer step; ``None``, or more than a training step has, takes them all as one batch."""
+    """Number of decisions per optimizer step. ``None``, or a number above the decisions of a training step: one
+    optimizer step per pass."""
     epochs_per_batch: int = 4
-    """Passes over each batch."""
+    """Number of passes over the decisions of a training step."""
     gamma: float = 1.0
-    """Discount from one token or decision to the next."""
+    """Discount factor from one token or decision to the next."""
     lam: float = 0.95
-    """Advantages trust the values (0: one-step errors) or the rewards (1: Monte Carlo)."""
+    """Lambda of the advantage estimation: 0 relies on the values (one-step errors), 1 on the rewards (Monte Carlo)."""
     gae_level: str = "token"
-    """What is a step of the advantage estimation: each ``token``, or each decision (``turn``), whose tokens share one
-    value and one advantage."""
+    """Steps of the advantage estimation: each ``token``, or each decision (``turn``), whose tokens share one value and
+    one advantage."""
     value_coef: float = 0.5
     """Coefficient of the value loss."""
     value_learning_rate: float | None = None
-    """Learning rate of the value head, whose gradients are then clipped apart from the others'; ``None``:
-    ``optimizer.learning_rate``, clipped together."""
+    """Learning rate of the value head, whose gradients are then clipped separately. ``None``:
+    ``optimizer.learning_rate``, with all gradients clipped together."""
     value_clip: float | None = None
-    """Values that move further than this from those at the sampling weights gain nothing; ``None`` is off."""
+    """Maximum change of a value, from that at the sampling weights, that lowers the value loss. ``None``: no limit."""
     normalise_advantages: bool = True
-    """Shift and scale the advantages of a training step to mean 0 and standard deviation 1."""
+    """Whether the advantages of a training step are shifted and scaled to mean 0 and standard deviation 1."""
     entropy_coef: float = 0.01
-    """Coefficient of an entropy bonus."""
+    """Coefficient of the entropy bonus in the loss; 0 turns it off."""
     optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-3, max_grad_norm=0.5))
-    """Learning rate, schedule, clipping; the defaults suit the small graph network."""
+    """Options of the optimizer: learning rate, schedule and clipping. The defaults suit the small graph network."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, value_coef=0, value_clip=0, value_learning_rate=0)
-        if self.gae_level not in GAE_LEVELS:
-            raise unknown_name("algo.gae_level", self.gae_level, GAE_LEVELS)
-        for name in ("gamma", "lam"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ReasonEnvsError(f"algo.{name}={getattr(self, name)} must lie in [0, 1].")
-
-
-class PPOUpdate(PolicyUpdate):
-    """The update with a value loss beside the policy's."""
-
-    config: PPOConfig
-
-    def _further_terms(
-        self, samples: list[Sample], out: Evaluation, totals: Totals, extra: dict[str, float]
-    ) -> Tensor | float:
-        assert out.values is not None
-        old = stack([s.old_values for s in samples], out.values)
-        returns = stack([s.returns for s in samples], out.values)
-        mask = stack([torch.ones_like(s.returns) for s in samples if s.returns is not None], out.values).bool()
-        loss = value_loss(out.values, old, returns, mask, self.config.value_clip, totals.returns)
-        error = aggregate((out.values.detach() - returns).square() / 2, mask, denominator=totals.returns)
-        # Metrics of micro-batches are weighed by their tokens: this makes the sum of them the mini-batch's mean.
-        extra["value_loss"] = float(error) * totals.tokens / float(out.mask.sum())
-        extra["entropy"] = masked_mean(out.entropy, out.mask)
-        return self.config.value_coef * loss + super()._further_terms(samples, out, totals, extra)
+        one_of(self, gae_level=GAE_LEVELS)
+        within(self, 0, 1, "gamma", "lam")
 
 
 class PPO(Learner):
-    """Generalised advantages on rewards and values, clipped updates of both over several passes."""
+    """Generalised advantages on rewards and values; clipped updates of policy and values over several passes."""
 
     config: PPOConfig
-    updater = PPOUpdate
     uses_values = True
 
-    def credit(
-        self, trajectories: Sequence[Trajectory], samples: Mapping[int, Sample]
-    ) -> tuple[list[Sample], dict[str, float]]:
-        """Write advantages, one number a token, and returns, one a step of the estimation, into the samples."""
-        streams = [[samples[id(d)] for d in stream] for t in trajectories for stream in t.streams()]
+    def loss(self, inputs: LossInputs, config: PPOConfig) -> tuple[Tensor, dict[str, float]]:
+        """Add the value loss to the policy loss and its penalties."""
+        values, old, returns, mask = inputs.values, inputs.old_values, inputs.returns, inputs.value_mask
+        assert values is not None
+        assert old is not None
+        assert returns is not None
+        assert mask is not None
+        loss, metrics = policy_loss(inputs, config)
+        terms, more = penalties(inputs, config)
+        of_values = value_loss(values, old, returns, mask, config.value_clip, inputs.value_denominator)
+        error = aggregate((values.detach() - returns).square() / 2, mask, denominator=inputs.value_denominator)
+        # Metrics of micro-batches are averaged over tokens: this factor makes their average the mini-batch's mean.
+        more["value_loss"] = float(error) * inputs.tokens / float(inputs.mask.sum())
+        more["entropy"] = masked_mean(inputs.entropy, inputs.mask)
+        return loss + (config.value_coef * of_values + terms), {**metrics, **more}
+
+    def credit(self, trajectories: Sequence[SampledTrajectory]) -> tuple[list[Sample], dict[str, float]]:
+        """Set advantages, one number per token, and returns, one per step of the estimation."""
+        streams = [stream for t in trajectories for stream in t.streams()]
         steps = [[self._steps(s) for s in stream] for stream in streams]
         values = _laid_out([torch.cat([value for value, _ in stream]) for stream in steps])
         rewards = _laid_out([torch.cat([reward for _, reward in stream]) for stream in steps])
         mask = _laid_out([torch.ones(sum(len(value) for value, _ in stream)) for stream in steps]).bool()
         gamma, lam = self.config.gamma, self.config.lam
-        # In float64, so that what thousands of tokens round off does not add up.
+        # In float64, so that the rounding errors of thousands of tokens do not add up.
         found = gae(rewards.double(), values.double(), mask, gamma, lam, self._bootstrap(trajectories))
         advantages, returns = (part.float() for part in found)
         metrics: dict[str, float] = {}
-        for name, rows in self._parts(streams).items():
-            part, valid = f"/{name}" if name else "", mask & rows[:, None]
-            metrics[f"explained_variance{part}"] = _explained(values[valid], returns[valid])
-            metrics[f"advantage_std{part}"] = float(advantages[valid].std(correction=0))
+        for suffix, rows in self._rows_by_policy(streams).items():
+            valid = mask & rows[:, None]
+            metrics[f"explained_variance{suffix}"] = _explained(values[valid], returns[valid])
+            metrics[f"advantage_std{suffix}"] = float(advantages[valid].std(correction=0))
             if self.config.normalise_advantages:
                 advantages = torch.where(valid, _normalised(advantages, valid), advantages)
         for stream, mine, row, targets in zip(streams, steps, advantages, returns, strict=True):
             _write(stream, [len(value) for value, _ in mine], row, targets)
         return [sample for stream in streams for sample in stream], metrics
 
+    def validate(self) -> None:
+        """Check that ``gamma`` is the discount that the environment's rewards are made for."""
+        required = self.environment.discount
+        if required is not None and self.config.gamma != required:
+            raise ReasonEnvsError(
+                f"algo.gamma={self.config.gamma}: the rewards of {type(self.environment).__name__} are only valid with "
+                f"a discount of {required}. Set algo.gamma={required}."
+            )
+
+    def value_parameter_group(self, policy: TrainablePolicy) -> tuple[Iterable[nn.Parameter], float] | None:
+        """Return the policy's value parameters if ``value_learning_rate`` is set."""
+        rate = self.config.value_learning_rate
+        return None if rate is None else (policy.value_parameters(), rate)
+
     def _steps(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        """The values and rewards of the steps that a decision counts for; it is paid at the last of them."""
+        """Return values and rewards of the steps that a decision counts for; its last step gets the reward."""
         assert sample.old_values is not None
         values = sample.old_values.cpu().float()
         if self.config.gae_level == "turn":
             values = values[:1]
         rewards = torch.zeros_like(values)
-        rewards[-1] = sample.decision.reward
+        rewards[-1] = sample.reward
         return values, rewards
 
-    def _parts(self, streams: Sequence[Sequence[Sample]]) -> dict[str, Tensor]:
-        """Which streams each part of the policy learns from, [streams]: parts have nothing to do with each other."""
-        names = list(policy_parts(self.policy))
-        if names == [""]:
+    def _rows_by_policy(self, streams: Sequence[Sequence[Sample]]) -> dict[str, Tensor]:
+        """Return which streams each separately trained policy learns from, [streams], by the suffix of its metrics."""
+        if not self.policy.roles:
             return {"": torch.ones(len(streams), dtype=torch.bool)}
         agents = [stream[0].decision.agent for stream in streams]
-        return {name: torch.tensor([agent == name for agent in agents]) for name in names if name in agents}
+        return {
+            f"/{role}": torch.tensor([agent == role for agent in agents])
+            for role in self.policy.roles
+            if role in agents
+        }
 
-    def _bootstrap(self, trajectories: Sequence[Trajectory]) -> Tensor:
-        """The value after the end of each stream: 0 unless a limit cut it off, [streams]."""
-        ends = [(stream[-1], t.final_observations) for t in trajectories for stream in t.streams()]
+    def _bootstrap(self, trajectories: Sequence[SampledTrajectory]) -> Tensor:
+        """Return the value after the end of each stream, 0 unless a limit truncated it, [streams]."""
+        ends = [(s[-1].decision, t.trajectory.final_observations) for t in trajectories for s in t.streams()]
         cut = [place for place, (last, final) in enumerate(ends) if last.agent in final]
-        # The choice is only there to be evaluated: a state's value is the one before its first draw.
-        beyond = [self.policy.moved(last, final[last.agent]) for last, final in (ends[place] for place in cut)]
+        # A state's value is read before its first token, so any token serves as the choice.
+        beyond = [self.policy.at_observation(last, final[last.agent]) for last, final in (ends[place] for place in cut)]
         bootstrap = torch.zeros(len(ends))
-        with torch.no_grad(), self.policy.training_mode(False):
-            for place, (_, values) in zip(cut, self._updater.evaluate(beyond), strict=True):
-                assert values is not None
-                bootstrap[place] = values[0]
+        for place, (_, values) in zip(cut, self.policy_update.evaluate(beyond), strict=True):
+            assert values is not None
+            bootstrap[place] = values[0]
         return bootstrap
-
-    def _rated_apart(self, part: TrainablePolicy) -> dict[str, Any]:
-        rate = self.config.value_learning_rate
-        return {} if rate is None else {"apart": part.value_parameters(), "apart_rate": rate}
-
-    def _validate(self) -> None:
-        required = self.environment.discount
-        if required is not None and self.config.gamma != required:
-            raise ReasonEnvsError(
-                f"algo.gamma={self.config.gamma}: the rewards of {type(self.environment).__name__} only mean what they "
-                f"say under a discount of {required}; set algo.gamma={required}."
-            )
 
 
 def _laid_out(streams: list[Tensor]) -> Tensor:
-    """One row a stream, zero where it ends: [streams, longest]."""
+    """Pad streams with zeros to one row each, [streams, longest]."""
     return pad_sequence(streams, batch_first=True)
 
 
 def _write(stream: Sequence[Sample], steps: Sequence[int], advantages: Tensor, returns: Tensor) -> None:
-    """Cut a stream's row into its decisions' steps; the advantage of a single step is that of every token."""
+    """Cut a stream's row into its decisions; a decision of a single step has one advantage for all of its tokens."""
     rest = len(advantages) - sum(steps)
     cuts = [row.split([*steps, rest]) for row in (advantages, returns)]
     for sample, advantage, target in zip(stream, *(cut[:-1] for cut in cuts), strict=True):
@@ -194,10 +186,10 @@ def _normalised(advantages: Tensor, mask: Tensor) -> Tensor:
 
 
 def _explained(values: Tensor, returns: Tensor) -> float:
-    """Share of the returns' variance that the values explain; not a number where the returns are all equal."""
+    """Return the share of the returns' variance that the values explain; NaN if all returns are equal."""
     return float(1 - (returns - values).var(correction=0) / returns.var(correction=0)) if _vary(returns) else math.nan
 
 
 def _vary(numbers: Tensor) -> bool:
-    """Whether numbers differ by more than rounding, which dividing by their spread would blow up to any size."""
+    """Return whether numbers differ by more than rounding; dividing by a spread of rounding errors has no meaning."""
     return bool(numbers.max() - numbers.min() > EQUAL * numbers.abs().max())

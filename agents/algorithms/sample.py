@@ -1,55 +1,92 @@
-"""What stands between trajectories and the loss: samples, and what a mini-batch is divided by."""
+"""Samples: decisions on their way from trajectories into the loss."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from agents.trajectory import Decision
+from agents.trajectory import Decision, Trajectory
 
 
 @dataclass
 class Sample:
-    """One decision on its way into the loss."""
+    """One decision with everything that the loss needs to know about it.
+
+    The learner fills in log-probabilities, values and the KL penalty. ``Learner.credit`` fills in the advantage.
+    """
 
     decision: Decision
-    """What was chosen."""
+    """The decision to train on."""
     advantage: float | Tensor = 0.0
-    """Its credit: one number, spread over its tokens, or one a token, [T]."""
-    old: Tensor | None = None
-    """Log-probabilities at the sampling weights, [T]; ``None``: the update's own forward is at those weights."""
-    reference: Tensor | None = None
-    """Log-probabilities under the reference, [T]; ``None`` without a KL penalty."""
+    """Advantage of the decision: one number for all of its tokens, or one number per token, [T]."""
+    old_log_probs: Tensor | None = None
+    """Log-probabilities of the tokens at the weights that sampled them, [T]. ``None``: the forward pass of the update
+    itself runs at those weights."""
+    reference_log_probs: Tensor | None = None
+    """Log-probabilities of the tokens under the reference policy, [T]. ``None``: no KL term is used."""
     old_values: Tensor | None = None
-    """State values at the sampling weights, [T]; ``None`` where the policy or the learner has none."""
+    """State values at the weights that sampled, [T]. ``None``: the learner uses no values."""
     returns: Tensor | None = None
-    """What the first values should have been (all T, or one); ``None`` where no values are learned."""
+    """Targets of the first values: [T] for one target per token, [1] for one target per decision. ``None``: no values
+    are trained."""
+    kl_penalty: float = 0.0
+    """Amount that ``reward`` subtracts for the distance from the reference policy (``kl_reward_coef``)."""
+
+    @property
+    def reward(self) -> float:
+        """Reward of the decision minus its KL penalty. Estimators of advantages start from this number."""
+        return self.decision.reward - self.kl_penalty
 
 
 @dataclass(frozen=True)
-class Totals:
-    """What a mini-batch's sums are divided by, so that its loss does not depend on how it is cut."""
+class SampledTrajectory:
+    """A trajectory whose decisions have become samples."""
 
-    tokens: float
-    """Its tokens."""
-    loss: float
-    """Its tokens or sequences, whichever the configured aggregation counts."""
-    returns: float
-    """The values that have a target."""
+    trajectory: Trajectory
+    """The episode."""
+    samples: list[Sample]
+    """One sample per decision of the trajectory, in the same order."""
+
+    @classmethod
+    def of(cls, trajectory: Trajectory) -> SampledTrajectory:
+        """Make a sample of each decision."""
+        return cls(trajectory, [Sample(decision) for decision in trajectory.decisions])
+
+    def streams(self) -> Iterator[list[Sample]]:
+        """Iterate over the streams: the samples of each agent on the episode's path, in order."""
+        path = [sample for sample in self.samples if sample.decision.on_path]
+        for agent in dict.fromkeys(sample.decision.agent for sample in path):
+            yield [sample for sample in path if sample.decision.agent == agent]
+
+
+def with_advantages(groups: Sequence[Sequence[Sample]], advantages: Tensor) -> list[Sample]:
+    """Give all samples of a group, such as a stream, the same advantage.
+
+    Args:
+        groups: the samples of each group.
+        advantages: one advantage per group, [groups].
+
+    Returns:
+        The samples of all groups in order.
+    """
+    for group, advantage in zip(groups, advantages.tolist(), strict=True):
+        for sample in group:
+            sample.advantage = advantage
+    return [sample for group in groups for sample in group]
 
 
 def stack_advantages(samples: Sequence[Sample], like: Tensor) -> Tensor:
-    """One number a sequence, [B], or one a token, [B, T]."""
+    """Stack advantages: [B] if each sample has one number, [B, T] if each has one number per token."""
     if isinstance(samples[0].advantage, Tensor):
         return stack([torch.as_tensor(s.advantage) for s in samples], like)
     return torch.tensor([s.advantage for s in samples]).to(like)
 
 
 def stack(rows: Sequence[Tensor | None], like: Tensor) -> Tensor:
-    """Stack rows of different lengths into the shape (and device) of ``like``, zero where they end."""
+    """Stack rows of different lengths into the shape and on the device of ``like``, padded with zeros."""
     stacked = torch.zeros_like(like, requires_grad=False)
     for i, row in enumerate(rows):
         assert row is not None
@@ -58,5 +95,5 @@ def stack(rows: Sequence[Tensor | None], like: Tensor) -> Tensor:
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> float:
-    """Mean over the valid tokens."""
+    """Return the mean over the positions where ``mask`` is true."""
     return float(values.detach()[mask].mean())

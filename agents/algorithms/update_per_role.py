@@ -1,4 +1,4 @@
-"""Updates of several policies, one a role, that have nothing to do with each other."""
+"""Updates of several policies, one per role, that are independent of each other."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from torch import Tensor
 from agents.algorithms.optimizer import Optimizer
 from agents.algorithms.sample import Sample
 from agents.algorithms.update import PolicyUpdate
+from agents.losses import MAXIMA
 from agents.policies.roles import by_agent
 from agents.trajectory import Decision
 from reason_envs.core import AgentId
 
-COMBINED: dict[str, Callable[[list[float]], float]] = {"loss_tokens": sum, "ratio_max": max, "sampler_max_ratio": max}
-"""How a figure of all roles is made of each one's, where it is not their mean."""
+COMBINED: dict[str, Callable[[list[float]], float]] = {"loss_tokens": sum, **dict.fromkeys(MAXIMA, max)}
+"""How a metric of all roles follows from the metrics of each role, where it is not their mean."""
 
 
 class RoleOptimizer:
-    """The optimizers of all roles: gradients are clipped, and steps counted, for each role alone.
+    """The optimizers of all roles. Gradients are clipped for each role separately.
 
     Args:
-        optimizers: by role.
+        optimizers: the optimizer of each role.
     """
 
     def __init__(self, optimizers: Mapping[AgentId, Optimizer]) -> None:
@@ -31,12 +32,12 @@ class RoleOptimizer:
 
     @property
     def steps(self) -> int:
-        """Optimizer steps of all roles together."""
+        """Number of optimizer steps of all roles together."""
         return sum(optimizer.steps for optimizer in self._optimizers.values())
 
     @property
     def training_step(self) -> int:
-        """The training step under way."""
+        """The current training step, which learning-rate schedules follow."""
         return next(iter(self._optimizers.values())).training_step
 
     @training_step.setter
@@ -45,39 +46,38 @@ class RoleOptimizer:
             optimizer.training_step = step
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a resumed run needs, by role."""
+        """Return the state of each role's optimizer."""
         return {role: optimizer.state_dict() for role, optimizer in self._optimizers.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned."""
+        """Restore the result of ``state_dict``."""
         for role, optimizer in self._optimizers.items():
             optimizer.load_state_dict(state[role])
 
 
 class RoleUpdate:
-    """Updates each role on its own decisions: its weights come out as if no other role had been trained.
+    """Updates each role on its own decisions: its weights change as if no other role were trained.
 
     Args:
-        updates: by role.
+        updates: the update of each role.
     """
 
     def __init__(self, updates: Mapping[AgentId, PolicyUpdate]) -> None:
         self._updates = updates
+        self.optimizer = RoleOptimizer({role: update.optimizer for role, update in updates.items()})
 
     def evaluate(
         self, decisions: Sequence[Decision], micro_batch_size: int | None = None
     ) -> list[tuple[Tensor, Tensor | None]]:
-        """Log-probabilities of every decision's tokens under its role's current weights, and the values: [T] each."""
-        places = by_agent(decisions, self._updates)
-        found = {
-            role: self._updates[role].evaluate([decisions[i] for i in mine], micro_batch_size)
-            for role, mine in places.items()
-        }
-        rows = {i: row for role, mine in places.items() for i, row in zip(mine, found[role], strict=True)}
+        """Evaluate each decision with its role's policy (see ``PolicyUpdate.evaluate``)."""
+        rows: dict[int, tuple[Tensor, Tensor | None]] = {}
+        for role, places in by_agent(decisions, self._updates).items():
+            evaluated = self._updates[role].evaluate([decisions[i] for i in places], micro_batch_size)
+            rows |= dict(zip(places, evaluated, strict=True))
         return [rows[i] for i in range(len(decisions))]
 
     def run(self, samples: Sequence[Sample], step: int) -> dict[str, float]:
-        """Take every optimizer step of a training step; metrics are each role's (``loss/<role>``) and all roles'."""
+        """Take every optimizer step of a training step; return metrics of all roles and of each (``loss/<role>``)."""
         places = by_agent([sample.decision for sample in samples], self._updates)
         mine = {role: [samples[i] for i in places.get(role, ())] for role in self._updates}
         found = {role: update.run(mine[role], step) for role, update in self._updates.items()}

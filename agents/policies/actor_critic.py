@@ -1,4 +1,4 @@
-"""What policies of small networks share: they read arrays and draw one action (a choice of one token)."""
+"""The base class of policies with small networks: they read arrays and choose one action (a choice of one token)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from agents.policies.base import Evaluation, sampling_temperatures
+from agents.policies.base import Evaluation, TrainablePolicy, sampling_temperatures
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import MicroBatcher
 from reason_envs.core import AgentId, Environment, derive_seed
@@ -28,12 +28,12 @@ from reason_envs.llm.sampling import TokenSampler, uniforms
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 MAX_ROWS = 512
-"""Most observations of one forward pass while acting, so that memory does not grow with the number of episodes."""
+"""Maximum number of observations per forward pass while acting; it bounds the memory for any number of episodes."""
 ILLEGAL = -1e9
-"""Logit of an illegal action: finite, so that entropies and gradients stay so, and of probability exactly 0."""
+"""Logit of an illegal action. Its probability is exactly 0, and entropies and gradients stay finite."""
 
 Arrays = dict[str, np.ndarray]
-"""What a network reads of one observation."""
+"""One observation, as the network's input arrays by name."""
 
 
 @dataclass(frozen=True)
@@ -44,24 +44,24 @@ class _Request:
 
 
 class ActorCritic(nn.Module, ABC):
-    """A network with a body (``readout``) and two linear heads on it."""
+    """A network with a body (``readout``) and two linear heads."""
 
     readout_size: int
-    """Numbers that the heads read."""
+    """Number of features that the heads read."""
     actor: nn.Linear
-    """Logits of the actions."""
+    """Head that computes the logits of the actions."""
     critic: nn.Linear
-    """The value."""
+    """Head that computes the state value."""
 
     @abstractmethod
     def readout(self, observation: Any) -> Tensor:
-        """Return what actor and critic read, [B, readout_size]."""
+        """Return the features that actor and critic read, [B, readout_size]."""
 
     def forward(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """Evaluate a batch.
 
         Args:
-            observation: tensors [B, ...] of the observation's parts; more padding changes nothing.
+            observation: tensors [B, ...] by name; padding does not change the result.
 
         Returns:
             Logits [B, A], ``ILLEGAL`` where the mask is 0, and values [B].
@@ -71,26 +71,27 @@ class ActorCritic(nn.Module, ABC):
         return logits, self.critic(readout).squeeze(-1)
 
 
-class NetworkPolicy(ABC):
-    """Draws actions from a network's masked distribution and learns its weights.
+class NetworkPolicy(TrainablePolicy):
+    """Samples actions from a network's masked distribution, and trains the network.
+
+    A subclass must set ``config_class`` and ``kind`` and implement ``shape_of``, ``build``, ``observe`` and
+    ``collate``.
 
     Args:
-        config: options; ``device`` among them.
-        seed: the run's seed; keys the first weights.
-        environment: what it will act in: its spaces give the network's shape, its ``action_names`` the choices' text
-            (their numbers, where it has none).
+        config: the options, with a field ``device``.
+        seed: the run's seed; it keys the initial weights.
+        environment: the environment to act in. Its spaces give the network's shape; its ``action_names`` give the text
+            of choices (numbers if it has no names).
 
     Raises:
-        ReasonEnvsError: the network cannot read the environment.
+        ReasonEnvsError: the network cannot read the environment's observations.
     """
 
-    samples_elsewhere = False
-    scales_loss = False
     max_tokens = 1
     config_class: type
-    """Of the options."""
+    """The dataclass of the options."""
     kind: str
-    """Keys the first weights, beside the seed."""
+    """Name that keys the initial weights together with the seed."""
 
     def __init__(self, config: Any, *, seed: int = 0, environment: Environment) -> None:
         self.config = config
@@ -98,8 +99,6 @@ class NetworkPolicy(ABC):
         self.sampling = Sampling(max_tokens=1)
         self.shape = self.shape_of(environment)
         self.action_names = environment.action_names or tuple(map(str, range(self.shape.actions)))
-        self.version = 0
-        """Of the weights, for the record of choices; whoever updates them sets it."""
         with torch.random.fork_rng():
             torch.manual_seed(derive_seed(seed, self.kind))
             # Kept in training mode: it has no dropout, and attention's evaluation kernel rounds differently.
@@ -108,11 +107,11 @@ class NetworkPolicy(ABC):
         self._evaluating: nn.Module = self.network
         self.batcher = MicroBatcher(self._act, max_batch_size=MAX_ROWS)
 
-    # --- what each network says
+    # --- defined by each kind of network
 
     @abstractmethod
     def shape_of(self, environment: Environment) -> Any:
-        """Return what the network must know of an environment, a dataclass with the number of ``actions``."""
+        """Return the sizes that the network needs, a dataclass with a field ``actions`` (their number)."""
 
     @abstractmethod
     def build(self) -> ActorCritic:
@@ -120,15 +119,15 @@ class NetworkPolicy(ABC):
 
     @abstractmethod
     def observe(self, environment: Environment, observation: Any) -> Arrays:
-        """Return what is stored of an observation."""
+        """Convert an observation into the arrays that decisions store."""
 
     @abstractmethod
     def collate(self, observations: Sequence[Arrays]) -> dict[str, Tensor]:
-        """Stack what was stored into what the network reads; ``action_mask`` is a part of it."""
+        """Stack stored arrays into the network's input, which includes ``action_mask``."""
 
-    @abstractmethod
     def lengths(self, decisions: Sequence[Decision]) -> list[int]:
-        """Return what each decision costs in ``evaluate``."""
+        """Return the cost of each decision in ``evaluate``; by default 1, since an observation is one row."""
+        return [1] * len(decisions)
 
     # --- acting
 
@@ -140,7 +139,7 @@ class NetworkPolicy(ABC):
         *,
         agents: Sequence[AgentId] = (),
     ) -> list[Choice]:
-        """Draw an action for each observation; ``sampling`` overrides training's (temperature 0: the best)."""
+        """Sample one action per observation; temperature 0 chooses the best action."""
         return await self.batcher(_Request(observations, seeds, sampling or self.sampling))
 
     @torch.no_grad()
@@ -166,18 +165,14 @@ class NetworkPolicy(ABC):
             text=self.action_names[action],
         )
 
-    def fits(self, observation: Arrays) -> bool:
-        """Every observation does."""
-        return True
-
     def action(self, environment: Environment, choice: Choice) -> int:
-        """Return the environment's action."""
+        """Return the number of the chosen action."""
         return choice.token_ids[0]
 
     # --- learning
 
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
-        """Evaluate the stored actions under the current weights (within ``reference()``: the frozen ones).
+        """Evaluate stored actions under the current weights, or within ``reference()`` under the frozen ones.
 
         Every tensor is [B, 1].
         """
@@ -190,26 +185,22 @@ class NetworkPolicy(ABC):
         mask = torch.ones_like(chosen, dtype=torch.bool)
         return Evaluation(log_probs.gather(-1, chosen), entropy, mask, values[:, None])
 
-    def prepare_values(self) -> None:  # noqa: B027
-        """Change nothing: the network always gives values."""
+    def prepare_values(self) -> None:
+        """Do nothing: the network always returns values."""
 
     def value_parameters(self) -> Iterator[nn.Parameter]:
         """Iterate over the critic's parameters."""
         return self.network.critic.parameters()
 
-    def moved(self, decision: Decision, observation: Any) -> Decision:
-        """Return the decision as if it had been taken at another observation."""
-        return replace(decision, observation=observation)
-
     def prepare_reference(self) -> None:
-        """Freeze a copy of the present weights as the reference."""
+        """Freeze a copy of the current weights as the reference."""
         self._reference = copy.deepcopy(self.network).requires_grad_(False)
 
     @contextmanager
     def reference(self) -> Iterator[None]:
         """Evaluate with the reference weights, without gradients."""
         if self._reference is None:
-            raise ReasonEnvsError("The policy has no reference: call prepare_reference first.")
+            raise ReasonEnvsError("The policy has no reference yet: call prepare_reference first.")
         self._evaluating = self._reference
         try:
             with torch.no_grad():
@@ -217,35 +208,11 @@ class NetworkPolicy(ABC):
         finally:
             self._evaluating = self.network
 
-    def training_mode(self, enabled: bool) -> AbstractContextManager[None]:
-        """Change nothing: there is no dropout."""
-        return nullcontext()
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Iterate over the trainable parameters."""
-        return (p for p in self.network.parameters() if p.requires_grad)
-
     # --- files
 
-    def state_tensors(self) -> dict[str, Tensor]:
-        """Return the trainable weights by name."""
-        return {name: p.detach() for name, p in self.network.named_parameters() if p.requires_grad}
-
-    @torch.no_grad()
-    def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what ``state_tensors`` returned.
-
-        Raises:
-            ReasonEnvsError: the weights belong to a network of other options, or for other trees.
-        """
-        own = self.state_tensors()
-        if own.keys() != tensors.keys() or any(own[n].shape != t.shape for n, t in tensors.items()):
-            raise ReasonEnvsError(
-                f"The weights do not fit this policy ({self.shape}, {self.config}): use the options and the "
-                "environment that they were trained with (the number of actions counts, and a tree's max_depth)."
-            )
-        for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Iterate over the trainable parameters with their names."""
+        return ((name, p) for name, p in self.network.named_parameters() if p.requires_grad)
 
     def save_pretrained(self, folder: Path) -> None:
         """Write ``config.json`` and ``model.safetensors``."""
@@ -259,9 +226,13 @@ class NetworkPolicy(ABC):
 
     @classmethod
     def from_pretrained(cls, folder: Path, *, environment: Environment, device: str = "auto") -> Self:
-        """Load what ``save_pretrained`` wrote, to act in an environment of the same shape."""
+        """Load a policy that ``save_pretrained`` wrote; the environment must have the same shape.
+
+        Raises:
+            ReasonEnvsError: the folder holds another kind of policy, or the weights do not fit the environment.
+        """
         if not (folder / CONFIG_FILE).is_file():
-            raise ReasonEnvsError(f"{folder} holds no policy of this kind: it has no {CONFIG_FILE}.")
+            raise ReasonEnvsError(f"{folder} is not the folder of a {cls.kind} policy: {CONFIG_FILE} is missing.")
         options = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["options"]
         policy = cls(cls.config_class(**options, device=device), environment=environment)
         policy.load_state_tensors(load_file(folder / WEIGHTS_FILE))

@@ -1,12 +1,14 @@
-"""What a learner needs from a policy, whatever it is made of."""
+"""The contract of policies: what rollouts, learners and the training loop may ask of them."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,121 +21,178 @@ from reason_envs.llm.engine import Sampling
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a policy says about choices it made; all tensors [B, T]."""
+    """The probabilities of choices, as a policy computes them for training. All tensors are [B, T]."""
 
     log_probs: Tensor
-    """Of each chosen token, at the sampling temperature; 0 where masked."""
+    """Log-probability of each chosen token at the sampling temperature; 0 where masked."""
     entropy: Tensor
-    """Of each draw's distribution, in nats; 0 where masked."""
+    """Entropy of the distribution that each token was drawn from, in nats; 0 where masked."""
     mask: Tensor
-    """True where a token was chosen."""
+    """True where a token was chosen, false where a row is padded."""
     values: Tensor | None = None
-    """State values, each that of the state before its token; ``None`` before ``prepare_values``."""
+    """Value of the state before each token. ``None`` until ``prepare_values`` was called."""
 
 
-class Policy(Protocol):
-    """Chooses actions."""
+class Policy(ABC):
+    """Chooses actions in environments. Only ``act`` must be implemented."""
 
     def observe(self, environment: Environment, observation: Any) -> Any:
-        """Turn an environment's observation into what this policy reads."""
-        ...
+        """Convert an environment's observation into the policy's input; by default chat messages."""
+        return environment.render_messages(observation)
 
+    @abstractmethod
     async def act(
-        self, observations: Sequence[Any], seeds: Sequence[int], *, agents: Sequence[AgentId]
+        self,
+        observations: Sequence[Any],
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        agents: Sequence[AgentId],
     ) -> list[Choice]:
-        """Choose for each observation, which is that of the agent at the same place; concurrent calls are batched."""
-        ...
+        """Make one choice per observation. Concurrent calls may be computed as one batch.
+
+        Args:
+            observations: results of ``observe``.
+            seeds: one seed per observation; equal seeds and observations give equal choices.
+            sampling: sampling parameters, such as those of an evaluation. ``None``: those of training.
+            agents: the agent that each observation belongs to.
+        """
 
     def fits(self, observation: Any) -> bool:
-        """Whether what ``observe`` returned leaves room for a choice."""
-        ...
+        """Return whether a result of ``observe`` leaves room for a choice; by default always."""
+        return True
 
     def action(self, environment: Environment, choice: Choice) -> Action:
-        """Turn a choice into the environment's action."""
-        ...
+        """Convert a choice into the environment's action; by default the environment parses the text."""
+        return environment.parse_action(choice.text)
 
 
-class TrainablePolicy(Policy, Protocol):
-    """A policy that a learner can update."""
+class TrainablePolicy(Policy):
+    """A policy that a learner can update.
+
+    A subclass must set ``device``, ``sampling`` and ``max_tokens`` and implement ``act``, ``evaluate``,
+    ``named_parameters`` and ``save_pretrained``. The other methods have defaults. Values (``algo=ppo``) and a
+    reference (``algo.kl_coef``) are optional: their defaults raise an error.
+    """
 
     device: torch.device
-    scales_loss: bool
-    """Whether its forwards run in float16 and need loss scaling."""
-    max_tokens: int
-    """Most draws of a choice."""
-    version: int
-    """Training steps behind the present weights; choices tell it, unless an engine that was sent weights does."""
+    """The device that ``evaluate`` returns its tensors on."""
     sampling: Sampling
-    """How choices are drawn while training."""
+    """Sampling parameters of training episodes."""
+    max_tokens: int
+    """Maximum number of tokens per choice."""
+    scales_loss: bool = False
+    """Whether forward passes run in float16, so that the loss must be scaled."""
+    version: int = 0
+    """Number of training steps behind the current weights. The training loop sets it; choices record it."""
+    roles: Mapping[AgentId, TrainablePolicy] = MappingProxyType({})
+    """Policies that are trained separately, by role. Empty if one policy plays all agents."""
 
     @property
-    def samples_elsewhere(self) -> bool:
-        """Whether another program samples for it, whose log-probabilities differ from ``evaluate``'s by rounding."""
-        ...
+    def external_engine(self) -> bool:
+        """Whether an engine with other arithmetic samples, so that its log-probabilities need a correction."""
+        return False
 
+    # --- evaluation
+
+    @abstractmethod
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
-        """Evaluate the stored choices under the current weights, with gradients where enabled."""
-        ...
+        """Evaluate stored choices under the current weights.
+
+        Args:
+            decisions: at least one decision that this policy made.
+            entropy_gradient: whether the entropy has a gradient.
+        """
 
     def lengths(self, decisions: Sequence[Decision]) -> list[int]:
-        """Return the tokens that each decision costs in ``evaluate`` (prompt included)."""
-        ...
-
-    def prepare_values(self) -> None:
-        """Let ``evaluate`` give state values from now on.
-
-        Raises:
-            ReasonEnvsError: this policy can give none.
-        """
-        ...
-
-    def value_parameters(self) -> Iterator[nn.Parameter]:
-        """Iterate over those of ``parameters`` that serve the values alone."""
-        ...
-
-    def moved(self, decision: Decision, observation: Any) -> Decision:
-        """Return the decision as if it had been taken at another observation, whose value is its first."""
-        ...
-
-    def prepare_reference(self) -> None:
-        """Freeze the present weights as the reference."""
-        ...
-
-    def reference(self) -> AbstractContextManager[None]:
-        """Within it, ``evaluate`` uses the frozen reference weights."""
-        ...
+        """Return the cost of each decision in ``evaluate``; by default the tokens of prompt and response."""
+        return [len(d.choice.prompt_ids) + len(d.choice.token_ids) for d in decisions]
 
     def training_mode(self, enabled: bool) -> AbstractContextManager[None]:
-        """Within it, dropout is on or off."""
-        ...
+        """Return a context in which dropout is on or off; by default it changes nothing."""
+        return nullcontext()
+
+    # --- values
+
+    def prepare_values(self) -> None:
+        """Let ``evaluate`` return state values from now on.
+
+        Raises:
+            ReasonEnvsError: this policy has no values.
+        """
+        raise ReasonEnvsError(f"{type(self).__name__} has no state values: use algo=grpo or algo=at_grpo.")
+
+    def value_parameters(self) -> Iterator[nn.Parameter]:
+        """Iterate over the parameters that serve only the values; by default there are none."""
+        return iter(())
+
+    def at_observation(self, decision: Decision, observation: Any) -> Decision:
+        """Return a copy of a decision at another observation; its first value is that of the new observation."""
+        return replace(decision, observation=observation)
+
+    # --- the reference
+
+    def prepare_reference(self) -> None:
+        """Freeze the current weights as the reference.
+
+        Raises:
+            ReasonEnvsError: this policy cannot keep a reference.
+        """
+        raise ReasonEnvsError(
+            f"{type(self).__name__} keeps no reference policy: set algo.kl_coef=0 and algo.kl_reward_coef=0."
+        )
+
+    def reference(self) -> AbstractContextManager[None]:
+        """Return a context in which ``evaluate`` uses the reference, without gradients and dropout."""
+        raise ReasonEnvsError(f"{type(self).__name__} has no reference yet: call prepare_reference first.")
+
+    # --- weights
+
+    @abstractmethod
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Iterate over the trainable parameters with their names."""
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Iterate over the trainable parameters."""
-        ...
+        return (parameter for _, parameter in self.named_parameters())
 
     def state_tensors(self) -> dict[str, Tensor]:
         """Return the trainable weights by name, for checkpoints."""
-        ...
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
 
+    @torch.no_grad()
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what ``state_tensors`` returned."""
-        ...
+        """Restore the result of ``state_tensors``.
 
+        Raises:
+            ReasonEnvsError: the names or shapes differ from those of this policy.
+        """
+        own = self.state_tensors()
+        for name in sorted(own.keys() | tensors.keys()):
+            given, needed = (f"has shape {list(w[name].shape)}" if name in w else "is missing" for w in (tensors, own))
+            if given != needed:
+                raise ReasonEnvsError(
+                    f"The weights do not fit this policy: {name!r} {given} in the weights and {needed} in the policy. "
+                    "Use the policy options and the environment that the weights were trained with."
+                )
+        for name, tensor in tensors.items():
+            own[name].copy_(tensor)
+
+    @abstractmethod
     def save_pretrained(self, folder: Path) -> None:
-        """Write model or adapter and tokenizer in Hugging Face format."""
-        ...
+        """Write the trained model into a folder, in the format that others load."""
 
 
 def sampling_temperatures(decisions: Sequence[Decision]) -> list[float]:
     """Return the temperature that each decision was sampled at.
 
     Raises:
-        ReasonEnvsError: a decision was not sampled, so its importance ratio means nothing.
+        ReasonEnvsError: a decision was not sampled, so that its importance ratio is not defined.
     """
     temperatures = [d.choice.sampling.temperature for d in decisions if d.choice.sampling is not None]
     if len(temperatures) != len(decisions) or min(temperatures) <= 0:
         raise ReasonEnvsError(
-            "A decision to be trained was sampled greedily or without sampling parameters: importance ratios need a "
-            "temperature above 0."
+            "A decision was sampled greedily or without sampling parameters, so it cannot be trained on: importance "
+            "ratios need a temperature above 0."
         )
     return temperatures

@@ -1,4 +1,4 @@
-"""A causal language model as a policy: full fine-tuning or LoRA, sampled by an engine, evaluated here."""
+"""A causal language model as a policy: an engine samples, the policy evaluates and trains the full model or a LoRA."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from agents.policies.base import Evaluation, sampling_temperatures
+from agents.policies.base import Evaluation, TrainablePolicy, sampling_temperatures
 from agents.policies.hidden_states import token_states
 from agents.policies.language_config import LanguagePolicyConfig
 from agents.policies.log_probs import token_log_probs
 from agents.policies.lora import add_adapter, freeze_copy, merged_weights, using_adapter
-from agents.policies.padding import collate, distinct
+from agents.policies.padding import collate, deduplicate
 from agents.policies.value_head import ValueHead
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import gather
-from reason_envs.core import Action, AgentId, Environment, Message
+from reason_envs.core import AgentId, Message
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt, max_positions
 from reason_envs.llm.engine import Capability, Engine, GenerationRequest, Sampling
@@ -31,19 +31,17 @@ from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, re
 _log = logging.getLogger(__name__)
 
 VALUE_HEAD = "value_head."
-"""How the names of the value head's weights begin in checkpoints."""
+"""Prefix of the value head's weights in checkpoints."""
 
 
-class LanguagePolicy:
-    """Writes responses with an engine and evaluates their tokens with its own, trainable model.
+class LanguagePolicy(TrainablePolicy):
+    """Samples responses with an engine, and evaluates and trains them with its own copy of the model.
 
     Args:
-        config: options.
-        seed: of the run; a new adapter begins with it.
-        base: the model to train, or to add the adapter to; ``load_base(config)`` by default.
+        config: the options.
+        seed: the run's seed; it keys the initial weights of a new adapter.
+        base: the model to train, or to add the adapter to. ``None``: ``load_base(config)``.
     """
-
-    version = 0
 
     def __init__(self, config: LanguagePolicyConfig, *, seed: int = 0, base: Any = None) -> None:
         self.config = config
@@ -56,13 +54,13 @@ class LanguagePolicy:
         self.value_head: ValueHead | None = None
         self._reference: nn.Module | None = None
         self._adapter_is_new = not config.adapter
-        self._told_overlong = False
+        self._warned_overlong = False
         self._evaluating: Any = self.model
         self.precision = resolve_dtype(config.precision, self.device)
         if config.top_p < 1 or config.top_k:
             _log.warning(
-                "policy.top_p=%s, top_k=%s: responses come from a cut distribution, but importance ratios are those of "
-                "the uncut one. Use top_p=1 top_k=0 unless a preset asks for the cut.",
+                "policy.top_p=%s, policy.top_k=%s: responses are sampled from a truncated distribution, but importance "
+                "ratios use the full one. Set policy.top_p=1 policy.top_k=0 unless a preset needs the truncation.",
                 config.top_p,
                 config.top_k,
             )
@@ -70,12 +68,12 @@ class LanguagePolicy:
 
     @property
     def uses_lora(self) -> bool:
-        """Whether only an adapter is trained."""
+        """Whether an adapter is trained instead of the full model."""
         return self.config.uses_lora
 
     @property
-    def samples_elsewhere(self) -> bool:
-        """Whether the engine is another program, with other arithmetic than the model here."""
+    def external_engine(self) -> bool:
+        """Whether the engine is another program, whose log-probabilities differ by rounding."""
         return self.engine is not None and Capability.EXTERNAL_ENGINE in self.engine.capabilities
 
     def _build(self, model: Any, seed: int) -> Any:
@@ -89,10 +87,6 @@ class LanguagePolicy:
 
     # --- acting
 
-    def observe(self, environment: Environment, observation: Any) -> list[Message]:
-        """Write the observation as chat messages."""
-        return environment.render_messages(observation)
-
     async def act(
         self,
         observations: Sequence[list[Message]],
@@ -101,12 +95,9 @@ class LanguagePolicy:
         *,
         agents: Sequence[AgentId] = (),
     ) -> list[Choice]:
-        """Sample a response to each conversation, whoever plays (the environment writes each role's prompt).
-
-        ``sampling`` overrides the training parameters (evaluation).
-        """
+        """Sample one response per conversation; one model plays all agents, whose prompts the environment writes."""
         if self.engine is None:
-            raise ReasonEnvsError("The policy has no engine to sample with: set `policy.engine` first.")
+            raise ReasonEnvsError("The policy has no engine to sample with: set the attribute `engine` first.")
         sampling = sampling or self.sampling
         requests = [GenerationRequest(o, seed, sampling) for o, seed in zip(observations, seeds, strict=True)]
         generations = await gather(*(self.engine.generate(request) for request in requests))
@@ -123,30 +114,26 @@ class LanguagePolicy:
             for (generation,) in generations
         ]
 
-    def action(self, environment: Environment, choice: Choice) -> Action:
-        """Read the environment's action from the response."""
-        return environment.parse_action(choice.text)
-
     @property
     def prompt_limit(self) -> int:
-        """Most tokens of a prompt: as configured, or what the model and the engine leave room for beside a response."""
+        """Maximum number of tokens per prompt: the option, or less if a response would not fit model and engine."""
         limits = [max_positions(self.model), None if self.engine is None else self.engine.context_length]
         room = [limit - self.max_tokens for limit in limits if limit is not None]
         return min([self.config.max_prompt_tokens, *room])
 
     def prompt_length(self, messages: list[Message]) -> int:
-        """Count the prompt's tokens."""
+        """Return the number of tokens of a prompt."""
         return len(encode_prompt(self.tokenizer, messages))
 
     def fits(self, observation: list[Message]) -> bool:
-        """Whether a conversation leaves room for a response; the first that does not is told."""
+        """Return whether a conversation leaves room for a response; warn about the first one that does not."""
         length, limit = self.prompt_length(observation), self.prompt_limit
-        if length > limit and not self._told_overlong:
-            self._told_overlong = True
+        if length > limit and not self._warned_overlong:
+            self._warned_overlong = True
             _log.warning(
-                "A prompt of %d tokens came up in mid-episode; %d are allowed (policy.max_prompt_tokens=%d, or the "
-                "positions of model and engine less policy.max_tokens=%d). Its agent says nothing at such turns; "
-                "overlong_prompts counts them.",
+                "Prompt of %d tokens exceeds the limit of %d mid-episode (policy.max_prompt_tokens=%d, or the context "
+                "length of model and engine minus policy.max_tokens=%d). The agent's turn is skipped (metric: "
+                "overlong_prompts).",
                 length,
                 limit,
                 self.config.max_prompt_tokens,
@@ -157,10 +144,10 @@ class LanguagePolicy:
     # --- learning
 
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
-        """Evaluate the stored tokens under the current weights (within ``reference()``: the frozen ones)."""
-        chosen, place = distinct(decisions)
+        """Evaluate stored tokens under the current weights, or within ``reference()`` under the frozen ones."""
+        chosen, place = deduplicate(decisions)
         model = self._evaluating
-        base = model.get_base_model() if hasattr(model, "get_base_model") else model
+        base = model.get_base_model() if self.uses_lora else model
         batch = collate(chosen, self.tokenizer.pad_token_id).to(base.device)
         mask = batch.response_mask
         temperatures = torch.tensor(sampling_temperatures(chosen), device=base.device)
@@ -181,12 +168,8 @@ class LanguagePolicy:
             rows.append(empty.masked_scatter(mask, self.value_head(states)))
         return Evaluation(*(tensor.index_select(0, place).to(self.device) for tensor in rows))
 
-    def lengths(self, decisions: Sequence[Decision]) -> list[int]:
-        """Return prompt plus response tokens of each decision."""
-        return [len(d.choice.prompt_ids) + len(d.choice.token_ids) for d in decisions]
-
     def prepare_values(self) -> None:
-        """Build the value head, unless a checkpoint brought one."""
+        """Add the value head, unless a checkpoint has added it."""
         if self.value_head is None:
             width = self.model.get_output_embeddings().weight.shape[1]
             self.value_head = ValueHead(width).to(self.device)
@@ -195,21 +178,21 @@ class LanguagePolicy:
         """Iterate over the value head's parameters."""
         return iter(()) if self.value_head is None else self.value_head.parameters()
 
-    def moved(self, decision: Decision, observation: list[Message]) -> Decision:
-        """Return the decision as if it had been taken after another conversation."""
+    def at_observation(self, decision: Decision, observation: list[Message]) -> Decision:
+        """Return a copy of a decision after another conversation, cut to its first token."""
         prompt = encode_prompt(self.tokenizer, observation)
         choice = replace(decision.choice, prompt_ids=prompt, token_ids=decision.choice.token_ids[:1])
         return replace(decision, choice=choice, observation=observation)
 
     def prepare_reference(self) -> None:
-        """Freeze the present weights as the reference (a new LoRA needs no copy: its reference is the base model)."""
+        """Freeze the current weights as the reference. For a new LoRA adapter the reference is the base model."""
         if not self.uses_lora or not self._adapter_is_new:
             where = self.device if self.config.reference_device == "policy" else torch.device("cpu")
             self._reference = freeze_copy(self.model, where)
 
     @contextmanager
     def reference(self) -> Iterator[None]:
-        """Evaluate with the reference weights, without dropout or gradients."""
+        """Evaluate with the reference weights, without gradients and dropout."""
         without = using_adapter(self.model, enabled=False) if self._reference is None else nullcontext()
         self._evaluating = self.model if self._reference is None else self._reference
         try:
@@ -221,7 +204,7 @@ class LanguagePolicy:
             self._move_reference(torch.device("cpu"))
 
     def _move_reference(self, device: torch.device) -> None:
-        """Move a reference that is not to lie on the policy's device."""
+        """Move a reference that is kept in the computer's memory (``reference_device=offload``)."""
         if self._reference is not None and self.config.reference_device == "offload":
             self._reference.to(device)
 
@@ -232,17 +215,13 @@ class LanguagePolicy:
 
     @contextmanager
     def training_mode(self, enabled: bool) -> Iterator[None]:
-        """Switch dropout (and gradient checkpointing) on or off, and back afterwards."""
+        """Switch dropout and gradient checkpointing on or off, and restore them afterwards."""
         before = self.model.training
         self.model.train(enabled)
         try:
             yield
         finally:
             self.model.train(before)
-
-    def parameters(self) -> Iterator[nn.Parameter]:
-        """Iterate over the trainable parameters."""
-        return (p for _, p in self.named_parameters())
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Iterate over the trainable parameters with their names."""
@@ -253,27 +232,15 @@ class LanguagePolicy:
         """Return the full weights under the base model's names, the adapter merged in."""
         return merged_weights(self.model)
 
-    def state_tensors(self) -> dict[str, Tensor]:
-        """Return the trainable weights by name."""
-        return {name: p.detach() for name, p in self.named_parameters()}
-
-    @torch.no_grad()
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore what ``state_tensors`` returned; a value head comes with its checkpoint.
+        """Restore the result of ``state_tensors``; add the value head if the weights contain one.
 
         Raises:
-            ReasonEnvsError: the checkpoint belongs to another model or another LoRA rank.
+            ReasonEnvsError: the weights belong to another model or another LoRA rank.
         """
         if any(name.startswith(VALUE_HEAD) for name in tensors):
             self.prepare_values()
-        own = dict(self.named_parameters())
-        if own.keys() != tensors.keys() or any(own[n].shape != t.shape for n, t in tensors.items()):
-            raise ReasonEnvsError(
-                "The checkpoint's weights do not fit the configured policy: use the run's own policy.model and LoRA "
-                "options."
-            )
-        for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+        super().load_state_tensors(tensors)
         self._adapter_is_new = False
 
     def save_pretrained(self, folder: Path) -> None:
@@ -283,13 +250,13 @@ class LanguagePolicy:
 
 
 def load_base(config: LanguagePolicyConfig) -> Any:
-    """Load the model that a policy trains, or adds its adapter to."""
+    """Load the model that a policy trains or adds its adapter to."""
     device = resolve_device(config.device)
     full = "float32" if config.dtype == "auto" and not config.uses_lora else config.dtype
     model = load_model(config.model, device=device, dtype=resolve_dtype(full, device), attention=config.attention)
     if is_quantized(model):
         raise ReasonEnvsError(
-            f"policy.model={config.model!r} is stored quantized: such weights can neither be trained nor sent to an "
-            "engine. Give the model as it was before (policy.lora_rank=16 saves memory)."
+            f"policy.model={config.model!r} is stored quantized. Quantized weights can neither be trained nor sent to "
+            "an engine: use the unquantized model (policy.lora_rank=16 saves memory)."
         )
     return model

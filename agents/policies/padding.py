@@ -40,11 +40,11 @@ class Batch:
         return replace(self, **moved)
 
 
-def distinct(decisions: Sequence[Decision]) -> tuple[list[Decision], Tensor]:
-    """Leave out decisions whose prompt, response and temperature are those of an earlier one.
+def deduplicate(decisions: Sequence[Decision]) -> tuple[list[Decision], Tensor]:
+    """Remove decisions with the same prompt, response and sampling parameters as an earlier one.
 
     Returns:
-        The others, in order, and for each of ``decisions`` its place among them, [N].
+        The remaining decisions in order, and for each of ``decisions`` its index among them, [N].
     """
     places: dict[tuple[Any, ...], int] = {}
     kept: list[Decision] = []

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from agents.policies.base import Policy
 from agents.trajectory import Choice
 from reason_envs.core import Action, AgentId, Environment, derive_seed
+from reason_envs.llm.engine import Sampling
 
 ORDER = ("EXPAND", "TERMINATE", "BRANCH")
 """Order in which `AlwaysExpand` tries actions. If none is legal, it takes the first legal action."""
 
 
-class WalkPolicy(ABC):
+class WalkPolicy(Policy):
     """Policy that chooses among the actions that the ``action_mask`` of an observation allows, by their names."""
 
     def observe(self, environment: Any, observation: Any) -> list[str]:
@@ -22,14 +24,15 @@ class WalkPolicy(ABC):
         return [name if legal else "" for name, legal in pairs]
 
     async def act(
-        self, observations: Sequence[list[str]], seeds: Sequence[int], *, agents: Sequence[AgentId] = ()
+        self,
+        observations: Sequence[list[str]],
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        agents: Sequence[AgentId] = (),
     ) -> list[Choice]:
         """Choose a legal action for each observation."""
         return [_choice(self.choose(names, seed)) for names, seed in zip(observations, seeds, strict=True)]
-
-    def fits(self, observation: list[str]) -> bool:
-        """Return ``True``: the policy accepts every observation."""
-        return True
 
     def action(self, environment: Environment, choice: Choice) -> Action:
         """Return the number of the chosen action."""

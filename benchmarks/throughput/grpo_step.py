@@ -103,7 +103,7 @@ def measure_ours(model: str, lora_rank: int, steps: int) -> list[dict[str, float
             count_tokens(batcher, "_function", watch, lambda out: [s.token_ids for n in out for s in n])
             watch.watch(batcher, "_function", "generation")
             watch.watch(self.run.policy, "evaluate", "log-probs")
-            watch.watch(self.learner._updater, "_loss", "loss and backward")
+            watch.watch(self.learner.policy_update, "loss", "loss and backward")
             watch.watch(self.learner.optimizer, "backward", "loss and backward")
 
         async def train_step(self) -> None:

@@ -6,6 +6,7 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
+from agents.policies.base import Policy
 from agents.trajectory import Choice
 from reason_envs.batching import MicroBatcher
 from reason_envs.core import Environment, StepResult, derive_seed
@@ -113,7 +114,7 @@ class Relay(Environment):
         return text
 
 
-class Script:
+class Script(Policy):
     """Writes ``line(agent, turn, k)`` as candidate ``k``, and remembers who asked with which seeds."""
 
     def __init__(self, line):
@@ -123,15 +124,9 @@ class Script:
     def observe(self, environment, observation):
         return observation
 
-    async def act(self, observations, seeds, *, agents, **options):
+    async def act(self, observations, seeds, sampling=None, *, agents):
         turn = int(observations[0].split("Turn ")[1].split(",")[0]) // 2
         self.asked.append((agents[0], turn, list(seeds)))
         texts = [self.line(agent, turn, k) for k, agent in enumerate(agents)]
         rows = [[1, sum(text.encode())] for text in texts]
         return [Choice(row, None, Sampling(), "stop", 0, [3], text) for row, text in zip(rows, texts, strict=True)]
-
-    def fits(self, observation):
-        return True
-
-    def action(self, environment, choice):
-        return environment.parse_action(choice.text)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from gymnasium.spaces import Box, Discrete
 from safetensors.torch import save_file
 from torch import nn
 
-from agents.policies.base import Evaluation
+from agents.policies.base import Evaluation, TrainablePolicy
 from agents.trajectory import Choice
 from reason_envs.core import Environment, StepResult, derive_seed
 from reason_envs.envs.task_environment import choose_task
@@ -99,14 +98,11 @@ class ValuePolicyConfig:
     """Hidden units."""
 
 
-class ValuePolicy:
+class ValuePolicy(TrainablePolicy):
     """A network of one hidden layer with an action head and a value head."""
 
     device = torch.device("cpu")
-    samples_elsewhere = False
-    scales_loss = False
     max_tokens = 1
-    version = 0
 
     def __init__(self, config, *, seed=0, environment):
         self.sampling = Sampling(1)
@@ -127,9 +123,6 @@ class ValuePolicy:
         rows = zip(actions.tolist(), log_probs.tolist(), strict=True)
         return [Choice([a], [p], sampling, "stop", self.version, [], f"signal {a}") for a, p in rows]
 
-    def fits(self, observation):
-        return True
-
     def action(self, environment, choice):
         return choice.token_ids[0]
 
@@ -142,31 +135,11 @@ class ValuePolicy:
         mask = torch.ones_like(chosen, dtype=torch.bool)
         return Evaluation(log_probs.gather(-1, chosen), entropy, mask, out[:, 3:])
 
-    def lengths(self, decisions):
-        return [1] * len(decisions)
-
     def prepare_values(self):
-        pass
+        """Do nothing: the network always has values."""
 
-    def moved(self, decision, observation):
-        return replace(decision, observation=observation)
-
-    def prepare_reference(self):
-        raise NotImplementedError
-
-    reference = prepare_reference
-
-    def training_mode(self, enabled):
-        return nullcontext()
-
-    def parameters(self):
-        return self.network.parameters()
-
-    def state_tensors(self):
-        return {name: p.detach() for name, p in self.network.named_parameters()}
-
-    def load_state_tensors(self, tensors):
-        self.network.load_state_dict(dict(tensors))
+    def named_parameters(self):
+        return self.network.named_parameters()
 
     def save_pretrained(self, folder):
         folder.mkdir(parents=True)

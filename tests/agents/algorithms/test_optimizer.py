@@ -43,15 +43,15 @@ def test_schedules(options, expected):
     assert rates(**options) == pytest.approx(expected, abs=1e-12)
 
 
-def test_parameters_apart_have_their_own_rate_and_are_clipped_alone():
-    main, apart = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
+def test_value_group_has_its_own_rate_and_clipping():
+    main, value = nn.Parameter(torch.ones(2, 2)), nn.Parameter(torch.ones(2))
     config = OptimizerConfig(learning_rate=0.1, warmup_steps=2, max_grad_norm=1.0)
-    optimizer = Optimizer(config, [main, apart], 10, apart=[apart], apart_rate=0.4)
-    optimizer.backward(0.1 * main.sum() + 1000 * apart.sum())
+    optimizer = Optimizer(config, [main, value], 10, value_group=([value], 0.4))
+    optimizer.backward(0.1 * main.sum() + 1000 * value.sum())
     # Not scaled down by the others' norm, which is reported without them.
     assert optimizer.step()["grad_norm"] == pytest.approx(0.2)
     assert torch.allclose(main, torch.full((2, 2), 1 - 0.05))
-    assert torch.allclose(apart, torch.full((2,), 1 - 0.2))
+    assert torch.allclose(value, torch.full((2,), 1 - 0.2))
 
 
 def test_unknown_schedule():

@@ -13,7 +13,7 @@ from value_toys import SignalConfig, Signals, ValuePolicy, ValuePolicyConfig
 
 from agents.algorithms.optimizer import OptimizerConfig
 from agents.algorithms.ppo import PPO, PPOConfig
-from agents.algorithms.sample import Sample
+from agents.algorithms.sample import SampledTrajectory
 from agents.trajectory import Trajectory
 from reason_envs.errors import ReasonEnvsError
 
@@ -36,19 +36,18 @@ def stream(rewards, lengths=None, *, agent="watcher"):
 
 def credit(ppo, monkeypatch, episodes, values, beyond=0.0):
     """Credit episodes whose decisions have the values ``values`` (rows of tokens); after a cut the value is beyond."""
-    decisions = [d for t in episodes for d in t.decisions]
-    samples = {
-        id(d): Sample(d, old_values=torch.tensor(v, dtype=torch.float32))
-        for d, v in zip(decisions, values, strict=True)
-    }
+    trajectories = [SampledTrajectory.of(episode) for episode in episodes]
+    samples = [sample for trajectory in trajectories for sample in trajectory.samples]
+    for sample, v in zip(samples, values, strict=True):
+        sample.old_values = torch.tensor(v, dtype=torch.float32)
     asked = []
 
     def evaluate(decisions):
         asked.extend(d.observation for d in decisions)
         return [(torch.zeros(1), torch.full((1,), beyond)) for _ in decisions]
 
-    monkeypatch.setattr(ppo._updater, "evaluate", evaluate)
-    credited, metrics = ppo.credit(episodes, samples)
+    monkeypatch.setattr(ppo.policy_update, "evaluate", evaluate)
+    credited, metrics = ppo.credit(trajectories)
     return credited, metrics, asked
 
 
@@ -203,12 +202,11 @@ def test_advantages_are_stable_baselines(monkeypatch, truncated):
 
 def played(ppo, step=0):
     """Samples of a step whose old log-probabilities and values differ from the present ones."""
-    trajectories = asyncio.run(ppo.collect(step))
-    samples = {id(d): Sample(d) for t in trajectories for d in t.decisions}
-    ppo._fix_log_probs(list(samples.values()))
-    credited, _ = ppo.credit(trajectories, samples)
+    trajectories = [SampledTrajectory.of(trajectory) for trajectory in asyncio.run(ppo.collect(step))]
+    ppo.evaluate([sample for trajectory in trajectories for sample in trajectory.samples])
+    credited, _ = ppo.credit(trajectories)
     for i, sample in enumerate(credited):
-        sample.old = sample.old + 0.4 * math.sin(3 * i)
+        sample.old_log_probs = sample.old_log_probs + 0.4 * math.sin(3 * i)
         sample.old_values = sample.old_values + 0.5 * math.cos(i)
     return credited
 
@@ -223,7 +221,7 @@ def gradients(ppo, samples):
 
     ppo.optimizer.step = step
     ppo.optimizer.config.max_grad_norm = 0.0
-    metrics = ppo._updater.run(samples, step=0)
+    metrics = ppo.policy_update.run(samples, step=0)
     return metrics, seen
 
 
@@ -241,7 +239,8 @@ def test_the_loss_is_stable_baselines(clip):
     samples = played(ppo)
     out = ppo.policy.evaluate([s.decision for s in samples], entropy_gradient=True)
     advantages, returns, old, old_values = (
-        torch.cat([getattr(s, name) for s in samples]) for name in ("advantage", "returns", "old", "old_values")
+        torch.cat([getattr(s, name) for s in samples])
+        for name in ("advantage", "returns", "old_log_probs", "old_values")
     )
     values, ratio = out.values.flatten(), (out.log_probs.flatten() - old).exp()
     policy_loss = -torch.min(advantages * ratio, advantages * ratio.clamp(0.8, 1.2)).mean()
@@ -302,13 +301,13 @@ def test_passes_end_early_once_the_policy_has_moved_too_far():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"gamma": 1.1}, r"algo\.gamma=1\.1 must lie in \[0, 1\]"),
-        ({"lam": -0.1}, r"algo\.lam=-0\.1 must lie in \[0, 1\]"),
-        ({"value_coef": -1.0}, r"algo\.value_coef=-1\.0 must be at least 0"),
-        ({"minibatch_size": 0}, r"algo\.minibatch_size=0 must be at least 1"),
-        ({"target_kl": -0.1}, r"algo\.target_kl=-0\.1 must be at least 0"),
-        ({"value_learning_rate": -1.0}, r"algo\.value_learning_rate=-1\.0 must be at least 0"),
-        ({"gae_level": "turns"}, r"Unknown algo\.gae_level 'turns'. Did you mean 'turn'"),
+        ({"gamma": 1.1}, r"^gamma=1\.1 must lie in \[0, 1\]"),
+        ({"lam": -0.1}, r"^lam=-0\.1 must lie in \[0, 1\]"),
+        ({"value_coef": -1.0}, r"^value_coef=-1\.0 must be at least 0"),
+        ({"minibatch_size": 0}, r"^minibatch_size=0 must be at least 1"),
+        ({"target_kl": -0.1}, r"^target_kl=-0\.1 must be at least 0"),
+        ({"value_learning_rate": -1.0}, r"^value_learning_rate=-1\.0 must be at least 0"),
+        ({"gae_level": "turns"}, r"^gae_level='turns' is unknown\. Did you mean 'turn'"),
     ],
 )
 def test_wrong_options_are_refused(options, message):

@@ -53,5 +53,5 @@ def test_off_is_the_policys_temperature(learner):
 
 @pytest.mark.parametrize("wrong", [{"initial": 0}, {"final": -1}, {"warmup_steps": 0}])
 def test_wrong_values_are_named(wrong):
-    with pytest.raises(ReasonEnvsError, match=f"temperature_schedule.{next(iter(wrong))}="):
+    with pytest.raises(ReasonEnvsError, match=f"^{next(iter(wrong))}="):
         TemperatureSchedule(**wrong)

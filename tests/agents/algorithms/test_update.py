@@ -8,6 +8,7 @@ import torch
 from language_toys import make_decision, make_policy, mixed_decisions
 
 from agents.algorithms.config import LearnerConfig
+from agents.algorithms.learner import Learner
 from agents.algorithms.optimizer import Optimizer, OptimizerConfig
 from agents.algorithms.sample import Sample
 from agents.algorithms.update import PolicyUpdate
@@ -50,14 +51,19 @@ def off_policy_samples(policy, *, reference=True):
     return samples
 
 
-def updater(policy, **options):
+def loss(inputs, config):
+    """The default loss of learners."""
+    return Learner.loss(None, inputs, config)
+
+
+def make_update(policy, *, skips_zero_advantages=True, **options):
     config = LearnerConfig(**{"optimizer": OptimizerConfig(learning_rate=0.0, max_grad_norm=0.0), **options})
     optimizer = GradientRecorder(config.optimizer, policy.parameters(), 10, scale_loss=policy.scales_loss)
-    return PolicyUpdate(config, policy, optimizer, seed=0)
+    return PolicyUpdate(config, policy, optimizer, loss, seed=0, skips_zero_advantages=skips_zero_advantages)
 
 
 def run(policy, samples, **options):
-    update = updater(policy, **options)
+    update = make_update(policy, **options)
     metrics = update.run(samples, step=0)
     return metrics, update.optimizer.gradients
 
@@ -92,17 +98,17 @@ def test_micro_batches_change_nothing(policy, aggregation, importance, cut):
 
 
 def test_minibatches_partition_the_samples(policy):
-    update = updater(policy, minibatch_size=3)
+    update = make_update(policy, minibatch_size=3, epochs_per_batch=2)
     samples = [Sample(make_decision(seed=i)) for i in range(8)]
-    cuts = list(update._minibatches(samples, step=1, epoch=0))
-    assert [len(cut) for cut in cuts] == [3, 3, 2]
-    assert sorted(id(s) for cut in cuts for s in cut) == sorted(map(id, samples))
-    orders = [
-        [id(s) for cut in update._minibatches(samples, step, epoch) for s in cut]
-        for step, epoch in ((1, 0), (1, 1), (2, 0), (1, 0))
-    ]
-    assert orders[0] == orders[3]
-    assert orders[0] != orders[1] != orders[2]
+    steps = {step: list(update._minibatches(samples, step)) for step in (1, 2)}
+    addresses = [address for address, _ in steps[1]]
+    assert addresses == [(1, epoch, number) for epoch in range(2) for number in range(3)]
+    assert [len(cut) for _, cut in steps[1]] == [3, 3, 2] * 2
+    orders = [[id(s) for _, cut in steps[step][3 * e : 3 * e + 3] for s in cut] for step in (1, 2) for e in (0, 1)]
+    assert all(sorted(order) == sorted(map(id, samples)) for order in orders)
+    assert len(set(map(tuple, orders))) == 4
+    again = [id(s) for _, cut in update._minibatches(samples, step=1) for s in cut]
+    assert again == orders[0] + orders[1]
 
 
 def test_the_reported_loss_is_a_mean_over_minibatches(policy):
@@ -113,7 +119,7 @@ def test_the_reported_loss_is_a_mean_over_minibatches(policy):
 
 def test_log_probs_come_back_in_order(policy):
     decisions = mixed_decisions()
-    ours = updater(policy, micro_batch_size=2).evaluate(decisions)
+    ours = make_update(policy, micro_batch_size=2).evaluate(decisions)
     for (mine, values), expected in zip(ours, log_probs(policy, decisions), strict=True):
         assert torch.allclose(mine, expected, atol=1e-5)
         assert values is None
@@ -140,7 +146,7 @@ def test_later_epochs_are_measured_against_the_sampling_weights(policy):
         Sample(d, 1.0, old) for d, old in zip(mixed_decisions(), log_probs(policy, mixed_decisions()), strict=True)
     ]
     optimizer = OptimizerConfig(learning_rate=3e-3)
-    metrics = updater(policy, epochs_per_batch=3, optimizer=optimizer).run(samples, step=0)
+    metrics = make_update(policy, epochs_per_batch=3, optimizer=optimizer).run(samples, step=0)
     assert metrics["ratio_max"] > 1.01
 
 
@@ -151,14 +157,13 @@ def test_samples_without_advantage_are_skipped_without_a_trace(policy, monkeypat
     monkeypatch.setattr(policy, "evaluate", lambda ds, **o: evaluated.append(len(ds)) or original(ds, **o))
     _, skipped = run(policy, samples)
     assert sum(evaluated) == 5
-    monkeypatch.setattr(PolicyUpdate, "_has_gradient", lambda self, sample: True)
-    assert_close(run(policy, samples)[1], skipped)
+    assert_close(run(policy, samples, skips_zero_advantages=False)[1], skipped)
     assert sum(evaluated) == 5 + 7
 
 
 def test_a_batch_without_any_advantage_changes_nothing(policy):
     before = {name: tensor.clone() for name, tensor in policy.state_tensors().items()}
-    update = updater(policy, optimizer=OptimizerConfig(learning_rate=0.1, weight_decay=0.1))
+    update = make_update(policy, optimizer=OptimizerConfig(learning_rate=0.1, weight_decay=0.1))
     metrics = update.run([Sample(d) for d in mixed_decisions()], step=0)
     assert (metrics["loss"], metrics["grad_norm"], metrics["learning_rate"]) == (0.0, 0.0, 0.1)
     assert all(torch.equal(tensor, before[name]) for name, tensor in policy.state_tensors().items())
@@ -200,7 +205,7 @@ def test_truncated_responses_can_be_left_out(policy):
 
 def test_a_batch_of_truncated_responses_only(policy):
     samples = [Sample(make_decision(finish_reason="length"), 1.0)]
-    metrics = updater(policy, mask_truncated=True).run(samples, step=0)
+    metrics = make_update(policy, mask_truncated=True).run(samples, step=0)
     assert (metrics["loss"], metrics["grad_norm"]) == (0.0, 0.0)
 
 
@@ -244,8 +249,8 @@ def test_a_loss_that_is_not_finite_stops_and_changes_nothing(policy, bad):
     before = {name: tensor.clone() for name, tensor in policy.state_tensors().items()}
     samples = [Sample(make_decision(seed=i), 1.0) for i in range(3)] + [Sample(make_decision(seed=3), bad)]
     options = {"micro_batch_size": 1, "optimizer": OptimizerConfig(learning_rate=0.1)}
-    with pytest.raises(ReasonEnvsError, match=r"loss is .* at step 5: the weights were left as they are"):
-        updater(policy, **options).run(samples, step=5)
+    with pytest.raises(ReasonEnvsError, match=r"loss is .* at step 5\. The weights are unchanged"):
+        make_update(policy, **options).run(samples, step=5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in policy.state_tensors().items())
     assert all(p.grad is None for p in policy.parameters())
 
@@ -254,7 +259,7 @@ def test_float16_trains_with_a_scaled_loss(tiny_model):
     samples = [Sample(d, 1.0) for d in mixed_decisions()]
     _, exact = run(make_policy(tiny_model), samples)
     coarse = make_policy(tiny_model, precision="float16")
-    update = updater(coarse, optimizer=OptimizerConfig(learning_rate=1e-3, max_grad_norm=0.0))
+    update = make_update(coarse, optimizer=OptimizerConfig(learning_rate=1e-3, max_grad_norm=0.0))
     norms = [update.run(samples, step)["grad_norm"] for step in range(8)]
     expected = math.sqrt(sum(float(g.square().sum()) for g in exact))
     first = next(norm for norm in norms if math.isfinite(norm))

@@ -6,7 +6,7 @@ from language_toys import make_decision, make_policy
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from agents.policies.hidden_states import token_states
-from agents.policies.padding import collate, distinct
+from agents.policies.padding import collate, deduplicate
 from agents.trajectory import Choice
 from reason_envs.llm.engine import Sampling
 
@@ -84,6 +84,6 @@ def test_distinct_keeps_the_first_of_equal_choices():
     one, two = make_decision(5, 3, seed=1), make_decision(5, 3, seed=2)
     warmer = make_decision(5, 3, seed=1, temperature=1.5)
     again = make_decision(5, 3, seed=1, reward=2.0)
-    kept, places = distinct([one, two, again, warmer, two])
+    kept, places = deduplicate([one, two, again, warmer, two])
     assert kept == [one, two, warmer]
     assert places.tolist() == [0, 1, 0, 2, 1]

@@ -224,7 +224,7 @@ def test_state_tensors_of_another_model_are_refused(tiny_model):
     state = dict(policy.state_tensors())
     name = next(iter(state))
     for wrong in ({}, {**state, "extra": torch.ones(1)}, {**state, name: torch.ones(2, 2)}):
-        with pytest.raises(ReasonEnvsError, match="do not fit the configured policy"):
+        with pytest.raises(ReasonEnvsError, match="do not fit this policy"):
             policy.load_state_tensors(wrong)
 
 

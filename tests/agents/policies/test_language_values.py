@@ -16,7 +16,7 @@ from toys import Toy, ToyConfig
 from agents.algorithms.learner import Learner
 from agents.algorithms.optimizer import OptimizerConfig
 from agents.algorithms.ppo import PPO, PPOConfig
-from agents.algorithms.sample import Sample
+from agents.algorithms.sample import SampledTrajectory
 from agents.config.compose import compose_config
 from agents.evaluate import main
 from agents.policies.language import LanguagePolicyConfig
@@ -126,13 +126,12 @@ def test_the_value_loss_reaches_the_head_and_the_backbone(tiny_model, kind):
 def loss_gradients(policy, level, **options):
     """Gradients of one update by our learner, and the samples it was made of."""
     ppo = learner(policy, gae_level=level, lam=0.5, gamma=0.9, entropy_coef=0.0, **options)
-    episodes = [episode(paid_decisions())]
-    samples = {id(d): Sample(d) for d in episodes[0].decisions}
-    ppo._fix_log_probs(list(samples.values()))
-    credited, metrics = ppo.credit(episodes, samples)
+    played = SampledTrajectory.of(episode(paid_decisions()))
+    ppo.evaluate(played.samples)
+    credited, metrics = ppo.credit([played])
     seen = {}
     ppo.optimizer.step = lambda: seen.update((n, p.grad.clone()) for n, p in policy.named_parameters()) or {}
-    return seen, credited, metrics | ppo._updater.run(credited, 0)
+    return seen, credited, metrics | ppo.policy_update.run(credited, 0)
 
 
 @pytest.mark.parametrize("level", ["token", "turn"])
@@ -142,7 +141,7 @@ def test_the_loss_by_hand(tiny_model, level):
     policy_terms, value_terms = [], []
     for sample in credited:
         out = policy.evaluate([sample.decision])
-        policy_terms.append(sample.advantage * (out.log_probs[0] - sample.old).exp())
+        policy_terms.append(sample.advantage * (out.log_probs[0] - sample.old_log_probs).exp())
         values = out.values[0, :1] if level == "turn" else out.values[0]
         value_terms.append((values - sample.returns).square() / 2)
         if level == "turn":
@@ -174,9 +173,9 @@ def test_a_stream_that_was_cut_off_bootstraps_at_what_it_would_have_read(tiny_mo
     config = PPOConfig(tasks_per_step=1, lam=1.0, gae_level="turn", normalise_advantages=False)
     ppo = PPO(config, policy, environment, problems(1), total_steps=1, seed=0)
     (played,) = asyncio.run(ppo.collect(0))
-    samples = {id(d): Sample(d) for d in played.decisions}
-    ppo._fix_log_probs(list(samples.values()))
-    credited, _ = ppo.credit([played], samples)
+    sampled = SampledTrajectory.of(played)
+    ppo.evaluate(sampled.samples)
+    credited, _ = ppo.credit([sampled])
     assert [d.turn for d in played.decisions] == [0, 1, 2]
     prompt = encode_prompt(policy.tokenizer, played.final_observations["solver"])
     with torch.no_grad():

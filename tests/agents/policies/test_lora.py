@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 
 from agents.algorithms.config import LearnerConfig
 from agents.algorithms.optimizer import Optimizer
+from agents.algorithms.policy_loss import policy_loss
 from agents.algorithms.sample import Sample
 from agents.algorithms.update import PolicyUpdate
 from agents.policies.lora import merged_weights
@@ -153,7 +154,8 @@ def test_dropout_is_reproduced_by_the_runs_seed(tiny_model):
         config = LearnerConfig()
         config.optimizer.learning_rate = 1e-3
         optimizer = Optimizer(config.optimizer, policy.parameters(), 10)
-        PolicyUpdate(config, policy, optimizer, seed).run([Sample(d, 1.0) for d in mixed_decisions()], step=3)
+        update = PolicyUpdate(config, policy, optimizer, policy_loss, seed)
+        update.run([Sample(d, 1.0) for d in mixed_decisions()], step=3)
         assert torch.equal(torch.random.get_rng_state(), before)
         return torch.cat([tensor.flatten() for tensor in policy.state_tensors().values()])
 

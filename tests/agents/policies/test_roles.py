@@ -167,19 +167,19 @@ def test_each_role_acts_with_its_own_weights_and_swapped_ones_with_the_others(ti
     scout, digger = act(policy, ["scout"] * 4), act(policy, ["digger"] * 4)
     assert scout != digger
     assert act(policy, ["scout", "digger", "scout", "digger"]) == [scout[0], digger[1], scout[2], digger[3]]
-    policy.swap()
+    policy.swap_roles()
     assert (act(policy, ["scout"] * 4), act(policy, ["digger"] * 4)) == (digger, scout)
-    policy.swap({"scout": "scout"})
+    policy.swap_roles({"scout": "scout"})
     assert act(policy, ["scout"] * 4) == act(policy, ["digger"] * 4) == scout
 
 
 def test_wrong_swaps(tiny_model):
     policy = make_roles(tiny_model, "lora_per_role")
     with pytest.raises(ReasonEnvsError, match=r"Unknown role of swap_roles 'tester'"):
-        policy.swap({"scout": "tester"})
+        policy.swap_roles({"scout": "tester"})
     alone = RolePolicy(policy.config, ["solver"], seed=0)
-    with pytest.raises(ReasonEnvsError, match="there is one role, solver"):
-        alone.swap()
+    with pytest.raises(ReasonEnvsError, match="the only role is solver"):
+        alone.swap_roles()
 
 
 # --- weights that arrive

@@ -357,16 +357,15 @@ def test_a_checkpoint_that_lacks_a_file_is_named(tiny_model, tmp_path, capsys, m
     assert "step_1 lacks the file optimizer.safetensors" in message
 
 
+def nan_after_three_updates(self, inputs, config, original=Learner.loss):
+    loss, metrics = original(self, inputs, config)
+    return loss * float("nan") if self.optimizer.steps == 3 else loss, metrics
+
+
 def test_a_loss_that_is_not_finite_keeps_the_last_step(whole, tiny_model, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
-        original = PolicyUpdate._loss
-
-        def spoiled(self, *args):
-            loss = original(self, *args)
-            return loss * float("nan") if self.optimizer.steps == 3 else loss
-
-        patch.setattr(PolicyUpdate, "_loss", spoiled)
+        patch.setattr(Learner, "loss", nan_after_three_updates)
         message = fails(overrides(tiny_model, folder), capsys, patch)
     assert "The loss is nan at step 3" in message
     assert checkpoints(folder) == ["step_2", "step_3"]
@@ -376,13 +375,8 @@ def test_a_loss_that_is_not_finite_keeps_the_last_step(whole, tiny_model, tmp_pa
 
 
 def test_no_half_step_is_ever_saved(tiny_model, tmp_path, monkeypatch):
-    folder, original = tmp_path / "run", PolicyUpdate._loss
-
-    def spoiled(self, *args):
-        loss = original(self, *args)
-        return loss * float("nan") if self.optimizer.steps == 3 else loss
-
-    monkeypatch.setattr(PolicyUpdate, "_loss", spoiled)
+    folder = tmp_path / "run"
+    monkeypatch.setattr(Learner, "loss", nan_after_three_updates)
     with pytest.raises(ReasonEnvsError, match="nan"):
         train(make_run(tiny_model, folder, "algo.minibatch_size=4", "save_every=1", "eval_every=0"))
     assert checkpoints(folder) == ["step_0", "step_1"]

@@ -1,7 +1,9 @@
-"""Parts of every kind, added by a separate package: tasks, environments, a reward, an engine and algorithms.
+"""Parts of every kind, added by a separate package: tasks, environments, a reward, an engine, algorithms, a policy.
 
 Entry points in ``pyproject.toml`` name the functions that register them, so that nobody needs to import the package.
-After ``pip install PATH_OF_THIS_FOLDER`` the names work in every command, as in ``env=their_parrot``.
+After ``pip install PATH_OF_THIS_FOLDER`` the names work in every command::
+
+    python -m agents.train env=their_parrot algo=their_rloo algo.samples_per_task=8 engine=their_engine
 """
 
 from __future__ import annotations
@@ -43,3 +45,13 @@ def register_environment() -> None:
 
 def register_rewards() -> None:
     register_reward("their_contains", "their_parts.reward:contains")
+
+
+def register_algorithms() -> None:
+    """Import the modules that register an algorithm."""
+    from their_parts import cispo, rloo  # noqa: F401
+
+
+def register_policies() -> None:
+    """Import the module that registers a policy."""
+    from their_parts import policy  # noqa: F401
