@@ -65,7 +65,6 @@ TO_DO = {
     "reason_envs/adapters",
     "reason_envs/check",
     "reason_envs/envs",
-    "reason_envs/envs/petting",
     "reason_envs/envs/workflow",
     "tests",
     "tests/adapters",

@@ -217,5 +217,5 @@ ROLES: dict[tuple[type[Petting], str], Role] = {
 def decision_success(env: Petting, role: str) -> float:
     """Return 1 if the latest decision of a role succeeds, otherwise 0; for tests, their mutation score."""
     if role in (TESTER, TOOL) and not isinstance(env, GridGame):
-        return env.state.worth[role]
+        return env.state.contribution_values[role]
     return float(_tried(env)[1].startswith(WON) if role == TOOL else env.solved(env.state.game))

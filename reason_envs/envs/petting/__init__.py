@@ -1,5 +1,5 @@
-"""Environments that several roles play in turns (PettingLLMs, "Stronger Together", arXiv 2510.11062).
+"""Environments in which several roles act in turns ("Stronger Together", PettingLLMs, arXiv 2510.11062).
 
-One file per game; `base.py` has the turns, the rewards and the prompts that they share.
+Each game has one file; `base.py` has the turns, rewards and prompts that all share.
 May import the same parts as `reason_envs.envs`; never another environment family.
 """

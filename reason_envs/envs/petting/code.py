@@ -1,4 +1,4 @@
-"""PettingCode-v0: a coder and a tester program a function until the tester's tests pass."""
+"""PettingCode-v0: a coder writes a program and a tester writes tests until the program passes them."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any, ClassVar
 
 from reason_envs.envs.petting.base import Petting
 from reason_envs.envs.petting.config import PettingConfig
-from reason_envs.envs.petting.state import Effect
+from reason_envs.envs.petting.state import DecisionResult
 from reason_envs.envs.petting.written_tests import RUN, TestJudge, golden_tests, read_written_tests
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.code.grade import extract_code
 from reason_envs.rewards.code.tests import Tests, UnitTests, split
 from reason_envs.sandbox.monty import MontySandbox
 from reason_envs.tasks import Task
+from reason_envs.validation import at_least
 
 CODER, TESTER = "coder", "tester"
 
@@ -25,49 +26,50 @@ class PettingCodeConfig(PettingConfig):
     """Options of PettingCode-v0."""
 
     tasks: Any = field(default_factory=lambda: {"name": "functions"})
-    """The problems: a family's name, a mapping of its ``name`` and options, or a ``TaskSet``. Each has tests and a
-    right program; those of HumanEval and many of MBPP need ``sandbox=native``."""
+    """Problems with tests and a right program: the name of a task family, a mapping of its ``name`` and options, or a
+    ``TaskSet``. HumanEval and many problems of MBPP need ``sandbox=native``."""
     max_tests: int = 8
-    """Most tests that the tester may write in a turn."""
+    """Maximum number of tests per decision of the tester."""
     mutants: int = 6
-    """Wrong variants of the right program that its tests should notice."""
+    """Number of wrong variants of the right program that the tests should detect."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("max_tests", "mutants"):
-            if getattr(self, name) < 1:
-                raise ReasonEnvsError(f"{name}={getattr(self, name)} must be at least 1.")
+        at_least(self, max_tests=1, mutants=1)
 
 
 @dataclass(frozen=True)
 class CodeGame:
-    """A problem and the program for it so far."""
+    """A problem and the current program."""
 
     question: str
-    """The problem."""
+    """Text of the problem."""
     tests: Tests
-    """The golden tests, which nobody sees."""
+    """Golden tests, which no role sees."""
     code: str = ""
-    """The standing program."""
+    """Latest program of the coder; empty before the first one."""
     share: float = 0.0
-    """Share of the golden tests that it passes."""
+    """Share of the golden tests that the program passes."""
     agreed: bool = False
-    """Whether it passes the tester's tests."""
+    """Whether the program passes the tester's latest tests."""
     usable: bool = True
-    """Whether the right program passes the golden tests, as far as is known."""
+    """Whether the right program passes the golden tests; ``True`` until the first decision finds out."""
 
 
 class PettingCode(Petting):
-    """The role ``coder`` writes a program, ``tester`` writes assertions such as ``assert f(1) == 2`` about it.
+    """Role ``coder`` writes a program; role ``tester`` writes assertions such as ``assert f(1) == 2``.
 
-    The coder's latest program stands; the team earns the change in the share of golden tests that it passes. The tester
-    is paid by ``local`` for the change of its mutation score: the share of its tests that hold for the right program,
-    times the share of that program's mutants that these notice. The episode ends when the standing program passes all
-    of the tester's tests; success is passing all golden ones. Where a problem reads standard input, tests call ``run``:
-    ``assert run("1 2") == "3"``.
+    The team earns the change of the share of golden tests that the coder's latest program passes. The tester earns, as
+    its local reward, the change of its mutation score: the share of its tests that hold for the right program, times
+    the share of that program's mutants that these tests detect. The episode ends when the latest program passes all of
+    the tester's tests. It is a success if the program also passes all golden tests. If a problem reads standard input,
+    tests call ``run``: ``assert run("1 2") == "3"``.
 
-    Where the right program itself does not pass the golden tests, as happens in large data sets, nobody can be judged:
-    the first decision ends the episode, earns nothing and is counted in ``unusable_tests``.
+    In large data sets, some right programs do not pass their golden tests. Then the first decision ends the episode,
+    earns 0 and is counted in ``unusable_tests``.
+
+    Args:
+        config: options; ``None`` takes all defaults.
     """
 
     roles = (CODER, TESTER)
@@ -82,25 +84,25 @@ class PettingCode(Petting):
         super().__init__(config or PettingCodeConfig())
         self.judge = TestJudge(self.programs.sandbox, self.programs.limits, self.config.mutants)
 
-    def begin(self, task: Task) -> CodeGame:
-        """Read the golden tests, and name the function where the problem does not."""
+    def new_game(self, task: Task) -> CodeGame:
+        """Read the golden tests, and add the name of the function if the problem lacks it."""
         tests = golden_tests(task)
         if not isinstance(tests, UnitTests):
             return CodeGame(task.question, tests)
         if isinstance(self.programs.sandbox, MontySandbox) and split(tests) is None:
             raise ReasonEnvsError(
-                f"The tests of {task.id!r} are more than calls compared with values, which take a whole Python: set "
-                "sandbox=native."
+                f"The tests of task {task.id!r} need a complete Python: they do more than compare calls with values. "
+                "Set sandbox=native."
             )
         named = re.search(rf"\b{re.escape(tests.entry_point)}\b", task.question)
         return CodeGame(task.question if named else f"{task.question}\nName: {tests.entry_point}", tests)
 
     def board(self, game: CodeGame) -> str:
-        """Write the problem."""
+        """Return the problem."""
         return game.question
 
-    def note(self, role: str, game: CodeGame) -> str:
-        """Say where a program reads standard input, and how tests feed it."""
+    def role_hint(self, role: str, game: CodeGame) -> str:
+        """Return how programs and tests use standard input, if the problem reads it."""
         if isinstance(game.tests, UnitTests):
             return ""
         if role == CODER:
@@ -108,41 +110,41 @@ class PettingCode(Petting):
         return f'Tests give {RUN} the input and compare what is printed, such as: assert {RUN}("1 2") == "3"'
 
     def progress(self, game: CodeGame) -> float:
-        """Return the share of the golden tests that the standing program passes."""
+        """Return the share of the golden tests that the latest program passes."""
         return game.share
 
     def value(self, game: CodeGame) -> float:
-        """Return the share of the golden tests that the standing program passes."""
+        """Return the share of the golden tests that the latest program passes."""
         return game.share
 
     def solved(self, game: CodeGame) -> bool:
-        """Whether the standing program passes every golden test."""
+        """Return whether the latest program passes every golden test."""
         return game.share == 1.0
 
     def finished(self, game: CodeGame) -> bool:
-        """Whether the standing program passes the tester's tests, or nobody can tell what is right."""
+        """Return whether the latest program passes the tester's tests, or the golden tests are unusable."""
         return game.agreed or not game.usable
 
-    def idle_worth(self, game: CodeGame) -> dict[str, float]:
-        """Let the tester earn by the tests of its latest decision alone."""
+    def baseline_contribution(self, game: CodeGame) -> dict[str, float]:
+        """Return 0.0 for the tester: only its latest tests count."""
         return {TESTER: 0.0}
 
-    async def act(self, role: str, text: str) -> Effect:
-        """Take the coder's program, or ask it the tester's tests."""
+    async def act(self, role: str, text: str) -> DecisionResult:
+        """Grade the coder's program, or run the tester's tests."""
         code = extract_code(text)
         if not code.strip():
             return self.unreadable("empty")
         if not await self.judge.usable(self.task.id, self.state.game.tests):
             game = replace(self.state.game, usable=False)
-            return Effect(game, "the problem's own tests cannot be used", counts={"unusable_tests": 1})
+            return DecisionResult(game, "the problem's own tests cannot be used", counts={"unusable_tests": 1})
         return await self._program(code) if role == CODER else await self._test(code)
 
-    async def _program(self, code: str) -> Effect:
+    async def _program(self, code: str) -> DecisionResult:
         game: CodeGame = self.state.game
         grade = await self.judge.grade(code, game.tests)
         trouble = grade.reason if grade.reason not in ("passed", "failed") else ""
         counts = {"program_timeouts": int(trouble == "timeout"), "program_errors": int(trouble not in ("", "timeout"))}
-        return Effect(
+        return DecisionResult(
             replace(game, code=code, share=grade.share),
             trouble or "runs",  # the golden verdict stays hidden
             local=-self.config.bad_format if trouble else 0.0,
@@ -150,18 +152,19 @@ class PettingCode(Petting):
             valid=not trouble,
         )
 
-    async def _test(self, code: str) -> Effect:
+    async def _test(self, code: str) -> DecisionResult:
         game: CodeGame = self.state.game
         name = game.tests.entry_point if isinstance(game.tests, UnitTests) else RUN
         written, most = read_written_tests(code, name), self.config.max_tests
         if written is None or len(written.cases) > most:
             outcome = "no tests" if written is None else f"{len(written.cases)} tests, {most} at most"
             return self.unreadable(outcome)
-        asked, worth = await asyncio.gather(
-            self.judge.ask(game.tests.program(game.code), game.tests, written.cases),
+        outcomes, mutation_score = await asyncio.gather(
+            self.judge.run(game.tests.program(game.code), game.tests, written.cases),
             self.judge.score(game.tests, written.cases),
         )
-        outcome = f"{sum(asked.passed)}/{len(asked.passed)} pass" + (f"; {asked.failure}" if asked.failure else "")
-        agreed = asked.all_passed and bool(game.code)
+        outcome = f"{sum(outcomes.passed)}/{len(outcomes.passed)} pass"
+        outcome += f"; {outcomes.failure}" if outcomes.failure else ""
+        agreed = outcomes.all_passed and bool(game.code)
         counts = {"contradicting_tests": written.contradictions}
-        return Effect(replace(game, agreed=agreed), outcome, worth=worth, counts=counts)
+        return DecisionResult(replace(game, agreed=agreed), outcome, contribution_value=mutation_score, counts=counts)

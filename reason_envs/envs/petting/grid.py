@@ -1,4 +1,4 @@
-"""Grid games: a tool user's program is simulated on a copy, then a planner commits."""
+"""Grid games: a tool user's program is tried on a copy, then a planner's plan is carried out."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from reason_envs.envs.petting.base import Petting
-from reason_envs.envs.petting.state import Effect
+from reason_envs.envs.petting.state import DecisionResult
 
 TOOL, PLANNER = "tool", "planner"
 
 
 @dataclass(frozen=True)
 class Played:
-    """What a plan does to a game."""
+    """Result of a plan."""
 
     game: Any
-    """The game afterwards."""
+    """State of the game after the plan."""
     outcome: str
-    """What came of it, in a line."""
+    """Outcome of the plan in one line."""
     cost: float
-    """What the role pays for the way."""
+    """Cost of the plan, subtracted from the role's reward."""
     illegal: int = 0
-    """Moves that the rules forbid."""
+    """Number of moves that the rules forbid."""
 
 
 class GridGame(Petting):
-    """The tool user's program prints a plan, which is tried on a copy and shown; the planner's plan is committed.
+    """The tool user's program prints a plan, which is tried on a copy and shown; the planner's plan is carried out.
 
-    The planner is paid by the change of the game's value, less the cost of its moves. The tool user is paid by
-    ``local`` for the value that its plan would reach, less the same cost; a program that fails costs ``bad_format``.
+    The planner earns the change of the game's value minus the cost of its moves. The tool user earns, as its local
+    reward, the value that its plan would reach minus the same cost. A program that fails costs ``bad_format``.
     """
 
     roles = (TOOL, PLANNER)
@@ -38,31 +38,31 @@ class GridGame(Petting):
 
     @abstractmethod
     def read_plan(self, text: str) -> Any:
-        """Read a plan; ``None`` where there is none."""
+        """Read a plan from text; ``None`` if there is none."""
 
     @abstractmethod
     def show_plan(self, plan: Any) -> str:
-        """Write a plan in a line."""
+        """Return a plan as one line of text."""
 
     @abstractmethod
     def play(self, game: Any, plan: Any) -> Played | None:
-        """Return what a plan does to a game, which is not changed; ``None`` where the rules forbid it as a whole."""
+        """Return the result of a plan; ``None`` if the rules forbid the whole plan. The game is not changed."""
 
     @abstractmethod
-    def given(self, game: Any) -> str:
-        """Write the lines of Python that define what a tool user's program may use."""
+    def tool_preamble(self, game: Any) -> str:
+        """Return the lines of Python that define the variables of a tool user's program."""
 
-    def idle_worth(self, game: Any) -> dict[str, float]:
-        """Let the tool user earn by what its plan adds to the state as it is."""
+    def baseline_contribution(self, game: Any) -> dict[str, float]:
+        """Return the current value of the game for the tool user."""
         return {TOOL: self.value(game)}
 
-    async def act(self, role: str, text: str) -> Effect:
-        """Simulate a program's plan, or commit the planner's."""
+    async def act(self, role: str, text: str) -> DecisionResult:
+        """Try the plan of a tool user's program, or carry out the planner's plan."""
         return await self._simulate(text) if role == TOOL else self._commit(text)
 
-    async def _simulate(self, text: str) -> Effect:
+    async def _simulate(self, text: str) -> DecisionResult:
         game = self.state.game
-        printed = await self.programs.print_of(text, self.given(game))
+        printed = await self.programs.print_of(text, self.tool_preamble(game))
         if printed.trouble:
             return self.failed(printed.trouble, printed.count)
         plan = self.read_plan(printed.text)
@@ -72,13 +72,13 @@ class GridGame(Petting):
         if played is None:
             return self.failed("against the rules", "illegal_moves")
         outcome, counts = f"{self.show_plan(plan)} {played.outcome}", {"illegal_moves": played.illegal}
-        return Effect(game, outcome, -played.cost, self.value(played.game), counts)
+        return DecisionResult(game, outcome, -played.cost, self.value(played.game), counts)
 
-    def _commit(self, text: str) -> Effect:
+    def _commit(self, text: str) -> DecisionResult:
         plan = self.read_plan(text)
         if plan is None:
             return self.unreadable()
         played = self.play(self.state.game, plan)
         if played is None:
             return self.failed("against the rules", "illegal_moves")
-        return Effect(played.game, played.outcome, -played.cost, counts={"illegal_moves": played.illegal})
+        return DecisionResult(played.game, played.outcome, -played.cost, counts={"illegal_moves": played.illegal})

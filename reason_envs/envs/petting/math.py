@@ -1,4 +1,4 @@
-"""PettingMath-v0: a tool user's program and a reasoner answer until they agree."""
+"""PettingMath-v0: a tool user's program and a reasoner give answers until they agree."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from reason_envs.envs.petting.base import MAX_OUTCOME_CHARS, Petting
 from reason_envs.envs.petting.config import PettingConfig
-from reason_envs.envs.petting.state import Effect
+from reason_envs.envs.petting.state import DecisionResult
 from reason_envs.rewards import extract_answer, grade_math_async
 from reason_envs.rewards.math.normalise import normalise
 from reason_envs.tasks import Task
@@ -20,34 +20,35 @@ class PettingMathConfig(PettingConfig):
     """Options of PettingMath-v0."""
 
     tasks: Any = field(default_factory=lambda: {"name": "chain_sum"})
-    """The problems: a family's name, a mapping of its ``name`` and options, or a ``TaskSet``."""
 
 
 @dataclass(frozen=True)
 class MathGame:
-    """A problem and the answers to it so far."""
+    """A problem and the current answers."""
 
     question: str
-    """The problem."""
+    """Text of the problem."""
     gold: str
-    """The right answer."""
+    """Right answer of the problem."""
     printed: str = ""
-    """What the latest program answered; nothing where it failed."""
+    """Answer of the latest program; empty if the program failed."""
     answer: str = ""
-    """The reasoner's standing answer."""
+    """Latest answer of the reasoner."""
     correct: bool = False
-    """Whether it is right."""
+    """Whether the reasoner's answer is right."""
     agreed: bool = False
-    """Whether the two are the same."""
+    """Whether the reasoner's answer equals that of the program."""
 
 
 class PettingMath(Petting):
-    r"""The role ``tool`` writes a program whose last printed line is its answer, ``reasoner`` answers in ``\boxed{}``.
+    r"""Role ``tool`` writes a program whose last printed line is its answer; role ``reasoner`` answers in ``\boxed{}``.
 
-    The reasoner's answer stands until it gives another; the team earns the change of its correctness (0 or 1). The tool
-    user is paid by ``local`` for the change of its own answer's correctness. The reasoner has the last word of a turn:
-    the episode ends when it gives the answer that the latest program printed, right or wrong. An answer that takes too
-    long to compare is wrong and equals none.
+    The team earns the change of the correctness (0 or 1) of the reasoner's latest answer. The tool user earns, as its
+    local reward, the change of the correctness of the printed answer. The episode ends when the reasoner gives the
+    answer that the latest program printed, right or wrong. An answer that takes too long to compare is wrong.
+
+    Args:
+        config: options; ``None`` takes all defaults.
     """
 
     roles = (TOOL, REASONER)
@@ -60,46 +61,46 @@ class PettingMath(Petting):
     def __init__(self, config: PettingMathConfig | None = None) -> None:
         super().__init__(config or PettingMathConfig())
 
-    def begin(self, task: Task) -> MathGame:
-        """Start without answers."""
+    def new_game(self, task: Task) -> MathGame:
+        """Return the problem without answers."""
         return MathGame(task.question, task.answer)
 
     def board(self, game: MathGame) -> str:
-        """Write the problem."""
+        """Return the problem."""
         return game.question
 
     def progress(self, game: MathGame) -> float:
-        """Return 1 where the standing answer is right."""
+        """Return 1.0 if the latest answer is right, else 0.0."""
         return float(game.correct)
 
     def value(self, game: MathGame) -> float:
-        """Return 1 where the standing answer is right."""
+        """Return 1.0 if the latest answer is right, else 0.0."""
         return float(game.correct)
 
     def solved(self, game: MathGame) -> bool:
-        """Whether the standing answer is right."""
+        """Return whether the latest answer is right."""
         return game.correct
 
     def finished(self, game: MathGame) -> bool:
-        """Whether both answers are the same."""
+        """Return whether both answers are equal."""
         return game.agreed
 
-    async def act(self, role: str, text: str) -> Effect:
-        """Run the program, or take the reasoner's answer."""
+    async def act(self, role: str, text: str) -> DecisionResult:
+        """Run the tool user's program, or read the reasoner's answer."""
         return await self._compute(text) if role == TOOL else await self._answer(text)
 
-    async def _compute(self, text: str) -> Effect:
+    async def _compute(self, text: str) -> DecisionResult:
         game = replace(self.state.game, printed="")
-        result = await self.programs.print_of(text)
-        lines = [line.strip() for line in result.text.splitlines() if line.strip()]
+        printed = await self.programs.print_of(text)
+        lines = [line.strip() for line in printed.text.splitlines() if line.strip()]
         answer = _usable(extract_answer(lines[-1]) or lines[-1]) if lines else ""
-        if result.trouble or not answer:
-            effect = self.failed(result.trouble or "no answer printed", result.count or "unparsable_actions")
-            return replace(effect, game=game, worth=0.0)
+        if printed.trouble or not answer:
+            result = self.failed(printed.trouble or "no answer printed", printed.count or "unparsable_actions")
+            return replace(result, game=game, contribution_value=0.0)
         correct = await _equal(answer, game.gold)
-        return Effect(replace(game, printed=answer), answer, worth=float(correct))
+        return DecisionResult(replace(game, printed=answer), answer, contribution_value=float(correct))
 
-    async def _answer(self, text: str) -> Effect:
+    async def _answer(self, text: str) -> DecisionResult:
         game = self.state.game
         answer = _usable(extract_answer(text) or "")
         if not answer:
@@ -107,11 +108,11 @@ class PettingMath(Petting):
         correct = await _equal(answer, game.gold)
         agreed = bool(game.printed) and await _equal(answer, game.printed)
         outcome = "agreed" if agreed else "not what the program printed"
-        return Effect(replace(game, answer=answer, correct=correct, agreed=agreed), outcome)
+        return DecisionResult(replace(game, answer=answer, correct=correct, agreed=agreed), outcome)
 
 
 def _usable(answer: str) -> str:
-    """Return an answer that can be compared; nothing for one that is empty or too long to be one."""
+    """Return an answer, or an empty text if it is empty or too long to be compared."""
     return answer if len(answer) <= MAX_OUTCOME_CHARS and normalise(answer) else ""
 
 

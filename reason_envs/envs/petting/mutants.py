@@ -1,4 +1,4 @@
-"""Wrong variants of a right program: small changes that a good test notices."""
+"""Mutants of a right program: variants with one small change, which good tests detect."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NAMES = {"max": "min", "min": "max", "any": "all", "all": "any"}
 
 
 def mutants(source: str) -> Iterator[str]:
-    """Yield variants of a program that differ in one operator, number, truth value or name of a builtin each."""
+    """Yield variants of a program. Each differs in one operator, number, truth value or name of a builtin."""
     tree = ast.parse(source)
     for place, node in enumerate(ast.walk(tree)):
         for change in (_operator, _constant, _name):
@@ -50,7 +50,7 @@ def _apply(change: Change, node: ast.AST) -> None:
 
 
 def _operator(node: ast.AST) -> ast.AST | None:
-    """Change the operator of a binary, boolean or comparing expression."""
+    """Replace the operator of a binary, boolean or comparing expression."""
     if isinstance(node, (ast.BinOp, ast.BoolOp, ast.AugAssign)) and type(node.op) in _OPERATORS:
         new = copy.copy(node)
         new.op = _OPERATORS[type(node.op)]()
@@ -63,12 +63,12 @@ def _operator(node: ast.AST) -> ast.AST | None:
 
 
 def _constant(node: ast.AST) -> ast.AST | None:
-    """Change a whole number by one, or a truth value."""
+    """Add 1 to a whole number, or negate a truth value."""
     if not isinstance(node, ast.Constant) or not isinstance(node.value, int):
         return None
     return ast.Constant(not node.value if isinstance(node.value, bool) else node.value + 1)
 
 
 def _name(node: ast.AST) -> ast.AST | None:
-    """Change a builtin for its opposite."""
+    """Replace a builtin by its opposite."""
     return ast.Name(_NAMES[node.id], node.ctx) if isinstance(node, ast.Name) and node.id in _NAMES else None

@@ -1,19 +1,20 @@
-"""PettingPlanPath-v0: a tool user and a planner find the way over a grid."""
+"""PettingPlanPath-v0: a tool user and a planner find a path through a grid."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from reason_envs.envs.petting.config import PettingConfig, check_not_negative
+from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import plan_path_rules as rules
 from reason_envs.tasks.games.moves import read_moves
+from reason_envs.validation import at_least
 from reason_envs.views import GridView
 
-MOST_MOVES = 100
-"""Longest plan; a longer one cannot be read."""
+MAX_MOVES = 100
+"""Maximum number of moves of a plan; a longer plan is unreadable."""
 
 
 @dataclass
@@ -21,41 +22,43 @@ class PettingPlanPathConfig(PettingConfig):
     """Options of PettingPlanPath-v0."""
 
     tasks: Any = field(default_factory=lambda: {"name": "plan_path"})
-    """The problems: a family's name, a mapping of its ``name`` and options, or a ``TaskSet``."""
     step: float = 0.01
-    """Cost of a move."""
+    """Cost of a move, subtracted from the role's reward."""
     invalid: float = 0.1
-    """Cost of a move against a wall or the border."""
+    """Additional cost of a move against a wall or the border."""
     goal: float = 1.0
-    """Paid for reaching the goal."""
+    """Reward for reaching the goal."""
     shortest: float = 0.5
-    """Paid on top where all moves of the episode are a shortest path."""
+    """Additional reward if the moves of the episode are a shortest path."""
     fail: float = 1.0
-    """Subtracted where the last turn ends elsewhere."""
+    """Penalty if the last turn does not end at the goal."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_not_negative(self, "step", "invalid", "goal", "shortest", "fail")
+        at_least(self, step=0, invalid=0, goal=0, shortest=0, fail=0)
 
 
 @dataclass(frozen=True)
 class PathGame:
-    """A grid and how the player came there."""
+    """A grid and the moves so far."""
 
     grid: rules.PathGrid
-    """The grid as it stands."""
+    """Grid with the current position of the player."""
     distance: int
-    """Fewest moves from where the episode began."""
+    """Minimum number of moves from the start of the episode to the goal."""
     moves: int = 0
-    """Moves made."""
+    """Number of moves so far."""
 
 
 class PettingPlanPath(GridGame):
     """Roles ``tool`` and ``planner`` lead P to G; a plan is a line of moves U, D, L and R.
 
-    Value: the share of the distance that is done, which is negative further away, and at the goal ``goal`` and
-    ``shortest`` (the oracle is a breadth-first search). It is not discounted: with the source's 0.99 standing still
-    would pay.
+    The value is the completed share of the distance, which is negative further away than the start. At the goal, it
+    also includes ``goal`` and, after a shortest path (found by breadth-first search), ``shortest``. The value is not
+    discounted: with the source's factor of 0.99, standing still would earn a reward.
+
+    Args:
+        config: options; ``None`` takes all defaults.
     """
 
     prompts: ClassVar = {
@@ -74,55 +77,55 @@ class PettingPlanPath(GridGame):
     def __init__(self, config: PettingPlanPathConfig | None = None) -> None:
         super().__init__(config or PettingPlanPathConfig())
 
-    def begin(self, task: Task) -> PathGame:
-        """Read the drawn grid."""
+    def new_game(self, task: Task) -> PathGame:
+        """Read the grid from the problem."""
         grid = rules.read(task.question)
         return PathGame(grid, len(rules.shortest_path(grid) or ""))
 
     def board(self, game: PathGame) -> str:
-        """Draw the grid."""
+        """Return the drawn grid."""
         return rules.draw(game.grid)
 
     def picture(self, game: PathGame) -> GridView:
-        """Draw the grid: its letters are those of pictures."""
+        """Return the grid; its letters are those of pictures."""
         return GridView(self.board(game).splitlines())
 
     def progress(self, game: PathGame) -> float:
-        """Return the share of the distance that is done."""
+        """Return the completed share of the distance."""
         if game.grid.solved:
             return 1.0
         return 1 - len(rules.shortest_path(game.grid) or "") / game.distance
 
     def value(self, game: PathGame) -> float:
-        """Return the progress and what the goal pays."""
+        """Return the progress, plus the rewards of the goal."""
         if not game.grid.solved:
             return self.progress(game)
         return 1 + self.config.goal + self.config.shortest * (game.moves == game.distance)
 
     def solved(self, game: PathGame) -> bool:
-        """Whether the goal is reached."""
+        """Return whether the goal is reached."""
         return game.grid.solved
 
-    def loss(self) -> float:
-        """Return what missing the goal costs."""
+    def failure_penalty(self) -> float:
+        """Return the penalty of missing the goal."""
         return self.config.fail
 
     def read_plan(self, text: str) -> str | None:
-        """Read moves."""
-        return read_moves(text, MOST_MOVES)
+        """Read moves from text."""
+        return read_moves(text, MAX_MOVES)
 
     def show_plan(self, plan: str) -> str:
-        """Write the moves."""
+        """Return the moves."""
         return plan
 
     def play(self, game: PathGame, plan: str) -> Played:
-        """Walk."""
+        """Walk along the moves."""
         walk = rules.walk(game.grid, plan)
         outcome = "goal" if walk.state.solved else "no goal"
         cost = self.config.step * walk.moves + self.config.invalid * walk.blocked
         after = PathGame(walk.state, game.distance, game.moves + walk.moves)
         return Played(after, f"{outcome}, {walk.blocked} blocked" if walk.blocked else outcome, cost, walk.blocked)
 
-    def given(self, game: PathGame) -> str:
-        """Give the drawn grid as a list of strings."""
+    def tool_preamble(self, game: PathGame) -> str:
+        """Return the grid as a Python list of strings."""
         return f"grid = {self.board(game).splitlines()!r}"

@@ -1,4 +1,4 @@
-"""Running the programs that a role writes, on copies and in the sandbox only."""
+"""Runner of the programs that a role writes: in the sandbox only."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from reason_envs.sandbox import Limits, Program, Sandbox
 
 @dataclass(frozen=True)
 class Printed:
-    """What became of a role's program."""
+    """Output of a role's program."""
 
     text: str
-    """What it printed; nothing unless it ran to its end."""
+    """Printed text; empty unless the program ran to its end."""
     trouble: str = ""
-    """Why it has no result: ``empty``, or the sandbox's status and reason."""
+    """Reason that there is no output: ``empty``, or the status and reason of the sandbox; empty on success."""
     count: str = ""
-    """What the trouble counts as."""
+    """Counter that the failure increases; empty on success."""
 
 
 class ProgramRunner:
-    """Runs programs with a time limit; shared by all forks of an environment."""
+    """Runs programs with a time limit. All forks of an environment share it."""
 
     def __init__(self, sandbox: Sandbox, seconds: float) -> None:
         """Store where and how long programs run.
@@ -33,12 +33,12 @@ class ProgramRunner:
         self.sandbox = sandbox
         self.limits = Limits(seconds=seconds)
 
-    async def print_of(self, response: str, given: str = "") -> Printed:
-        """Run the program of a response after ``given``, the lines that define what it may use."""
+    async def print_of(self, response: str, preamble: str = "") -> Printed:
+        """Run the program in a response after a ``preamble``, lines that define its variables."""
         code = extract_code(response)
         if not code.strip():
             return Printed("", "empty", "unparsable_actions")
-        outcome = await self.sandbox.run(Program(f"{given}\n{code}", limits=self.limits))
+        outcome = await self.sandbox.run(Program(f"{preamble}\n{code}", limits=self.limits))
         if outcome.status == "ok":
             return Printed(outcome.stdout)
         timeout = outcome.status == "timeout"

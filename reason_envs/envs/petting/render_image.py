@@ -1,4 +1,4 @@
-"""Pictures of an episode: the board as coloured cells, the decisions as text beside it."""
+"""Image of an episode: the board as coloured cells, and the decisions as text beside it."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 WIDTH, HEIGHT, DPI = 1000, 600, 100
-"""Every frame has this size in pixels."""
+"""Width, height and resolution of every image, in pixels and pixels per inch."""
 BOARD, MARGIN = 520, 20
-"""Pixels for the board on the left, and around everything."""
+"""Width of the board on the left, and of the margin, in pixels."""
 LINE, LETTERS = 17, 58
-"""Pixels between lines, and characters of a line."""
+"""Distance of lines in pixels, and maximum number of characters per line."""
 PAPER, EDGE, INK = "#ffffff", "#c3cad1", "#1f2933"
 
 
 def draw_image(board: str, colours: Mapping[str, str], texts: Sequence[str]) -> np.ndarray:
-    """Draw a board and, beside it, the newest texts that have room.
+    """Draw a board and, beside it, the newest texts that fit.
 
     Args:
         board: lines of characters.
-        colours: colour of each character's cell; where there are none the board is written as text.
-        texts: the oldest first; the first one stays on top.
+        colours: colour of each character's cell; if empty, the board is written as text.
+        texts: texts beside the board, the oldest first. The first one always stays on top.
 
     Returns:
-        An image [HEIGHT, WIDTH, 3] of bytes.
+        Image [HEIGHT, WIDTH, 3] of bytes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -64,7 +64,7 @@ def _draw_cells(axes: Axes, rows: Sequence[str], colours: Mapping[str, str]) -> 
 
 
 def _lines(texts: Sequence[str]) -> list[str]:
-    """Break texts into lines of plain characters."""
+    """Break texts into lines of ASCII characters."""
     plain = (text.expandtabs(4).encode("ascii", "backslashreplace").decode() for text in texts)
     return [part for text in plain for line in text.splitlines() for part in wrap(line, LETTERS) or [""]]
 

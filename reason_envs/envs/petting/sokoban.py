@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from reason_envs.envs.petting.config import PettingConfig, check_not_negative
+from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import sokoban_rules as rules
 from reason_envs.tasks.games.moves import read_moves
+from reason_envs.validation import at_least
 from reason_envs.views import GridView
 
-MOST_MOVES = 200
-"""Longest plan; a longer one cannot be read."""
+MAX_MOVES = 200
+"""Maximum number of moves of a plan; a longer plan is unreadable."""
 PICTURED = str.maketrans(rules.SYMBOLS, "#P*BXG.")
-"""The notation's symbols as letters of pictures."""
+"""Translation of the symbols of a level to the letters of pictures."""
 
 
 @dataclass
@@ -23,33 +24,36 @@ class PettingSokobanConfig(PettingConfig):
     """Options of PettingSokoban-v0."""
 
     tasks: Any = field(default_factory=lambda: {"name": "sokoban"})
-    """The problems: a family's name, a mapping of its ``name`` and options, or a ``TaskSet``."""
     step: float = 0.01
-    """Cost of a move."""
+    """Cost of a move, subtracted from the role's reward."""
     invalid: float = 0.05
-    """Cost of a move that changes nothing."""
+    """Additional cost of a move that changes nothing."""
     on_goal: float = 1.0
-    """Value of a box on a goal."""
+    """Value of each box on a goal."""
     shaping: float = 0.1
-    """Subtracted for each cell between the boxes and their goals."""
+    """Penalty per cell of distance between the boxes and their goals."""
     win: float = 10.0
-    """Paid for a solved level."""
+    """Reward for solving the level."""
     fail: float = 5.0
-    """Subtracted where the last turn ends unsolved."""
+    """Penalty if the level is unsolved after the last turn."""
     deadlock: float = 1.0
-    """Subtracted where a plan makes a level that cannot be solved any more."""
+    """Penalty of a plan that makes the level unsolvable."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_not_negative(self, "step", "invalid", "on_goal", "shaping", "win", "fail", "deadlock")
+        at_least(self, step=0, invalid=0, on_goal=0, shaping=0, win=0, fail=0, deadlock=0)
 
 
 class PettingSokoban(GridGame):
     """Roles ``tool`` and ``planner`` push every box ``$`` onto a goal ``.``; a plan is a line of moves U, D, L and R.
 
-    Value: ``on_goal`` for each box on a goal, less ``shaping`` for the distance of the others, and ``win``. A box that
-    leaves a goal loses what it earned there (the source pays half of it back, so that going back and forth earns).
-    ``deadlock`` is a local reward; its test is sound and not complete.
+    The value is ``on_goal`` for each box on a goal, minus ``shaping`` times the distance of the other boxes, plus
+    ``win`` for a solved level. A box that leaves its goal loses the whole reward that it earned there. (In the source
+    it loses half, so pushing a box back and forth earns a reward.) ``deadlock`` is part of the local reward; its test
+    finds many unsolvable levels, but not all.
+
+    Args:
+        config: options; ``None`` takes all defaults.
     """
 
     prompts: ClassVar = {
@@ -72,47 +76,47 @@ class PettingSokoban(GridGame):
     def __init__(self, config: PettingSokobanConfig | None = None) -> None:
         super().__init__(config or PettingSokobanConfig())
 
-    def begin(self, task: Task) -> rules.SokobanLevel:
-        """Read the drawn level."""
+    def new_game(self, task: Task) -> rules.SokobanLevel:
+        """Read the level from the problem."""
         return rules.read(task.question)
 
     def board(self, game: rules.SokobanLevel) -> str:
-        """Draw the level."""
+        """Return the drawn level."""
         return rules.draw(game)
 
     def picture(self, game: rules.SokobanLevel) -> GridView:
-        """Draw the level."""
+        """Return the level as a picture."""
         return GridView(self.board(game).translate(PICTURED).splitlines())
 
     def progress(self, game: rules.SokobanLevel) -> float:
-        """Return the share of the boxes that are on goals."""
+        """Return the share of the boxes on goals."""
         boxes = len(game.boxes)
         return game.on_goal / boxes if boxes else 1.0
 
     def value(self, game: rules.SokobanLevel) -> float:
-        """Return what the boxes and the solved level are worth."""
+        """Return the value of the boxes, plus ``win`` for a solved level."""
         config = self.config
         boxes = config.on_goal * game.on_goal - config.shaping * rules.distance(game)
         return boxes + config.win * game.solved
 
     def solved(self, game: rules.SokobanLevel) -> bool:
-        """Whether every box is on a goal."""
+        """Return whether every box is on a goal."""
         return game.solved
 
-    def loss(self) -> float:
-        """Return what an unsolved level costs."""
+    def failure_penalty(self) -> float:
+        """Return the penalty of an unsolved level."""
         return self.config.fail
 
     def read_plan(self, text: str) -> str | None:
-        """Read moves."""
-        return read_moves(text, MOST_MOVES)
+        """Read moves from text."""
+        return read_moves(text, MAX_MOVES)
 
     def show_plan(self, plan: str) -> str:
-        """Write the moves."""
+        """Return the moves."""
         return plan
 
     def play(self, game: rules.SokobanLevel, plan: str) -> Played:
-        """Push."""
+        """Walk along the moves and push boxes."""
         walk = rules.walk(game, plan)
         stuck = rules.deadlocked(walk.state) and not rules.deadlocked(game)
         cost = self.config.step * walk.moves + self.config.invalid * walk.blocked + self.config.deadlock * stuck
@@ -120,6 +124,6 @@ class PettingSokoban(GridGame):
         outcome += f", {walk.blocked} blocked" if walk.blocked else ""
         return Played(walk.state, outcome, cost, walk.blocked)
 
-    def given(self, game: rules.SokobanLevel) -> str:
-        """Give the drawn level as a list of strings."""
+    def tool_preamble(self, game: rules.SokobanLevel) -> str:
+        """Return the level as a Python list of strings."""
         return f"grid = {self.board(game).splitlines()!r}"

@@ -1,4 +1,4 @@
-"""What an episode of the Petting environments remembers, and what a decision does."""
+"""State of the Petting environments, and result of a decision."""
 
 from __future__ import annotations
 
@@ -11,34 +11,35 @@ from reason_envs.envs.task_environment import TaskState
 
 @dataclass(frozen=True)
 class Entry:
-    """One decision as later observations show it."""
+    """One decision in the history that observations show."""
 
     role: str
-    """Who decided."""
+    """Role that made the decision."""
     text: str
-    """The response."""
+    """Response of the role."""
     outcome: str
-    """What came of it, in a line."""
+    """Outcome of the decision in one line."""
     before: Any = None
-    """The state of the problem that it was made in."""
+    """State of the game before the decision."""
 
 
 @dataclass(frozen=True)
-class Effect:
-    """What a decision does."""
+class DecisionResult:
+    """Result of one decision."""
 
     game: Any
-    """The state of the problem afterwards."""
+    """State of the game after the decision."""
     outcome: str
-    """What came of it, in a line."""
+    """Outcome of the decision in one line, which later observations show."""
     local: float = 0.0
-    """What the role earns for its own part."""
-    worth: float | None = None
-    """Of a role that cannot move the state: what its latest contribution is worth; it earns the change."""
+    """Local reward of the role, besides the change of its contribution value."""
+    contribution_value: float | None = None
+    """Value of the contribution of a role that cannot change the game; the role earns its change. ``None`` for other
+    roles."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """What is to be counted."""
+    """Increase of each counter in ``info``."""
     valid: bool = True
-    """Whether the response could be read, keeps the rules and, as a program, ran to its end."""
+    """Whether the response is readable, follows the rules and, if it is a program, ran to its end."""
 
 
 @dataclass
@@ -46,18 +47,23 @@ class PettingState(TaskState):
     """State of an episode."""
 
     game: Any
-    """The state of the problem: a frozen dataclass of each environment, which nothing changes."""
+    """State of the game: a frozen dataclass of each environment."""
     solved_at_start: bool
-    """Whether nothing was left to do."""
+    """Whether the problem was solved before the first decision."""
     counts: dict[str, int]
-    """How often what happened."""
+    """Counters that ``info`` shows, by name."""
     decisions: int = 0
-    """Decisions made."""
+    """Number of decisions."""
     entries: list[Entry] = field(default_factory=list)
-    """The decisions in order."""
-    worth: dict[str, float] = field(default_factory=dict)
-    """What the latest contribution of each role that cannot move the state is worth."""
+    """All decisions in order."""
+    contribution_values: dict[str, float] = field(default_factory=dict)
+    """Value of the latest contribution of each role that cannot change the game."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> PettingState:
-        """Copy what changes; games and entries never do, so that forks share them."""
-        return replace(self, counts=dict(self.counts), entries=list(self.entries), worth=dict(self.worth))
+        """Copy the containers; forks share games and entries, which never change."""
+        return replace(
+            self,
+            counts=dict(self.counts),
+            entries=list(self.entries),
+            contribution_values=dict(self.contribution_values),
+        )

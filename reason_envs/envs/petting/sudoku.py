@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from reason_envs.envs.petting.config import PettingConfig, check_not_negative
+from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import sudoku_rules as rules
+from reason_envs.validation import at_least
 from reason_envs.views import GridView
 
 
@@ -17,19 +18,18 @@ class PettingSudokuConfig(PettingConfig):
     """Options of PettingSudoku-v0."""
 
     tasks: Any = field(default_factory=lambda: {"name": "sudoku"})
-    """The problems: a family's name, a mapping of its ``name`` and options, or a ``TaskSet``."""
     bad_format: float = 1.0
-    """Subtracted where a response is no grid, changes a clue, or is a program that fails."""
+    """Penalty of a response that has no grid, changes a clue, or is a program that fails."""
     step: float = 0.01
-    """Cost of a grid."""
+    """Cost of each grid, subtracted from the role's reward."""
     conflict: float = 0.5
-    """Subtracted where digits of a grid conflict."""
+    """Penalty of a grid in which digits conflict."""
     win: float = 2.0
-    """Paid for the solution."""
+    """Reward for the solution."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_not_negative(self, "step", "conflict", "win")
+        at_least(self, step=0, conflict=0, win=0)
 
 
 @dataclass(frozen=True)
@@ -37,16 +37,19 @@ class SudokuGame:
     """A puzzle and its solution."""
 
     puzzle: rules.Sudoku
-    """The puzzle as it is filled."""
+    """Puzzle with the current digits."""
     solution: rules.Cells
-    """The only way to fill it."""
+    """Cells of the only solution."""
 
 
 class PettingSudoku(GridGame):
-    """Roles ``tool`` and ``planner`` fill a sudoku; a plan is a whole grid with dots where it stays empty.
+    """Roles ``tool`` and ``planner`` fill a sudoku; a plan is a whole grid with dots for empty cells.
 
-    A grid replaces the one before; one that changes a clue is against the rules and does nothing. Value: the share of
-    the cells to fill that hold the digit of the only solution, and ``win`` for all of them.
+    A plan replaces the previous grid. A plan that changes a clue is against the rules and has no effect. The value is
+    the share of the empty cells that hold the digit of the solution, plus ``win`` for the solution.
+
+    Args:
+        config: options; ``None`` takes all defaults.
     """
 
     prompts: ClassVar = {
@@ -59,24 +62,24 @@ class PettingSudoku(GridGame):
     def __init__(self, config: PettingSudokuConfig | None = None) -> None:
         super().__init__(config or PettingSudokuConfig())
 
-    def begin(self, task: Task) -> SudokuGame:
-        """Read the drawn puzzle."""
+    def new_game(self, task: Task) -> SudokuGame:
+        """Read the puzzle from the problem and solve it."""
         puzzle = rules.read(task.question)
         (solution,) = rules.solutions(puzzle.side, puzzle.cells)
         return SudokuGame(puzzle, solution)
 
     def board(self, game: SudokuGame) -> str:
-        """Draw the clues and, where more is filled, the grid as it is."""
+        """Return the clues and, if more cells are filled, the current grid."""
         clues, now = (rules.draw(game.puzzle.side, cells) for cells in (game.puzzle.clues, game.puzzle.cells))
         return clues if clues == now else f"{clues}\n\n{now}"
 
-    def note(self, role: str, game: SudokuGame) -> str:
-        """Tell the form of the boxes where it is not plain."""
+    def role_hint(self, role: str, game: SudokuGame) -> str:
+        """Return the shape of the boxes if they are not square."""
         high, wide = rules.BOXES[game.puzzle.side]
         return "" if high == wide else f"A box has {high} rows and {wide} columns."
 
     def picture(self, game: SudokuGame) -> GridView:
-        """Draw clues, right and wrong digits, and what is empty."""
+        """Return a picture of clues, right and wrong digits, and empty cells."""
         rows = zip(game.puzzle.clues, game.puzzle.cells, game.solution, strict=True)
         letters = "".join(
             "." if not cell else "c" if clue else "r" if cell == right else "w" for clue, cell, right in rows
@@ -87,29 +90,29 @@ class PettingSudoku(GridGame):
         return GridView(cells, texts, rules.BOXES[side])
 
     def progress(self, game: SudokuGame) -> float:
-        """Return the share of the cells to fill that are right."""
+        """Return the share of the cells without a clue that are right."""
         todo = [i for i, clue in enumerate(game.puzzle.clues) if clue == rules.EMPTY]
         right = sum(game.puzzle.cells[i] == game.solution[i] for i in todo)
         return right / len(todo) if todo else 1.0
 
     def value(self, game: SudokuGame) -> float:
-        """Return the progress and what the solution pays."""
+        """Return the progress, plus ``win`` for the solution."""
         return self.progress(game) + self.config.win * self.solved(game)
 
     def solved(self, game: SudokuGame) -> bool:
-        """Whether the grid is full and without conflicts."""
+        """Return whether the grid is full and without conflicts."""
         return game.puzzle.solved
 
     def read_plan(self, text: str) -> rules.Cells | None:
-        """Read a grid."""
+        """Read a grid from text."""
         return rules.read_cells(text, self.state.game.puzzle.side)
 
     def show_plan(self, plan: rules.Cells) -> str:
-        """Write the rows with slashes between them."""
+        """Return the rows with slashes between them."""
         return rules.draw(self.state.game.puzzle.side, plan).replace("\n", "/")
 
     def play(self, game: SudokuGame, plan: rules.Cells) -> Played | None:
-        """Fill."""
+        """Fill the cells."""
         filled = rules.fill(game.puzzle, plan)
         if filled is None:
             return None
@@ -118,7 +121,7 @@ class PettingSudoku(GridGame):
         cost = self.config.step + self.config.conflict * (clashes > 0)
         return Played(replace(game, puzzle=filled), "solved" if filled.solved else outcome, cost)
 
-    def given(self, game: SudokuGame) -> str:
-        """Give the grid as a list of rows."""
+    def tool_preamble(self, game: SudokuGame) -> str:
+        """Return the grid as a Python list of rows."""
         side, cells = game.puzzle.side, game.puzzle.cells
         return f"grid = {[list(cells[i : i + side]) for i in range(0, len(cells), side)]!r}"

@@ -1,4 +1,4 @@
-"""Tests that a role writes: read as data, asked of programs in the sandbox, and judged by a right program's mutants."""
+"""Tests that a role writes: read as data, run in the sandbox, and judged by mutants of a right program."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from reason_envs.sandbox import Limits, Program, Raised, Sandbox
 from reason_envs.tasks import Task
 
 RUN = "run"
-"""What tests of programs that read standard input call: ``assert run("1 2") == "3"``."""
-TRIED = 4
-"""How many variants are tried for each mutant that is wanted."""
+"""Function that tests of programs with standard input call: ``assert run("1 2") == "3"``."""
+TRIES_PER_MUTANT = 4
+"""Maximum number of variants that are tried per mutant."""
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
@@ -29,23 +29,25 @@ class WrittenTests:
     """Assertions about one function."""
 
     cases: tuple[Case, ...]
-    """Each a call and what its value has to be."""
+    """Calls with the conditions on their values."""
     contradictions: int
-    """Calls of which no value satisfies every assertion."""
+    """Number of calls for which no value satisfies all assertions."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a program answered to tests."""
+class TestOutcomes:
+    """Outcomes of tests for one program."""
+
+    __test__ = False
 
     passed: tuple[bool, ...]
     """Whether each test passed."""
     failure: str = ""
-    """The first test that failed and the program's answer, in a line."""
+    """First failed test with the program's value, in one line; empty if all passed."""
 
     @property
     def all_passed(self) -> bool:
-        """Whether there are tests and all passed."""
+        """Whether there are tests and all of them passed."""
         return bool(self.passed) and all(self.passed)
 
 
@@ -53,11 +55,11 @@ def read_written_tests(code: str, name: str) -> WrittenTests | None:
     """Read assertions such as ``assert f(1) == 2``.
 
     Args:
-        code: what was written.
-        name: the function that they call.
+        code: text of the assertions.
+        name: function that they call.
 
     Returns:
-        The tests; ``None`` where there are none, or where anything else is written.
+        The tests; ``None`` if there are none, or if the text has anything else.
     """
     try:
         cases = split(UnitTests(code, name, name))
@@ -67,10 +69,10 @@ def read_written_tests(code: str, name: str) -> WrittenTests | None:
 
 
 def golden_tests(task: Task) -> Tests:
-    """Return a task's tests with a right program.
+    """Return the tests of a task with a right program.
 
-    ``metadata["tests"]``, or the metadata in the format of HumanEval, of MBPP, or with ``inputs`` and ``outputs``; the
-    question is the prompt and the answer the right program where the metadata has none.
+    They are in ``metadata["tests"]``, or the metadata has the format of HumanEval or MBPP, or has ``inputs`` and
+    ``outputs``. If the metadata has no prompt or right program, they are the question and the answer.
     """
     tests = task.metadata.get("tests", task.metadata)
     if isinstance(tests, Mapping):
@@ -78,39 +80,38 @@ def golden_tests(task: Task) -> Tests:
         tests = read_tests(tests, {"prompt": f"{task.question}\n", **right}, f"Task {task.id!r}")
     if not tests.reference.strip():
         raise ReasonEnvsError(
-            f"Task {task.id!r} has no right program, without which nobody can tell good tests from bad: give it as the "
-            "answer."
+            f"Task {task.id!r} has no right program, which is needed to judge tests: set it as the answer of the task."
         )
     return tests
 
 
 class TestJudge:
-    """Knows the golden tests of problems, and finds mutants of their right programs; shared by all forks."""
+    """Grades programs by golden tests, and tests by mutants of right programs. All forks share it."""
 
     __test__ = False
 
-    def __init__(self, sandbox: Sandbox, limits: Limits, most_mutants: int) -> None:
-        """Remember how to run programs.
+    def __init__(self, sandbox: Sandbox, limits: Limits, max_mutants: int) -> None:
+        """Store how to run programs.
 
         Args:
-            sandbox: where.
-            limits: of a program with tests that a role wrote.
-            most_mutants: how many mutants of a program are used.
+            sandbox: sandbox that runs the programs.
+            limits: limits of a program with tests that a role wrote.
+            max_mutants: maximum number of mutants per program.
         """
-        self.sandbox, self.limits, self.most_mutants = sandbox, limits, most_mutants
+        self.sandbox, self.limits, self.max_mutants = sandbox, limits, max_mutants
         self.grader = CodeGrader(sandbox, limits)
         self._wrong_programs = AsyncCache(self._find_wrong_programs)
 
     async def usable(self, task_id: str, tests: Tests) -> bool:
-        """Whether a problem's right program passes its tests; where not, the log says why."""
+        """Return whether the right program of a task passes its tests; the log says why not."""
         return await self.grader.usable(task_id, tests)
 
     async def grade(self, code: str, tests: Tests) -> CodeGrade:
-        """Grade a program by the golden tests; where it takes too long it is wrong."""
+        """Grade a program by the golden tests. A program that takes too long is wrong."""
         return await self.grader.grade(code, tests)
 
-    async def ask(self, source: str, tests: Tests, cases: Sequence[Case]) -> Asked:
-        """Ask a whole program for the values of tests that a role wrote."""
+    async def run(self, source: str, tests: Tests, cases: Sequence[Case]) -> TestOutcomes:
+        """Run tests that a role wrote on a complete program."""
         if isinstance(tests, StdioTests):
             values = list(await asyncio.gather(*(self._printed(source, case) for case in cases)))
         else:
@@ -119,37 +120,37 @@ class TestJudge:
         values += [Raised("no answer", "")] * (len(cases) - len(values))
         passed = tuple(_accepts(case, value) for case, value in zip(cases, values, strict=True))
         if all(passed):
-            return Asked(passed)
+            return TestOutcomes(passed)
         first = passed.index(False)
-        said = values[first]
-        shown = f"raised {said.type}" if isinstance(said, Raised) else f"gave {said!r:.80}"
-        return Asked(passed, f"{cases[first].expression} {shown}")
+        value = values[first]
+        shown = f"raised {value.type}" if isinstance(value, Raised) else f"gave {value!r:.80}"
+        return TestOutcomes(passed, f"{cases[first].expression} {shown}")
 
     async def score(self, tests: Tests, cases: Sequence[Case]) -> float:
         """Return the mutation score of tests that a role wrote.
 
-        It is the share that hold for the right program, times the share of mutants that these notice.
+        It is the share of the tests that hold for the right program, times the share of mutants that these detect.
         """
-        right = await self.ask(tests.reference, tests, cases)
+        right = await self.run(tests.reference, tests, cases)
         valid = [case for case, passed in zip(cases, right.passed, strict=True) if passed]
         found = await self._wrong_programs(tests)
         if not valid or not found:
             return len(valid) / len(cases)
-        asked = await asyncio.gather(*(self.ask(mutant, tests, valid) for mutant in found))
-        noticed = sum(not answers.all_passed for answers in asked)
-        return len(valid) / len(cases) * noticed / len(found)
+        outcomes = await asyncio.gather(*(self.run(mutant, tests, valid) for mutant in found))
+        detected = sum(not outcome.all_passed for outcome in outcomes)
+        return len(valid) / len(cases) * detected / len(found)
 
     async def _find_wrong_programs(self, tests: Tests) -> tuple[str, ...]:
-        """Find mutants of the right program that fail the golden tests: the others may be right too."""
+        """Return mutants of the right program that fail the golden tests; other mutants may be right."""
         found: list[str] = []
-        untried = islice(mutants(tests.reference), TRIED * self.most_mutants)
-        while tried := list(islice(untried, self.most_mutants - len(found))):
+        untried = islice(mutants(tests.reference), TRIES_PER_MUTANT * self.max_mutants)
+        while tried := list(islice(untried, self.max_mutants - len(found))):
             grades = await asyncio.gather(*(self.grade(mutant, tests) for mutant in tried))
             found += [mutant for mutant, grade in zip(tried, grades, strict=True) if not grade.correct]
         return tuple(found)
 
     async def _printed(self, source: str, case: Case) -> Any:
-        """Return what a program prints for the standard input that a test names."""
+        """Return the output of a program for the standard input in a test."""
         arguments = ast.parse(case.expression, mode="eval").body.args  # type: ignore[attr-defined]
         given = [ast.literal_eval(argument) for argument in arguments]
         if len(given) != 1 or not isinstance(given[0], str):
@@ -163,10 +164,10 @@ def _accepts(case: Case, value: Any) -> bool:
 
 
 def _contradictions(code: str, cases: Sequence[Case]) -> int:
-    """Count the calls of which no value satisfies all assertions: neither one that is named nor a truth value."""
+    """Count the calls for which neither a value in the assertions nor a truth value satisfies all assertions."""
     compared = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Compare)]
     named = [True, False, *(ast.literal_eval(node.comparators[0]) for node in compared)]
-    asked: dict[str, list[Case]] = {}
+    by_call: dict[str, list[Case]] = {}
     for case in cases:
-        asked.setdefault(case.expression, []).append(case)
-    return sum(not any(all(case.accepts(value) for case in same) for value in named) for same in asked.values())
+        by_call.setdefault(case.expression, []).append(case)
+    return sum(not any(all(case.accepts(value) for case in same) for value in named) for same in by_call.values())

@@ -136,7 +136,7 @@ def test_team_rewards_add_up_to_what_the_end_is_worth(name):
         value = environment.value(environment.state.game)
         results = play(environment, random_policy(seed))
         earned = sum(result.info["team_reward"] for result in results)
-        lost = 0.0 if results[-1].info["success"] else environment.loss()
+        lost = 0.0 if results[-1].info["success"] else environment.failure_penalty()
         assert earned == pytest.approx(environment.value(environment.state.game) - value - lost)
 
 

@@ -271,29 +271,29 @@ def test_both_roles_are_told_of_standard_input():
 def test_forks_look_for_mutants_once_and_ask_them_together():
     environment, _ = begin("petting_code", DOUBLE)
     go(environment, "def f(x): return 2 * x")
-    judge, graded, asked = environment.judge, [], []
-    grade, ask = judge.grade, judge.ask
+    judge, graded, runs = environment.judge, [], []
+    grade, run = judge.grade, judge.run
 
     async def counted_grade(code, tests):
         graded.append(code)
         return await grade(code, tests)
 
-    async def counted_ask(*question):
-        asked.append("in")
-        answer = await ask(*question)
-        asked.append("out")
-        return answer
+    async def counted_run(*arguments):
+        runs.append("in")
+        outcomes = await run(*arguments)
+        runs.append("out")
+        return outcomes
 
-    judge.grade, judge.ask = counted_grade, counted_ask
+    judge.grade, judge.run = counted_grade, counted_run
 
     async def play():
         return await asyncio.gather(*(environment.fork().step({"tester": "assert f(3) == 6"}) for _ in range(4)))
 
     assert {result.info["local_reward"] for result in asyncio.run(play())} == {1.0}
     assert len(graded) == len(set(graded)) > 0
-    asked.clear()
+    runs.clear()
     asyncio.run(judge.score(environment.state.game.tests, read_written_tests("assert f(3) == 6", "f").cases))
-    assert asked == ["in", "out", "in", "in", "out", "out"], "the right program, then both mutants at the same time"
+    assert runs == ["in", "out", "in", "in", "out", "out"], "the right program, then both mutants at the same time"
 
 
 def test_tests_of_other_forms_come_with_the_task():
