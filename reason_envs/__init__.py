@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 register_all()
-sys.meta_path.append(FailedImports)
+sys.meta_path.append(FailedImports())
 
 
 def __getattr__(name: str) -> Any:

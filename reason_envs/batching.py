@@ -1,20 +1,22 @@
-"""Many awaiting calls become one call on a list.
+"""Combines concurrent awaited calls into one call on a list.
 
-Environments await a generator, a reward model or a grader one request at a time. `MicroBatcher` holds such
-calls back until nothing else can run, then answers all of them with one call of a function on lists::
+Environments await a generator, a reward model or a grader, one request at a time. `MicroBatcher` holds these calls
+until no task can continue, and then answers all of them with one call of a function on lists::
 
     batcher = MicroBatcher(generate_batch)            # list of requests -> list of answers
     answers = await gather(*(play(env, batcher) for env in environments))
 
-`gather` opens a scope (or adds to the one it is called in) and counts the running tasks. When the
-last one waits on a batcher, every batcher flushes, its calls sorted by where they were made: the same batches
-from run to run. A task that waits for anything else (a pool, a sandbox, HTTP) counts as running: nothing is
-flushed early.
+`gather` opens a scope, or extends the scope in which it is called, and counts the running tasks. When all tasks of the
+scope wait for batchers, every batcher flushes. Calls are sorted by the place where they were made, so that batches are
+the same in every run. A task that waits for anything else (a pool, a sandbox, HTTP) counts as running and delays the
+flush.
 
-Two consequences. A call outside any scope, or from a task that ``asyncio.gather`` or ``create_task`` started,
-is answered as soon as the event loop has nothing else ready, together with what scopes flush meanwhile. And a
-task of a scope must not wait for another one by a semaphore or an event, as a flush would then wait for both: use
-``max_batch_size`` to bound work.
+Two consequences:
+
+* A call outside any scope, or from a task that ``asyncio.gather`` or ``create_task`` started, is answered as soon as
+  the event loop is idle, together with the calls that scopes flush in the meantime.
+* A task of a scope must not wait for another one through a semaphore or an event, because the flush would wait for
+  both. Use ``max_batch_size`` to limit the work per call.
 """
 
 from __future__ import annotations
@@ -26,14 +28,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 
 Request = TypeVar("Request")
 Answer = TypeVar("Answer")
 T = TypeVar("T")
 
 SETTLE_TICKS = 3
-"""Turns of the event loop without a new call after which calls outside a scope, and those of a flush, are answered."""
+"""Turns of the event loop without a new call before calls outside a scope, and flushed calls, are answered."""
 
 
 class MicroBatcher(Generic[Request, Answer]):
@@ -41,26 +43,26 @@ class MicroBatcher(Generic[Request, Answer]):
 
     Args:
         function: maps a list of requests to the list of their answers, in order. It runs in the event loop's
-            thread, one call at a time. What it raises is raised to every caller of that batch.
-        max_batch_size: most requests of one call; a larger flush becomes several. ``None``: no limit.
+            thread, one call at a time. Every caller of a batch receives an exception that it raises.
+        max_batch_size: maximum number of requests per call; a larger flush becomes several calls. ``None``: no limit.
     """
 
     def __init__(
         self, function: Callable[[list[Request]], Sequence[Answer]], max_batch_size: int | None = None
     ) -> None:
         if max_batch_size is not None and max_batch_size < 1:
-            raise ReasonEnvsError(f"max_batch_size={max_batch_size}: must be at least 1, or None for no limit.")
+            raise OptionError("max_batch_size", max_batch_size, "must be at least 1, or None for no limit.")
         self.calls = 0
-        """How many times the function was called."""
+        """Number of calls of the function."""
         self.requests = 0
-        """How many requests it was given in all."""
+        """Number of requests in all calls."""
         self._function = function
         self._max_batch_size = max_batch_size
         self._lock = threading.Lock()
         self._loose: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
 
     async def __call__(self, request: Request) -> Answer:
-        """Wait for the batch this request goes into and return its answer."""
+        """Wait for the batch of this request and return the answer."""
         member = _current_member()
         if member is not None:
             return await member.scope.call(self, request, member.next_position())
@@ -72,7 +74,7 @@ class MicroBatcher(Generic[Request, Answer]):
         return await call.future
 
     def _hold(self, calls: list[_Call]) -> None:
-        """Answer calls as soon as the event loop has nothing else ready, with those that come until then."""
+        """Answer calls as soon as the event loop is idle, together with calls that arrive until then."""
         loop = asyncio.get_running_loop()
         waiting = self._loose.setdefault(loop, [])
         if not waiting:
@@ -89,7 +91,7 @@ class MicroBatcher(Generic[Request, Answer]):
             self._answer(self._loose.pop(loop))
 
     def _answer(self, calls: Sequence[_Call]) -> None:
-        """Call the function on the calls whose callers still wait, and hand out what it returns or raises."""
+        """Call the function for the callers that still wait, and pass on the answers or the exception."""
         waiting = [call for call in calls if not call.future.done()]
         size = self._max_batch_size or max(len(waiting), 1)
         for start in range(0, len(waiting), size):
@@ -110,24 +112,24 @@ class MicroBatcher(Generic[Request, Answer]):
             try:
                 answers = self._function(requests)
             except StopIteration as error:  # a future cannot carry it
-                raise RuntimeError("The batch function ran out of answers (StopIteration).") from error
+                raise RuntimeError("The batch function raised StopIteration.") from error
         if len(answers) != len(requests):
             raise RuntimeError(
-                f"The batch function returned {len(answers)} answers to {len(requests)} requests; "
-                "it must return one for each, in order."
+                f"The batch function returned {len(answers)} answers for {len(requests)} requests; "
+                "it must return one answer per request, in order."
             )
         return answers
 
 
 async def gather(*coroutines: Coroutine[Any, Any, T], slots: Sequence[int] | None = None) -> list[T]:
-    """Run coroutines concurrently, batching the calls they wait for together; return their results in order.
+    """Run coroutines concurrently, batch their calls, and return their results in order.
 
-    Inside a coroutine that ``gather`` itself runs, the new ones join the same scope. The first exception
-    cancels the others, waits until they have ended, and is raised.
+    If ``gather`` is called in a coroutine that another ``gather`` runs, the new coroutines join its scope. The first
+    exception cancels the other coroutines. It is raised after all of them have ended.
 
     Args:
-        coroutines: what to run, each as a task of its own.
-        slots: number of each coroutine, which orders its calls within a batch; by default 0, 1, 2, ...
+        coroutines: coroutines, each of which becomes a separate task.
+        slots: number of each coroutine, by which its calls are sorted within a batch; ``None``: 0, 1, 2, ...
     """
     if not coroutines:
         return []
@@ -135,7 +137,7 @@ async def gather(*coroutines: Coroutine[Any, Any, T], slots: Sequence[int] | Non
     scope, prefix = (parent.scope, parent.next_position()) if parent else (_Scope(), ())
     numbers = list(range(len(coroutines)) if slots is None else slots)
     if len(numbers) != len(coroutines):
-        raise ReasonEnvsError(f"{len(numbers)} slots for {len(coroutines)} coroutines: give one for each.")
+        raise ReasonEnvsError(f"{len(numbers)} slots for {len(coroutines)} coroutines: give one slot per coroutine.")
     members = [_Member(scope, (*prefix, slot)) for slot in numbers]
     family = _Family(scope, parent, remaining=len(coroutines))
     scope.running += len(coroutines) - (parent is not None)
@@ -157,7 +159,7 @@ class _Call:
 
 @dataclass(eq=False)
 class _Scope:
-    """Counts the running tasks of one outermost `gather` and flushes when there are none."""
+    """Counts the running tasks of one outermost `gather` and flushes when none is running."""
 
     running: int = 0
     waiting: dict[MicroBatcher, list[_Call]] = field(default_factory=dict)
@@ -182,7 +184,7 @@ class _Scope:
             self.running += 1
 
     def flush(self) -> None:
-        """Answer everything that waits, unless somebody has been set running meanwhile."""
+        """Answer all waiting calls, unless a task runs again."""
         if self.running or not self.waiting:
             return
         waiting, self.waiting = self.waiting, {}
@@ -196,7 +198,7 @@ class _Scope:
 
 @dataclass(eq=False)
 class _Member:
-    """A task that a scope counts, and how many calls and gathers it has made."""
+    """A task that a scope counts, and the number of its calls and gathers."""
 
     scope: _Scope
     path: tuple[int, ...]
@@ -210,7 +212,7 @@ class _Member:
 
 @dataclass(eq=False)
 class _Family:
-    """The tasks of one `gather`: the last to end sets the waiting parent running again."""
+    """The tasks of one `gather`. When the last one ends, the waiting parent runs again."""
 
     scope: _Scope
     parent: _Member | None
@@ -226,7 +228,7 @@ _MEMBER: ContextVar[_Member | None] = ContextVar("reason_envs_batch_member", def
 
 
 def _current_member() -> _Member | None:
-    """The scope's record of the running task; ``None`` in a task that only inherited the variable."""
+    """Return the scope's record of the running task; ``None`` in a task that only inherited the variable."""
     member = _MEMBER.get()
     return member if member is not None and member.task is asyncio.current_task() else None
 
@@ -237,6 +239,6 @@ def _start(group: asyncio.TaskGroup, coroutine: Coroutine, member: _Member, fami
         member.task = group.create_task(coroutine)
     finally:
         _MEMBER.reset(token)
-    # A callback, because a task cancelled before its first step never reaches a `finally` of its own.
+    # A callback, because a task that is cancelled before its first step does not reach a `finally` inside it.
     member.task.add_done_callback(family.child_ended)
     return member.task

@@ -37,25 +37,25 @@ class OptionError(ReasonEnvsError):
 
 
 class EngineError(ReasonEnvsError):
-    """An engine cannot do what was asked of it, or its server failed."""
+    """An engine does not support a request, or its server failed."""
 
 
 class RunError(ReasonEnvsError):
-    """A run, or the folder of a run, cannot go on."""
+    """A run, or the folder of a run, cannot be used or continued."""
 
 
-OWN_PART = "For a part of your own module write module:name."
+OWN_PART = "For a part of another module write module:name."
 """How to name a part that no installed package registers."""
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str], fix: str = "") -> ReasonEnvsError:
-    """Build the error for an unknown name, with the nearest valid ones first.
+    """Build the error for an unknown name. It suggests near names and lists all valid ones.
 
     Args:
-        kind: what the name should have been, such as ``"task family"``.
-        name: what was given.
-        valid: every accepted name.
-        fix: what else to do about it.
+        kind: what the name should refer to, such as ``"task family"``.
+        name: the unknown name.
+        valid: every valid name.
+        fix: another sentence about the fix.
     """
     names = sorted(valid)
     hint = did_you_mean(name, names)
@@ -67,7 +67,7 @@ RENAMED = {"draws": "seed_scope"}
 
 
 def did_you_mean(name: str, valid: Iterable[str]) -> str:
-    """Return a sentence with the new name or near names, with a blank before it; empty if there are none."""
+    """Return a sentence with the new name or near names, after a space; empty if there is none."""
     names = list(valid)
     prefix, dot, option = name.rpartition(".")
     new = f"{prefix}{dot}{RENAMED.get(option, option)}"

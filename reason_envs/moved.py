@@ -25,8 +25,7 @@ MOVES = {
     ),
     ("agents", "agents.rollout"): "rollout=episodes turn_tree",
     ("agents", "agents.tracking"): (
-        "tracking=tracker console curves dashboards metrics_file transcript model_card hub figures=episode_metrics "
-        "episodes=episode_records"
+        "tracking=tracker console curves dashboards metrics_file transcript model_card hub episodes=episode_records"
     ),
     ("agents", "agents.training"): (
         "trainer runs=build samplers=engines sync=weight_sync checkpoint state_tree saving run_folder=folder "
@@ -101,8 +100,7 @@ def new_names() -> dict[str, str]:
 class FailedImports(MetaPathFinder):
     """Explains failed imports of modules of this library. It is the last finder, so other imports never reach it."""
 
-    @classmethod
-    def find_spec(cls, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Return ``None`` for modules that never existed.
 
         Raises:

@@ -33,8 +33,8 @@ class EnvironmentEntry(Part):
     name: str
     """Short name, such as ``"single_turn_math"``."""
     recommends: Mapping[str, str | float] = field(default_factory=dict)
-    """What trains well in the environment, as far as it differs from the learners' own defaults: ``algo``, ``policy``,
-    ``model`` and the ``learning_rate`` that suits this model. Empty: the learners' defaults."""
+    """Options of a run that trains well in the environment: ``algo``, ``policy``, ``model``, and the ``learning_rate``
+    for this model. Missing options keep the learners' defaults."""
 
     def __post_init__(self) -> None:
         for key in self.recommends:

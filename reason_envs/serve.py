@@ -22,11 +22,11 @@ from reason_envs.registration import make_environment
 from reason_envs.registry import parse_options
 
 TOKEN = "REASON_ENVS_TOKEN"
-"""Environment variable that holds the token: a command line is visible to every user of the machine."""
+"""Environment variable with the token; an argument would be visible to every user of the machine."""
 MAX_MESSAGE_BYTES = 1 << 20
-"""Longest message of a client."""
+"""Maximum size of a client's message in bytes."""
 SHUTDOWN_SECONDS = 1
-"""How long the server waits for HTTP requests when it is told to stop; sessions are told at once."""
+"""Seconds for which a stopping server waits for HTTP requests. Sessions are closed at once."""
 EXAMPLES = """\
 examples:
   python -m reason_envs.serve ReasonTree-v0 --port 8000
@@ -37,13 +37,14 @@ examples:
 
 
 class Guard:
-    """Lets requests through that carry the token; without a token, those that no web page has sent.
+    """Accepts requests that contain the token. Without a token, it accepts requests that no web page has sent.
 
-    A page in a browser on this machine could otherwise reach a server on loopback: browsers say so by ``Origin``.
+    Otherwise a web page in a browser on this machine could reach a server on loopback. Browsers mark such requests with
+    the header ``Origin``.
 
     Args:
-        app: the ASGI application behind.
-        token: what clients send as ``Authorization: Bearer TOKEN``; empty where none is needed.
+        app: the protected ASGI application.
+        token: the token that clients send as ``Authorization: Bearer TOKEN``; empty: no token is needed.
     """
 
     def __init__(self, app: Any, token: str) -> None:
@@ -51,9 +52,9 @@ class Guard:
         self.expected = f"Bearer {token}".encode() if token else b""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Pass a request on, or refuse it before a session begins."""
+        """Pass a request on, or refuse it before a session starts."""
         if scope["type"] == "lifespan" or self.admits(dict(scope["headers"])):
-            # Only a server that stops cancels, and uvicorn would print a page of traceback for each step under way.
+            # Only a stopping server cancels, and uvicorn would print a traceback for each running step.
             with contextlib.suppress(asyncio.CancelledError):
                 await self.app(scope, receive, send)
             return
@@ -65,7 +66,7 @@ class Guard:
         await send({"type": "http.response.body", "body": reason})
 
     def admits(self, headers: dict[bytes, bytes]) -> bool:
-        """Whether a request with these headers may pass; takes the same time for every wrong token."""
+        """Whether a request with these headers is accepted. Every wrong token takes the same time."""
         if not self.expected:
             return b"origin" not in headers
         return hmac.compare_digest(headers.get(b"authorization", b""), self.expected)
@@ -88,7 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def engine_options(name: str) -> list[str]:
-    """Write ``--engine`` as options: the name of an engine, or a model for the transformers engine."""
+    """Convert ``--engine`` to options: the name of an engine, or a model for the transformers engine."""
     return [f"engine.name={name}"] if name in ENGINES.names() else ["engine.name=transformers", f"engine.model={name}"]
 
 
@@ -99,19 +100,37 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("environment", help="id or short name; package.module:ID imports the module that registers it")
-    parser.add_argument("--engine", help="a model (embedded:base, a folder, a hub name) or an engine's name")
     parser.add_argument(
-        "--option", action="append", default=[], metavar="KEY=VALUE", help="of the environment; KEY may be a.b"
+        "environment", help="id or short name of an environment; module:ID imports a module that registers it"
     )
-    parser.add_argument("--host", default="127.0.0.1", help=f"address (default %(default)s); others need {TOKEN}")
-    parser.add_argument("--port", type=_port, default=8000, help="0 takes a free one (default %(default)s)")
-    parser.add_argument("--max-sessions", type=_positive, default=512, help="at the same time (default %(default)s)")
+    parser.add_argument(
+        "--engine",
+        help="name of an engine, or a model for the transformers engine (embedded:base, a folder, a hub name)",
+    )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="option of the environment (repeatable); KEY may be nested, as in engine.device",
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help=f"address to bind (default %(default)s); an address that other machines can reach needs {TOKEN}",
+    )
+    parser.add_argument("--port", type=_port, default=8000, help="port; 0 chooses a free one (default %(default)s)")
+    parser.add_argument(
+        "--max-sessions",
+        type=_positive,
+        default=512,
+        help="maximum number of sessions at the same time (default %(default)s)",
+    )
     parser.add_argument(
         "--session-timeout",
         type=_positive,
         default=600,
-        help="seconds without an answer, after which a session ends: more than any step takes (default %(default)s)",
+        help="seconds without an answer after which a session ends; steps must be shorter (default %(default)s)",
     )
     return parser
 
@@ -119,25 +138,25 @@ def _parser() -> argparse.ArgumentParser:
 def _positive(text: str) -> int:
     value = int(text)
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not a positive number")
+        raise argparse.ArgumentTypeError(f"{value} must be at least 1")
     return value
 
 
 def _port(text: str) -> int:
     value = int(text)
     if not 0 <= value < 1 << 16:
-        raise argparse.ArgumentTypeError(f"{value} does not lie between 0 and 65535")
+        raise argparse.ArgumentTypeError(f"{value} must lie in [0, 65535]")
     return value
 
 
 def _check(options: argparse.Namespace, token: str) -> None:
-    """Refuse what cannot or must not be served, before a model is loaded."""
+    """Raise before a model is loaded if OpenEnv is not installed or the server would be unprotected."""
     if importlib.util.find_spec("openenv") is None:
         raise ReasonEnvsError("Serving needs the package openenv: pip install 'reason-envs[openenv]'.")
     if not token and not _is_loopback(options.host):
         raise ReasonEnvsError(
-            f"--host {options.host} lets other machines in, who could run your models: set {TOKEN} to a secret that "
-            "clients send as 'Authorization: Bearer SECRET', or bind to 127.0.0.1."
+            f"--host {options.host} allows other machines to run your models: set {TOKEN} to a secret that clients "
+            "send as 'Authorization: Bearer SECRET', or use --host 127.0.0.1."
         )
 
 
@@ -149,7 +168,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Take the address before a model is loaded; nobody can connect yet."""
+    """Bind the address before a model is loaded. Clients cannot connect yet."""
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -157,8 +176,8 @@ def _bind(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ReasonEnvsError(
-            f"Cannot serve on --host {host} --port {port}: {error.strerror}. Choose another port (0 takes a free one), "
-            "or an address of this machine."
+            f"Cannot serve on --host {host} --port {port}: {error.strerror}. Choose another port (0 for a free one) or "
+            "an address of this machine."
         ) from error
     return listener
 
@@ -177,9 +196,9 @@ def _serve(environment: Environment, listener: socket.socket, options: argparse.
     config = uvicorn.Config(
         app, log_level="warning", ws_max_size=MAX_MESSAGE_BYTES, timeout_graceful_shutdown=SHUTDOWN_SECONDS
     )
-    listener.listen(config.backlog)  # who reads the line below may connect at once
+    listener.listen(config.backlog)  # clients may connect as soon as they read the line below
     server = uvicorn.Server(config)
-    for number in (signal.SIGINT, signal.SIGTERM):  # before uvicorn hears them, and when it passes them on
+    for number in (signal.SIGINT, signal.SIGTERM):  # before uvicorn handles them, and when it passes them on
         signal.signal(number, lambda *_: setattr(server, "should_exit", True))
     host, port = listener.getsockname()[:2]
     address = f"[{host}]" if ":" in host else host

@@ -1,4 +1,4 @@
-"""Spaces that Gymnasium lacks: text in any script."""
+"""A space of text in any script, which Gymnasium lacks."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from gymnasium.vector.utils import create_shared_memory
 from reason_envs.errors import ReasonEnvsError
 
 SAMPLE_CHARACTERS = string.printable + "äéñß√≤π∑漢字🙂"
-"""What random texts are made of; it does not limit what the space contains."""
+"""Characters of random texts. The space contains all other characters too."""
 
 
 class UnicodeText(Text):
-    """Every string of ``min_length`` to ``max_length`` characters, spaces, accents and newlines included.
+    """Every string of ``min_length`` to ``max_length`` characters.
 
-    Gymnasium's ``Text`` accepts the characters of a fixed set only, which chat text never keeps to.
+    Gymnasium's ``Text`` accepts only the characters of a fixed set, and chat text contains others.
 
     Args:
-        max_length: most characters, inclusive.
-        min_length: fewest characters, inclusive.
-        seed: seeds `sample`, which draws a length and then that many of `SAMPLE_CHARACTERS`.
+        max_length: maximum number of characters.
+        min_length: minimum number of characters.
+        seed: seed of `sample`, which draws a length and then as many of `SAMPLE_CHARACTERS`.
     """
 
     def __init__(self, max_length: int, *, min_length: int = 0, seed: int | np.random.Generator | None = None) -> None:
@@ -44,7 +44,7 @@ class UnicodeText(Text):
 @create_shared_memory.register(UnicodeText)
 def _refuse_shared_memory(space: UnicodeText, n: int = 1, ctx: Any = None) -> NoReturn:
     raise ReasonEnvsError(
-        f"{space} cannot live in shared memory: AsyncVectorEnv would return constant text. Use "
+        f"{space} does not support shared memory: AsyncVectorEnv would return constant text. Use "
         "gymnasium.make_vec(id, num_envs=...), which batches all environments in one process, or pass "
         "shared_memory=False to AsyncVectorEnv."
     )

@@ -1,4 +1,4 @@
-"""Checks of options, written once."""
+"""Checks of options."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reason_envs.errors import REQUIRED, OptionError, ReasonEnvsError, did_you_m
 
 @contextmanager
 def mounted(prefix: str) -> Iterator[None]:
-    """Add ``prefix`` to the option that an `OptionError` raised inside names; an empty prefix adds nothing."""
+    """Prefix the option in each `OptionError` that is raised inside the context. An empty prefix changes nothing."""
     try:
         yield
     except OptionError as error:
@@ -25,7 +25,7 @@ def mounted(prefix: str) -> Iterator[None]:
 
 
 def at_least(config: Any, **minimum: float) -> None:
-    """Check that options are not below their minimum; ``None`` means off and passes.
+    """Check that options are not below their minimum. ``None`` passes.
 
     Args:
         config: the dataclass that holds the options.
@@ -41,7 +41,7 @@ def at_least(config: Any, **minimum: float) -> None:
 
 
 def above(config: Any, **limit: float) -> None:
-    """Check that options exceed a limit; ``None`` means off and passes.
+    """Check that options exceed a limit. ``None`` passes.
 
     Raises:
         OptionError: an option is at or below its limit, or is not a number (NaN).
@@ -53,7 +53,7 @@ def above(config: Any, **limit: float) -> None:
 
 
 def within(config: Any, low: float, high: float, *names: str) -> None:
-    """Check that options lie in ``[low, high]``; ``None`` means off and passes.
+    """Check that options lie in ``[low, high]``. ``None`` passes.
 
     Raises:
         OptionError: an option lies outside.
@@ -89,13 +89,13 @@ def check_choice(option: str, value: Any, valid: Iterable[str]) -> None:
 
 
 def check_whole(arguments: Iterable[str]) -> None:
-    """Raise the error for the first argument of a command that the shell has cut at a space."""
+    """Raise if the shell has split an argument at a space, so that a bracket is not closed."""
     for argument in arguments:
         for opening, closing in ("{}", "[]"):
             if argument.count(opening) > argument.count(closing):
                 raise ReasonEnvsError(
-                    f"Cannot read {argument!r}, whose {opening!r} is not closed: quote the whole argument once, so "
-                    f"that the shell keeps its spaces, as in '{argument} ...{closing}'."
+                    f"Cannot read {argument!r}: {opening!r} is not closed; quote the whole argument once, so that the "
+                    f"shell keeps its spaces, as in '{argument} ...{closing}'."
                 )
 
 

@@ -1,4 +1,4 @@
-"""Many episodes at once: only the named slots move, and nothing resets by itself."""
+"""Several episodes at once. The caller chooses which environments are stepped and reset."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from typing import Any
 
 from reason_envs.batching import gather
 from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 
 
 class VectorEpisodes:
-    """A row of environments whose awaited calls are answered together.
+    """Environments whose awaited calls are answered in common batches.
 
     Args:
-        environments: one for each slot; distinct objects, which may share tasks, engines and reward models.
+        environments: distinct objects, which may share tasks, engines and reward models. Their positions are called
+            slots.
     """
 
     def __init__(self, environments: Sequence[Environment]) -> None:
         if not environments:
-            raise ReasonEnvsError("No environments given: a vector needs at least one.")
+            raise ReasonEnvsError("No environments: give at least one.")
         if len({id(environment) for environment in environments}) != len(environments):
-            raise ReasonEnvsError("The same environment stands in two slots: give each slot its own (fork it).")
+            raise ReasonEnvsError("The same environment is in two slots: give each slot a fork.")
         self.environments = tuple(environments)
         self._results: list[StepResult | None] = [None] * len(environments)
 
     @classmethod
     def of(cls, environment: Environment, count: int) -> VectorEpisodes:
-        """Build ``count`` slots from one environment that has not been reset and forks of it."""
+        """Use an environment, before its first reset, and ``count - 1`` forks of it."""
         if count < 1:
-            raise ReasonEnvsError(f"count={count}: a vector needs at least one environment.")
+            raise OptionError("num_envs", count, "must be at least 1.")
         return cls([environment, *(environment.fork() for _ in range(count - 1))])
 
     def __len__(self) -> int:
@@ -37,11 +38,11 @@ class VectorEpisodes:
 
     @property
     def live(self) -> list[int]:
-        """Slots whose episode is under way."""
+        """Slots whose episode is running."""
         return [slot for slot, result in enumerate(self._results) if result is not None and not result.done]
 
     def result(self, slot: int) -> StepResult | None:
-        """What the slot's last reset or step returned; ``None`` before the first reset."""
+        """Return the result of the last reset or step of a slot; ``None`` before the first reset."""
         return self._results[slot]
 
     async def reset(
@@ -53,9 +54,9 @@ class VectorEpisodes:
         """Start episodes.
 
         Args:
-            slots: which ones; all by default.
-            seeds: seed of each slot; a slot without one continues its environment's own sequence.
-            options: reset options of each slot.
+            slots: slots to reset; ``None``: all.
+            seeds: seed per slot. Other slots continue the sequence of seeds of their environment.
+            options: reset options per slot.
         """
         seeds, options = seeds or {}, options or {}
         chosen = list(range(len(self)) if slots is None else slots)
@@ -64,11 +65,11 @@ class VectorEpisodes:
         return self._store(chosen, await gather(*starts, slots=chosen))
 
     async def step(self, actions: Mapping[int, Mapping[AgentId, Action]]) -> dict[int, StepResult]:
-        """Move the named slots, each by the actions of the agents that were to act there."""
+        """Step slots with the actions of their agents. Returns the result of each."""
         self._check_slots(actions)
         ended = sorted(set(actions) - set(self.live))
         if ended:
-            raise ReasonEnvsError(f"Slots {ended} have no episode under way: reset them before stepping.")
+            raise ReasonEnvsError(f"Slots {ended} have no episode: reset them before stepping.")
         moves = (checked_step(self.environments[slot], chosen) for slot, chosen in actions.items())
         return self._store(list(actions), await gather(*moves, slots=list(actions)))
 
@@ -80,7 +81,7 @@ class VectorEpisodes:
     def _check_slots(self, slots: Iterable[int]) -> None:
         wrong = sorted(slot for slot in slots if not 0 <= slot < len(self))
         if wrong:
-            raise ReasonEnvsError(f"Slots {wrong} do not exist: there are {len(self)}, counted from 0.")
+            raise ReasonEnvsError(f"Slots {wrong} do not exist: use 0 to {len(self) - 1}.")
 
     def _store(self, slots: list[int], results: list[StepResult]) -> dict[int, StepResult]:
         for slot, result in zip(slots, results, strict=True):

@@ -1,6 +1,6 @@
-"""What there is to see of an episode besides its dialogue, as plain data: one schema for files, pages and trackers.
+"""Plain data about an episode besides its dialogue: one schema for files, report pages and trackers.
 
-An environment fills what it has (see ``Environment.view``); every part is optional.
+Every part is optional. `Environment.view` returns the parts that an environment has.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CELLS = {
     "r": "right",
     "w": "wrong",
 }
-"""The letters that a grid's cells are drawn by."""
+"""Meaning of each letter in ``GridView.cells``."""
 
 
 @dataclass(frozen=True)
@@ -29,78 +29,78 @@ class NodeView:
     """One step of a tree."""
 
     parent: int
-    """Index of the parent; -1 for the root."""
+    """Index of the parent node; -1 for the root."""
     text: str
-    """The step."""
+    """Text of the step."""
     score: float
-    """What the step reward model gave, from 0 to 1."""
+    """Score by the step reward model, in [0, 1]."""
     value: float
-    """The scores from the root to here, aggregated."""
+    """Aggregated scores of the path from the root to this node."""
     log_prob: float
-    """Mean log-probability of its tokens."""
+    """Mean log-probability of the tokens, in nats."""
     tokens: int
-    """Tokens generated for it."""
+    """Number of tokens generated for the step."""
     terminal: bool
-    """Whether nothing may follow."""
+    """Whether no step may follow."""
 
 
 @dataclass(frozen=True)
 class TreeView:
-    """A search tree, and how it was walked."""
+    """A search tree and the walk through it."""
 
     nodes: list[NodeView]
-    """Every node in the order they were drawn; parents come before their children."""
+    """All nodes in the order of their creation; parents come before their children."""
     current: int
-    """Index of the node where the walk ended: the chosen path leads there."""
+    """Index of the node where the walk ended. The chosen path leads to it."""
     visit_history: list[tuple[int, int]]
-    """Current node and number of nodes after each action."""
+    """Index of the current node and number of nodes after each action."""
 
 
 @dataclass(frozen=True)
 class CallView:
-    """A call of a frozen model or an operator."""
+    """A call of a frozen model or of an operator."""
 
     name: str
-    """Who was called."""
+    """Name of the model or operator."""
     inputs: Mapping[str, Any]
-    """What it was given, by name."""
+    """Inputs of the call by name."""
     outputs: Mapping[str, Any]
-    """What it returned, by name."""
+    """Outputs of the call by name."""
 
 
 @dataclass(frozen=True)
 class GridView:
-    """A picture of cells."""
+    """A grid of cells."""
 
     cells: list[str]
-    """Rows of letters (see ``CELLS``), which decide how a cell is drawn."""
+    """Rows of letters. Each letter selects the drawing of a cell (see ``CELLS``)."""
     texts: list[str] | None = None
-    """Rows of characters to write into the cells."""
+    """Rows of characters to write into the cells; ``None``: no characters."""
     box: tuple[int, int] | None = None
-    """Rows and columns between stronger lines."""
+    """Number of rows and columns between thick lines; ``None``: no thick lines."""
 
 
 @dataclass(frozen=True)
 class TurnView:
-    """What came of one decision."""
+    """Result of one decision."""
 
     outcome: str = ""
-    """In a line."""
+    """Description of the result in one line; empty: no description."""
     grid: GridView | None = None
-    """The picture after it, where it changed."""
+    """Grid after the decision; ``None`` if it did not change."""
 
 
 @dataclass(frozen=True)
 class EpisodeView:
-    """What there is to see of an episode."""
+    """Data about an episode besides its dialogue."""
 
     tree: TreeView | None = None
-    """The search tree."""
+    """Search tree; ``None`` if there is none."""
     grid: GridView | None = None
-    """The picture before the first decision."""
+    """Grid before the first decision; ``None`` if there is none."""
     turns: list[TurnView] = field(default_factory=list)
-    """What came of each decision, in order."""
+    """Result of each decision, in order."""
     program: str = ""
-    """The program that was run, where it is not the response itself."""
+    """Program that was run; empty if it was the response itself."""
     calls: list[CallView] = field(default_factory=list)
     """Calls of frozen models and operators, in order."""

@@ -1,4 +1,4 @@
-"""Calls that wait together are answered together, in a fixed order, whatever else the tasks do."""
+"""Concurrent calls are answered together, in a fixed order."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from reason_envs.errors import ReasonEnvsError
 
 
 class Recorder:
-    """A batched function that doubles numbers and remembers its batches."""
+    """A batched function that doubles numbers and records its batches."""
 
     def __init__(self, max_batch_size=None):
         self.batches = []
@@ -33,7 +33,7 @@ def run(coroutine):
     return asyncio.run(limited())
 
 
-def test_sixty_four_tasks_of_three_calls_make_three_batches():
+def test_gather_batches_64_tasks_of_three_calls_into_three_batches():
     recorder = Recorder()
 
     async def play(slot):
@@ -45,7 +45,7 @@ def test_sixty_four_tasks_of_three_calls_make_three_batches():
     assert (recorder.batcher.calls, recorder.batcher.requests) == (3, 192)
 
 
-def test_batch_order_is_slot_then_call_whatever_the_arrival():
+def test_batches_are_sorted_by_slot_and_call():
     recorder = Recorder()
 
     async def play(slot):
@@ -56,13 +56,13 @@ def test_batch_order_is_slot_then_call_whatever_the_arrival():
     assert recorder.batches == [[0, 1, 10, 11, 20, 21]]
 
 
-def test_given_slots_order_the_calls():
+def test_slots_order_the_calls():
     recorder = Recorder()
     assert run(gather(recorder.batcher(1), recorder.batcher(2), slots=[9, 4])) == [2, 4]
     assert recorder.batches == [[2, 1]]
 
 
-def test_waiting_for_something_else_counts_as_running():
+def test_tasks_that_await_something_else_delay_the_flush():
     recorder = Recorder()
 
     async def slow():
@@ -73,7 +73,7 @@ def test_waiting_for_something_else_counts_as_running():
     assert recorder.batches == [[1, 2]]
 
 
-def test_children_hold_the_flush_until_their_parent_goes_on():
+def test_children_delay_the_flush_until_their_parent_continues():
     recorder = Recorder()
 
     async def parent():
@@ -94,7 +94,7 @@ def test_all_batchers_flush_together():
     assert (first.batches, second.batches) == ([[1, 1], [2, 2]], [[1], [2]])
 
 
-def test_tasks_that_end_early_release_the_rest():
+def test_ended_tasks_do_not_delay_the_flush():
     recorder = Recorder()
 
     async def play(turns):
@@ -106,7 +106,7 @@ def test_tasks_that_end_early_release_the_rest():
 
 @settings(max_examples=60, deadline=None)
 @given(st.recursive(st.integers(0, 3), lambda inner: st.lists(inner, max_size=4), max_leaves=12))
-def test_any_nesting_ends_and_answers_everybody(plan):
+def test_nested_gathers_end_and_answer_every_call(plan):
     recorder = Recorder()
 
     async def play(part):
@@ -122,7 +122,7 @@ def test_any_nesting_ends_and_answers_everybody(plan):
     assert all(len(batch) % 2 == 0 for batch in recorder.batches)
 
 
-def test_max_batch_size_cuts_a_flush():
+def test_max_batch_size_splits_a_flush():
     recorder = Recorder(max_batch_size=2)
     assert run(gather(*(recorder.batcher(n) for n in range(5)))) == [0, 2, 4, 6, 8]
     assert recorder.batches == [[0, 1], [2, 3], [4]]
@@ -130,7 +130,7 @@ def test_max_batch_size_cuts_a_flush():
         MicroBatcher(list, max_batch_size=0)
 
 
-def test_outside_a_scope_plain_calls_work_and_batch():
+def test_calls_outside_a_scope_are_batched():
     recorder = Recorder()
 
     async def delayed(n):
@@ -148,7 +148,7 @@ def test_outside_a_scope_plain_calls_work_and_batch():
 
 
 def test_scopes_that_flush_at_the_same_time_share_a_batch():
-    """Sessions of a server are tasks of their own, and an environment gathers what it asks in a step."""
+    """Sessions of a server are separate tasks, and an environment gathers the calls of a step."""
     recorder = Recorder()
 
     async def step(session):
@@ -162,7 +162,7 @@ def test_scopes_that_flush_at_the_same_time_share_a_batch():
     assert [len(batch) for batch in recorder.batches] == [64, 32]
 
 
-def test_plain_asyncio_gather_inside_a_scope_is_answered():
+def test_asyncio_gather_inside_a_scope_is_answered():
     recorder = Recorder()
 
     async def play(slot):
@@ -173,7 +173,7 @@ def test_plain_asyncio_gather_inside_a_scope_is_answered():
     assert [sorted(b) for b in recorder.batches] == [[0, 1, 10, 11], [20, 21]]
 
 
-def test_an_exception_reaches_every_caller():
+def test_exceptions_reach_every_caller():
     def broken(requests):
         raise ValueError("no weights")
 
@@ -196,14 +196,14 @@ def test_an_exception_reaches_every_caller():
 
 @pytest.mark.parametrize(
     ("function", "message"),
-    [(lambda r: [], "0 answers to 1 requests"), (lambda r: next(iter([])), "ran out")],
+    [(lambda r: [], "0 answers for 1 requests"), (lambda r: next(iter([])), "raised StopIteration")],
 )
-def test_a_function_with_missing_answers_is_an_error_not_a_hang(function, message):
+def test_missing_answers_raise_an_error(function, message):
     with pytest.raises(RuntimeError, match=message):
         run(gather(MicroBatcher(function)(1)))
 
 
-def test_a_failing_task_cancels_the_others_and_is_raised_itself():
+def test_a_failing_task_cancels_the_others_and_is_raised():
     recorder, ended = Recorder(), []
 
     async def patient():
@@ -232,7 +232,7 @@ async def _fail_soon():
     raise KeyError("beside")
 
 
-def test_a_cancelled_caller_leaves_the_batch_and_holds_nobody_up():
+def test_a_cancelled_caller_leaves_the_batch():
     recorder = Recorder()
 
     async def impatient():
@@ -245,7 +245,7 @@ def test_a_cancelled_caller_leaves_the_batch_and_holds_nobody_up():
     assert recorder.batches == [[2, 3]]
 
 
-def test_a_cancelled_scope_ends_and_the_batcher_lives_on():
+def test_a_batcher_works_after_a_cancelled_scope():
     recorder = Recorder()
 
     async def main():
@@ -260,7 +260,7 @@ def test_a_cancelled_scope_ends_and_the_batcher_lives_on():
     assert recorder.batches == [[2]]
 
 
-def test_one_batcher_serves_loops_in_several_threads():
+def test_one_batcher_serves_event_loops_in_several_threads():
     recorder = Recorder()
     results = [None, None]
 
@@ -276,7 +276,7 @@ def test_one_batcher_serves_loops_in_several_threads():
     assert recorder.batches == [list(range(50))] * 2
 
 
-def test_gather_of_nothing_and_wrong_slots():
+def test_gather_accepts_no_coroutines_and_rejects_wrong_slots():
     assert run(gather()) == []
     coroutine = asyncio.sleep(0)
     with pytest.raises(ReasonEnvsError, match="2 slots for 1 coroutines"):

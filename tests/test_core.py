@@ -16,7 +16,7 @@ from reason_envs.errors import ReasonEnvsError
 ADDRESSES = st.lists(st.one_of(st.integers(), st.text(max_size=5)), max_size=4)
 
 
-def test_derive_seed_known_values():
+def test_derive_seed_returns_known_values():
     assert derive_seed(0) == 7210762507766007076
     assert derive_seed(7, "solver", 2, 0) == 6162288708340619165
 
@@ -27,23 +27,23 @@ def test_derive_seed_separates_addresses(first, second):
     assert 0 <= derive_seed(*first) < 2**63
 
 
-def test_numbers_and_their_text_are_different_addresses():
+def test_derive_seed_separates_numbers_from_their_text():
     assert derive_seed(1, 2) != derive_seed("1", 2) != derive_seed(12)
 
 
 @pytest.mark.parametrize("number", [np.int64(7), np.uint8(7), np.array(7)])
-def test_numbers_of_numpy_are_the_same_addresses(number):
+def test_derive_seed_treats_numpy_integers_as_integers(number):
     assert derive_seed(number, np.str_("solver"), 2, 0) == derive_seed(7, "solver", 2, 0) == 6162288708340619165
     seed = Toy().episode_seed(number)
     assert (seed, type(seed)) == (7, int)
 
 
-def test_what_is_no_whole_number_is_no_address():
+def test_derive_seed_rejects_floats():
     with pytest.raises(TypeError, match="float"):
         derive_seed(1.0)
 
 
-def test_episode_seeds_form_a_sequence_that_a_seed_restarts():
+def test_episode_seed_starts_a_sequence():
     def seeds(toy):
         return [toy.episode_seed(s) for s in (5, None, None, 5, None)]
 
@@ -53,7 +53,7 @@ def test_episode_seeds_form_a_sequence_that_a_seed_restarts():
     assert first[3:] == first[:2]
 
 
-def test_unseeded_environments_draw_their_own_base():
+def test_unseeded_environments_draw_different_seeds():
     assert Toy().episode_seed(None) != Toy().episode_seed(None)
 
 
@@ -64,7 +64,7 @@ def _answers(toy, actions):
     return asyncio.run(play())
 
 
-def test_forks_replay_and_leave_the_original_alone():
+def test_fork_repeats_draws_and_leaves_the_original_unchanged():
     toy = Toy()
     asyncio.run(toy.reset(seed=3))
     fork, rekeyed = toy.fork(), toy.fork(seed=1)
@@ -77,18 +77,18 @@ def test_forks_replay_and_leave_the_original_alone():
     assert fork.engine is toy.engine
 
 
-def test_a_new_key_takes_a_running_episode():
+def test_fork_with_a_seed_needs_an_episode():
     with pytest.raises(ReasonEnvsError, match=r"fork\(seed=1\).*call reset first"):
         Toy().fork(seed=1)
     assert Toy().fork().state is None
 
 
-def test_a_result_without_observations_is_done():
+def test_step_result_without_observations_is_done():
     assert StepResult({}).done
     assert not StepResult({"solver": "go"}).done
 
 
-def test_checked_reset_and_step_pass_valid_results_on():
+def test_checked_reset_and_step_return_valid_results():
     toy = Toy()
     asyncio.run(checked_reset(toy, seed=3, options={"task": "ignored"}))
     assert toy.state.seed == 3
@@ -98,7 +98,7 @@ def test_checked_reset_and_step_pass_valid_results_on():
 
 
 class Answers:
-    """A method that returns what it was given."""
+    """A method that returns its argument."""
 
     def __init__(self, value):
         self.value = value
@@ -130,7 +130,7 @@ class Answers:
         (StepResult({}, {"solver": "1"}), r"Toy\.reset must return numbers as rewards; it returned '1' \(str\) for"),
     ],
 )
-def test_checked_reset_refuses_invalid_results(value, message):
+def test_checked_reset_rejects_invalid_results(value, message):
     toy = Toy()
     toy.reset = Answers(value)
     with pytest.raises(ResultError, match=message) as refused:
@@ -138,7 +138,7 @@ def test_checked_reset_refuses_invalid_results(value, message):
     assert str(refused.value).endswith("`python -m reason_envs.check ENVIRONMENT` checks the rest.")
 
 
-def test_checked_step_refuses_what_cannot_be_awaited():
+def test_checked_step_rejects_a_synchronous_step():
     class Synchronous(Toy):
         def step(self, actions):
             return StepResult({})

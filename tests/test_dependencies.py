@@ -1,4 +1,4 @@
-"""What the packages import is declared, under the names that installers know."""
+"""Every imported package is declared as a dependency under its distribution name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXTRAS = {
     "openenv": "openenv",
     "uvicorn": "uvicorn",
 }
-"""Packages that need not be installed: module and distribution."""
+"""Optional packages: module and distribution."""
 
 
 def name_of(requirement):

@@ -1,4 +1,4 @@
-"""Importing the library stays light: heavy packages load where they are used."""
+"""Importing the library loads no heavy package; these are imported where they are used."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ HEAVY = [
         "reason_envs.tasks",
     ],
 )
-def test_import_loads_nothing_heavy(module):
+def test_import_loads_no_heavy_package(module):
     code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

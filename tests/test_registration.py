@@ -1,4 +1,4 @@
-"""Names, ids, Gymnasium's registry, and what importing the package costs."""
+"""Short names and ids of environments, and their registration with Gymnasium."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def run_python(code):
         "import gymnasium as g; g.register_envs(__import__('reason_envs')); print('SingleTurnMath-v0' in g.registry)",
     ],
 )
-def test_ids_are_known_whatever_is_imported_first_and_without_warnings(code):
+def test_ids_are_registered_in_any_order_of_imports_without_warnings(code):
     done = run_python(code)
     assert (done.stdout.strip(), done.stderr) == ("True", "")
 
@@ -41,13 +41,13 @@ def test_gymnasium_finds_ids_by_their_package():
     assert (done.stdout.strip(), done.stderr) == ("SingleTurnMath-v0", "")
 
 
-def test_registering_all_again_changes_nothing():
+def test_register_all_can_be_repeated():
     before = dict(gym.registry)
     registration.register_all()
     assert gym.registry == before
 
 
-def test_registering_ones_own_in_one_call():
+def test_register_adds_an_environment_everywhere():
     reason_envs.register("demo/OwnPuzzle-v3", Toy, ToyConfig)
     assert reason_envs.make_environment("own_puzzle", turns=7).config.turns == 7
     assert reason_envs.make_environment("demo/OwnPuzzle-v3", render_mode="ansi").render_mode == "ansi"
@@ -60,21 +60,21 @@ def test_registering_ones_own_in_one_call():
     assert "Other-v0" not in gym.registry
 
 
-def test_classes_may_be_addresses():
+def test_register_accepts_import_paths():
     reason_envs.register("Addressed-v0", "toys:Toy", "toys:ToyConfig")
     assert type(reason_envs.make_environment("addressed")) is Toy
     with pytest.raises(ReasonEnvsError, match=r"package\.module:Class"):
         reason_envs.register("Misaddressed-v0", "toys.Toy", "toys:ToyConfig")
 
 
-def test_unknown_names_are_suggested():
+def test_unknown_names_raise_an_error_with_near_names():
     with pytest.raises(ReasonEnvsError, match="Did you mean 'single_turn_math'"):
         reason_envs.make_environment("single_turn_maths")
     with pytest.raises(ReasonEnvsError, match="Did you mean 'SingleTurnMath-v0'"):
         registration.entry("SingleTurnMath-v1")
 
 
-def test_entries_recommend_what_trains_well_in_them():
+def test_entries_recommend_options_of_a_run():
     assert registration.entry("ReasonTree-v0").recommends == {"algo": "ppo", "policy": "graph"}
     assert registration.entry("planner_solver").recommends["model"] == "embedded:planner_solver"
     assert registration.entry("single_turn_math").recommends == {}

@@ -1,4 +1,4 @@
-"""UnicodeText holds what people write, and Gymnasium's tools accept it."""
+"""UnicodeText contains text in any script, and Gymnasium's tools accept it."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from reason_envs.spaces import UnicodeText
 
 
 @given(st.text(max_size=50))
-def test_contains_every_string_up_to_its_length(text):
+def test_unicode_text_contains_every_string_up_to_its_length(text):
     assert text in UnicodeText(50)
     assert (text in UnicodeText(10)) == (len(text) <= 10)
     assert (text in UnicodeText(50, min_length=1)) == bool(text)
 
 
 @pytest.mark.parametrize("value", [b"bytes", 3, None, ["a"]])
-def test_contains_strings_only(value):
+def test_unicode_text_contains_only_strings(value):
     assert value not in UnicodeText(50)
 
 
-def test_samples_are_seeded_contained_and_varied():
+def test_unicode_text_samples_are_seeded_contained_and_varied():
     first, second = UnicodeText(40, seed=5), UnicodeText(40, seed=5)
     samples = [first.sample() for _ in range(30)]
     assert samples == [second.sample() for _ in range(30)]
@@ -36,7 +36,7 @@ def test_samples_are_seeded_contained_and_varied():
     assert len(set(samples)) > 25
 
 
-def test_equality_repr_and_copies():
+def test_unicode_text_supports_equality_repr_and_copies():
     space = UnicodeText(40, min_length=2)
     assert space == UnicodeText(40, min_length=2)
     assert space != UnicodeText(41, min_length=2)
@@ -45,7 +45,7 @@ def test_equality_repr_and_copies():
     assert copy.deepcopy(space) == pickle.loads(pickle.dumps(space)) == space
 
 
-def test_gymnasium_batches_it():
+def test_gymnasium_batches_unicode_text():
     space = UnicodeText(10)
     batched = batch_space(space, 2)
     texts = ("é\n", "b")
@@ -58,6 +58,6 @@ class _TextEnv(gym.Env):
     observation_space = action_space = UnicodeText(10)
 
 
-def test_shared_memory_is_refused_with_the_way_out():
+def test_unicode_text_rejects_shared_memory_and_names_the_fix():
     with pytest.raises(ReasonEnvsError, match=r"make_vec.*shared_memory=False"):
         AsyncVectorEnv([_TextEnv])

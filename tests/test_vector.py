@@ -1,4 +1,4 @@
-"""Many episodes move together, one batch a step, and only the named slots move."""
+"""Several episodes are stepped in one batch, and only in the named slots."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def build(count, **options):
     return VectorEpisodes.of(Toy(ToyConfig(engine=engine, **options)), count), engine
 
 
-def test_sixty_four_environments_make_one_engine_call_a_step():
+def test_vector_makes_one_engine_call_per_step():
     vector, engine = build(64)
 
     async def play():
@@ -30,7 +30,7 @@ def test_sixty_four_environments_make_one_engine_call_a_step():
     assert vector.live == []
 
 
-def test_only_named_slots_move_and_nothing_resets_by_itself():
+def test_vector_steps_only_named_slots_and_does_not_reset():
     vector, engine = build(3, turns=2)
 
     async def play():
@@ -53,7 +53,7 @@ def test_only_named_slots_move_and_nothing_resets_by_itself():
     assert [[seed for seed, _, _ in batch] for batch in engine.batches[:2]] == [[10, 11, 12], [10, 12]]
 
 
-def test_an_episode_is_the_same_alone_and_among_others():
+def test_episodes_are_the_same_alone_and_in_a_vector():
     async def play(vector, slot, seed):
         results = [(await vector.reset(seeds={slot: seed}))[slot]]
         while slot in vector.live:
@@ -63,7 +63,7 @@ def test_an_episode_is_the_same_alone_and_among_others():
     assert asyncio.run(play(build(1)[0], 0, 7)) == asyncio.run(play(build(5)[0], 3, 7))
 
 
-def test_unseeded_slots_differ_and_seeded_ones_continue_their_own_sequence():
+def test_slots_continue_their_own_sequence_of_seeds():
     async def seeds(vector, **given):
         await vector.reset(**given)
         return [e.state.seed for e in vector.environments]
@@ -77,13 +77,13 @@ def test_unseeded_slots_differ_and_seeded_ones_continue_their_own_sequence():
     assert asyncio.run(play()) == asyncio.run(play())
 
 
-def test_wrong_use_is_named():
+def test_vector_explains_wrong_use():
     toy = Toy()
     with pytest.raises(ReasonEnvsError, match="two slots"):
         VectorEpisodes([toy, toy])
     with pytest.raises(ReasonEnvsError, match="at least one"):
         VectorEpisodes([])
-    with pytest.raises(ReasonEnvsError, match="count=0"):
+    with pytest.raises(ReasonEnvsError, match="num_envs=0 must be at least 1"):
         VectorEpisodes.of(toy, 0)
     vector, _ = build(2)
     with pytest.raises(ReasonEnvsError, match=r"Slots \[2\] do not exist"):
@@ -98,7 +98,7 @@ def test_close_closes_every_environment():
     assert [e.closed for e in vector.environments] == [True, True]
 
 
-def test_a_step_that_returns_nothing_is_named():
+def test_vector_rejects_a_step_without_a_result():
     vector = VectorEpisodes.of(Forgetful(), 2)
     asyncio.run(vector.reset())
     with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step must return a StepResult; it returned None"):

@@ -1,5 +1,5 @@
-"""The environments behind interfaces that others know: Gymnasium, PettingZoo, Stable-Baselines3, TRL and OpenEnv.
+"""Adapters to the interfaces of Gymnasium, PettingZoo, Stable-Baselines3, TRL and OpenEnv, one file per interface.
 
-One file per interface.
-May import registration and the core; never a single environment.
+`controller.py` turns several agents into one, and `loop.py` runs asynchronous environments for synchronous callers.
+May import registration and the core; never a specific environment.
 """

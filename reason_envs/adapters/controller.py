@@ -1,4 +1,4 @@
-"""A multi-agent environment played by one controller that speaks for whoever's turn it is."""
+"""A multi-agent environment with one controller that acts for the agent whose turn it is."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ CONTROLLER: AgentId = "controller"
 
 @dataclass
 class ControllerState:
-    """Whom the controller still has to ask before the environment moves."""
+    """One round: the agents that must act before the environment is stepped."""
 
     seed: int
-    """The episode's seed (that of the played environment)."""
+    """Seed of the episode of the controlled environment."""
     asked: list[AgentId] = field(default_factory=list)
-    """Agents that act in this round, in the environment's order."""
+    """Agents that act in this round, in the order of ``agents``."""
     observations: dict[AgentId, Any] = field(default_factory=dict)
-    """What each of them sees."""
+    """Observation of each of these agents."""
     actions: dict[AgentId, Action] = field(default_factory=dict)
-    """What has been decided for them so far."""
+    """Actions chosen so far in this round, by agent."""
 
 
 class Controller(Environment):
-    """One agent in place of many: agents that act together are asked one after the other, then the environment moves.
+    """One agent in place of several.
 
-    The reward is the sum over all agents; ``info["rewards"]`` splits it and ``info["agent"]`` names whose turn it is
-    (absent once the episode has ended).
+    If several agents act at the same time, the controller chooses their actions one after the other, and then the
+    environment is stepped. The reward is the sum over all agents. ``info["rewards"]`` has the reward per agent, and
+    ``info["agent"]`` the agent that acts next (no such key at the end of an episode).
 
     Args:
-        environment: the environment to play; its agents must share one observation and one action space.
+        environment: the controlled environment. All its agents must have the same observation space and action space.
     """
 
     agents = (CONTROLLER,)
@@ -56,39 +57,39 @@ class Controller(Environment):
         return self._action_space
 
     async def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> StepResult:
-        """Start an episode of the played environment."""
+        """Start an episode of the controlled environment."""
         return self._open_round(await checked_reset(self.environment, seed=seed, options=options))
 
     async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
-        """Note the action of the agent that was asked; move the environment when nobody is left to ask."""
+        """Store the action of the next agent. The last action of a round steps the environment."""
         state = self.state
         if state is None or not state.asked:
-            raise ReasonEnvsError("No episode is under way: call reset first.")
+            raise ReasonEnvsError("No episode has started: call reset first.")
         state.actions[self._next_agent()] = actions[CONTROLLER]
         if len(state.actions) < len(state.asked):
             return self._ask({}, {})
         return self._open_round(await checked_step(self.environment, state.actions))
 
     def render_messages(self, observation: Any) -> list[Message]:
-        """Write an observation as the played environment does."""
+        """Convert an observation to chat messages, as the controlled environment does."""
         return self.environment.render_messages(observation)
 
     def parse_action(self, text: str) -> Action:
-        """Read an action as the played environment does."""
+        """Convert text to an action, as the controlled environment does."""
         return self.environment.parse_action(text)
 
     def fork(self, seed: int | None = None) -> Self:
-        """Fork the played environment and this round's decisions."""
+        """Fork the controlled environment and the actions of this round."""
         clone = super().fork()
         clone.environment = self.environment.fork(seed)
         return clone
 
     def render(self) -> Any:
-        """Render the played environment."""
+        """Render the controlled environment."""
         return self.environment.render()
 
     def close(self) -> None:
-        """Close the played environment."""
+        """Close the controlled environment."""
         self.environment.close()
 
     def _next_agent(self) -> AgentId:
@@ -122,7 +123,7 @@ class Controller(Environment):
 
 
 def single_agent(environment: Environment) -> Environment:
-    """Return the environment itself where it has one agent, else a controller of it."""
+    """Return the environment if it has one agent, or else a `Controller` of it."""
     return environment if len(environment.agents) == 1 else Controller(environment)
 
 
@@ -131,7 +132,7 @@ def _common(environment: Environment, kind: str) -> Space:
     first, *others = spaces.values()
     if any(space != first for space in others):
         raise ReasonEnvsError(
-            f"One controller cannot speak for agents with different spaces ({kind}: {spaces}); "
-            "play it through reason_envs.make_environment, whose step takes and returns a mapping by agent."
+            f"One controller cannot act for agents with different spaces ({kind}: {spaces}). Use "
+            "reason_envs.make_environment, whose step takes and returns mappings by agent."
         )
     return first

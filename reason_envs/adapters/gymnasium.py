@@ -1,4 +1,4 @@
-"""Our environments as Gymnasium's ``Env`` and ``VectorEnv``."""
+"""Adapters to Gymnasium's ``Env`` and ``VectorEnv``."""
 
 from __future__ import annotations
 
@@ -18,15 +18,16 @@ from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
 from reason_envs.core import Environment, StepResult, checked_reset, checked_step
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.registration import make_environment
+from reason_envs.validation import check_choice
 from reason_envs.vector import VectorEpisodes
 
 Options = dict[str, Any] | None
 
 
 class SharedArguments(dict):
-    """Keyword arguments that a deep copy shares: an engine in an environment's ``spec`` must not be copied with it."""
+    """Keyword arguments whose values are shared by deep copies, so that engines in a ``spec`` are not copied."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SharedArguments:
         return copy(self)
@@ -36,13 +37,13 @@ class SharedArguments(dict):
 
 
 class _SharingSpec:
-    """Keeps the ``spec`` that ``gymnasium.make`` sets, with arguments that are shared and never copied."""
+    """Stores the ``spec`` that ``gymnasium.make`` sets; copies of it share the arguments."""
 
     _spec: EnvSpec | None = None
 
     @property
     def spec(self) -> EnvSpec | None:
-        """How Gymnasium made this environment; ``None`` where it did not."""
+        """Specification from which Gymnasium made the environment; ``None`` if it was made otherwise."""
         return self._spec
 
     @spec.setter
@@ -51,11 +52,11 @@ class _SharingSpec:
 
 
 class GymnasiumAdapter(_SharingSpec, gym.Env):
-    """One environment behind Gymnasium's synchronous interface; a multi-agent one is played by a controller.
+    """An environment with Gymnasium's synchronous interface. Several agents are replaced by one `Controller`.
 
-    ``render_messages`` and ``parse_action`` of the environment are passed on, so that a language policy can play;
-    ``action_masks`` too if the actions are discrete, for learners that mask.
-    An episode ends on its final observation or, where the environment names none, on the last one again.
+    The environment's ``render_messages`` and ``parse_action`` are available to language policies, and its
+    ``action_masks`` to learners if the actions are discrete. The last observation of an episode is the environment's
+    final observation, or a repetition of the one before.
 
     Args:
         environment: the asynchronous environment.
@@ -83,7 +84,7 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
         return self._observation, result.info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take one step; a wrong action never raises."""
+        """Take one step. An invalid action does not raise an error."""
         result = self._run(checked_step(self.environment, {self.agent: action}))
         return self._observation, *outcome(result, self.agent), result.info
 
@@ -92,7 +93,7 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
         return self.environment.render()
 
     def close(self) -> None:
-        """Close the environment, and with it the models that it built; those that were passed in stay open."""
+        """Close the environment and the models that it built. Models that were passed in stay open."""
         self.environment.close()
 
     def _run(self, move: Any) -> StepResult:
@@ -102,13 +103,14 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
 
 
 class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
-    """Many environments whose engine and reward-model calls are answered in one batch a step.
+    """Several environments whose calls of engines and reward models are answered in one batch per step.
 
     Args:
-        environment: the first of them, not yet reset; the others are its forks and share its tasks and engine.
-        num_envs: how many.
-        autoreset_mode: when an ended episode restarts: at the ``NextStep`` (Gymnasium's default), in the ``SameStep``,
-            or never (``Disabled``: pass ``options={"reset_mask": ...}`` to ``reset``).
+        environment: the first environment, before its first reset. The others are forks of it and share its tasks and
+            engine.
+        num_envs: number of environments.
+        autoreset_mode: when a new episode starts after the end of one: ``NextStep`` (Gymnasium's default),
+            ``SameStep``, or ``Disabled`` (only ``reset`` with ``options={"reset_mask": ...}`` starts one).
     """
 
     def __init__(
@@ -132,17 +134,17 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
 
     @property
     def environments(self) -> tuple[Environment, ...]:
-        """The environment of each slot."""
+        """The environments, in order."""
         return self.episodes.environments
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Options = None
     ) -> tuple[Any, dict[str, Any]]:
-        """Start episodes in all slots, or in those of ``options["reset_mask"]``.
+        """Start an episode in every environment, or in those that ``options["reset_mask"]`` selects.
 
         Args:
-            seed: ``i`` gives slot ``j`` the seed ``i + j``; a sequence has one seed a slot.
-            options: passed to every environment, without ``reset_mask``.
+            seed: a number ``i`` gives environment ``j`` the seed ``i + j``; a sequence gives one seed per environment.
+            options: options of every environment, and ``reset_mask``, booleans [num_envs].
         """
         seeds = self._spread(seed)
         passed = dict(options or {})
@@ -151,10 +153,12 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
         return self._collect(results), self._merge(results)
 
     def step(self, actions: Any) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
-        """Move every slot by one action (an ended one according to ``autoreset_mode``)."""
+        """Step every environment; those whose episode has ended follow ``autoreset_mode``."""
         moves = {s: {self.agent: a} for s, a in enumerate(iterate(self.action_space, actions))}
         if len(moves) != self.num_envs:
-            raise ReasonEnvsError(f"{len(moves)} actions for {self.num_envs} environments: give one for each.")
+            raise ReasonEnvsError(
+                f"{len(moves)} actions for {self.num_envs} environments: give one action per environment."
+            )
         stepped, started = run(self._move(moves))
         ended = {s: r for s, r in stepped.items() if r.done and s in started}
         infos = self._merge({**stepped, **started})
@@ -177,11 +181,11 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
         return tuple(environment.render() for environment in self.environments)
 
     def close_extras(self, **kwargs: Any) -> None:
-        """Close every environment, and the models that they built; those that were passed in stay open."""
+        """Close every environment and the models that they built. Models that were passed in stay open."""
         self.episodes.close()
 
     async def _move(self, moves: dict[int, dict[str, Any]]) -> tuple[dict[int, StepResult], dict[int, StepResult]]:
-        """Step and restart; returns the results of the stepped and of the restarted slots."""
+        """Step and restart. Returns the results of the stepped and of the restarted environments."""
         restart: list[int] = []
         if self.autoreset_mode is AutoresetMode.NEXT_STEP:
             restart = [s for s in moves if (last := self.episodes.result(s)) is not None and last.done]
@@ -211,7 +215,7 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
             return [None if seed is None else int(seed) + slot for slot in range(self.num_envs)]
         if len(seed) != self.num_envs:
             raise ReasonEnvsError(
-                f"{len(seed)} seeds for {self.num_envs} environments: give one for each, or a number."
+                f"{len(seed)} seeds for {self.num_envs} environments: give one seed per environment, or one number."
             )
         return list(seed)
 
@@ -221,7 +225,7 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
         mask = np.asarray(mask)
         if mask.shape != (self.num_envs,) or mask.dtype != np.bool_ or not mask.any():
             raise ReasonEnvsError(
-                f"reset_mask={mask!r}: must be an array of {self.num_envs} booleans with at least one True."
+                f"reset_mask={mask!r} must be an array of {self.num_envs} booleans with at least one True."
             )
         return [int(slot) for slot in np.flatnonzero(mask)]
 
@@ -240,18 +244,18 @@ def make_vector_env(
 
 def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
     values = {m.value: m for m in AutoresetMode}
-    if isinstance(mode, str) and mode not in values:
-        raise unknown_name("autoreset_mode", mode, values)
+    if isinstance(mode, str):
+        check_choice("autoreset_mode", mode, values)
     return mode if isinstance(mode, AutoresetMode) else values[mode]
 
 
 def seen(result: StepResult, agent: str, last: Any) -> Any:
-    """Return what an agent sees after a step: its final observation, or the last one again, where its episode ended."""
+    """Return an agent's observation after a step; at the end of its episode the final observation, or else ``last``."""
     return result.observations.get(agent, result.final_observations.get(agent, last))
 
 
 def outcome(result: StepResult, agent: str) -> tuple[float, bool, bool]:
-    """Return an agent's reward, and whether its episode was terminated or truncated."""
+    """Return an agent's reward and whether its episode terminated or was truncated."""
     return (
         float(result.rewards.get(agent, 0.0)),
         result.terminated.get(agent, False),

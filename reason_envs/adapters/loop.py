@@ -1,6 +1,6 @@
-"""One event loop in a thread of its own, so that synchronous code can call asynchronous environments.
+"""An event loop in a separate thread, so that synchronous code can call asynchronous environments.
 
-It works where an event loop already runs (a notebook) and is shared by every adapter of the process.
+All adapters of a process share the loop. It also works where an event loop runs already, as in a notebook.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine to its end and return its result; an interrupt of the caller cancels it."""
+        """Run a coroutine and return its result. An interrupt of the caller cancels it."""
         future = self.start(coroutine)
         try:
             return future.result()
@@ -44,14 +44,14 @@ class LoopThread:
     def _problem(self) -> str | None:
         if os.getpid() != self._process:
             return (
-                f"Process {os.getpid()} was forked from {self._process}, which had already used its environments; "
-                "threads and models do not survive a fork. Use gymnasium.make_vec(id, num_envs=...), which batches all "
-                "environments in one process, or start the workers with multiprocessing's 'spawn' method."
+                f"Process {os.getpid()} was forked from {self._process} after that had used environments; threads and "
+                "models do not survive a fork. Use gymnasium.make_vec(id, num_envs=...), which batches environments in "
+                "one process, or start the workers with multiprocessing's 'spawn' method."
             )
         if threading.current_thread() is self._thread:
             return (
-                "A synchronous environment was called from inside an asynchronous one, which would wait for itself. "
-                "Inside, use reason_envs.make_environment(...) and await its reset and step."
+                "An asynchronous environment called a synchronous one, which would block forever. Inside, use "
+                "reason_envs.make_environment(...) and await its reset and step."
             )
         return None
 
@@ -61,12 +61,12 @@ _thread: LoopThread | None = None
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine on the process's loop thread, starting the thread at the first call."""
+    """Run a coroutine in the loop thread of the process. The first call starts the thread."""
     return _loop_thread().run(coroutine)
 
 
 async def run_from_loop(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Await a coroutine that runs on the process's loop thread, from another event loop, which goes on meanwhile."""
+    """Run a coroutine in the loop thread of the process and await its result in another event loop."""
     return await asyncio.wrap_future(_loop_thread().start(coroutine))
 
 

@@ -1,7 +1,7 @@
-"""Our environments behind OpenEnv's server: one session an episode under way, all on one event loop.
+"""Adapter to OpenEnv's server: one session per client, all on one event loop.
 
-The sessions' forks share engine and reward model, and their steps run on the process's loop thread, so that what many
-sessions ask at the same time is answered in one batch, and the server goes on answering while a model generates.
+The sessions play forks that share the engine and the reward model. Their steps run in the loop thread of the process,
+so that simultaneous requests are answered in one batch, and the server stays responsive while a model generates.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ from reason_envs.errors import ReasonEnvsError
 
 
 class ReasonAction(Action):
-    """What a session does next; exactly one of the two fields."""
+    """The next action of a session. Exactly one of the two fields must be given."""
 
     text: str | None = None
-    """A language model's response, which the environment's ``parse_action`` reads."""
+    """Response of a language model; ``parse_action`` of the environment converts it. ``None``: ``action`` is given."""
     action: Any = None
-    """An element of the action space: a text, a number, or a list of numbers."""
+    """Element of the action space: a text, a number, or a list of numbers. ``None``: ``text`` is given."""
 
 
 class ReasonObservation(Observation):
-    """What a session sees; ``metadata`` is the environment's info (``metadata["agent"]``: whose turn it is)."""
+    """Result of a step; ``metadata`` is the environment's info (``metadata["agent"]``: the agent that acts next)."""
 
     messages: list[dict[str, str]] = []  # noqa: RUF012  (pydantic copies it)
-    """The chat messages that a language policy would answer; none once the episode has ended."""
+    """Chat messages for a language policy; empty once the episode has ended."""
     observation: Any = None
-    """The observation itself, arrays as lists."""
+    """Observation of the environment, with arrays as lists."""
     terminated: bool = False
-    """Whether the episode reached an end of its own."""
+    """Whether the episode reached a terminal state."""
     truncated: bool = False
-    """Whether it was cut off by a limit."""
+    """Whether a limit ended the episode."""
 
 
 class Session(Served):
-    """One client's environment: a fork that nobody else plays.
+    """Environment of one client.
 
     Args:
-        environment: the fork.
+        environment: a fork that no other session plays.
     """
 
     SUPPORTS_CONCURRENT_SESSIONS = True
@@ -66,7 +66,7 @@ class Session(Served):
     async def reset_async(
         self, seed: int | None = None, episode_id: str | None = None, task: Any = None, **_: Any
     ) -> ReasonObservation:
-        """Start an episode; ``task`` fixes the problem: a mapping with ``question`` and ``answer``."""
+        """Start an episode; ``task``, a mapping with ``question`` and ``answer``, fixes the problem."""
         self._check_open()
         options = None if task is None else {"task": task}
         result = await run_from_loop(checked_reset(self.environment, seed=seed, options=options))
@@ -74,13 +74,19 @@ class Session(Served):
         return self._show(result, reward=None)
 
     async def step_async(self, action: ReasonAction, timeout_s: float | None = None, **_: Any) -> ReasonObservation:
-        """Take one step; a wrong action never raises, one that is no action at all does."""
+        """Take one step. An invalid action does not raise an error.
+
+        Raises:
+            ReasonEnvsError: ``action`` has no field or both, the reward is not finite, or the session has ended.
+        """
         self._check_open()
         result = await run_from_loop(checked_step(self.environment, {self.agent: self._read(action)}))
         self._state.step_count += 1
         reward = outcome(result, self.agent)[0]
         if not math.isfinite(reward):
-            raise ReasonEnvsError(f"The environment paid {reward}, which cannot be sent: it is no number.")
+            raise ReasonEnvsError(
+                f"The environment returned the reward {reward}, which JSON cannot represent: return a finite number."
+            )
         return self._show(result, reward)
 
     def reset(self, seed: int | None = None, episode_id: str | None = None, **options: Any) -> ReasonObservation:
@@ -93,29 +99,29 @@ class Session(Served):
 
     @property
     def state(self) -> State:
-        """The episode's id and its steps so far."""
+        """Id of the episode and number of its steps so far."""
         return self._state
 
     def get_metadata(self) -> EnvironmentMetadata:
-        """Name and describe the environment."""
+        """Return name and description of the environment."""
         description = (self._class.__doc__ or "").strip().partition("\n")[0]
         return EnvironmentMetadata(name=self._class.__name__, description=description)
 
     def close(self) -> None:
-        """End the session; the shared engine stays open."""
+        """End the session. The shared engine stays open."""
         self._closed = True
         self.environment.close()
 
     def _check_open(self) -> None:
         if self._closed:
             raise ReasonEnvsError(
-                "This session has ended, for it was idle too long, or a step took longer than the server's "
-                "--session-timeout: connect again and reset."
+                "This session has ended because it was idle for the server's --session-timeout: connect again and "
+                "reset. If a step takes longer, start the server with a larger value."
             )
 
     def _read(self, action: ReasonAction) -> Any:
         if (action.text is None) == (action.action is None):
-            raise ReasonEnvsError(f"A step takes either a text or an action, not {action.model_dump()}.")
+            raise ReasonEnvsError(f"A step needs either text or action, not {action.model_dump()}.")
         if action.text is not None:
             return self.environment.parse_action(action.text)
         if isinstance(action.action, list):
@@ -140,9 +146,9 @@ def make_app(environment: Environment, max_sessions: int, session_timeout: float
     """Build OpenEnv's web application (ASGI) of an environment.
 
     Args:
-        environment: the prototype; each session plays a fork of it.
-        max_sessions: most sessions at the same time; one more is refused.
-        session_timeout: seconds without an answer after which a session ends; no step may take longer.
+        environment: the original; each session plays a fork of it.
+        max_sessions: maximum number of sessions at the same time; further ones are refused.
+        session_timeout: seconds without an answer after which a session ends. Steps must be shorter.
     """
     return create_fastapi_app(
         lambda: Session(environment.fork()),
@@ -154,11 +160,13 @@ def make_app(environment: Environment, max_sessions: int, session_timeout: float
 
 
 def _plain(value: Any) -> Any:
-    """Turn a value into what JSON can hold: arrays become lists."""
+    """Convert a value for JSON: arrays become lists."""
     return json.loads(json.dumps(value, default=_listed))
 
 
 def _listed(value: Any) -> Any:
     if not hasattr(value, "tolist"):
-        raise ReasonEnvsError(f"{value!r} ({type(value).__name__}) cannot be sent to a client: it is not JSON.")
+        raise ReasonEnvsError(
+            f"{value!r} ({type(value).__name__}) cannot be sent to a client: JSON cannot represent it."
+        )
     return value.tolist()

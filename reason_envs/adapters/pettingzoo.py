@@ -1,7 +1,7 @@
-"""Our multi-agent environments as PettingZoo's ``ParallelEnv`` and ``AECEnv``.
+"""Adapters to PettingZoo's ``ParallelEnv`` and ``AECEnv`` for environments with several agents.
 
-Agents are called ``role_0``, as PettingZoo advises. A text is observed as ``{"text": text}``: its API test for AEC
-takes no bare strings. What an agent sees while others act comes from ``environment.observe(agent)``.
+Agents are named ``role_0``, as PettingZoo recommends. Text observations become ``{"text": text}``, because PettingZoo's
+AEC test rejects plain strings. ``environment.observe(agent)`` gives the observations of agents that do not act.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Options = dict[str, Any] | None
 def parallel_env(name: str, **options: Any) -> ParallelAdapter:
     """Build an environment for PettingZoo's parallel API.
 
-    Every live agent gets an observation at every step, and ``infos[agent]["acts"]`` says whose action counts next; the
-    actions of the others are ignored without penalty. All agents live until the episode ends.
+    Every agent gets an observation at every step. ``infos[agent]["acts"]`` is true for the agents that act next, and
+    actions of other agents are ignored without a penalty. All agents remain active until the episode ends.
 
     Args:
         name: id or short name, such as ``"petting_plan_path"``.
@@ -35,7 +35,7 @@ def parallel_env(name: str, **options: Any) -> ParallelAdapter:
 
 
 def aec_env(name: str, **options: Any) -> AECAdapter:
-    """Build an environment for PettingZoo's agent-environment-cycle API: ``agent_iter`` follows whose turn it is.
+    """Build an environment for PettingZoo's agent-environment-cycle API. ``agent_iter`` yields the agents that act.
 
     Args:
         name: id or short name, such as ``"petting_plan_path"``.
@@ -45,7 +45,7 @@ def aec_env(name: str, **options: Any) -> AECAdapter:
 
 
 class _Seats:
-    """The agents of an environment under their PettingZoo names, with their spaces."""
+    """The agents and spaces of an environment under PettingZoo names."""
 
     def __init__(self, environment: Environment) -> None:
         if type(environment).observe is Environment.observe:
@@ -71,7 +71,7 @@ class _Seats:
 
     def check_started(self) -> None:
         if self.environment.state is None:
-            raise ReasonEnvsError("No episode has begun: call reset first.")
+            raise ReasonEnvsError("No episode has started: call reset first.")
 
     def see(self, name: str) -> Any:
         self.check_started()
@@ -93,7 +93,7 @@ class _Seats:
 
 
 class ParallelAdapter(ParallelEnv):
-    """One environment behind PettingZoo's parallel API.
+    """An environment with PettingZoo's parallel API.
 
     Args:
         environment: an environment with ``observe(agent)``.
@@ -124,7 +124,7 @@ class ParallelAdapter(ParallelEnv):
     def step(
         self, actions: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
-        """Move those whose turn it is; one of them without an action has not answered."""
+        """Step the environment with the actions of the agents that act. A missing action counts as no answer."""
         self.seats.check_started()
         if not self.agents:
             return {}, {}, {}, {}, {}
@@ -141,7 +141,7 @@ class ParallelAdapter(ParallelEnv):
         return self.seats.environment.render()
 
     def close(self) -> None:
-        """Close the environment, and with it the sandbox that it built; one that was passed in stays open."""
+        """Close the environment and the sandbox that it built. A sandbox that was passed in stays open."""
         self.seats.environment.close()
 
     def _look(self) -> dict[str, Any]:
@@ -149,9 +149,9 @@ class ParallelAdapter(ParallelEnv):
 
 
 class AECAdapter(AECEnv):
-    """One environment behind PettingZoo's agent-environment-cycle API.
+    """An environment with PettingZoo's agent-environment-cycle API.
 
-    Agents that act at the same time are asked one after the other, then the environment moves.
+    Agents that act at the same time choose their actions one after the other. Then the environment is stepped.
 
     Args:
         environment: an environment with ``observe(agent)``.
@@ -177,7 +177,7 @@ class AECAdapter(AECEnv):
         return self.seats.action_spaces[agent]
 
     def observe(self, agent: str) -> Any:
-        """Return what an agent sees now."""
+        """Return the current observation of an agent."""
         return self.seats.see(agent)
 
     def reset(self, seed: int | None = None, options: Options = None) -> None:
@@ -188,7 +188,7 @@ class AECAdapter(AECEnv):
         self._take(result)
 
     def step(self, action: Any) -> None:
-        """Act for ``agent_selection``; ``None`` once its episode has ended."""
+        """Take the action of ``agent_selection``. It must be ``None`` once the episode has ended."""
         self.seats.check_started()
         agent = self.agent_selection
         if self.terminations[agent] or self.truncations[agent]:
@@ -209,7 +209,7 @@ class AECAdapter(AECEnv):
         return self.seats.environment.render()
 
     def close(self) -> None:
-        """Close the environment, and with it the sandbox that it built; one that was passed in stays open."""
+        """Close the environment and the sandbox that it built. A sandbox that was passed in stays open."""
         self.seats.environment.close()
 
     def _take(self, result: StepResult) -> None:

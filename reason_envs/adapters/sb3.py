@@ -1,4 +1,4 @@
-"""Our environments as a Stable-Baselines3 ``VecEnv`` whose engine and reward-model calls are answered together."""
+"""Adapter to Stable-Baselines3's ``VecEnv``; the engine and reward model answer all environments in one batch."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.vector import VectorEpisodes
 
 READABLE = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary, spaces.Dict)
-"""Spaces that Stable-Baselines3's policies can read."""
+"""Classes of spaces that the policies of Stable-Baselines3 support."""
 
 
 class ReasonVecEnv(VecEnv):
-    """Many environments for Stable-Baselines3; an ended episode restarts in the same step, as there always.
+    """Several environments for Stable-Baselines3. A new episode starts in the step that ends the one before.
 
     ``infos`` have ``terminal_observation`` and ``TimeLimit.truncated``; ``env_method("action_masks")`` serves
     ``MaskablePPO``::
@@ -33,11 +33,12 @@ class ReasonVecEnv(VecEnv):
         model = MaskablePPO("MultiInputPolicy", ReasonVecEnv(environment, 64), gamma=1.0)
 
     Args:
-        environment: the first of them, not yet reset; the others are its forks and share its tasks and engine.
-        num_envs: how many.
+        environment: the first environment, before its first reset. The others are forks of it and share its tasks and
+            engine.
+        num_envs: number of environments.
 
     Raises:
-        ReasonEnvsError: an observation or action that Stable-Baselines3 has no network for, such as text.
+        ReasonEnvsError: Stable-Baselines3 has no network for the observations or actions, such as text.
     """
 
     actions: np.ndarray
@@ -50,19 +51,19 @@ class ReasonVecEnv(VecEnv):
         for space in (observation_space, action_space):
             if not isinstance(space, READABLE):
                 raise ReasonEnvsError(
-                    f"Stable-Baselines3 cannot read {space}, of {type(environment).__name__}: use an environment with "
-                    "arrays for observations and actions (reason_tree), or train with python -m agents.train."
+                    f"Stable-Baselines3 does not support {space} of {type(environment).__name__}: use an environment "
+                    "whose observations and actions are arrays (reason_tree), or python -m agents.train."
                 )
         self._observations: list[Any] = [None] * num_envs
         super().__init__(num_envs, observation_space, action_space)
 
     @property
     def environments(self) -> tuple[Environment, ...]:
-        """The environment of each slot."""
+        """The environments, in order."""
         return self.episodes.environments
 
     def reset(self) -> VecEnvObs:
-        """Start an episode in every slot, by the seeds of ``seed`` and the options of ``set_options``."""
+        """Start an episode in every environment with the seeds of ``seed`` and the options of ``set_options``."""
         seeds, options = dict(enumerate(self._seeds)), dict(enumerate(self._options))
         self._reset_seeds()
         self._reset_options()
@@ -70,11 +71,11 @@ class ReasonVecEnv(VecEnv):
         return self._collect()
 
     def step_async(self, actions: np.ndarray) -> None:
-        """Keep the actions for ``step_wait``."""
+        """Store the actions for ``step_wait``."""
         self.actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
-        """Move every slot and restart the ended ones; returns observations, rewards, dones and infos."""
+        """Step every environment and restart ended episodes. Returns observations, rewards, dones and infos."""
         stepped, started = run(self._move({slot: {self.agent: a} for slot, a in enumerate(self.actions)}))
         outcomes = [outcome(stepped[slot], self.agent) for slot in range(self.num_envs)]
         infos = [self._info(slot, stepped[slot]) for slot in range(self.num_envs)]
@@ -85,7 +86,7 @@ class ReasonVecEnv(VecEnv):
         return self._collect(), rewards, np.array([result.done for result in stepped.values()]), infos
 
     def close(self) -> None:
-        """Close every environment, and the models that they built; those that were passed in stay open."""
+        """Close every environment and the models that they built. Models that were passed in stay open."""
         self.episodes.close()
 
     def get_images(self) -> Sequence[np.ndarray | None]:
@@ -106,11 +107,11 @@ class ReasonVecEnv(VecEnv):
         return [getattr(environment, method_name)(*args, **kwargs) for environment in self._chosen(indices)]
 
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
-        """Say no for every environment: Gymnasium's wrappers are for its own interface."""
+        """Return ``False`` for every environment: wrappers of Gymnasium do not apply here."""
         return [False for _ in self._chosen(indices)]
 
     async def _move(self, moves: dict[int, dict[str, Any]]) -> tuple[dict[int, StepResult], dict[int, StepResult]]:
-        """Step all slots; returns their results, and those of the resets of the ended ones."""
+        """Step all environments. Returns their results and the results of the resets."""
         stepped = await self.episodes.step(moves)
         return stepped, await self.episodes.reset([slot for slot, result in stepped.items() if result.done])
 

@@ -1,7 +1,7 @@
-"""Our environments under TRL's ``GRPOTrainer``: data set and reward function, and rollouts of several turns.
+"""Adapter to TRL's ``GRPOTrainer``: a data set and a reward function, or rollouts with several turns.
 
-A prompt names the seed of its episode in every message (``{"role": ..., "content": ..., "seed": ...}``; chat templates
-do not look at it), since prompts are all that TRL hands to a rollout function.
+Every message of a prompt contains the seed of its episode (``{"role": ..., "content": ..., "seed": ...}``), because TRL
+passes only prompts to a rollout function. Chat templates ignore the seed.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.loop import run
 from reason_envs.adapters.trl_dialogue import Dialogue, Speaker
 from reason_envs.core import Environment, Message, StepResult, checked_reset, derive_seed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.vector import VectorEpisodes
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
 Prompt = list[dict[str, Any]]
-"""Chat messages, each with the ``seed`` of the episode that they begin."""
+"""Chat messages, each with the ``seed`` of the episode that starts with them."""
 
 
 def prompt_dataset(environment: Environment, count: int, seed: int = 0) -> Dataset:
-    """Write the first messages of ``count`` episodes as a data set for ``GRPOTrainer``.
+    """Return the first messages of ``count`` episodes as a data set for ``GRPOTrainer``.
 
     Args:
-        environment: the environment; one with several agents is played by one policy that speaks for all.
-        count: number of prompts; their problems are drawn as ``reset(seed=...)`` draws them.
-        seed: of the draw; another one for an ``eval_dataset``, or an environment with ``split="test"``.
+        environment: the environment. If it has several agents, one policy acts for all of them.
+        count: number of prompts. ``reset(seed=...)`` chooses their problems.
+        seed: seed of the data set. For an ``eval_dataset`` use another seed, or an environment with ``split="test"``.
     """
     from datasets import Dataset
 
@@ -42,10 +42,10 @@ def reward_function(environment: Environment) -> Callable[..., list[float]]:
     """Return a reward function for ``reward_funcs``: each completion is one step of the environment.
 
     All completions of a call are graded together, so that a solver inside the environment answers them in one batch.
-    The share of right answers is logged as ``accuracy``.
+    The share of correct answers is logged as ``accuracy``.
 
     Args:
-        environment: one whose episodes end after one response; its forks are played.
+        environment: an environment whose episodes end after one response. Forks of it are played.
     """
     decisions = environment.decisions_per_episode
     if len(environment.agents) > 1 or decisions not in (None, 1):
@@ -70,21 +70,21 @@ def reward_function(environment: Environment) -> Callable[..., list[float]]:
 def rollout_function(
     environment: Environment, max_turn_tokens: int | None = None
 ) -> Callable[[list[Prompt], Any], dict[str, Any]]:
-    """Return a ``rollout_func``: episodes of any number of turns as one growing dialogue each.
+    """Return a ``rollout_func``: each episode, with any number of turns, is one growing dialogue.
 
-    The trainer's own generation (transformers or vLLM, with its sampling options) writes the responses, those of all
-    episodes together. ``env_mask`` is 1 on the policy's tokens and 0 on what the environment says in between. Pay by
-    `episode_reward`: ``GRPOTrainer(reward_funcs=episode_reward, rollout_func=rollout_function(environment), ...)``.
+    The trainer's own generation (transformers or vLLM, with its sampling options) writes the responses of all episodes
+    together. ``env_mask`` is 1 for tokens of the policy and 0 for tokens of the environment. `episode_reward` returns
+    the rewards: ``GRPOTrainer(reward_funcs=episode_reward, rollout_func=rollout_function(environment), ...)``.
 
-    A dialogue that would outgrow ``max_completion_length`` or the model's context ends there, and the rest of its
-    episode is played with empty responses, so that running out of room never pays.
+    A dialogue ends where it would exceed ``max_completion_length`` or the model's context. Empty responses finish its
+    episode, so that a policy cannot gain by exceeding the limit.
 
     Args:
-        environment: its forks are played; one with several agents by one policy that speaks for whoever's turn it is.
-        max_turn_tokens: most tokens of a response; ``None``: whatever room is left.
+        environment: the environment; forks of it are played. If it has several agents, one policy acts for all.
+        max_turn_tokens: maximum number of tokens per response; ``None``: as many as the dialogue has left.
     """
     if max_turn_tokens is not None and max_turn_tokens < 1:
-        raise ReasonEnvsError(f"max_turn_tokens={max_turn_tokens} must be at least 1, or None for all that is left.")
+        raise OptionError("max_turn_tokens", max_turn_tokens, "must be at least 1, or None for no limit per response.")
     player = single_agent(environment)
     (agent,) = player.agents
 
@@ -111,9 +111,9 @@ def rollout_function(
 def episode_reward(
     episode_reward: list[float], episode_correct: list[Any], log_metric: Any = None, **_: Any
 ) -> list[float]:
-    """Pay what the episodes of `rollout_function` earned, all turns together; a reward function for ``reward_funcs``.
+    """Return the total reward of each episode of `rollout_function`; a reward function for ``reward_funcs``.
 
-    The share of episodes that ended right is logged as ``accuracy``.
+    The share of correctly solved episodes is logged as ``accuracy``.
     """
     _log_accuracy(episode_correct, log_metric)
     return episode_reward
@@ -130,7 +130,7 @@ def _prompt(player: Environment, result: StepResult, seed: int) -> Prompt:
 
 
 def _begin(player: Environment, prompts: Sequence[Prompt]) -> VectorEpisodes:
-    """Start the episodes that prompts name, and see that they begin with these prompts."""
+    """Start the episodes of prompts and check that they begin with these prompts."""
     seeds = [_seed(prompt) for prompt in prompts]
     episodes = VectorEpisodes([player.fork() for _ in prompts])
     results = run(episodes.reset(seeds=dict(enumerate(seeds))))
@@ -138,7 +138,7 @@ def _begin(player: Environment, prompts: Sequence[Prompt]) -> VectorEpisodes:
         if _prompt(episodes.environments[i], results[i], seeds[i]) != [dict(message) for message in prompt]:
             raise ReasonEnvsError(
                 f"The prompt {prompt[-1]['content']!r} is not what the environment shows for its seed {seeds[i]}: "
-                "build data set and trainer from one environment, with the same options."
+                "build the data set and the trainer from one environment, with the same options."
             )
     return episodes
 
@@ -146,7 +146,7 @@ def _begin(player: Environment, prompts: Sequence[Prompt]) -> VectorEpisodes:
 def _seed(prompt: Any) -> int:
     if not isinstance(prompt, list) or not prompt or prompt[0].get("seed") is None:
         raise ReasonEnvsError(
-            f"The prompt {prompt!r} names no seed of an episode: train on "
+            f"The prompt {prompt!r} does not contain the seed of an episode: train on "
             "reason_envs.adapters.trl.prompt_dataset(environment, count)."
         )
     return prompt[0]["seed"]
@@ -158,7 +158,7 @@ def _messages(prompt: Prompt) -> list[Message]:
 
 def _several_turns(environment: Environment) -> ReasonEnvsError:
     return ReasonEnvsError(
-        f"An episode of {type(environment).__name__} goes on after a response, which one reward function cannot play: "
+        f"Episodes of {type(environment).__name__} can have several responses, which a reward function cannot play: "
         "use rollout_func=rollout_function(environment) and reward_funcs=episode_reward."
     )
 

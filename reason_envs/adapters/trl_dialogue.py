@@ -1,4 +1,4 @@
-"""An episode as one token sequence for TRL: the policy's tokens, and between them what the environment said."""
+"""An episode as one token sequence for TRL: responses of the policy, and messages of the environment between them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reason_envs.core import Message
 from reason_envs.errors import ReasonEnvsError
 
 MARK = "\u2042mark\u2042"
-"""Stands for a response in a template, to see what follows it."""
+"""Placeholder for a response in a template; the text after it follows every response."""
 
 
 @dataclass
@@ -19,23 +19,23 @@ class Dialogue:
     """One episode's tokens."""
 
     prompt_ids: list[int]
-    """The first messages under the chat template."""
+    """Tokens of the first messages under the chat template."""
     said: list[Message]
-    """All messages so far, the responses among them."""
+    """All messages so far, including the responses."""
     room: int
-    """Most tokens of the completion."""
+    """Maximum number of tokens of the completion."""
     completion_ids: list[int] = field(default_factory=list)
-    """Everything after the prompt."""
+    """Tokens of everything after the prompt."""
     mask: list[int] = field(default_factory=list)
-    """1 for a token of the policy, 0 for one of the environment."""
+    """Source of each completion token: 1 the policy, 0 the environment."""
     log_probs: list[float] | None = None
-    """Of the policy's tokens where the generation tells them, 0 for the others."""
+    """Log-probability of each completion token, 0 for tokens of the environment; ``None`` if generation has none."""
     full: bool = False
-    """Whether the room has run out: nothing is said any more."""
+    """Whether the maximum is reached, so that no message is added."""
 
     @property
     def left(self) -> int:
-        """Tokens that still fit."""
+        """Number of tokens that still fit."""
         return self.room - len(self.completion_ids)
 
     def add(self, token_ids: Sequence[int], log_probs: Sequence[float] | None, mine: bool) -> None:
@@ -47,11 +47,11 @@ class Dialogue:
 
 
 class Speaker:
-    """Lets a trainer's model answer in dialogues.
+    """Generates responses in dialogues with the model of a trainer.
 
     Args:
         trainer: TRL's ``GRPOTrainer``.
-        max_turn_tokens: most tokens of a response; ``None``: whatever room is left.
+        max_turn_tokens: maximum number of tokens per response; ``None``: as many as the dialogue has left.
     """
 
     def __init__(self, trainer: Any, max_turn_tokens: int | None) -> None:
@@ -70,19 +70,19 @@ class Speaker:
             room = min(room, self.positions - len(prompt_ids))
         if room < 1:
             raise ReasonEnvsError(
-                f"A prompt of {len(prompt_ids)} tokens leaves no room for a response in the model's {self.positions} "
-                f"positions: {messages[-1]['content'][:80]!r}. Choose shorter problems, or a model with more."
+                f"A prompt of {len(prompt_ids)} tokens fills the model's context of {self.positions} tokens: "
+                f"{messages[-1]['content'][:80]!r}. Choose shorter problems, or a model with a longer context."
             )
         return Dialogue(prompt_ids, list(messages), room)
 
     def answer(self, dialogues: Sequence[Dialogue]) -> list[str]:
-        """Return the next response in each dialogue; an empty one where no room is left."""
+        """Return the next response of each dialogue; an empty one if the dialogue is full."""
         speaking = [dialogue for dialogue in dialogues if not dialogue.full]
         texts = iter(self._generate(speaking) if speaking else [])
         return ["" if dialogue.full else next(texts) for dialogue in dialogues]
 
     def reply(self, dialogue: Dialogue, messages: list[Message]) -> None:
-        """Append what the environment says next, unless no room for another response would be left."""
+        """Append messages of the environment, unless they would leave no token for another response."""
         if dialogue.full:
             return
         new = _continued(messages, dialogue.said)
@@ -109,7 +109,7 @@ class Speaker:
         return texts
 
     def _after_response(self, messages: list[Message]) -> str:
-        """What the chat template writes between the end of a response and that of the next one's prompt."""
+        """Return the text between the end of a response and the start of the next one."""
         before: list[Message] = [{"role": "user", "content": "."}, {"role": "assistant", "content": MARK}]
         return self._write(before + messages).rpartition(MARK)[2]
 
@@ -127,9 +127,9 @@ class Speaker:
 
 
 def _continued(messages: list[Message], said: Sequence[Message]) -> list[Message]:
-    """Leave out what stands already: the whole dialogue so far where the environment repeats it, or a system message.
+    """Return the new messages: without the dialogue so far if they repeat it, and without a repeated system message.
 
-    Another system message is put before the text: most chat templates take one at the beginning only.
+    A different system message is put before the text, because most chat templates allow one at the beginning only.
     """
     if len(messages) > len(said) and all(map(_repeats, messages, said)):
         return messages[len(said) :]
@@ -142,13 +142,13 @@ def _continued(messages: list[Message], said: Sequence[Message]) -> list[Message
 
 
 def _repeats(message: Message, said: Message) -> bool:
-    """Whether a message is one that was said; of a response an environment may show only what it has read from it."""
+    """Whether a message repeats an earlier one. An environment may show a response as it was parsed."""
     return message["role"] == said["role"] and (message["role"] == "assistant" or message == said)
 
 
 @contextmanager
 def _at_most(trainer: Any, tokens: int) -> Iterator[None]:
-    """Let the trainer's generation write so many tokens at most."""
+    """Limit the number of tokens that the trainer generates."""
     if trainer.use_vllm:
         owner, name = trainer.vllm_generation, "max_completion_length"
     else:
@@ -162,7 +162,7 @@ def _at_most(trainer: Any, tokens: int) -> Iterator[None]:
 
 
 def _check(trainer: Any) -> None:
-    """Refuse a model that several processes must call together: their dialogues end at different turns."""
+    """Raise if several processes must call the model together, because their dialogues end at different turns."""
     arguments, processes = trainer.args, trainer.accelerator.num_processes
     if processes == 1:
         return
@@ -170,14 +170,14 @@ def _check(trainer: Any) -> None:
     if shared:
         raise ReasonEnvsError(
             f"{processes} processes share one vLLM (vllm_mode={arguments.vllm_mode!r}, vllm_tensor_parallel_size="
-            f"{arguments.vllm_tensor_parallel_size}) and would wait for each other for ever, as episodes end at "
+            f"{arguments.vllm_tensor_parallel_size}) and would wait for each other forever, because episodes end at "
             "different turns: use one process, or vllm_mode='colocate' without tensor parallelism."
         )
     if not trainer.use_vllm and _is_sharded(trainer):
         raise ReasonEnvsError(
-            f"{processes} processes hold a part of the model each (FSDP or DeepSpeed ZeRO-3) and would wait for each "
-            "other for ever while they generate, as episodes end at different turns: use use_vllm=True with "
-            "vllm_mode='colocate', or processes that hold the whole model."
+            f"{processes} processes hold parts of one model (FSDP or DeepSpeed ZeRO-3) and would wait for each other "
+            "forever, because episodes end at different turns: set use_vllm=True with vllm_mode='colocate', or let "
+            "each process hold the whole model."
         )
 
 

@@ -1,7 +1,7 @@
-"""What an environment promises, as checks that users run on theirs.
+"""Checks of an environment: the rules of `reason_envs.core` and the tests of Gymnasium and PettingZoo.
 
-``python -m reason_envs.check my_module:MyEnv-v0`` prints the verdict of `check_environment`.
-May import the adapters and everything below them; never a single environment.
+``python -m reason_envs.check my_module:MyEnv-v0`` prints the results of `check_environment`.
+May import the adapters and everything that they import; never a specific environment.
 """
 
 from __future__ import annotations
@@ -26,68 +26,70 @@ from reason_envs.reward_models.base import make_reward_model
 __all__ = ["CheckResult", "check_environment", "verdict"]
 
 OURS = Path(__file__).resolve().parents[1]
-"""The folder of this package."""
+"""Folder of this package."""
 
 CHECKS: dict[str, tuple[Callable[[Subject], str], str]] = {
     "play": (
         playable.playing,
-        "Write `async def reset(self, *, seed=None, options=None)` and `async def step(self, actions)`; neither they "
-        "nor parse_action may raise, whatever seed, actions or text they get.",
+        "Write `async def reset(self, *, seed=None, options=None)` and `async def step(self, actions)`. They and "
+        "parse_action must not raise for any seed, actions or text.",
     ),
-    "gymnasium": (interfaces.gymnasium, "Do what Gymnasium's checker asks."),
-    "pettingzoo parallel": (interfaces.pettingzoo_parallel, "Do what PettingZoo's test asks."),
-    "pettingzoo aec": (interfaces.pettingzoo_aec, "Do what PettingZoo's test asks."),
+    "gymnasium": (interfaces.gymnasium, "Follow the message of Gymnasium's checker."),
+    "pettingzoo parallel": (interfaces.pettingzoo_parallel, "Follow the message of PettingZoo's test."),
+    "pettingzoo aec": (interfaces.pettingzoo_aec, "Follow the message of PettingZoo's test."),
     "spaces": (
         episodes.spaces,
-        "Return observations that observation_space(agent) contains, of agents that stand in `agents`.",
+        "Return observations that observation_space(agent) contains, for names in `agents` only.",
     ),
     "determinism": (
         episodes.determinism,
-        "Draw every random number with a seed from derive_seed(self.state.seed, agent, turn, call), and let reset "
-        "build the whole state anew.",
+        "Draw every random number with a seed from derive_seed(self.state.seed, agent, turn, call), and build a new "
+        "state in reset.",
     ),
-    "clocks": (episodes.clocks, "Leave times out of info: it is equal for equal seeds and actions."),
-    "rewards": (episodes.rewards, "Pay finite numbers, to agents that have decided."),
+    "clocks": (episodes.clocks, "Remove times from info: it must be equal for equal seeds and actions."),
+    "rewards": (episodes.rewards, "Return finite rewards, for agents that have acted."),
     "ends": (
         episodes.ends,
-        "When the episode is over return no observations, and terminated or truncated for every agent.",
+        "At the end of the episode return no observations, and terminated or truncated for every agent.",
     ),
     "wrong actions": (
         episodes.wrong_actions,
-        "Let step treat what action_space does not contain as an invalid action, with info['valid_action'] False, and "
-        "never raise.",
+        "If action_space does not contain an action, step must not raise: return info['valid_action'] = False.",
     ),
-    "turns": (episodes.turns, "Let step read the actions of the agents that were to act, and of nobody else."),
+    "turns": (episodes.turns, "In step, ignore the actions of agents that do not act."),
     "tasks": (
         episodes.tasks,
-        "Give the configuration the fields `tasks` and `split`, let reset take options['task'] instead of the seed's "
-        "own, and name it in info['task_id'].",
+        "Give the configuration the fields `tasks` and `split`. If options['task'] is given, reset must pose it and "
+        "return its id as info['task_id'].",
     ),
     "messages": (
         texts.messages,
-        "Let render_messages return [{'role': 'user', 'content': text}], after a system message if there is one.",
+        "Return [{'role': 'user', 'content': text}] from render_messages, with an optional system message before it.",
     ),
-    "round trip": (texts.round_trip, "Let parse_action read what a model is asked to write, and what it returned."),
+    "round trip": (
+        texts.round_trip,
+        "parse_action must convert the texts that the prompt asks for, and its own result to the same action.",
+    ),
     "garbage": (
         texts.garbage,
-        "Let parse_action return something outside the action space, or a text that step calls invalid, and put "
-        "valid_action into info.",
+        "parse_action must return a value outside the action space, or a text that step reports as invalid; step must "
+        "return info['valid_action'].",
     ),
     "fork isolation": (
         forks.isolation,
-        "Keep everything that changes during an episode in self.state, a dataclass that fork copies, and draw by "
-        "place, not by order.",
+        "Keep everything that changes during an episode in self.state, a dataclass that fork copies, and derive seeds "
+        "from the place of a draw, not from the number of draws before it.",
     ),
     "fork re-keying": (
         forks.rekeying,
-        "Keep all that changes in self.state, which fork copies, and draw with seeds derived from self.state.seed.",
+        "Keep everything that changes in self.state, which fork copies, and derive all seeds from self.state.seed.",
     ),
     "batching": (
         batching.batching,
-        "Await the shared engine once for each request, without a lock, a thread or an engine for each environment.",
+        "Await the shared engine once per request, without locks, threads or an engine per environment.",
     ),
 }
-"""Every check by name, and what to do where it fails. Without the first there is nothing for the others to look at."""
+"""Function and general fix of each check. If the first one fails, the others are not run."""
 
 
 MODELS: dict[str, Callable[..., Any]] = {
@@ -95,7 +97,7 @@ MODELS: dict[str, Callable[..., Any]] = {
     "solver": make_engine,
     "reward_model": make_reward_model,
 }
-"""Options that name a model, and what makes it."""
+"""Options that choose a model, and the functions that build it."""
 
 
 def check_environment(
@@ -106,25 +108,25 @@ def check_environment(
     timeout: float = 60.0,
     **options: Any,
 ) -> list[CheckResult]:
-    """Check what an environment promises.
+    """Check that an environment follows the rules.
 
     Args:
-        environment: id or short name, ``"module:Id-v0"``, or a function that makes a new one at every call.
-        seed: of the episodes that are played.
-        responses: texts that a good player might write, where actions are text: all checks are made once more with
-            them in place of the checker's own. They must parse to actions.
-        timeout: seconds that an episode may take.
-        options: of the environment, where it is a name.
+        environment: id or short name, ``"module:Id-v0"``, or a function that returns a new environment.
+        seed: seed of the episodes that are played.
+        responses: texts that a good player might write, for environments with text actions. They must parse to valid
+            actions. Every check is repeated with them in place of the built-in texts.
+        timeout: maximum duration of an episode in seconds.
+        options: options of the environment if it is given by name.
 
     Returns:
-        One result a check, in the order of ``CHECKS``; a single failure where the environment cannot be made or played.
+        One result per check, in the order of ``CHECKS``. A single failure if the environment cannot be built or played.
     """
     try:
         build, models = _builder(environment, options) if isinstance(environment, str) else (environment, {})
         built = build()
         built.close()
-    except Exception as error:  # noqa: BLE001  (it is the verdict)
-        advice = "" if isinstance(error, ReasonEnvsError) else "Make it constructible with these options."
+    except Exception as error:  # noqa: BLE001  (any error is a result)
+        advice = "" if isinstance(error, ReasonEnvsError) else "Its constructor must accept these options."
         return [CheckResult("construction", "FAIL", _what(error), advice)]
     config = ENVIRONMENTS[environment].config_class() if isinstance(environment, str) else built.config
     known = tuple(field.name for field in fields(config)) if is_dataclass(config) else None
@@ -139,11 +141,11 @@ def check_environment(
 
 
 def _builder(name: str, options: dict[str, Any]) -> tuple[Callable[[], Environment], dict[str, Any]]:
-    """Return what makes a named environment, and the models its options name, made once and shared by all of them."""
+    """Return a function that builds a named environment, and the models of its options, which are built once."""
     config, models = ENVIRONMENTS.configure(name, options), {}
     for option, make in MODELS.items():
         spec = getattr(config, option, None)
-        # With a `device` of its own the environment places its models itself.
+        # An environment with an option `device` places its models itself.
         if isinstance(spec, str | Mapping) and getattr(config, "device", None) is None:
             models[option] = make(spec)
     return partial(make_environment, name, **{**options, **models}), models
@@ -154,16 +156,16 @@ def _all(subjects: Sequence[Subject]) -> list[CheckResult]:
     for name, (check, advice) in CHECKS.items():
         result = _merged([_checked(name, check, advice, subject) for subject in subjects])
         if result.status == "FAIL" and not results:
-            return [replace(result, detail=f"{result.detail.rstrip('.')}. Nothing else was checked.")]
+            return [replace(result, detail=f"{result.detail.rstrip('.')}. The other checks were not run.")]
         results.append(result)
     return results
 
 
 def _merged(results: Sequence[CheckResult]) -> CheckResult:
-    """One result of those of a check without and with the given responses: the first failure, or all that was seen."""
+    """Combine the results of a check without and with the given responses: the first failure, or all details."""
     failed, passed = ([r for r in results if r.status == status] for status in ("FAIL", "pass"))
-    told = failed[:1] or passed or list(results[:1])
-    return replace(told[0], detail="; with the given responses: ".join(dict.fromkeys(r.detail for r in told)))
+    shown = failed[:1] or passed or list(results[:1])
+    return replace(shown[0], detail="; with the given responses: ".join(dict.fromkeys(r.detail for r in shown)))
 
 
 def _checked(name: str, check: Callable[[Subject], str], advice: str, subject: Subject) -> CheckResult:
@@ -175,12 +177,12 @@ def _checked(name: str, check: Callable[[Subject], str], advice: str, subject: S
         return CheckResult(name, "FAIL", failure.detail, failure.fix or advice)
     except ResultError as error:
         return CheckResult(name, "FAIL", error.problem, error.fix)
-    except Exception as error:  # noqa: BLE001  (whatever it raises is the verdict)
+    except Exception as error:  # noqa: BLE001  (any error is a result)
         return CheckResult(name, "FAIL", _what(error), advice)
 
 
 def _what(error: Exception) -> str:
-    """Name an error and the line that raised it: the last one of theirs, where it passed through any."""
+    """Describe an error and the line that raised it: the last line of the user's code, if there is one."""
     if isinstance(error, ReasonEnvsError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
@@ -190,5 +192,5 @@ def _what(error: Exception) -> str:
 
 
 def _is_own(file: str) -> bool:
-    """Whether a file is no installed package's, nor Python's."""
+    """Whether a file belongs neither to an installed package nor to Python."""
     return not any(Path(file).is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "platlib", "purelib"))

@@ -13,13 +13,13 @@ from reason_envs.registry import parse_options
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print the verdict; return 0 if nothing failed, 1 if something did, 2 for a command that makes no sense."""
+    """Print the results. Returns 0 if no check failed, 1 if one failed, 2 if the command is invalid."""
     given = _parser().parse_args(arguments)
     try:
         options = parse_options(given.options)
         ENVIRONMENTS.configure(given.environment, options)
         if given.timeout <= 0:
-            raise ReasonEnvsError(f"--timeout {given.timeout:g} must be more than 0 seconds.")
+            raise ReasonEnvsError(f"--timeout {given.timeout:g} must be above 0 (seconds).")
     except ReasonEnvsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -33,18 +33,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reason_envs.check",
-        description="Run Gymnasium's, PettingZoo's and this library's checks on an environment.",
+        description="Run the checks of Gymnasium, PettingZoo and this library on an environment.",
     )
-    parser.add_argument("environment", help="id or short name; module:Id-v0 imports the module that registers it first")
+    parser.add_argument("environment", help="id or short name; module:Id-v0 first imports the module that registers it")
     parser.add_argument("options", nargs="*", metavar="key=value", help="options of the environment")
     parser.add_argument("--seed", type=int, default=0, help="seed of the episodes (default 0)")
-    parser.add_argument("--timeout", type=float, default=60.0, help="seconds that an episode may take (default 60)")
+    parser.add_argument(
+        "--timeout", type=float, default=60.0, help="maximum duration of an episode in seconds (default 60)"
+    )
     parser.add_argument(
         "--response",
         action="append",
         default=[],
         metavar="TEXT",
-        help="what a good player might write, tried besides the checker's own texts (repeatable)",
+        help="a text that a good player might write, used besides the built-in texts (repeatable)",
     )
     return parser
 

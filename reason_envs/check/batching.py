@@ -1,4 +1,4 @@
-"""Check that environments which step together ask their models together."""
+"""Check that environments that are stepped together call their models together."""
 
 from __future__ import annotations
 
@@ -10,27 +10,29 @@ from reason_envs.check.results import CheckFailure, NotApplicable
 from reason_envs.vector import VectorEpisodes
 
 TOGETHER = 4
-"""Environments that step together."""
+"""Number of environments that are stepped together."""
 
 
 def batching(subject: Subject) -> str:
-    """Count the calls of every batcher while one environment plays, then several that do the same."""
+    """Count the calls of all batchers while one environment plays, and while several play the same episode."""
     alone, _ = _calls(subject, 1)
     if not alone:
         raise NotApplicable(
-            "no call went through a MicroBatcher; an environment that asks a model awaits an engine "
-            "(reason_envs.llm.make_engine), a reward model, or a MicroBatcher of its own"
+            "no call used a MicroBatcher. An environment with a model should await an engine "
+            "(reason_envs.llm.make_engine), a reward model, or its own MicroBatcher"
         )
     together, requests = _calls(subject, TOGETHER)
     if together > alone:
-        raise CheckFailure(f"One environment makes {alone} calls; {TOGETHER} in step with each other make {together}.")
-    return f"{TOGETHER} environments made {together} calls ({requests} requests), one alone {alone}"
+        raise CheckFailure(
+            f"One environment makes {alone} calls; {TOGETHER} that are stepped together make {together}."
+        )
+    return f"{TOGETHER} environments make {together} calls ({requests} requests); one alone makes {alone}"
 
 
 def _calls(subject: Subject, count: int) -> tuple[int, int]:
-    """Let so many environments play the same episode in step; return the calls and requests of all batchers."""
+    """Let ``count`` environments play the same episode together. Returns the calls and requests of all batchers."""
     episodes = VectorEpisodes.of(subject.build(), count)
-    # Held, so that none of them dies meanwhile.
+    # The references keep all batchers alive in the meantime.
     before = {batcher: (batcher.calls, batcher.requests) for batcher in _batchers()}
     subject.run(_play(subject, episodes))
     calls = requests = 0
@@ -51,5 +53,5 @@ async def _play(subject: Subject, episodes: VectorEpisodes) -> None:
 
 
 def _batchers() -> list[MicroBatcher]:
-    # All there are: an environment may hold its engine anywhere, and must not have one of its own.
+    # All of them: an environment may hold its engine anywhere, and must not have a separate one.
     return [thing for thing in gc.get_objects() if type(thing) is MicroBatcher]

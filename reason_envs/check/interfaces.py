@@ -1,4 +1,4 @@
-"""Gymnasium's and PettingZoo's own checkers, run on our adapters."""
+"""The checkers of Gymnasium and PettingZoo, applied to the adapters of an environment."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from reason_envs.core import Environment
 from reason_envs.errors import ReasonEnvsError
 
 CYCLES = 30
-"""Steps of PettingZoo's tests."""
+"""Number of steps of PettingZoo's tests."""
 TEXT_ADVICE = ("Observation is not a NumPy array", "space for each agent probably should be")
-"""What PettingZoo would rather have than text."""
+"""Warnings of PettingZoo about text observations, which are ignored."""
 
 
 def gymnasium(subject: Subject) -> str:
-    """Run ``gymnasium.utils.env_checker.check_env``; several agents are played by one controller."""
+    """Run ``gymnasium.utils.env_checker.check_env``; a controller acts for several agents."""
     environment = subject.build()
     try:
         single_agent(environment)
@@ -31,7 +31,7 @@ def gymnasium(subject: Subject) -> str:
         raise NotApplicable(str(error)) from error
     with _strict():
         check_env(GymnasiumAdapter(environment), skip_render_check=True)
-    return "gymnasium.utils.env_checker.check_env has nothing to say"
+    return "gymnasium.utils.env_checker.check_env passes without a warning"
 
 
 def pettingzoo_parallel(subject: Subject) -> str:
@@ -68,7 +68,7 @@ def _check_several(environment: Environment) -> None:
 
 @contextlib.contextmanager
 def _strict() -> Iterator[None]:
-    """Turn what a checker warns of into failures, and keep its cheers off the screen."""
+    """Turn warnings of a checker into failures, and hide its output."""
     with warnings.catch_warnings(record=True) as caught, contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("always")
         yield

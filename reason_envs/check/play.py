@@ -1,4 +1,4 @@
-"""Playing the environment that is checked, the same way as often as needed, and comparing what came of it."""
+"""Plays the checked environment, in the same way each time, and compares the results."""
 
 from __future__ import annotations
 
@@ -19,65 +19,62 @@ from reason_envs.core import Action, AgentId, Environment, StepResult, checked_r
 T = TypeVar("T")
 
 RESPONSES = ("42", r"\boxed{7}", "I do not know.", "print(1)", "Work step by step.\nThen check: 3 + 4 = 7.")
-"""What a player says where actions are text."""
+"""Responses of the player in environments with text actions."""
 EPISODES = 3
-"""Seeds that are played where one might hide something."""
+"""Number of seeds that are played by checks of whole episodes."""
 INVALID = "valid_action"
-"""Where ``info`` says whether a decision was an action at all."""
+"""Key of ``info`` that reports whether a decision was a valid action."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The environment that is checked, and how it is played."""
+    """The checked environment and the way to play it."""
 
     build: Callable[[], Environment]
-    """Makes a new one, not yet reset."""
+    """Function that builds a new environment."""
     seed: int = 0
-    """Of the episodes and of the player."""
+    """Seed of the episodes and of the player."""
     responses: tuple[str, ...] = ()
-    """Texts that a good player might write, said instead of ``RESPONSES``."""
+    """Texts that a good player might write, in place of ``RESPONSES``; empty: ``RESPONSES``."""
     options: tuple[str, ...] | None = None
-    """Names of the environment's options, where they are known."""
+    """Names of the environment's options; ``None`` if they are unknown."""
     max_steps: int = 50
-    """Longest episode that is played to its end."""
+    """Maximum number of steps that are played of an episode."""
     timeout: float = 60.0
-    """Seconds that an episode may take."""
+    """Maximum duration of an episode in seconds."""
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine in a batching scope; one that does not end is a failure."""
+        """Run a coroutine in a batching scope. A timeout is a failure."""
         try:
             (result,) = run(asyncio.wait_for(gather(coroutine), self.timeout))
         except TimeoutError as error:
             raise CheckFailure(
                 f"An episode did not end within {self.timeout:g} s.",
-                "Wait for nothing but engines and reward models: a lock or semaphore between episodes that wait for "
-                "one batch waits for ever. If it is only slow, allow more with --timeout.",
+                "Await only engines and reward models. A lock or semaphore between episodes that wait for one batch "
+                "blocks forever. If the environment is only slow, raise --timeout.",
             ) from error
         return result
 
     @property
     def examples(self) -> list[Subject]:
-        """The same with each of ``EPISODES`` seeds."""
+        """Copies of this subject with ``EPISODES`` different seeds."""
         return [replace(self, seed=self.seed + i) for i in range(EPISODES)]
 
     def play(self, environment: Environment, options: dict[str, Any] | None = None) -> list[StepResult]:
-        """Play an episode from its reset, with these ``options``, on."""
+        """Play an episode from its reset with ``options``."""
         return self.run(self.episode(environment, options=options))
 
     async def episode(
         self, environment: Environment, steps: int | None = None, options: dict[str, Any] | None = None
     ) -> list[StepResult]:
-        """Reset and take ``steps`` actions, or as many as there are; return every result."""
+        """Reset and take ``steps`` actions, or all if ``None``. Returns every result."""
         results = [kept(await checked_reset(environment, seed=self.seed, options=options))]
         return results + await self.go_on(environment, results[0], steps=steps)
 
     async def go_on(
         self, environment: Environment, last: StepResult, salt: str = "", steps: int | None = None, first: int = 0
     ) -> list[StepResult]:
-        """Take up to ``steps`` actions from where an episode stands, after ``first`` others.
-
-        A ``salt`` chooses other actions.
-        """
+        """Continue an episode by up to ``steps`` actions after the ``first`` ones. ``salt`` selects other actions."""
         results: list[StepResult] = []
         end = self.max_steps if steps is None else first + steps
         for turn in range(first, end):
@@ -88,11 +85,11 @@ class Subject:
         return results
 
     def actions(self, environment: Environment, last: StepResult, turn: int, salt: str = "") -> dict[AgentId, Action]:
-        """Choose for everybody whose turn it is, by the place in the episode alone."""
+        """Choose an action for every agent that acts. It depends only on the place in the episode."""
         return {agent: self.action(environment, agent, turn, salt) for agent in last.observations}
 
     def action(self, environment: Environment, agent: AgentId, turn: int, salt: str = "") -> Action:
-        """Choose an action: a legal one where the environment has masks, a text that means something, or any."""
+        """Choose an action: a legal discrete one, a meaningful text, or a random element of the space."""
         draw = derive_seed(self.seed, "check", salt, turn, agent)
         space = environment.action_space(agent)
         if isinstance(space, Discrete):
@@ -107,12 +104,12 @@ class Subject:
 
 
 def kept(result: StepResult) -> StepResult:
-    """Copy a result, so that an environment that goes on writing into it is noticed."""
+    """Copy a result, so that later changes of it by the environment are noticed."""
     return copy.deepcopy(result)
 
 
 def difference(ours: Any, theirs: Any, where: str = "") -> str | None:
-    """Say where two values differ first; ``None`` where they are equal (not-a-number equals itself)."""
+    """Describe the first difference of two values; ``None`` if they are equal (NaN equals NaN)."""
     if isinstance(ours, StepResult) and isinstance(theirs, StepResult):
         return _first(((f.name, getattr(ours, f.name), getattr(theirs, f.name)) for f in fields(ours)), where)
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping) and ours.keys() == theirs.keys():
@@ -123,13 +120,13 @@ def difference(ours: Any, theirs: Any, where: str = "") -> str | None:
 
 
 def compare(ours: Sequence[StepResult], theirs: Sequence[StepResult], first: int = 0) -> str | None:
-    """Say where two plays differ first, the first of their results being that of step ``first`` (0: the reset)."""
+    """Describe the first difference of two plays. Their first result is that of step ``first`` (0: the reset)."""
     for step, (one, other) in enumerate(zip(ours, theirs, strict=False), start=first):
         found = difference(one, other, f"{'reset' if step == 0 else f'step {step}'}: ")
         if found is not None:
             return found
     if len(ours) != len(theirs):
-        return f"one went on for {len(ours)} results, the other for {len(theirs)}"
+        return f"one has {len(ours)} results, the other {len(theirs)}"
     return None
 
 

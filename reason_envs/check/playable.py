@@ -1,4 +1,4 @@
-"""The check before all others: whether episodes can be played at all, and leave their tasks as they were."""
+"""The first check: episodes can be played, and they do not change their tasks."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from reason_envs.core import Environment
 from reason_envs.tasks import Task, TaskSet
 
 FEW = 3
-"""Steps of the longest episode, below which the player may have been too bad to see much."""
+"""Minimum length of the longest episode; shorter ones may be due to a bad player."""
 
 
 def playing(subject: Subject) -> str:
-    """Play some episodes to their ends."""
+    """Play several episodes."""
     environment = subject.build()
     steps = [_play(example, environment) for example in subject.examples]
-    told = f"{EPISODES} episodes of {', '.join(map(str, steps[:-1]))} and {steps[-1]} steps"
+    detail = f"{EPISODES} episodes of {', '.join(map(str, steps[:-1]))} and {steps[-1]} steps"
     if max(steps) < FEW and _may_be_few(subject, environment):
-        told += "; if a good player's last longer, --response TEXT (repeatable) adds what one might write"
-    return told
+        detail += "; if a good player's episodes are longer, add its responses with --response TEXT (repeatable)"
+    return detail
 
 
 def _play(subject: Subject, environment: Environment) -> int:
-    """Play an episode of a known task, if there are any; return its steps."""
+    """Play an episode of a known task, if the environment has tasks. Returns the number of steps."""
     posed = environment.tasks
     if not isinstance(posed, TaskSet):
         return len(subject.play(environment)) - 1
@@ -39,8 +39,8 @@ def _play(subject: Subject, environment: Environment) -> int:
     found = difference(_parts(before), _parts(task)) if comparable else None
     if found is not None:
         raise CheckFailure(
-            f"The episode of the task {before.id!r} changed the task itself: {found}, before and after.",
-            "All episodes share their tasks: copy what an episode uses up into self.state in reset, and change that.",
+            f"The episode of the task {before.id!r} changed the task: {found} (before and after).",
+            "Episodes share tasks: copy what an episode changes into self.state in reset.",
         )
     return len(results) - 1
 
@@ -50,6 +50,6 @@ def _parts(task: Task) -> dict[str, Any]:
 
 
 def _may_be_few(subject: Subject, environment: Environment) -> bool:
-    """Whether it depends on what is said how long episodes are, and nothing better was given."""
+    """Whether better responses could make episodes longer, and none were given."""
     space = environment.action_space(environment.agents[0])
     return isinstance(space, Text) and environment.decisions_per_episode is None and not subject.responses

@@ -1,4 +1,4 @@
-"""What a check of an environment says."""
+"""Results of checks, and their presentation."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ Status = Literal["pass", "FAIL", "n/a"]
 
 @dataclass(frozen=True)
 class CheckResult:
-    """The verdict of one check."""
+    """Result of one check."""
 
     name: str
-    """Which check."""
+    """Name of the check."""
     status: Status
-    """``pass``, ``FAIL``, or ``n/a`` where the environment has nothing to check."""
+    """Outcome: ``pass``, ``FAIL``, or ``n/a`` if the check does not apply to the environment."""
     detail: str
-    """What was seen."""
+    """Observed behaviour, in one sentence."""
     fix: str = ""
-    """What to do about a failure."""
+    """Sentence that says how to fix a failure; empty if there is none."""
 
 
 class CheckFailure(Exception):
-    """A promise that an environment does not keep.
+    """An environment breaks a rule.
 
     Args:
-        detail: what was seen.
-        fix: what to do about it; by default what the check itself advises.
+        detail: observed behaviour, in one sentence.
+        fix: how to fix it; empty: the general fix of the check.
     """
 
     def __init__(self, detail: str, fix: str = "") -> None:
@@ -38,11 +38,11 @@ class CheckFailure(Exception):
 
 
 class NotApplicable(Exception):
-    """A check has nothing to look at; its text says why."""
+    """A check does not apply; the message gives the reason."""
 
 
 def verdict(name: str, results: Sequence[CheckResult]) -> str:
-    """Write results for people: one line a check, what to do below a failure, and the sum."""
+    """Format results: a line per check, the fix below a failure, and a summary."""
     width = max(len(result.name) for result in results)
     lines = [name]
     for result in results:
@@ -51,7 +51,7 @@ def verdict(name: str, results: Sequence[CheckResult]) -> str:
             lines.append(_paragraph(" " * (width + 8) + "fix: ", result.fix))
     failed = [result.name for result in results if result.status == "FAIL"]
     passed = sum(result.status == "pass" for result in results)
-    lines.append(f"{len(failed)} failed ({', '.join(failed)})" if failed else f"all {passed} that apply passed")
+    lines.append(f"{len(failed)} failed ({', '.join(failed)})" if failed else f"all {passed} checks that apply passed")
     return "\n".join(lines)
 
 

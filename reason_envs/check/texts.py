@@ -1,4 +1,4 @@
-"""Checks of what a language policy reads and writes: messages, and actions as text."""
+"""Checks of the text interface for language policies: messages, and actions as text."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from typing import Any
 
 from gymnasium.spaces import Discrete, Text
 
-from reason_envs.check.episodes import check_pay, said_invalid
+from reason_envs.check.episodes import check_finite, reports_invalid
 from reason_envs.check.play import INVALID, RESPONSES, Subject
 from reason_envs.check.results import CheckFailure, NotApplicable
 from reason_envs.core import Environment, StepResult, checked_reset, checked_step
 
 LONG = 100_000
-"""Characters of a very long text."""
+"""Number of characters of a very long text."""
 ROLES = ("system", "user", "assistant")
 GARBAGE = ("", " \n\t ", "\x00\x1b[31m", "漢字 🙂 \u202eß \u0000", "```json\n{", "-1", "nan", "None", "x" * LONG)
-"""Texts of which most are no action anywhere."""
+"""Texts most of which are not valid actions in any environment."""
 
 
 def messages(subject: Subject) -> str:
-    """Look at the chat messages of every observation of an episode."""
+    """Check the chat messages of every observation of an episode."""
     environment, count = subject.build(), 0
     result = subject.run(checked_reset(environment, seed=subject.seed))
     for turn in range(subject.max_steps):
@@ -29,50 +29,52 @@ def messages(subject: Subject) -> str:
         if result.done:
             break
         result = subject.run(checked_step(environment, subject.actions(environment, result, turn)))
-    return f"{count} observations as chat messages"
+    return f"{count} observations become valid chat messages"
 
 
 def round_trip(subject: Subject) -> str:
-    """Write actions as text and read them back."""
+    """Convert actions to text and back."""
     environment = subject.build()
     subject.run(checked_reset(environment, seed=subject.seed))
     space = environment.action_space(environment.agents[0])
     for text in subject.responses:
         action = environment.parse_action(text)
         if not space.contains(action):
-            raise CheckFailure(f"The response {text[:60]!r} gives {action!r}, which is not in {space}.")
+            raise CheckFailure(
+                f"parse_action converts the response {text[:60]!r} to {action!r}, which is not in {space}."
+            )
     if isinstance(space, Discrete):
         return _names(environment, space)
     if not isinstance(space, Text):
         if subject.responses:
-            return f"{len(subject.responses)} responses give actions"
-        raise NotApplicable(f"what text means an action of {space} is not known: give examples with --response")
+            return f"{len(subject.responses)} responses become actions"
+        raise NotApplicable(f"it is unknown which texts are actions of {space}: give examples with --response")
     for text in (*subject.responses, *RESPONSES):
         action = environment.parse_action(text)
         if space.contains(action) and environment.parse_action(action) != action:
             raise CheckFailure(
-                f"{text[:60]!r} gives the action {action[:60]!r}, and that, written, gives "
+                f"parse_action converts {text[:60]!r} to {action[:60]!r}, and this text to "
                 f"{environment.parse_action(action)!r}."
             )
-    return "what was read as an action, written again, is the same action"
+    return "parse_action converts its own result to the same action"
 
 
 def garbage(subject: Subject) -> str:
-    """Let a model write nonsense."""
+    """Check the handling of unreadable responses."""
     environment = subject.build()
     space = environment.action_space(environment.agents[0])
     for text in GARBAGE:
         shown = f"{text[:20]!r}{f' ({len(text)} characters)' if len(text) > 20 else ''}"
         result, action = subject.run(_say(environment, subject.seed, text))
-        check_pay(result, shown)
+        check_finite(result, shown)
         if INVALID not in result.info:
-            raise CheckFailure(f"After the response {shown} info has no {INVALID!r}.")
-        if not space.contains(action) and not said_invalid(result.info):
+            raise CheckFailure(f"info has no key {INVALID!r} after the response {shown}.")
+        if not space.contains(action) and not reports_invalid(result.info):
             raise CheckFailure(
-                f"The response {shown} gives {str(action)[:40]!r}, which is no action, and info[{INVALID!r}] is "
-                f"{result.info[INVALID]!r}."
+                f"The response {shown} becomes {str(action)[:40]!r}, which is not in the action space, but "
+                f"info[{INVALID!r}] is {result.info[INVALID]!r}."
             )
-    return f"{len(GARBAGE)} texts, empty, odd and of {LONG} characters: none raised, what is no action is counted"
+    return f"{len(GARBAGE)} empty, unreadable and very long texts raise no error; invalid ones are reported"
 
 
 async def _say(environment: Environment, seed: int, text: str) -> tuple[StepResult, Any]:
@@ -83,12 +85,12 @@ async def _say(environment: Environment, seed: int, text: str) -> tuple[StepResu
 
 def _check_messages(written: Any) -> None:
     if not isinstance(written, list) or not written:
-        raise CheckFailure(f"render_messages returned {str(written)[:60]!r}, not a list of messages.")
+        raise CheckFailure(f"render_messages must return a list of messages; it returned {str(written)[:60]!r}.")
     for message in written:
         if not isinstance(message, dict) or message.keys() != {"role", "content"}:
-            raise CheckFailure(f"render_messages returned the message {str(message)[:60]!r}.")
+            raise CheckFailure(f"render_messages returned the invalid message {str(message)[:60]!r}.")
         if message["role"] not in ROLES or not isinstance(message["content"], str):
-            raise CheckFailure(f"render_messages returned the message {str(message)[:60]!r}.")
+            raise CheckFailure(f"render_messages returned the invalid message {str(message)[:60]!r}.")
 
 
 def _names(environment: Environment, space: Discrete) -> str:
@@ -97,5 +99,5 @@ def _names(environment: Environment, space: Discrete) -> str:
     for i, text in enumerate(texts, start=int(space.start)):
         found = environment.parse_action(text)
         if found != i:
-            raise CheckFailure(f"The text {text!r} means the action {i}, and gives {found!r}.")
+            raise CheckFailure(f"parse_action converts {text!r}, the name of action {i}, to {found!r}.")
     return f"{len(texts)} actions by {'name' if names else 'number'}"

@@ -34,13 +34,13 @@ def answer(environment):
 
 
 @pytest.mark.parametrize("id", TOYS)
-def test_gymnasiums_checker_is_silent(id):
+def test_gymnasium_checker_passes_without_warnings(id):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(gym.make(id, engine=CountingEngine()).unwrapped)
 
 
-def test_make_shares_objects_even_through_the_spec():
+def test_make_shares_objects_also_through_the_spec():
     engine = CountingEngine()
     env = gym.make("Toy-v0", engine=engine, turns=5, render_mode="ansi")
     again = env.spec.make()
@@ -50,7 +50,7 @@ def test_make_shares_objects_even_through_the_spec():
     assert env.render() == str(env.unwrapped.environment.state.answers)
 
 
-def test_an_episode_through_gymnasium():
+def test_gymnasium_plays_an_episode():
     env = gym.make("Toy-v0", turns=2)
     first, info = env.reset(seed=4)
     core = env.unwrapped.environment
@@ -62,20 +62,20 @@ def test_an_episode_through_gymnasium():
     assert core.closed
 
 
-def test_truncation_is_no_termination():
+def test_truncated_episodes_are_not_terminated():
     env = gym.make("Toy-v0", turns=1, truncate=True)
     env.reset(seed=4)
     assert env.step("x")[2:4] == (False, True)
 
 
-def test_it_works_inside_a_running_event_loop():
+def test_adapter_works_inside_a_running_event_loop():
     async def notebook():
         return gym.make("Toy-v0").reset(seed=3)
 
     assert asyncio.run(notebook()) == gym.make("Toy-v0").reset(seed=3)
 
 
-def test_sixty_four_vector_environments_make_one_engine_call_a_step():
+def test_vector_adapter_makes_one_engine_call_per_step():
     engine = CountingEngine()
     envs = gym.make_vec("Toy-v0", num_envs=64, engine=engine)
     observations, infos = envs.reset(seed=100)
@@ -89,7 +89,7 @@ def test_sixty_four_vector_environments_make_one_engine_call_a_step():
     assert all(e.closed for e in envs.environments)
 
 
-def test_a_vector_slot_plays_like_the_single_environment():
+def test_vector_adapter_plays_like_single_environments():
     env, envs = gym.make("Toy-v0"), gym.make_vec("Toy-v0", num_envs=3)
     observations, _ = envs.reset(seed=[5, 6, 7])
     assert observations[1] == env.reset(seed=6)[0]
@@ -117,7 +117,7 @@ def test_next_step_autoreset_ignores_the_action_after_the_end():
     assert restarted != first
 
 
-def test_same_step_autoreset_gives_the_final_observation_apart():
+def test_same_step_autoreset_returns_the_final_observation_in_infos():
     envs = gym.make_vec("Toy-v0", num_envs=2, turns=1, autoreset_mode="SameStep")
     envs.reset(seed=0)
     observations, _, terminated, _, infos = envs.step(("a", "a"))
@@ -129,7 +129,7 @@ def test_same_step_autoreset_gives_the_final_observation_apart():
     assert infos["_final_obs"].all()
 
 
-def test_disabled_autoreset_wants_a_reset_mask():
+def test_disabled_autoreset_needs_a_reset_mask():
     envs = gym.make_vec("Toy-v0", num_envs=2, turns=1, autoreset_mode=AutoresetMode.DISABLED)
     envs.reset(seed=0)
     ended, *_ = envs.step(("a", "a"))
@@ -157,12 +157,12 @@ def test_disabled_autoreset_wants_a_reset_mask():
         ),
     ],
 )
-def test_wrong_use_is_named(call, message):
+def test_adapters_explain_wrong_use(call, message):
     with pytest.raises(ReasonEnvsError, match=message):
         call(gym.make_vec("Toy-v0", num_envs=2))
 
 
-def test_a_controller_speaks_for_whoevers_turn_it_is():
+def test_controller_acts_for_the_agent_whose_turn_it_is():
     env = gym.make("TurnToy-v0", turns=2)
     _, info = env.reset(seed=1)
     assert (info["agent"], info["rewards"]) == ("first", {"first": 0, "second": 0})
@@ -175,7 +175,7 @@ def test_a_controller_speaks_for_whoevers_turn_it_is():
     assert "agent" not in info
 
 
-def test_agents_that_act_together_are_asked_one_after_the_other():
+def test_controller_asks_simultaneous_agents_one_after_the_other():
     core = TogetherToy(ToyConfig(turns=1))
     env = Controller(core)
 
@@ -195,7 +195,7 @@ def test_agents_that_act_together_are_asked_one_after_the_other():
     asyncio.run(play())
 
 
-def test_a_controller_without_an_episode_under_way_says_so():
+def test_controller_without_an_episode_raises_an_error():
     env = Controller(TurnToy(ToyConfig(turns=1)))
 
     async def play():
@@ -209,14 +209,14 @@ def test_a_controller_without_an_episode_under_way_says_so():
 
 
 @pytest.mark.parametrize("toy", [Forgetful, ForgetfulPair])
-def test_a_step_that_returns_nothing_is_named(toy):
+def test_adapters_reject_a_step_without_a_result(toy):
     for env, action in ((GymnasiumAdapter(toy()), "a"), (GymnasiumVectorAdapter(toy(), 2), ["a", "a"])):
         env.reset(seed=1)
         with pytest.raises(ReasonEnvsError, match=rf"{toy.__name__}\.step must return a StepResult; it returned None"):
             [env.step(action) for _ in toy.agents]
 
 
-def test_agents_with_different_spaces_have_no_controller():
+def test_controller_rejects_agents_with_different_spaces():
     class Uneven(TurnToy):
         def action_space(self, agent):
             return UnicodeText(5 if agent == "first" else 6)
@@ -225,11 +225,11 @@ def test_agents_with_different_spaces_have_no_controller():
         Controller(Uneven())
 
 
-def test_a_synchronous_call_from_inside_is_refused_not_a_deadlock():
+def test_a_synchronous_call_inside_an_environment_raises_an_error():
     async def nested():
         loop.run(asyncio.sleep(0))
 
-    with pytest.raises(RuntimeError, match="would wait for itself"):
+    with pytest.raises(RuntimeError, match="would block forever"):
         loop.run(nested())
 
 
@@ -240,12 +240,14 @@ def _forked(queue):
         queue.put(str(error))
 
 
-def test_after_a_fork_use_is_refused_with_the_way_out():
+def test_use_after_a_fork_raises_an_error_with_the_fix():
     loop.run(asyncio.sleep(0))
     context = multiprocessing.get_context("fork")
     queue = context.SimpleQueue()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Python warns of forking beside threads: our very point
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # Python warns of forks beside threads, which this test makes
         process = context.Process(target=_forked, args=(queue,))
         process.start()
     process.join(20)

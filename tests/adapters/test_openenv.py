@@ -1,4 +1,4 @@
-"""``python -m reason_envs.serve`` in a process of its own, played by OpenEnv's own client over loopback."""
+"""``python -m reason_envs.serve`` in a separate process, played by OpenEnv's client over loopback."""
 
 import asyncio
 import contextlib
@@ -33,7 +33,7 @@ TOKEN = "a long secret"
 
 
 def start(*arguments, stderr=None, **environment):
-    """Start a server on a free port; its address and the process."""
+    """Start a server on a free port. Returns its address and the process."""
     process = subprocess.Popen(
         [sys.executable, "-m", "reason_envs.serve", *arguments, "--port", "0"],
         stdout=subprocess.PIPE,
@@ -59,14 +59,14 @@ def serving(*arguments, **environment):
 
 @pytest.fixture(scope="module")
 def tree():
-    """A search tree on the embedded models that counts its generator's calls."""
+    """A search tree with the embedded models that counts the calls of its generator."""
     with serving("served_toys:CountedTree-v0", "--engine", "embedded:base", *TREE_OPTIONS) as url:
         yield url
 
 
 @pytest.fixture(scope="module")
 def guarded():
-    """A server with a token, room for two sessions, and little patience."""
+    """A server with a token, at most two sessions, and a short timeout."""
     options = ("--option", "roles=single", "--max-sessions", "2", "--session-timeout", "1")
     with serving("PettingPlanPath-v0", *options, REASON_ENVS_TOKEN=TOKEN) as url:
         yield url
@@ -87,7 +87,7 @@ def plain(value):
 
 
 @needs_openenv
-def test_an_episode_is_the_one_that_is_played_here(tree):
+def test_served_episodes_equal_local_ones(tree):
     here = gym.make("ReasonTree-v0", **SMALL_TREE)
     with client(tree).sync() as there:
         for seed in (3, 4):
@@ -109,7 +109,7 @@ def test_an_episode_is_the_one_that_is_played_here(tree):
 
 
 @needs_openenv
-def test_the_example_in_the_readme_plays(tree, capsys):
+def test_example_of_the_readme_runs(tree, capsys):
     readme = (TESTS.parent / "README.md").read_text()
     block = re.search(r"^```py\n(.*?)^```", readme.split("## Serve with OpenEnv")[1], re.MULTILINE | re.DOTALL)[1]
     exec(block.replace("http://127.0.0.1:8000", tree), {})
@@ -117,7 +117,7 @@ def test_the_example_in_the_readme_plays(tree, capsys):
 
 
 @needs_openenv
-def test_a_language_policy_reads_the_messages_of_whoever_is_to_act():
+def test_messages_are_those_of_the_agent_that_acts():
     options = {"roles": "team", "max_turns": 1}
     here = single_agent(make_environment("petting_plan_path", **options))
     with serving("petting_plan_path", "--option", "max_turns=1") as url, client(url).sync() as there:
@@ -134,7 +134,7 @@ def test_a_language_policy_reads_the_messages_of_whoever_is_to_act():
 
 
 @needs_openenv
-def test_a_session_plays_from_synchronous_code_too():
+def test_sessions_work_in_synchronous_code():
     from reason_envs.adapters.openenv import ReasonAction, Session
 
     session = Session(make_environment("single_turn_math"))
@@ -149,7 +149,7 @@ async def together(calls):
 @needs_openenv
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [64, 200])
-def test_sessions_that_step_together_share_generator_calls(tree, count):
+def test_simultaneous_sessions_share_generator_calls(tree, count):
     async def play():
         clients = [client(tree) for _ in range(count)]
         await together(c.connect() for c in clients)
@@ -170,7 +170,7 @@ def test_sessions_that_step_together_share_generator_calls(tree, count):
 
 
 @needs_openenv
-def test_sessions_share_what_each_gathers_in_a_step():
+def test_sessions_share_gathered_calls():
     """An expansion of the paper's tree draws several siblings at once."""
     from reason_envs.adapters.openenv import ReasonAction, Session
 
@@ -188,13 +188,13 @@ def test_sessions_share_what_each_gathers_in_a_step():
 
 
 @needs_openenv
-def test_mistakes_are_answered_in_words(tree):
+def test_wrong_requests_get_explanations(tree):
     with client(tree).sync() as there:
         with pytest.raises(RuntimeError, match="call reset first"):
             there.step({"text": "EXPAND"})
         there.reset(seed=1)
         for wrong in ({}, {"text": "EXPAND", "action": 0}):
-            with pytest.raises(RuntimeError, match="either a text or an action"):
+            with pytest.raises(RuntimeError, match="needs either text or action"):
                 there.step(wrong)
         with pytest.raises(RuntimeError, match="lacks answer"):
             there.reset(task={"question": "1 + 1?"})
@@ -204,11 +204,11 @@ def test_mistakes_are_answered_in_words(tree):
 
 @needs_openenv
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_quietly_though_a_step_is_under_way(number):
+def test_server_stops_during_a_step_without_a_traceback(number):
     async def play():
         there = client(url)
         result = await there.reset(seed=1)
-        with pytest.raises(RuntimeError, match="paid inf"):
+        with pytest.raises(RuntimeError, match="returned the reward inf"):
             await there.step({"text": "owe"})
         waiting = asyncio.create_task(there.step({"text": "wait"}))
         await asyncio.sleep(0.5)
@@ -226,7 +226,7 @@ def test_it_stops_quietly_though_a_step_is_under_way(number):
 
 
 @needs_openenv
-def test_only_who_has_the_token_gets_in(guarded):
+def test_requests_need_the_token(guarded):
     for wrong in (client(guarded), with_token(guarded, "guess"), with_token(guarded, "")):
         with pytest.raises(ConnectionError, match="403"):
             asyncio.run(wrong._connect_async())
@@ -237,7 +237,7 @@ def test_only_who_has_the_token_gets_in(guarded):
 
 
 @needs_openenv
-def test_a_web_page_cannot_reach_a_server_on_loopback(tree):
+def test_web_pages_cannot_reach_a_server_on_loopback(tree):
     with pytest.raises(ConnectionError, match="403"):
         asyncio.run(client(tree, headers={"Origin": "https://example.org"})._connect_async())
     request = urllib.request.Request(f"{tree}/reset", b"{}", {"Origin": "null", "Content-Type": "application/json"})
@@ -247,16 +247,16 @@ def test_a_web_page_cannot_reach_a_server_on_loopback(tree):
 
 @needs_openenv
 @pytest.mark.slow
-def test_sessions_are_limited_end_with_their_client_and_time_out(guarded):
+def test_sessions_are_limited_and_end_with_their_client_or_a_timeout(guarded):
     async def play():
         first, second, third, fourth = (with_token(guarded) for _ in range(4))
         await together(c.reset(seed=1) for c in (first, second))
         with pytest.raises(RuntimeError, match="2/2"):
             await third.reset(seed=1)
         await first.close()
-        await eventually(lambda: fourth.reset(seed=1), 5)  # the first one's place
-        await asyncio.sleep(6)  # the server looks for idle sessions every five seconds
-        with pytest.raises(RuntimeError, match="idle too long"):
+        await eventually(lambda: fourth.reset(seed=1), 5)  # in place of the first
+        await asyncio.sleep(6)  # the server checks for idle sessions every five seconds
+        with pytest.raises(RuntimeError, match="because it was idle"):
             await eventually(lambda: second.step({"text": "U"}), 0)
         for c in (second, third, fourth):
             await c.close()
@@ -265,7 +265,7 @@ def test_sessions_are_limited_end_with_their_client_and_time_out(guarded):
 
 
 async def eventually(call, seconds):
-    """Try again while the server is full, as a place takes a moment to become free."""
+    """Retry while the server is full, because ended sessions are removed with a delay."""
     deadline = time.monotonic() + seconds
     while True:
         try:
@@ -289,7 +289,7 @@ async def eventually(call, seconds):
     ],
 )
 @needs_openenv
-def test_what_cannot_be_served_is_said_in_words(arguments, error, capsys):
+def test_invalid_commands_are_explained(arguments, error, capsys):
     with socket.create_server(("127.0.0.1", 0)) as busy:
         number = str(busy.getsockname()[1])
         assert serve.main([number if part == "BUSY" else part for part in arguments]) == 2
@@ -297,15 +297,15 @@ def test_what_cannot_be_served_is_said_in_words(arguments, error, capsys):
 
 
 @pytest.mark.parametrize("port", ["70000", "-1"])
-def test_a_port_that_there_is_not_is_refused(port, capsys):
+def test_invalid_ports_are_rejected(port, capsys):
     with pytest.raises(SystemExit):
         serve.main(["single_turn_math", f"--port={port}"])
-    assert f"{port} does not lie between 0 and 65535" in capsys.readouterr().err
+    assert f"{port} must lie in [0, 65535]" in capsys.readouterr().err
 
 
 @needs_openenv
 @pytest.mark.skipif(not socket.has_ipv6, reason="no IPv6 here")
-def test_an_ipv6_address_is_printed_as_browsers_take_it():
+def test_ipv6_addresses_are_printed_with_brackets():
     with serving("single_turn_math", "--host", "::1") as url:
         assert re.fullmatch(r"http://\[::1\]:\d+", url)
         assert urllib.request.urlopen(f"{url}/health").status == 200
@@ -313,7 +313,7 @@ def test_an_ipv6_address_is_printed_as_browsers_take_it():
 
 @needs_openenv
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org", ""])
-def test_other_machines_are_let_in_only_with_a_token(host, capsys, monkeypatch):
+def test_other_hosts_need_a_token(host, capsys, monkeypatch):
     monkeypatch.delenv(serve.TOKEN, raising=False)
     assert serve.main(["ReasonTree-v0", "--host", host]) == 2
     assert serve.TOKEN in capsys.readouterr().err
@@ -332,16 +332,16 @@ def test_other_machines_are_let_in_only_with_a_token(host, capsys, monkeypatch):
         ("s", {}, False),
     ],
 )
-def test_the_guard(token, headers, passes):
+def test_guard_admits_requests_by_token_or_origin(token, headers, passes):
     assert serve.Guard(None, token).admits(headers) is passes
 
 
-def test_an_engine_is_named_like_a_model_or_an_engine():
+def test_engine_argument_is_an_engine_or_a_model():
     assert serve.engine_options("embedded:base") == ["engine.name=transformers", "engine.model=embedded:base"]
     assert serve.engine_options("vllm") == ["engine.name=vllm"]
 
 
-def test_without_openenv_the_error_says_what_to_install(capsys, monkeypatch):
+def test_missing_openenv_is_explained(capsys, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert serve.main(["ReasonTree-v0"]) == 2
     assert "reason-envs[openenv]" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The Petting environments as PettingZoo and Gymnasium see them."""
+"""The Petting environments with the interfaces of PettingZoo and Gymnasium."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def respond(env):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pettingzoos_parallel_tests_are_silent(name):
+def test_pettingzoo_parallel_tests_pass_without_warnings(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         parallel_api_test(reason_envs.parallel_env(name), num_cycles=60)
@@ -30,7 +30,7 @@ def test_pettingzoos_parallel_tests_are_silent(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_pettingzoos_aec_test_passes(name):
+def test_pettingzoo_aec_test_passes(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for advice in ("Observation is not a NumPy array", ".* space for each agent probably should be"):  # it is text
@@ -39,7 +39,7 @@ def test_pettingzoos_aec_test_passes(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_gymnasiums_checker_is_silent(name):
+def test_gymnasium_checker_passes_without_warnings(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for roles in ("team", "single"):
@@ -47,7 +47,7 @@ def test_gymnasiums_checker_is_silent(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_live_agent_sees_the_board_and_knows_whether_it_acts(name):
+def test_every_agent_observes_and_knows_whether_it_acts(name):
     env = reason_envs.parallel_env(name)
     seen, infos = env.reset(seed=3)
     first, second = env.agents
@@ -73,7 +73,7 @@ def test_every_live_agent_sees_the_board_and_knows_whether_it_acts(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_whoever_does_not_answer_loses_the_turn(name):
+def test_a_missing_action_loses_the_turn(name):
     env = reason_envs.parallel_env(name)
     env.reset(seed=3)
     for _ in range(8):
@@ -84,7 +84,7 @@ def test_whoever_does_not_answer_loses_the_turn(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("roles", ["team", "single"])
-def test_the_cycle_follows_the_turns_and_pays_what_the_core_pays(name, roles):
+def test_aec_follows_the_turns_and_rewards_of_the_core(name, roles):
     core, _ = start(name, roles=roles)
     expected = [next(iter(result.rewards.items())) for result in play(core, solver)]
     env = reason_envs.aec_env(name, roles=roles)
@@ -115,14 +115,14 @@ def test_options_tasks_and_rendering_reach_the_environment():
         env.close()
 
 
-def test_whoever_forgets_reset_is_told_so():
+def test_a_missing_reset_raises_an_error():
     parallel, cycle = reason_envs.parallel_env("petting_math"), reason_envs.aec_env("petting_math")
     for forgetful in (lambda: parallel.step({"tool_0": "x"}), lambda: cycle.step("x"), cycle.last):
         with pytest.raises(ReasonEnvsError, match="call reset first"):
             forgetful()
 
 
-def test_environments_without_observe_are_refused():
+def test_environments_without_observe_are_rejected():
     with pytest.raises(ReasonEnvsError, match="observe"):
         reason_envs.parallel_env("reason_tree")
     with pytest.raises(ReasonEnvsError, match="Did you mean"):
@@ -130,7 +130,7 @@ def test_environments_without_observe_are_refused():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_many_games_at_once_play_like_one(name):
+def test_simultaneous_games_play_like_single_ones(name):
     id = registration.entry(name).id
     env, envs = gym.make(id), gym.make_vec(id, num_envs=3)
     first, info = env.reset(seed=6)
@@ -148,7 +148,7 @@ def test_many_games_at_once_play_like_one(name):
     envs.close()
 
 
-def test_a_part_that_cannot_be_imported_is_an_error_and_no_gap(monkeypatch):
+def test_a_broken_import_is_an_error(monkeypatch):
     monkeypatch.delitem(sys.modules, "reason_envs.envs.petting.plan_path", raising=False)
     monkeypatch.setitem(sys.modules, "reason_envs.envs.petting.grid", None)
     assert "petting_plan_path" in registration.names()
@@ -156,7 +156,7 @@ def test_a_part_that_cannot_be_imported_is_an_error_and_no_gap(monkeypatch):
         reason_envs.make_environment("petting_plan_path")
 
 
-def test_a_reset_that_returns_a_tuple_is_named(monkeypatch):
+def test_a_reset_that_returns_a_tuple_is_rejected(monkeypatch):
     env = reason_envs.parallel_env("petting_sudoku")
 
     async def reset(**options):

@@ -1,4 +1,4 @@
-"""ReasonTree-v0 as Gymnasium and Stable-Baselines3 see it."""
+"""ReasonTree-v0 with the interfaces of Gymnasium and Stable-Baselines3."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def options():
     return {**scripted(), "reward": half_point}
 
 
-def test_gymnasiums_checker_is_silent(options):
+def test_gymnasium_checker_passes_without_warnings(options):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(gym.make(ID, **options).unwrapped)
 
 
-def test_sb3s_checker_is_silent(options):
+def test_sb3_checker_passes_without_warnings(options):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         sb3_check_env(gym.make(ID, **options).unwrapped)
         sb3_check_env(gym.make(ID, **options, render_mode="rgb_array"))
 
 
-def test_masks_are_reachable_three_ways(options):
+def test_action_masks_are_available_in_three_places(options):
     env = gym.make(ID, **options)
     observation, info = env.reset(seed=1)
     for action in (0, 1, 2):
@@ -45,18 +45,18 @@ def test_masks_are_reachable_three_ways(options):
         observation, _, _, _, info = env.step(action)
 
 
-def test_other_environments_have_no_masks():
+def test_text_environments_have_no_action_masks():
     assert not gym.make("SingleTurnMath-v0", tasks=scripted()["tasks"]).has_wrapper_attr("action_masks")
 
 
-def test_sixty_four_environments_make_one_call_of_each_model_a_step(options):
+def test_vector_makes_one_call_of_each_model_per_step(options):
     envs = gym.make_vec(ID, num_envs=64, **options)
     observations, infos = envs.reset(seed=5)
     assert observations in envs.observation_space
     assert infos["action_mask"].shape == (64, 4)
     generator, scores = options["engine"].batcher, options["reward_model"]
     for step in range(1, 6):
-        legal = infos["action_mask"]  # EXPAND, and BRANCH where the path has ended
+        legal = infos["action_mask"]  # EXPAND, or BRANCH if the path has ended
         actions = np.where(legal[:, 0] == 1, 0, 1)
         _, _, _, _, infos = envs.step(actions)
         assert (generator.calls, scores.calls) == (step, step)

@@ -1,4 +1,4 @@
-"""The Stable-Baselines3 adapter: one call of each model a step, ends as it wants them, and masks."""
+"""The Stable-Baselines3 adapter: one call of each model per step, ends of episodes, and masks."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ def vector(count, **options):
 
 
 def actions_of(masks):
-    """EXPAND where it is legal, else TERMINATE, else BACKTRACK."""
+    """EXPAND if it is legal, else TERMINATE, else BACKTRACK."""
     return np.where(masks[:, EXPAND], EXPAND, np.where(masks[:, TERMINATE], TERMINATE, BACKTRACK))
 
 
-def test_sixty_four_environments_make_one_call_of_each_model_a_step():
+def test_vec_env_makes_one_call_of_each_model_per_step():
     envs = vector(64, script="on\n")
     observations = envs.reset()
     assert observations["nodes"].shape == (64, *envs.observation_space["nodes"].shape)
@@ -38,7 +38,7 @@ def test_sixty_four_environments_make_one_call_of_each_model_a_step():
     assert first.grower.engine.batcher.requests == 192
 
 
-def test_slots_play_the_episodes_that_one_environment_plays():
+def test_vec_env_plays_like_single_environments():
     envs = vector(3)
     envs.seed(7)
     envs.reset()
@@ -49,7 +49,7 @@ def test_slots_play_the_episodes_that_one_environment_plays():
         np.testing.assert_allclose(paid[: len(alone), slot], alone, rtol=1e-6)
 
 
-def test_an_answer_ends_the_episode_and_the_slot_starts_anew():
+def test_vec_env_restarts_ended_episodes():
     envs = vector(2, script="\\boxed{6}\n")
     envs.reset()
     envs.step(np.array([EXPAND, EXPAND]))
@@ -65,7 +65,7 @@ def test_an_answer_ends_the_episode_and_the_slot_starts_anew():
     assert envs.reset_infos[0]["action_mask"].tolist() == [1, 0, 0, 0]
 
 
-def test_running_out_of_steps_is_a_time_limit():
+def test_truncated_episodes_are_time_limits():
     envs = vector(2, script="on\n", max_steps=2)
     envs.reset()
     envs.step(np.array([EXPAND, EXPAND]))
@@ -75,7 +75,7 @@ def test_running_out_of_steps_is_a_time_limit():
     assert [info["terminal_observation"]["current"].item() for info in infos] == [2, 0]
 
 
-def test_masks_attributes_and_methods():
+def test_masks_attributes_and_methods_are_available():
     envs = vector(3)
     envs.reset()
     assert is_masking_supported(envs)
@@ -89,7 +89,7 @@ def test_masks_attributes_and_methods():
     assert envs.env_is_wrapped(gym.Wrapper) == [False] * 3
 
 
-def test_options_fix_the_problem_once():
+def test_options_fix_the_next_problem():
     envs = vector(2)
     envs.set_options({"task": {"question": "Mine?", "answer": "6"}})
     envs.reset()
@@ -107,7 +107,7 @@ def test_images_are_tiled():
 
 
 @pytest.mark.parametrize("algorithm", [PPO, MaskablePPO])
-def test_it_trains_both_learners_without_a_warning(algorithm):
+def test_both_learners_train_without_a_warning(algorithm):
     options = {**scripted(), "reward": half_point, "max_depth": 3, "max_nodes": 8, "max_steps": 5}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -118,6 +118,6 @@ def test_it_trains_both_learners_without_a_warning(algorithm):
     assert len(model.ep_info_buffer) > 4
 
 
-def test_text_is_refused():
-    with pytest.raises(ReasonEnvsError, match="cannot read UnicodeText"):
+def test_text_spaces_are_rejected():
+    with pytest.raises(ReasonEnvsError, match="does not support UnicodeText"):
         ReasonVecEnv(Toy(), 2)

@@ -1,4 +1,4 @@
-"""Under TRL: prompts, rewards, dialogues with only the policy's tokens in the loss, and real training steps."""
+"""The TRL adapter: prompts, rewards, dialogues with only the policy's tokens in the loss, and training steps."""
 
 import importlib.util
 import runpy
@@ -28,7 +28,7 @@ def tokenizer():
 
 
 class FakeTrainer:
-    """What a rollout asks of ``GRPOTrainer``, with responses by a function of the texts so far."""
+    """The parts of ``GRPOTrainer`` that a rollout uses. A function of the texts so far writes the responses."""
 
     use_vllm, chat_template, chat_template_kwargs = False, None, {}
 
@@ -57,7 +57,7 @@ def said(completions):
     return [[{"role": "assistant", "content": text}] for text in completions]
 
 
-def test_prompts_are_what_the_environment_shows_for_their_seeds():
+def test_prompt_dataset_has_the_messages_of_its_seeds():
     environment = make_environment("single_turn_math", system_prompt="Answer in a box.")
     prompts = rows(environment)
     assert [m["role"] for m in prompts[0]] == ["system", "user"]
@@ -67,7 +67,7 @@ def test_prompts_are_what_the_environment_shows_for_their_seeds():
     assert all(prompt not in prompts for prompt in other)
 
 
-def test_a_reward_function_pays_what_the_environment_pays():
+def test_reward_function_returns_the_rewards_of_the_environment():
     environment = make_environment("single_turn_math")
     prompts, metrics = rows(environment), {}
     answers = [environment.tasks.sample(prompt[0]["seed"]).answer for prompt in prompts]
@@ -79,7 +79,7 @@ def test_a_reward_function_pays_what_the_environment_pays():
     assert metrics == {"accuracy": pytest.approx(1 / 3)}
 
 
-def test_one_batch_of_solver_calls_answers_all_completions():
+def test_reward_function_makes_one_batch_of_solver_calls():
     solver = ScriptedEngine(r"\boxed{1}")
     environment = make_environment("planner_solver", solver=solver, leak_check=False)
     prompts = rows(environment, 6)
@@ -89,12 +89,12 @@ def test_one_batch_of_solver_calls_answers_all_completions():
 
 
 @pytest.mark.parametrize("environment", [Toy(ToyConfig(turns=2)), TurnToy(), make_environment("petting_plan_path")])
-def test_a_reward_function_refuses_episodes_of_several_turns(environment):
+def test_reward_function_rejects_episodes_of_several_turns(environment):
     with pytest.raises(ReasonEnvsError, match="rollout_function"):
         reward_function(environment)(prompts=rows(environment), completions=said(["a", "b", "c"]))
 
 
-def test_prompts_of_another_environment_are_refused():
+def test_prompts_of_another_environment_are_rejected():
     environment = make_environment("single_turn_math")
     foreign = rows(make_environment("single_turn_math", tasks={"name": "gcd"}))
     with pytest.raises(ReasonEnvsError, match="same options"):
@@ -104,7 +104,7 @@ def test_prompts_of_another_environment_are_refused():
 
 
 @pytest.mark.parametrize("kind", [Toy, TurnToy])
-def test_a_dialogue_is_the_template_with_only_the_responses_unmasked(tokenizer, kind):
+def test_env_mask_selects_the_responses_in_the_template(tokenizer, kind):
     environment = kind(ToyConfig(turns=3))
     trainer = FakeTrainer(tokenizer, lambda text: f"{text.count('turn')} {text[-30:].count('1')}<|im_end|>")
     prompts = rows(environment, 4)
@@ -123,22 +123,22 @@ def test_a_dialogue_is_the_template_with_only_the_responses_unmasked(tokenizer, 
         assert len(messages) == 6
 
 
-def test_a_rollout_pays_what_the_environment_paid_in_all_turns(tokenizer):
+def test_rollout_returns_the_rewards_of_all_turns(tokenizer):
     environment = Toy(ToyConfig(turns=3))
     trainer = FakeTrainer(tokenizer, lambda text: text.rpartition(": ")[2].split("<")[0] + "<|im_end|>")
     played = rollout_function(environment)(rows(environment), trainer)
-    assert played["episode_reward"] == [3.0] * 3  # every answer repeats the number that was shown
+    assert played["episode_reward"] == [3.0] * 3  # every answer repeats the observed number
     assert episode_reward(**played, trainer_state=None) == [3.0] * 3
 
 
-def test_log_probabilities_stay_beside_their_tokens(tokenizer):
+def test_log_probs_are_aligned_with_their_tokens(tokenizer):
     trainer = FakeTrainer(tokenizer, lambda text: "12<|im_end|>", log_probs=True)
     played = rollout_function(Toy())(rows(Toy()), trainer)
     for log_probs, mask in zip(played["logprobs"], played["env_mask"], strict=True):
         assert log_probs == [-0.5 * own for own in mask]
 
 
-def test_a_response_that_was_cut_is_ended_for_the_policy_outside_of_the_loss(tokenizer):
+def test_a_cut_response_is_ended_outside_of_the_loss(tokenizer):
     trainer = FakeTrainer(tokenizer, lambda text: "1 2 3 4 5 6 7 8 9<|im_end|>")
     played = rollout_function(Toy(ToyConfig(turns=2)), max_turn_tokens=4)(rows(Toy()), trainer)
     assert trainer.limits == [4, 4]
@@ -149,8 +149,8 @@ def test_a_response_that_was_cut_is_ended_for_the_policy_outside_of_the_loss(tok
     assert (sum(mask), mask[-4:]) == (8, [1] * 4)
 
 
-def test_an_episode_without_room_is_played_on_in_silence(tokenizer):
-    """Else running out of room would save a policy what the end of a lost episode costs."""
+def test_a_full_dialogue_continues_with_empty_responses(tokenizer):
+    """Otherwise a policy could avoid the negative reward at the end of an episode by filling the dialogue."""
     environment = make_environment("petting_plan_path", roles="single", max_turns=2)
     trainer = FakeTrainer(tokenizer, lambda text: "hm<|im_end|>", room=20)
     played = rollout_function(environment)(rows(environment), trainer)
@@ -159,13 +159,13 @@ def test_an_episode_without_room_is_played_on_in_silence(tokenizer):
     assert played["episode_reward"] == [pytest.approx(-4 * 0.1 - 1)] * 3
 
 
-def test_a_prompt_that_fills_the_model_is_an_error(tokenizer):
+def test_a_prompt_that_fills_the_context_is_an_error(tokenizer):
     trainer = FakeTrainer(tokenizer, lambda text: "1", positions=5)
-    with pytest.raises(ReasonEnvsError, match="5 positions"):
+    with pytest.raises(ReasonEnvsError, match="context of 5 tokens"):
         rollout_function(Toy())(rows(Toy()), trainer)
 
 
-def test_system_messages_after_the_first_are_left_out_or_written_before_the_text(tokenizer):
+def test_later_system_messages_are_dropped_or_merged(tokenizer):
     speaker = Speaker(FakeTrainer(tokenizer, lambda text: "1<|im_end|>"), None)
     first, second = ({"role": "system", "content": content} for content in ("You write.", "You check."))
     user = {"role": "user", "content": "Go on."}
@@ -179,7 +179,7 @@ def test_system_messages_after_the_first_are_left_out_or_written_before_the_text
 
 
 class Conversation(Toy):
-    """Shows all that was said, as an environment must that a policy without a memory plays; blanks are lost."""
+    """Shows the whole dialogue, as needed by a policy without memory. Spaces at the ends are removed."""
 
     async def reset(self, *, seed=None, options=None):
         result = await super().reset(seed=seed)
@@ -195,7 +195,7 @@ class Conversation(Toy):
         return observation
 
 
-def test_what_was_said_is_not_said_again(tokenizer):
+def test_repeated_messages_are_left_out(tokenizer):
     trainer = FakeTrainer(tokenizer, lambda text: " 12<|im_end|>", room=200)
     environment = Conversation(ToyConfig(turns=3))
     played = rollout_function(environment)(rows(environment, 1), trainer)
@@ -226,17 +226,17 @@ def test_every_fork_is_closed(tokenizer):
     ("fsdp", "zero_stage", "vllm", "refused"),
     [(True, None, False, True), (False, 3, False, True), (False, 2, False, False), (True, None, True, False)],
 )
-def test_processes_that_generate_with_a_part_of_the_model_each_are_refused(tokenizer, fsdp, zero_stage, vllm, refused):
+def test_sharded_models_are_rejected(tokenizer, fsdp, zero_stage, vllm, refused):
     trainer = FakeTrainer(tokenizer, lambda text: "1<|im_end|>")
     plugin = None if zero_stage is None else SimpleNamespace(zero_stage=zero_stage)
     trainer.is_fsdp_enabled, trainer.use_vllm = fsdp, vllm
     trainer.accelerator = SimpleNamespace(num_processes=2, state=SimpleNamespace(deepspeed_plugin=plugin))
     trainer.args = SimpleNamespace(vllm_mode="colocate", vllm_tensor_parallel_size=1)
-    with pytest.raises(ReasonEnvsError, match="a part of the model each") if refused else nullcontext():
+    with pytest.raises(ReasonEnvsError, match="hold parts of one model") if refused else nullcontext():
         Speaker(trainer, None)
 
 
-def test_processes_that_share_one_vllm_are_refused(tokenizer):
+def test_a_shared_vllm_is_rejected(tokenizer):
     trainer = FakeTrainer(tokenizer, lambda text: "1")
     trainer.use_vllm, trainer.accelerator.num_processes = True, 2
     trainer.args = SimpleNamespace(vllm_mode="server", vllm_tensor_parallel_size=1)
@@ -254,8 +254,8 @@ def test_processes_that_share_one_vllm_are_refused(tokenizer):
         ("petting_math", {"roles": "single", "max_turns": 1}, "embedded", 160),
     ],
 )
-def test_the_example_trains_the_embedded_model(name, options, model, room, tmp_path, monkeypatch):
-    """TRL's trainer itself: its loss mask holds the policy's tokens and no others, and the weights move."""
+def test_example_trains_the_embedded_model(name, options, model, room, tmp_path, monkeypatch):
+    """With TRL's trainer: the loss mask selects the policy's tokens, and the weights change."""
     from trl import GRPOTrainer
 
     from reason_envs.llm.loading import load_model
@@ -299,7 +299,7 @@ def test_the_example_trains_the_embedded_model(name, options, model, room, tmp_p
 
 
 def expected_mask(sampled, prompt, completion):
-    """1 where some call sampled the token after exactly what stands before it in the sequence, else 0."""
+    """Return 1 for each token that a call sampled after exactly the tokens before it, else 0."""
     mask, at = [0] * len(completion), 0
     calls = {}
     for context, response in sampled:

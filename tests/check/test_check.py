@@ -1,4 +1,4 @@
-"""The checker passes what keeps its promises, and names the one that is broken."""
+"""The checker passes valid environments and reports the rule that an invalid one breaks."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPTIONS = {
     "planner_solver": {"solver": ScriptedEngine([r"3 + 4 = 7\n\boxed{7}", "I do not know."])},
     "workflow": {"tasks": WORKFLOWS, "engine": ScriptedEngine(r"20 + 7 = 27\n\boxed{27}")},
 }
-"""Scripted models; the other environments have none."""
+"""Options with scripted models; the other environments have no models."""
 
 
 def not_applicable(results):
@@ -40,7 +40,7 @@ def failures(results):
 
 
 @pytest.mark.parametrize("name", registration.names())
-def test_every_environment_of_ours_passes(name):
+def test_built_in_environments_pass(name):
     results = check_environment(name, responses=(SIMPLE,) if name == "workflow" else (), **OPTIONS.get(name, {}))
     assert failures(results) == {}
     assert [result.name for result in results] == list(CHECKS)
@@ -49,14 +49,14 @@ def test_every_environment_of_ours_passes(name):
 
 
 @pytest.mark.parametrize("sound", SOUND, ids=lambda toy: toy.__name__)
-def test_sound_toys_pass(sound):
+def test_valid_toys_pass(sound):
     results = check_environment(sound, timeout=5)
     assert failures(results) == {}
     assert "batching" not in not_applicable(results)
 
 
 @pytest.mark.parametrize(("broken", "name", "message"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
-def test_a_broken_promise_is_named_with_its_fix(broken, name, message):
+def test_broken_rules_are_reported_with_a_fix(broken, name, message):
     failed = failures(check_environment(broken, timeout=0.3))
     assert re.search(message, failed[name].detail), failed[name].detail
     assert failed[name].fix
@@ -69,14 +69,14 @@ def test_every_check_can_fail():
 
 def test_responses_must_be_actions():
     failed = failures(check_environment(SOUND[-1], responses=["1", "five"]))
-    assert "'five' gives -1, which is not in Discrete(3)" in failed["round trip"].detail
+    assert "converts the response 'five' to -1, which is not in Discrete(3)" in failed["round trip"].detail
 
 
-def test_the_command_prints_a_line_a_check_and_exits_by_the_verdict(capsys, tmp_path, monkeypatch):
+def test_command_prints_a_line_per_check_and_exits_by_the_results(capsys, tmp_path, monkeypatch):
     assert check_command(["SingleTurnMath-v0", "tasks.name=chain_sum", "tasks.max_terms=3"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "SingleTurnMath-v0"
-    assert lines[-1] == "all 14 that apply passed"
+    assert lines[-1] == "all 14 checks that apply passed"
     assert [line.split("  ")[0] for line in lines[1:4]] == ["pass", "pass", "n/a"]
     (tmp_path / "wrong_here.py").write_text(
         "import broken_toys, reason_envs\n"
@@ -85,12 +85,12 @@ def test_the_command_prints_a_line_a_check_and_exits_by_the_verdict(capsys, tmp_
     monkeypatch.syspath_prepend(tmp_path)
     assert check_command(["wrong_here:Wrong-v0"]) == 1
     out = capsys.readouterr().out
-    assert re.search(r"^FAIL  fork re-keying +The original's seed is 0; forks with", out, re.MULTILINE)
-    assert "fix: Call super().fork(seed) where fork is overridden." in out
+    assert re.search(r"^FAIL  fork re-keying +The seed of the original is 0, and forks with", out, re.MULTILINE)
+    assert "fix: If you override fork, call super().fork(seed)." in out
     assert out.endswith("\n1 failed (fork re-keying)\n")
 
 
-def test_a_command_that_makes_no_sense_is_explained():
+def test_invalid_commands_are_explained():
     for arguments, message in (
         (["SingleTurnMth-v0"], "Did you mean 'SingleTurnMath-v0'"),
         (["no_such_module:My-v0"], "cannot import 'no_such_module'"),
@@ -99,7 +99,7 @@ def test_a_command_that_makes_no_sense_is_explained():
             "is not an option of environment 'SingleTurnMath-v0'. Did you mean 'tasks'?",
         ),
         (["SingleTurnMath-v0", "tasks"], "write key=value"),
-        (["SingleTurnMath-v0", "--timeout", "0"], "--timeout 0 must be more than 0 seconds"),
+        (["SingleTurnMath-v0", "--timeout", "0"], "--timeout 0 must be above 0"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "reason_envs.check", *arguments], capture_output=True, text=True, check=False
@@ -108,7 +108,7 @@ def test_a_command_that_makes_no_sense_is_explained():
         assert message in done.stderr
 
 
-def test_an_error_is_placed_in_the_file_that_is_checked():
+def test_errors_name_a_line_of_the_checked_file():
     class Deep(SOUND[0]):
         async def step(self, actions):
             return int("below")
@@ -119,16 +119,16 @@ def test_an_error_is_placed_in_the_file_that_is_checked():
 
     for broken in (Deep, InALibrary):
         (result,) = check_environment(broken)
-        assert re.search(rf"\({re.escape(__file__)}, line \d+\)\. Nothing else was checked\.$", result.detail)
+        assert re.search(rf"\({re.escape(__file__)}, line \d+\)\. The other checks were not run\.$", result.detail)
 
 
-def test_wrong_options_are_told_without_a_place_in_our_code():
+def test_wrong_options_are_explained_without_a_line():
     (result,) = check_environment("SingleTurnMath-v0", system_prompt=5)
     assert result.detail == ("system_prompt=5 must be of type str | None (environment 'SingleTurnMath-v0').")
-    assert not result.fix  # the environment is not to blame
+    assert not result.fix  # the environment is not the cause
 
 
-def test_who_cannot_be_evaluated_is_told():
+def test_missing_correctness_is_reported():
     assert "correct" not in {r.name: r for r in check_environment("SingleTurnMath-v0")}["tasks"].detail
 
     class Silent(SOUND[0]):
@@ -138,14 +138,14 @@ def test_who_cannot_be_evaluated_is_told():
             return result
 
     detail = {result.name: result for result in check_environment(Silent)}["tasks"].detail
-    assert "no 'correct', so evaluations have no accuracy" in detail
+    assert "without 'correct' in the last info evaluations have no accuracy" in detail
 
 
-def test_forks_that_share_what_changes_are_told_once():
+def test_shared_state_of_forks_is_reported_once():
     assert set(failures(check_environment(SharedNotes, timeout=5))) == {"fork isolation"}
 
 
-def test_a_reward_of_zero_is_one():
+def test_zero_is_a_reward():
     class Stingy(SOUND[0]):
         def pay(self, text):
             return 0.0
@@ -153,14 +153,14 @@ def test_a_reward_of_zero_is_one():
     assert failures(check_environment(Stingy)) == {}
 
 
-def test_who_never_gets_to_an_end_has_no_reward_to_judge():
+def test_rewards_of_endless_episodes_are_not_applicable():
     class Endless(SOUND[0]):
         async def step(self, actions):
             return StepResult({"player": self.observe("player")}, info=self.info(valid_action=isinstance(actions, str)))
 
     (result,) = (result for result in check_environment(Endless) if result.name == "rewards")
     assert result.status == "n/a"
-    assert "no episode in which anybody acted ended in 50 steps" in result.detail
+    assert "no episode with a decision ended within 50 steps" in result.detail
 
 
 @dataclass
@@ -169,22 +169,22 @@ class Splitless:
 
 
 class Unconfigured(SOUND[0]):
-    """Keeps no configuration: learners read the registered one."""
+    """Has no configuration; learners read the registered one."""
 
     def __init__(self, config=None):
         super().__init__()
         del self.config
 
 
-def test_the_options_are_those_that_are_registered():
+def test_options_are_those_of_the_registered_configuration():
     registration.register("Unconfigured-v0", Unconfigured, Config)
     registration.register("Splitless-v0", Unconfigured, Splitless)
     assert failures(check_environment("Unconfigured-v0")) == failures(check_environment(Unconfigured)) == {}
-    assert "The configuration has no 'split'" in failures(check_environment("Splitless-v0"))["tasks"].detail
+    assert "The configuration has no field 'split'" in failures(check_environment("Splitless-v0"))["tasks"].detail
 
 
 class Picky(SOUND[0]):
-    """Ends at the first word that it does not like; draws without a seed after others."""
+    """Ends at any word that is not in ``likes``, and draws without a seed after those."""
 
     likes = ("open",)
 
@@ -200,7 +200,7 @@ class Picky(SOUND[0]):
         return {**super().info(**more), "answers": [*self.state.answers] if len(self.state.answers) < 3 else []}
 
 
-def test_given_responses_are_tried_besides_the_checkers_own():
+def test_given_responses_are_used_besides_the_built_in_ones():
     class Taught(Picky):
         likes = RESPONSES
 
@@ -209,14 +209,14 @@ def test_given_responses_are_tried_besides_the_checkers_own():
     assert "determinism" in failures(check_environment(Taught, responses=["shut"]))
 
 
-def test_how_much_was_played_is_told():
+def test_number_of_played_steps_is_reported():
     def played(environment, **options):
         return check_environment(environment, **options)[0].detail
 
     assert played(SOUND[0]) == "3 episodes of 3, 3 and 3 steps"
     assert played(Picky) == (
-        "3 episodes of 1, 1 and 1 steps; if a good player's last longer, --response TEXT (repeatable) adds what one "
-        "might write"
+        "3 episodes of 1, 1 and 1 steps; if a good player's episodes are longer, add its responses with --response "
+        "TEXT (repeatable)"
     )
     assert played(Picky, responses=["open"]).endswith("; with the given responses: 3 episodes of 3, 3 and 3 steps")
     assert played("single_turn_math") == "3 episodes of 1, 1 and 1 steps"

@@ -1,4 +1,4 @@
-"""Environments for the server's tests; importing this module registers them, as a user's would."""
+"""Environments for the tests of the server. Importing this module registers them, as a user's module would."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reason_envs.envs.reason_tree.environment import ReasonTree
 
 
 class CountedTree(ReasonTree):
-    """Tells in ``info["calls"]`` how often its generator has been called, by all sessions together."""
+    """Returns in ``info["calls"]`` the number of calls of its generator by all sessions."""
 
     async def step(self, actions):
         result = await super().step(actions)
@@ -21,7 +21,7 @@ class CountedTree(ReasonTree):
 
 
 class SlowToy(Toy):
-    """Takes a minute for the action "wait", and pays no number for the action "owe"."""
+    """Takes a minute for the action "wait", and returns an infinite reward for the action "owe"."""
 
     async def step(self, actions):
         if "wait" in actions.values():

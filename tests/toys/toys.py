@@ -1,4 +1,4 @@
-"""Small environments for tests: a batched counting game for one agent, and one that two agents play in turns."""
+"""Small environments for tests: a counting game for one agent, for two in turns, and for two at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reason_envs.spaces import UnicodeText
 
 
 class CountingEngine:
-    """Answers ``(seed, text)`` requests with a number below 100 and remembers its batches."""
+    """Answers requests with a number below 100 that depends on the request, and records the batches."""
 
     def __init__(self):
         self.batches = []
@@ -31,15 +31,15 @@ class ToyState:
 @dataclass
 class ToyConfig:
     turns: int = 3
-    """Steps of an episode."""
+    """Number of steps per episode."""
     truncate: bool = False
-    """End by truncation instead of termination."""
+    """Whether episodes end by truncation instead of termination."""
     engine: CountingEngine | None = None
-    """Where the numbers come from."""
+    """Engine that draws the numbers; ``None``: a new one."""
 
 
 class Toy(Environment):
-    """Every step asks the engine once; the reward is 1 when the action names its last answer."""
+    """Every step calls the engine once. The reward is 1 if the action is the engine's last answer."""
 
     agents = ("solver",)
 
@@ -107,11 +107,11 @@ class TogetherToy(Toy):
 
 
 class Forgetful(Toy):
-    """Its step returns nothing."""
+    """The step returns nothing."""
 
     async def step(self, actions):
         await super().step(actions)
 
 
 class ForgetfulPair(Forgetful, TogetherToy):
-    """The same for two agents that act together."""
+    """The same game for two agents that act at the same time."""
