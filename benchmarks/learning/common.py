@@ -1,4 +1,4 @@
-"""What the learning benchmarks of language policies share: resumable runs, held-out evaluation, table and curves."""
+"""Shared parts of the learning benchmarks of language policies: runs, held-out evaluation, table and curves."""
 
 from __future__ import annotations
 
@@ -29,38 +29,40 @@ COLOURS = ("#1f6f8b", "#b5651d")
 
 
 def correct(trajectory: Trajectory) -> float:
-    """Whether an episode's answer was right."""
+    """Return whether the answer of an episode was correct."""
     return trajectory.metrics["correct"]
 
 
 @dataclass(frozen=True)
 class LearningBenchmark:
-    """Arms that are trained with several seeds, and what is told about them."""
+    """Arms that are trained with several seeds, and their report."""
 
     name: str
-    """Of the run and report folders."""
+    """Name of the folders of the runs and the report."""
     title: str
-    """Of the plot."""
+    """Title of the plot."""
     options: Sequence[str]
-    """``key=value`` for agents.train, in every arm."""
+    """Options of agents.train (``key=value``) for every arm."""
     arms: Mapping[str, Sequence[str]]
-    """Further ones of each arm: the one that learns, then the control."""
+    """Further options of each arm: first the arm that learns, then the control."""
     score: Callable[[Trajectory], float] = correct
-    """What is measured of an episode, whatever its arm was paid for."""
+    """Score of an episode, independent of the rewards of its arm. Default: 1 if the answer is correct."""
     score_name: str = "correct samples"
-    """How the plot calls the accuracy of the training episodes."""
+    """Label of the accuracy of the training episodes in the plot."""
     problems: int = 1024
-    """Held-out problems."""
+    """Number of held-out problems."""
     samples: int = 4
-    """Samples of each, at temperature 1."""
+    """Number of samples per problem at temperature 1."""
 
     def main(self, description: str) -> None:
-        """Train what is missing, evaluate what is missing, and report."""
+        """Train missing runs, evaluate missing results, and report."""
         parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("--runs", type=Path, default=Path(f"runs/benchmark_{self.name}"), help="run folders")
-        parser.add_argument("--report", type=Path, default=Path(__file__).parent / self.name, help="table and plot")
-        parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-        parser.add_argument("overrides", nargs="*", help="key=value for agents.train, the same for every run")
+        parser.add_argument("--runs", type=Path, default=Path(f"runs/benchmark_{self.name}"), help="folder of the runs")
+        parser.add_argument(
+            "--report", type=Path, default=Path(__file__).parent / self.name, help="folder of table and plot"
+        )
+        parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="seeds of the runs")
+        parser.add_argument("overrides", nargs="*", help="options of agents.train (key=value) for every run")
         arguments = parser.parse_args()
         results = {}
         for arm, options in self.arms.items():
@@ -77,13 +79,13 @@ class LearningBenchmark:
         self.plot(arguments.runs, arguments.seeds, arguments.report / "curves.png")
 
     def evaluate(self, folder: Path, which: str, seed: int) -> None:
-        """Evaluate before or after training on held-out problems, sampled at temperature 1 and greedily."""
+        """Evaluate a run before or after training on held-out problems, sampled at temperature 1 and greedily."""
         path = folder / f"evaluation_{which}.json"
         if path.exists():
             return
         run = load_run(str(folder), untrained=which == "before")
         tasks = first_tasks(run.test_tasks, self.problems)
-        figures: dict[str, Any] = {}
+        results: dict[str, Any] = {}
         for name, samples, sampling in (
             ("sampled", self.samples, run.policy.sampling),
             ("greedy", 1, greedy(run.policy.sampling)),
@@ -93,12 +95,12 @@ class LearningBenchmark:
             )
             scores = np.array([self.score(t) for t in trajectories]).reshape(-1, samples)
             tokens = [len(d.choice.token_ids) for t in trajectories for d in t.decisions]
-            figures |= {name: scores.mean(axis=1).tolist(), f"{name}_tokens": float(np.mean(tokens))}
+            results |= {name: scores.mean(axis=1).tolist(), f"{name}_tokens": float(np.mean(tokens))}
         run.close()
-        path.write_text(json.dumps(figures) + "\n")
+        path.write_text(json.dumps(results) + "\n")
 
     def plot(self, runs: Path, seeds: Sequence[int], path: Path) -> None:
-        """Draw the accuracy of the training episodes of every run."""
+        """Plot the accuracy of the training episodes of every run."""
         figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
         for arm, colour in zip(self.arms, COLOURS, strict=True):
             for seed in seeds:
@@ -114,7 +116,7 @@ class LearningBenchmark:
 
 
 def train(folder: Path, overrides: Sequence[str]) -> None:
-    """Train one run, or continue it; a finished one is left alone."""
+    """Train or continue a run. A finished run is not changed."""
     if (folder / "policy_final").is_dir():
         return
     command = [sys.executable, "-m", "agents.train"]
@@ -132,7 +134,7 @@ def load(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def report(results: dict[str, list[dict[str, Any]]]) -> str:
-    """Return the table: the score before and after, and the gain with its interval over seeds and problems."""
+    """Return the table of the scores before and after training, with the interval of the gain."""
     lines = [
         "| rewards | decoding | before | after | gain in points (95 % interval) | each seed | tokens before -> after |",
         "|---|---|---|---|---|---|---|",
@@ -152,7 +154,7 @@ def report(results: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def curves(folder: Path) -> Iterator[tuple[int, float]]:
-    """Iterate over (step, accuracy of the training episodes)."""
+    """Yield each training step with the accuracy of its episodes."""
     for line in (folder / "metrics.jsonl").read_text().splitlines():
         metrics = json.loads(line)
         if "accuracy" in metrics:

@@ -1,6 +1,6 @@
-"""Does PPO with a value head teach a language model sums? Three seeds, held-out problems, and a control paid at random.
+"""Does PPO with a value head teach a language model sums? Three seeds, held-out problems, and a random control.
 
-One line does everything, and continues where it was interrupted:
+This command does everything. It continues after an interruption:
 
     python benchmarks/learning/language_ppo.py
 

@@ -1,15 +1,15 @@
-"""Does AT-GRPO teach a team more than GRPO does, or than one agent with the same tools learns, at equal tokens?
+"""Does a team learn more with AT-GRPO than with GRPO, or than a single agent with the same tools, at equal tokens?
 
-One line does everything, and continues where it was interrupted:
+This command does everything. It continues after an interruption:
 
     python benchmarks/learning/petting.py
 
-Every arm starts from the embedded Petting model and trains with three seeds until it has generated the largest number
-of tokens at which the arms are compared, all candidates of a turn counted. A step of AT-GRPO plays 16 tasks with four
-candidates a turn, one of GRPO four episodes of 8 tasks: about as many tokens, so that equal tokens are about as many
-updates. Both scale advantages by the spread of the step's rewards or, as in their papers, by the group's. The control
-is paid by coin flips. The learning rate is the default, or half of it. Evaluations play one candidate a turn, on
-held-out problems, at temperature 1.
+Every arm starts from the embedded Petting model and trains with three seeds until it has generated the maximum number
+of tokens at which the arms are compared. All candidates of a turn count. A step of AT-GRPO plays 16 tasks with four
+candidates per turn, and a step of GRPO plays four episodes of 8 tasks. Both generate about as many tokens, so equal
+tokens mean about equal numbers of updates. Advantages are scaled by the standard deviation of the rewards in the step
+or, as in the papers, in the group. The rewards of the control are coin flips. The learning rate is the default or half
+of it. Evaluations play one candidate per turn on held-out problems at temperature 1.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ from reason_envs.envs.petting.sudoku import PettingSudoku, PettingSudokuConfig
 from reason_envs.registration import register
 
 PROBLEMS = 512
-"""Held-out problems, one episode each."""
+"""Number of held-out problems, one episode each."""
 TOKENS = (20_000, 40_000, 80_000)
-"""Generated tokens at which arms are compared, each by its nearest checkpoint."""
+"""Numbers of generated tokens at which arms are compared, each with its nearest checkpoint."""
 AT_GRPO = ("algo=at_grpo", "algo.tasks_per_step=16")
 GRPO = ("algo=grpo", "algo.tasks_per_step=8", "algo.samples_per_task=4")
 BATCH, GROUP = ("algo.scale=batch",), ("algo.scale=std",)
@@ -57,16 +57,16 @@ ARMS = {
     "single": ("GRPO, single agent", (*GRPO, *BATCH, FAST, "env.roles=single"), "#7a9e3b"),
     "control": ("AT-GRPO, paid by coin flips", (*AT_GRPO, *BATCH, FAST), "#8a8a8a"),
 }
-"""Title, options for agents.train, and colour of each arm."""
+"""Title, options of agents.train and colour of each arm."""
 GAMES = {"sudoku": tuple(ARMS), "plan_path": tuple(ARMS)[:-1], "sokoban": ("at_grpo",)}
-"""Environments, and the arms that are trained there."""
+"""Arms of each environment."""
 
 
 class CoinFlips(PettingSudoku):
-    """Pays every decision by a coin flip, whatever it does."""
+    """Rewards every decision with a coin flip."""
 
     async def step(self, actions: Mapping[AgentId, Action]) -> StepResult:
-        """Take the decision and pay for it at random."""
+        """Make the decision and replace its rewards by a coin flip."""
         flip = derive_seed(self.state.seed, "coin", self.state.decisions, str(actions)) % 2
         result = await super().step(actions)
         result.rewards.update(dict.fromkeys(result.rewards, float(flip)))
@@ -77,12 +77,14 @@ register("PettingSudokuCoinFlips-v0", CoinFlips, PettingSudokuConfig)
 
 
 def main() -> None:
-    """Train what is missing, evaluate what is missing, and report."""
+    """Train missing runs, evaluate missing results, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark_petting"), help="run folders")
-    parser.add_argument("--report", type=Path, default=Path(__file__).parent / "petting", help="table and plot")
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
-    parser.add_argument("--games", nargs="+", default=list(GAMES), choices=list(GAMES))
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark_petting"), help="folder of the runs")
+    parser.add_argument(
+        "--report", type=Path, default=Path(__file__).parent / "petting", help="folder of tables and plots"
+    )
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="seeds of the runs")
+    parser.add_argument("--games", nargs="+", default=list(GAMES), choices=list(GAMES), help="environments")
     parser.add_argument("--train", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train:
@@ -99,7 +101,7 @@ def main() -> None:
 
 
 def one_run(runs: Path, game: str, arm: str, seed: int) -> list[dict[str, Any]]:
-    """Train a run until it has the tokens, and evaluate it before training and at each number of tokens."""
+    """Train a run to the maximum number of tokens. Evaluate it before training and at each number of tokens."""
     folder = runs / f"{game}_{arm}_{seed}"
     environment = f"petting_{game}_coin_flips" if arm == "control" else f"petting_{game}"
     options = [f"env={environment}", *ARMS[arm][1], f"policy.model={PETTING['model']}"]
@@ -112,7 +114,7 @@ def one_run(runs: Path, game: str, arm: str, seed: int) -> list[dict[str, Any]]:
         steps = len(spent(folder)) + 10
     tokens = np.array(spent(folder))
     chosen = [0, *(int(np.abs(tokens - wanted).argmin()) for wanted in TOKENS)]
-    untrained = runs / f"{game}_{'single' if arm == 'single' else 'team'}_{seed}_before.json"  # the same for all arms
+    untrained = runs / f"{game}_{'single' if arm == 'single' else 'team'}_{seed}_before.json"  # equal for all arms
     paths = [untrained, *(folder / f"evaluation_{step}.json" for step in chosen[1:])]
     return [
         {**evaluate(folder, step, seed, path), "spent": int(tokens[step])}
@@ -121,13 +123,13 @@ def one_run(runs: Path, game: str, arm: str, seed: int) -> list[dict[str, Any]]:
 
 
 def spent(folder: Path) -> list[int]:
-    """Return the tokens that were generated up to each step, from step 0 on."""
+    """Return the number of tokens generated up to each step, from step 0 on."""
     lines = map(json.loads, (folder / "metrics.jsonl").read_text().splitlines())
     return [0, *(line["tokens"] for line in lines if "tokens" in line)]
 
 
 def evaluate(folder: Path, step: int, seed: int, path: Path) -> dict[str, Any]:
-    """Evaluate a checkpoint, or the model before training (step 0), unless its figures are in ``path`` already."""
+    """Evaluate a checkpoint, or the model before training (step 0), unless ``path`` has its results."""
     if not path.exists():
         run = (
             load_run(None, str(folder / "checkpoints" / f"step_{step}"))
@@ -145,7 +147,7 @@ def evaluate(folder: Path, step: int, seed: int, path: Path) -> dict[str, Any]:
 
 
 def report(results: dict[str, list[list[dict[str, Any]]]]) -> str:
-    """Return the table; intervals resample seeds and problems, paired."""
+    """Return the table with paired bootstrap intervals over seeds and problems."""
     wanted = [f"at {tokens // 1000}k tokens" for tokens in TOKENS]
     lines = [
         f"| trained by | before | {' | '.join(wanted)} | gain (95 % interval) | each seed | the first is ahead at "
@@ -168,18 +170,18 @@ def report(results: dict[str, list[list[dict[str, Any]]]]) -> str:
 
 
 def success(runs: list[list[dict[str, Any]]]) -> np.ndarray:
-    """Return success by [seed, evaluation, problem]."""
+    """Return the success of every episode, [seeds, evaluations, problems]."""
     return np.array([[one["success"] for one in run] for run in runs])
 
 
 def points(values: np.ndarray) -> str:
-    """Write the mean of [seeds, problems] in points, with its interval."""
+    """Return the mean of values [seeds, problems] in points with its interval."""
     low, high = crossed_bootstrap(values)
     return f"{100 * values.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def plot(game: str, results: dict[str, list[list[dict[str, Any]]]], path: Path) -> None:
-    """Draw held-out success against the tokens generated: each seed thinly, their mean with its markers."""
+    """Plot held-out success against generated tokens: thin lines for seeds, markers for their mean."""
     figure, axes = plt.subplots(figsize=(9, 4), layout="constrained")
     for arm, runs in results.items():
         title, _, colour = ARMS[arm]

@@ -1,11 +1,11 @@
-"""Does a planner learn to write better guidelines? Three seeds, held-out problems, and a control paid by coin flips.
+"""Does a planner learn to write better guidelines? Three seeds, held-out problems, and a control with random rewards.
 
-One line does everything, and continues where it was interrupted:
+This command does everything. It continues after an interruption:
 
     python benchmarks/learning/planner_solver.py
 
-Each run trains with ``python -m agents.train env=planner_solver algo=grpo`` and its defaults. What is measured, in both
-arms, is the default reward: the solver is right, and the guideline has not given the answer away.
+Each run trains with ``python -m agents.train env=planner_solver algo=grpo`` and its defaults. The score of both arms is
+the default reward: the solver is correct, and the guideline does not reveal the answer.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from common import LearningBenchmark
 from agents.trajectory import Trajectory
 
 
-def honestly_right(trajectory: Trajectory) -> float:
-    """Whether the solver was right by a guideline that gives nothing away."""
+def correct_without_leak(trajectory: Trajectory) -> float:
+    """Return 1 if the solver was correct with a guideline that does not reveal the answer, otherwise 0."""
     return trajectory.metrics["correct"] * (1 - trajectory.metrics["leak"])
 
 
@@ -25,7 +25,7 @@ BENCHMARK = LearningBenchmark(
     title="PlannerSolver-v0, GRPO, embedded models",
     options=("env=planner_solver", "algo=grpo"),
     arms={"math": (), "random": ("env.reward.name=random",)},
-    score=honestly_right,
+    score=correct_without_leak,
     score_name="right answers of the solver",
     problems=512,
 )

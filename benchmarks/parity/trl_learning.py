@@ -1,12 +1,12 @@
-"""Does a sample teach as much here as in TRL's ``GRPOTrainer``? The same training on both sides, and its curves.
+"""Is learning per sample equal here and in ``GRPOTrainer`` of TRL? The same training on both sides, and its curves.
 
     pip install trl==1.16.0
     python -m benchmarks.parity.trl_learning        # from the repository's root; resumable by seed and side
 
-Both sides train all weights of the embedded model for 30 steps of the same 32 problems x 8 samples in the same order:
-temperature 1, learning rate 5e-5 constant, AdamW, gradients clipped at norm 1, token mean, advantages divided by the
-group's standard deviation, no KL penalty, the same grader and rewards. Only the samples' random numbers differ.
-In the end one evaluator grades both on the same 512 held-out problems, 4 samples each and greedily.
+Both sides train all weights of the embedded model for 30 steps with the same 32 problems x 8 samples in the same order:
+temperature 1, constant learning rate 5e-5, AdamW, gradients clipped at norm 1, mean over tokens, advantages divided by
+the standard deviation of the group, no KL penalty, the same grader and rewards. Only the random numbers of the samples
+differ. Then one evaluator grades both on the same 512 held-out problems, with 4 samples each and greedily.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SHOWN = (1, 5, 10, 15, 20, 25, 30)
 
 
 def train_ours(seed: int, folder: Path) -> None:
-    """Train with the command line; leave the model and the accuracy of each step's samples."""
+    """Train with the command line. Save the model and the accuracy of the samples of each step."""
     command = [sys.executable, "-m", "agents.train", f"output_dir={folder}/run", f"seed={seed}", f"steps={STEPS}"]
     command += [f"algo.tasks_per_step={TASKS}", f"algo.samples_per_task={SAMPLES}", "eval_every=0", "save_every=0"]
     subprocess.run([*command, f"algo.optimizer.learning_rate={LEARNING_RATE}"], check=True, stdout=subprocess.DEVNULL)
@@ -42,7 +42,7 @@ def train_ours(seed: int, folder: Path) -> None:
 
 
 def train_trl(seed: int, folder: Path) -> None:
-    """Train with TRL; leave the same files."""
+    """Train with TRL. Save the same files."""
     from reason_envs.rewards import MathReward, grade_math
     from reason_envs.tasks import make
 
@@ -68,7 +68,7 @@ SIDES = {"ours": train_ours, "trl": train_trl}
 
 
 def evaluate(model: Path) -> dict[str, float]:
-    """Accuracy of a model folder on held-out problems, by the evaluator that both sides share."""
+    """Return the accuracy of a model folder on held-out problems with the same evaluator for both sides."""
     from agents.config.compose import compose_config
     from agents.evaluation.evaluate_policy import evaluate_policy
     from agents.evaluation.intervals import first_tasks
@@ -89,10 +89,10 @@ def evaluate(model: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Train and evaluate what is missing, then report."""
+    """Train and evaluate missing runs, then report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=Path, default=Path("runs/trl_learning"))
-    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--runs", type=Path, default=Path("runs/trl_learning"), help="folder of the runs")
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS), help="seeds of the runs")
     parser.add_argument("--child", nargs=3, metavar=("SIDE", "SEED", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -121,7 +121,7 @@ def row_of(side: str, seed: str, curve: Any, accuracy: Any) -> str:
 
 
 def table(results: list[dict[str, Any]]) -> str:
-    """Write every run, and each side's mean, as a markdown table."""
+    """Return every run and the mean of each side as a markdown table."""
     columns = ["side", "seed", *(f"step {step}" for step in SHOWN), "held out, sampled", "held out, greedy"]
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     lines += [row_of(r["side"], str(r["seed"]), r["curve"], r) for r in results]

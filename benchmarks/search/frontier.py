@@ -1,12 +1,12 @@
-"""Does a trained search policy beat classical search at equal tokens? Every method over its budgets, in one picture.
+"""Is a trained search policy better than the search baselines at equal tokens? All methods and budgets in one plot.
 
-One line does everything, and continues where it was interrupted:
+This command does everything. It continues after an interruption:
 
     python benchmarks/search/frontier.py runs=[runs/a,runs/b,runs/c]
 
-Every method gets the embedded generator, the run's step reward model and grader, and the same held-out problems. The
-searches may grow larger trees than the policies. The constant of MCTS is tuned on training problems. Without ``runs``
-the classical methods alone are compared.
+All methods use the embedded generator, the step reward model and the grader of the run, and the same held-out problems.
+The baselines may grow larger trees than the policies. The constant of MCTS is tuned on training problems. Without
+``runs`` only the baselines are compared.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CONSTANTS = (0.5, 1.0, 2.0, 4.0, 8.0)
 TUNING_BUDGET = 16
 SELECTIONS = (("product", "maximum"), ("min", "maximum"), ("last", "maximum"), ("product", "vote"))
 UNDRAWN = ("best_of_n min maximum", "best_of_n last maximum")
-"""In the table only."""
+"""Methods that are in the table but not in the plot."""
 POLICY_PLANS = [
     *plans(["policy"], {"temperature": [0.0]}),
     *plans(["policy"], {"samples": [1, 4]}),
@@ -54,24 +54,24 @@ POLICY_PLANS = [
 
 @dataclass
 class FrontierConfig:
-    """Options, given as ``name=value``; keys of ``env.`` and ``reward_model.`` go to every method."""
+    """Options, as ``name=value``. Keys of ``env.`` and ``reward_model.`` apply to every method."""
 
     runs: list[str] = field(default_factory=list)
-    """Folders of trained policies: the seeds of one experiment."""
+    """Folders of trained policies, the seeds of one experiment. Default: none."""
     problems: int = 1024
-    """Held-out problems."""
+    """Number of held-out problems."""
     tuning: int = 256
-    """Training problems on which the constant of MCTS is chosen."""
+    """Number of training problems on which the constant of MCTS is tuned."""
     seed: int = 0
-    """Keys the draws."""
+    """Seed of the samples."""
     results: str = "runs/benchmark_search"
-    """Where every method's answers are kept."""
+    """Folder of the answers of every method."""
     report: str = "benchmarks/search/frontier"
-    """Where table and plot go."""
+    """Folder of table and plot."""
 
 
 class Results:
-    """What has been evaluated, a file for each method and budget."""
+    """Results, one file per method and budget."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.seed = folder, seed
@@ -80,24 +80,24 @@ class Results:
         """Return the file of a method."""
         return self.folder / f"{label.replace('/', '_').replace(' ', '__')}.json"
 
-    def holds(self, label: str) -> bool:
-        """Whether a method has been evaluated."""
+    def has(self, label: str) -> bool:
+        """Return whether a method has been evaluated."""
         return self.path(label).exists()
 
     def add(self, family: str, label: str, solved: Sequence[Solved], seconds: float) -> None:
-        """Keep a method's answers and print its figures."""
+        """Save the answers of a method and print its metrics."""
         result = summarise(family, label, solved, seconds, self.seed)
         write_json(self.path(label), record(result, solved))
         print(table([result]).splitlines()[-1], flush=True)
 
     def load(self, label: str) -> tuple[MethodResult, dict[str, Any]]:
-        """Return figures and the columns of every problem."""
+        """Return the metrics of a method and its columns for all problems."""
         content = json.loads(self.path(label).read_text())
         return MethodResult(**content["result"]), content["problems"]
 
 
 def main() -> None:
-    """Evaluate what is missing and report."""
+    """Evaluate missing results and report."""
     arguments = sys.argv[1:]
     overrides = [a for a in arguments if a.startswith(("env.", "reward_model.", "reward_model="))]
     config = parse_pairs(FrontierConfig, [a for a in arguments if a not in overrides], __doc__ or "")
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def search_everything(config: FrontierConfig, overrides: Sequence[str], results: Results) -> list[str]:
-    """Run the classical methods and return their labels."""
+    """Run the baselines and return their labels."""
     run = build(resolve(compose_config([*ROOMY, *overrides])))
     assert isinstance(run.environment, ReasonTree)
     assert run.test_tasks is not None
@@ -127,14 +127,14 @@ def search_everything(config: FrontierConfig, overrides: Sequence[str], results:
 
 
 def solve(environment: ReasonTree, plan: Plan, tasks: Sequence[Task], results: Results, policy: Any = None) -> None:
-    """Evaluate one method, unless that has been done."""
-    if not results.holds(plan.label):
+    """Evaluate a method unless it has results."""
+    if not results.has(plan.label):
         solved, seconds = asyncio.run(solve_all(environment, plan.solver(policy), tasks, results.seed))
         results.add(plan.family, plan.label, solved, seconds)
 
 
 def tuned_constant(environment: ReasonTree, tasks: Sequence[Task], results: Results) -> float:
-    """Return the constant of MCTS with the best accuracy on training problems; the fewest tokens decide a tie."""
+    """Return the constant of MCTS with the best accuracy on training problems, and in a tie the fewest tokens."""
     print(f"MCTS on {len(tasks)} training problems:")
     tuning = Results(results.folder / "tuning", results.seed)
     scores = []
@@ -146,13 +146,13 @@ def tuned_constant(environment: ReasonTree, tasks: Sequence[Task], results: Resu
 
 
 def whole_solutions(environment: ReasonTree, tasks: Sequence[Task], results: Results) -> Iterator[str]:
-    """Run self-consistency and best-of-N; the solutions of the largest N hold those of the smaller ones."""
+    """Run self-consistency and best-of-N. The solutions of the largest N include those of smaller ones."""
     labels = {f"sc n={n}": ("sc", n, "product", "majority") for n in SOLUTIONS}
     for aggregation, select in SELECTIONS:
         family = f"best_of_n {aggregation} {select}"
         labels |= {f"{family} n={n}": (family, n, aggregation, select) for n in SOLUTIONS}
     yield from labels
-    missing = [label for label in labels if not results.holds(label)]
+    missing = [label for label in labels if not results.has(label)]
     if missing:
         asyncio.run(_choose_among_solutions(environment, tasks, results, {label: labels[label] for label in missing}))
 
@@ -177,17 +177,17 @@ async def _choose_among_solutions(
 
 
 def evaluate_policy(config: FrontierConfig, overrides: Sequence[str], results: Results, folder: str) -> dict[str, str]:
-    """Evaluate a trained policy in its own environment; return the label of each way to act."""
+    """Evaluate a trained policy in its environment. Return its label for each plan."""
     name = Path(folder).name
     labels = {plan.label: f"{name} {plan.label}" for plan in POLICY_PLANS}
-    if all(map(results.holds, labels.values())):
+    if all(map(results.has, labels.values())):
         return labels
     run = load_run(folder, overrides=overrides)
     assert isinstance(run.environment, ReasonTree)
     assert run.test_tasks is not None
     tasks = first_tasks(run.test_tasks, config.problems)
     for plan in POLICY_PLANS:
-        if not results.holds(labels[plan.label]):
+        if not results.has(labels[plan.label]):
             work = solve_all(run.environment, plan.solver(run.policy), tasks, results.seed)
             solved, seconds = asyncio.run(work)
             results.add(plan.label, labels[plan.label], solved, seconds)
@@ -196,7 +196,7 @@ def evaluate_policy(config: FrontierConfig, overrides: Sequence[str], results: R
 
 
 def report(results: Results, labels: Sequence[str], policies: Sequence[dict[str, str]], folder: Path) -> None:
-    """Write table, comparisons and plot."""
+    """Write the table, the comparisons and the plot."""
     check_same_problems(results, [*labels, *(label for policy in policies for label in policy.values())])
     points = [results.load(label)[0] for label in labels]
     each = [results.load(label)[0] for policy in policies for label in policy.values()]
@@ -212,29 +212,29 @@ def report(results: Results, labels: Sequence[str], policies: Sequence[dict[str,
 
 
 def check_same_problems(results: Results, labels: Sequence[str]) -> None:
-    """Refuse to compare answers to different problems."""
+    """Raise if two methods answered different problems."""
     expected = results.load(labels[0])[1]["task"]
     for label in labels:
         if results.load(label)[1]["task"] != expected:
             raise ReasonEnvsError(
-                f"{results.path(label)} holds other problems than {results.path(labels[0])}: choose another results= "
-                "folder, or delete the file."
+                f"{results.path(label)} has other problems than {results.path(labels[0])}: choose another folder "
+                "(results=FOLDER), or delete the file."
             )
 
 
 def columns(results: Results, plan: Plan, policies: Sequence[dict[str, str]], name: str) -> np.ndarray:
-    """Return a column of every seed's problems, [seeds, problems]."""
+    """Return a column for all seeds, [seeds, problems]."""
     return np.array([results.load(policy[plan.label])[1][name] for policy in policies], dtype=float)
 
 
 def over_seeds(results: Results, plan: Plan, policies: Sequence[dict[str, str]]) -> MethodResult:
-    """Return one point for all seeds of a policy; seeds and problems are resampled."""
+    """Return one result for all seeds of a policy, with a bootstrap interval over seeds and problems."""
     correct = columns(results, plan, policies, "correct")
     low, high = crossed_bootstrap(correct)
-    figures = [results.load(policy[plan.label])[0] for policy in policies]
-    tokens = float(np.mean([figure.generated_tokens for figure in figures]))
+    found = [results.load(policy[plan.label])[0] for policy in policies]
+    tokens = float(np.mean([result.generated_tokens for result in found]))
     return replace(
-        figures[0],
+        found[0],
         method="policy, greedy" if "temperature" in plan.options else "policy, sampled",
         accuracy=float(correct.mean()),
         accuracy_low=low,
@@ -246,7 +246,7 @@ def over_seeds(results: Results, plan: Plan, policies: Sequence[dict[str, str]])
 def compare(
     results: Results, plan: Plan, policies: Sequence[dict[str, str]], points: Sequence[MethodResult]
 ) -> Iterator[str]:
-    """Compare one way to act with the controls, with MCTS, and with the curves at equal tokens."""
+    """Compare a plan with the controls, with MCTS, and with the curves at equal tokens."""
     correct = columns(results, plan, policies, "correct")
     tokens = float(columns(results, plan, policies, "generated_tokens").mean())
     yield f"**{plan.label}**, {len(policies)} seeds: {correct.mean():.1%} at {tokens:.1f} tokens"
@@ -271,7 +271,7 @@ def compare(
 def at_tokens(curve: Sequence[MethodResult], tokens: float) -> float:
     """Return the accuracy of a method at a number of tokens.
 
-    It is linear in their logarithm between its budgets, and that of the nearest budget beyond them.
+    It is interpolated linearly in the logarithm of the tokens, and constant outside of the budgets.
     """
     points = sorted((p.generated_tokens, p.accuracy) for p in curve)
     return float(np.interp(np.log(tokens), np.log([t for t, _ in points]), [a for _, a in points]))

@@ -75,7 +75,7 @@ class Problem:
     question: str
     """Text of the problem."""
     answer: str
-    """Gold answer."""
+    """Gold answer of the problem."""
     solutions: tuple[tuple[str, ...], ...]
     """Lines of each solution."""
 

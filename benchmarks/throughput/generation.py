@@ -1,10 +1,10 @@
-"""Generated tokens per second: our engines and ``transformers.generate``, one model, one machine.
+"""Generated tokens per second of our engines and ``transformers.generate``, with one model on one machine.
 
-    python benchmarks/throughput/generation.py                        # what is installed; `pip install ...` for vLLM
+    python benchmarks/throughput/generation.py                        # the installed ones; install vLLM to include it
     python benchmarks/throughput/generation.py model=FOLDER dtype=bfloat16
 
-Samples go on to 128 tokens at temperature 1: the model's copy takes a token that hardly ever comes for the end of a
-response. Prompts are sums of the embedded model's task. Prints a markdown table of medians.
+All samples have 128 tokens at temperature 1, because a copy of the model uses a very rare token as the end of a
+response. Prompts are sums of the embedded model's task. The script prints a markdown table of medians.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ REPEATS = 5
 ENDLESS = "<|spare_1|>"
 
 Generate = Callable[[list[list[dict[str, str]]], int], int]
-"""Samples a response to each prompt, given a seed; returns the number of tokens."""
+"""Samples a response to each prompt with a seed and returns the number of tokens."""
 
 
 def without_end(model: str, folder: Path) -> str:
-    """Copy the model to a folder, with another token as the end of a response."""
+    """Save a copy of the model whose responses end with another token. Return the folder."""
     tokenizer = load_tokenizer(model)
     if ENDLESS not in tokenizer.get_vocab():
         tokenizer.add_special_tokens({"additional_special_tokens": [ENDLESS]})
@@ -51,7 +51,7 @@ def without_end(model: str, folder: Path) -> str:
 
 
 def engine_side(name: str, **options: Any) -> tuple[Generate, Callable[[], None]]:
-    """Generate with one of our engines."""
+    """Return a function that generates with one of our engines, and a function that closes it."""
     engine: Any = make_engine(name, **options)
 
     def generate(prompts: list[list[dict[str, str]]], seed: int) -> int:
@@ -62,7 +62,7 @@ def engine_side(name: str, **options: Any) -> tuple[Generate, Callable[[], None]
 
 
 def transformers_side(model: str, device: str, dtype: str) -> tuple[Generate, Callable[[], None]]:
-    """Generate with ``transformers.generate``."""
+    """Return a function that generates with ``transformers.generate``, and a function that closes it."""
     where = resolve_device(device)
     tokenizer = load_tokenizer(model)
     loaded = load_model(model, device=where, dtype=resolve_dtype(dtype, where))
@@ -80,7 +80,7 @@ def transformers_side(model: str, device: str, dtype: str) -> tuple[Generate, Ca
 
 
 def sides(options: dict[str, Any]) -> Iterator[tuple[str, tuple[Generate, Callable[[], None]]]]:
-    """Build each side when its turn comes, so that they never hold memory together."""
+    """Yield each side with its name. Sides are built one after another, so that only one uses memory."""
     yield "`engine=transformers`", engine_side("transformers", **options)
     yield "`transformers.generate`", transformers_side(**options)
     if importlib.util.find_spec("vllm") is not None:
@@ -88,7 +88,7 @@ def sides(options: dict[str, Any]) -> Iterator[tuple[str, tuple[Generate, Callab
 
 
 def speed(generate: Generate, prompts: list[list[dict[str, str]]]) -> float:
-    """Median tokens per second over repeats, after one that warms up."""
+    """Return the median of the tokens per second over several runs, after one warm-up run."""
     speeds = []
     for repeat in range(REPEATS + 1):
         start = time.perf_counter()

@@ -1,15 +1,15 @@
-"""Seconds of a GRPO step, ours and TRL's ``GRPOTrainer`` side by side.
+"""Seconds per GRPO step of our trainer and of ``GRPOTrainer`` of TRL.
 
     pip install trl==1.16.0
-    python -m benchmarks.throughput.grpo_step                     # from the repository's root; about 20 minutes
+    python -m benchmarks.throughput.grpo_step                     # from the root of the repository; about 20 minutes
     python -m benchmarks.throughput.grpo_step --lengths natural --train full
 
-Both sides: the embedded model in float32, the same 32 problems x 8 samples in every step, temperature 1, at most 128
-new tokens, one AdamW step at learning rate 0 (so that nobody's responses change), two threads, glibc's allocator
-thresholds raised, and a reward that costs nothing (a checksum's parity). ``natural``: responses end where the model
-ends them. ``long``: a copy of the model that hardly ever ends, so every response has 128 tokens.
+Both sides use the embedded model in float32, the same 32 problems x 8 samples in every step, temperature 1, at most 128
+new tokens, one AdamW step at learning rate 0 (so that responses do not change), two threads, raised allocator
+thresholds of glibc, and a reward without cost (the parity of a checksum). ``natural``: responses end where the model
+ends them. ``long``: a copy of the model very rarely ends a response, so every response has 128 tokens.
 
-Each side runs in processes of its own, which take turns; the table has medians over the steps of all of them.
+Each side runs in separate processes, which alternate. The table has medians over the steps of all processes.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ SECTIONS = ("generation", "log-probs", "loss and backward")
 
 
 def parity(response: str, answer: str) -> float:
-    """Pay 0 or 1 by the text alone."""
+    """Return 0 or 1, depending only on the text."""
     return float(zlib.crc32(response.encode()) % 2)
 
 
 def parity_reward(response: str, task: Any) -> float:
-    """``parity`` for ``env.reward.name``."""
+    """Return `parity` as a reward for ``env.reward.name``."""
     return parity(response, task.answer)
 
 
 class Stopwatch:
-    """Seconds by section of every step; what runs inside another section counts for the inner one."""
+    """Measures the seconds per section of every step. In nested sections the time counts for the inner one."""
 
     def __init__(self) -> None:
         self.steps: list[dict[str, float]] = []
@@ -60,7 +60,7 @@ class Stopwatch:
         self._started = time.perf_counter()
 
     def watch(self, owner: Any, method: str, section: str) -> None:
-        """Count an object's method as part of a section."""
+        """Measure a method of an object as part of a section."""
         original = getattr(owner, method)
 
         def timed(*args: Any, **kwargs: Any) -> Any:
@@ -76,7 +76,7 @@ class Stopwatch:
         setattr(owner, method, timed)
 
     def count(self, tokens: int) -> None:
-        """Add generated tokens."""
+        """Add a number of generated tokens."""
         self._now["tokens"] += tokens
 
     def lap(self) -> None:
@@ -88,7 +88,7 @@ class Stopwatch:
 
 
 def measure_ours(model: str, lora_rank: int, steps: int) -> list[dict[str, float]]:
-    """Time our trainer, everything that it does in a step included."""
+    """Measure complete steps of our trainer."""
     from agents.config.compose import compose_config
     from agents.training.build import build
     from agents.training.resolve import resolve
@@ -122,7 +122,7 @@ def measure_ours(model: str, lora_rank: int, steps: int) -> list[dict[str, float
 
 
 def measure_trl(model: str, lora_rank: int, steps: int) -> list[dict[str, float]]:
-    """Time TRL's trainer."""
+    """Measure complete steps of the trainer of TRL."""
     from transformers import TrainerCallback
 
     from reason_envs.tasks import make
@@ -163,12 +163,16 @@ SIDES = {"ours": measure_ours, "trl": measure_trl}
 
 
 def main() -> None:
-    """Measure everything that was asked for, write JSON and print the table."""
+    """Measure, write the results as JSON and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--lengths", nargs="+", choices=("natural", "long"), default=["natural", "long"])
-    parser.add_argument("--train", nargs="+", choices=("full", "lora"), default=["full", "lora"])
-    parser.add_argument("--sides", nargs="+", choices=tuple(SIDES), default=list(SIDES))
-    parser.add_argument("--output", type=Path, default=Path("runs/grpo_step.json"))
+    parser.add_argument(
+        "--lengths", nargs="+", choices=("natural", "long"), default=["natural", "long"], help="lengths of responses"
+    )
+    parser.add_argument(
+        "--train", nargs="+", choices=("full", "lora"), default=["full", "lora"], help="trained weights"
+    )
+    parser.add_argument("--sides", nargs="+", choices=tuple(SIDES), default=list(SIDES), help="trainers to measure")
+    parser.add_argument("--output", type=Path, default=Path("runs/grpo_step.json"), help="file for the results")
     parser.add_argument("--child", nargs=4, metavar=("SIDE", "MODEL", "RANK", "FILE"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
@@ -189,14 +193,14 @@ def main() -> None:
 
 
 def endless(folder: str) -> str:
-    """A copy of the model whose responses hardly ever end."""
+    """Save a copy of the model whose responses very rarely end. Return the folder."""
     from benchmarks.throughput.generation import without_end
 
     return without_end("embedded", Path(folder) / "endless")
 
 
 def turns(sides: list[str], model: str, lora_rank: int, folder: str) -> dict[str, list[dict[str, float]]]:
-    """Run the sides in turn, each time in a fresh process."""
+    """Run the sides alternately, each time in a new process."""
     environment = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(THREADS), "TOKENIZERS_PARALLELISM": "false"}
     steps: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
     for _ in range(TURNS):
@@ -212,7 +216,7 @@ def turns(sides: list[str], model: str, lora_rank: int, folder: str) -> dict[str
 
 
 def table(rows: list[dict[str, Any]], *, heading: bool) -> str:
-    """Write medians as a markdown table."""
+    """Return the medians as a markdown table."""
     columns = ("lengths", "train", "side", "tokens a step", "seconds a step", *SECTIONS, "rest", "against TRL")
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)] if heading else []
     whole = {row["side"]: statistics.median(step["step"] for step in row["steps"]) for row in rows}

@@ -1,9 +1,10 @@
-"""A training step's solver calls: 120 in one batch against 120 one by one.
+"""The solver calls of a training step: 120 calls in one batch and 120 sequential calls.
 
     python benchmarks/throughput/planner_solver.py
     python benchmarks/throughput/planner_solver.py calls=30 repeats=1
 
-Both answer the same guidelines (30 problems x 4) with the embedded model and draw the same tokens. Prints a table.
+Both answer the same guidelines (30 problems x 4) with the embedded model and sample the same tokens. The script prints
+a table.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ KINDS = [kind for kind in WORDINGS if kind != "stated"]
 
 
 async def episode(environment: Environment, seed: int) -> StepResult:
-    """One guideline and the solver's answer to it; the problem is the group's."""
+    """Play an episode: one guideline and the answer of the solver. All episodes of a group have the same problem."""
     rng = Random(seed)
     await environment.reset(seed=seed // GROUP)
     return await environment.step({"planner": rng.choice(WORDINGS[rng.choice(KINDS)])})
 
 
 async def together(environment: Environment, calls: int) -> list[StepResult]:
-    """All episodes at once."""
+    """Play all episodes concurrently."""
     return await gather(*(episode(environment.fork(), i) for i in range(calls)))
 
 
 async def one_by_one(environment: Environment, calls: int) -> list[StepResult]:
-    """The next episode begins when the one before has ended."""
+    """Play the episodes sequentially."""
     return [(await gather(episode(environment.fork(), i)))[0] for i in range(calls)]
 
 
@@ -47,7 +48,7 @@ def main() -> None:
     options.update((name, int(value)) for name, value in (argument.split("=", 1) for argument in sys.argv[1:]))
     engine = make_engine("transformers", model="embedded:planner_solver")
     environment = make_environment("planner_solver", solver=engine)
-    asyncio.run(together(environment, GROUP))  # warm
+    asyncio.run(together(environment, GROUP))  # warm up
     seconds: dict[str, list[float]] = {}
     batches, answers = {}, {}
     for _ in range(options["repeats"]):
@@ -58,7 +59,7 @@ def main() -> None:
             batches[name] = engine.batcher.calls - calls
             answers[name] = [(r.info["solver_texts"], r.info["generated_tokens"]) for r in results]
     if answers["one batch"] != answers["one by one"]:
-        raise RuntimeError("batching changed the answers: the figures would not compare the same work")
+        raise RuntimeError("Batching changed the answers, so the times cannot be compared.")
     tokens = sum(count for _, count in answers["one batch"])
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     print(f"{options['calls']} solver calls, {tokens:,} tokens, embedded model; median of {options['repeats']}\n")

@@ -1,9 +1,9 @@
-"""Programs a second in the sandboxes that run on this machine.
+"""Programs per second of the sandboxes on this machine.
 
-    python benchmarks/throughput/sandbox.py                       # native and monty, a worker for each processor
+    python benchmarks/throughput/sandbox.py                       # native and monty, one worker per processor
     python benchmarks/throughput/sandbox.py workers=1 programs=500
 
-Each program defines a small function and is asked for two of its values. Prints a markdown table of medians.
+Each program defines a small function and computes two of its values. The script prints a markdown table of medians.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ SOURCE = "def gcd(a, b):\n    while b:\n        a, b = b, a % b\n    return a\n\
 
 
 async def speed(sandbox: Sandbox, count: int) -> float:
-    """Programs a second over one batch; every value is checked."""
+    """Return the programs per second in one batch. Every value is checked."""
     programs = [Program(SOURCE, expressions=(f"gcd({i} * 6, 84)", "gcd(17, 5)")) for i in range(1, count + 1)]
     start = time.perf_counter()
     outcomes = await asyncio.gather(*(sandbox.run(program) for program in programs))
     seconds = time.perf_counter() - start
     if any(outcome.status != "ok" or outcome.values[1] != 1 for outcome in outcomes):
-        raise RuntimeError("a program failed: the figure would mean nothing")
+        raise RuntimeError("A program failed, so its time cannot be used.")
     return count / seconds
 
 
 async def median_speed(sandbox: Sandbox, count: int) -> float:
-    """Median over repeats, after a batch that starts the workers."""
+    """Return the median over several batches, after a batch that starts the workers."""
     await speed(sandbox, 10)
     return statistics.median([await speed(sandbox, count) for _ in range(REPEATS)])
 

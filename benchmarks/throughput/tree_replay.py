@@ -1,13 +1,13 @@
-"""ReasonTree-v0 in numbers: 64 environments together and one after the other, and 64 replayed from a record.
+"""Speed of ReasonTree-v0: 64 environments concurrently, sequentially, and replayed from a record.
 
     python benchmarks/throughput/tree_replay.py
     python benchmarks/throughput/tree_replay.py engine=vllm model=FOLDER reward_model=random
 
-The live arms draw a step wherever they may, with the same random choices; episodes restart as they end, and both arms
-generate the same tokens (vLLM: but for near-ties). The replayed environments are Gymnasium's vector environment with
-random legal actions, on the record that one more live arm, in which a problem has one tree, leaves behind: no model.
-The exit status says whether together is at least ``FACTOR`` times as fast as one after the other, and replay makes
-``STEPS_PER_SECOND``.
+The live arms generate a step whenever it is legal, with the same random choices. Episodes restart when they end. Both
+arms generate the same tokens (with vLLM except for near-ties). The replayed environments are a vector environment of
+Gymnasium with random legal actions. They use the record of a third live arm, with one tree per problem, and no model.
+The exit status is 0 if concurrent environments are at least ``FACTOR`` times as fast as sequential ones and the replay
+reaches ``STEPS_PER_SECOND``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from reason_envs.vector import VectorEpisodes
 
 NUM_ENVS = 64
 LIVE_STEPS = 24
-"""Actions of each environment in the live arms."""
+"""Number of actions per environment in the live arms."""
 RECORD_STEPS = 100
 REPLAY_STEPS = 200
 FACTOR = 10.0
@@ -44,24 +44,24 @@ STEPS_PER_SECOND = 2000.0
 
 
 def problems() -> ListTaskSet:
-    """As many problems as environments, so that a record of them can be whole."""
+    """Return as many tasks as environments, so that a record can have all their trees."""
     tasks = make("chain_sum")
     return ListTaskSet("some", "train", [tasks.ordered(i, 0) for i in range(NUM_ENVS)])
 
 
 def any_legal(mask: np.ndarray, seed: int, slot: int, step: int) -> int:
-    """A legal action, drawn by where it is taken."""
+    """Return a legal action that depends on seed, slot and step."""
     legal = np.flatnonzero(mask)
     return int(legal[derive_seed(seed, slot, step) % len(legal)])
 
 
 def growing(mask: np.ndarray, seed: int, slot: int, step: int) -> int:
-    """A legal action that draws a step (EXPAND or BRANCH), where there is one."""
+    """Return a legal EXPAND or BRANCH action if there is one, otherwise another legal action."""
     return any_legal(mask[: BRANCH + 1] if mask[: BRANCH + 1].any() else mask, seed, slot, step)
 
 
 async def walk(episodes: VectorEpisodes, slots: list[int], steps: int, choose: Any) -> None:
-    """Take actions in the given slots, restarting episodes that end."""
+    """Take actions in the given slots and restart episodes that end."""
     results = await episodes.reset(slots, {slot: slot for slot in slots})
     for step in range(steps):
         moves = {s: {"searcher": choose(results[s].info["action_mask"], 0, s, step)} for s in slots}
@@ -70,7 +70,7 @@ async def walk(episodes: VectorEpisodes, slots: list[int], steps: int, choose: A
 
 
 def live(engine: Any, together: bool, steps: int, choose: Any, **options: Any) -> tuple[int, float]:
-    """Play 64 environments; returns tokens and seconds."""
+    """Play 64 environments. Return the number of tokens and the seconds."""
     episodes = VectorEpisodes.of(make_environment("reason_tree", tasks=problems(), engine=engine, **options), NUM_ENVS)
     tokens, start = engine.generated_tokens, time.perf_counter()
     for slots in [list(range(NUM_ENVS))] if together else [[slot] for slot in range(NUM_ENVS)]:
@@ -79,7 +79,7 @@ def live(engine: Any, together: bool, steps: int, choose: Any, **options: Any) -
 
 
 def replay(path: str) -> float:
-    """Steps per second of the vector environment on a record."""
+    """Return the steps per second of the vector environment on a record."""
     source = {"name": "recorded", "path": path}
     envs = gymnasium.make_vec(
         "ReasonTree-v0",
@@ -98,12 +98,12 @@ def replay(path: str) -> float:
 
 
 def main() -> int:
-    """Measure, print a table and the verdict."""
+    """Measure and print the table. Return the exit status."""
     options = {"engine": "transformers", "model": "embedded", "reward_model": "transformers"}
     options.update(dict(argument.split("=", 1) for argument in sys.argv[1:]))
     engine: Any = make_engine(options["engine"], model=options["model"])
     shared = {"reward_model": make_reward_model(options["reward_model"])}
-    live(engine, True, 3, growing, **shared)  # warms up
+    live(engine, True, 3, growing, **shared)  # warm up
     tokens, seconds = live(engine, True, LIVE_STEPS, growing, **shared)
     same, alone = live(engine, False, LIVE_STEPS, growing, **shared)
     factor = (tokens / seconds) / (same / alone)
@@ -118,11 +118,14 @@ def main() -> int:
         speed = replay(path)
         entries = len(recording.record)
     print("| arm | steps/s | generated tokens/s |\n|---|---|---|")
-    for name, count, took in (("64 environments together", tokens, seconds), ("one after the other", same, alone)):
+    for name, count, took in (
+        ("64 concurrent environments", tokens, seconds),
+        ("64 sequential environments", same, alone),
+    ):
         print(f"| {name} | {NUM_ENVS * LIVE_STEPS / took:,.0f} | {count / took:,.0f} |")
-    print(f"| 64 replayed from a record | {speed:,.0f} | - |")
+    print(f"| 64 environments replayed from a record | {speed:,.0f} | - |")
     reached = factor >= FACTOR and speed >= STEPS_PER_SECOND
-    print(f"Together: {factor:.1f} x one after the other (at least {FACTOR:.0f}). Equal tokens: {tokens == same}.")
+    print(f"Concurrent / sequential: {factor:.1f} (minimum {FACTOR:.0f}). Equal tokens: {tokens == same}.")
     engine.close()
     print(json.dumps({**options, "steps": entries, "cores": os.cpu_count(), "reached": reached}))
     return 0 if reached else 1

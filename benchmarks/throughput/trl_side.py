@@ -1,4 +1,4 @@
-"""TRL's ``GRPOTrainer`` set up to do what a training step here does."""
+"""``GRPOTrainer`` of TRL, configured like a training step of this library."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ MAX_TOKENS = 128
 
 
 def require_trl() -> None:
-    """Stop with the line that installs TRL where it is missing."""
+    """Raise with the command that installs TRL if it is missing."""
     if importlib.util.find_spec("trl") is None:
-        raise ReasonEnvsError("This comparison needs TRL, which is not installed: pip install trl==1.16.0")
+        raise ReasonEnvsError("This comparison needs TRL. Install it with: pip install trl==1.16.0")
 
 
 def trl_trainer(
@@ -34,20 +34,20 @@ def trl_trainer(
     lora_rank: int = 0,
     seed: int = 0,
 ) -> Any:
-    """Build a trainer that takes one optimizer step on ``TASKS x SAMPLES`` responses a step, in float32 on the CPU.
+    """Build a trainer that takes one optimizer step on ``TASKS x SAMPLES`` responses per step, in float32 on the CPU.
 
-    The loss is a mean over all tokens of the batch, advantages are divided by the group's standard deviation, there is
-    no KL penalty, and everything fits into one pass (TRL pads all passes of a step to the step's longest response, so
-    smaller ones save nothing).
+    The loss is the mean over all tokens of the batch. Advantages are divided by the standard deviation of the group.
+    There is no KL penalty. A step is one micro-batch: TRL pads all micro-batches of a step to the longest response of
+    the step, so smaller ones are not faster.
 
     Args:
-        model: name or folder.
-        tasks: ``TASKS`` of each step, in order.
-        reward: maps a response and the gold answer to the reward.
-        folder: where TRL may write.
-        learning_rate: constant, without warm-up.
-        lora_rank: 0 trains all weights; otherwise the rank of a LoRA on all linear layers.
-        seed: of the sampling.
+        model: name or folder of the model.
+        tasks: tasks in order, ``TASKS`` per step.
+        reward: returns the reward of a response and a gold answer.
+        folder: output folder of TRL.
+        learning_rate: constant learning rate without warm-up.
+        lora_rank: rank of a LoRA on all linear layers; 0 trains all weights.
+        seed: seed of the samples.
     """
     require_trl()
     from datasets import Dataset
@@ -91,5 +91,5 @@ def trl_trainer(
 
 
 def scratch() -> tempfile.TemporaryDirectory[str]:
-    """A folder that a run may write to and nobody reads."""
+    """Return a temporary folder for the output of a run."""
     return tempfile.TemporaryDirectory(prefix="reason_envs_benchmark_")

@@ -1,4 +1,4 @@
-"""From data to figures: prepare the mixed data, train the preset, evaluate on six benchmarks.
+"""The complete workflow experiment: prepare the mixed data, train the preset, evaluate on six benchmarks.
 
     python benchmarks/workflow/pipeline.py --model Qwen/Qwen2.5-7B-Instruct --device cuda:0     # everything
     python benchmarks/workflow/pipeline.py prepare
@@ -6,8 +6,8 @@
     python benchmarks/workflow/pipeline.py evaluate --checkpoint checkpoints/qwen25-7b/grpo_mixed/checkpoints/step_100
     python benchmarks/workflow/pipeline.py --smoke                                              # offline, in minutes
 
-Each benchmark is read from ``DATA/NAME`` (a folder with ``train.*`` and ``test.*``, or a file ``NAME.*``) where that
-exists, else from the hub. ``--smoke`` takes the embedded model and generated problems instead.
+Each benchmark is read from ``DATA/NAME`` (a folder with ``train.*`` and ``test.*``, or a file ``NAME.*``) if it exists,
+otherwise from the hub. ``--smoke`` uses the embedded model and generated problems instead.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ BENCHMARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "humaneval": ("code", "correct", {"path": "openai/openai_humaneval"}),
     "mbpp": ("code", "correct", {"path": "google-research-datasets/mbpp", "config": "sanitized"}),
 }
-"""Domain, figure (share of right answers, or mean F1) and place on the hub of each benchmark."""
+"""Domain, metric (share of correct answers, or mean F1) and hub options of each benchmark."""
 PRESET = "workflow_aflow"
 OUTPUT = "checkpoints/qwen25-7b/grpo_mixed"
 SMOKE = [
@@ -53,18 +53,31 @@ SMOKE = [
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the steps that are asked for."""
+    """Run the chosen steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", nargs="?", choices=["all", "prepare", "train", "evaluate"], default="all")
-    parser.add_argument("overrides", nargs="*", help="key=value for agents.train")
-    parser.add_argument("--model", help="the policy's model; by default the preset's")
-    parser.add_argument("--device", help="the policy's device; by default the preset's")
-    parser.add_argument("--data", type=Path, default=Path("data"), help="folder of the benchmarks and the mixed data")
-    parser.add_argument("--output", type=Path, default=Path(OUTPUT), help="run folder")
-    parser.add_argument("--checkpoint", help="evaluate this one; by default the run's latest")
-    parser.add_argument("--problems", type=int, default=500, help="problems of each benchmark")
-    parser.add_argument("--benchmarks", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS))
-    parser.add_argument("--smoke", action="store_true", help="the embedded model and generated problems")
+    parser.add_argument(
+        "step",
+        nargs="?",
+        choices=["all", "prepare", "train", "evaluate"],
+        default="all",
+        help="step to run (default: all)",
+    )
+    parser.add_argument("overrides", nargs="*", help="options of agents.train (key=value)")
+    parser.add_argument("--model", help="model of the policy (default: that of the preset)")
+    parser.add_argument("--device", help="device of the policy (default: that of the preset)")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data"),
+        help="folder of the benchmarks; the mixed data are written to it (default: data)",
+    )
+    parser.add_argument("--output", type=Path, default=Path(OUTPUT), help="folder of the run")
+    parser.add_argument("--checkpoint", help="checkpoint to evaluate (default: the latest one of the run)")
+    parser.add_argument("--problems", type=int, default=500, help="number of problems per benchmark")
+    parser.add_argument(
+        "--benchmarks", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS), help="benchmarks to use"
+    )
+    parser.add_argument("--smoke", action="store_true", help="use the embedded model and generated problems")
     options = parser.parse_intermixed_args(arguments)
     if options.step in ("all", "prepare") and not options.smoke:
         prepare(options.data, options.benchmarks)
@@ -75,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def source(name: str, data: Path) -> dict[str, Any]:
-    """Return the task specification of a benchmark: its files where there are any, else the hub's."""
+    """Return the task specification of a benchmark: its files if there are any, otherwise the data set of the hub."""
     places = [data / name, *(data / f"{name}{suffix}" for suffix in SUFFIXES)]
     for place in places:
         if place.exists():
@@ -84,7 +97,7 @@ def source(name: str, data: Path) -> dict[str, Any]:
 
 
 def prepare(data: Path, benchmarks: Sequence[str]) -> None:
-    """Write ``mixed/train_mixed.jsonl`` and ``mixed/test_mixed.jsonl`` with the domains in their ratios."""
+    """Write ``mixed/train_mixed.jsonl`` and ``mixed/test_mixed.jsonl`` with the ratios of the domains."""
     domains = [domain for domain in RATIOS if any(BENCHMARKS[name][0] == domain for name in benchmarks)]
     parts = {}
     for name in benchmarks:
@@ -101,7 +114,7 @@ def prepare(data: Path, benchmarks: Sequence[str]) -> None:
                 metadata = {**task.metadata, "domain": BENCHMARKS[task.metadata["source"]][0]}
                 record = {"id": task.id, "question": task.question, "answer": task.answer, "metadata": metadata}
                 file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-        print(f"wrote {len(tasks)} problems ({', '.join(there)}; {', '.join(domains)}) to {file.name}")
+        print(f"wrote {len(tasks)} tasks ({', '.join(there)}; {', '.join(domains)}) to {file.name}")
 
 
 def _has(part: dict[str, Any], split: str) -> bool:
@@ -114,7 +127,7 @@ def _has(part: dict[str, Any], split: str) -> bool:
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train the preset, or continue a run that was interrupted."""
+    """Train the preset, or continue an interrupted run."""
     command = [sys.executable, "-m", "agents.train"]
     if (options.output / "checkpoints").is_dir():
         command += [f"resume={options.output}"]
@@ -134,27 +147,27 @@ def _data(mixed: Path) -> list[str]:
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Evaluate greedily on every benchmark; print and write the figures."""
+    """Evaluate greedily on every benchmark. Print and write the results."""
     run = load_run(None if options.checkpoint else str(options.output), options.checkpoint)
     results = {}
     specifications: dict[str, Any] = {name: source(name, options.data) for name in options.benchmarks}
     if options.smoke:
         specifications = {"gsm8k": "chain_sum", "hotpotqa": "fact_qa", "mbpp": "one_line_code"}
     for name, specification in specifications.items():
-        domain, figure, _ = BENCHMARKS[name]
+        domain, metric, _ = BENCHMARKS[name]
         tasks = first_tasks(
             make({"name": "mixture", "parts": {domain: _part(specification)}}, "test"), options.problems
         )
         _, trajectories = asyncio.run(
             evaluate_policy(run.environment, run.policy, tasks, samples=1, seed=0, sampling=greedy(run.policy.sampling))
         )
-        values = np.array([trajectory.metrics[figure] for trajectory in trajectories])
+        values = np.array([trajectory.metrics[metric] for trajectory in trajectories])
         low, high = bootstrap_interval(values, seed=0)
-        results[name] = {"figure": figure, "mean": float(values.mean()), "low": low, "high": high, "n": len(values)}
+        results[name] = {"metric": metric, "mean": float(values.mean()), "low": low, "high": high, "n": len(values)}
         reward = np.mean([sum(d.reward for d in t.decisions) for t in trajectories])
         results[name]["reward"] = float(reward)
         print(
-            f"{name:10} {figure:8} {values.mean():6.1%} [{low:.1%}, {high:.1%}]  reward {reward:.3f}  n={len(values)}"
+            f"{name:10} {metric:8} {values.mean():6.1%} [{low:.1%}, {high:.1%}]  reward {reward:.3f}  n={len(values)}"
         )
     (options.output / "six_benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
 
