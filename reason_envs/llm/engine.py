@@ -185,12 +185,9 @@ class TrainableEngine(Engine):
         """
 
 
-def closed_error(engine: Engine) -> EngineError:
-    """Return the error for a request to a closed engine."""
-    return EngineError(
-        f"The {type(engine).__name__} is closed. Build a new engine with make_engine(...), or close this one after its "
-        "last use."
-    )
+def closed_error(model: object) -> EngineError:
+    """Return the error for a request to a closed engine or step reward model."""
+    return EngineError(f"The {type(model).__name__} is closed. Build a new one, or close this one after its last use.")
 
 
 def greedy(sampling: Sampling) -> Sampling:

@@ -13,6 +13,7 @@ import torch
 from reason_envs.errors import OptionError
 from reason_envs.llm import embedded
 from reason_envs.llm.chat import max_positions
+from reason_envs.llm.engine import closed_error
 from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.llm.prefix_cache import PrefixStore
 from reason_envs.llm.weights import digest
@@ -125,7 +126,7 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
         self.device = resolve_device(config.device)
         path = str(embedded.path("step_reward_model")) if config.model == "embedded" else config.model
         self.tokenizer = load_tokenizer(path)
-        self.model = load_model(
+        model = load_model(
             path,
             device=self.device,
             dtype=resolve_dtype(config.dtype, self.device),
@@ -133,14 +134,26 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
             auto_class="AutoModelForTokenClassification",
             load_in_8bit=config.load_in_8bit,
         )
-        positive = positive_index(self.model.config.id2label, config.positive_label, config.model)
-        store = PrefixStore(self.model.config, config.prefix_cache_mb << 20)
+        positive = positive_index(model.config.id2label, config.positive_label, config.model)
+        store = PrefixStore(model.config, config.prefix_cache_mb << 20)
         pad_id = self.tokenizer.pad_token_id or 0
-        self._reader = StepReader(self.model, positive, pad_id, store, config.max_batch_tokens)
+        self._reader: StepReader | None = StepReader(model, positive, pad_id, store, config.max_batch_tokens)
         self.model_name = config.model
-        self._positions = max_positions(self.model)
-        self._is_causal = is_causal(self.model)
+        self._positions = max_positions(model)
+        self._is_causal = is_causal(model)
         self._caches = self._is_causal and store.enabled
+
+    @property
+    def reader(self) -> StepReader:
+        """The reader of token rows. An error if the model is closed."""
+        if self._reader is None:
+            raise closed_error(self)
+        return self._reader
+
+    @property
+    def model(self) -> Any:
+        """The token classifier. An error if the model is closed."""
+        return self.reader.model
 
     def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
         """Score several requests. Equal rows are read once."""
@@ -153,7 +166,7 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
                 if self._caches and request.keep_prefix:
                     read.keep_prefix = True
                     read.prefix_cache = read.prefix_cache or self._usable(request.prefix_cache, row.token_ids)
-        self._reader.read(list(reads.values()))
+        self.reader.read(list(reads.values()))
         self.scored_tokens += sum(len(read.token_ids) - read.cached_tokens for read in reads.values())
         return [self._scores(encoded[request], reads) for request in requests]
 
@@ -166,8 +179,8 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
         return digest(self.model.state_dict())
 
     def close(self) -> None:
-        """Free the model."""
-        del self.model
+        """Free the model. Further calls have no effect."""
+        self._reader = None
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -187,7 +200,7 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
         """Return the cache of a row's first tokens if it is valid for that row and still in memory."""
         if not isinstance(cache, CachedSteps) or token_ids[: len(cache.token_ids)] != cache.token_ids:
             return None
-        return cache if self._reader.store.usable(cache.prefix, len(token_ids)) is not None else None
+        return cache if self.reader.store.usable(cache.prefix, len(token_ids)) is not None else None
 
     def _scores(self, rows: Sequence[EncodedSteps], reads: Mapping[tuple[int, ...], Row]) -> StepScores:
         scores = [reads[row.token_ids].scores[end] for row in rows for end in row.ends]

@@ -65,12 +65,12 @@ def test_step_prefix_cache_of_other_steps_is_not_used(model):
 def test_step_prefix_cache_is_not_freed_during_a_batch():
     model = make_reward_model("transformers", device="cpu", max_batch_tokens=100)
     firsts = scored(model, *(kept((f"12 + 30 = {n}",)) for n in range(20)))
-    model._reader.store.limit_bytes = model._reader.store.held_bytes + 1
+    model.reader.store.limit_bytes = model.reader.store.held_bytes + 1
     steps = [(f"12 + 30 = {n}", f"{n} - 5 = {n - 5}") for n in range(20)]
     seconds = scored(model, *(kept(s, f.prefix_cache) for s, f in zip(steps, firsts, strict=True)))
     for ours, theirs in zip(seconds, plain(model, *steps), strict=True):
         assert ours.scores == pytest.approx(theirs.scores, abs=1e-5)
-    assert model._reader.store.held_bytes <= model._reader.store.limit_bytes
+    assert model.reader.store.held_bytes <= model.reader.store.limit_bytes
 
 
 def test_step_prefix_cache_is_kept_only_on_request(model):

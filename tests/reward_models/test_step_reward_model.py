@@ -1,4 +1,5 @@
 import asyncio
+import weakref
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from transformers import (
 )
 
 from reason_envs.batching import gather
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm.loading import load_tokenizer
 from reason_envs.reward_models import StepRewardModel, StepScoreRequest, make_reward_model
 from reason_envs.reward_models.reader import Row, batches_by_length
@@ -144,8 +145,17 @@ def test_model_counts_calls_and_tokens(llama):
     first = REQUESTS[0]
     assert model.count_tokens(first) == len(encode_steps(model.tokenizer, first.question, first.steps).token_ids)
     assert score(model, StepScoreRequest("no step yet", ())) == [[]]
+
+
+def test_model_close_frees_the_weights_and_makes_later_requests_fail(llama):
+    model = make(llama)
+    score(model, REQUESTS[0])
+    weights = [weakref.ref(parameter) for parameter in model.model.parameters()]
     model.close()
-    assert not hasattr(model, "model")
+    model.close()
+    assert [weight for weight in weights if weight() is not None] == []
+    with pytest.raises(EngineError, match=r"TransformersStepRewardModel is closed\. Build a new one"):
+        score(model, REQUESTS[0])
 
 
 def test_model_with_a_non_causal_backbone_reads_each_prefix(bert):
