@@ -74,10 +74,11 @@ def _leave(status: int) -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     with report_errors():
+        flags = [a for a in arguments if a.startswith("-") and a not in HELP]
+        if flags:
+            raise RunError(f"Unknown flag {flags[0]!r}: options are written key=value. --help shows all of them.")
         if HELP & set(arguments):
-            _print_help([a for a in arguments if not a.startswith("-")])
-        elif any(a.startswith("-") for a in arguments):
-            _hydra_main()
+            _print_help([a for a in arguments if a not in HELP])
         elif any(a.startswith("resume=") for a in arguments):
             resume(arguments)
         else:
@@ -107,7 +108,7 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
     from agents.training.trainer import Trainer
 
     if config.resume is not None:
-        raise OptionError("resume", config.resume, "cannot be combined with an option of hydra: remove that option.")
+        raise OptionError("resume", config.resume, "continues a run with its configuration: call agents.train.resume.")
     transformers_logging.disable_progress_bar()
     distributed.start()
     plan = resolve(replace(config, output_dir=distributed.everyone(config.output_dir)[0]))
@@ -158,25 +159,6 @@ def _print_help(overrides: Sequence[str]) -> None:
     print("\n".join(f"{group}: {', '.join(names)}" for group, names in sorted(choices.items())))
     print("\n== Configuration (override with key=value, such as algo.kl_coef=0.05) ==")
     print(options, EXAMPLES, sep="\n\n")
-
-
-def _hydra_main() -> None:
-    """Hydra's own command line: ``--cfg job``, ``--multirun`` and the like."""
-    import hydra
-    from omegaconf import DictConfig, OmegaConf
-
-    from agents.config.compose import CONF_DIR, register_schemas
-    from agents.config.schema import typed
-
-    register_schemas(sys.argv[1:])
-
-    @hydra.main(version_base=None, config_path=str(CONF_DIR), config_name="config")
-    def run(raw: DictConfig) -> None:
-        container: Any = OmegaConf.to_container(raw, resolve=True)
-        with report_errors():
-            train(typed(container), command=_typed())
-
-    run()
 
 
 def _typed() -> str:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agents.config.command_line import bad_value, refused_key
-from agents.config.recommended import follow_choices, register_resolvers
+from agents.config.recommended import CHOICES, fill_in, leave_open, recommended_choice
 from agents.config.renamed import renamed_key, renamed_preset
 from agents.config.schema import GROUPS, TrainConfig, check_name, choice, typed
 from reason_envs.errors import ReasonEnvsError, unknown_name
@@ -32,14 +32,13 @@ def register_schemas(overrides: Sequence[str] = ()) -> None:
 
     Parts that the overrides choose as ``module:name`` are imported.
     """
-    register_resolvers()
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     chosen = [override.partition("=")[::2] for override in overrides]
     for group, (names, config_of) in GROUPS.items():
         for name in [*(value for key, value in chosen if key == group and ":" in value), *names()]:
             node = OmegaConf.structured(choice(config_of(name), name))
-            follow_choices(group, name, node)
+            leave_open(group, name, node)
             if group == "env" and isinstance(node.get("tasks"), str):
                 node.tasks = {"name": node.tasks}  # so that env.tasks.x=1 adds to it
             store.store(group=group, name=name, node=node)
@@ -65,51 +64,50 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         group, equals, value = override.partition("=")
         if equals and group in GROUPS:
             check_name(group, value)
-        if group == "~env":
-            raise unknown_name("env", "None", GROUPS["env"][0]())
+        if group.startswith("~") and group[1:] in GROUPS:
+            raise unknown_name(group[1:], "None", GROUPS[group[1:]][0]())
     try:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
-            config = compose("config", overrides=[*_spelled_out(overrides)])
-        OmegaConf.to_container(config, resolve=True)  # what cannot be resolved is told below
+            parts = _parts(overrides)
+            given = {override.partition("=")[0] for override in overrides}
+            recommended = [f"{group}={parts[group]}" for group in CHOICES if group not in given]
+            config = compose("config", overrides=[*recommended, *_spelled_out(overrides, parts["env"])])
+        for group in GROUPS:
+            check_name(group, str(config[group].name))
+        fill_in(config)
+        OmegaConf.to_container(config, resolve=True)  # raises if a value cannot be resolved
         return config
     except (HydraException, OmegaConfBaseException) as error:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
             raise _explain(error, overrides) from error
 
 
-def _spelled_out(overrides: Sequence[str]) -> Iterator[str]:
+def _parts(overrides: Sequence[str]) -> dict[str, str]:
+    """Return the name of each group's part: the one that overrides or an experiment choose, or the recommended one."""
+    choices = [o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")]
+    config = compose("config", overrides=choices)
+    chosen = {group: OmegaConf.select(config, f"{group}.name") for group in GROUPS}
+    return {group: name or recommended_choice(group, chosen["env"]) for group, name in chosen.items()}
+
+
+def _spelled_out(overrides: Sequence[str], env: str) -> Iterator[str]:
     """Let ``env.tasks={...}`` replace a mapping instead of merging into it, and ``env.tasks.x=`` add to it.
 
     ``env.reward=x`` becomes ``env.reward.name=x`` where the environment has that key, and ``env.tasks=x`` becomes
     ``env.tasks.name=x`` where more keys follow.
     """
-    keys = _keys_of("env")
+    keys, own = _keys_of("env"), {f"env.{path}" for path in _paths(GROUPS["env"][1](env))}
     free = {key for key in keys if key.rpartition(".")[2] in FREE_FORM} | {"eval_set", "placement.roles"}
     for position, override in enumerate(overrides):
         key, _, value = override.partition("=")
         more = any(later.startswith(f"{key}.") for later in overrides[position:])
-        if (
-            f"{key}.name" in keys
-            and not value.lstrip().startswith("{")
-            and f"{key}.name" in _environments_keys(overrides)
-        ):
+        if f"{key}.name" in own and not value.lstrip().startswith("{"):
             override = f"{key}.name={value}"
         if key in free and (more or value.lstrip().startswith("{")):
             yield f"{key}=null"
         if key in free and more and not value.lstrip().startswith("{"):
             key, override = f"{key}.name", f"{key}.name={value}"
         yield f"++{override}" if key.rpartition(".")[0] in free else override
-
-
-def _environments_keys(overrides: Sequence[str]) -> set[str]:
-    """Every key of the environment that the overrides choose, by name or by an experiment."""
-    return {f"env.{path}" for path in _paths(GROUPS["env"][1](_chosen("env", overrides)))}
-
-
-def _chosen(group: str, overrides: Sequence[str]) -> str:
-    """Name the part of a group that the overrides choose, by name, by an experiment, or by what goes with another."""
-    choices = [o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")]
-    return str(compose("config", overrides=choices)[group].name)
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
@@ -141,7 +139,7 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
         return unknown_name("key", key, {f.name for f in dataclasses.fields(TrainConfig)})
     names, config_of = GROUPS[group]
     chosen = dict(override.partition("=")[::2] for override in overrides).get(group)
-    valid = {f"{group}.{path}" for path in _paths(config_of(_chosen(group, overrides)))}
+    valid = {f"{group}.{path}" for path in _paths(config_of(_parts(overrides)[group]))}
     owners = [f"{group}={name}" for name in names() if path in _paths(config_of(name))]
     if owners and key not in valid:
         has_not = f"{group}={chosen} does not have" if chosen else "this run does not have"

@@ -30,11 +30,11 @@ from common import SEEDS, correct
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from agents.config.recommended import PETTING
 from agents.evaluation.evaluate_policy import evaluate_policy
 from agents.evaluation.intervals import crossed_bootstrap, first_tasks
 from agents.train import main as train
 from agents.training.build import load_run
+from reason_envs import registration
 from reason_envs.core import Action, AgentId, StepResult, derive_seed
 from reason_envs.envs.petting.sudoku import PettingSudoku, PettingSudokuConfig
 from reason_envs.registration import register
@@ -44,9 +44,11 @@ PROBLEMS = 512
 TOKENS = (20_000, 40_000, 80_000)
 """Numbers of generated tokens at which arms are compared, each with its nearest checkpoint."""
 AT_GRPO = ("algo=at_grpo", "algo.tasks_per_step=16")
+TEAM = registration.entry("petting_math").recommends
+"""The model of the Petting environments and the learning rate that suits it."""
 GRPO = ("algo=grpo", "algo.tasks_per_step=8", "algo.samples_per_task=4")
 BATCH, GROUP = ("algo.scale=batch",), ("algo.scale=std",)
-FAST, SLOW = (f"algo.optimizer.learning_rate={PETTING['learning_rate'] / part}" for part in (1, 2))
+FAST, SLOW = (f"algo.optimizer.learning_rate={float(TEAM['learning_rate']) / part}" for part in (1, 2))
 ARMS = {
     "at_grpo": ("AT-GRPO, team", (*AT_GRPO, *BATCH, FAST), "#1f6f8b"),
     "at_grpo_std": ("AT-GRPO, team, scaled by the group", (*AT_GRPO, *GROUP, FAST), "#5fb3c9"),
@@ -104,7 +106,7 @@ def one_run(runs: Path, game: str, arm: str, seed: int) -> list[dict[str, Any]]:
     """Train a run to the maximum number of tokens. Evaluate it before training and at each number of tokens."""
     folder = runs / f"{game}_{arm}_{seed}"
     environment = f"petting_{game}_coin_flips" if arm == "control" else f"petting_{game}"
-    options = [f"env={environment}", *ARMS[arm][1], f"policy.model={PETTING['model']}"]
+    options = [f"env={environment}", *ARMS[arm][1], f"policy.model={TEAM['model']}"]
     options += ["save_every=1", "keep_last=1000"]
     steps = 20
     while not (folder / "policy_final").is_dir() or spent(folder)[-1] < TOKENS[-1]:
