@@ -1,8 +1,8 @@
-"""Several processes, one run: each plays and differentiates a share, and all of them hold the same weights.
+"""Data-parallel training: several processes play and differentiate shards, and all of them hold the same weights.
 
-Started by ``accelerate launch`` or ``torchrun``, which set the usual environment variables. Every process builds the
-whole run. Episodes and micro-batches are dealt out, results are gathered, gradients summed; so each step computes what
-one process would, up to the order of additions. Only the first process writes files.
+``accelerate launch`` or ``torchrun`` starts the processes and sets the environment variables. Every process builds
+the whole run. Episodes and micro-batches are sharded, results are gathered, and gradients are summed, so that a step
+equals that of one process up to the order of additions. Only the process of rank 0 writes files.
 """
 
 from __future__ import annotations
@@ -14,32 +14,33 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import RunError
 
 T = TypeVar("T")
 
 
-SHARDING = {
+SHARDED_MODELS = {
     "ACCELERATE_USE_FSDP": "FSDP",
     "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
     "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
 }
-"""What ``accelerate launch`` sets where it is told to split the model over processes."""
+"""Environment variables that ``accelerate launch`` sets if it is configured to split the model over processes."""
 
 
 def start() -> None:
-    """Join the other processes, if the environment names any (NCCL on GPUs, gloo elsewhere).
+    """Connect to the other processes, if the environment names any (NCCL on GPUs, gloo elsewhere).
 
     Raises:
-        ReasonEnvsError: the launcher was told to shard the model, which every process here holds whole.
+        RunError: the launcher is configured to split the model over processes.
     """
-    for variable, name in SHARDING.items():
+    for variable, name in SHARDED_MODELS.items():
         if os.environ.get(variable, "false").lower() in ("true", "1"):
-            raise ReasonEnvsError(
-                f"accelerate is to shard the model with {name} ({variable}={os.environ[variable]}), but here every "
-                "process holds the whole model. Start with `accelerate launch --multi_gpu --num_processes N` alone; "
-                "policy.lora_rank=16, policy.gradient_checkpointing=true and policy.reference_device=cpu save memory."
+            raise RunError(
+                f"accelerate is configured to split the model with {name} ({variable}={os.environ[variable]}), but "
+                "every process must hold the whole model. Start with `accelerate launch --multi_gpu --num_processes N` "
+                "alone. To save memory, set policy.lora_rank=16, policy.gradient_checkpointing=true or "
+                "policy.reference_device=cpu."
             )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if torch.cuda.is_available():
@@ -48,36 +49,36 @@ def start() -> None:
 
 
 def stop() -> None:
-    """Leave the other processes."""
+    """Disconnect from the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Return the number of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def size() -> int:
-    """Number of processes."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def share(items: Sequence[T], block: int = 1) -> list[T]:
-    """Return this process's items: blocks of ``block`` neighbours are dealt out in turn."""
+def shard(items: Sequence[T], block: int = 1) -> list[T]:
+    """Return the items of this process. Blocks of ``block`` neighbours go to the processes in turn."""
     return [item for i, item in enumerate(items) if i // block % size() == rank()]
 
 
-def merge(mine: Sequence[T], total: int, block: int = 1) -> list[T]:
-    """Undo ``share``: gather every process's results for its items, in the order of the ``total`` items."""
+def unshard(mine: Sequence[T], total: int, block: int = 1) -> list[T]:
+    """Gather one result per item of ``shard`` from every process, in the order of the ``total`` items."""
     if size() == 1:
         return list(mine)
-    queues = [iter(part) for part in everyone(list(mine))]
+    queues = [iter(part) for part in all_gather(list(mine))]
     return [next(queues[i // block % size()]) for i in range(total)]
 
 
-def everyone(value: T) -> list[T]:
-    """Return every process's value (any picklable object), by rank."""
+def all_gather(value: T) -> list[T]:
+    """Return the value of every process, by rank; it may be any object that can be pickled."""
     if size() == 1:
         return [value]
     values: list[Any] = [None] * size()
@@ -85,13 +86,13 @@ def everyone(value: T) -> list[T]:
     return values
 
 
-def any_of(flag: bool) -> bool:
-    """Whether the flag is set in any process."""
-    return any(everyone(flag))
+def any_rank(flag: bool) -> bool:
+    """Return whether the flag is true in any process."""
+    return any(all_gather(flag))
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Add up the gradients of all processes, in place; one that computed nothing counts as 0."""
+    """Sum the gradients over all processes, in place; a missing gradient counts as 0."""
     if size() == 1:
         return
     parameters = list(parameters)

@@ -111,7 +111,7 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
         raise OptionError("resume", config.resume, "continues a run with its configuration: call agents.train.resume.")
     transformers_logging.disable_progress_bar()
     distributed.start()
-    plan = resolve(replace(config, output_dir=distributed.everyone(config.output_dir)[0]))
+    plan = resolve(replace(config, output_dir=distributed.all_gather(config.output_dir)[0]))
     check_start(plan, resuming=resuming)
     if plan.reward_model_training is not None and not resuming:
         train_first(plan.reward_model_training)

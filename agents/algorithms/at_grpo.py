@@ -53,8 +53,8 @@ class ATGRPO(GRPO):
 
     async def collect(self, step: int) -> list[Trajectory]:
         """Play the tasks of a training step with ``samples_per_task`` candidates per turn."""
-        select, acting = self.config.select, self.acting(step)
-        return await play_turn_tree(self.environment, self.policy, self.plan(step), select, **acting)
+        select, sampling = self.config.select, self.sampling(step)
+        return await play_turn_tree(self.environment, self.policy, self.plan(step), select, sampling=sampling)
 
     def advantage_groups(self, trajectories: Sequence[SampledTrajectory]) -> list[list[Sample]]:
         """Compare single decisions, candidates that the episode did not continue from included."""

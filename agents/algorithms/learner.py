@@ -17,9 +17,10 @@ from agents.algorithms.update import PolicyUpdate
 from agents.algorithms.update_per_role import RoleOptimizer, RoleUpdate
 from agents.losses import kl_estimate
 from agents.policies.base import TrainablePolicy
-from agents.rollout.episodes import Episode, grouped, play
+from agents.rollout.episodes import EpisodeSpec, grouped, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
+from reason_envs.llm.engine import Sampling
 from reason_envs.tasks.base import TaskSet
 
 
@@ -78,7 +79,7 @@ class Learner(ABC):
 
     async def collect(self, step: int) -> list[Trajectory]:
         """Play the episodes of a training step. The result depends only on seed, step and weights."""
-        return await play(self.environment, self.policy, self.plan(step), **self.acting(step))
+        return await play(self.environment, self.policy, self.plan(step), sampling=self.sampling(step))
 
     def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
         """Update the policy on the episodes of a training step.
@@ -150,18 +151,16 @@ class Learner(ABC):
 
     # --- what the steps are made of
 
-    def plan(self, step: int) -> list[Episode]:
+    def plan(self, step: int) -> list[EpisodeSpec]:
         """Plan ``samples_per_task`` episodes of each task of a training step."""
         first = step * self.config.tasks_per_step
         tasks = [self.tasks.ordered(first + i, self.seed) for i in range(self.config.tasks_per_step)]
         return grouped(tasks, self.config.samples_per_task, derive_seed(self.seed, "train", step))
 
-    def acting(self, step: int) -> dict[str, Any]:
-        """Return the options of ``policy.act`` in a training step: the temperature, if it follows a schedule."""
+    def sampling(self, step: int) -> Sampling | None:
+        """Return the sampling parameters of a training step; ``None`` unless the temperature follows a schedule."""
         schedule = self.config.temperature_schedule
-        if not schedule.enabled:
-            return {}
-        return {"sampling": replace(self.policy.sampling, temperature=schedule.at(step))}
+        return replace(self.policy.sampling, temperature=schedule.at(step)) if schedule.enabled else None
 
     def _build_update(self) -> PolicyUpdate | RoleUpdate:
         if not self.policy.roles:

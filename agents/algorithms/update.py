@@ -73,8 +73,8 @@ class PolicyUpdate:
         result: list[tuple[Tensor, Tensor | None]] = [(torch.empty(0), None)] * len(decisions)
         cuts = self._micro_batches(decisions, micro_batch_size)
         with torch.no_grad(), self.policy.training_mode(False):
-            mine = [self._rows(decisions, indices) for indices in distributed.share(cuts)]
-        for indices, rows in zip(cuts, distributed.merge(mine, len(cuts)), strict=True):
+            mine = [self._rows(decisions, indices) for indices in distributed.shard(cuts)]
+        for indices, rows in zip(cuts, distributed.unshard(mine, len(cuts)), strict=True):
             for i, row in zip(indices, rows, strict=True):
                 result[i] = row
         return result
@@ -138,12 +138,12 @@ class PolicyUpdate:
         """Add a mini-batch's gradients; return loss and metrics of every micro-batch, those of all processes."""
         parts = []
         cuts = list(enumerate(self._micro_batches([s.decision for s in samples])))
-        for cut, indices in distributed.share(cuts):
+        for cut, indices in distributed.shard(cuts):
             with self._seeded(derive_seed(self.seed, "dropout", *address, cut)), self.policy.training_mode(True):
                 loss, metrics = self._loss([samples[i] for i in indices], counts)
                 parts.append((float(loss.detach()), metrics))
                 self.optimizer.backward(loss)
-        gathered = [part for each in distributed.everyone(parts) for part in each]
+        gathered = [part for each in distributed.all_gather(parts) for part in each]
         self._check_finite([loss for loss, _ in gathered], address[0])
         return gathered
 

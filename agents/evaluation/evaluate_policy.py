@@ -10,7 +10,7 @@ import numpy as np
 
 from agents.evaluation.intervals import share_interval
 from agents.policies.base import Policy
-from agents.rollout.episodes import Episode, grouped, play
+from agents.rollout.episodes import grouped, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
 from reason_envs.errors import ReasonEnvsError
@@ -71,7 +71,7 @@ async def evaluate_policy(
         sampling: how tokens are drawn.
         finished: called at the end of each episode.
     """
-    episodes: list[Episode] = grouped(tasks, samples, derive_seed(seed, "evaluate"))
+    episodes = grouped(tasks, samples, derive_seed(seed, "evaluate"))
     trajectories = await play(environment, policy, episodes, finished, sampling=sampling)
     return summarise(trajectories, samples, seed), trajectories
 

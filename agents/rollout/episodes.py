@@ -1,4 +1,4 @@
-"""Samplers: they play episodes with a policy and write the `group_id` that estimators later group by."""
+"""Rollouts of independent episodes. They write the ``group_id`` by which estimators later group decisions."""
 
 from __future__ import annotations
 
@@ -14,26 +14,30 @@ from agents.trajectory import Decision, Trajectory
 from reason_envs.batching import gather
 from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step, derive_seed
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engine import Sampling
 from reason_envs.tasks.base import Task
 
 Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True)
-class Episode:
+class EpisodeSpec:
     """One episode to play."""
 
     id: str
+    """Name of the episode, unique within a batch."""
     task: Task
+    """The task that the environment is reset to."""
     seed: int
+    """Seed of the environment and of the policy's choices."""
     group: str
-    """Decisions of one agent whose episodes share a group are compared with each other."""
+    """Name of the group: decisions of the same agent in episodes of one group are compared with each other."""
 
 
-def grouped(tasks: Sequence[Task], samples: int, seed: int) -> list[Episode]:
-    """Plan ``samples`` episodes of each task, grouped by task (two places with the same task are two groups)."""
+def grouped(tasks: Sequence[Task], samples: int, seed: int) -> list[EpisodeSpec]:
+    """Plan ``samples`` episodes per task. They form one group per position, so a repeated task forms two groups."""
     return [
-        Episode(f"{i}.{k}", task, derive_seed(seed, i, k), group=f"{i}:{task.id}")
+        EpisodeSpec(f"{i}.{k}", task, derive_seed(seed, i, k), group=f"{i}:{task.id}")
         for i, task in enumerate(tasks)
         for k in range(samples)
     ]
@@ -42,25 +46,29 @@ def grouped(tasks: Sequence[Task], samples: int, seed: int) -> list[Episode]:
 async def play(
     environment: Environment,
     policy: Policy,
-    episodes: Sequence[Episode],
+    episodes: Sequence[EpisodeSpec],
     finished: Callable[[], Any] = lambda: None,
-    **options: Any,
+    *,
+    sampling: Sampling | None = None,
 ) -> list[Trajectory]:
-    """Play episodes concurrently, so that everything awaited inside them is batched.
+    """Play episodes concurrently, so that their calls of engines and reward models are batched.
 
-    Where several processes train together each plays the episodes of some groups; all of them get all trajectories.
+    If several processes train together, each plays the episodes of some groups, and all return every trajectory.
 
     Args:
-        environment: the prototype; each episode plays on a fork of it (engine and reward model shared).
-        policy: who acts.
-        episodes: what to play.
-        finished: called at the end of each of this process's episodes.
-        **options: passed on to ``policy.act`` (evaluation sampling, for example).
+        environment: the environment; each episode plays on a fork, which shares engine and reward model.
+        policy: the policy that acts.
+        episodes: the episodes to play.
+        finished: function to call at the end of each episode of this process.
+        sampling: sampling parameters. ``None``: those of the policy.
+
+    Returns:
+        One trajectory per episode, in order.
     """
     group_size = sum(episode.group == episodes[0].group for episode in episodes)
 
-    async def play_one(episode: Episode) -> Trajectory:
-        trajectory = await _play(environment.fork(), policy, episode, options)
+    async def play_one(episode: EpisodeSpec) -> Trajectory:
+        trajectory = await _play(environment.fork(), policy, episode, sampling)
         finished()
         return trajectory
 
@@ -70,66 +78,68 @@ async def play(
 async def play_shared(
     plans: Sequence[Plan], block: int, play_one: Callable[[Plan], Coroutine[Any, Any, Trajectory]]
 ) -> list[Trajectory]:
-    """Play plans concurrently, this process's share of them; return every process's trajectories.
+    """Play this process's share of the plans concurrently; return the trajectories of all processes.
 
     Args:
-        plans: what to play, in the order of the result.
-        block: neighbours that one process plays together.
-        play_one: plays one of them.
+        plans: the plans, in the order of the result.
+        block: number of neighbours that the same process plays.
+        play_one: coroutine function that plays one plan.
     """
-    played = await gather(*(play_one(plan) for plan in distributed.share(plans, block)))
-    return distributed.merge(played, len(plans), block)
+    played = await gather(*(play_one(plan) for plan in distributed.shard(plans, block)))
+    return distributed.unshard(played, len(plans), block)
 
 
-async def _play(environment: Environment, policy: Policy, episode: Episode, options: dict[str, Any]) -> Trajectory:
+async def _play(
+    environment: Environment, policy: Policy, episode: EpisodeSpec, sampling: Sampling | None
+) -> Trajectory:
     result = await checked_reset(environment, seed=episode.seed, options={"task": episode.task})
     decisions: list[Decision] = []
     latest: dict[AgentId, Decision] = {}
     final: dict[AgentId, Any] = {}
     overlong = 0
     while not result.done:
-        read = readable(environment, policy, result, latest)
-        silent = result.observations.keys() - read.keys()
-        overlong += len(silent)
+        inputs = policy_inputs(environment, policy, result, latest)
+        skipped_agents = result.observations.keys() - inputs.keys()
+        overlong += len(skipped_agents)
         acting = await gather(
-            *(_decide(policy, episode, agent, observation, latest, options) for agent, observation in read.items())
+            *(_decide(policy, episode, agent, observation, latest, sampling) for agent, observation in inputs.items())
         )
         decisions += acting
         latest.update({decision.agent: decision for decision in acting})
-        result = await checked_step(environment, actions(environment, policy, acting, silent))
-        _pay(result.rewards, latest, silent, episode)
-        final |= cut_off(environment, policy, result, latest)
+        result = await checked_step(environment, actions(environment, policy, acting, skipped_agents))
+        _pay(result.rewards, latest, skipped_agents, episode)
+        final |= bootstrap_observations(environment, policy, result, latest)
     return finish(environment, episode, decisions, result, final, overlong)
 
 
-def readable(
+def policy_inputs(
     environment: Environment, policy: Policy, result: StepResult, latest: Mapping[AgentId, Decision]
 ) -> dict[AgentId, Any]:
-    """Return what each agent reads that is to act, without those whose prompt has outgrown the policy's limit.
+    """Return the policy's input for each agent that must act, without agents whose prompt exceeds the limit.
 
-    An episode's first prompts are not measured: a run checks them on all its problems before it starts.
+    The first prompts of an episode are always returned: a run checks them on all tasks before it starts.
     """
-    read = {agent: policy.observe(environment, observation) for agent, observation in result.observations.items()}
-    return {agent: observation for agent, observation in read.items() if not latest or policy.fits(observation)}
+    inputs = {agent: policy.observe(environment, observation) for agent, observation in result.observations.items()}
+    return {agent: observation for agent, observation in inputs.items() if not latest or policy.fits(observation)}
 
 
 def actions(
-    environment: Environment, policy: Policy, acting: Iterable[Decision], silent: Iterable[AgentId]
+    environment: Environment, policy: Policy, acting: Iterable[Decision], skipped_agents: Iterable[AgentId]
 ) -> dict[AgentId, Action]:
-    """Read each decision's action; that of an agent without room to write is an empty response."""
-    said = {decision.agent: policy.action(environment, decision.choice) for decision in acting}
-    return {**{agent: environment.parse_action("") for agent in silent}, **said}
+    """Return the action of each decision; a skipped agent sends an empty response."""
+    chosen = {decision.agent: policy.action(environment, decision.choice) for decision in acting}
+    return {**{agent: environment.parse_action("") for agent in skipped_agents}, **chosen}
 
 
 def finish(
     environment: Environment,
-    episode: Episode,
+    episode: EpisodeSpec,
     decisions: list[Decision],
     result: StepResult,
     final_observations: dict[AgentId, Any],
     overlong: int,
 ) -> Trajectory:
-    """Close an episode that has ended and write it down."""
+    """Close the environment of an episode that has ended, and return its trajectory."""
     rendered, view = environment.render(), environment.view()
     environment.close()
     return Trajectory(
@@ -149,15 +159,15 @@ def finish(
 
 async def _decide(
     policy: Policy,
-    episode: Episode,
+    episode: EpisodeSpec,
     agent: AgentId,
     observation: Any,
-    latest: dict[AgentId, Decision],
-    options: dict[str, Any],
+    latest: Mapping[AgentId, Decision],
+    sampling: Sampling | None,
 ) -> Decision:
     turn = next_turn(agent, latest)
     seed = derive_seed(episode.seed, "policy", agent, turn)
-    (choice,) = await policy.act([observation], [seed], agents=[agent], **options)
+    (choice,) = await policy.act([observation], [seed], sampling, agents=[agent])
     return Decision(
         episode_id=episode.id,
         agent=agent,
@@ -169,15 +179,18 @@ async def _decide(
     )
 
 
-def next_turn(agent: AgentId, latest: dict[AgentId, Decision]) -> int:
-    """Count the decisions that an agent has made."""
+def next_turn(agent: AgentId, latest: Mapping[AgentId, Decision]) -> int:
+    """Return the number of decisions that an agent has made so far."""
     return latest[agent].turn + 1 if agent in latest else 0
 
 
-def cut_off(
-    environment: Environment, policy: Policy, result: StepResult, latest: dict[AgentId, Decision]
+def bootstrap_observations(
+    environment: Environment, policy: Policy, result: StepResult, latest: Mapping[AgentId, Decision]
 ) -> dict[AgentId, Any]:
-    """What each truncated agent would read next: what it read last, unless that is no longer true and the new fits."""
+    """Return the policy's input at which the value of each truncated agent is bootstrapped.
+
+    This is the agent's final observation if the step returned one that fits, and its latest input otherwise.
+    """
     final = {
         agent: latest[agent].observation
         for agent, truncated in result.truncated.items()
@@ -190,11 +203,14 @@ def cut_off(
 
 
 def _pay(
-    rewards: dict[AgentId, float], latest: dict[AgentId, Decision], silent: Container[AgentId], episode: Episode
+    rewards: Mapping[AgentId, float],
+    latest: Mapping[AgentId, Decision],
+    skipped_agents: Container[AgentId],
+    episode: EpisodeSpec,
 ) -> None:
-    """Add each reward to its agent's latest decision; an agent that never had room for one has none to reward."""
+    """Add each reward to its agent's latest decision; drop it if the agent was skipped before its first decision."""
     for agent, reward in rewards.items():
-        if agent not in latest and agent in silent:
+        if agent not in latest and agent in skipped_agents:
             continue
         if agent not in latest:
             raise ReasonEnvsError(
@@ -205,5 +221,5 @@ def _pay(
 
 
 def numbers(info: Mapping[str, Any]) -> dict[str, float]:
-    """Keep the numbers and yes/no answers of an episode's last info."""
+    """Return the numbers and booleans of an episode's last info."""
     return {name: float(value) for name, value in info.items() if isinstance(value, int | float | np.number | np.bool_)}

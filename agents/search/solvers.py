@@ -81,13 +81,12 @@ class Walking:
 
     async def _play(self, environment: ReasonTree, task: Task, seed: int) -> Answer:
         """Play one episode. A truncated episode has no answer. The tokens of the policy count as generated tokens."""
-        options = {} if self.sampling is None else {"sampling": self.sampling}
         result = await environment.reset(seed=seed, options={"task": task})
         turn = own_tokens = 0
         while not result.done:
             observation = self.policy.observe(environment, result.observations[SEARCHER])
             address = derive_seed(seed, "policy", SEARCHER, turn)
-            (choice,) = await self.policy.act([observation], [address], agents=[SEARCHER], **options)
+            (choice,) = await self.policy.act([observation], [address], self.sampling, agents=[SEARCHER])
             result = await environment.step({SEARCHER: self.policy.action(environment, choice)})
             own_tokens += len(choice.token_ids) if choice.prompt_ids else 0
             turn += 1

@@ -37,7 +37,7 @@ class StopRequest:
 
     def received(self) -> int | None:
         """Return the signal that any process of the run received."""
-        return next((number for number in distributed.everyone(self._number) if number is not None), None)
+        return next((number for number in distributed.all_gather(self._number) if number is not None), None)
 
     def due(self) -> bool:
         """Return whether to stop now: a signal arrived, or the time since the first call is up."""
@@ -45,7 +45,7 @@ class StopRequest:
             self._started = time.monotonic()
         if self.received() is not None:
             return True
-        return distributed.any_of(time.monotonic() - self._started >= self._limit)
+        return distributed.any_rank(time.monotonic() - self._started >= self._limit)
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self._number = number

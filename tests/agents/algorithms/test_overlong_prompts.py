@@ -1,4 +1,4 @@
-"""Prompts that outgrow the policy's limit in mid-episode: their agents say nothing, and it is counted."""
+"""Prompts that exceed the limit mid-episode: the agents' turns are skipped and counted."""
 
 import asyncio
 import logging
@@ -50,7 +50,7 @@ class Lenient(Relay):
 
 @pytest.mark.parametrize(("sampler", "candidates"), [(grpo, 1), (at_grpo, K)])
 @pytest.mark.parametrize("together", [False, True])
-def test_an_agent_without_room_is_left_out_and_the_others_play_on(sampler, candidates, together):
+def test_play_skips_an_agent_whose_prompt_is_too_long(sampler, candidates, together):
     environment = Lenient(RelayConfig(tasks=problems(2), max_turns=3, judge=spelled_out, together=together))
     policy = Cramped(lambda agent, turn, k: "1 0", lambda o: silent_digger(o) and "Turn 0" not in o)
     trajectories = sampler(environment, policy)
@@ -64,7 +64,7 @@ def test_an_agent_without_room_is_left_out_and_the_others_play_on(sampler, candi
         assert (trajectory.truncated, trajectory.stream_return("scout")) == (True, 3.0)
 
 
-def test_silence_is_paid_to_the_last_word():
+def test_rewards_of_skipped_turns_go_to_the_latest_decision():
     environment = Lenient(RelayConfig(tasks=problems(2), max_turns=3, judge=spelled_out))
     policy = Cramped(lambda agent, turn, k: "1 0", lambda o: silent_digger(o) and "Turn 1," not in o)
     for trajectory in grpo(environment, policy):
@@ -75,7 +75,7 @@ def test_silence_is_paid_to_the_last_word():
 
 @pytest.mark.parametrize("name", ["reason_tree", *TEAM_GAMES])
 @pytest.mark.parametrize("play_all", [play, play_turn_tree])
-def test_every_environment_comes_to_its_end_in_silence(name, play_all, tiny_model):
+def test_environments_end_if_every_turn_is_skipped(name, play_all, tiny_model):
     options = {"engine": {"name": "transformers", "model": tiny_model}} if name == "reason_tree" else {}
     environment = make_environment(name, **options)
     policy = make_policy(tiny_model, max_tokens=4, max_prompt_tokens=1)
@@ -89,7 +89,7 @@ def test_every_environment_comes_to_its_end_in_silence(name, play_all, tiny_mode
     environment.close()
 
 
-def test_the_limit_is_the_lowest_of_three_and_is_told_once(tiny_model, caplog):
+def test_prompt_limit_is_the_lowest_of_three_and_logged_once(tiny_model, caplog):
     policy = make_policy(tiny_model, max_tokens=12, max_prompt_tokens=600)
     assert policy.prompt_limit == 512 - 12
     policy.engine = TransformersEngine(model=tiny_model, device="cpu")
@@ -103,13 +103,13 @@ def test_the_limit_is_the_lowest_of_three_and_is_told_once(tiny_model, caplog):
     with caplog.at_level(logging.WARNING):
         assert not policy.fits(words)
         assert not policy.fits(words)
-    (told,) = [record.getMessage() for record in caplog.records]
-    assert f"A prompt of {length} tokens" in told
-    assert "policy.max_prompt_tokens" in told
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert f"Prompt of {length} tokens exceeds the limit" in message
+    assert "policy.max_prompt_tokens" in message
 
 
 class Growing(Relay):
-    """Is cut off with an observation that is new."""
+    """Returns a new observation when it is truncated."""
 
     async def step(self, actions):
         result = await super().step(actions)
@@ -125,7 +125,7 @@ class Growing(Relay):
 
 
 @pytest.mark.parametrize("outgrown", [True, False])
-def test_values_bootstrap_at_the_last_prompt_that_there_was_room_for(outgrown):
+def test_values_bootstrap_at_the_last_prompt_that_fits(outgrown):
     environment = Growing(RelayConfig(tasks=problems(2), max_turns=1))
     policy = Cramped(lambda agent, turn, k: "x", lambda o: outgrown and "Turn 2" in o)
     for trajectory in grpo(environment, policy):

@@ -1,4 +1,4 @@
-"""Rollouts: addressed seeds, rewards that reach the right decision, and one engine call for all."""
+"""Rollouts of episodes: seeds, rewards that reach the right decision, and one engine call per turn."""
 
 import asyncio
 
@@ -6,7 +6,8 @@ import pytest
 from language_toys import make_policy, problems, single_turn
 from toys import Forgetful, TogetherToy, Toy, ToyConfig, TurnToy
 
-from agents.rollout.episodes import Episode, grouped, play
+from agents.policies.base import Policy
+from agents.rollout.episodes import EpisodeSpec, grouped, play
 from agents.trajectory import Choice
 from reason_envs.core import StepResult, derive_seed
 from reason_envs.errors import ReasonEnvsError
@@ -15,27 +16,21 @@ from reason_envs.llm.engines.transformers.engine import TransformersEngine
 from reason_envs.tasks.base import Task
 
 
-class Copycat:
-    """Answers with the last word of what it reads, and remembers its seeds."""
+class Copycat(Policy):
+    """Repeats the last word of its input, and records its seeds."""
 
     def __init__(self):
         self.seeds = []
-        self.options = []
+        self.samplings = []
 
     def observe(self, environment, observation):
         return environment.render_messages(observation)[-1]["content"]
 
-    async def act(self, observations, seeds, *, agents, **options):
+    async def act(self, observations, seeds, sampling=None, *, agents):
         self.seeds += seeds
-        self.options.append(options)
+        self.samplings.append(sampling)
         texts = [o.split()[-1] for o in observations]
         return [Choice([1, 2], None, None, "stop", 0, [3], text) for text in texts]
-
-    def fits(self, observation):
-        return True
-
-    def action(self, environment, choice):
-        return environment.parse_action(choice.text)
 
 
 def episodes(count, seed=0):
@@ -49,7 +44,7 @@ def rollout(environment, policy, plan, **options):
 # --- planning
 
 
-def test_groups_are_places_not_tasks():
+def test_grouped_forms_one_group_per_position():
     task = Task("same", "q", "a")
     plan = grouped([task, task], 3, seed=5)
     assert [e.group for e in plan] == ["0:same"] * 3 + ["1:same"] * 3
@@ -61,7 +56,7 @@ def test_groups_are_places_not_tasks():
 # --- playing
 
 
-def test_an_episode_of_several_turns():
+def test_play_records_every_turn_of_an_episode():
     policy = Copycat()
     plan = episodes(3)
     trajectories = rollout(Toy(ToyConfig(turns=3)), policy, plan)
@@ -80,7 +75,7 @@ def test_an_episode_of_several_turns():
     assert set(policy.seeds) == {derive_seed(e.seed, "policy", "solver", t) for e in plan for t in range(3)}
 
 
-def test_truncation_is_told_apart():
+def test_play_records_truncation():
     (first, *_) = rollout(Toy(ToyConfig(truncate=True)), Copycat(), episodes(1))
     assert (first.terminated, first.truncated) == (False, True)
 
@@ -92,14 +87,14 @@ def test_truncation_is_told_apart():
         (TogetherToy, [("left", 0), ("right", 0), ("left", 1), ("right", 1), ("left", 2), ("right", 2)]),
     ],
 )
-def test_each_agent_has_its_own_turns_and_groups(kind, expected):
+def test_play_counts_turns_and_groups_per_agent(kind, expected):
     (trajectory, _) = rollout(kind(ToyConfig(turns=3)), Copycat(), episodes(1))
     assert [(d.agent, d.turn) for d in trajectory.decisions] == expected
     assert all(d.group_id == f"0:t0:{d.agent}" for d in trajectory.decisions)
 
 
 class LatePay(TurnToy):
-    """Pays the agent that did not just act."""
+    """Pays the agent that did not act in the step."""
 
     payee = "first"
 
@@ -110,34 +105,34 @@ class LatePay(TurnToy):
         )
 
 
-def test_a_reward_belongs_to_its_agents_latest_decision():
+def test_play_adds_a_reward_to_the_latest_decision_of_its_agent():
     (trajectory, _) = rollout(LatePay(ToyConfig(turns=3)), Copycat(), episodes(1))
     assert [(d.agent, d.reward) for d in trajectory.decisions] == [("first", 23.0), ("second", 0.0), ("first", 13.0)]
 
 
-def test_a_reward_before_any_decision_is_an_error():
+def test_play_refuses_a_reward_before_the_first_decision():
     environment = LatePay(ToyConfig(turns=3))
     environment.payee = "second"
     with pytest.raises(ReasonEnvsError, match=r"'t0'.*'second' was paid 11\.0 before its first decision"):
         rollout(environment, Copycat(), episodes(1)[:1])
 
 
-def test_a_step_that_returns_nothing_is_named():
+def test_play_names_a_step_without_a_result():
     with pytest.raises(ReasonEnvsError, match=r"Forgetful\.step must return a StepResult; it returned None"):
         rollout(Forgetful(), Copycat(), episodes(2))
 
 
-def test_episodes_are_forks_and_the_prototype_is_untouched():
+def test_play_leaves_the_environment_unchanged():
     environment = Toy()
     rollout(environment, Copycat(), episodes(4))
     assert environment.state is None
     assert not environment.closed
 
 
-def test_options_reach_the_policy():
+def test_play_passes_sampling_to_the_policy():
     policy = Copycat()
     rollout(Toy(ToyConfig(turns=1)), policy, episodes(1), sampling=Sampling(3))
-    assert policy.options == [{"sampling": Sampling(3)}] * 2
+    assert policy.samplings == [Sampling(3)] * 2
 
 
 # --- with a language model
@@ -160,7 +155,7 @@ def summary(trajectories):
     }
 
 
-def test_64_episodes_make_one_engine_call(policy):
+def test_play_batches_64_episodes_in_one_engine_call(policy):
     environment = single_turn(problems(8), length)
     plan = grouped(list(problems(8)), 8, seed=1)
     trajectories = rollout(environment, policy, plan)
@@ -170,19 +165,19 @@ def test_64_episodes_make_one_engine_call(policy):
 
 
 @pytest.mark.parametrize("order", [slice(None, None, -1), slice(3, 9), slice(5, 6)])
-def test_an_episode_does_not_depend_on_the_others(policy, order):
+def test_play_gives_each_episode_the_same_result_in_any_batch(policy, order):
     environment = single_turn(problems(4), length)
     plan = grouped(list(problems(4)), 3, seed=2)
     expected = summary(rollout(environment, policy, plan))
     assert summary(rollout(environment, policy, plan[order])) == {e.id: expected[e.id] for e in plan[order]}
 
 
-def test_one_engine_call_a_turn(policy):
+def test_play_makes_one_engine_call_per_turn(policy):
     rollout(Toy(ToyConfig(turns=3)), policy, episodes(5))
     assert (policy.engine.batcher.calls, policy.engine.batcher.requests) == (3, 30)
 
 
-def test_a_single_episode():
-    episode = Episode("only", Task("t", "q", ""), 3, "g")
+def test_play_accepts_a_single_episode():
+    episode = EpisodeSpec("only", Task("t", "q", ""), 3, "g")
     (trajectory,) = rollout(Toy(), Copycat(), [episode])
     assert trajectory.episode_id == "only"

@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from agents.policies.base import Policy
 from agents.rollout.episodes import grouped
 from agents.rollout.turn_tree import play_turn_tree
 from agents.trajectory import Choice
@@ -27,8 +28,8 @@ def plausible(name, agent, rng):
     }[name][agent]
 
 
-class Drawn:
-    """Draws each response by its seed."""
+class Drawn(Policy):
+    """Chooses each response by its seed."""
 
     def __init__(self, name):
         self.name = name
@@ -36,15 +37,9 @@ class Drawn:
     def observe(self, environment, observation):
         return observation
 
-    async def act(self, observations, seeds, *, agents):
+    async def act(self, observations, seeds, sampling=None, *, agents):
         texts = [plausible(self.name, agent, Random(seed)) for agent, seed in zip(agents, seeds, strict=True)]
         return [Choice([1], None, Sampling(), "stop", 0, [3], text) for text in texts]
-
-    def fits(self, observation):
-        return True
-
-    def action(self, environment, choice):
-        return environment.parse_action(choice.text)
 
 
 def rollout(name, alpha=1.0):
@@ -62,7 +57,7 @@ NAMES = ["petting_plan_path", "petting_sokoban", "petting_sudoku", "petting_math
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_agents_every_turn_is_a_group_that_saw_what_was_executed(name):
+def test_turn_tree_groups_candidates_by_turn_and_agent(name):
     environment, trajectories, groups = rollout(name)
     decided = sum(len(trajectory.path) for trajectory in trajectories)
     assert {len(group) for group in groups.values()} == {K}
@@ -78,7 +73,7 @@ def test_every_agents_every_turn_is_a_group_that_saw_what_was_executed(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0])
-def test_each_candidate_is_paid_what_it_did_from_the_groups_state(name, alpha):
+def test_turn_tree_pays_each_candidate_for_its_own_step(name, alpha):
     """Replayed one by one: what was executed before, then the candidate."""
     environment, trajectories, groups = rollout(name, alpha)
 

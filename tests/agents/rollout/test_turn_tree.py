@@ -1,4 +1,4 @@
-"""The turn-tree sampler: groups, forks, draws, budgets, and batches that are as large as they can be."""
+"""The turn-tree rollout: groups, forks, seeds, token counts and batches."""
 
 import asyncio
 from collections import defaultdict
@@ -54,7 +54,7 @@ def recorded(policy):
 # --- the structure of a recorded rollout
 
 
-def test_every_turn_of_every_agent_of_every_task_is_a_group_of_k(recorded):
+def test_turn_tree_has_one_group_of_k_per_task_turn_and_agent(recorded):
     _, _, trajectories = recorded
     found = groups(trajectories)
     assert len(trajectories) == 8
@@ -65,7 +65,7 @@ def test_every_turn_of_every_agent_of_every_task_is_a_group_of_k(recorded):
         assert sum(d.on_path for d in group) == 1
 
 
-def test_tasks_that_end_early_have_fewer_groups():
+def test_turn_tree_of_an_early_end_has_fewer_groups():
     script = Script(lambda agent, turn, k: {"scout": "1 0", "digger": "0 0"}[agent])
     trajectories = rollout(relay(max_turns=3, goal=2.0, judge=spelled_out), script)
     found = groups(trajectories)
@@ -74,14 +74,14 @@ def test_tasks_that_end_early_have_fewer_groups():
     assert all(t.terminated and not t.truncated for t in trajectories)
 
 
-def test_every_candidate_of_a_group_saw_the_same_observation(recorded):
+def test_candidates_of_a_group_share_their_observation(recorded):
     _, _, trajectories = recorded
     for group in groups(trajectories).values():
         assert all(d.observation == group[0].observation for d in group)
         assert len({tuple(d.choice.prompt_ids) for d in group}) == 1
 
 
-def test_prompts_move_on_with_what_was_executed(recorded):
+def test_prompts_contain_the_executed_candidates_only(recorded):
     _, _, trajectories = recorded
     for trajectory in trajectories:
         history = executed(trajectory)
@@ -91,31 +91,31 @@ def test_prompts_move_on_with_what_was_executed(recorded):
             assert f"You are the {decision.agent}." in message["content"]
 
 
-def test_forks_touch_neither_the_prototype_nor_what_they_were_forked_from(recorded):
+def test_forks_leave_their_origin_unchanged(recorded):
     environment, _, trajectories = recorded
     assert environment.state is None
     assert len(environment.forked) == 8 + sum(len(t.decisions) for t in trajectories)
     assert all(parent.state == before for parent, before in environment.forked)
 
 
-def test_candidates_of_a_group_draw_differently(recorded):
+def test_candidates_of_a_group_are_sampled_with_different_seeds(recorded):
     _, _, trajectories = recorded
     found = groups(trajectories).values()
     different = sum(len({d.choice.text for d in group}) for group in found)
     assert different > 0.9 * K * len(found)
 
 
-def test_all_candidates_of_all_tasks_are_one_batch_a_turn(recorded):
+def test_candidates_of_all_tasks_form_one_batch_per_turn(recorded):
     _, policy, _ = recorded
     assert (policy.engine.batcher.calls, policy.engine.batcher.requests) == (6, 6 * 8 * K)
 
 
-def test_all_forks_call_the_tool_together(recorded):
+def test_forks_call_the_tool_in_one_batch(recorded):
     environment, _, _ = recorded
     assert (environment.tool.calls, environment.tool.requests) == (6, 6 * 8 * K)
 
 
-def test_a_task_does_not_depend_on_the_others(recorded):
+def test_turn_tree_of_a_task_is_the_same_in_any_batch(recorded):
     environment, policy, trajectories = recorded
     plan = grouped(list(problems(8)), K, 0)[3 * K : 4 * K]
     (alone,) = asyncio.run(play_turn_tree(environment, policy, plan, "best"))
@@ -131,14 +131,14 @@ def paid(agent, turn, k):
 
 
 @pytest.mark.parametrize(("select", "places"), [("best", {1}), ("first", {0}), ("sample", {0, 1, 2, 3})])
-def test_one_candidate_is_played_on(select, places):
+def test_select_chooses_the_candidate_to_continue_from(select, places):
     trajectories = rollout(relay(judge=spelled_out), Script(paid), select=select)
     chosen = {[d.on_path for d in group].index(True) for group in groups(trajectories).values()}
     assert chosen == places
     assert all(len(t.path) == 4 for t in trajectories)
 
 
-def test_the_draw_is_the_seeds():
+def test_select_sample_depends_on_the_seed():
     def drawn(seed):
         trajectories = rollout(relay(judge=spelled_out), Script(paid), seed=seed, select="sample")
         return [d.on_path for t in trajectories for d in t.decisions]
@@ -147,7 +147,7 @@ def test_the_draw_is_the_seeds():
     assert drawn(1) != drawn(2)
 
 
-def test_the_return_is_that_of_the_path():
+def test_returns_count_the_path_only():
     (trajectory,) = rollout(relay(judge=spelled_out, alpha=2.0), Script(paid), tasks=1)
     assert trajectory.total_reward == 4 * 2.0 * 3
     assert trajectory.stream_return("scout") == 12.0
@@ -157,7 +157,7 @@ def test_the_return_is_that_of_the_path():
 # --- draws
 
 
-def test_seeds_are_those_of_the_planned_episodes():
+def test_candidates_use_the_seeds_of_the_planned_episodes():
     script = Script(paid)
     plan = grouped(list(problems(1)), K, 5)
     asyncio.run(play_turn_tree(relay(judge=spelled_out), script, plan, "best"))
@@ -166,7 +166,7 @@ def test_seeds_are_those_of_the_planned_episodes():
 
 
 class Watched(Relay):
-    """Remembers what the tool said to each fork."""
+    """Records the tool's answer to each fork."""
 
     echoes = None
 
@@ -176,7 +176,7 @@ class Watched(Relay):
         return result
 
 
-def test_each_fork_has_draws_of_its_own():
+def test_forks_have_different_random_draws():
     environment = Watched(RelayConfig(tasks=problems(1), judge=spelled_out))
     environment.echoes = []
     rollout(environment, Script(paid), tasks=1)
@@ -188,7 +188,7 @@ def test_each_fork_has_draws_of_its_own():
 # --- the budget
 
 
-def test_every_candidate_and_every_forks_tool_is_counted_once():
+def test_tokens_of_every_candidate_and_fork_are_counted_once():
     (trajectory,) = rollout(relay(judge=spelled_out), Script(paid), tasks=1)
     steps = 4 * K
     assert trajectory.metrics["generated_tokens"] == steps * TOOL_TOKENS
@@ -198,14 +198,14 @@ def test_every_candidate_and_every_forks_tool_is_counted_once():
 
 
 class Uncounted(Relay):
-    """Tells nothing about what its tool costs."""
+    """Does not report the cost of its tool."""
 
     async def step(self, actions):
         result = await super().step(actions)
         return StepResult(result.observations, result.rewards, result.terminated, result.truncated)
 
 
-def test_an_environment_without_counters_gets_none():
+def test_counters_are_missing_if_the_environment_has_none():
     environment = Uncounted(RelayConfig(tasks=problems(1), judge=spelled_out))
     (trajectory,) = rollout(environment, Script(paid), tasks=1)
     assert "generated_tokens" not in trajectory.metrics
@@ -215,7 +215,7 @@ def test_an_environment_without_counters_gets_none():
 # --- evaluation
 
 
-def test_evaluation_plays_one_candidate_a_turn_and_selects_nothing():
+def test_play_samples_one_candidate_per_turn():
     script = Script(paid)
     trajectories = asyncio.run(play(relay(judge=spelled_out), script, grouped(list(problems(2)), 3, 0)))
     assert all(len(t.decisions) == len(t.path) == 4 for t in trajectories)
@@ -226,7 +226,7 @@ def test_evaluation_plays_one_candidate_a_turn_and_selects_nothing():
 # --- several agents at the same time
 
 
-def test_agents_that_act_together_are_compared_each_with_its_own_candidates():
+def test_joint_candidates_are_grouped_by_agent():
     def line(agent, turn, k):
         return f"{k} {10 * (agent == 'digger')}"
 
@@ -253,7 +253,7 @@ class PaysTheOther(Relay):
         return StepResult(result.observations, rewards, result.terminated, result.truncated)
 
 
-def test_paying_an_agent_for_anothers_step_is_refused():
+def test_turn_tree_refuses_a_reward_for_another_agent():
     environment = PaysTheOther(RelayConfig(tasks=problems(1), judge=spelled_out))
     with pytest.raises(ReasonEnvsError, match=r"'toy/0': a step of scout paid 1\.0 to 'digger'.*use algo=grpo"):
         rollout(environment, Script(paid), tasks=1)
@@ -261,7 +261,7 @@ def test_paying_an_agent_for_anothers_step_is_refused():
     assert len(groups(rollout(environment, Script(paid), tasks=1))) == 4
 
 
-def test_a_step_that_returns_nothing_is_named(policy):
+def test_turn_tree_names_a_step_without_a_result(policy):
     class Forgetful(Relay):
         async def step(self, actions):
             await super().step(actions)

@@ -5,10 +5,10 @@ import sys
 import pytest
 
 from agents import train
-from agents.distributed import SHARDING
+from agents.distributed import SHARDED_MODELS
 
 
-@pytest.mark.parametrize("variable", SHARDING)
+@pytest.mark.parametrize("variable", SHARDED_MODELS)
 def test_sharding_is_refused_before_the_model_is_loaded(variable, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(variable, "true")
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1")  # the command does not start itself again
@@ -19,6 +19,6 @@ def test_sharding_is_refused_before_the_model_is_loaded(variable, tmp_path, monk
     assert exit_.value.code == 2
     error = capsys.readouterr().err
     assert f"({variable}=true)" in error
-    assert "every process holds the whole model" in error
+    assert "every process must hold the whole model" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
