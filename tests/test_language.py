@@ -55,7 +55,6 @@ TO_DO = {
     "agents/reward_model",
     "agents/rollout",
     "agents/training",
-    "benchmarks",
     "reason_envs/envs",
     "reason_envs/envs/workflow",
     "tests",

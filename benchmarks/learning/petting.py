@@ -57,7 +57,7 @@ ARMS = {
     "grpo_std": ("GRPO, team, scaled by the group", (*GRPO, *GROUP, FAST), "#dba56f"),
     "grpo_low": ("GRPO, team, half the rate", (*GRPO, *BATCH, SLOW), "#6b3a0e"),
     "single": ("GRPO, single agent", (*GRPO, *BATCH, FAST, "env.roles=single"), "#7a9e3b"),
-    "control": ("AT-GRPO, paid by coin flips", (*AT_GRPO, *BATCH, FAST), "#8a8a8a"),
+    "control": ("AT-GRPO, random rewards", (*AT_GRPO, *BATCH, FAST), "#8a8a8a"),
 }
 """Title, options of agents.train and colour of each arm."""
 GAMES = {"sudoku": tuple(ARMS), "plan_path": tuple(ARMS)[:-1], "sokoban": ("at_grpo",)}
@@ -152,8 +152,8 @@ def report(results: dict[str, list[list[dict[str, Any]]]]) -> str:
     """Return the table with paired bootstrap intervals over seeds and problems."""
     wanted = [f"at {tokens // 1000}k tokens" for tokens in TOKENS]
     lines = [
-        f"| trained by | before | {' | '.join(wanted)} | gain (95 % interval) | each seed | the first is ahead at "
-        f"{' / '.join(wanted).replace('at ', '').replace(' tokens', '')} by (95 % intervals) | turns |",
+        f"| trained by | before | {' | '.join(wanted)} | gain (95 % interval) | each seed | lead of the first arm at "
+        f"{' / '.join(wanted).replace('at ', '').replace(' tokens', '')} (95 % intervals) | turns |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     ours, *_ = results
