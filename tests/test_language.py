@@ -55,8 +55,6 @@ TO_DO = {
     "agents/reward_model",
     "agents/rollout",
     "agents/training",
-    "reason_envs/envs",
-    "reason_envs/envs/workflow",
     "tests",
     "tests/agents",
     "tests/agents/algorithms",

@@ -1,5 +1,5 @@
-"""WorkflowExecution-v0: a policy writes programs over operators that a language model answers for.
+"""WorkflowExecution-v0: a policy writes programs over operators, which a language model runs.
 
-Checking, repair, interpretation and grading of a program are a file each.
+Checks, repairs, interpretation and grading of a program have one file each.
 May import the same parts as `reason_envs.envs`; never another environment family.
 """

@@ -1,7 +1,7 @@
-"""The words of WorkflowExecution-v0 in short: what the embedded model ``workflow`` was trained on.
+"""Brief prompts of WorkflowExecution-v0. The embedded model ``workflow`` was trained on them.
 
-An environment asks the writer of workflows with ``POLICY`` and the executor of operators with ``ASK``. Whoever changes
-a word here trains the model again (``python -m benchmarks.embedded_models.workflow.pretrain``).
+``POLICY`` asks the policy for a workflow, ``ASK`` the executor for the result of an operator. A change of these texts
+requires a new training of the model (``python -m benchmarks.embedded_models.workflow.pretrain``).
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ OPERATORS = {
     "Review": "Review(problem, solution) -> review_result, feedback",
     "Revise": "Revise(problem, solution, feedback) -> solution",
 }
-"""A description of each operator."""
+"""Description of each operator."""
 DOMAINS = {
     "math": "This is mathematics: return the number.",
     "qa": "This is a question: return the words that answer it.",
     "code": "This is programming: return the function.",
 }
-"""What is said about each domain."""
+"""Rule of each domain."""
 POLICY = "Write a workflow of these operators:\n{operators}\n{domain}\n{problem}"
-"""What the policy reads."""
+"""Prompt of the policy."""
 ASK = {
     "Custom": "{instruction}\n{input}",
     "AnswerGenerate": "Think, then answer in tags.\n{input}",
@@ -36,4 +36,4 @@ ASK = {
     "Review": "Is the solution right? Answer in tags.\n{problem}\n{solution}",
     "Revise": "Revise the solution.\n{problem}\n{solution}\n{feedback}",
 }
-"""What the executor reads for each operator."""
+"""Prompt of the executor for each operator."""

@@ -1,4 +1,4 @@
-"""Who answers for the operators: engines with their sampling and prices, from options or from AFlow's file."""
+"""Executors of the operators: engines with their sampling and prices, from options or from a file of AFlow."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ MODEL_FIELDS = (
     "input_price",
     "output_price",
 )
-"""What a model of the file may say besides the options of its engine."""
+"""Keys of a model in the file that are not options of its engine."""
 MILLION = 1e6
 
 
 @dataclass(frozen=True)
 class Executor:
-    """A model that answers for operators."""
+    """A model that runs operators."""
 
     engine: Engine
-    """Its engine."""
+    """Engine of the model."""
     sampling: Sampling
-    """How its answers are drawn."""
+    """Sampling parameters of the answers."""
     input_price: float = 0.0
-    """Of a million prompt tokens."""
+    """Price of a million prompt tokens."""
     output_price: float = 0.0
-    """Of a million generated tokens."""
+    """Price of a million generated tokens."""
 
     def cost(self, prompt_tokens: int, generated_tokens: int) -> float:
-        """Return the price of an answer."""
+        """Return the cost of an answer."""
         return (prompt_tokens * self.input_price + generated_tokens * self.output_price) / MILLION
 
 
@@ -86,12 +86,11 @@ def build_executors(config: WorkflowConfig, own: Callable[..., Engine]) -> dict[
 
 
 def read_models(path: Path) -> dict[str, dict[str, Any]]:
-    """Read AFlow's file of models.
+    """Read a file of models of AFlow: ``models: {NAME: {...}}``.
 
-    ``models: {NAME: {...}}``, each with ``api_type`` (``openai``, the default, or the name of another engine),
-    ``base_url``, ``api_key`` (the name of an environment variable as ``${NAME}``; keys do not belong into files),
-    ``temperature``, ``top_p``, ``max_tokens``, ``input_price`` and ``output_price`` (of a million tokens), and further
-    options of that engine.
+    Each model may have ``api_type`` (``openai``, the default, or the name of another engine), ``base_url``,
+    ``api_key`` (an environment variable as ``${NAME}``; keys themselves are refused), ``temperature``, ``top_p``,
+    ``max_tokens``, ``input_price`` and ``output_price`` (per million tokens), and options of its engine.
     """
     raw = read_yaml(path)
     models = raw.get("models", raw)
@@ -105,13 +104,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
     import yaml
 
     if not path.is_file():
-        raise ReasonEnvsError(f"There is no file {path} (looked in {path.parent.absolute()}).")
+        raise ReasonEnvsError(f"File {path} does not exist (searched in {path.parent.absolute()}).")
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ReasonEnvsError(f"Cannot read {path}: {getattr(error, 'problem', None) or error}.") from None
     if not isinstance(raw, dict):
-        raise ReasonEnvsError(f"{path} should hold a mapping of names, not {type(raw).__name__}.")
+        raise ReasonEnvsError(f"{path} must contain a mapping of names, not {type(raw).__name__}.")
     return raw
 
 
@@ -127,18 +126,18 @@ def read_descriptions(path: Path) -> dict[str, str]:
             interface = f" Interface: {entry['interface']}" if entry.get("interface") else ""
             entry = f"{name}: {entry['description']}{interface}"
         if not isinstance(entry, str):
-            raise ReasonEnvsError(f"{path}: {name} needs a text, or a mapping with a description.")
+            raise ReasonEnvsError(f"{path}: {name} must be a text, or a mapping with a description.")
         found[str(name)] = entry
     return found
 
 
 def _checked(model: Mapping[str, Any], name: Any, path: Path) -> dict[str, Any]:
-    """Refuse keys that stand in the file, without repeating them."""
+    """Refuse API keys in the file, without repeating them."""
     key = model.get("api_key")
     if key is not None and not (isinstance(key, str) and _VARIABLE.fullmatch(key)):
         raise ReasonEnvsError(
-            f"{path}: the model {name!r} holds an api_key. Keys stay out of files: put it into an environment variable "
-            "and write api_key: ${OPENAI_API_KEY}."
+            f"{path}: model {name!r} contains an api_key. Store keys in an environment variable and write "
+            "api_key: ${OPENAI_API_KEY}."
         )
     return dict(model)
 

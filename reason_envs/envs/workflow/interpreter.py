@@ -1,8 +1,7 @@
-"""Checks workflow programs and runs them in the monty interpreter, from one operator call to the next.
+"""Interpreter of workflow programs: checks them, and runs them in monty from one suspension to the next.
 
-While a program waits for operators no interpreter is occupied: its state is written out (some kilobytes) and read back
-in when the answers are there. So any number of workflows can be under way on a few processes, and the scheduler of
-batches never waits for one of them.
+A program that waits for operators does not occupy an interpreter: its state (some kilobytes) is saved, and restored
+when the answers arrive. Therefore a few processes can run any number of workflows, and batching never waits for one.
 """
 
 from __future__ import annotations
@@ -19,41 +18,41 @@ from typing import Any
 from reason_envs.envs.workflow.operator_signatures import CALL, COST, prelude, stubs
 from reason_envs.sandbox.monty import MontyConfig, MontySandbox
 
-PRINTED = 2**20
-"""Most characters that a program may print between two stops; more ends it."""
-REMEMBERED = 4096
-"""Programs whose check is remembered."""
-SHOWN = 600
-"""Most characters of an error."""
+MAX_PRINTED_CHARS = 2**20
+"""Maximum number of characters that a program may print between two suspensions."""
+MAX_CACHED_CHECKS = 4096
+"""Maximum number of programs whose check is cached."""
+MAX_ERROR_CHARS = 600
+"""Maximum number of characters of an error."""
 _POLICY: dict[str, Any] = {"sleep": "zero", "random_start": {"seed": 0}, "datetime": datetime(2000, 1, 1)}
 _MAYBE_NONE = "is not defined on `None` in union"
-"""What the checker says of ``re.search(...).group()``, which is right often enough to be run."""
+"""Message of the checker on ``re.search(...).group()``. It is ignored, because such code is often right."""
 
 
 @dataclass(frozen=True)
-class Stop:
-    """Why a program stopped: it waits for calls, has returned, or has failed."""
+class Suspension:
+    """State of a suspended program: it waits for calls, has returned, or has failed."""
 
     waiting: Mapping[int, tuple[Any, ...]] = field(default_factory=dict)
-    """The arguments of each operator call that it waits for."""
+    """Arguments of each call that the program waits for, by number."""
     state: bytes = b""
-    """Its state while it waits."""
+    """Saved state of a waiting program."""
     value: Any = None
-    """What it returned."""
+    """Value that the program returned."""
     verdict: str = ""
-    """Empty while it waits; ``ok``, or the failure: ``syntax_error`` (the interpreter lacks something),
-    ``runtime_error``, ``endless``, ``memory``, ``output``, ``crashed``."""
+    """Verdict: empty while the program waits, ``ok``, or the failure: ``syntax_error`` (the interpreter does not
+    support the program), ``runtime_error``, ``endless``, ``memory``, ``output``, ``crashed``."""
     error: str = ""
-    """What failed."""
+    """Description of the failure; empty without one."""
 
 
 class Interpreter(MontySandbox):
     """A pool of interpreters for workflows.
 
     Args:
-        seconds: computing time of a program between two stops.
-        memory_mb: memory of a program, in units of 2**20 bytes.
-        workers: processes; ``None`` takes the number of processors.
+        seconds: time limit of a program between two suspensions.
+        memory_mb: memory limit of a program, in units of 2**20 bytes.
+        workers: number of processes; ``None``: the number of processors.
     """
 
     def __init__(self, seconds: float = 2.0, memory_mb: int = 64, workers: int | None = None) -> None:
@@ -70,21 +69,21 @@ class Interpreter(MontySandbox):
         self._checks: OrderedDict[str, Future[str]] = OrderedDict()
 
     async def check(self, source: str) -> str:
-        """Check a program's types against the operators; return the errors, a line each, or "" where there are none."""
+        """Check the types of a program against the operators. Return one error per line; empty if there is none."""
         if source not in self._checks:
             self._checks[source] = self._executor.submit(self._check, source)
-            if len(self._checks) > REMEMBERED:
+            if len(self._checks) > MAX_CACHED_CHECKS:
                 self._checks.popitem(last=False)
-        # Shielded: others may wait for the same check.
+        # Shielded, because other workflows may wait for the same check.
         return await asyncio.shield(asyncio.wrap_future(self._checks[source]))
 
-    async def start(self, source: str, arguments: Mapping[str, str], cost: float = 0.0) -> Stop:
-        """Run a program, and call its workflow with arguments, up to its first stop."""
+    async def start(self, source: str, arguments: Mapping[str, str], cost: float = 0.0) -> Suspension:
+        """Run a program and call its workflow with arguments, up to the first suspension."""
         return await self._in_thread(self._start, source, arguments, cost)
 
-    async def go_on(self, stop: Stop, answers: Mapping[int, Any], cost: float) -> Stop:
-        """Run on with the answers to every call that was waited for; an exception is raised in the program."""
-        return await self._in_thread(self._go_on, stop, answers, cost)
+    async def resume(self, at: Suspension, answers: Mapping[int, Any], cost: float) -> Suspension:
+        """Resume a program with the answers to all calls that it waits for; exceptions are raised in the program."""
+        return await self._in_thread(self._resume, at, answers, cost)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.wrap_future(self._executor.submit(function, *arguments))
@@ -105,68 +104,70 @@ class Interpreter(MontySandbox):
         except MontyTypingError as error:
             return _readable(error.display())
         except MontyError:
-            return ""  # its types are right, and what its definitions do is the run's affair
+            return ""  # the types are right; an error of the definitions appears in the run
         return ""
 
-    def _start(self, source: str, arguments: Mapping[str, str], cost: float) -> Stop:
+    def _start(self, source: str, arguments: Mapping[str, str], cost: float) -> Suspension:
         call = f"await Workflow('workflow', None, 'dataset')({', '.join(arguments)})"
 
-        def begin(session: Any, printed: _Printed) -> Any:
+        def start(session: Any, printed: _Printed) -> Any:
             session.feed_run(_prelude())
             snapshot = session.feed_start(source, print_callback=printed)
-            snapshot = _answer(snapshot, {}, cost)  # a program may build its operators at the top
+            snapshot = _answer(snapshot, {}, cost)  # a program may build its operators at module level
             if not _is_complete(snapshot):
                 return snapshot
             return session.feed_start(call, inputs=dict(arguments), print_callback=printed)
 
-        return self._run(begin, {}, cost)
+        return self._run(start, {}, cost)
 
-    def _go_on(self, stop: Stop, answers: Mapping[int, Any], cost: float) -> Stop:
+    def _resume(self, at: Suspension, answers: Mapping[int, Any], cost: float) -> Suspension:
         def resume(session: Any, printed: _Printed) -> Any:
-            snapshot = session.load_snapshot(stop.state, print_callback=printed)
+            snapshot = session.load_snapshot(at.state, print_callback=printed)
             return snapshot.resume({number: _result(answer) for number, answer in answers.items()})
 
-        return self._run(resume, dict(stop.waiting), cost)
+        return self._run(resume, dict(at.waiting), cost)
 
-    def _run(self, begin: Callable[[Any, _Printed], Any], calls: dict[int, tuple[Any, ...]], cost: float) -> Stop:
-        """Run in a session of its own until the program waits or ends."""
+    def _run(self, enter: Callable[[Any, _Printed], Any], calls: dict[int, tuple[Any, ...]], cost: float) -> Suspension:
+        """Run in a new session until the program waits or ends."""
         from pydantic_monty import MontyCrashedError, MontyError
 
         printed = _Printed()
         session = self._interpreters().checkout(limits=self.limits, os_policy=_POLICY)
         try:
             with session:
-                snapshot = _answer(begin(session, printed), calls, cost)
+                snapshot = _answer(enter(session, printed), calls, cost)
                 if printed.over:
-                    return Stop(verdict="output", error=f"The program printed more than {PRINTED} characters.")
+                    return Suspension(
+                        verdict="output", error=f"The program printed more than {MAX_PRINTED_CHARS} characters."
+                    )
                 if _is_complete(snapshot):
-                    return Stop(value=snapshot.output, verdict="ok")
+                    return Suspension(value=snapshot.output, verdict="ok")
                 waiting = {number: calls.get(number, ()) for number in snapshot.pending_call_ids}
-                return Stop(waiting, snapshot.dump())
+                return Suspension(waiting, snapshot.dump())
         except MontyCrashedError as error:
-            return Stop(verdict="endless" if error.timed_out else "crashed", error=f"{error}"[:SHOWN])
+            return Suspension(verdict="endless" if error.timed_out else "crashed", error=f"{error}"[:MAX_ERROR_CHARS])
         except MontyError as error:
             return _failed(error, printed)
 
 
 class _Printed:
-    """Swallows what a program prints, up to a limit."""
+    """Counts the printed characters of a program, up to a limit."""
 
     def __init__(self) -> None:
         self.characters = 0
 
     @property
     def over(self) -> bool:
-        return self.characters > PRINTED
+        return self.characters > MAX_PRINTED_CHARS
 
     def __call__(self, stream: str, text: str) -> None:
         self.characters += len(text)
         if self.over:
-            raise ValueError(f"more than {PRINTED} characters printed")
+            raise ValueError(f"more than {MAX_PRINTED_CHARS} characters printed")
 
 
 def _answer(snapshot: Any, calls: dict[int, tuple[Any, ...]], cost: float) -> Any:
-    """Answer what needs no executor; return when the program waits for operators or has ended."""
+    """Answer calls that need no executor, until the program waits for operators or ends."""
     from pydantic_monty import FunctionSnapshot, NameLookupSnapshot
 
     while True:
@@ -196,9 +197,9 @@ def _is_complete(snapshot: Any) -> bool:
     return isinstance(snapshot, MontyComplete)
 
 
-def _failed(error: Any, printed: _Printed) -> Stop:
+def _failed(error: Any, printed: _Printed) -> Suspension:
     inner = error.exception()
-    text = f"{type(inner).__name__}: {inner}"[:SHOWN]
+    text = f"{type(inner).__name__}: {inner}"[:MAX_ERROR_CHARS]
     frames: list[Any] = getattr(error, "traceback", list)()
     if frames:
         text = f"line {frames[-1].line}: {text}"
@@ -212,18 +213,18 @@ def _failed(error: Any, printed: _Printed) -> Stop:
         verdict = "syntax_error"
     else:
         verdict = "runtime_error"
-    return Stop(verdict=verdict, error=text)
+    return Suspension(verdict=verdict, error=text)
 
 
 def _readable(diagnostics: str) -> str:
-    """Return the errors that would end the run, a line each, as ``line 7: ... [rule]``."""
+    """Return the errors that would end the run, one per line, as ``line 7: ... [rule]``."""
     kept = []
     for line in diagnostics.splitlines():
         place, _, message = line.partition(": error")
         if message and _MAYBE_NONE not in message:
             rule, _, text = message.partition("] ")
             kept.append(f"line {place.split(':')[1]}: {text} {rule}]")
-    return "\n".join(kept)[:SHOWN]
+    return "\n".join(kept)[:MAX_ERROR_CHARS]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The operators of AFlow (arXiv 2410.10762) as a table, and what a program sees of them: stubs and a prelude."""
+"""Signatures of the operators of AFlow (arXiv 2410.10762), with the stubs and the prelude of programs."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from dataclasses import dataclass
 from typing import Any
 
 CALL = "_operator"
-"""The host function behind every operator."""
+"""Host function that every operator calls."""
 COST = "_cost"
-"""The host function that tells the cost so far."""
-MOST_CHARS = 100_000
-"""Of one field."""
-MOST_SOLUTIONS = 26
-"""Solutions of an ensemble: each has a letter."""
+"""Host function that returns the cost so far."""
+MAX_FIELD_CHARS = 100_000
+"""Maximum number of characters of a field."""
+MAX_SOLUTIONS = 26
+"""Maximum number of solutions of an ensemble: each has a letter."""
 
 
 @dataclass(frozen=True)
 class Operator:
-    """What an operator takes and returns, each by name and Python type."""
+    """Inputs and outputs of an operator, by name and Python type."""
 
     takes: Mapping[str, str]
-    """Its fields; ``= default`` after the type makes one optional."""
+    """Type of each field; ``= default`` after the type makes the field optional."""
     returns: Mapping[str, str]
-    """Its outputs."""
+    """Type of each output."""
     domains: frozenset[str]
-    """The domains that it fits."""
+    """Domains that the operator fits."""
 
     def arguments(self, *, typed: bool) -> str:
         """Return the parameter list after ``self``."""
@@ -37,7 +37,7 @@ class Operator:
         return ", ".join(parts)
 
     def problem_with(self, fields: Any) -> str | None:
-        """Say what is wrong with the fields of a call at run time; ``None`` where nothing is."""
+        """Return what is wrong with the fields of a call at run time; ``None`` if they are valid."""
         if not isinstance(fields, dict) or set(fields) != set(self.takes):
             return f"it takes {', '.join(self.takes)}"
         for name, kind in self.takes.items():
@@ -47,10 +47,10 @@ class Operator:
             texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
             if not all(isinstance(text, str) for text in texts):
                 return f"{name} must be {wanted}"
-            if isinstance(value, list) and not 1 <= len(value) <= MOST_SOLUTIONS:
-                return f"{name} must have 1 to {MOST_SOLUTIONS} items, not {len(value)}"
-            if sum(map(len, texts)) > MOST_CHARS:
-                return f"{name} has more than {MOST_CHARS} characters"
+            if isinstance(value, list) and not 1 <= len(value) <= MAX_SOLUTIONS:
+                return f"{name} must have 1 to {MAX_SOLUTIONS} items, not {len(value)}"
+            if sum(map(len, texts)) > MAX_FIELD_CHARS:
+                return f"{name} has more than {MAX_FIELD_CHARS} characters"
         return None
 
 
@@ -73,20 +73,20 @@ OPERATORS: Mapping[str, Operator] = {
     "Review": Operator({"problem": "str", "solution": "str"}, {"review_result": "bool", "feedback": "str"}, _ALL),
     "Revise": Operator({"problem": "str", "solution": "str", "feedback": "str"}, {"solution": "str"}, _ALL),
 }
-"""Every operator by its class name."""
+"""Signature of each operator by class name."""
 
 
 def attribute_name(operator: str) -> str:
-    """Return the name that workflows give an operator: ``sc_ensemble`` for ``ScEnsemble``."""
+    """Return the usual attribute name of an operator: ``sc_ensemble`` for ``ScEnsemble``."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operator).lower()
 
 
 ATTRIBUTES = {attribute_name(name): name for name in OPERATORS}
-"""Operators by the names that workflows give them."""
+"""Class name of each operator by its usual attribute name."""
 
 
 def stubs() -> str:
-    """Return what the type checker knows besides the program."""
+    """Return the type stubs for the type checker."""
     lines = ["from typing import Any, TypedDict"]
     for name, operator in OPERATORS.items():
         lines += [f"class {name}Result(TypedDict):", *(f"    {n}: {kind}" for n, kind in operator.returns.items())]
@@ -107,7 +107,7 @@ def stubs() -> str:
 
 
 def prelude() -> str:
-    """Return what runs before the program: the same names, whose calls reach the host."""
+    """Return the code that runs before the program: the names of the stubs, whose calls reach the host."""
     lines = [
         "class LLM:",
         "    def get_usage_summary(self):",

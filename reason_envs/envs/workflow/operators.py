@@ -1,4 +1,4 @@
-"""What the operators do: each asks its executor, and some run code in the sandbox."""
+"""Operators of workflows: each asks its executor, and some run code in the sandbox."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from reason_envs.rewards.tiers import final_answer, number
 from reason_envs.sandbox import Limits, Opaque, Program, Raised, Sandbox
 from reason_envs.tasks.base import Task
 
-ATTEMPTS = 3
-"""Of Programmer, and the most of Test."""
+MAX_ATTEMPTS = 3
+"""Maximum number of attempts of Programmer and Test."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _LETTER = re.compile(r"\b([A-Z])\b")
 
@@ -29,23 +29,23 @@ class Call:
     """One call of an operator."""
 
     fields: Mapping[str, Any]
-    """What the program gave it."""
+    """Fields that the program passed, by name."""
     ask: Callable[..., Awaitable[str]]
-    """Asks the executor: ``(template, **values)``."""
+    """Function ``(template, **values)`` that asks the executor."""
     task: Task
-    """The problem."""
+    """Task that the workflow solves."""
     domain: str
-    """Its domain."""
+    """Domain of the task: ``math``, ``qa`` or ``code``."""
 
 
 class Operators:
-    """Carries out operator calls; shared by all workflows.
+    """Carries out calls of operators. All workflows share it.
 
     Args:
-        prompts: what the executors read.
-        executors: who answers for each operator.
-        sandbox: where code runs.
-        seconds: of one run of code.
+        prompts: prompts of the executors.
+        executors: executor of each operator.
+        sandbox: sandbox that runs code.
+        seconds: time limit of a run of code.
     """
 
     def __init__(self, prompts: Prompts, executors: Mapping[str, Executor], sandbox: Sandbox, seconds: float) -> None:
@@ -68,15 +68,15 @@ class Operators:
         """Carry out one call.
 
         Args:
-            name: of the operator.
-            fields: checked already (see ``Operator.problem_with``).
-            budget: counts what is asked.
-            number: of this call in its workflow; keys the draws.
-            task: the problem.
-            domain: its domain.
+            name: class name of the operator.
+            fields: fields of the call, already checked by ``Operator.problem_with``.
+            budget: budget that counts the calls of executors.
+            number: number of this call in its workflow, for its seed.
+            task: task that the workflow solves.
+            domain: domain of the task.
 
         Returns:
-            Every output field.
+            All outputs by name.
         """
         asked = 0
 
@@ -98,7 +98,7 @@ class Operators:
 
     async def _programmer(self, call: Call) -> dict[str, Any]:
         code, error = "", ""
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             again = {"code": code, "error": error} if attempt else {}
             code = extract_code(await call.ask("ProgrammerAgain" if attempt else "Programmer", **call.fields, **again))
             outcome = await self.sandbox.run(Program(code, expressions=("solve()",), limits=self.limits))
@@ -113,7 +113,7 @@ class Operators:
         keys = [_key(solution, call.domain) for solution in solutions]
         (key, votes), *_ = Counter(keys).most_common(1)
         chosen = solutions[keys.index(key)]
-        if votes * 2 > len(solutions):  # the question is which answer most agree on
+        if votes * 2 > len(solutions):  # a majority needs no executor
             return {"response": chosen}
         listed = "\n".join(f"{letter}: {text}" for letter, text in zip(LETTERS, solutions, strict=False))
         text = await call.ask("ScEnsemble", problem=call.fields["problem"], solutions=listed)
@@ -130,7 +130,7 @@ class Operators:
         if tests is None:
             return {"result": False, "solution": solution}
         values = {"problem": call.fields["problem"], "entry_point": call.fields["entry_point"]}
-        for _ in range(max(0, min(call.fields["test_loop"], ATTEMPTS))):
+        for _ in range(max(0, min(call.fields["test_loop"], MAX_ATTEMPTS))):
             failure = await self._failure(solution, tests)
             if failure is None:
                 return {"result": True, "solution": solution}
@@ -138,7 +138,7 @@ class Operators:
         return {"result": await self._failure(solution, tests) is None, "solution": solution}
 
     async def _failure(self, solution: str, tests: UnitTests) -> str | None:
-        """Return the first public test that fails, and how; ``None`` where none does."""
+        """Return the first public test that fails and its failure; ``None`` if none fails."""
         cases = split(tests) or []
         program = Program(tests.program(solution), "", tuple(case.expression for case in cases), self.limits)
         outcome = await self.sandbox.run(program)
@@ -157,13 +157,13 @@ class Operators:
 
 
 def tagged(text: str, tag: str) -> str | None:
-    """Return what stands between ``<tag>`` and ``</tag>``, or after a tag that is never closed."""
+    """Return the text between ``<tag>`` and ``</tag>``, or after a tag that is not closed."""
     _, opened, rest = text.partition(f"<{tag}>")
     return rest.partition(f"</{tag}>")[0].strip() if opened else None
 
 
 def public_tests(task: Task) -> UnitTests | None:
-    """Return the assertions that may be run before an answer is given; ``None`` where a task has none that can be."""
+    """Return the public tests of a task, which may run before the answer; ``None`` if it has no usable ones."""
     assertions = task.metadata.get("public_tests", ())
     if not assertions or "tests" not in task.metadata:
         return None
@@ -174,7 +174,7 @@ def public_tests(task: Task) -> UnitTests | None:
 
 
 def _key(solution: str, domain: str) -> Any:
-    """Return what two solutions that agree have in common."""
+    """Return a key that is equal for solutions that agree."""
     if domain == "math":
         answer = final_answer(solution)
         value = number(answer) if answer else None
@@ -185,4 +185,4 @@ def _key(solution: str, domain: str) -> Any:
 def _error_of(value: Any) -> str:
     if isinstance(value, Raised):
         return value.message
-    return f"{value.type} is no plain value" if isinstance(value, Opaque) else ""
+    return f"{value.type} is not a plain value" if isinstance(value, Opaque) else ""

@@ -1,4 +1,4 @@
-"""What the policy and the executor read: at full length for language models, in short for the embedded one."""
+"""Prompts of policy and executor: full ones for language models, brief ones for the embedded model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from reason_envs.envs.workflow import brief_prompts as brief
-from reason_envs.errors import unknown_name
 
 DOMAINS = ("math", "qa", "code")
 _SLOT = re.compile(r"\{(\w+)\}")
@@ -15,25 +14,25 @@ _SLOT = re.compile(r"\{(\w+)\}")
 
 @dataclass(frozen=True)
 class Prompts:
-    """One set of texts."""
+    """A set of prompts."""
 
     policy: str
-    """What the policy reads; ``{operators}``, ``{domain}`` and ``{problem}`` are filled in."""
+    """Prompt of the policy with the places ``{operators}``, ``{domain}`` and ``{problem}``."""
     domains: Mapping[str, str]
-    """What is said about each domain."""
+    """Rule of each domain."""
     operators: Mapping[str, str]
-    """The description of each operator."""
+    """Description of each operator."""
     ask: Mapping[str, str]
-    """What the executor reads for each operator; its fields are filled in."""
+    """Prompt of the executor for each operator, with places for its fields."""
 
     def workflow(self, domain: str, problem: str) -> str:
-        """Ask for a workflow."""
+        """Return the policy's prompt for a problem."""
         return fill(
             self.policy, operators="\n".join(self.operators.values()), domain=self.domains[domain], problem=problem
         )
 
     def describing(self, descriptions: Mapping[str, str]) -> Prompts:
-        """Return these texts with other descriptions of operators."""
+        """Return these prompts with other descriptions of operators."""
         return replace(self, operators={**self.operators, **descriptions})
 
 
@@ -91,7 +90,7 @@ FULL = Prompts(
         "CustomCodeGenerate": "custom_code_generate(problem: str, entry_point: str, instruction: str) -> "
         "{'response': str}: writes the code of the function entry_point.",
         "Test": "test(problem: str, solution: str, entry_point: str) -> {'result': bool, 'solution': str}: runs the "
-        "public tests and mends a solution that fails, up to three times.",
+        "public tests and repairs a solution that fails, up to three times.",
         "Review": "review(problem: str, solution: str) -> {'review_result': bool, 'feedback': str}: judges a solution.",
         "Revise": "revise(problem: str, solution: str, feedback: str) -> {'solution': str}: rewrites a solution.",
     },
@@ -121,10 +120,4 @@ FULL = Prompts(
 )
 BRIEF = Prompts(brief.POLICY, brief.DOMAINS, brief.OPERATORS, brief.ASK)
 STYLES = {"full": FULL, "brief": BRIEF}
-
-
-def prompts_of(style: str) -> Prompts:
-    """Return a set of texts by its name."""
-    if style not in STYLES:
-        raise unknown_name("prompts", style, STYLES)
-    return STYLES[style]
+"""Sets of prompts by name."""

@@ -1,4 +1,4 @@
-"""A workflow as text: the problem, the program, what its operators were given and said, and the reward."""
+"""Text of a workflow: the problem, the program, the calls of its operators, and the reward."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from reason_envs.envs.workflow.execution import Outcome
 from reason_envs.tasks.base import Task
 
 WIDTH = 160
-"""Most characters of a value."""
+"""Maximum number of characters of a value."""
 
 
 def draw(task: Task, outcome: Outcome | None, reward: float | None) -> str:
-    """Write an episode as it stands."""
+    """Return the current episode as text."""
     lines = [f"Problem: {task.question}"]
     if outcome is None:
         return lines[0]

@@ -1,10 +1,13 @@
-"""From a response to a program that can be checked: extraction, and repairs that cannot change what is meant.
+"""Extraction and repair of programs. Repairs cannot change the meaning of a program.
 
-A repair works on the syntax tree (indentation apart, which has none yet), is told by name, and caps the reward:
-``indentation`` (tabs, a whole program indented, a line between two levels), ``import NAME`` (a module of the standard
-library that is used and not imported), ``initialisation of NAME`` (an operator that is called by its usual name and
-never built). AFlow's own imports (``operator``, ``create_llm_instance``, ``DatasetType``) name what is there anyway;
-they are dropped without a cap.
+Each repair has a name and caps the reward:
+
+* ``indentation``: tabs, a program that is indented as a whole, a line between two levels;
+* ``import NAME``: a module of the standard library is used without an import;
+* ``initialisation of NAME``: an operator is called by its usual name and never built.
+
+AFlow's own imports (``operator``, ``create_llm_instance``, ``DatasetType``) are removed without a cap, because every
+program has these names.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from reason_envs.envs.workflow.operator_signatures import ATTRIBUTES
 from reason_envs.rewards.code.grade import extract_code
 
 MODULES = ("asyncio", "collections", "itertools", "json", "math", "random", "re", "string", "typing")
-"""Modules whose import may be added."""
+"""Modules whose import is added if it is missing."""
 _TYPING = ("Any", "Dict", "List", "Literal", "Optional", "Tuple", "Union")
 _OURS = re.compile(r"(^|\.)(operator|async_llm|evaluator|prompt)$|^(metagpt|scripts|workspace)(\.|$)")
 _GRAPH = re.compile(r"<graph>(.*?)</graph>", re.DOTALL)
@@ -28,26 +31,26 @@ WORKFLOW = "Workflow"
 
 @dataclass(frozen=True)
 class Prepared:
-    """A program, or why there is none."""
+    """A program, or the reason that there is none."""
 
     source: str = ""
-    """What is checked and run."""
+    """Source that is checked and run."""
     repairs: tuple[str, ...] = ()
-    """What was repaired."""
+    """Names of the repairs."""
     takes_entry_point: bool = False
     """Whether ``__call__`` takes a second argument."""
     verdict: str = ""
-    """Empty where it can be checked, else ``no_program``, ``syntax_error`` or ``no_workflow``."""
+    """Verdict: empty if the program can be checked, else ``no_program``, ``syntax_error`` or ``no_workflow``."""
     error: str = ""
-    """What is wrong, and what to do."""
+    """Description of what is wrong and how to fix it."""
 
 
 def prepare(response: str) -> Prepared:
-    """Find the program of a response and repair it; never raises."""
+    """Extract the program of a response and repair it; never raises an error."""
     graph = _GRAPH.search(response)
     code = extract_code(graph[1] if graph else response).strip("\n")
     if not code.strip():
-        return Prepared(verdict="no_program", error="The response holds no program: write one in a ```python block.")
+        return Prepared(verdict="no_program", error="The response has no program: write one in a ```python block.")
     try:
         return _prepare(code)
     except (SyntaxError, ValueError) as error:
@@ -78,7 +81,7 @@ def _prepare(code: str) -> Prepared:
 
 
 def reindent(code: str) -> str:
-    """Write tabs as spaces, shift the whole to the margin, and move a line between two levels to the nearer one."""
+    """Replace tabs by spaces, remove common indentation, and move lines between two levels to the nearer level."""
     lines: list[str] = []
     levels = [0]
     for line in textwrap.dedent(code.expandtabs(4)).split("\n"):
@@ -103,7 +106,7 @@ def _is_call(node: ast.AsyncFunctionDef) -> bool:
 
 
 def _drop_our_imports(tree: ast.Module) -> bool:
-    """Drop imports of what every program has; say whether there were any."""
+    """Remove imports of names that every program has; return whether there were any."""
     before = len(tree.body)
     tree.body = [node for node in tree.body if not _names_ours(node)]
     return len(tree.body) < before
@@ -116,7 +119,7 @@ def _names_ours(node: ast.stmt) -> bool:
 
 
 def _add_imports(tree: ast.Module) -> Iterator[str]:
-    """Import the modules that are used and bound nowhere."""
+    """Import the modules that are used without being defined."""
     loaded = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     bound = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
     bound |= {argument.arg for argument in ast.walk(tree) if isinstance(argument, ast.arg)}
@@ -135,14 +138,14 @@ def _add_imports(tree: ast.Module) -> Iterator[str]:
 
 @dataclass
 class _Attributes:
-    """Attributes of ``self`` in a class."""
+    """Names of the attributes of ``self`` in a class."""
 
     stored: set[str] = field(default_factory=set)
     loaded: set[str] = field(default_factory=set)
 
 
 def _add_operators(workflow: ast.ClassDef) -> Iterator[str]:
-    """Build the operators, and the model, that are used by their usual names and never built."""
+    """Build the operators and the model that are used by their usual names and never built."""
     found = _Attributes()
     for node in ast.walk(workflow):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":

@@ -271,9 +271,9 @@ def test_models_come_from_aflows_file_and_keys_from_the_environment(tmp_path, se
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("models:\n  a:\n    api_key: sk-abc123\n", "holds an api_key"),
+        ("models:\n  a:\n    api_key: sk-abc123\n", "contains an api_key"),
         ("models: []\n", "write models"),
-        ("- a\n", "should hold a mapping"),
+        ("- a\n", "must contain a mapping"),
         ("a: [\n", "Cannot read"),
     ],
 )
@@ -286,9 +286,9 @@ def test_a_bad_file_of_models_is_named_and_a_key_not_repeated(tmp_path, text, me
 def test_a_bad_file_of_descriptions_is_named(tmp_path):
     with pytest.raises(ReasonEnvsError, match="Did you mean 'Custom'"):
         read_descriptions(write(tmp_path, "Custm: x\n"))
-    with pytest.raises(ReasonEnvsError, match="needs a text"):
+    with pytest.raises(ReasonEnvsError, match="must be a text"):
         read_descriptions(write(tmp_path, "Custom: 3\n"))
-    with pytest.raises(ReasonEnvsError, match="There is no file"):
+    with pytest.raises(ReasonEnvsError, match="does not exist"):
         read_descriptions(tmp_path / "none.yaml")
 
 
@@ -302,8 +302,8 @@ def test_a_bad_file_of_descriptions_is_named(tmp_path):
         ({"execution_timeout": 0}, "execution_timeout=0"),
         ({"repair_cap": 2}, "repair_cap=2"),
         ({"aflow_executor_model": "x"}, "aflow_config_path"),
-        ({"aflow_config_path": "x", "engine": "openai"}, "give one of them"),
-        ({"aflow_config_path": "x"}, "There is no file"),
+        ({"aflow_config_path": "x", "engine": "openai"}, "set one of them"),
+        ({"aflow_config_path": "x"}, "does not exist"),
         ({"sandbox": "mont", "engine": ScriptedEngine("")}, "Did you mean 'monty'"),
         ({"reward": "tires", "engine": ScriptedEngine("")}, "tires"),
     ],
