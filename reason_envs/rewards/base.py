@@ -47,8 +47,8 @@ class RewardConfig:
     wrong: float = -1.0
     """Reward of a wrong answer."""
     no_answer: float = -0.5
-    """Reward if the response has no answer. The default pays more than guessing below 25 % accuracy: watch the metric
-    ``frac_no_answer``."""
+    """Reward if the response has no answer. With the defaults, no answer earns more than a guess if the accuracy is
+    below 25 %: watch the metric ``frac_no_answer``."""
     fallbacks: tuple[str, ...] = ()
     """Ways to find an answer without a box, in this order: ``####``, ``last_number``. Default: none."""
 

@@ -41,7 +41,12 @@ class TaskSet(ABC):
     """A finite, indexable set of tasks. Task ``i`` is the same at every call."""
 
     name: str
+    """Name of the task set."""
     split: Split
+    """Split of the tasks: ``"train"`` or ``"test"``."""
+    skipped: int = 0
+    """Number of records without an answer that were left out on request."""
+    _cached_permutation: tuple[tuple[int, int, int], np.ndarray] | None = None
 
     @abstractmethod
     def __len__(self) -> int:
@@ -69,8 +74,8 @@ class TaskSet(ABC):
         return self[int(self._permutation(epoch, seed)[offset])]
 
     def _permutation(self, epoch: int, seed: int) -> np.ndarray:
-        cached = getattr(self, "_cached_permutation", None)
-        if cached is None or cached[0] != (epoch, seed, len(self)):
+        key = (epoch, seed, len(self))
+        if self._cached_permutation is None or self._cached_permutation[0] != key:
             order = np.random.default_rng(derive_seed(seed, "epoch", epoch)).permutation(len(self))
-            self._cached_permutation = cached = ((epoch, seed, len(self)), order)
-        return cached[1]
+            self._cached_permutation = (key, order)
+        return self._cached_permutation[1]

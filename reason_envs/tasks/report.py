@@ -56,7 +56,7 @@ def stats(tasks: TaskSet) -> Stats:
     questions = [task.question for task in problems]
     return Stats(
         count=len(problems),
-        skipped=getattr(tasks, "skipped", 0),
+        skipped=tasks.skipped,
         duplicates=len(questions) - len(set(questions)),
         characters=_lengths([len(question) for question in questions]),
         tokens=_token_lengths(questions),

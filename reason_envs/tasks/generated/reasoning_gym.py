@@ -18,7 +18,7 @@ import inspect
 import random
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -141,7 +141,7 @@ def _plain(value: Any) -> Any:
     # reasoning-gym requires lists and dicts; configuration libraries pass similar types
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
-    if hasattr(value, "__iter__") and not isinstance(value, str | tuple):
+    if isinstance(value, Iterable) and not isinstance(value, str | tuple):
         return [_plain(item) for item in value]
     return value
 

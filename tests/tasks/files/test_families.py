@@ -59,7 +59,7 @@ def test_missing_answers_raise_or_are_counted() -> None:
     with pytest.raises(ReasonEnvsError, match=r"proofs.jsonl, line 2: no answer field and no closed .*skip_missing"):
         whole("math", "proofs.jsonl")
     tasks = make({"name": "math", "path": DATA / "proofs.jsonl", "split_by": "none", "skip_missing": True})
-    assert (len(tasks), tasks.skipped) == (1, 1)  # type: ignore[attr-defined]
+    assert (len(tasks), tasks.skipped) == (1, 1)
 
 
 def test_mapping_keeps_official_splits() -> None:
