@@ -23,8 +23,8 @@ class RecordedStepRewardModelConfig:
     path: str = ""
     """Path of the record. It may be the same file as that of a recorded engine."""
     live: Any = None
-    """Step reward model that answers the requests that are missing from the record; its scores are added. A name, a
-    mapping with ``name`` and options, or a model. ``None``: a missing request is an error."""
+    """Step reward model that answers and records the requests that are missing from the record: a name, a mapping with
+    ``name`` and options, or a model; ``None``: a missing request is an error."""
 
     def __post_init__(self) -> None:
         if not self.path:

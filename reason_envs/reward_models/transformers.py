@@ -48,9 +48,9 @@ class StepRewardModelConfig:
     max_batch_tokens: int = 16384
     """Maximum number of tokens per forward pass, including padding. Reduce it if memory runs out."""
     prefix_cache_mb: int = 512
-    """Memory in MiB for keys and values that search trees reuse from one step to the next. 0 disables the reuse."""
+    """Memory in MiB for keys and values that search trees reuse from one step to the next; 0 disables the reuse."""
     positive_label: str | None = None
-    """Name of the label that means a right step. ``None``: a usual name is looked up (``right``, ``correct``, ...)."""
+    """Name of the label that means a right step; ``None``: a usual name is looked up (``right``, ``correct``, ...)."""
 
     def __post_init__(self) -> None:
         at_least(self, max_batch_tokens=1, prefix_cache_mb=0)
@@ -213,7 +213,7 @@ def positive_index(id2label: Mapping[int, str], positive_label: str | None, mode
 
     Args:
         id2label: label names of the model by index.
-        positive_label: name of the label. ``None``: a usual name is looked up.
+        positive_label: name of the label; ``None``: a usual name is looked up.
         model: name of the model, for the error.
 
     Raises:

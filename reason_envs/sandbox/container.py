@@ -28,13 +28,13 @@ class ContainerConfig:
     image: str = "python:3.11-slim"
     """Image that contains ``python``. It must be pulled beforehand."""
     command: str | None = None
-    """Command that runs containers: ``docker``, ``podman``, or a path. ``None``: the first of these on PATH."""
+    """Command that runs containers: ``docker``, ``podman``, or a path; ``None``: the first of these on PATH."""
     runtime: str | None = None
-    """Container runtime, such as ``runsc`` for gVisor. ``None``: the default of the command."""
+    """Container runtime, such as ``runsc`` for gVisor; ``None``: the default of the command."""
     start_seconds: float = 10.0
     """Additional time in seconds for the start and the removal of a container."""
     workers: int | None = None
-    """Maximum number of containers at the same time. ``None``: the number of processors."""
+    """Maximum number of containers at the same time; ``None``: the number of processors."""
 
 
 class ContainerSandbox(Sandbox):

@@ -26,7 +26,7 @@ class MontyConfig:
     """Options of ``sandbox=monty``."""
 
     workers: int | None = None
-    """Maximum number of programs at the same time. ``None``: the number of processors."""
+    """Maximum number of programs at the same time; ``None``: the number of processors."""
 
 
 class MontySandbox(Sandbox):

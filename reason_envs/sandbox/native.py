@@ -34,7 +34,7 @@ class NativeConfig:
     """Options of ``sandbox=native``."""
 
     workers: int | None = None
-    """Maximum number of programs at the same time. ``None``: the number of processors."""
+    """Maximum number of programs at the same time; ``None``: the number of processors."""
     allow_weaker: bool = False
     """Whether to run programs even if a required isolation layer is missing on this machine."""
 

@@ -28,8 +28,8 @@ class RecordedEngineConfig:
     path: str = ""
     """Path of the record."""
     live: Any = None
-    """Engine that answers the requests that are missing from the record; its answers are added. A name, a mapping with
-    ``name`` and options, or an engine. ``None``: a missing request is answered without tokens and with
+    """Engine that answers and records the requests that are missing from the record: a name, a mapping with ``name``
+    and options, or an engine; ``None``: a missing request is answered without tokens and with
     ``finish_reason="exhausted"``."""
 
     def __post_init__(self) -> None:

@@ -59,7 +59,7 @@ class TransformersEngineConfig:
     max_batch_size: int = 256
     """Maximum number of samples decoded at the same time. Reduce it if memory runs out."""
     prefix_cache_mb: int = 512
-    """Memory in MiB for keys and values that search trees reuse from one step to the next. 0 disables the reuse."""
+    """Memory in MiB for keys and values that search trees reuse from one step to the next; 0 disables the reuse."""
 
     def __post_init__(self) -> None:
         at_least(self, max_batch_size=1, prefix_cache_mb=0)

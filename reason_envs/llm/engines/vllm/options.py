@@ -35,24 +35,24 @@ class VllmEngineConfig:
     """Number of GPUs over which the model is split. Must be 1 if there are several learner processes, because each has
     its own engine."""
     memory_fraction: float | None = None
-    """Share of a device's memory for weights and key-value cache, in (0, 1]. ``None``: 0.5 on a GPU; on a CPU
+    """Share of a device's memory for weights and key-value cache, in (0, 1]; ``None``: 0.5 on a GPU; on a CPU
     ``kv_cache_gib`` applies."""
     kv_cache_gib: float | None = None
-    """Size of the key-value cache in GiB, instead of ``memory_fraction``. ``None``: 1 on a CPU; on a GPU
+    """Size of the key-value cache in GiB, instead of ``memory_fraction``; ``None``: 1 on a CPU; on a GPU
     ``memory_fraction`` applies."""
     max_model_len: int | None = None
-    """Maximum number of tokens of prompt and response together. ``None``: the model's own limit."""
+    """Maximum number of tokens of prompt and response together; ``None``: the model's own limit."""
     max_sequences: int = 256
     """Maximum number of samples decoded at the same time."""
     chunked_prefill: bool | None = None
-    """Whether to read long prompts in pieces between decoding steps. ``None``: only on a GPU, because vLLM fails on a
+    """Whether to read long prompts in pieces between decoding steps; ``None``: only on a GPU, because vLLM fails on a
     CPU if the prompt of a sample with a seed is cut."""
     prefix_caching: bool = True
     """Whether to reuse keys and values of prompts that start with the same tokens."""
     enforce_eager: bool = False
     """Whether to skip compilation and graph capture. The engine then starts faster and decodes more slowly."""
     max_lora_rank: int = 0
-    """Maximum rank of LoRA adapters, which are then sent without the model. 0: the weights of a LoRA policy are merged
+    """Maximum rank of LoRA adapters, which are then sent without the model; 0: the weights of a LoRA policy are merged
     and sent in full."""
     max_loras: int = 1
     """Maximum number of adapters held at the same time, including the one that is trained."""
