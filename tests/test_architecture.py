@@ -17,7 +17,7 @@ ORDER = {
     "agents": "__init__ trajectory masking distributed registry <- advantages losses policies tracking <- rollout "
     "<- algorithms evaluation <- search config <- reward_model report <- training <- train evaluate frontier",
 }
-"""Files and folders directly inside each package. Imports point to the left; a place is a room of its own."""
+"""Files and folders directly inside each package. Imports point to the left; each place is one room."""
 LAYERS = {
     package: {room: number for number, rooms in enumerate(line.split("<-")) for room in rooms.split()}
     for package, line in ORDER.items()

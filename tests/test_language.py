@@ -67,8 +67,6 @@ TO_DO = {
     "tests/envs/petting",
     "tests/envs/reason_tree",
     "tests/envs/workflow",
-    "tests/integration",
-    "tests/toys",
 }
 """Directories that are not rewritten yet."""
 

@@ -1,4 +1,4 @@
-"""Any learner on any environment: each cell of the matrix trains from its command line and is told of in the README."""
+"""Every algorithm on every environment: each cell of the matrix trains and is listed in the README."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ def test_the_matrix_is_whole():
         assert found == ["ppo", "grpo", "at_grpo", *(["sb3_ppo", "sb3_maskable_ppo"] if row[1] == "graph" else [])]
 
 
-def test_the_readme_tells_of_every_cell():
+def test_readme_lists_every_cell():
     text = (ROOT / "README.md").read_text()
-    told = text.split(matrix.BEGIN)[1].split(matrix.END)[0]
-    header, _, *rows = told.strip().splitlines()
+    table = text.split(matrix.BEGIN)[1].split(matrix.END)[0]
+    header, _, *rows = table.strip().splitlines()
     names = re.findall(r"`(\w+)`", header)
     entries = {}
     for row in rows:

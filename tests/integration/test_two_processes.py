@@ -112,7 +112,7 @@ def test_two_processes_sample_and_train_roles_like_one(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed (extra [vllm])")
-def test_each_process_has_a_vllm_engine_of_its_own(tmp_path):
+def test_each_process_has_its_own_vllm_engine(tmp_path):
     vllm = ["engine=vllm", "engine.enforce_eager=true", "engine.kv_cache_gib=0.25", "policy.device=cpu", "steps=2"]
     code, output = finish(launch(tmp_path / "run", *OPTIONS, *vllm, processes=2), timeout=540)
     assert code == 0, output

@@ -15,18 +15,18 @@ NAMES = ["petting_plan_path", "petting_sokoban", "petting_sudoku", "petting_math
 
 
 def start(name, seed=3, **options):
-    """An environment in its first state, and what reset returned."""
+    """Make and reset an environment; return it and the result of ``reset``."""
     environment = make_environment(name, **options)
     return environment, asyncio.run(environment.reset(seed=seed))
 
 
 def go(environment, text, agent=None):
-    """Let whoever's turn it is answer."""
+    """Give a response for an agent, by default for the agent whose turn it is."""
     return asyncio.run(environment.step({agent or environment.actor: text}))
 
 
 def play(environment, policy):
-    """Play to the end; returns every step's result."""
+    """Play an episode to the end; return the results of all steps."""
     results = []
     while not environment.state.done:
         results.append(go(environment, policy(environment)))
@@ -34,7 +34,7 @@ def play(environment, policy):
 
 
 def plan(environment):
-    """The right plan or answer of a grid game."""
+    """Return the correct plan or answer of a grid game."""
     game = environment.state.game
     if isinstance(game, sokoban.SokobanLevel):
         return sokoban.solve(game) or ""
@@ -44,7 +44,7 @@ def plan(environment):
 
 
 def solver(environment):
-    """A response that is right for the role whose turn it is."""
+    """Return a correct response for the role whose turn it is."""
     role, game = environment.role, environment.state.game
     if role == "coder":
         return game.tests.reference
@@ -57,7 +57,7 @@ def solver(environment):
 
 
 def random_policy(seed):
-    """A policy that draws from responses such as an untrained model might give."""
+    """Return a policy that draws from responses of the kind that an untrained model gives."""
     rng = Random(seed)
 
     def respond(environment):
