@@ -31,7 +31,7 @@ def test_every_cell_trains_from_its_command_line(cell, tmp_path):
     assert smoke.tokens > 0
 
 
-def test_the_matrix_is_whole():
+def test_matrix_has_every_combination():
     """Every environment that the package registers, all learners, and each policy where it fits."""
     assert {cell.environment for cell in CELLS} == {*registration.names()}
     rows = {(cell.environment, cell.policy) for cell in CELLS}
@@ -55,11 +55,11 @@ def test_readme_lists_every_cell():
         entry = entries[cell.environment, cell.policy, cell.algorithm]
         assert re.match(r"2 steps, [\d.]+ s, [\d,]+ tokens", entry), cell
         assert ("[curves]" in entry) == ((cell.environment, cell.policy, cell.algorithm) in matrix.CURVES)
-    assert matrix.written(text, told.strip()) == text, "the command would write it there again"
+    assert matrix.written(text, table.strip()) == text, "the command would write the same table"
 
 
 @pytest.mark.parametrize("name", [name for name in matrix.ENVIRONMENTS if name not in matrix.TREES])
-def test_a_graph_policy_is_refused_where_there_is_no_graph(name, tmp_path):
+def test_graph_policy_without_a_tree_is_an_error(name, tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(ReasonEnvsError, match=r"environment with a tree observation.*use policy=language"):
         train(compose_config([f"env={name}", "algo=grpo", "policy=graph", f"output_dir={folder}"]))
@@ -67,7 +67,7 @@ def test_a_graph_policy_is_refused_where_there_is_no_graph(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", matrix.ENVIRONMENTS)
-def test_stable_baselines_is_refused_with_a_policy_that_writes(name, tmp_path):
+def test_stable_baselines_with_a_language_policy_is_an_error(name, tmp_path):
     folder = tmp_path / "run"
     arguments = [f"env={name}", "algo=sb3_ppo", "policy=language", "env.tasks.size=8", f"output_dir={folder}"]
     advice = "policy=graph" if name in matrix.TREES else "algo=ppo, algo=grpo or algo=at_grpo"
@@ -76,7 +76,7 @@ def test_stable_baselines_is_refused_with_a_policy_that_writes(name, tmp_path):
     assert not folder.exists()
 
 
-def test_a_trees_generator_and_its_language_policy_are_two_models(tiny_model):
+def test_generator_of_a_tree_and_language_policy_are_two_models(tiny_model):
     own = [
         "env=reason_tree",
         "policy=language",
@@ -94,7 +94,7 @@ def test_a_trees_generator_and_its_language_policy_are_two_models(tiny_model):
     run.close()
 
 
-def test_a_generator_that_cannot_be_trained_is_not_the_policys_sampler(tmp_path):
+def test_untrainable_generator_is_not_the_engine_of_the_policy(tmp_path):
     arguments = ["env=reason_tree", "policy=language", "engine=openai", "engine.model=m", f"output_dir={tmp_path}"]
     with pytest.raises(ReasonEnvsError, match=r"engine=openai cannot take new weights.*env\.engine=\{name: openai"):
         build(resolve(compose_config(arguments)))
