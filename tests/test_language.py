@@ -63,10 +63,6 @@ TO_DO = {
     "tests/agents/policies",
     "tests/agents/rollout",
     "tests/agents/training",
-    "tests/envs",
-    "tests/envs/petting",
-    "tests/envs/reason_tree",
-    "tests/envs/workflow",
 }
 """Directories that are not rewritten yet."""
 

@@ -1,4 +1,4 @@
-"""Environments free the models and sandboxes that they built, and nothing else."""
+"""Environments close the models and sandboxes that they built, and no others."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def answers(engine):
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_an_engine_built_from_options_is_closed_with_its_environment_and_not_with_a_fork(name):
+def test_close_frees_engines_built_from_options_except_in_forks(name):
     option, engine_of = ENGINES[name]
     environment = make_environment(name, **{option: SPEC})
     engine = engine_of(environment)
@@ -45,7 +45,7 @@ def test_an_engine_built_from_options_is_closed_with_its_environment_and_not_wit
 
 
 @pytest.mark.parametrize("name", ENGINES)
-def test_an_engine_that_was_passed_in_stays_open(name):
+def test_close_keeps_passed_engines_open(name):
     option, engine_of = ENGINES[name]
     engine = make_engine(SPEC)
     environment = make_environment(name, **{option: engine})
@@ -56,7 +56,7 @@ def test_an_engine_that_was_passed_in_stays_open(name):
 
 
 @pytest.mark.parametrize("name", SANDBOXES)
-def test_sandboxes_likewise(name, monkeypatch):
+def test_close_frees_only_sandboxes_built_from_options(name, monkeypatch):
     closed = []
     monkeypatch.setattr(MontySandbox, "close", lambda sandbox: closed.append(sandbox))
     shared, own = make_environment(name, sandbox=make_sandbox("monty")), make_environment(name)
@@ -67,7 +67,7 @@ def test_sandboxes_likewise(name, monkeypatch):
     assert closed == [SANDBOXES[name](own)]
 
 
-def test_closing_gymnasiums_environment_frees_its_model():
+def test_close_through_gymnasium_frees_the_engine():
     env = gymnasium.make("reason_envs:PlannerSolver-v0", solver=SPEC)
     engine = env.unwrapped.environment.solver
     env.close()

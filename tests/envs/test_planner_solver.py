@@ -1,4 +1,4 @@
-"""PlannerSolver-v0: what a guideline earns, what info tells, bad input, batching, and Gymnasium's view of it."""
+"""PlannerSolver-v0: reward, info, bad input, batching and Gymnasium."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TASK = {"question": "How many apples do 7 friends with six apples each have?", "
 
 
 def obedient(request, seed):
-    """Right if it is told to multiply, wrong if to add, silent otherwise."""
+    """A solver that is right if the guideline says multiply, wrong if it says add, and silent otherwise."""
     told = request.prompt[0]["content"]
     return r"\boxed{42}" if "multiply" in told else r"\boxed{13}" if "add" in told else ""
 
@@ -45,7 +45,7 @@ def play(guideline, seed=0, task=TASK, **options):
     ("guideline", "reward", "correct", "no_answer"),
     [("multiply", 1.0, 1.0, 0.0), ("add", 0.0, 0.0, 0.0), ("hum", 0.0, 0.0, 1.0)],
 )
-def test_the_reward_is_the_solvers_accuracy(guideline, reward, correct, no_answer):
+def test_reward_is_the_accuracy_of_the_solver(guideline, reward, correct, no_answer):
     end = play(guideline)
     assert end.rewards == {"planner": reward}
     assert (end.done, end.terminated, end.truncated) == (True, {"planner": True}, {"planner": False})
@@ -53,11 +53,11 @@ def test_the_reward_is_the_solvers_accuracy(guideline, reward, correct, no_answe
     assert end.info["solver_texts"] == [{"multiply": r"\boxed{42}", "add": r"\boxed{13}", "hum": ""}[guideline]]
 
 
-def test_equivalent_answers_count():
+def test_reward_counts_equivalent_answers():
     assert play("x", solver=r"\boxed{\frac{84}{2}}").rewards == {"planner": 1.0}
 
 
-def test_prompts_of_both_roles():
+def test_prompts_contain_question_and_guideline():
     seen = []
     env = make(lambda request, seed: seen.append(request) or "")
     start = asyncio.run(env.reset(seed=1, options={"task": TASK}))
@@ -71,7 +71,7 @@ def test_prompts_of_both_roles():
     assert text in seen[0].prompt[0]["content"], "braces in a guideline stay what they are"
 
 
-def test_own_prompts_and_sampling():
+def test_options_set_prompts_and_sampling():
     seen = []
     options = {"planner_prompt": "P {question}", "solver_prompt": "{guideline} S {question}"}
     options |= {"solver_temperature": 0.5, "solver_max_tokens": 9}
@@ -82,7 +82,7 @@ def test_own_prompts_and_sampling():
     assert (seen[0].sampling.temperature, seen[0].sampling.max_tokens) == (0.5, 9)
 
 
-def test_several_answers_are_averaged_and_each_has_its_own_draw():
+def test_several_answers_are_drawn_separately_and_averaged():
     script = [r"\boxed{42}", r"\boxed{13}", ""]
     ends = [play("x", seed, solver=script, solver_samples=8, solver_temperature=1.0) for seed in range(5)]
     for end in ends:
@@ -98,7 +98,7 @@ def test_several_answers_are_averaged_and_each_has_its_own_draw():
 
 
 @pytest.mark.parametrize("guideline", ["multiply: 42", "multiply 6*7", "multiply to forty-two"])
-def test_a_guideline_with_the_answer_earns_nothing(guideline):
+def test_leaking_guidelines_earn_nothing(guideline):
     end = play(guideline)
     assert end.rewards == {"planner": 0.0}
     assert (end.info["leak"], end.info["correct"]) == (True, 1.0), "info tells that the solver was right all the same"
@@ -107,13 +107,13 @@ def test_a_guideline_with_the_answer_earns_nothing(guideline):
     assert (off.rewards, off.info["leak"]) == ({"planner": 1.0}, True)
 
 
-def test_honest_guidelines_are_paid():
+def test_honest_guidelines_are_not_leaks():
     for guideline in ("1. Read. 2. multiply the 7 and the 6.", "multiply six by the 7 friends"):
         end = play(guideline)
         assert (end.rewards["planner"], end.info["leak"]) == (1.0, False)
 
 
-def test_a_leak_is_paid_like_no_answer():
+def test_leaks_are_paid_like_missing_answers():
     end = play("multiply: 42", reward={"wrong": -1.0, "no_answer": -0.5})
     assert end.rewards == {"planner": -0.5}
 
@@ -125,14 +125,14 @@ def test_a_leak_is_paid_like_no_answer():
     ("action", "empty", "overlong"),
     [("", True, False), (" \n", True, False), (None, True, False), (7, True, False), ("multiply" * 9, False, True)],
 )
-def test_what_is_no_guideline_reaches_no_solver(action, empty, overlong):
+def test_invalid_guidelines_are_not_given_to_the_solver(action, empty, overlong):
     end = play(action, solver=lambda request, seed: pytest.fail("the solver was asked"), max_guideline_chars=50)
     assert end.rewards == {"planner": 0.0}
     assert (end.info["valid_action"], end.info["empty"], end.info["overlong"]) == (False, empty, overlong)
     assert (end.info["solver_calls"], end.info["generated_tokens"], end.info["solver_texts"]) == (0, 0, [])
 
 
-def test_a_guideline_too_long_for_the_solvers_context(tiny_model):
+def test_guidelines_longer_than_the_context_are_not_given_to_the_solver(tiny_model):
     engine = make_engine("transformers", model=tiny_model, device="cpu")  # 512 positions
     env = make(engine, solver_max_tokens=16)
 
@@ -145,7 +145,7 @@ def test_a_guideline_too_long_for_the_solvers_context(tiny_model):
     assert long.info["valid_action"], "it is a guideline, but this solver cannot read it"
 
 
-def test_a_problem_too_long_for_the_solver_is_an_error(tiny_model):
+def test_problem_longer_than_the_context_is_an_error(tiny_model):
     engine = make_engine("transformers", model=tiny_model, device="cpu")
     with pytest.raises(ReasonEnvsError, match=r"leaves no room for solver_max_tokens=600.*lower solver_max_tokens"):
         asyncio.run(episode(make(engine, solver_max_tokens=600), "add"))
@@ -166,12 +166,12 @@ def test_a_problem_too_long_for_the_solver_is_an_error(tiny_model):
         ({"solvers": 2}, "Did you mean 'solver"),
     ],
 )
-def test_bad_options_are_explained(options, message):
+def test_config_errors_name_option_and_rule(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         reason_envs.make_environment("planner_solver", **{"solver": ScriptedEngine(""), **options})
 
 
-def test_a_step_without_a_problem():
+def test_step_without_an_episode_is_an_error():
     env = make()
     with pytest.raises(ReasonEnvsError, match="call reset first"):
         asyncio.run(env.step({"planner": "add"}))
@@ -195,7 +195,7 @@ def served(server, **options):
     return make({"name": "openai", **options})
 
 
-def test_a_solver_on_a_server(server):
+def test_served_solver_answers(server):
     server.script = lambda body, number: reply(body=completion(choice(r"\boxed{42}"), completion_tokens=7))
     end = asyncio.run(episode(served(server), "multiply"))
     assert (end.rewards, end.info["generated_tokens"]) == ({"planner": 1.0}, 7)
@@ -203,19 +203,19 @@ def test_a_solver_on_a_server(server):
     assert server.bodies[0]["temperature"] == 0
 
 
-def test_a_server_that_refuses_a_long_guideline(server):
+def test_served_solver_may_refuse_a_long_guideline(server):
     server.script = lambda body, number: reply(400, "This model's maximum context length is 512 tokens.")
     end = asyncio.run(episode(served(server), "multiply " * 1000))
     assert (end.rewards, end.info["overlong"], end.info["solver_calls"]) == ({"planner": 0.0}, True, 0)
 
 
-def test_a_solver_that_says_nothing(server):
+def test_served_solver_may_return_an_empty_answer(server):
     server.script = lambda body, number: reply(body=completion(choice(""), completion_tokens=1))
     end = asyncio.run(episode(served(server), "multiply"))
     assert (end.rewards, end.info["no_answer"]) == ({"planner": 0.0}, 1.0)
 
 
-def test_a_solver_that_is_down_is_a_clear_error(server):
+def test_unreachable_solver_is_an_error(server):
     server.close()
     with pytest.raises(ReasonEnvsError, match=r"2 attempts.*connection failed.*Start the server"):
         asyncio.run(episode(served(server), "multiply"))
@@ -224,7 +224,7 @@ def test_a_solver_that_is_down_is_a_clear_error(server):
 # --- the contract of every environment
 
 
-def test_120_guidelines_are_one_call_of_the_solver():
+def test_120_guidelines_are_one_batch_of_the_solver():
     env = make()
 
     async def step():
@@ -235,7 +235,7 @@ def test_120_guidelines_are_one_call_of_the_solver():
     assert all(end.rewards == {"planner": 1.0} for end in ends)
 
 
-def test_the_same_seed_is_the_same_episode():
+def test_same_seed_gives_the_same_episode():
     options = {"solver": [r"\boxed{42}", r"\boxed{13}"], "solver_samples": 3, "solver_temperature": 1.0}
     assert play("x", 5, **options) == play("x", 5, **options)
     default = make()
@@ -243,7 +243,7 @@ def test_the_same_seed_is_the_same_episode():
     assert first == again
 
 
-def test_forks_share_the_solver_and_replay_its_draws():
+def test_forks_share_the_solver_and_repeat_its_draws():
     env = make([r"\boxed{42}", r"\boxed{13}", "?"], solver_samples=6, solver_temperature=1.0)
     asyncio.run(env.reset(seed=1, options={"task": TASK}))
     same, other, third = env.fork(), env.fork(seed=1), env.fork(seed=2)
@@ -254,7 +254,7 @@ def test_forks_share_the_solver_and_replay_its_draws():
     assert env.state.responses == ["x"]
 
 
-def test_the_random_control_is_a_fair_coin_and_tells_the_truth():
+def test_random_reward_is_a_fair_coin_and_reports_the_grade():
     config = {"reward": {"name": "random"}}
     for guideline in ("multiply", "multiply 42", ""):
         values = [play(guideline, seed, **config).rewards["planner"] for seed in range(40)]
@@ -265,11 +265,11 @@ def test_the_random_control_is_a_fair_coin_and_tells_the_truth():
 
 
 @pytest.mark.parametrize("reward", ["math", RewardConfig(wrong=-1.0, no_answer=0.0), lambda response, task: 0.25])
-def test_other_rewards(reward):
+def test_reward_option_takes_names_configs_and_functions(reward):
     assert play("add", reward=reward).rewards["planner"] in (-1.0, 0.25)
 
 
-def test_rendering():
+def test_render_shows_guideline_answers_and_reward():
     env = reason_envs.make_environment("planner_solver", solver=ScriptedEngine(obedient), render_mode="ansi")
     asyncio.run(episode(env, "multiply"))
     shown = env.render()
@@ -278,13 +278,13 @@ def test_rendering():
     assert make().render() is None
 
 
-def test_gymnasiums_checker_has_no_complaint():
+def test_gymnasium_checker_passes():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(gym.make("PlannerSolver-v0", solver=ScriptedEngine(obedient)).unwrapped)
 
 
-def test_a_vector_of_them_asks_in_one_batch():
+def test_vector_environment_asks_the_solver_in_one_batch():
     engine = ScriptedEngine(r"\boxed{0}")
     envs = gym.make_vec("PlannerSolver-v0", num_envs=8, solver=engine)
     envs.reset(seed=0)
@@ -294,7 +294,7 @@ def test_a_vector_of_them_asks_in_one_batch():
     assert rewards.tolist() == infos["correct"].tolist()
 
 
-def test_the_embedded_solver_follows_its_guideline():
+def test_embedded_solver_follows_its_guideline():
     env = reason_envs.make_environment("planner_solver")
     task = {"question": "State the final answer to the following arithmetic problem: 14 + 25 - 6 =", "answer": "33"}
     end = asyncio.run(episode(env, "Work from left to right, step by step.", task=task))

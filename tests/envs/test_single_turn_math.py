@@ -1,4 +1,4 @@
-"""SingleTurnMath-v0: rewards, info, forks, and Gymnasium's view of it."""
+"""SingleTurnMath-v0: rewards, info, forks and Gymnasium."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ TASK = {"question": "What is a half?", "answer": r"\frac{1}{2}"}
         ("", -0.5, False, True),
     ],
 )
-def test_the_three_rewards(response, reward, correct, no_answer):
+def test_reward_is_paid_by_grade(response, reward, correct, no_answer):
     start, end = play(response, {"task": TASK})
     assert start.observations == {"solver": TASK["question"]}
     assert end.rewards == {"solver": reward}
@@ -63,13 +63,13 @@ def test_the_three_rewards(response, reward, correct, no_answer):
 
 
 @pytest.mark.parametrize("action", [None, 7, b"5", r"\boxed{1}" + "x" * 100])
-def test_what_is_no_response_counts_as_no_answer(action):
+def test_invalid_actions_count_as_missing_answers(action):
     _, end = play(action, {"task": {"question": "?", "answer": "1"}}, max_response_chars=50)
     assert end.rewards == {"solver": -0.5}
     assert (end.info["valid_action"], end.info["no_answer"]) == (False, True)
 
 
-def test_the_task_is_a_function_of_the_seed():
+def test_task_is_a_function_of_the_seed():
     tasks = Sums()
     ids = [play("", seed=seed)[0].info["task_id"] for seed in range(20)]
     assert ids == [tasks.sample(seed).id for seed in range(20)]
@@ -92,11 +92,11 @@ def half(response, task):
         (f"{__name__}:half", 0.25),
     ],
 )
-def test_rewards_by_configuration_name_and_function(reward, value):
+def test_reward_option_takes_configs_names_and_functions(reward, value):
     assert play(r"\boxed{-7}", reward=reward)[1].rewards == {"solver": value}
 
 
-def test_the_random_control_is_a_fair_coin_of_the_episode_and_tells_the_truth():
+def test_random_reward_is_a_fair_coin_and_reports_the_grade():
     ends = [play(r"\boxed{-7}", {"task": TASK}, seed=s, reward={"name": "random"})[1] for s in range(40)]
     values = [end.rewards["solver"] for end in ends]
     assert set(values) == {1.0, -1.0}
@@ -104,7 +104,7 @@ def test_the_random_control_is_a_fair_coin_of_the_episode_and_tells_the_truth():
     assert not any(end.info["correct"] for end in ends)
 
 
-def test_forks_share_the_task_and_grade_on_their_own():
+def test_forks_share_the_task_and_are_graded_separately():
     env = reason_envs.make_environment("single_turn_math", tasks=Sums())
     asyncio.run(env.reset(seed=1))
     fork = env.fork()
@@ -129,14 +129,14 @@ def test_forks_share_the_task_and_grade_on_their_own():
         ({"tasks": "chain_sun"}, None, "Did you mean 'chain_sum'"),
     ],
 )
-def test_wrong_input_is_named(config, options, message):
+def test_errors_name_the_wrong_input(config, options, message):
     if "split" in config:
         config["tasks"] = "chain_sum"
     with pytest.raises(ReasonEnvsError, match=message):
         play("", options, **config)
 
 
-def test_stepping_without_a_problem_is_an_error():
+def test_step_without_an_episode_is_an_error():
     env = reason_envs.make_environment("single_turn_math", tasks=Sums())
     with pytest.raises(ReasonEnvsError, match="call reset first"):
         asyncio.run(env.step({"solver": ""}))
@@ -146,7 +146,7 @@ def test_stepping_without_a_problem_is_an_error():
         asyncio.run(env.step({"solver": ""}))
 
 
-def test_messages_keep_their_roles():
+def test_messages_have_roles():
     env = reason_envs.make_environment("single_turn_math", tasks=Sums())
     assert env.render_messages("1 + 1?") == [{"role": "user", "content": "1 + 1?"}]
     env = reason_envs.make_environment("single_turn_math", tasks=Sums(), system_prompt="Think.")
@@ -154,7 +154,7 @@ def test_messages_keep_their_roles():
     assert env.parse_action("any \n text") == "any \n text"
 
 
-def test_rendering_shows_problem_response_and_reward():
+def test_render_shows_problem_response_and_reward():
     env = gym.make("SingleTurnMath-v0", tasks=Sums(), render_mode="ansi")
     env.reset(seed=1, options={"task": TASK})
     assert env.render() == "Problem: What is a half?"
@@ -163,13 +163,13 @@ def test_rendering_shows_problem_response_and_reward():
 
 
 @pytest.mark.parametrize("config", [{}, {"tasks": Sums(), "render_mode": "ansi"}])
-def test_gymnasiums_checker_is_silent(config):
+def test_gymnasium_checker_passes(config):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(gym.make("SingleTurnMath-v0", **config).unwrapped)
 
 
-def test_many_at_once_through_make_vec():
+def test_make_vec_plays_many_episodes():
     envs = gym.make_vec("SingleTurnMath-v0", num_envs=8, tasks=Sums())
     observations, infos = envs.reset(seed=0)
     assert list(infos["task_id"]) == [Sums().sample(seed).id for seed in range(8)]
@@ -181,7 +181,7 @@ def test_many_at_once_through_make_vec():
     assert len({id(e.tasks) for e in envs.environments}) == 1
 
 
-def test_gymnasium_finds_it_with_the_module_in_the_id():
+def test_gymnasium_imports_the_module_in_the_id():
     code = "import gymnasium; print(gymnasium.make('reason_envs:SingleTurnMath-v0').reset(seed=1)[1])"
     done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert "task_id" in done.stdout

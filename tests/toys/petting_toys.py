@@ -1,4 +1,4 @@
-"""Policies for the Petting environments: one that solves, and one that draws from plausible responses."""
+"""Policies for the Petting environments: one that solves, and a random one."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ NAMES = ["petting_plan_path", "petting_sokoban", "petting_sudoku", "petting_math
 
 
 def start(name, seed=3, **options):
-    """Make and reset an environment; return it and the result of ``reset``."""
+    """An environment in its first state, and the result of reset."""
     environment = make_environment(name, **options)
     return environment, asyncio.run(environment.reset(seed=seed))
 
 
 def go(environment, text, agent=None):
-    """Give a response for an agent, by default for the agent whose turn it is."""
+    """Let the acting agent respond."""
     return asyncio.run(environment.step({agent or environment.actor: text}))
 
 
 def play(environment, policy):
-    """Play an episode to the end; return the results of all steps."""
+    """Play to the end; return the result of every step."""
     results = []
     while not environment.state.done:
         results.append(go(environment, policy(environment)))
@@ -34,7 +34,7 @@ def play(environment, policy):
 
 
 def plan(environment):
-    """Return the correct plan or answer of a grid game."""
+    """The right plan or answer of a grid game."""
     game = environment.state.game
     if isinstance(game, sokoban.SokobanLevel):
         return sokoban.solve(game) or ""
@@ -44,7 +44,7 @@ def plan(environment):
 
 
 def solver(environment):
-    """Return a correct response for the role whose turn it is."""
+    """A response that is right for the acting role."""
     role, game = environment.role, environment.state.game
     if role == "coder":
         return game.tests.reference
@@ -57,7 +57,7 @@ def solver(environment):
 
 
 def random_policy(seed):
-    """Return a policy that draws from responses of the kind that an untrained model gives."""
+    """A policy that draws from responses of the kind that an untrained model writes."""
     rng = Random(seed)
 
     def respond(environment):

@@ -1,4 +1,4 @@
-"""Search trees for tests: a scripted generator whose steps repeat, end early or answer, and scores by hash."""
+"""Search trees for tests: scripted steps that repeat, end early or answer, and scores by hash."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Sums(TaskSet):
 
 
 def write(request, seed):
-    """One of few steps, so that siblings repeat; now and then it ends by itself."""
+    """One of a few steps, so that siblings repeat; one in seven has no separator."""
     step = STEPS[seed % len(STEPS)]
     return step if seed % 7 == 0 else f"{step}\n"
 
@@ -37,7 +37,7 @@ def hashed_scores(question, steps):
 
 
 def scripted(script=write, scores=hashed_scores, **attributes):
-    """The options of a tree on a scripted engine and reward model."""
+    """Options of a tree with a scripted engine and reward model."""
     engine = ScriptedEngine(script)
     for name, value in attributes.items():
         setattr(engine, name, value)
@@ -54,7 +54,7 @@ def make_tree(name="reason_tree", script=write, scores=hashed_scores, **options)
 
 
 def play(env, actions, seed=0, task=None):
-    """Reset and take actions until they or the episode end; returns every result."""
+    """Reset and take actions until they or the episode end; return every result."""
 
     async def episode():
         results = [await env.reset(seed=seed, options=None if task is None else {"task": task})]

@@ -1,4 +1,4 @@
-"""Workflow programs, scripted executors and a small way to run them, for the tests of WorkflowExecution-v0."""
+"""Workflow programs and scripted executors for the tests of WorkflowExecution-v0."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TASKS = ListTaskSet("toys", "train", [MATH, QA, CODE])
 
 
 def program(body, *operators, entry_point=False):
-    """A workflow that builds operators by their usual names and does what ``body`` says."""
+    """A workflow with a body, which builds operators by their usual names."""
     names = operators or ("custom=Custom",)
     built = [f"        self.{name} = operator.{kind}(self.llm)" for name, kind in (n.split("=") for n in names)]
     lines = [
@@ -71,7 +71,7 @@ def play(env, task, text, seed=0):
 
 
 def play_many(env, task, texts):
-    """Play one episode a text at the same time, on forks."""
+    """Play one episode per text at the same time, on forks."""
 
     async def main():
         return await gather(*(play_one(env.fork(), task, text, seed) for seed, text in enumerate(texts)))

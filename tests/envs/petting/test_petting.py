@@ -1,4 +1,4 @@
-"""What all Petting environments promise: turns, history, rewards, forks, rendering."""
+"""Contract of all Petting environments: turns, history, rewards, forks and rendering."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ WRONG = {
 
 
 def wrong(environment):
-    """A harmless response; those of math and code neither agree nor pass."""
+    """A valid response that changes nothing; those of math and code neither agree nor pass."""
     turn = environment.turn
     return f"{WRONG[environment.role]}".replace("1.5", f"1.{turn}" if environment.role == "tool" else f"2.{turn}")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_roles_decide_in_turns_until_the_last(name):
+def test_roles_decide_in_order_until_the_last_turn(name):
     environment, result = start(name)
     order = []
     while not result.done:
@@ -50,7 +50,7 @@ def test_roles_decide_in_turns_until_the_last(name):
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("roles", ["team", "single"])
-def test_who_knows_the_answer_succeeds_in_the_first_turn(name, roles):
+def test_right_responses_succeed_in_the_first_turn(name, roles):
     environment, _ = start(name, roles=roles)
     *_, last = play(environment, solver)
     assert last.done
@@ -60,12 +60,12 @@ def test_who_knows_the_answer_succeeds_in_the_first_turn(name, roles):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_role_sees_what_was_done_before_it_and_what_it_did_itself(name):
+def test_observations_show_the_latest_decision_of_each_role(name):
     environment, result = start(name)
     written = []
     for _ in range(4):
         (agent,) = result.observations
-        for text in written[-2:]:  # the other's latest decision, and the one of its own before that
+        for text in written[-2:]:  # the latest decision of the other role, and its own one before that
             assert text in result.observations[agent]
         assert result.observations[agent].count("\n= ") == min(len(written), 2)
         written.append(wrong(environment))
@@ -77,7 +77,7 @@ def test_a_role_sees_what_was_done_before_it_and_what_it_did_itself(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_observations_do_not_grow_with_what_is_written(name):
+def test_observations_shorten_long_responses(name):
     environment, result = start(name, max_shown_chars=50, max_response_chars=3_000)
     first = len(next(iter(result.observations.values())))
     for _ in range(4):
@@ -93,7 +93,7 @@ def test_observations_do_not_grow_with_what_is_written(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_forks_see_the_same_and_touch_nothing(name):
+def test_forks_are_equal_and_isolated(name):
     environment, _ = start(name)
     go(environment, random_policy(5)(environment))
     before = environment.observe(environment.role), repr(environment.state)
@@ -101,21 +101,21 @@ def test_forks_see_the_same_and_touch_nothing(name):
     assert {fork.observe(fork.role) for fork in forks} == {before[0]}
     results = [go(fork, solver(fork)) for fork in forks]
     assert results[0] == results[1] == results[2]
-    go(environment.fork(), None)  # silence is counted in the fork alone
+    go(environment.fork(), None)  # a missing response is counted in the fork alone
     assert (environment.observe(environment.role), repr(environment.state)) == before
     other, again = environment.fork(seed=1), environment.fork(seed=1)
     assert other.state.seed == again.state.seed != environment.state.seed
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_same_seed_and_actions_give_the_same_episode(name):
+def test_same_seed_and_actions_give_the_same_episode(name):
     first, second = (play(start(name, seed=11)[0], random_policy(2)) for _ in range(2))
     assert first == second
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0])
-def test_a_decision_earns_alpha_times_team_plus_local(name, alpha):
+def test_reward_is_alpha_times_team_plus_local(name, alpha):
     seen = set()
     for seed in range(4):
         environment, result = start(name, seed=seed, alpha=alpha)
@@ -130,7 +130,7 @@ def test_a_decision_earns_alpha_times_team_plus_local(name, alpha):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_team_rewards_add_up_to_what_the_end_is_worth(name):
+def test_team_rewards_add_up_to_the_final_value(name):
     for seed in range(4):
         environment, _ = start(name, seed=seed)
         value = environment.value(environment.state.game)
@@ -141,7 +141,7 @@ def test_team_rewards_add_up_to_what_the_end_is_worth(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_only_the_role_that_moves_the_state_earns_for_the_team(name):
+def test_team_reward_is_zero_for_roles_that_cannot_change_the_game(name):
     resting = {"petting_code": "tester"}.get(name, "tool")
     moved = set()
     for seed in range(4):
@@ -154,8 +154,8 @@ def test_only_the_role_that_moves_the_state_earns_for_the_team(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_delay_earns_the_other_role_nothing(name):
-    """Local rewards telescope: four right programs or tests in a row earn as much as one."""
+def test_local_rewards_telescope(name):
+    """Four right programs or tests in a row earn as much as one."""
     environment, _ = start(name)
     resting = "tester" if name == "petting_code" else "tool"
     earned = [0.0]
@@ -170,8 +170,8 @@ def test_delay_earns_the_other_role_nothing(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_role_has_groups_whose_rewards_differ(name):
-    """Eight candidates from one state, by a policy that knows nothing: what group-relative advantages need."""
+def test_every_role_has_groups_with_different_rewards(name):
+    """Group-relative advantages need it: eight candidates of a random policy from one state."""
     spread = {}
     for seed in range(12):
         environment, _ = start(name, seed=seed)
@@ -189,7 +189,7 @@ def test_every_role_has_groups_whose_rewards_differ(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_agent_alone_plays_the_same_game(name):
+def test_single_agent_plays_the_same_game(name):
     for seed in range(3):
         team, alone = start(name, seed=seed)[0], start(name, seed=seed, roles="single")[0]
         assert alone.agents == (SOLO,)
@@ -201,7 +201,7 @@ def test_one_agent_alone_plays_the_same_game(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_messages_name_the_role(name):
+def test_messages_have_the_system_prompt_of_the_role(name):
     environment, result = start(name)
     for _ in range(2):
         (observation,) = result.observations.values()
@@ -219,10 +219,10 @@ def test_messages_name_the_role(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_episodes_are_drawn_as_text_and_as_pictures(name):
+def test_render_returns_text_and_images(name):
     environment, _ = start(name, render_mode="ansi")
     assert environment.board(environment.state.game) in environment.render()
-    play(environment, lambda e: "$x_1^2$ {\n\u00e9\U0001f642 漢")  # nothing that a drawing program would interpret
+    play(environment, lambda e: "$x_1^2$ {\n\u00e9\U0001f642 漢")  # characters that a drawing library could interpret
     assert "漢" in environment.render()
     environment.render_mode = "rgb_array"
     last = environment.render()
@@ -236,7 +236,7 @@ def test_episodes_are_drawn_as_text_and_as_pictures(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_train_and_test_problems_are_disjoint_whatever_the_seeds(name):
+def test_train_and_test_problems_are_disjoint(name):
     train, test = make_environment(name), make_environment(name, split="test")
 
     async def questions(environment, seeds):
@@ -267,12 +267,12 @@ def test_train_and_test_problems_are_disjoint_whatever_the_seeds(name):
     ],
     ids=str,
 )
-def test_bad_options(options):
+def test_config_errors_name_the_option(options):
     with pytest.raises(ReasonEnvsError):
         make_environment("petting_plan_path", **options)
 
 
-def test_larger_grids_are_options():
+def test_options_allow_larger_grids():
     for name, tasks in {
         "petting_plan_path": {"name": "plan_path", "rows": 10, "columns": 10},
         "petting_sokoban": {"name": "sokoban", "rows": 7, "columns": 7, "boxes": 2},

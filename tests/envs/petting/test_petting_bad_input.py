@@ -1,4 +1,4 @@
-"""Whatever agents send: defined, counted, no exception, and turns still end."""
+"""Petting environments with invalid input: no error, every response is counted, and episodes end."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def step(environment, actions):
         f"{type(garbage).__name__}-{str(garbage)[:4]!a}" if isinstance(garbage, str) else type(garbage).__name__
     ),
 )
-def test_garbage_costs_its_turn_and_is_counted(name, garbage):
+def test_unreadable_responses_cost_their_turn_and_are_counted(name, garbage):
     environment, _ = start(name)
     for decisions in range(1, 9):
         before = environment.value(environment.state.game)
@@ -50,7 +50,7 @@ def test_garbage_costs_its_turn_and_is_counted(name, garbage):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_right_response_that_is_too_long_is_not_read(name):
+def test_too_long_responses_are_not_read(name):
     environment, _ = start(name, max_response_chars=500)
     right = solver(environment)
     for text, unread in ((right + " " * (501 - len(right)), 1), (right + " " * (500 - len(right)), 0)):
@@ -60,7 +60,7 @@ def test_a_right_response_that_is_too_long_is_not_read(name):
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(st.text(max_size=40), min_size=8, max_size=8))
 @pytest.mark.parametrize("name", NAMES)
-def test_no_text_raises(name, texts):
+def test_no_text_raises_an_error(name, texts):
     environment, result = start(name)
     for text in texts:
         if not result.done:
@@ -69,7 +69,7 @@ def test_no_text_raises(name, texts):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_an_agent_that_never_answers_loses_its_turns(name):
+def test_missing_responses_cost_their_turn(name):
     environment, _ = start(name)
     for decisions in range(1, 9):
         result = step(environment, {})
@@ -81,7 +81,7 @@ def test_an_agent_that_never_answers_loses_its_turns(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_actions_out_of_turn_and_of_strangers_do_nothing_but_count(name):
+def test_actions_out_of_turn_are_only_counted(name):
     environment, other = start(name)[0], start(name)[0]
     actor, idle = environment.agents
     result = step(environment, {actor: solver(environment), idle: "anything", "boss": "anything"})
@@ -89,14 +89,14 @@ def test_actions_out_of_turn_and_of_strangers_do_nothing_but_count(name):
     assert result.info["out_of_turn_actions"] == 2
     assert result.rewards == alone.rewards
     assert result.observations == alone.observations
-    third = step(environment, {actor: "again"})  # the right text of the wrong role
+    third = step(environment, {actor: "again"})  # the right response of the wrong role
     assert third.info["missing_actions"] == 1
     assert third.info["out_of_turn_actions"] == 3
     assert set(third.rewards) == {idle}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_response_of_another_role_is_no_plan_of_this_one(name):
+def test_responses_of_other_roles_are_unreadable(name):
     environment, _ = start(name)
     swapped = {
         "tool": "RRDD",
@@ -112,13 +112,13 @@ def test_the_response_of_another_role_is_no_plan_of_this_one(name):
 
 
 @pytest.mark.parametrize("name", SOLVED)
-def test_a_grid_that_is_solved_at_the_start_ends_with_the_first_decision(name):
+def test_solved_grids_end_with_the_first_decision(name):
     for text in ("print('R')", None):
         environment = make_environment(name)
         task = {"question": SOLVED[name], "answer": ""}
         result = asyncio.run(environment.reset(options={"task": task}))
         assert result.info["solved_at_start"]
-        assert result.observations  # Gymnasium has no episodes without a step
+        assert result.observations  # Gymnasium requires at least one step per episode
         result = go(environment, text)
         assert result.done
         assert (result.info["success"], result.info["team_reward"], result.info["progress"]) == (True, 0.0, 1.0)
@@ -132,18 +132,18 @@ def test_empty_programs_are_unparsable(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_timeout_is_never_a_success(name):
+def test_timeouts_are_never_a_success(name):
     environment, _ = start(name, program_seconds=0.2, max_turns=1)
     loop = "while True: pass"
     if name == "petting_code":
-        # right for the inputs of the golden tests that it answers, endless for one of them
+        # right for some inputs of the golden tests, endless for one
         code = environment.state.game.tests.reference
         result = go(environment, f"{code}\ng = f\ndef f(x):\n    while x == 9: pass\n    return g(x)")
         assert result.info["program_timeouts"] == 1
         result = go(environment, environment.state.game.tests.code)
     else:
         text = solver(environment)
-        result = go(environment, f"{text}\n{loop}")  # what it printed before does not count
+        result = go(environment, f"{text}\n{loop}")  # text printed before the timeout does not count
         assert result.info["program_timeouts"] == 1
         assert result.info["local_reward"] == -environment.config.bad_format
         result = go(environment, "?")
@@ -153,7 +153,7 @@ def test_a_timeout_is_never_a_success(name):
 
 
 @pytest.mark.parametrize("answer", ["9^9^9^9", r"\sqrt{", "$", "x" * 301, "{}", "nan", "1/0"])
-def test_answers_that_nobody_can_compare_agree_with_nothing_wrongly(answer):
+def test_answers_that_cannot_be_compared_agree_with_nothing(answer):
     environment, _ = start("petting_math")
     first = go(environment, f"print({answer!r})")
     assert first.info["local_reward"] <= 0
@@ -167,12 +167,12 @@ UNUSABLE = {
     "printed": {"inputs": ["1\n", "2\n"], "outputs": ["2\n", "any\n"], "solution": "print(2 * int(input()))"},
     "another python": {"inputs": ["1\n"], "outputs": ["2\n"], "solution": "print 2 * input()"},
 }
-"""Problems whose own right program does not pass their tests."""
+"""Problems whose right program does not pass their tests."""
 
 
 @pytest.mark.parametrize("role", ["coder", "tester"])
 @pytest.mark.parametrize("kind", UNUSABLE)
-def test_problems_with_unusable_tests_end_without_pay_and_are_counted(kind, role, caplog):
+def test_unusable_golden_tests_end_the_episode_without_reward(kind, role, caplog):
     if kind == "broken" and detect().missing:
         pytest.skip(f"the native sandbox lacks {detect().missing} here")
     sandbox = {"name": "native", "workers": 1} if kind == "broken" else "monty"
@@ -192,7 +192,7 @@ def test_problems_with_unusable_tests_end_without_pay_and_are_counted(kind, role
     assert "'odd/7'" in warned[0]
 
 
-def test_contradicting_tests_are_counted_and_pass_for_nobody():
+def test_contradicting_tests_are_counted_and_never_pass():
     environment, _ = start("petting_code")
     go(environment, solver(environment))
     right = environment.state.game.tests.code.split("\n")[0]
@@ -214,13 +214,13 @@ def test_contradicting_tests_are_counted_and_pass_for_nobody():
         ("assert f(1) is None\nassert f(1) == 0\nassert f(2) is None\nassert not f(2)", 1),
     ],
 )
-def test_tests_contradict_each_other_where_no_value_satisfies_them(tests, count):
+def test_contradictions_are_calls_without_a_possible_value(tests, count):
     environment, _ = start("petting_code")
     go(environment, solver(environment))
     assert go(environment, tests).info["contradicting_tests"] == count
 
 
-def test_a_tester_that_writes_too_many_tests_is_told_so():
+def test_too_many_tests_are_unreadable():
     environment, _ = start("petting_code", max_tests=2)
     go(environment, solver(environment))
     result = go(environment, "\n".join(f"assert f({i}) == 0" for i in range(3)))
@@ -246,14 +246,14 @@ def test_a_tester_that_writes_too_many_tests_is_told_so():
     ],
     ids=lambda text: text[:30],
 )
-def test_what_is_no_test_of_the_function_ends_no_episode(tests):
+def test_invalid_tests_do_not_end_the_episode(tests):
     environment, _ = start("petting_code")
     go(environment, "def f(x):\n    return [] if x == 77 else 'no'")
     result = go(environment, tests)
     assert not result.done or tests == "assert f(1)"
 
 
-def test_a_program_cannot_forge_the_testers_verdict():
+def test_programs_cannot_forge_test_outcomes():
     environment, _ = start("petting_code")
     forged = "class A:\n    def __eq__(self, other):\n        return True\ndef f(x):\n    return A()"
     assert go(environment, forged).info["progress"] == 0
@@ -261,7 +261,7 @@ def test_a_program_cannot_forge_the_testers_verdict():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_broken_problems_are_refused_before_anything_is_played(name):
+def test_reset_refuses_broken_problems(name):
     environment = make_environment(name)
     before = environment.state
     if name == "petting_math":
@@ -272,7 +272,7 @@ def test_broken_problems_are_refused_before_anything_is_played(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_counts_belong_to_the_episode(name):
+def test_counters_start_at_zero_in_every_episode(name):
     environment, _ = start(name)
     play(environment, random_policy(1))
     info = asyncio.run(environment.reset(seed=3)).info

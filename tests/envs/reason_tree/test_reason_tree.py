@@ -1,4 +1,4 @@
-"""ReasonTree-v0: legality, effects, rewards that telescope, forks and addressed draws."""
+"""ReasonTree-v0: legal actions, effects, telescoping rewards, forks and addressed draws."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ quick = settings(max_examples=60, deadline=None)
 
 
 def walk(env, actions, seed):
-    """Take actions; yields (action, where it was taken, result) for each."""
+    """Take actions; yield (action, state before it, result) for each."""
 
     async def episode():
         result, taken = await env.reset(seed=seed), []
@@ -56,7 +56,7 @@ def price(action, mask, names):
 @both
 @quick
 @given(limits=LIMITS, actions=ACTIONS, seed=st.integers(0, 99), weight=st.sampled_from([0.0, 1.0, 2.5]))
-def test_rewards_telescope_and_no_loop_earns(name, limits, actions, seed, weight):
+def test_rewards_telescope_and_loops_earn_nothing(name, limits, actions, seed, weight):
     env = make_tree(name, **limits, **COSTS, value_weight=weight)
     taken = walk(env, actions, seed)
     paid = [result.rewards["searcher"] for *_, result in taken]
@@ -66,14 +66,14 @@ def test_rewards_telescope_and_no_loop_earns(name, limits, actions, seed, weight
     assert sum(paid) == pytest.approx(weight * (end - root) - sum(costs) + final)
     for i, (_, start, *_) in enumerate(taken):
         for j in range(i + 1, len(taken)):
-            if taken[j][1] == start:  # a walk that is back where it began
+            if taken[j][1] == start:  # a walk that returns to its start
                 assert sum(paid[i:j]) == pytest.approx(-sum(costs[i:j]))
 
 
 @both
 @quick
 @given(limits=LIMITS, actions=ACTIONS, seed=st.integers(0, 99))
-def test_masks_say_what_step_accepts_and_limits_hold(name, limits, actions, seed):
+def test_masks_match_step_and_limits_hold(name, limits, actions, seed):
     env = make_tree(name, **limits)
 
     async def check(action):
@@ -111,7 +111,7 @@ def test_masks_say_what_step_accepts_and_limits_hold(name, limits, actions, seed
 @both
 @quick
 @given(limits=LIMITS, actions=ACTIONS, seed=st.integers(0, 99))
-def test_every_generated_token_is_counted_once(name, limits, actions, seed):
+def test_generated_tokens_are_counted_once(name, limits, actions, seed):
     env = make_tree(name, **limits)
     results = play(env, actions, seed)
     tree, engine = env.state.tree, env.grower.engine
@@ -145,12 +145,12 @@ def test_same_seed_and_actions_give_the_same_episode(name, actions, seed):
 @both
 @quick
 @given(limits=LIMITS, actions=ACTIONS, more=ACTIONS, seed=st.integers(0, 99))
-def test_forks_replay_the_originals_draws_and_leave_it_alone(name, limits, actions, more, seed):
+def test_forks_repeat_the_draws_and_are_isolated(name, limits, actions, more, seed):
     env = make_tree(name, **limits)
     if play(env, actions, seed)[-1].done:
         return
     before = shape(env.state.tree)
-    fork, twin = env.fork(), env.fork()
+    fork, other = env.fork(), env.fork()
 
     async def go_on(environment):
         paid, done = [], False
@@ -162,10 +162,10 @@ def test_forks_replay_the_originals_draws_and_leave_it_alone(name, limits, actio
 
     played = asyncio.run(go_on(fork))
     assert shape(env.state.tree) == before
-    assert asyncio.run(go_on(twin)) == played == asyncio.run(go_on(env))
+    assert asyncio.run(go_on(other)) == played == asyncio.run(go_on(env))
 
 
-def test_a_fork_with_a_seed_draws_anew():
+def test_fork_with_a_seed_has_other_draws():
     env = make_tree(script=lambda request, seed: f"step {seed}\n")
     play(env, [EXPAND])
     texts = set()
@@ -175,21 +175,21 @@ def test_a_fork_with_a_seed_draws_anew():
     assert len(texts) == 3
 
 
-def test_draws_belong_to_their_place_in_the_tree():
+def test_draws_depend_on_the_place_in_the_tree():
     script = {"script": lambda request, seed: f"step {seed}\n"}
     straight, detour = make_tree(**script), make_tree(**script)
     play(straight, [EXPAND, EXPAND])
     play(detour, [EXPAND, BRANCH, BRANCH, BACKTRACK, EXPAND, BACKTRACK, EXPAND])
     texts = [{detour.state.tree.steps(i) for i in range(len(detour.state.tree.nodes))}]
     assert straight.state.tree.steps(1) in texts[0]
-    # down the first child in both trees: the second one visited other places in between
+    # down the first child in both trees; the second walk visited other nodes in between
     fork = detour.fork()
     fork.state.current = 1
     asyncio.run(fork.step({"searcher": EXPAND}))
     assert fork.state.tree.steps(fork.state.current) == straight.state.tree.steps(2)
 
 
-def test_draws_of_the_task_show_every_episode_the_same_tree():
+def test_seed_scope_task_gives_every_episode_the_same_tree():
     options = {"script": lambda request, seed: f"step {seed}\n", "seed_scope": "task"}
     task = {"question": "What is 1 + 5?", "answer": "6"}
     one, other = make_tree(**options), make_tree(**options)
@@ -205,7 +205,7 @@ def test_draws_of_the_task_show_every_episode_the_same_tree():
 
 
 def lines(*texts):
-    """A generator that writes these steps, by how deep the request is and then by its draw."""
+    """A generator that writes these steps by the depth of the request and then by its draw."""
 
     def script(request, seed):
         written = "" if isinstance(request.prompt[0], dict) else "".join(map(chr, request.prompt))
@@ -214,7 +214,7 @@ def lines(*texts):
     return script
 
 
-def test_an_episode_with_known_numbers():
+def test_episode_has_known_rewards():
     env = make_tree(
         script=lines("1 + 5 = 6\n", "\\boxed{6}"),
         scores=lambda question, steps: [0.9, 0.5][: len(steps)],
@@ -237,13 +237,13 @@ def test_an_episode_with_known_numbers():
 
 
 @pytest.mark.parametrize(("answer", "paid"), [("6", 1.0), ("7", -0.5)])
-def test_final_rewards(answer, paid):
+def test_final_reward_is_paid_by_grade(answer, paid):
     env = make_tree(script="\\boxed{6}", scores=lambda *_: [1.0], reward="math", final_reward_wrong=-0.5)
     task = {"question": "What is 1 + 5?", "answer": answer}
     assert play(env, [EXPAND, TERMINATE], task=task)[-1].rewards == {"searcher": pytest.approx(paid)}
 
 
-def test_merged_duplicates_are_charged_and_counted():
+def test_duplicate_steps_are_merged_and_their_tokens_counted():
     env = make_tree(script="the same\n", scores=lambda question, steps: [0.8] * len(steps))
     *_, second = play(env, [EXPAND, BRANCH])
     tree = env.state.tree
@@ -252,7 +252,7 @@ def test_merged_duplicates_are_charged_and_counted():
     assert second.rewards == {"searcher": pytest.approx(-env.config.branch_cost)}
 
 
-def test_running_out_of_steps_truncates_and_shows_where_it_stood():
+def test_max_steps_truncates_with_a_final_observation():
     env = make_tree(max_steps=3, script="on\n", scores=lambda question, steps: [0.5] * len(steps))
     end = play(env, [EXPAND, EXPAND, -1])[-1]
     assert (end.terminated, end.truncated) == ({"searcher": False}, {"searcher": True})
@@ -264,13 +264,13 @@ def test_running_out_of_steps_truncates_and_shows_where_it_stood():
         asyncio.run(env.step({"searcher": EXPAND}))
 
 
-def test_submitting_in_the_last_step_terminates():
+def test_submission_in_the_last_step_terminates():
     env = make_tree(max_steps=2, script="\\boxed{6}\n", reward="math")
     end = play(env, [EXPAND, TERMINATE], task={"question": "?", "answer": "6"})[-1]
     assert (end.terminated, end.truncated) == ({"searcher": True}, {"searcher": False})
 
 
-def test_the_default_limit_is_four_times_the_depth():
+def test_max_steps_is_four_times_the_depth_by_default():
     env = make_tree(max_depth=3, script="on\n")
     assert len(play(env, [EXPAND, BACKTRACK] * 20)) == 1 + 12
 
@@ -289,11 +289,11 @@ def test_the_default_limit_is_four_times_the_depth():
         ({"render_mode": "rgb"}, "rgb_array"),
     ],
 )
-def test_wrong_options_are_named(options, message):
+def test_config_errors_name_the_option(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         make_tree(**options)
 
 
-def test_renamed_options_are_named_on_the_command_line():
+def test_renamed_options_give_the_new_name_on_the_command_line():
     with pytest.raises(ReasonEnvsError, match=r"'env\.draws'\. It has a new name: 'env\.seed_scope'"):
         compose_config(["env=reason_tree", "env.draws=task"])

@@ -1,4 +1,4 @@
-"""ReasonTree-v0 on what it should never be given: nothing raises out of ``step``, and every outcome is defined."""
+"""ReasonTree-v0 with invalid input: ``step`` raises no error, and every result is defined."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def halves(question, steps):
         object,
     ],
 )
-def test_what_is_no_legal_action_changes_nothing_and_costs(action):
+def test_illegal_actions_change_nothing_and_cost(action):
     env = make_tree(script="on\n", step_penalty=0.25)
     play(env, [EXPAND])
     before = shape(env.state.tree)
@@ -48,19 +48,19 @@ def test_what_is_no_legal_action_changes_nothing_and_costs(action):
 
 
 @pytest.mark.parametrize("action", [0, np.int64(0), np.int8(0), np.array(0), False])
-def test_every_spelling_of_a_number_is_that_action(action):
+def test_integer_types_are_valid_actions(action):
     env = make_tree(script="on\n")
     assert play(env, [action])[-1].info["valid_action"] is True
     assert env.state.current == 1
 
 
-def test_true_is_the_action_one():
+def test_true_is_action_1():
     env = make_tree(script="on\n")
     assert [result.info["valid_action"] for result in play(env, [True, EXPAND, True])] == [True, False, True, True]
 
 
 @pytest.mark.parametrize("text", ["\n", "  \n"])
-def test_an_empty_step_is_a_node_that_costs_its_tokens(text):
+def test_empty_steps_are_nodes_whose_tokens_count(text):
     env = make_tree(script=text, scores=halves)
     end = play(env, [EXPAND, EXPAND])[-1]
     node = env.state.tree.nodes[2]
@@ -68,7 +68,7 @@ def test_an_empty_step_is_a_node_that_costs_its_tokens(text):
     assert end.rewards == {"searcher": pytest.approx(0.25 - 0.5 - env.config.expand_cost)}
 
 
-def test_a_generator_that_returns_nothing_ends_the_path_without_an_answer():
+def test_empty_generations_end_the_path_without_an_answer():
     env = make_tree(script="", scores=halves, reward="math")
     _, first, end = play(env, [EXPAND, TERMINATE])
     assert (env.state.tree.nodes[1].terminal, env.state.tree.generated_tokens) == (True, 0)
@@ -76,7 +76,7 @@ def test_a_generator_that_returns_nothing_ends_the_path_without_an_answer():
     assert (end.info["correct"], end.info["no_answer"]) == (False, True)
 
 
-def test_a_step_that_repeats_its_parent_is_a_step():
+def test_steps_may_repeat_their_parent():
     env = make_tree(script="again\n", scores=halves, max_depth=3)
     results = play(env, [EXPAND] * 4)
     assert env.state.tree.steps(env.state.current) == ("again",) * 3
@@ -85,7 +85,7 @@ def test_a_step_that_repeats_its_parent_is_a_step():
 
 
 @pytest.mark.parametrize("text", ["\\boxed{", "\\boxed{}\n", "\\frac{{{\n", "\x00\udcff\n", "<b>&\n", "\u202e☃\n"])
-def test_unparsable_steps_are_no_answers(text):
+def test_unreadable_steps_are_not_answers(text):
     env = make_tree(script=text, reward="math")
     results = play(env, [EXPAND, TERMINATE])
     assert env.grower.answer(env.state.tree.nodes[1].text) is None
@@ -95,19 +95,19 @@ def test_unparsable_steps_are_no_answers(text):
         assert results[-1].info["no_answer"] is True
 
 
-def test_a_path_that_fills_the_context_takes_no_more_steps():
+def test_full_context_allows_no_further_step():
     question = "What is 1 + 5?"
     room = {"max_step_tokens": 5, "script": "step\n"}
     env = make_tree(**room, **{"engine": scripted("step\n", context_length=len(question) + 14)["engine"]})
     results = play(env, [EXPAND] * 3, task={"question": question, "answer": "6"})
-    # Two steps of five tokens leave four of the fourteen: no third one.
+    # Two steps of five tokens leave four of fourteen tokens, which is too few for a third step.
     assert results[1].info["action_mask"].tolist() == [1, 1, 1, 0]
     assert results[2].info["action_mask"].tolist() == [0, 1, 1, 0]
     assert results[3].info["valid_action"] is False
     assert play(env, [EXPAND, EXPAND, BRANCH, BACKTRACK, EXPAND], task={"question": question, "answer": "6"})
 
 
-def test_a_real_generator_is_never_asked_beyond_its_context(tiny_model):
+def test_requests_fit_into_the_context_of_a_real_generator(tiny_model):
     engine = make_engine("transformers", model=tiny_model, device="cpu")
     question = "What is 1 + 5? " * 20
     task = {"question": question, "answer": "6"}
@@ -121,7 +121,7 @@ def test_a_real_generator_is_never_asked_beyond_its_context(tiny_model):
         play(make_tree(max_step_tokens=engine.context_length - prompt + 1, engine=engine), [], task=task)
 
 
-def test_a_node_with_nothing_to_do_may_submit():
+def test_node_without_other_legal_actions_may_submit():
     env = make_tree(script="on\n", max_nodes=2, max_branch=1, reward="math")
     results = play(env, [EXPAND, BACKTRACK, TERMINATE])
     assert [r.info["action_mask"].tolist() for r in results[:3]] == [[1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
@@ -129,7 +129,7 @@ def test_a_node_with_nothing_to_do_may_submit():
     assert results[3].terminated == {"searcher": True}
 
 
-def test_a_reward_model_that_scores_too_few_steps_is_named():
+def test_too_few_scores_of_the_reward_model_are_an_error():
     with pytest.raises(ReasonEnvsError, match=r"one number in \[0, 1\]"):
         play(make_tree(scores=lambda *_: [], script="on\n"), [EXPAND])
 
@@ -138,6 +138,6 @@ def test_a_reward_model_that_scores_too_few_steps_is_named():
     ("task", "message"),
     [({"question": "?"}, "lacks answer"), ({"question": 5, "answer": "1"}, "must be text"), ("6", "mapping")],
 )
-def test_a_task_that_is_none_is_named(task, message):
+def test_invalid_tasks_are_an_error(task, message):
     with pytest.raises(ReasonEnvsError, match=message):
         play(make_tree(), [], task=task)

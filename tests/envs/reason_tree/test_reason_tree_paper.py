@@ -1,4 +1,4 @@
-"""ReasonTreePaper-v0: siblings drawn together, walking among them, and backtracking by levels."""
+"""ReasonTreePaper-v0: siblings that are drawn together, moves among them, and backtracking by levels."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reason_envs.envs.reason_tree.paper import BACKTRACK, BRANCH, EXPAND, TERMIN
 
 
 def make_paper(texts=("a", "b", "c", "d"), **options):
-    """Siblings are these texts in order, at every depth; every step scores 0.5."""
+    """A tree whose siblings are these texts in order, at every depth; every step scores 0.5."""
 
     def script(request, seed):
         script.drawn += 1
@@ -26,7 +26,7 @@ def make_paper(texts=("a", "b", "c", "d"), **options):
     return make_tree("reason_tree_paper", script=script, **options)
 
 
-def test_the_papers_numbers():
+def test_config_has_the_values_of_the_paper():
     config = env_config("reason_tree_paper")()
     assert (config.expand_cost, config.branch_cost, config.backtrack_cost) == (0.1, 0.2, 0.5)
     assert (config.temperature, config.top_p, config.max_branch, config.max_depth) == (0.6, 0.9, 4, 16)
@@ -34,7 +34,7 @@ def test_the_papers_numbers():
     assert make_tree("reason_tree_paper").action_space("searcher").n == 2 + 16
 
 
-def test_the_first_expansion_draws_the_siblings_in_one_call_of_each_model():
+def test_first_expansion_draws_all_siblings_in_one_batch():
     env = make_paper()
     start, first = play(env, [EXPAND])
     tree = env.state.tree
@@ -46,7 +46,7 @@ def test_the_first_expansion_draws_the_siblings_in_one_call_of_each_model():
     assert first.info["action_mask"].tolist() == [1, 1, 0, 0, 0]
 
 
-def test_walking_makes_no_calls():
+def test_moves_make_no_calls():
     env = make_paper()
     results = play(env, [EXPAND, BRANCH, BRANCH, BRANCH, BRANCH, EXPAND, EXPAND, BACKTRACK, EXPAND, BACKTRACK + 1])
     assert env.state.tree.generator_calls == 12
@@ -57,7 +57,7 @@ def test_walking_makes_no_calls():
     assert rewards(results) == pytest.approx(expected)
 
 
-def test_backtracking_goes_as_many_levels_as_it_says_but_not_to_the_root():
+def test_backtrack_goes_k_levels_up_but_not_to_the_root():
     env = make_paper(max_depth=4)
     for k, depth in ((1, 3), (2, 2), (3, 1)):
         play(env, [EXPAND] * 4 + [BACKTRACK + k - 1])
@@ -68,7 +68,7 @@ def test_backtracking_goes_as_many_levels_as_it_says_but_not_to_the_root():
     assert env.parse_action("backtrack_2, not backtrack_3. So: BACKTRACK_2") == BACKTRACK + 1
 
 
-def test_answers_end_a_path_and_a_node_with_nothing_to_do_may_submit():
+def test_answers_and_nodes_without_other_actions_may_be_submitted():
     env = make_paper(texts=("\\boxed{6}", "on", "on", "on"))
     _, first, second, end = play(env, [EXPAND, BRANCH, EXPAND])
     assert first.info["action_mask"].tolist() == [0, 1, 1, 0, 0]
@@ -80,14 +80,14 @@ def test_answers_end_a_path_and_a_node_with_nothing_to_do_may_submit():
     assert play(lonely, [EXPAND])[-1].info["action_mask"].tolist() == [0, 0, 1]
 
 
-def test_a_full_tree_draws_fewer_siblings():
+def test_full_tree_draws_fewer_siblings():
     env = make_paper(max_nodes=7)
     play(env, [EXPAND, EXPAND, BRANCH])
     assert [len(node.children) for node in env.state.tree.nodes[:2]] == [4, 2]
     assert env.action_masks().tolist() == [False, True, False, True, False]
 
 
-def test_checkers_are_silent():
+def test_checkers_pass():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         env = gym.make("ReasonTreePaper-v0", **scripted(), reward=half_point)

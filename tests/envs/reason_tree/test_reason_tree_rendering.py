@@ -31,7 +31,7 @@ def grow(nodes, text="step {}", seed=0):
     return tree
 
 
-def test_text_shows_scores_and_where_the_policy_stands():
+def test_text_shows_scores_and_the_current_node():
     env = make_tree(
         script=lambda request, seed: f"step {seed % 3}\n", scores=lambda question, steps: [0.5] * len(steps)
     )
@@ -46,7 +46,7 @@ def test_text_shows_scores_and_where_the_policy_stands():
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 30, 80])
-def test_every_image_has_one_size_and_no_warning(nodes):
+def test_images_have_one_size_and_no_warning(nodes):
     tree = grow(nodes, NASTY + " {} " + "long " * 50)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -56,7 +56,7 @@ def test_every_image_has_one_size_and_no_warning(nodes):
     np.testing.assert_array_equal(image, draw_image(tree, nodes - 1))
 
 
-def test_an_image_shows_scores_path_and_current_node():
+def test_image_shows_scores_path_and_current_node():
     tree = grow(10)
     images = [draw_image(tree, current) for current in (3, 8)]
     assert not np.array_equal(*images)
@@ -64,7 +64,7 @@ def test_an_image_shows_scores_path_and_current_node():
     assert not np.array_equal(images[0], draw_image(tree, 3))
 
 
-def test_drawing_leaves_matplotlibs_global_state_alone():
+def test_image_does_not_use_the_global_state_of_matplotlib():
     code = (
         "import sys, reason_envs.envs.reason_tree.environment as e; assert 'matplotlib' not in sys.modules\n"
         "from reason_envs.envs.reason_tree.tree import new_tree\n"
@@ -97,7 +97,7 @@ class Page(HTMLParser):
 
 
 @pytest.mark.parametrize("nodes", [1, 2, 7, 40])
-def test_a_page_is_whole_and_holds_every_node(nodes):
+def test_page_is_valid_and_has_every_node(nodes):
     tree, current = grow(nodes, NASTY + " {}"), nodes // 2
     source = write_page(tree, current)
     page = Page(source)
@@ -114,7 +114,7 @@ def test_a_page_is_whole_and_holds_every_node(nodes):
     source.encode()
 
 
-def test_preorder_keeps_parents_before_children():
+def test_preorder_has_parents_before_children():
     tree = grow(40)
     order = tree.preorder()
     assert sorted(order) == list(range(40))
@@ -123,7 +123,7 @@ def test_preorder_keeps_parents_before_children():
         assert sorted(node.children, key=order.index) == node.children
 
 
-def test_every_mode_through_gymnasium():
+def test_gymnasium_renders_every_mode():
     for mode, kind in (("ansi", str), ("rgb_array", np.ndarray), ("html", str)):
         env = gym.make("ReasonTree-v0", **scripted(), reward=half_point, render_mode=mode)
         env.reset(seed=0)

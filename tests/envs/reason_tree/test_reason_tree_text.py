@@ -1,4 +1,4 @@
-"""How a language policy plays the tree: what it reads, how long that gets, and how its answer is read."""
+"""Search trees for language policies: messages, their length, and parsed actions."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def full_tree(config, step, branching):
     return tree, deepest
 
 
-def test_it_reads_the_tree_and_the_legal_actions():
+def test_messages_show_the_tree_and_the_legal_actions():
     env = make_tree(
         script=lambda request, seed: f"step {seed % 97}\n", scores=lambda question, steps: [0.5] * len(steps)
     )
@@ -51,7 +51,7 @@ def test_it_reads_the_tree_and_the_legal_actions():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_told_the_legal_actions_and_each_can_be_said(name):
+def test_messages_name_legal_actions_that_can_be_parsed(name):
     env = make_tree(name, script="on\n")
     observation = play(env, [EXPAND, EXPAND, EXPAND, BRANCH])[-1].observations["searcher"]
     told = env.render_messages(observation)[0]["content"].rpartition(": ")[2].rstrip(".").split(", ")
@@ -80,14 +80,14 @@ def test_it_is_told_the_legal_actions_and_each_can_be_said(name):
         ("", -1),
     ],
 )
-def test_the_last_action_named_counts_and_garbage_is_illegal(said, action):
+def test_parse_action_reads_the_last_action(said, action):
     assert make_tree().parse_action(said) == action
 
 
 @pytest.mark.parametrize("config", [ReasonTreeConfig(), ReasonTreePaperConfig()], ids=NAMES)
 @pytest.mark.parametrize("step", ["12 + 34 = 46", "7" * 64, "is the thing that " * 16])
-def test_the_largest_tree_fits_into_the_embedded_model(config, step):
-    """With room for a response of 128 tokens, which is the policy's default."""
+def test_messages_of_the_largest_tree_fit_into_the_embedded_model(config, step):
+    """The rest of the context has room for a response of 128 tokens, the default of the policy."""
     cpu = resolve_device("cpu")
     positions = load_model("embedded", device=cpu, dtype=resolve_dtype("auto", cpu)).config.max_position_embeddings
     tree, deepest = full_tree(config, step, branching=4)
@@ -96,7 +96,7 @@ def test_the_largest_tree_fits_into_the_embedded_model(config, step):
     assert len(prompt) + 128 <= positions
 
 
-def test_long_trees_show_the_way_and_the_scores_of_all_else():
+def test_messages_of_long_trees_show_the_path_and_all_scores():
     tree, deepest = full_tree(ReasonTreeConfig(), "x" * 64, branching=3)
     lines = outline(tree, deepest).splitlines()
     assert len(lines) == len(tree.nodes)

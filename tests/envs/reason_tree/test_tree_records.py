@@ -1,4 +1,4 @@
-"""Search trees replayed from a record: step for step the live ones, and closed where the record ends."""
+"""Search trees replayed from a record: equal to the live trees, and closed at the end of the record."""
 
 import asyncio
 
@@ -52,7 +52,7 @@ def assert_same(left, right):
 
 
 @pytest.mark.parametrize("seed_scope", ["episode", "task"])
-def test_an_episode_from_a_record_is_the_live_one(path, seed_scope):
+def test_recorded_episodes_equal_the_live_ones(path, seed_scope):
     options = {"seed_scope": seed_scope, "max_nodes": 12, "max_depth": 4}
     live = [play(make_tree(**options), actions(s), s) for s in SEEDS]
     recorder = make_tree(**options, **recording(path))
@@ -65,7 +65,7 @@ def test_an_episode_from_a_record_is_the_live_one(path, seed_scope):
 
 
 def new_step(request, seed):
-    """A step that has no twin, and sometimes an answer."""
+    """A step without duplicates, sometimes with an answer."""
     return f"step {seed}" + (r" \boxed{6}" if seed % 4 == 0 else "") + "\n"
 
 
@@ -77,7 +77,7 @@ async def grow_all(env, task):
             await env.grower.grow(tree, index)
 
 
-def test_a_whole_record_replays_without_any_model(path):
+def test_complete_record_replays_without_a_model(path):
     options = {"seed_scope": "task", "max_nodes": 40, "max_depth": 2, "max_branch": 2}
     recorder = make_tree(**options, **recording(path, new_step))
     for task in Sums():
@@ -87,7 +87,7 @@ def test_a_whole_record_replays_without_any_model(path):
         assert_same(play(live, actions(seed), seed), play(replay, actions(seed), seed))
 
 
-def test_where_the_record_ends_growing_is_masked(path):
+def test_actions_beyond_the_record_are_masked(path):
     options = {"seed_scope": "task"}
     task = Sums()[3]
     recorder = make_tree(**options, **recording(path, lambda request, seed: f"step {seed}\n"))
@@ -101,7 +101,7 @@ def test_where_the_record_ends_growing_is_masked(path):
     assert nothing[-1].terminated == {"searcher": True}
 
 
-def test_legal_actions_never_run_out_of_record(path):
+def test_legal_actions_never_exhaust_the_record(path):
     options = {"seed_scope": "task", "max_depth": 3}
     for seed in SEEDS:
         play(make_tree(**options, **recording(path)), actions(seed), seed)
@@ -118,8 +118,8 @@ def test_legal_actions_never_run_out_of_record(path):
     assert sum(asyncio.run(episode(seed)) for seed in range(100)) > 50
 
 
-def test_a_model_is_recorded_and_replayed(path, tiny_model):
-    """Its tokenizer encodes the problem when it is live; from the record the problem's tokens come with the answers."""
+def test_model_is_recorded_and_replayed(path, tiny_model):
+    """Live, the tokenizer encodes the problem; in a replay, the record has the tokens of the problem."""
     options = {"tasks": Sums(), "reward": half_point, "max_step_tokens": 12, "seed_scope": "task", "max_nodes": 12}
     live = {"name": "transformers", "model": tiny_model, "device": "cpu"}
     recorded = {"name": "recorded", "path": path}

@@ -33,7 +33,7 @@ KEYS = {
 }
 
 
-def test_a_workflow_earns_by_its_answer():
+def test_workflow_is_paid_by_its_answer():
     end = play(make_env(), MATH, f"Here it is:\n```python\n{SIMPLE}\n```")
     assert end.rewards == {"writer": 1.0}
     assert (end.done, end.terminated, end.truncated) == (True, {"writer": True}, {"writer": False})
@@ -43,7 +43,7 @@ def test_a_workflow_earns_by_its_answer():
     assert end.info["executor_calls"] == 1
 
 
-def test_sixty_four_workflows_of_two_rounds_are_two_calls_of_the_engine():
+def test_64_workflows_of_two_rounds_are_two_batches():
     twice = program(ASK + 'a = await self.custom(input=a["response"], instruction="Check.")\n' + RETURN)
     engine = ScriptedEngine(r"\boxed{27}")
     ends = play_many(make_env(engine), MATH, [twice] * 64)
@@ -51,7 +51,7 @@ def test_sixty_four_workflows_of_two_rounds_are_two_calls_of_the_engine():
     assert all(end.rewards == {"writer": 1.0} for end in ends)
 
 
-def test_different_workflows_share_the_batches_of_their_rounds():
+def test_different_workflows_share_batches():
     both = program(
         "import asyncio\n"
         "xs = await asyncio.gather(*[self.custom(input=problem, instruction=str(i)) for i in range(3)])\n"
@@ -62,7 +62,7 @@ def test_different_workflows_share_the_batches_of_their_rounds():
     assert (engine.batcher.calls, engine.batcher.requests) == (1, 8)
 
 
-def test_draws_are_addressed_not_ordered():
+def test_draws_depend_on_their_address_and_not_on_their_order():
     engine = ScriptedEngine([rf"\boxed{{{n}}}" for n in range(50)])
     loop = program(
         "xs = []\nfor i in range(4):\n    " + ASK.strip() + '\n    xs.append(a["response"])\nreturn str(xs), 0'
@@ -75,7 +75,7 @@ def test_draws_are_addressed_not_ordered():
     assert len(set(alone[0].split(","))) > 1
 
 
-def test_forks_play_on_their_own():
+def test_forks_are_isolated():
     env = make_env()
     asyncio.run(env.reset(seed=1, options={"task": MATH}))
     fork = env.fork()
@@ -88,7 +88,7 @@ def test_forks_play_on_their_own():
 
 
 def scripted(answers):
-    """An executor that answers by what the prompt begins with."""
+    """An executor whose answer depends on the beginning of the prompt."""
 
     def script(request, seed):
         prompt = request.prompt[0]["content"]
@@ -97,7 +97,7 @@ def scripted(answers):
     return ScriptedEngine(script)
 
 
-def test_answer_generate_fills_both_fields():
+def test_answer_generate_returns_both_fields():
     engine = scripted({"Think, then": "<thought>Ann has it.</thought><answer>red ball</answer>"})
     body = 'a = await self.ag(input=problem)\nreturn a["answer"] + "|" + a["thought"], 0'
     assert play(make_env(engine), QA, program(body, "ag=AnswerGenerate")).info["answer"] == "red ball|Ann has it."
@@ -105,7 +105,7 @@ def test_answer_generate_fills_both_fields():
     assert play(make_env(untagged), QA, program(body, "ag=AnswerGenerate")).info["answer"] == "red ball|"
 
 
-def test_programmer_runs_its_code_and_tries_again():
+def test_programmer_runs_its_code_and_retries():
     answers = {"Write solve() that returns the answer. None\nWhat is 20 + 7?": "def solve():\n    return 1 / 0"}
     again = "Write solve() that returns the answer. None\nWhat is 20 + 7?\ndef solve"
     engine = scripted({again: "```python\ndef solve():\n    return 20 + 7\n```", **answers})
@@ -116,7 +116,7 @@ def test_programmer_runs_its_code_and_tries_again():
     assert hopeless.info["verdict"] == "calls"
 
 
-def test_an_ensemble_takes_the_majority_without_a_call_and_asks_about_a_tie():
+def test_ensemble_asks_only_without_a_majority():
     asked = scripted({"Which": "<solution_letter>B</solution_letter>", "Think.": r"\boxed{27}"})
     body = ASK + 'r = await self.sc(solutions=[{}], problem=problem)\nreturn r["response"], 0'
     majority = program(body.format('"27", a["response"], "28"'), "custom=Custom", "sc=ScEnsemble")
@@ -129,7 +129,7 @@ def test_an_ensemble_takes_the_majority_without_a_call_and_asks_about_a_tie():
     assert play(make_env(unread), MATH, tie).info["answer"] == "28"
 
 
-def test_test_runs_the_public_tests_and_mends():
+def test_test_operator_runs_public_tests_and_repairs():
     engine = scripted({"Write the code": "def f(a):\n    return a", "Mend the code": "def f(a):\n    return 2 * a"})
     body = (
         'a = await self.c(problem=problem, entry_point=entry_point, instruction="")\n'
@@ -141,10 +141,10 @@ def test_test_runs_the_public_tests_and_mends():
     assert (end.rewards["writer"], end.info["executor_calls"]) == (1.0, 2)
     without = {**CODE.metadata, "public_tests": []}
     task = {"id": "c", "question": CODE.question, "answer": CODE.answer, "metadata": without}
-    assert play(make_env(engine), task, text).info["answer"] == ""  # no test is no passed test
+    assert play(make_env(engine), task, text).info["answer"] == ""  # without tests, none is passed
 
 
-def test_review_reads_false_as_false_and_revise_rewrites():
+def test_review_reads_false_and_revise_rewrites():
     engine = scripted(
         {
             "Is the": "<review_result>false</review_result><feedback>20 + 7 is more</feedback>",
@@ -162,7 +162,7 @@ def test_review_reads_false_as_false_and_revise_rewrites():
     assert (end.rewards["writer"], end.info["operators"]) == (1.0, ["Custom", "Review", "Revise"])
 
 
-def test_every_operator_has_an_executor_of_its_own_if_asked():
+def test_executors_can_be_set_per_operator():
     first, second = ScriptedEngine(r"\boxed{26}"), ScriptedEngine("def solve():\n    return 27")
     body = ASK + 'p = await self.p(problem=problem)\nreturn p["output"], 0'
     env = make_env(first, executors={"Programmer": second})
@@ -173,7 +173,7 @@ def test_every_operator_has_an_executor_of_its_own_if_asked():
 # --- rewards
 
 
-def test_code_earns_by_its_share_of_the_tests():
+def test_code_is_paid_by_its_share_of_passed_tests():
     body = 'a = await self.c(problem=problem, entry_point=entry_point, instruction="")\nreturn a["response"], 0'
     text = program(body, "c=CustomCodeGenerate", entry_point=True)
     values = {"2 * a": 1.0, "a": 0.2, "2": 0.2, "2 if a == 1 else 4": 0.4, "a + a if a else 7": 0.7, "9": 0.0}
@@ -181,7 +181,7 @@ def test_code_earns_by_its_share_of_the_tests():
         assert play(make_env(f"def f(a):\n    return {expression}"), CODE, text).rewards["writer"] == reward, expression
 
 
-def test_repairs_are_told_and_cap_the_reward():
+def test_repairs_are_listed_and_cap_the_reward():
     bare = 'class Workflow:\n    async def __call__(self, problem):\n        x = re.sub("a", "a", "")\n        ' + ASK
     end = play(make_env(), MATH, bare + "        " + 'return a["response"] + x, 0')
     assert end.info["repairs"] == ["import re", "initialisation of custom"]
@@ -191,7 +191,7 @@ def test_repairs_are_told_and_cap_the_reward():
         assert (end.info["repairs"], end.rewards["writer"]) == (["indentation"], 0.7), wrong
 
 
-def test_an_operator_of_another_domain_caps_the_reward():
+def test_operators_of_another_domain_cap_the_reward():
     body = 'a = await self.ag(input=problem)\nreturn a["answer"], 0'
     end = play(make_env("<answer>27</answer>"), MATH, program(body, "ag=AnswerGenerate"))
     assert (end.rewards["writer"], end.info["earned"], end.info["capped"]) == (0.4, 0.4, "misfit")
@@ -207,20 +207,20 @@ def test_an_operator_of_another_domain_caps_the_reward():
         ASK + 'a = await self.sc(solutions=["27", "27"], problem=problem)\nreturn a["response"], 0',
     ],
 )
-def test_an_answer_of_the_programs_own_earns_nothing(body):
+def test_answers_written_by_the_program_earn_nothing(body):
     env = make_env("I do not know.")
     end = play(env, MATH, program(body, "custom=Custom", "sc=ScEnsemble"))
     assert (end.rewards["writer"], end.info["reason"]) == (0.0, "unsupported")
 
 
-def test_output_of_an_operator_without_the_problem_is_not_grounded():
+def test_outputs_of_operators_without_the_problem_are_not_grounded():
     blind = program('a = await self.custom(input="Say 27", instruction="")\n' + RETURN)
     assert play(make_env(r"\boxed{27}"), MATH, blind).info["reason"] == "unsupported"
     second = ASK + 'a = await self.custom(input=a["response"], instruction="Only the number.")\n' + RETURN
     assert play(make_env(r"\boxed{27}"), MATH, program(second)).rewards["writer"] == 1.0
 
 
-def test_size_earns_nothing():
+def test_reward_does_not_depend_on_size():
     padding = "\n".join(f"x{i} = {i}" for i in range(200)) + "\n"
     more = padding + "".join(ASK for _ in range(9)) + RETURN
     for script in (r"\boxed{27}", r"\boxed{25}", "none"):
@@ -228,7 +228,7 @@ def test_size_earns_nothing():
         assert small == large
 
 
-def test_dumping_the_context_earns_nothing():
+def test_copies_of_the_context_earn_nothing():
     body = ASK + 'return problem + a["response"], 0'
     assert play(make_env("red ball"), QA, program(body)).rewards["writer"] == 0.0
     assert play(make_env("red ball"), QA, SIMPLE).rewards["writer"] == 1.0
@@ -236,7 +236,7 @@ def test_dumping_the_context_earns_nothing():
     assert play(echo, QA, SIMPLE).rewards["writer"] == 0.0
 
 
-def test_the_random_control_is_a_coin_and_tells_the_truth():
+def test_random_reward_is_a_fair_coin_and_reports_the_grade():
     ends = play_many(make_env(reward="random"), MATH, [SIMPLE, 'x = "none"'] * 20)
     rewards = [end.rewards["writer"] for end in ends]
     assert set(rewards) == {0.0, 1.0}
@@ -248,14 +248,14 @@ def length(response, task):
     return len(response) / 100
 
 
-def test_a_reward_of_ones_own_judges_the_answer():
+def test_reward_option_takes_a_function():
     assert play(make_env(reward=f"{__name__}:length"), MATH, SIMPLE).rewards["writer"] == 0.23
 
 
 # --- usage
 
 
-def test_cost_and_usage_are_counted(tmp_path):
+def test_info_counts_cost_and_usage(tmp_path):
     file = tmp_path / "llm.yaml"
     file.write_text(
         "models:\n  small:\n    api_type: transformers\n    model: embedded:workflow\n    device: cpu\n"
@@ -276,7 +276,7 @@ def test_cost_and_usage_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["humaneval", "mbpp"])
-def test_references_of_public_problems_earn_everything(real_data, name):
+def test_references_of_public_problems_earn_the_full_reward(real_data, name):
     file = {"humaneval": "humaneval/HumanEval.jsonl.gz", "mbpp": "mbpp/sanitized_test.jsonl"}[name]
     if detect().missing:
         pytest.skip(f"the native sandbox lacks {detect().missing} here")
@@ -294,7 +294,7 @@ def test_references_of_public_problems_earn_everything(real_data, name):
     sandbox.close()
 
 
-def test_tests_that_the_sandbox_cannot_run_are_an_error_that_names_the_fix():
+def test_tests_that_the_sandbox_cannot_run_are_an_error():
     tests = {"code": CODE.answer, "test_list": ["assert all(f(i) == 2 * i for i in range(9))"]}
     task = {"id": "c", "question": CODE.question, "answer": CODE.answer, "metadata": {**CODE.metadata, "tests": tests}}
     with pytest.raises(ReasonEnvsError, match=r"Task 'c' cannot be graded.*env.sandbox=native"):
@@ -304,7 +304,7 @@ def test_tests_that_the_sandbox_cannot_run_are_an_error_that_names_the_fix():
 # --- Gymnasium
 
 
-def test_the_prompt_names_operators_domain_and_problem():
+def test_prompt_names_operators_domain_and_problem():
     env = make_env(prompts="full")
     for task, words in ((MATH, "mathematics"), (QA, "question"), (CODE, "entry_point")):
         start = asyncio.run(env.reset(options={"task": task}))
@@ -315,7 +315,7 @@ def test_the_prompt_names_operators_domain_and_problem():
         assert message["content"].endswith(task.question)
 
 
-def test_descriptions_come_from_a_file(tmp_path):
+def test_prompt_takes_descriptions_from_a_file(tmp_path):
     file = tmp_path / "operators.yaml"
     file.write_text("Custom:\n  description: Asks.\n  interface: custom(input, instruction)\nTest: Tests.\n")
     env = make_env(aflow_operator_descriptions_path=str(file))
@@ -325,7 +325,7 @@ def test_descriptions_come_from_a_file(tmp_path):
     assert "\nTests.\n" in content
 
 
-def test_rendering_shows_the_program_and_its_calls():
+def test_render_shows_the_program_and_its_calls():
     env = gym.make("WorkflowExecution-v0", tasks=TASKS, engine=ScriptedEngine(r"\boxed{27}"), render_mode="ansi")
     env.reset(seed=0, options={"task": MATH})
     assert env.render() == f"Problem: {MATH.question}"
@@ -335,14 +335,14 @@ def test_rendering_shows_the_program_and_its_calls():
         assert part in shown
 
 
-def test_gymnasiums_checker_is_silent():
+def test_gymnasium_checker_passes():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         env = gym.make("WorkflowExecution-v0", engine=ScriptedEngine("x"), render_mode="ansi")
         check_env(env.unwrapped)
 
 
-def test_many_at_once_through_make_vec():
+def test_make_vec_plays_many_episodes():
     engine = ScriptedEngine(r"\boxed{27}")
     envs = gym.make_vec("WorkflowExecution-v0", num_envs=8, tasks=TASKS, engine=engine)
     envs.reset(seed=0, options={"task": MATH})

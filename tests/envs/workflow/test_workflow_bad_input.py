@@ -1,4 +1,4 @@
-"""WorkflowExecution-v0 on what it should never be given: a verdict within the limit, and the next one is unharmed."""
+"""WorkflowExecution-v0 with invalid input: a verdict within the limits, without an effect on other workflows."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("text", MALFORMED, ids=range(len(MALFORMED)))
-def test_malformed_programs_get_a_verdict_in_words(env, text):
+def test_malformed_programs_get_a_verdict_and_an_error(env, text):
     end = play(env, MATH, text)
     wanted = MALFORMED[text]
     assert wanted in (None, end.info["verdict"]), end.info
@@ -71,7 +71,7 @@ def test_malformed_programs_get_a_verdict_in_words(env, text):
 
 
 @pytest.mark.parametrize("action", [None, 7, b"x", ["x"], "x" * 20_001])
-def test_what_is_no_text_is_no_program(env, action):
+def test_invalid_actions_are_not_programs(env, action):
     end = play(env, MATH, action)
     assert (end.info["valid_action"], end.info["verdict"]) == (False, "no_program")
 
@@ -116,12 +116,12 @@ def test_hostile_programs_end_within_their_limit(env, body):
     assert play(env, MATH, SIMPLE).rewards == {"writer": 1.0}
 
 
-def test_hostile_programs_do_not_hold_up_their_batch(env):
+def test_hostile_programs_do_not_block_their_batch(env):
     ends = play_many(env, MATH, [SIMPLE, program("while True: pass"), SIMPLE, program("return 1 / 0, 0"), "", SIMPLE])
     assert [end.rewards["writer"] for end in ends] == [1.0, 0.0, 1.0, 0.0, 0.0, 1.0]
 
 
-def test_nothing_leaks_into_the_next_program(env):
+def test_programs_share_no_state(env):
     play(
         env, MATH, "SECRET = 'left'\n" + program("global SECRET\nSECRET = problem\noperator.Custom = None\nreturn 1, 0")
     )
@@ -132,13 +132,13 @@ def test_nothing_leaks_into_the_next_program(env):
     assert play(env, MATH, SIMPLE).rewards == {"writer": 1.0}
 
 
-def test_the_environment_holds_no_keys_for_programs(env, monkeypatch):
+def test_programs_cannot_read_environment_variables(env, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     for body in ("import os\nreturn str(os.environ), 0", "import os\nreturn str(os.getenv('OPENAI_API_KEY')), 0"):
         assert "sk-secret" not in str(play(env, MATH, program(body)).info)
 
 
-def test_same_seed_same_everything():
+def test_same_seed_gives_the_same_episode():
     text = program("import random, time\n" + ASK + 'return a["response"] + str(random.random()) + str(time.time()), 0')
     ends = [play(make_env([r"\boxed{1}", r"\boxed{2}", r"\boxed{3}"]), MATH, text, seed=5) for _ in range(2)]
     assert ends[0] == ends[1]
@@ -147,7 +147,7 @@ def test_same_seed_same_everything():
 # --- limits
 
 
-def test_tokens_and_time_are_budgets():
+def test_budget_limits_tokens_and_time():
     loop = program("while True:\n    " + ASK + RETURN)
     assert play(make_env(max_executor_tokens=50, max_calls=99), MATH, loop).info["verdict"] == "tokens"
     info = play(make_env(max_executor_tokens=50, max_calls=99), MATH, loop).info
@@ -165,7 +165,7 @@ class Sleeper(Engine):
         await asyncio.sleep(3600)
 
 
-def test_a_prompt_that_is_too_long_fails_alone(tiny_model):
+def test_too_long_prompts_do_not_affect_their_batch(tiny_model):
     engine = make_engine("transformers", model=tiny_model, device="cpu")
     env = make_env(engine, executor_max_tokens=8)
     long = program("a = await self.custom(input=problem * 500, instruction='')\n" + RETURN)
@@ -192,7 +192,7 @@ def make_env_of(engine):
     return WorkflowExecution(WorkflowConfig(tasks=ListTaskSet("toys", "train", [MATH]), engine=engine))
 
 
-def test_the_executor_is_a_real_server(server):
+def test_served_executor_answers(server):
     answer = reply(body=completion(choice(r"\boxed{27}"), completion_tokens=9))
     server.script = lambda body, number: time.sleep(0.1) or answer
     env = served(server)
@@ -204,35 +204,35 @@ def test_the_executor_is_a_real_server(server):
 
 
 @pytest.mark.parametrize("first", [reply(429), reply(500), reply(503), reply(body="{not json"), reply(cut=10)])
-def test_a_passing_failure_is_retried(server, first):
+def test_temporary_server_failures_are_retried(server, first):
     server.script = lambda body, number: first if number == 0 else reply(body=completion(choice(r"\boxed{27}")))
     assert play(served(server), MATH, SIMPLE).rewards == {"writer": 1.0}
     assert len(server.bodies) == 2
 
 
 @pytest.mark.parametrize("answer", [reply(429), reply(500), reply(401), reply(body="[]"), reply(body="{not json")])
-def test_a_lasting_failure_is_a_verdict(server, answer):
+def test_permanent_server_failures_are_a_verdict(server, answer):
     server.script = lambda body, number: answer
     end = play(served(server), MATH, SIMPLE)
     assert (end.info["verdict"], end.rewards) == ("executor_error", {"writer": 0.0})
     assert server.url in end.info["error"]
 
 
-def test_an_executor_that_is_down_is_a_verdict(server):
+def test_unreachable_executors_are_a_verdict(server):
     server.close()
     env = served(server)
     assert play(env, MATH, SIMPLE).info["verdict"] == "executor_error"
     server.close = lambda: None
 
 
-def test_a_server_that_hangs_meets_the_workflows_limit(server):
+def test_hanging_server_ends_at_the_time_limit(server):
     server.script = lambda body, number: time.sleep(1.5) or reply()
     env = served(server)
     env.config.execution_timeout = 0.3
     assert play(env, MATH, SIMPLE).info["verdict"] == "timeout"
 
 
-def test_lone_surrogates_from_a_server_are_replaced(server):
+def test_lone_surrogates_are_replaced(server):
     server.script = lambda body, number: reply(
         body='{"choices": [{"index": 0, "finish_reason": "stop", '
         '"message": {"role": "assistant", "content": "\\ud800 27"}}], '
@@ -250,7 +250,7 @@ def write(tmp_path, text):
     return file
 
 
-def test_models_come_from_aflows_file_and_keys_from_the_environment(tmp_path, server, monkeypatch):
+def test_models_are_read_from_a_file_and_keys_from_the_environment(tmp_path, server, monkeypatch):
     monkeypatch.setenv("MY_KEY", "sk-mine")
     server.script = lambda body, number: reply(body=completion(choice(r"\boxed{27}"), prompt_tokens=100))
     file = write(
@@ -277,13 +277,13 @@ def test_models_come_from_aflows_file_and_keys_from_the_environment(tmp_path, se
         ("a: [\n", "Cannot read"),
     ],
 )
-def test_a_bad_file_of_models_is_named_and_a_key_not_repeated(tmp_path, text, message):
+def test_model_file_errors_do_not_repeat_keys(tmp_path, text, message):
     with pytest.raises(ReasonEnvsError, match=message) as caught:
         read_models(write(tmp_path, text))
     assert "sk-abc123" not in str(caught.value)
 
 
-def test_a_bad_file_of_descriptions_is_named(tmp_path):
+def test_description_file_errors_name_the_problem(tmp_path):
     with pytest.raises(ReasonEnvsError, match="Did you mean 'Custom'"):
         read_descriptions(write(tmp_path, "Custm: x\n"))
     with pytest.raises(ReasonEnvsError, match="must be a text"):
@@ -308,12 +308,12 @@ def test_a_bad_file_of_descriptions_is_named(tmp_path):
         ({"reward": "tires", "engine": ScriptedEngine("")}, "tires"),
     ],
 )
-def test_bad_options_are_named(options, message):
+def test_config_errors_name_the_option(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         WorkflowExecution(WorkflowConfig(tasks=ListTaskSet("toys", "train", [MATH]), **options))
 
 
-def test_a_task_without_its_parts_is_named(env):
+def test_incomplete_tasks_are_an_error(env):
     with pytest.raises(ReasonEnvsError, match="Unknown domain"):
         play(env, {"question": "?", "answer": "1", "metadata": {"domain": "maths"}}, SIMPLE)
     with pytest.raises(ReasonEnvsError, match=r"has domain 'code' and no tests"):
@@ -322,7 +322,7 @@ def test_a_task_without_its_parts_is_named(env):
         play(env, {"question": "?" * 200_001, "answer": "1"}, SIMPLE)
 
 
-def test_hostile_code_of_an_executor_runs_in_the_sandbox():
+def test_code_of_executors_runs_in_the_sandbox():
     body = 'a = await self.p(problem=problem)\nreturn a["output"], 0'
     for code in (
         "import os\ndef solve(): return str(os.environ)",
