@@ -17,6 +17,7 @@ from agents.policies.base import Evaluation, TrainablePolicy, sampling_temperatu
 from agents.policies.hidden_states import token_states
 from agents.policies.language_config import LanguagePolicyConfig
 from agents.policies.log_probs import token_log_probs
+from agents.policies.logits import LogitsHead
 from agents.policies.lora import add_adapter, freeze_copy, merged_weights, using_adapter
 from agents.policies.padding import collate, deduplicate
 from agents.policies.value_head import ValueHead
@@ -84,6 +85,11 @@ class LanguagePolicy(TrainablePolicy):
             scale = (config.lora_rank, config.lora_alpha, config.lora_dropout)
             return add_adapter(model, config.adapter, *scale, seed, config.lora_target_modules)
         return model
+
+    @property
+    def architecture(self) -> str:
+        """Name of the model's class, such as ``"LlamaForCausalLM"``."""
+        return type(self.model.get_base_model() if self.uses_lora else self.model).__name__
 
     # --- acting
 
@@ -155,7 +161,7 @@ class LanguagePolicy(TrainablePolicy):
         with self._autocast():
             states = token_states(base, batch, share_prompts=not self.config.gradient_checkpointing)[mask]
             log_probs, entropy = token_log_probs(
-                base.get_output_embeddings(),
+                LogitsHead(base),
                 states,
                 batch.input_ids[:, batch.prompt_width :][mask],
                 temperatures,

@@ -30,8 +30,8 @@ class LanguagePolicyConfig:
     precision: str = "auto"
     """Of training forwards: ``auto`` (float32 on a CPU, bfloat16 autocast on a GPU), ``float32``, ``bfloat16``,
     or ``float16`` (with loss scaling)."""
-    attention: str = "sdpa"
-    """``sdpa``, ``eager`` or ``flash_attention_2``."""
+    attention: str = "auto"
+    """Attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model supports it)."""
     gradient_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, about a third more time."""
     lora_rank: int = 0

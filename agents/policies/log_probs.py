@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from agents.policies.logits import LogitsHead
 
 CHUNK_ELEMENTS = 1 << 24
 """Most logits held at a time (64 MiB in float32)."""
 
 
 def token_log_probs(
-    head: Any, states: Tensor, targets: Tensor, temperatures: Tensor, *, entropy_gradient: bool = False
+    head: LogitsHead | nn.Linear,
+    states: Tensor,
+    targets: Tensor,
+    temperatures: Tensor,
+    *,
+    entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return log-probabilities of the target tokens and entropies, in float32.
 
@@ -30,8 +35,7 @@ def token_log_probs(
     Returns:
         Log-probabilities [N] and entropies [N].
     """
-    vocabulary = head.weight.shape[0]
-    rows = max(1, CHUNK_ELEMENTS // vocabulary)
+    rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
     parts = []
     for start in range(0, max(len(targets), 1), rows):
         args = (head, states[start : start + rows], targets[start : start + rows], temperatures[start : start + rows])
@@ -43,7 +47,7 @@ def token_log_probs(
 
 
 def _chunk(
-    head: Any, states: Tensor, targets: Tensor, temperatures: Tensor, entropy_gradient: bool
+    head: LogitsHead | nn.Linear, states: Tensor, targets: Tensor, temperatures: Tensor, entropy_gradient: bool
 ) -> tuple[Tensor, Tensor]:
     log_probs = torch.log_softmax(head(states).float() / temperatures[:, None], dim=-1)
     chosen = log_probs.gather(-1, targets[:, None]).squeeze(-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -16,6 +17,9 @@ from torch import Tensor, nn
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm.lora_files import ADAPTER_WEIGHTS
+
+_SAVED = re.compile(r"\.modules_to_save\.\w+\.")
+"""What PEFT puts into the names of layers that an adapter trains as a whole."""
 
 
 def add_adapter(
@@ -77,19 +81,35 @@ def freeze_copy(model: nn.Module, device: torch.device) -> nn.Module:
 
 @torch.no_grad()
 def merged_weights(model: Any) -> dict[str, Tensor]:
-    """Return the weights under the base model's names; LoRA updates are added out of place, so nothing drifts."""
+    """Return the weights under the base model's names, with the adapter merged in as PEFT merges it.
+
+    The base weights are restored exactly after each layer, so they do not drift.
+    """
     from peft import PeftModel
     from peft.tuners.lora import LoraLayer
 
     if not isinstance(model, PeftModel):
         return {name: tensor.detach() for name, tensor in model.state_dict().items()}
     base = model.get_base_model()
-    weights = {n.replace(".base_layer.", "."): t for n, t in base.state_dict().items() if ".lora_" not in n}
+    weights = {}
+    for name, tensor in base.state_dict().items():
+        if ".lora_" not in name and ".original_module." not in name:
+            weights[_SAVED.sub(".", name.replace(".base_layer.", "."))] = tensor
     for name, module in base.named_modules():
         if isinstance(module, LoraLayer):
-            layer: Any = module
-            weights[f"{name}.weight"] = layer.get_base_layer().weight + layer.get_delta_weight(model.active_adapter)
+            weights |= {f"{name}.{part}": tensor for part, tensor in _merged_layer(module).items()}
     return weights
+
+
+def _merged_layer(layer: Any) -> dict[str, Tensor]:
+    """Return the tensors of a layer with its adapter merged in; the layer keeps its own."""
+    base = layer.get_base_layer()
+    own = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    layer.merge()
+    merged = {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    base.load_state_dict(own)
+    layer.merged_adapters.clear()
+    return merged
 
 
 @torch.no_grad()

@@ -92,6 +92,7 @@ class Trainer:
             metrics |= self.learner.update(trajectories, step)
         tokens = sum(t.generated_tokens for t in trajectories)
         self.progress.advance(tokens)
+        self.sync.watch(trajectories)
         with clock.phase(SENDING):
             metrics |= await self.sync.push(self.progress.step)
         metrics |= {"tokens": self.progress.generated_tokens, **clock.metrics(tokens)}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -15,17 +16,25 @@ from agents.policies.base import TrainablePolicy
 from agents.policies.language import LanguagePolicy
 from agents.policies.lora import adapter_weights, write_adapter
 from agents.policies.roles import language_parts
-from agents.trajectory import Choice, Decision
-from reason_envs.errors import ReasonEnvsError
+from agents.trajectory import Choice, Decision, Trajectory
+from reason_envs.batching import gather
+from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt
-from reason_envs.llm.engine import Capability, Sampling, TrainableEngine
+from reason_envs.llm.engine import Capability, GenerationRequest, Sampling, TrainableEngine
 from reason_envs.llm.weights import cast as cast_weights
 from reason_envs.llm.weights import digest
 
-PROBE = [{"role": "user", "content": "What is 12 + 30 - 4?"}]
-PROBE_RESPONSE = "12 + 30 = 42\n42 - 4 = 38\n\\boxed{38}"
-TOLERANCE = {torch.float32: 2e-3, torch.bfloat16: 0.5, torch.float16: 0.1}
-"""Largest difference of a probe token's log-probability between learner and engine, by the coarser dtype (nats)."""
+PROBES = (
+    [{"role": "user", "content": "What is 12 + 30 - 4?"}],
+    [{"role": "user", "content": "Add the numbers from one to five, then say how you did it."}],
+)
+"""Prompts of different lengths; the engine answers them in one batch before the first step."""
+PROBE_TOKENS = 48
+"""Maximum number of tokens that a probe compares."""
+TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+"""Mean difference per sampled token between learner and engine that is always allowed, by the coarser dtype (nats)."""
+ROUNDING_FACTOR = 10
+"""A run allows this multiple of the difference that rounding causes at its start."""
 CANARY_SCALE = 1.5
 CANARY_SHIFT = 0.1
 
@@ -49,17 +58,25 @@ class WeightSync:
         self._policy = policy
         self._engine = engine
         self._sends_adapter = policy.uses_lora and Capability.ADAPTERS in engine.capabilities
-        self._prompt = encode_prompt(policy.tokenizer, PROBE)
-        self._response = policy.tokenizer.encode(PROBE_RESPONSE, add_special_tokens=False)
+        dtypes = {next(policy.model.parameters()).dtype, engine.dtype, policy.precision}
+        self._tolerance = max(TOLERANCE[dtype] for dtype in dtypes)
+        self._probe: Choice | None = None
+
+    def watch(self, choice: Choice) -> None:
+        """Compare learner and engine on this sampled response from now on."""
+        if choice.prompt_ids and choice.token_ids:
+            self._probe = replace(choice, token_ids=choice.token_ids[:PROBE_TOKENS], log_probs=None)
 
     async def canary(self) -> None:
-        """Scale one tensor, see the engine's scores move, restore it, see them return.
+        """Calibrate the check with equal weights, change one tensor, and require that the engine's scores follow.
 
         Raises:
-            ReasonEnvsError: the engine did not take the weights.
+            EngineError: learner and engine compute different log-probabilities for this model, or the engine did not
+                take the weights.
         """
         weights = self._weights()
         self._send(weights, version=0)
+        await self._calibrate()
         before = await self._engine_scores()
         name = self._canary_name(weights)
         self._send({**weights, name: _half_changed(weights[name])}, version=0)
@@ -73,19 +90,48 @@ class WeightSync:
         if await self._engine_scores() != before:
             raise ReasonEnvsError("Weight canary: after restoring the weights the engine's scores did not return.")
 
+    async def _calibrate(self) -> None:
+        """Sample probes in one batch, and measure how far learner, engine and decoding differ at equal weights."""
+        sampling = Sampling(max_tokens=min(PROBE_TOKENS, self._policy.max_tokens))
+        requests = [GenerationRequest(probe, 0, sampling, n=2) for probe in PROBES]
+        groups = await gather(*(self._engine.generate(request) for request in requests))
+        gaps, decoding_gaps = [0.0], [0.0]
+        for probe, sampled in ((p, s) for p, group in zip(PROBES, groups, strict=True) for s in group):
+            self._probe = Choice(
+                token_ids=sampled.token_ids,
+                log_probs=None,
+                sampling=sampling,
+                finish_reason=sampled.finish_reason,
+                policy_version=0,
+                prompt_ids=encode_prompt(self._policy.tokenizer, probe),
+                text=sampled.text,
+            )
+            engine = await self._engine_scores()
+            gaps.append(_mean_gap(self._learner_scores(), engine))
+            if sampled.log_probs is not None:
+                decoding_gaps.append(_mean_gap(sampled.log_probs, engine))
+        if not max(*gaps, *decoding_gaps) <= ROUNDING_FACTOR * self._tolerance:
+            raise EngineError(
+                f"Learner and engine disagree about the log-probabilities of {self._policy.architecture}: "
+                f"{max(gaps):.2g} nats per token, and {max(decoding_gaps):.2g} between sampling and reading again; at "
+                f"most {ROUNDING_FACTOR * self._tolerance:.2g} can be rounding. This model cannot be trained with "
+                f"{type(self._engine).__name__}: use another model or another engine, such as engine=vllm."
+            )
+        self._tolerance = max(self._tolerance, ROUNDING_FACTOR * max(gaps))
+
     def _canary_name(self, weights: Mapping[str, Tensor]) -> str:
-        """Choose the last matrix that is no embedding: only norms that see all of its output come after it."""
-        vocabulary = len(self._policy.model.get_output_embeddings().weight)
-        return [name for name, tensor in weights.items() if tensor.ndim == 2 and len(tensor) != vocabulary][-1]
+        """Choose the last matrix with at least two rows that is not an embedding: only norms of its output follow."""
+        vocabulary = self._policy.model.get_input_embeddings().weight.shape[0]
+        return [n for n, tensor in weights.items() if tensor.ndim == 2 and len(tensor) not in (1, vocabulary)][-1]
 
     async def push(self, version: int) -> float:
         """Send the present weights.
 
         Returns:
-            The largest difference of a probe token's log-probability between learner and engine.
+            The mean difference of a sampled token's log-probability between learner and engine (nats).
 
         Raises:
-            ReasonEnvsError: digests differ, or the probe's scores are further apart than rounding explains.
+            EngineError: digests differ, or the probe's scores are further apart than rounding explains.
         """
         self.send(version)
         return await self.check(version)
@@ -97,14 +143,14 @@ class WeightSync:
     async def check(self, version: int) -> float:
         """Compare what the engine has with the present weights, as ``push`` does after sending them."""
         self._compare_digests(self._weights(), version)
-        learner, engine = self._learner_scores(), await self._engine_scores()
-        gap = max(abs(a - b) for a, b in zip(learner, engine, strict=True))
-        dtypes = {next(self._policy.model.parameters()).dtype, self._engine.dtype, self._policy.precision}
-        tolerance = max(TOLERANCE[dtype] for dtype in dtypes)
-        if not gap <= tolerance:
-            raise ReasonEnvsError(
-                f"After weights version {version} were sent, learner and engine score a probe {gap:.4f} nats apart "
-                f"(tolerance {tolerance}). The engine does not sample from the learner's weights."
+        if self._probe is None:
+            await self._calibrate()
+        gap = _mean_gap(self._learner_scores(), await self._engine_scores())
+        if not gap <= self._tolerance:
+            raise EngineError(
+                f"After weights version {version} were sent, learner and engine score a sampled response {gap:.4f} "
+                f"nats per token apart (tolerance {self._tolerance:.2g}). The engine does not sample from the "
+                "learner's weights."
             )
         return gap
 
@@ -132,21 +178,16 @@ class WeightSync:
             )
 
     def _learner_scores(self) -> list[float]:
-        choice = Choice(
-            token_ids=self._response,
-            log_probs=None,
-            sampling=Sampling(),
-            finish_reason="stop",
-            policy_version=0,
-            prompt_ids=self._prompt,
-            text=PROBE_RESPONSE,
-        )
-        decision = Decision(episode_id="probe", agent="probe", turn=0, choice=choice, reward=0.0, group_id="probe")
+        assert self._probe is not None
+        decision = Decision(episode_id="probe", agent="probe", turn=0, choice=self._probe, reward=0.0, group_id="probe")
         with torch.no_grad(), self._policy.training_mode(False):
             return self._policy.evaluate([decision]).log_probs[0].tolist()
 
     async def _engine_scores(self) -> list[float]:
-        return await self._engine.score([*self._prompt, *self._response], len(self._prompt))
+        assert self._probe is not None
+        assert self._probe.sampling is not None  # only language policies are synchronised
+        prompt, temperature = self._probe.prompt_ids, self._probe.sampling.temperature or 1.0
+        return await self._engine.score([*prompt, *self._probe.token_ids], len(prompt), temperature)
 
 
 class PolicySync:
@@ -173,6 +214,14 @@ class PolicySync:
         """Send all present weights without a check."""
         for sync in self._syncs.values():
             sync.send(version)
+
+    def watch(self, trajectories: Sequence[Trajectory]) -> None:
+        """Compare learner and engine on these sampled responses from now on: the first one of each part."""
+        decisions = [decision for trajectory in trajectories for decision in trajectory.decisions]
+        for role, sync in self._syncs.items():
+            first = next((d for d in decisions if role in ("", d.agent)), None)
+            if first is not None:
+                sync.watch(first.choice)
 
     async def push(self, version: int) -> dict[str, float]:
         """Make the present weights act: send all, then check all, since roles may share an engine by mistake.
@@ -212,3 +261,8 @@ def _half_changed(weight: Tensor) -> Tensor:
     half = slice(len(weight) // 2)
     changed[half] = changed[half] * CANARY_SCALE + CANARY_SHIFT * (not weight.any())
     return changed
+
+
+def _mean_gap(ours: Sequence[float], theirs: Sequence[float]) -> float:
+    """Return the mean difference of two responses' log-probabilities."""
+    return sum(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / len(ours)

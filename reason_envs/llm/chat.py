@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from jinja2 import TemplateError
+
 from reason_envs.core import Message
 from reason_envs.errors import EngineError
 from reason_envs.llm.engine import Engine
@@ -12,8 +14,10 @@ from reason_envs.llm.engine import Engine
 def encode_prompt(tokenizer: Any, prompt: list[Message] | list[int]) -> list[int]:
     """Apply the model's chat template to messages. Token ids are returned unchanged.
 
+    If the template refuses a system message, its text is put before the first user message.
+
     Raises:
-        EngineError: the prompt is empty, or it consists of messages and the model has no chat template.
+        EngineError: the prompt is empty, the model has no chat template, or the template refuses the messages.
     """
     if not prompt:
         raise EngineError("The prompt is empty: give at least one message or token.")
@@ -24,8 +28,27 @@ def encode_prompt(tokenizer: Any, prompt: list[Message] | list[int]) -> list[int
             "The model's tokenizer has no chat template, so the model is probably a base model. Use an "
             "instruction-tuned model, or add a `chat_template` to its tokenizer_config.json."
         )
-    encoded = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
+    try:
+        return _apply_template(tokenizer, prompt)
+    except TemplateError as error:
+        merged = _without_system_role(prompt)
+        if merged is None:
+            raise EngineError(f"The model's chat template refuses the prompt: {error}. Change the prompt.") from error
+        return encode_prompt(tokenizer, merged)
+
+
+def _apply_template(tokenizer: Any, messages: list[Message]) -> list[int]:
+    encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
     return list(encoded["input_ids"])
+
+
+def _without_system_role(messages: list[Any]) -> list[Message] | None:
+    """Return the messages with a leading system message put into the next user message; ``None`` without both."""
+    roles = [message["role"] for message in messages[:2]]
+    if roles != ["system", "user"]:
+        return None
+    system, user, *rest = messages
+    return [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
 
 
 def fits(engine: Engine, prompt: list[Message], max_tokens: int) -> bool:

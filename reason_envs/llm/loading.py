@@ -15,7 +15,7 @@ from reason_envs.llm import embedded
 from reason_envs.validation import check_choice
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-ATTENTION = ("sdpa", "eager", "flash_attention_2")
+ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2")
 # bitsandbytes warns about rounding at every matrix product in 8 bits, and whenever PEFT looks for it.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
@@ -71,14 +71,37 @@ def model_path(name: str) -> str:
 
 
 def load_tokenizer(name: str) -> Any:
-    """Load a model's tokenizer.
+    """Load a model's tokenizer. A tokenizer without a padding token pads with its end-of-sequence token.
 
     Raises:
-        OptionError: the tokenizer cannot be loaded.
+        OptionError: the tokenizer cannot be loaded, or it does not have an end-of-sequence token.
     """
     from transformers import AutoTokenizer
 
-    return _load(name, "tokenizer", AutoTokenizer.from_pretrained)
+    tokenizer = _load(name, "tokenizer", AutoTokenizer.from_pretrained)
+    if tokenizer.eos_token_id is None:
+        raise OptionError(
+            "model", name, "has a tokenizer without an end-of-sequence token: set eos_token in tokenizer_config.json."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def check_vocabulary(name: str, model: Any, tokenizer: Any) -> None:
+    """Check that the model has an embedding for every token of its tokenizer.
+
+    Raises:
+        OptionError: tokens were added to the tokenizer, but the model was not resized.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise OptionError(
+            "model",
+            name,
+            f"has {rows} embeddings, but its tokenizer has {len(tokenizer)} tokens. Resize the model with "
+            "model.resize_token_embeddings(len(tokenizer)) and save it, or remove the added tokens.",
+        )
 
 
 def load_model(
@@ -86,7 +109,7 @@ def load_model(
     *,
     device: torch.device,
     dtype: torch.dtype,
-    attention: str = "sdpa",
+    attention: str = "auto",
     auto_class: str = "AutoModelForCausalLM",
     load_in_8bit: bool = False,
     load_in_4bit: bool = False,
@@ -98,7 +121,8 @@ def load_model(
         name: ``embedded``, ``embedded:NAME``, a folder, or a hub name.
         device: device of the weights.
         dtype: data type of the weights that are not quantized.
-        attention: attention kernel: ``sdpa``, ``eager`` or ``flash_attention_2``.
+        attention: attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model
+            supports it).
         auto_class: the ``AutoModelFor...`` class of transformers that loads the model.
         load_in_8bit: whether to quantize the linear layers to 8 bits (bitsandbytes), except the output head.
         load_in_4bit: whether to quantize the linear layers to 4 bits (NF4), except the output head.
@@ -110,16 +134,11 @@ def load_model(
     """
     import transformers
 
-    check_choice("attention", attention, ATTENTION)
-    if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        raise OptionError(
-            "attention",
-            attention,
-            "needs the package flash-attn and a CUDA device. Install it with "
-            "`pip install flash-attn --no-build-isolation`, or use attention=sdpa.",
-        )
+    _check_attention(attention)
     loader = getattr(transformers, auto_class).from_pretrained
-    options |= {"dtype": dtype, "attn_implementation": attention, "output_loading_info": True}
+    options |= {"dtype": dtype, "output_loading_info": True}
+    if attention != "auto":
+        options["attn_implementation"] = attention
     if load_in_8bit or load_in_4bit:
         # Quantized layers cannot be moved afterwards.
         options |= {"device_map": {"": device}, **_quantization(dtype, load_in_8bit, load_in_4bit)}
@@ -131,7 +150,26 @@ def load_model(
             f"is incomplete: {len(found['missing_keys'])} weights are missing from its files "
             f"({', '.join(sorted(found['missing_keys'])[:3])}) and would stay random. Use the complete model.",
         )
+    _complete_generation_config(model)
     return (model if is_quantized(model) else model.to(device)).eval()
+
+
+def _check_attention(attention: str) -> None:
+    check_choice("attention", attention, ATTENTION)
+    if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
+        raise OptionError(
+            "attention",
+            attention,
+            "needs the package flash-attn and a CUDA device. Install it with "
+            "`pip install flash-attn --no-build-isolation`, or use attention=sdpa.",
+        )
+
+
+def _complete_generation_config(model: Any) -> None:
+    """Let a generation config with sampling options sample; transformers refuses to save it otherwise."""
+    config = getattr(model, "generation_config", None)
+    if config is not None and not config.do_sample:
+        config.do_sample = any(getattr(config, name) is not None for name in ("temperature", "top_p", "top_k", "min_p"))
 
 
 def is_quantized(model: Any) -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reason_envs.errors import EngineError
 from reason_envs.llm.engine import Sampling
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -66,6 +67,9 @@ class TokenSampler:
         Returns:
             Token ids [N] and their log-probabilities [N] at the sampling temperature, before top-p and top-k. Greedy
             rows use temperature 1.
+
+        Raises:
+            EngineError: the logits of a row are not numbers.
         """
         log_probs = torch.log_softmax(logits.float() / self._temperatures, dim=-1)
         probs = log_probs.exp()
@@ -76,7 +80,13 @@ class TokenSampler:
         tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
         if self._any_greedy:
             tokens = torch.where(self._greedy, logits.argmax(-1), tokens)
-        return tokens, log_probs.gather(-1, tokens[:, None]).squeeze(-1)
+        chosen = log_probs.gather(-1, tokens[:, None]).squeeze(-1)
+        if bool(chosen.isnan().any()):
+            raise EngineError(
+                "The model's logits are NaN, so no token can be sampled: its weights or its activations overflow. Use "
+                "dtype=bfloat16 or dtype=float32, or check the weights."
+            )
+        return tokens, chosen
 
 
 def _cut(probs: Tensor, top_p: Tensor, top_k: Tensor) -> Tensor:

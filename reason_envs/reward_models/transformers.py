@@ -41,8 +41,8 @@ class StepRewardModelConfig:
     dtype: str = "auto"
     """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (float32 on a CPU, bfloat16 on a
     GPU)."""
-    attention: str = "sdpa"
-    """Attention kernel: ``sdpa``, ``eager`` or ``flash_attention_2``."""
+    attention: str = "auto"
+    """Attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model supports it)."""
     load_in_8bit: bool = False
     """Whether to quantize the linear layers to 8 bits (extra ``[quantization]``)."""
     max_batch_tokens: int = 16384

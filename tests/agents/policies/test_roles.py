@@ -259,6 +259,7 @@ def test_one_engine_with_an_adapter_of_each_role(tiny_model):
             parameter += 0.2
     assert asyncio.run(sync.push(3))["sync_gap"] < 1e-4
     assert engine.policy_version == 3
+    engine.asked.clear()  # the probes of the canary
     act(policy, ["scout", "digger"])
     assert engine.asked == ["scout", "digger"]
     with pytest.raises(ReasonEnvsError, match="from its folder"):

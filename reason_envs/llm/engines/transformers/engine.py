@@ -24,7 +24,14 @@ from reason_envs.llm.engine import (
 )
 from reason_envs.llm.engines.transformers.decoding import Decoder, Row
 from reason_envs.llm.engines.transformers.grouped_attention import use_grouped_attention
-from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
+from reason_envs.llm.loading import (
+    check_vocabulary,
+    is_quantized,
+    load_model,
+    load_tokenizer,
+    resolve_device,
+    resolve_dtype,
+)
 from reason_envs.llm.prefix_cache import PrefixStore
 from reason_envs.llm.stop_strings import StopStrings
 from reason_envs.llm.weights import copy_weights, digest
@@ -48,8 +55,8 @@ class TransformersEngineConfig:
     dtype: str = "auto"
     """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (float32 on a CPU, bfloat16 on a
     GPU)."""
-    attention: str = "sdpa"
-    """Attention kernel: ``sdpa``, ``eager`` or ``flash_attention_2``."""
+    attention: str = "auto"
+    """Attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model supports it)."""
     load_in_8bit: bool = False
     """Whether to quantize the linear layers to 8 bits (extra ``[quantization]``). A quantized model cannot be
     trained."""
@@ -89,7 +96,8 @@ class TransformersEngine(TrainableEngine):
             load_in_8bit=self.config.load_in_8bit,
             load_in_4bit=self.config.load_in_4bit,
         )
-        if self.config.attention == "sdpa":
+        check_vocabulary(self.config.model, model, self.tokenizer)
+        if model.config._attn_implementation == "sdpa":
             use_grouped_attention(model)
         trainable = set() if is_quantized(model) else {Capability.TRAINABLE}
         self.capabilities = frozenset({Capability.LOG_PROBS} | trainable)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -50,6 +50,10 @@ class GrowingLayer(DynamicLayer):
         self.keys, self.values = keys.index_select(0, indices), values.index_select(0, indices)
         self._room = None
 
+    def reorder_cache(self, beam_idx: Tensor) -> None:
+        """Keep or repeat rows by index, [M]."""
+        self.batch_select_indices(beam_idx)
+
     def _filled(self) -> tuple[Tensor, Tensor]:
         assert self.keys is not None
         assert self.values is not None
@@ -64,6 +68,7 @@ def decoding_cache(config: PretrainedConfig, spare: int) -> DynamicCache:
 
 
 def select_rows(cache: DynamicCache, rows: Tensor) -> None:
-    """Keep or repeat rows of a cache by index, [M]."""
+    """Keep or repeat rows of a cache by index, [M]; layers with recurrent states select those too."""
     with torch.inference_mode():
-        cache.batch_select_indices(rows)
+        for layer in cache.layers:
+            layer.reorder_cache(cast(torch.LongTensor, rows))
