@@ -1,5 +1,5 @@
-"""The environments, one module each; build them by name with ``reason_envs.make_environment``.
+"""Environments, one module or folder each; ``reason_envs.make_environment`` builds them by name.
 
-Each is a configuration, a plain state and an `Environment` with `reset` and `step`.
+Each has a configuration, a plain state and a subclass of a base class in `task_environment.py`.
 May import tasks, engines, sandboxes, reward models and rewards; never adapters.
 """

@@ -14,10 +14,10 @@ from reason_envs.envs.petting.render_image import draw_image
 from reason_envs.envs.petting.state import DecisionResult, Entry, PettingState
 from reason_envs.envs.prompt_templates import chat
 from reason_envs.envs.task_environment import TaskEnvironment
-from reason_envs.errors import unknown_name
 from reason_envs.sandbox import make_sandbox
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task
+from reason_envs.validation import check_choice
 from reason_envs.views import EpisodeView, GridView, TurnView
 
 SOLO: AgentId = "solo"
@@ -63,12 +63,11 @@ class Petting(TaskEnvironment):
         observation_space = UnicodeText(2 * self.max_question_chars + shown)
         super().__init__(config, observation_space, UnicodeText(config.max_response_chars))
         self.agents = (SOLO,) if config.roles == SINGLE else self.roles
+        self.system_prompts = dict(self.prompts if config.prompts is None else config.prompts)
+        for role in self.system_prompts:
+            check_choice("prompts", role, self.roles)
         sandbox = self.own("sandbox", make_sandbox, config.sandbox)
         self.programs = ProgramRunner(sandbox, config.program_seconds)
-        self.messages = dict(self.prompts if config.prompts is None else config.prompts)
-        for role in self.messages:
-            if role not in self.roles:
-                raise unknown_name("role in prompts", role, self.roles)
 
     # --- defined by each environment
 
@@ -184,7 +183,7 @@ class Petting(TaskEnvironment):
 
     def render_messages(self, observation: str) -> list[Message]:
         """Convert an observation to a user message, after the system message of its role if there is one."""
-        return chat(observation, self.messages.get(observation.partition(" ")[0]))
+        return chat(observation, self.system_prompts.get(observation.partition(" ")[0]))
 
     def parse_action(self, text: str) -> str:
         """Return the text unchanged; its meaning depends on the role."""

@@ -108,7 +108,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ReasonEnvsError(f"Cannot read {path}: {getattr(error, 'problem', None) or error}.") from None
+        problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else error
+        raise ReasonEnvsError(f"Cannot read {path}: {problem}.") from None
     if not isinstance(raw, dict):
         raise ReasonEnvsError(f"{path} must contain a mapping of names, not {type(raw).__name__}.")
     return raw

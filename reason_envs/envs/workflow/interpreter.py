@@ -198,10 +198,11 @@ def _is_complete(snapshot: Any) -> bool:
 
 
 def _failed(error: Any, printed: _Printed) -> Suspension:
+    from pydantic_monty import MontyRuntimeError, MontySyntaxError
+
     inner = error.exception()
     text = f"{type(inner).__name__}: {inner}"[:MAX_ERROR_CHARS]
-    frames: list[Any] = getattr(error, "traceback", list)()
-    if frames:
+    if isinstance(error, MontyRuntimeError | MontySyntaxError) and (frames := error.traceback()):
         text = f"line {frames[-1].line}: {text}"
     if printed.over:
         verdict = "output"

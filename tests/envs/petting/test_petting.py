@@ -214,7 +214,7 @@ def test_messages_have_the_system_prompt_of_the_role(name):
     assert own.render_messages(result.observations[first])[0]["content"] == "Begin."
     result = go(own, "x")
     assert len(own.render_messages(result.observations[own.role])) == 1
-    with pytest.raises(ReasonEnvsError, match="role in prompts"):
+    with pytest.raises(ReasonEnvsError, match="prompts='boss' is unknown"):
         make_environment(name, prompts={"boss": "Work."})
 
 
