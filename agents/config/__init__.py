@@ -1,5 +1,5 @@
-"""The configuration of a run: typed options, composition from YAML and overrides, and the command line's grammar.
+"""The configuration of a run: typed options, their composition from YAML files and overrides, and the command line.
 
-May import the registries and option dataclasses; never a trainer.
-Everything is checked here, before a model is loaded.
+Everything is validated here, before a model is loaded.
+May import the registries and the options dataclasses of parts, but not a trainer.
 """

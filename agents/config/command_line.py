@@ -1,4 +1,4 @@
-"""Small helpers of the commands: ``name=value`` arguments, what ``--help`` lists, and errors without tracebacks."""
+"""Helpers of the commands: ``name=value`` arguments, the lists of ``--help``, and errors without tracebacks."""
 
 from __future__ import annotations
 
@@ -28,18 +28,24 @@ from reason_envs.validation import check_whole
 
 Config = TypeVar("Config")
 HELP = {"-h", "--help"}
-"""What asks a command for its options."""
+"""Arguments that ask a command for its options."""
 _COLUMN = 36
-"""Where the meanings begin in a list of options."""
+"""Column at which the meanings start in a list of options."""
 _WIDTHS = 80, 120
-"""The narrowest and the widest list, on terminals of any width."""
+"""Minimum and maximum width of a list of options, whatever the width of the terminal."""
 
 
 def parse_pairs(schema: type[Config], arguments: Sequence[str], description: str) -> Config:
-    """Fill a dataclass from ``name=value`` arguments; ``--help`` prints the description and the options.
+    """Fill a dataclass from ``name=value`` arguments. ``--help`` prints the description and the options.
+
+    Args:
+        schema: dataclass of the command's options.
+        arguments: arguments of the command line.
+        description: text that ``--help`` prints above the options.
 
     Raises:
-        ReasonEnvsError: an unknown name or a value of the wrong type.
+        ReasonEnvsError: an option is unknown or its value is invalid.
+        SystemExit: after ``--help``.
     """
     defaults = OmegaConf.structured(schema)
     if HELP & set(arguments):
@@ -62,7 +68,7 @@ def parse_pairs(schema: type[Config], arguments: Sequence[str], description: str
 
 
 def list_options(options: DictConfig, indent: str = "") -> str:
-    """Write the options of a dataclass as YAML, each with its value and, as a comment, what it means."""
+    """Return the options of a dataclass as YAML: each with its value, and its meaning as a comment."""
     lines = []
     meanings = _meanings(OmegaConf.get_type(options) or object)
     values: Any = OmegaConf.to_container(options, resolve=True)
@@ -75,13 +81,13 @@ def list_options(options: DictConfig, indent: str = "") -> str:
 
 
 def _flow(value: Any) -> str:
-    """Write a value on one line, after a space."""
+    """Return a value as YAML on one line, after a space."""
     text = yaml.safe_dump({"_": value}, default_flow_style=True, width=sys.maxsize).strip()[len("{_:") : -1]
     return f" {json.dumps(value)}" if "\n" in text else text
 
 
 def _commented(option: str, meaning: str) -> list[str]:
-    """Put a meaning beside an option, or below one that is too long."""
+    """Return the lines of an option with its meaning beside it, or below it if the option is too long."""
     width = min(max(shutil.get_terminal_size((_WIDTHS[1], 0)).columns, _WIDTHS[0]), _WIDTHS[1])
     wrapped = textwrap.wrap(meaning, width - _COLUMN - 2, break_on_hyphens=False)
     if not wrapped or len(option) >= _COLUMN:
@@ -91,12 +97,12 @@ def _commented(option: str, meaning: str) -> list[str]:
 
 
 def _meanings(schema: type) -> dict[str, str]:
-    """Read the first sentence of the docstring under each field of a dataclass, inherited ones included."""
+    """Return the first sentence of the docstring under each field of a dataclass, inherited fields included."""
     found = {}
     for owner in reversed(schema.__mro__):
         try:
             (definition,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
-        except (OSError, TypeError):  # built in, or made while the program runs
+        except (OSError, TypeError):  # built in, or made at run time
             continue
         for entry, below in pairwise(definition.body if isinstance(definition, ast.ClassDef) else ()):
             match entry, below:
@@ -126,7 +132,7 @@ def warn_of_other_agents() -> None:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Print the library's own errors and a full disk as one message on standard error; exit with status 2."""
+    """Print errors of this library, and a full disk, as one message on standard error, and exit with status 2."""
     warn_of_other_agents()
     try:
         yield
@@ -135,7 +141,7 @@ def report_errors() -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        print(f"error: {error}. Free disk space, then go on (a run: from its last checkpoint).", file=sys.stderr)
+        print(f"error: {error}. Free disk space, then repeat the command (a run: with resume=).", file=sys.stderr)
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
     else:
@@ -144,11 +150,16 @@ def report_errors() -> Iterator[None]:
 
 
 def bad_value(error: BaseException, otherwise: str) -> ReasonEnvsError:
-    """Build the error for a value that OmegaConf or YAML refuses; ``otherwise`` is named where they name no key."""
+    """Return the error for a value that OmegaConf or YAML refuse.
+
+    Args:
+        error: their error.
+        otherwise: name of the value if their error does not contain a key.
+    """
     return ReasonEnvsError(f"Bad value of {refused_key(error) or otherwise}: {str(error).strip().splitlines()[0]}.")
 
 
 def refused_key(error: BaseException) -> str:
-    """Return the key that an error of OmegaConf names on a line of its own, if it does."""
+    """Return the key that an error of OmegaConf contains; empty if it contains none."""
     facts = str(error).splitlines()
     return next((fact.split(":", 1)[1].strip() for fact in facts if "full_key:" in fact), "")

@@ -1,4 +1,4 @@
-"""From ``key=value`` overrides to a typed configuration: hydra composes, and every mistake gets one message."""
+"""Compose the configuration of a run from ``key=value`` overrides, with hydra. Every mistake gets one message."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ from reason_envs.validation import check_whole
 
 _AGENTS = Path(__file__).resolve().parents[1]
 CONF_DIR = next(p for p in (_AGENTS / "conf", _AGENTS.parent / "conf") if p.is_dir())
-"""The YAML files: inside the package in an installed wheel, beside it in a checkout."""
+"""Folder of the YAML files: inside the package in an installed wheel, beside it in a checkout."""
 FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts", "solver", "executors")
-"""Options whose mappings have the keys of the part that they name."""
+"""Options that take a mapping with ``name`` and the options of the part with that name."""
 
 
 def register_schemas(overrides: Sequence[str] = ()) -> None:
-    """Tell hydra about every named part; its dataclass is the one source of its defaults.
+    """Register the options dataclass of every part with hydra. It is the only source of the part's defaults.
 
-    Parts that the overrides choose as ``module:name`` are imported.
+    Args:
+        overrides: the command line. Modules of parts that it chooses as ``module:name`` are imported.
     """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
@@ -45,20 +46,21 @@ def register_schemas(overrides: Sequence[str] = ()) -> None:
 
 
 def compose_config(overrides: Sequence[str]) -> TrainConfig:
-    """Compose a run's configuration.
+    """Compose and validate the configuration of a run.
 
     Args:
-        overrides: such as ``["algo=grpo", "algo.kl_coef=0.05", "+experiment=grpo_math_lora"]``.
+        overrides: ``key=value`` texts, such as ``["algo=grpo", "algo.kl_coef=0.05", "+experiment=grpo_math_lora"]``.
 
     Raises:
-        ReasonEnvsError: an unknown key, name, group or experiment (with the valid ones), or a bad value.
+        ReasonEnvsError: a key, name or experiment is unknown (the message lists the valid ones), or a value is
+            invalid.
     """
     raw: Any = OmegaConf.to_container(composed(overrides), resolve=True)
     return typed(raw)
 
 
 def composed(overrides: Sequence[str]) -> DictConfig:
-    """Compose a run's options, as `compose_config` does, without looking at their values."""
+    """Compose the options of a run like `compose_config`, but do not validate their values."""
     register_schemas(overrides)
     for override in overrides:
         group, equals, value = override.partition("=")
@@ -83,7 +85,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 
 
 def _parts(overrides: Sequence[str]) -> dict[str, str]:
-    """Return the name of each group's part: the one that overrides or an experiment choose, or the recommended one."""
+    """Return the name of each group's part: chosen by the overrides or an experiment, or else recommended."""
     choices = [o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")]
     config = compose("config", overrides=choices)
     chosen = {group: OmegaConf.select(config, f"{group}.name") for group in GROUPS}
@@ -91,10 +93,11 @@ def _parts(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _spelled_out(overrides: Sequence[str], env: str) -> Iterator[str]:
-    """Let ``env.tasks={...}`` replace a mapping instead of merging into it, and ``env.tasks.x=`` add to it.
+    """Yield the overrides in a form in which hydra replaces mappings and accepts options of named parts.
 
-    ``env.reward=x`` becomes ``env.reward.name=x`` where the environment has that key, and ``env.tasks=x`` becomes
-    ``env.tasks.name=x`` where more keys follow.
+    ``env.tasks={...}`` replaces the mapping instead of merging into it; ``env.tasks.x=1`` adds to it. ``env.reward=x``
+    becomes ``env.reward.name=x`` if the environment has that key, and ``env.tasks=x`` becomes ``env.tasks.name=x`` if
+    more keys follow.
     """
     keys, own = _keys_of("env"), {f"env.{path}" for path in _paths(GROUPS["env"][1](env))}
     free = {key for key in keys if key.rpartition(".")[2] in FREE_FORM} | {"eval_set", "placement.roles"}
@@ -111,7 +114,7 @@ def _spelled_out(overrides: Sequence[str], env: str) -> Iterator[str]:
 
 
 def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
-    """Turn a composition error into one message that names the valid keys or names."""
+    """Return one error, with the valid keys or names, for an error of hydra or OmegaConf."""
     first, *rest = str(error).strip().splitlines()
     if isinstance(error, MissingConfigException):
         group, _, name = (error.missing_cfg_file or "").partition("/")
@@ -120,8 +123,8 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
         reason = "" if error.override in first else f" ({first})"
         check_whole([error.override or ""])
         return ReasonEnvsError(
-            f"Cannot read {error.override!r}{reason}: write key=value, and quote a value that holds more than letters "
-            "and digits twice, as in 'key=\"a=b\"'."
+            f"Cannot read {error.override!r}{reason}: write key=value, and quote a value with special characters "
+            "twice, as in 'key=\"a=b\"'."
         )
     cause = error.__cause__ or error
     key = refused_key(cause)
@@ -142,19 +145,18 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
     valid = {f"{group}.{path}" for path in _paths(config_of(_parts(overrides)[group]))}
     owners = [f"{group}={name}" for name in names() if path in _paths(config_of(name))]
     if owners and key not in valid:
-        has_not = f"{group}={chosen} does not have" if chosen else "this run does not have"
-        cure = "choose one of them" if chosen else f"add {owners[0]}"
-        own = sorted(other for other in valid if other.endswith(f".{path}"))
-        hint = f" This run's own is {own[0]!r}." if own else ""
+        user = f"{group}={chosen} does not have" if chosen else "this run does not have"
+        fix = "choose one of them" if chosen else f"add {owners[0]}"
+        similar = sorted(other for other in valid if other.endswith(f".{path}"))
+        hint = f" This run has {similar[0]!r} instead." if similar else ""
         return ReasonEnvsError(
-            f"The key {key!r} is an option of {' and '.join(owners)}, which {has_not}: {cure}, or leave the key out."
-            f"{hint}"
+            f"The key {key!r} is an option of {' and '.join(owners)}, which {user}: {fix}, or leave the key out.{hint}"
         )
     return unknown_name("key", key, valid)
 
 
 def _keys_of(group: str) -> set[str]:
-    """Every key below a group, over all of its choices."""
+    """Return all keys of a group's parts."""
     names, config_of = GROUPS[group]
     return {f"{group}.{path}" for name in names() for path in _paths(config_of(name))}
 

@@ -1,7 +1,7 @@
-"""Defaults that follow from another choice: what an environment recommends, and what suits the policy.
+"""Defaults that depend on another choice: on the environment, which recommends them, or on the policy.
 
-Options with such a default are missing from the composed configuration until `fill_in` sets them, unless a command
-line or a preset gives them.
+Options with such a default are missing from the composed configuration, unless the command line or a preset gives them,
+until `fill_in` sets them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TEXT: dict[str, dict[str, float | None]] = {
         **{"algo.entropy_coef": 0.0, "algo.value_learning_rate": 1e-3, RATE: 5e-5, "algo.optimizer.max_grad_norm": 1.0},
     },
 }
-"""Options of an algorithm for a policy that writes text. Its own defaults suit policies that draw single actions."""
+"""Defaults of an algorithm for policies that write text. Its other defaults are for policies that draw one action."""
 
 
 def recommended_choice(group: str, env: str) -> str:

@@ -1,4 +1,4 @@
-"""The configuration of a run: one typed tree, checked before anything is computed."""
+"""The typed configuration of a run, which is validated before anything is computed."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from reason_envs.registry import load_attribute
 from reason_envs.reward_models.base import REWARD_MODELS
 from reason_envs.validation import at_least, mounted
 
-LEAST = {
+MINIMUM = {
     **{"eval_every": 0, "eval_episodes": 0, "save_every": 0, "max_minutes": 0},
     **{"eval_tasks": 1, "eval_samples": 1, "keep_last": 1, "log_every": 1},
 }
-"""The smallest value of an option."""
+"""Minimum value of each option."""
 
 
 @dataclass
 class Placement:
-    """Devices of a run's parts; null leaves the part's own ``device`` option."""
+    """Devices of a run's parts, in one place. Null keeps the ``device`` option of the part."""
 
     generator: str | None = None
-    """Of the engine that writes the steps of ``policy=graph``: ``engine.device``."""
+    """Device of the environment's generator (sets ``engine.device``). For policies that do not write text."""
     reward_model: str | None = None
-    """Of the step reward model, its fine-tuning included: ``reward_model.device``."""
+    """Device of the step reward model and of its training (sets ``reward_model.device``)."""
     policy: str | None = None
-    """Of the policy that is trained: ``policy.device``."""
+    """Device of the policy that is trained (sets ``policy.device``)."""
     roles: Any = None
-    """Of roles with a model each (``policy.sharing=model_per_role``), learner and sampler both: a mapping such as
-    ``{coder: cuda:0, tester: cuda:1}``."""
+    """Devices of the roles' models and engines with ``policy.sharing=model_per_role``: a mapping such as
+    ``{coder: cuda:0, tester: cuda:1}``. Roles that are not named use ``policy.device``."""
 
 
 @dataclass
@@ -48,63 +48,66 @@ class TrainConfig:
     """Options of ``python -m agents.train``."""
 
     seed: int = 0
-    """Keys everything random in the run."""
+    """Seed of all random draws of the run."""
     output_dir: str = "runs/${now:%Y%m%d-%H%M%S}"
-    """The run folder; one that holds a run already is refused (resume it instead)."""
+    """Run folder. A folder that holds a run already is refused: resume that run instead."""
     resume: str | None = None
-    """Folder of a run to continue exactly; only ``steps``, ``epochs`` and ``max_minutes`` may be given with it."""
+    """Folder of a run to continue exactly. Only ``steps``, ``epochs`` and ``max_minutes`` can be given with it."""
     init_from: str | None = None
-    """Checkpoint folder (``checkpoints/step_N``) whose policy weights a new run starts from."""
+    """Checkpoint folder (``checkpoints/step_N``) with the policy weights that a new run starts from."""
     steps: int | None = 60
-    """Most training steps (one step: collect a batch of episodes, update); null: only ``epochs`` ends the run."""
+    """Maximum number of training steps. One step collects a batch of episodes and updates the policy. Null: only
+    ``epochs`` ends the run."""
     epochs: float | None = None
-    """Most passes over the training tasks; null: only ``steps`` ends the run. With both, whichever is reached first."""
+    """Maximum number of passes over the training tasks. Null: only ``steps`` ends the run. If both are given, the
+    smaller one ends it."""
     max_minutes: float | None = None
-    """Stop, saving, after this many minutes of training."""
+    """Minutes of training after which the run saves and stops. Null: no limit."""
     eval_set: Any = None
-    """Problems of the evaluations, as ``env.tasks`` takes them; null: the test split of ``env.tasks``."""
+    """Problems of the evaluations, in the format of ``env.tasks``. Null: the test split of ``env.tasks``."""
     eval_every: int = 25
-    """Evaluate on held-out tasks every so many steps, and before and after training; 0: never."""
+    """Training steps between two evaluations on held-out tasks; the run is also evaluated before and after training.
+    0: no evaluation."""
     eval_tasks: int = 256
-    """Held-out tasks of each evaluation during training."""
+    """Maximum number of held-out tasks per evaluation."""
     eval_samples: int = 1
-    """Samples a task at the training temperature."""
+    """Episodes per held-out task, sampled at the training temperature."""
     eval_episodes: int = 64
-    """Held-out episodes of each evaluation that ``validate/`` keeps whole, for ``python -m agents.report``."""
+    """Maximum number of episodes per evaluation that are stored in ``validate/`` for ``python -m agents.report``."""
     save_every: int = 50
-    """Write a checkpoint every so many steps (the last step always writes one); 0: only at the end."""
+    """Training steps between two checkpoints. The last step always writes one. 0: only the last step."""
     keep_last: int = 2
-    """Checkpoints kept besides the best by held-out accuracy."""
+    """Number of latest checkpoints to keep, besides the one with the best held-out accuracy."""
     log_every: int = 1
-    """Steps between lines of ``summary.log`` and points of the curves."""
+    """Training steps between two lines of ``summary.log`` and two points of the curves."""
     wandb: bool = False
-    """Also log to Weights & Biases (extra ``[wandb]``)."""
+    """Whether to log to Weights & Biases too (extra ``[wandb]``)."""
     wandb_project: str | None = None
-    """Project there; null: ``reason-envs``."""
+    """Weights & Biases project. Null: ``reason-envs``."""
     wandb_run_name: str | None = None
-    """The run's name there; null: its folder's."""
+    """Name of the run in Weights & Biases. Null: the name of the run folder."""
     push_to_hub: str | None = None
-    """Repository on the Hugging Face hub (``NAME`` or ``OWNER/NAME``) that gets ``policy_final`` in the end; null: none
-    does. A new repository is private."""
+    """Repository on the Hugging Face hub (``NAME`` or ``OWNER/NAME``) to upload ``policy_final`` to. A new repository
+    is private. Null: no upload."""
     env: Any = None
-    """The environment: one of the ``env=`` names."""
+    """Environment, one of the ``env=`` names, and its options."""
     algo: Any = None
-    """The learner: one of the ``algo=`` names."""
+    """Algorithm, one of the ``algo=`` names, and its options. By default the one that the environment recommends."""
     policy: Any = None
-    """The policy: one of the ``policy=`` names."""
+    """Policy, one of the ``policy=`` names, and its options. By default the one that the environment recommends."""
     engine: Any = None
-    """The engine: one of the ``engine=`` names. A language policy samples with it; for a policy that writes no text it
-    is the environment's generator."""
+    """Engine, one of the ``engine=`` names, and its options. It samples for a language policy; for other policies it is
+    the environment's generator."""
     reward_model: Any = None
-    """The environment's step reward model: one of the ``reward_model=`` names."""
+    """Step reward model of the environment, one of the ``reward_model=`` names, and its options."""
     placement: Placement = field(default_factory=Placement)
-    """Devices, in one place."""
+    """Devices of the run's parts, in one place."""
 
     def __post_init__(self) -> None:
-        at_least(self, **LEAST)
+        at_least(self, **MINIMUM)
         caps = (self.steps, self.epochs)
         if caps == (None, None) or any(cap is not None and cap <= 0 for cap in caps):
-            raise ReasonEnvsError(f"steps={caps[0]} and epochs={caps[1]}: at least one must be given, above 0.")
+            raise OptionError("steps", self.steps, f"and epochs={self.epochs}: give at least one of them, above 0.")
 
 
 GROUPS: dict[str, tuple[Callable[[], list[str]], Callable[[str], type]]] = {
@@ -114,11 +117,11 @@ GROUPS: dict[str, tuple[Callable[[], list[str]], Callable[[str], type]]] = {
     "engine": (ENGINES.names, lambda name: ENGINES[name].config_class()),
     "reward_model": (REWARD_MODELS.names, lambda name: _reward_model_config(name)),
 }
-"""Each group's names and the dataclass behind a name."""
+"""For each group, a function that lists its names and one that returns the options dataclass of a name."""
 
 
 def _reward_model_config(name: str) -> type:
-    """The options of a step reward model; a run can also train the one on transformers first."""
+    """Return the options of a step reward model. A run can also train the one named transformers first."""
     if name == "transformers":
         return load_attribute("agents.training.reward_model_phase:RunRewardModelConfig")
     return REWARD_MODELS[name].config_class()
@@ -126,9 +129,9 @@ def _reward_model_config(name: str) -> type:
 
 @functools.cache
 def choice(config: type, name: str) -> type:
-    """Return the dataclass plus a field ``name`` that says which part it configures.
+    """Return the dataclass with one more field, ``name``, the name of the part that it configures.
 
-    Fields of types that a configuration file cannot hold (objects shared from Python) may be anything there.
+    Fields whose type a configuration file cannot hold (objects shared from Python) take any value.
     """
     hints = get_type_hints(config)
     free = [(f.name, Any, _default_of(f)) for f in fields(config) if not _fits_a_file(hints[f.name])]
@@ -142,7 +145,7 @@ def _default_of(field: dataclasses.Field[Any]) -> Any:
 
 
 def _fits_a_file(hint: Any) -> bool:
-    """Whether OmegaConf knows a type."""
+    """Return whether OmegaConf supports a type."""
     try:
         OmegaConf.structured(dataclasses.make_dataclass("Probe", [("value", hint, dataclasses.field(default=MISSING))]))
     except ValidationError:
@@ -151,7 +154,11 @@ def _fits_a_file(hint: Any) -> bool:
 
 
 def check_name(group: str, name: str) -> None:
-    """Refuse a name that a group does not have; ``module:name`` is looked up once its module is imported."""
+    """Check that a group has a name. The module of ``module:name`` is imported first.
+
+    Raises:
+        ReasonEnvsError: the group does not have this name; the message suggests near ones.
+    """
     names, config_of = GROUPS[group]
     if ":" in name:
         config_of(name)
@@ -160,10 +167,13 @@ def check_name(group: str, name: str) -> None:
 
 
 def typed(raw: Mapping[str, Any]) -> TrainConfig:
-    """Build the typed configuration; unknown keys, names and badly typed values are errors.
+    """Build the typed configuration.
 
     Returns:
         A ``TrainConfig`` whose groups are instances of the parts' dataclasses (with ``name``).
+
+    Raises:
+        ReasonEnvsError: a key or name is unknown, or a value is invalid.
     """
     raw = dict(raw)
     groups = {group: _typed_group(group, raw.pop(group, None)) for group in GROUPS}
@@ -199,7 +209,7 @@ def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
 
 
 def _instance(node: Any) -> Any:
-    """Build the dataclass that a node describes; errors of nested dataclasses name their place."""
+    """Build the dataclass that a node describes. Errors of nested dataclasses name the option with its full key."""
     kind = OmegaConf.get_type(node) if OmegaConf.is_dict(node) else None
     if not (isinstance(kind, type) and dataclasses.is_dataclass(kind)):
         return OmegaConf.to_object(node) if OmegaConf.is_config(node) else node
@@ -211,12 +221,12 @@ def _instance(node: Any) -> Any:
 
 
 def changed(part: Any, name: str) -> bool:
-    """Whether an option of a part differs from its default."""
+    """Return whether an option of a part differs from its default."""
     (entry,) = (f for f in fields(part) if f.name == name)
     default = entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
     return bool(getattr(part, name) != default)
 
 
 def options(part: Any) -> dict[str, Any]:
-    """Return a group's options as keyword arguments: its fields without ``name``."""
+    """Return the options of a part as keyword arguments: its fields without ``name``."""
     return {f.name: getattr(part, f.name) for f in fields(part) if f.name != "name"}

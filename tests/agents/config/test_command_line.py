@@ -1,4 +1,4 @@
-"""What ``--help`` lists: options as YAML, with what they mean."""
+"""The list of ``--help``: options as YAML with their meanings; errors of arguments."""
 
 import dataclasses
 from typing import Any
@@ -15,16 +15,16 @@ from reason_envs.errors import ReasonEnvsError
 @dataclasses.dataclass
 class Inner:
     size: int = 3
-    """How large. Not told."""
+    """Size of the part. Not listed."""
 
 
 @dataclasses.dataclass
 class Outer:
     name: str = "x"
-    """What ``null``
-    is called, e.g. here."""
+    """Name of ``null``,
+    e.g. here."""
     separator: str = "\n\n"
-    """What ends a step."""
+    """End of a step."""
     parts: Any = None
     silent: float = 1e-5
     inner: Inner = dataclasses.field(default_factory=Inner)
@@ -38,47 +38,47 @@ class Derived(Outer):
 
 
 LISTED = """\
-name: x                             # What null is called, e.g. here.
-separator: "\\n\\n"                   # What ends a step.
+name: x                             # Name of null, e.g. here.
+separator: "\\n\\n"                   # End of a step.
 parts: null
 silent: 1.0e-05
 inner:                              # The inner part.
-  size: 3                           # How large."""
+  size: 3                           # Size of the part."""
 
 
 def listed(schema, **values):
     return list_options(OmegaConf.structured(schema(**values)))
 
 
-def test_options_are_yaml_with_their_meanings():
+def test_list_options_is_yaml_with_meanings():
     assert listed(Outer) == LISTED
     assert yaml.safe_load(listed(Derived)) == dataclasses.asdict(Derived())
 
 
-def test_what_a_subclass_leaves_unsaid_is_inherited():
-    assert "name: y                             # What null is called" in listed(Derived)
+def test_list_options_inherits_meanings():
+    assert "name: y                             # Name of null" in listed(Derived)
 
 
-def test_the_meaning_of_a_long_value_stands_below_it():
+def test_list_options_puts_the_meaning_below_a_long_value():
     lines = listed(Outer, name="v" * 50).splitlines()
-    assert lines[:2] == ["name: " + "v" * 50, " " * 36 + "# What null is called, e.g. here."]
+    assert lines[:2] == ["name: " + "v" * 50, " " * 36 + "# Name of null, e.g. here."]
 
 
 @pytest.mark.parametrize(("columns", "longest"), [("40", 80), ("80", 80), ("100", 100), ("400", 120)])
-def test_meanings_are_wrapped_to_the_terminal(monkeypatch, columns, longest):
+def test_list_options_wraps_meanings_to_the_terminal(monkeypatch, columns, longest):
     monkeypatch.setenv("COLUMNS", columns)
     lines = list_options(OmegaConf.structured(GRPOConfig)).splitlines()
     assert longest - 12 < max(map(len, lines)) <= longest
 
 
-def test_help_of_a_command(capsys):
+def test_parse_pairs_prints_help(capsys):
     with pytest.raises(SystemExit) as stop:
         parse_pairs(Outer, ["--help"], "Does it.")
     assert stop.value.code == 0
     assert capsys.readouterr().out == f"Does it.\n\nOptions and defaults:\n{LISTED}\n"
 
 
-def test_an_argument_that_the_shell_cut_is_told_so():
+def test_parse_pairs_explains_an_argument_that_the_shell_cut():
     with pytest.raises(ReasonEnvsError, match=r"quote the whole argument once.*'parts=\{coder: \.\.\.\}'"):
         parse_pairs(Outer, ["name=a", "parts={coder:", "tester}"], "")
     with pytest.raises(ReasonEnvsError, match=r"quote the whole argument once.*'parts=\[a, b \.\.\.\]'"):
@@ -87,7 +87,7 @@ def test_an_argument_that_the_shell_cut_is_told_so():
         parse_pairs(Outer, ["name=a", "tester"], "")
 
 
-def test_a_bad_value_names_its_option():
+def test_parse_pairs_error_names_the_option():
     with pytest.raises(ReasonEnvsError, match="Bad value of silent: Value 'loud'"):
         parse_pairs(Outer, ["silent=loud"], "")
     with pytest.raises(ReasonEnvsError, match="Bad value of parts=}: while parsing"):

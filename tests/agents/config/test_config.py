@@ -1,4 +1,4 @@
-"""Composing a run's configuration: every file in conf/, every kind of mistake, and what --help says."""
+"""Composition of a run's configuration: every file in conf/, every kind of mistake, and --help."""
 
 import re
 import subprocess
@@ -30,7 +30,7 @@ def refused(*overrides):
     return str(caught.value)
 
 
-def test_every_file_is_known():
+def test_conf_holds_only_known_files():
     names = {str(path.relative_to(CONF_DIR)) for path in CONF_DIR.rglob("*") if path.is_file()}
     included = {"experiment/petting/numbers.yaml", "aflow_llm.yaml", "aflow_operators.yaml"}
     assert names == {"config.yaml", *(f"experiment/{name}.yaml" for name in EXPERIMENTS)} | included
@@ -38,7 +38,7 @@ def test_every_file_is_known():
 
 
 @pytest.mark.parametrize("overrides", [[], *([f"+experiment={name}"] for name in EXPERIMENTS)])
-def test_every_file_composes_into_a_typed_configuration(overrides, tmp_path):
+def test_compose_types_every_file(overrides, tmp_path):
     config = compose_config(overrides)
     assert isinstance(config, TrainConfig)
     assert isinstance(config.algo, LearnerConfig)
@@ -48,7 +48,7 @@ def test_every_file_composes_into_a_typed_configuration(overrides, tmp_path):
     assert read_config(tmp_path) == config
 
 
-def test_defaults_are_the_dataclasses():
+def test_compose_takes_defaults_from_the_dataclasses():
     config = compose_config([])
     for group, (_, config_of) in GROUPS.items():
         part = getattr(config, group)
@@ -56,12 +56,12 @@ def test_defaults_are_the_dataclasses():
 
 
 @pytest.mark.parametrize("name", ["random", "my_rewards:score"])
-def test_a_reward_by_name(name):
+def test_compose_takes_a_reward_by_name(name):
     config = compose_config([f"env.reward={name}", "env.reward.correct=2"])
     assert (config.env.reward.name, config.env.reward.correct) == (name, 2.0)
 
 
-def test_overrides_reach_nested_options():
+def test_compose_overrides_nested_options():
     config = compose_config(
         ["algo.optimizer.learning_rate=1e-5", "env.reward.correct=2", "policy.stop=[END]", "epochs=0.5", "steps=null"]
     )
@@ -71,7 +71,7 @@ def test_overrides_reach_nested_options():
     assert (config.steps, config.epochs) == (None, 0.5)
 
 
-def test_the_run_folder_is_named_by_the_time():
+def test_compose_names_the_run_folder_by_the_time():
     assert compose_config([]).output_dir.startswith("runs/20")
 
 
@@ -86,7 +86,7 @@ def test_the_run_folder_is_named_by_the_time():
         (["env=petting_sudoku", "env.tasks=mine:family", "env.tasks.size=5"], {"name": "mine:family", "size": 5}),
     ],
 )
-def test_problems_are_replaced_as_a_whole_or_changed_by_key(overrides, tasks):
+def test_compose_replaces_tasks_or_changes_one_key(overrides, tasks):
     assert compose_config(overrides).env.tasks == tasks
 
 
@@ -122,10 +122,10 @@ def test_problems_are_replaced_as_a_whole_or_changed_by_key(overrides, tasks):
         ("env.reward.fallbacks=[nothing]", "Unknown answer fallback 'nothing'"),
         ("policy.precision=half", "Unknown policy.precision 'half'. Valid: auto"),
         ("policy.sharing=lora_per_role", "with policy.lora_rank=0 and policy.adapter=None"),
-        ("steps=0", "steps=0 and epochs=None: at least one must be given, above 0"),
+        ("steps=0", "steps=0 and epochs=None: give at least one of them, above 0"),
     ],
 )
-def test_mistakes_name_the_value_and_the_valid_ones(override, expected):
+def test_compose_error_names_the_value_and_the_valid_ones(override, expected):
     assert expected in refused(override)
 
 
@@ -133,22 +133,22 @@ def test_mistakes_name_the_value_and_the_valid_ones(override, expected):
     ("env", "override", "expected"),
     [
         ("petting_sudoku", "env.max_turns=0", "env.max_turns=0 must be at least 1."),
-        ("petting_sudoku", "env.roles=nobody", "Unknown env.roles 'nobody'. Valid: single, team."),
+        ("petting_sudoku", "env.roles=nobody", "env.roles='nobody' is unknown. Valid: team, single."),
         ("planner_solver", "env.solver_samples=0", "env.solver_samples=0 must be at least 1."),
         ("reason_tree", "policy.norm=batch", "policy.norm=batch would break"),
         ("reason_tree", "algo.kl_coef=-1", "algo.kl_coef=-1.0 must be at least 0."),
     ],
 )
-def test_bad_values_name_their_key_as_it_is_typed(env, override, expected):
+def test_compose_error_names_the_key_as_the_user_types_it(env, override, expected):
     assert refused(f"env={env}", override).startswith(expected)
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_unknown_names_list_every_valid_one(group):
+def test_compose_error_lists_all_names_of_a_group(group):
     assert f"Valid: {', '.join(GROUPS[group][0]())}." in refused(f"{group}=nothing_like_it")
 
 
-def test_configurations_from_files_are_checked_too():
+def test_typed_validates_configurations_from_files():
     good = {group: {"name": part.name} for group, part in vars(compose_config([])).items() if group in GROUPS}
     assert typed(good).seed == 0
     for bad, expected in (
@@ -174,7 +174,7 @@ def test_help_names_every_choice_and_every_key(monkeypatch):
         assert f"\n{key}: " in done.stdout or f"\n{key}:\n" in done.stdout
     for expected in ("python -m agents.train resume=", "override with key=value"):
         assert expected in done.stdout
-    assert re.search(r"\nseed: 0 +# Keys everything random in the run\.\n", done.stdout)
+    assert re.search(r"\nseed: 0 +# Seed of all random draws of the run\.\n", done.stdout)
     assert re.search(r"\n  lora_rank: 0 +# Rank of the LoRA matrices; 0 trains the full model\.\n", done.stdout)
     rate = re.search(r"\n    learning_rate: (\S+) +# Peak learning rate\.\n", done.stdout)
     assert float(rate[1]) == OptimizerConfig().learning_rate
@@ -185,34 +185,33 @@ def test_help_lists_the_options_of_the_parts_that_are_chosen(capsys, monkeypatch
     monkeypatch.setattr(sys, "argv", ["train", "env=petting_code", "env.max_tests=3", "--help"])
     train._run(sys.argv[1:])
     listed = capsys.readouterr().out
-    assert re.search(r"\n  max_tests: 3 +# Most tests that the tester may write in a turn\.\n", listed)
+    assert re.search(r"\n  max_tests: 3 +# Maximum number of tests ", listed)
     assert "no_answer" not in listed
 
 
-def test_help_with_a_mistake_is_the_mistake(capsys):
+def test_help_reports_a_mistake_in_the_command(capsys):
     with pytest.raises(SystemExit):
         train._run(["seed=${nothing}", "--help"])
     assert "Bad value of seed: Interpolation key 'nothing' not found" in capsys.readouterr().err
 
 
-def test_every_option_of_ours_is_told_with_its_meaning():
+def test_every_option_has_a_meaning():
     for group, (names, config_of) in GROUPS.items():
         for name in names():
-            listed = list_options(OmegaConf.structured(choice(config_of(name), name))).splitlines()[
-                :-1
-            ]  # without the name
+            options_and_name = list_options(OmegaConf.structured(choice(config_of(name), name))).splitlines()
+            listed = options_and_name[:-1]
             silent = [a for a, b in pairwise([*listed, ""]) if "# " not in a and not b.lstrip().startswith("# ")]
             assert not silent, (group, name)
 
 
-def test_an_environment_whose_options_hold_objects_composes():
+def test_compose_accepts_options_that_hold_objects():
     reason_envs.register("SharedThings-v0", Toy, ToyConfig)
     assert compose_config([]).env.name == "single_turn_math"
     config = compose_config(["env=shared_things", "env.turns=2"])
     assert (config.env.turns, config.env.engine) == (2, None)
 
 
-def test_a_mistake_is_told_by_the_options_of_the_part_that_was_chosen():
+def test_compose_error_suggests_options_of_the_chosen_part():
     assert "env.roles" in refused("env=petting_sudoku", "env.max_turn=3")
     assert "env.max_depth" not in refused("env=petting_sudoku", "env.max_turn=3")
     message = refused("env=petting_sudoku", "env.solver_samples=3")
@@ -220,7 +219,7 @@ def test_a_mistake_is_told_by_the_options_of_the_part_that_was_chosen():
 
 
 @pytest.mark.parametrize("key", ["algo.sample_per_task", "algo.optimizer.learningrate", "algo.nothing"])
-def test_a_mistaken_key_is_told_by_the_options_of_the_part_that_goes_with_the_environment(key):
+def test_compose_error_suggests_options_of_the_recommended_part(key):
     grpo, ppo = refused(f"{key}=4"), refused("env=reason_tree", f"{key}=4")
     assert "algo.scale" in grpo
     assert "algo.value_coef" in ppo
@@ -234,25 +233,25 @@ class PlainTasksConfig:
     split: str = "train"
 
 
-def test_options_of_problems_that_an_environment_names_as_text():
+def test_compose_adds_options_to_tasks_that_are_named_as_text():
     reason_envs.register("PlainTasks-v0", Toy, PlainTasksConfig)
     tasks = compose_config(["env=plain_tasks", "env.tasks.size=7"]).env.tasks
     assert tasks == {"name": "gcd", "size": 7}
     assert compose_config(["env=plain_tasks", "env.tasks=chain_sum"]).env.tasks == "chain_sum"
 
 
-def test_the_sandbox_that_is_named_is_the_one_whose_options_follow():
+def test_compose_adds_options_to_the_named_sandbox():
     env = compose_config(["env=petting_code", "env.sandbox=native", "env.sandbox.workers=2"]).env
     assert env.sandbox == {"name": "native", "workers": 2}
 
 
-def test_an_option_that_this_learner_keeps_elsewhere_is_pointed_to():
+def test_compose_error_points_to_the_same_option_elsewhere():
     message = refused("algo=grpo", "algo.learning_rate=1e-4")
     assert message.startswith("The key 'algo.learning_rate' is an option of algo=sb3_maskable_ppo and algo=sb3_ppo")
-    assert message.endswith("This run's own is 'algo.optimizer.learning_rate'.")
+    assert message.endswith("This run has 'algo.optimizer.learning_rate' instead.")
 
 
-def test_options_of_petting_environments_are_replaced_as_a_whole_or_changed_by_key():
+def test_compose_replaces_mappings_or_changes_one_key():
     env = compose_config(["env=petting_code", "env.sandbox={name: native, workers: 2}", "env.prompts.coder=Go"]).env
     assert (env.sandbox, env.prompts) == ({"name": "native", "workers": 2}, {"coder": "Go"})
     assert compose_config(["env=petting_math", "env.sandbox=native", "env.roles=single"]).env.sandbox == "native"

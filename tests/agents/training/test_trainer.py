@@ -305,7 +305,7 @@ def test_wrong_data_is_found_before_the_model_is_loaded(tiny_model, tmp_path, ca
         ("engine.max_batch_size=0", "engine.max_batch_size=0 must be at least 1"),
         ("policy.temperature=0", "training needs a temperature above 0"),
         ("log_every=0", "log_every=0 must be at least 1"),
-        ("steps=null", "at least one must be given"),
+        ("steps=null", "give at least one of them"),
     ],
 )
 def test_wrong_options_are_found_before_the_model_is_loaded(
