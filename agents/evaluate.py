@@ -1,8 +1,8 @@
-"""Held-out evaluation: accuracy with a bootstrap interval, as a function and as a command.
+"""Evaluate a policy on held-out tasks: ``python -m agents.evaluate run=runs/NAME output_file=result.json``.
 
-``python -m agents.evaluate run=runs/NAME output_file=result.json`` evaluates the latest checkpoint of a run,
-``checkpoint=runs/NAME/checkpoints/step_50`` that one, and ``run=runs/NAME untrained=true`` what the run started from.
-``python -m agents.frontier`` compares searches, and policies that search, at several budgets.
+``run=runs/NAME`` evaluates the latest checkpoint of a run, ``checkpoint=runs/NAME/checkpoints/step_50`` another one,
+and ``run=runs/NAME untrained=true`` the weights that the run started from. The command prints the accuracy with its
+confidence interval. ``python -m agents.frontier`` compares search methods and policies at several budgets.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from agents.evaluation.intervals import first_tasks
 from agents.policies.base import TrainablePolicy
 from agents.policies.roles import RolePolicy
 from agents.trajectory import Trajectory
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.llm.engine import Sampling
 from reason_envs.tasks.base import Task
+from reason_envs.validation import at_least
 
 
 @dataclass
@@ -32,24 +33,29 @@ class EvaluateConfig:
     """Options of ``python -m agents.evaluate``, given as ``name=value``."""
 
     run: str | None = None
-    """Run folder: its configuration and its latest checkpoint."""
+    """Run folder whose latest checkpoint is evaluated."""
     checkpoint: str | None = None
-    """A checkpoint folder inside a run folder, ``runs/NAME/checkpoints/step_N``, instead of ``run``."""
+    """Checkpoint folder inside a run folder, ``runs/NAME/checkpoints/step_N``, instead of ``run``."""
     untrained: bool = False
-    """Evaluate the weights that the run started from."""
+    """Whether to evaluate the weights that the run started from."""
     tasks: int = 1024
-    """Held-out tasks."""
+    """Maximum number of held-out tasks."""
     samples: int = 4
-    """Samples a task."""
+    """Episodes per task."""
     temperature: float = 1.0
-    """Sampling temperature; 0 is greedy (then one sample is enough)."""
+    """Sampling temperature. 0 is greedy decoding, for which one sample per task is enough."""
     seed: int = 0
-    """Keys the draws."""
+    """Seed of all random draws."""
     swap_roles: Any = None
-    """Roles that act with others' weights: ``true`` (each with the next one's), or a mapping such as
-    ``{coder: tester, tester: coder}``."""
+    """Roles that act with the weights of other roles: ``true`` (each with the next one's), or a mapping such as
+    ``{coder: tester, tester: coder}``. Null: each role acts with its own weights."""
     output_file: str | None = None
-    """Where to write the figures and every answer as JSON."""
+    """Path of a JSON file for the metrics and all answers. Null: they are only printed."""
+
+    def __post_init__(self) -> None:
+        at_least(self, tasks=1, samples=1, temperature=0)
+        if not isinstance(self.swap_roles, bool | Mapping | None):
+            raise OptionError("swap_roles", self.swap_roles, "must be true or a mapping of roles to roles.")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -69,10 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
-    """Load what the configuration names, evaluate it, and write ``output_file``."""
+    """Load and evaluate a policy, and write ``output_file`` if it is given.
+
+    Raises:
+        ReasonEnvsError: an option is invalid, or the run cannot be loaded.
+    """
     from agents.training.build import load_run
 
-    _validate(config)
     if config.output_file:
         _make_folder(Path(config.output_file))
     run = load_run(config.run, config.checkpoint, untrained=config.untrained)
@@ -98,35 +107,34 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
 
 
 def _subject(config: EvaluateConfig, tasks: str, count: int) -> str:
-    """Say what is evaluated on what."""
-    weights = " before its training" if config.untrained else ""
+    """Return the line that says which weights are evaluated on which tasks."""
+    weights = " before training" if config.untrained else ""
     swapped = f" with swap_roles={config.swap_roles}" if config.swap_roles else ""
     return f"{config.checkpoint or config.run}{weights}{swapped}: {count:,} problems of {tasks} x {config.samples}"
 
 
 def _swap(policy: TrainablePolicy, roles: Any) -> None:
     if not isinstance(policy, RolePolicy):
-        raise ReasonEnvsError(
-            f"swap_roles={roles}: this run has one policy for all roles, so there is nothing to swap. It is for runs "
-            "with policy.sharing=lora_per_role or model_per_role."
+        raise OptionError(
+            "swap_roles",
+            roles,
+            "needs a run with policy.sharing=lora_per_role or model_per_role; this run has one policy for all roles.",
         )
-    if roles is not True and not isinstance(roles, Mapping):
-        raise ReasonEnvsError(f"swap_roles={roles!r} must be true or a mapping of roles to roles.")
     policy.swap_roles(None if roles is True else roles)
-
-
-def _validate(config: EvaluateConfig) -> None:
-    for name, value in (("tasks", config.tasks), ("samples", config.samples)):
-        if value < 1:
-            raise ReasonEnvsError(f"{name}={value} must be at least 1.")
-    if config.temperature < 0:
-        raise ReasonEnvsError(f"temperature={config.temperature} must not be negative (0 is greedy).")
 
 
 def write_result(
     path: Path, config: EvaluateConfig, result: EvaluationResult, tasks: list[Task], trajectories: list[Trajectory]
 ) -> None:
-    """Write configuration, figures and answers as JSON."""
+    """Write configuration, metrics and answers as JSON.
+
+    Args:
+        path: the file; its folder is created.
+        config: options of the evaluation.
+        result: metrics.
+        tasks: the tasks that were evaluated.
+        trajectories: their episodes.
+    """
     by_id = {task.id: task for task in tasks}
     answers = [
         {
@@ -148,7 +156,7 @@ def _make_folder(path: Path) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ReasonEnvsError(f"output_file={path} cannot be written: {error}. Choose another place.") from error
+        raise OptionError("output_file", str(path), f"cannot be written: {error}. Choose another path.") from error
 
 
 if __name__ == "__main__":

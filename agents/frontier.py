@@ -1,9 +1,10 @@
-"""Searches and trained policies on the same held-out problems: accuracy against everything that they generate.
+"""Compare search methods and trained policies on the same held-out problems: accuracy against generated tokens.
 
-``python -m agents.frontier env=reason_tree method=mcts budget=16`` evaluates a search method,
-``python -m agents.frontier run=runs/NAME method=[policy,sc,mcts] samples=[1,8] n=[1,8,64] budget=[8,32]`` a trained
-policy beside others. An option with several values makes a row of each; it goes to the methods that have it. Keys of
-``env``, ``engine``, ``reward_model`` and ``policy`` (``reward_model.path=FOLDER``) are those of ``agents.train``.
+``python -m agents.frontier env=reason_tree method=mcts budget=16`` evaluates one search method.
+``python -m agents.frontier run=runs/NAME method=[policy,sc,mcts] samples=[1,8] n=[1,8,64] budget=[8,32]`` compares a
+trained policy with two of them. An option with several values gives one row per value and applies to the methods that
+have it. ``env``, ``engine``, ``reward_model`` and ``policy`` (such as ``reward_model.path=FOLDER``) have the options of
+``python -m agents.train``.
 """
 
 from __future__ import annotations
@@ -24,50 +25,54 @@ from agents.search.results import MethodResult, Solved, record, solve_all, summa
 from agents.training.build import Run, build, load_run
 from agents.training.resolve import resolve
 from reason_envs.envs.reason_tree.environment import ReasonTree
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import RunError
+from reason_envs.validation import at_least
 
 RUN_KEYS = (*GROUPS, "placement", "eval_set", "experiment")
-"""First words of the keys that a run's configuration has."""
+"""First parts of the keys of a run's configuration."""
 ONE_VALUE = ("run", "checkpoint", "tasks", "seed", "output_file")
-"""The options that take one value; every other takes a list too."""
+"""Options that take one value. All others take a value or a list."""
 
 
 @dataclass
-class SearchEvaluateConfig:
-    """Options of ``python -m agents.frontier``; those without a default go to the methods that have them."""
+class FrontierConfig:
+    """Options of ``python -m agents.frontier``. Null keeps the default of each method."""
 
     method: list[str] = field(default_factory=list)
     """One of cot, sc, best_of_n, beam, dvts, rebase, mcts, random, always_expand and policy, or a list of them."""
     run: str | None = None
-    """Run folder: its environment, and its latest checkpoint for ``method=policy``."""
+    """Run folder whose environment is used, and whose latest checkpoint acts with ``method=policy``."""
     checkpoint: str | None = None
-    """A checkpoint folder inside a run folder instead."""
+    """Checkpoint folder inside a run folder, instead of ``run``."""
     tasks: int = 1024
-    """Held-out problems."""
+    """Maximum number of held-out problems."""
     seed: int = 0
-    """Keys the draws."""
+    """Seed of all random draws."""
     output_file: str | None = None
-    """Where to write figures and answers as JSON; the frontier goes beside it as a PNG."""
+    """Path of a JSON file for the metrics and all answers. The plot gets the same name with ``.png``. Null: neither."""
     n: list[int] | None = None
-    """Solutions of sc and best_of_n."""
+    """Number of solutions of sc and best_of_n."""
     aggregation: list[str] | None = None
-    """How best_of_n makes a value of step scores: product, min, last or sum."""
+    """Function with which best_of_n aggregates step scores: product, min, last or sum."""
     select: list[str] | None = None
-    """How one of several candidates is chosen: maximum, vote or majority."""
+    """Rule that chooses one of several candidates: maximum, vote or majority."""
     width: list[int] | None = None
-    """Steps a level of beam, dvts and rebase."""
+    """Number of steps per level of beam, dvts and rebase."""
     branch: list[int] | None = None
-    """Continuations of a step in beam and dvts; steps drawn under a node at most in mcts."""
+    """Number of continuations per step in beam and dvts; maximum number of steps under a node in mcts."""
     balance: list[float] | None = None
-    """Temperature at which rebase shares its budget."""
+    """Temperature with which rebase distributes its budget."""
     budget: list[int] | None = None
-    """Simulations of mcts."""
+    """Number of simulations of mcts."""
     c_puct: list[float] | None = None
-    """Weight of exploration in mcts."""
+    """Exploration constant of mcts."""
     samples: list[int] | None = None
-    """Episodes of policy, random and always_expand; several vote."""
+    """Number of episodes of policy, random and always_expand. Several episodes vote."""
     temperature: list[float] | None = None
-    """Of the policy's actions; 0 is greedy; by default as it trained."""
+    """Sampling temperature of the policy's actions. 0 is greedy. Null: the temperature of its training."""
+
+    def __post_init__(self) -> None:
+        at_least(self, tasks=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -82,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: Sequence[str]) -> None:
     of_the_run = [a for a in arguments if a.partition("=")[0].lstrip("+~").partition(".")[0] in RUN_KEYS]
     own = [_as_list(a) for a in arguments if a not in of_the_run]
-    config = parse_pairs(SearchEvaluateConfig, own, __doc__ or "")
+    config = parse_pairs(FrontierConfig, own, __doc__ or "")
     chosen = _chosen(config)
     run = _load(config, of_the_run)
     try:
@@ -97,16 +102,14 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def _as_list(argument: str) -> str:
-    """Write one value of an option that takes several as a list of one."""
+    """Return an argument with its value as a list if its option takes a list."""
     name, equals, value = argument.partition("=")
     several = equals and name not in ONE_VALUE and not value.startswith("[")
     return f"{name}=[{value}]" if several else argument
 
 
-def _chosen(config: SearchEvaluateConfig) -> list[Plan]:
-    """Return what to evaluate; every error comes before a model is loaded."""
-    if config.tasks < 1:
-        raise ReasonEnvsError(f"tasks={config.tasks} must be at least 1.")
+def _chosen(config: FrontierConfig) -> list[Plan]:
+    """Return the methods to evaluate. All mistakes are found here, before a model is loaded."""
     given = asdict(config)
     values = {k: v for k, v in given.items() if k not in (*ONE_VALUE, "method") and v is not None}
     chosen = plans(config.method, values)
@@ -114,31 +117,29 @@ def _chosen(config: SearchEvaluateConfig) -> list[Plan]:
         if plan.method != "policy":
             plan.solver(None)
         elif config.run is None and config.checkpoint is None:
-            raise ReasonEnvsError("method=policy evaluates a trained policy: give run=<run folder> or checkpoint=.")
+            raise RunError("method=policy evaluates a trained policy: give run=<run folder> or checkpoint=.")
     return chosen
 
 
-def _load(config: SearchEvaluateConfig, overrides: Sequence[str]) -> Run:
-    """Build the run that is named, or one from its options alone."""
+def _load(config: FrontierConfig, overrides: Sequence[str]) -> Run:
+    """Load the run that is given, or build one from its options alone."""
     if config.run is None and config.checkpoint is None:
         composed = compose_config(overrides)
         run = build(resolve(replace(composed, eval_every=composed.eval_every or 1)))
     else:
         run = load_run(config.run, config.checkpoint, overrides=overrides)
     if not isinstance(run.environment, ReasonTree):
-        raise ReasonEnvsError(
-            f"method= searches the tree of env=reason_tree, and the environment is {run.plan.config.env.name}: set "
-            "env=reason_tree, or evaluate a run's policy with python -m agents.evaluate."
+        raise RunError(
+            f"method= searches the tree of env=reason_tree, but the environment is {run.plan.config.env.name}: set "
+            "env=reason_tree, or evaluate the policy of a run with python -m agents.evaluate."
         )
     return run
 
 
-def _evaluate(
-    run: Run, chosen: Sequence[Plan], config: SearchEvaluateConfig
-) -> list[tuple[MethodResult, list[Solved]]]:
-    """Solve the held-out problems by every method, printing a row of the table after each."""
-    assert isinstance(run.environment, ReasonTree)  # checked when it was loaded
-    assert run.test_tasks is not None  # every loaded run holds problems out
+def _evaluate(run: Run, chosen: Sequence[Plan], config: FrontierConfig) -> list[tuple[MethodResult, list[Solved]]]:
+    """Solve the held-out problems with every method, and print one row of the table after each."""
+    assert isinstance(run.environment, ReasonTree)  # checked by _load
+    assert run.test_tasks is not None  # a loaded run has held-out problems
     tasks = first_tasks(run.test_tasks, config.tasks)
     evaluated: list[tuple[MethodResult, list[Solved]]] = []
     for plan in chosen:

@@ -1,6 +1,6 @@
-"""Train: ``python -m agents.train env=single_turn_math algo=grpo policy=language engine=transformers [key=value ...]``.
+"""Train a policy: ``python -m agents.train env=single_turn_math algo=grpo policy=language [key=value ...]``.
 
-``resume=<run folder>`` continues a run exactly. ``--help`` lists everything.
+``resume=<run folder>`` continues a run exactly. ``--help`` lists all options.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "268435456",
 }
-"""glibc keeps large buffers instead of returning them to the kernel after every operation."""
+"""Settings with which glibc keeps large buffers instead of returning them to the kernel after every operation."""
 
 EXAMPLES = """\
 Examples
@@ -38,16 +38,16 @@ Examples
 
 @dataclass
 class ResumeConfig:
-    """What may be given with ``resume=``."""
+    """Options that can be given with ``resume=``."""
 
     resume: str = ""
     """Folder of the run to continue."""
     steps: int | None = None
-    """A new cap instead of the run's."""
+    """Maximum number of training steps, instead of the run's."""
     epochs: float | None = None
-    """A new cap instead of the run's."""
+    """Maximum number of passes over the training tasks, instead of the run's."""
     max_minutes: float | None = None
-    """A new cap instead of the run's."""
+    """Minutes of training after which the run saves and stops, instead of the run's."""
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def main() -> None:
 
 
 def _leave(status: int) -> None:
-    """End now that everything is closed: vLLM's native threads sometimes abort an interpreter that shuts down."""
+    """Exit at once, when everything is closed: vLLM's native threads sometimes abort a regular interpreter exit."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -88,15 +88,16 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def train(config: TrainConfig, *, resuming: bool = False, command: str | None = None) -> None:
-    """Train by a typed configuration; exit with 128 + signal if a signal ended the run.
+    """Train a policy.
 
     Args:
-        config: the run's configuration.
-        resuming: whether its folder holds the run to continue.
-        command: the command line, which the model card shows.
+        config: configuration of the run, from `agents.config.compose.compose_config`.
+        resuming: whether ``config.output_dir`` holds the run to continue.
+        command: command line that started the training, for the model card.
 
     Raises:
-        ReasonEnvsError: the configuration is wrong, a part cannot be built, or the run cannot go on.
+        ReasonEnvsError: the configuration is invalid, a part cannot be built, or the run cannot continue.
+        SystemExit: a signal ended the run early; the status is 128 plus the signal's number.
     """
     from transformers.utils import logging as transformers_logging
 
@@ -129,24 +130,31 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
 
 
 def resume(arguments: Sequence[str]) -> None:
-    """Continue a run with its own configuration; only the caps may change."""
+    """Continue a run with its configuration. Only the limits on its length can change.
+
+    Args:
+        arguments: ``resume=<run folder>`` and options of `ResumeConfig`.
+
+    Raises:
+        RunError: another option is given, or the folder does not hold a run.
+    """
     from agents.training.folder import read_config
 
     valid = [field.name for field in fields(ResumeConfig)]
     given = [a.partition("=")[0] for a in arguments]
-    foreign = sorted(set(given) - set(valid))
-    if foreign:
+    others = sorted(set(given) - set(valid))
+    if others:
         raise RunError(
-            f"resume= continues a run with its own configuration; {', '.join(foreign)} cannot be given with it (only "
-            f"{', '.join(valid[1:])} can). For other options start a new run with init_from=<checkpoint folder>."
+            f"resume= continues a run with its configuration: {', '.join(others)} cannot be given with it, only "
+            f"{', '.join(valid[1:])}. To change other options, start a new run with init_from=<checkpoint folder>."
         )
     asked = parse_pairs(ResumeConfig, arguments, "")
-    caps = {name: getattr(asked, name) for name in given if name != "resume"}
-    train(replace(read_config(Path(asked.resume)), output_dir=asked.resume, **caps), resuming=True, command=_typed())
+    limits = {name: getattr(asked, name) for name in given if name != "resume"}
+    train(replace(read_config(Path(asked.resume)), output_dir=asked.resume, **limits), resuming=True, command=_typed())
 
 
 def _print_help(overrides: Sequence[str]) -> None:
-    """Print every choice, and what each option of the parts that are chosen means."""
+    """Print all choices, and the options of the chosen parts with their meanings."""
     from agents.config.compose import CONF_DIR, composed
     from agents.config.schema import GROUPS
 
@@ -162,12 +170,12 @@ def _print_help(overrides: Sequence[str]) -> None:
 
 
 def _typed() -> str:
-    """The command as it was typed."""
+    """Return the command line as the user typed it."""
     return shlex.join(["python", "-m", "agents.train", *sys.argv[1:]])
 
 
 def _tune_allocator() -> None:
-    """Restart once with glibc's allocator thresholds raised (it reads them at start only): 1.7 times faster."""
+    """Restart once with raised thresholds of glibc's allocator, which reads them at start: 1.7 times faster steps."""
     if sys.platform == "linux" and "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **ALLOCATOR})
 

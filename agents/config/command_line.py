@@ -49,7 +49,7 @@ def parse_pairs(schema: type[Config], arguments: Sequence[str], description: str
     """
     defaults = OmegaConf.structured(schema)
     if HELP & set(arguments):
-        print(description.strip(), "\n\nOptions and defaults:\n", list_options(defaults), sep="")
+        print(description.strip().replace("``", ""), "\n\nOptions and defaults:\n", list_options(defaults), sep="")
         raise SystemExit(0)
     names = [field.name for field in fields(schema)]  # type: ignore[arg-type]
     for argument in arguments:

@@ -1,5 +1,5 @@
-"""Evaluation on held-out problems: play them, summarise them, and give intervals.
+"""Evaluation on held-out problems: play them, and summarise them with confidence intervals.
 
+The trainer and the commands `agents.evaluate` and `agents.frontier` use it.
 May import rollouts, policies and the types.
-The commands `agents.evaluate` and `agents.frontier` and the trainer use it.
 """

@@ -1,4 +1,4 @@
-"""Play held-out tasks with a policy and summarise: accuracy with a bootstrap interval, tokens and lengths."""
+"""Evaluate a policy on held-out tasks: accuracy with a confidence interval, reward, tokens and lengths."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from reason_envs.tasks.base import Task
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """Figures over held-out tasks."""
+    """Metrics over held-out tasks."""
 
     tasks: int
     """Number of tasks."""
     samples: int
-    """Samples a task."""
+    """Number of episodes per task."""
     accuracy: float
-    """Mean over tasks of the share of correct samples."""
+    """Mean over tasks of the share of correct episodes."""
     accuracy_low: float
-    """Lower end of the 95 % interval (bootstrap over tasks)."""
+    """Lower end of the 95 % confidence interval of the accuracy (bootstrap over tasks)."""
     accuracy_high: float
-    """Upper end of it."""
+    """Upper end of the 95 % confidence interval of the accuracy."""
     pass_at_n: float
-    """Share of tasks with at least one correct sample among ``samples``."""
+    """Share of tasks with at least one correct episode among ``samples``."""
     reward: float
-    """Mean return of an episode, all agents' together."""
+    """Mean return of an episode, summed over all agents."""
     episode_length: float
-    """Mean turns of an episode: as the environment counts them, else decisions of all agents together."""
+    """Mean number of turns per episode, as the environment counts them, or else the decisions of all agents."""
     frac_no_answer: float
-    """Share of responses without an answer in the right place."""
+    """Share of episodes without an answer in the expected format."""
     mean_tokens: float
-    """Mean tokens generated for an episode, by the policy and inside the environment."""
+    """Mean number of tokens generated per episode, by the policy and inside the environment."""
     mean_reward_model_tokens: float
-    """Mean tokens that a step reward model read for an episode."""
+    """Mean number of tokens per episode that the step reward model read."""
 
     def metrics(self, prefix: str = "eval/") -> dict[str, float]:
-        """Return the figures under the names that runs log."""
+        """Return the metrics by the names that runs log, such as ``eval/accuracy``."""
         return {f"{prefix}{name}": float(value) for name, value in asdict(self).items()}
 
 
@@ -60,16 +60,19 @@ async def evaluate_policy(
     sampling: Sampling,
     finished: Callable[[], Any] = lambda: None,
 ) -> tuple[EvaluationResult, list[Trajectory]]:
-    """Play every task ``samples`` times and summarise.
+    """Play ``samples`` episodes of every task and summarise them.
 
     Args:
-        environment: the prototype environment.
-        policy: who answers.
+        environment: prototype environment; every episode plays on a fork of it.
+        policy: policy to evaluate.
         tasks: held-out problems.
-        samples: episodes a task.
-        seed: keys the draws; equal seeds give equal draws to different weights.
-        sampling: how tokens are drawn.
-        finished: called at the end of each episode.
+        samples: number of episodes per task.
+        seed: seed of all random draws. Equal seeds give different weights the same random numbers.
+        sampling: sampling parameters, such as the temperature.
+        finished: function to call at the end of each episode.
+
+    Returns:
+        The metrics, and the episodes: ``samples`` in a row for each task.
     """
     episodes = grouped(tasks, samples, derive_seed(seed, "evaluate"))
     trajectories = await play(environment, policy, episodes, finished, sampling=sampling)
@@ -77,17 +80,22 @@ async def evaluate_policy(
 
 
 def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> EvaluationResult:
-    """Summarise episodes that lie ``samples`` in a row for each task.
+    """Summarise episodes.
+
+    Args:
+        trajectories: episodes, ``samples`` in a row for each task.
+        samples: number of episodes per task.
+        seed: seed of the bootstrap.
 
     Raises:
-        ReasonEnvsError: an episode does not tell whether it was correct.
+        ReasonEnvsError: an episode does not report whether it was correct.
     """
     for trajectory in trajectories:
         if "correct" not in trajectory.metrics:
             raise ReasonEnvsError(
-                f"The episode of task {trajectory.task_id!r} does not say whether it was correct, so there is no "
-                "accuracy: let a reward function return (value, {'correct': bool}), an environment of yours put "
-                "'correct' into its last info, or set eval_every=0."
+                f"The episode of task {trajectory.task_id!r} does not report whether it was correct, so it has no "
+                "accuracy: return (value, {'correct': bool}) from the reward function, or put 'correct' into the last "
+                "info of the environment, or set eval_every=0."
             )
     correct = np.array([t.metrics["correct"] for t in trajectories]).reshape(-1, samples)
     low, high = share_interval(correct.mean(axis=1), seed)
@@ -107,7 +115,7 @@ def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> Ev
 
 
 def format_result(result: EvaluationResult) -> str:
-    """Return the figures as a small table."""
+    """Return the metrics as a small table."""
     return "\n".join(
         [
             f"accuracy        {result.accuracy:7.1%}   [{result.accuracy_low:.1%}, {result.accuracy_high:.1%}] 95 %",

@@ -1,4 +1,4 @@
-"""Which held-out problems an evaluation poses, and the interval of a mean over them."""
+"""The held-out problems of an evaluation, and confidence intervals of means over them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from reason_envs.core import derive_seed
 from reason_envs.tasks.base import Task, TaskSet
 
 BOOTSTRAP_SAMPLES = 2000
+"""Number of resamples of `bootstrap_interval`."""
 CROSSED_SAMPLES = 10_000
+"""Number of resamples of `crossed_bootstrap`."""
 Z_SQUARED = 1.96**2
-"""Square of the normal quantile of 95 %."""
+"""Square of the standard normal quantile of a 95 % interval."""
 
 
 def first_tasks(tasks: TaskSet, count: int) -> list[Task]:
-    """Return ``count`` problems of a set (all of them if it is smaller), the same shuffled sample at every call."""
+    """Return ``count`` problems of a set, or all of a smaller set. Every call returns the same shuffled sample."""
     return [tasks.ordered(i, seed=0) for i in range(min(count, len(tasks)))]
 
 
@@ -22,9 +24,12 @@ def bootstrap_interval(values: np.ndarray, seed: int, level: float = 0.95) -> tu
     """Return the percentile bootstrap interval of a mean.
 
     Args:
-        values: one figure a task, [N].
-        seed: keys the resampling.
-        level: coverage.
+        values: one number per task, [N].
+        seed: seed of the resampling.
+        level: coverage of the interval.
+
+    Returns:
+        Lower and upper end.
     """
     generator = np.random.default_rng(derive_seed(seed, "bootstrap"))
     picks = generator.integers(0, len(values), size=(BOOTSTRAP_SAMPLES, len(values)))
@@ -33,10 +38,17 @@ def bootstrap_interval(values: np.ndarray, seed: int, level: float = 0.95) -> tu
 
 
 def share_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of shares between 0 and 1, one a task, [N].
+    """Return the 95 % interval of the mean of shares.
 
-    The bootstrap's; where all are 0 or all are 1 that would be a point, whatever N, and Wilson's score bound takes its
-    place.
+    It is the bootstrap interval. If all shares are 0 or all are 1, that interval would be a point for any N, so
+    Wilson's score bound replaces it.
+
+    Args:
+        values: one share between 0 and 1 per task, [N].
+        seed: seed of the resampling.
+
+    Returns:
+        Lower and upper end.
     """
     if np.all(values == values[0]) and values[0] in (0.0, 1.0):
         off = Z_SQUARED / (len(values) + Z_SQUARED)
@@ -45,7 +57,7 @@ def share_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
 
 
 def crossed_bootstrap(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % interval of the mean of [seeds, problems], both resampled."""
+    """Return the 95 % bootstrap interval of the mean of ``values`` [seeds, problems], with both axes resampled."""
     generator = np.random.default_rng(0)
     seeds, problems = values.shape
     means = [

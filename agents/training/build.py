@@ -34,17 +34,17 @@ class Run:
     """Everything that acts in a run, before any learning."""
 
     plan: RunPlan
-    """What the parts were built from."""
+    """Plan that the parts were built from."""
     environment: Environment
-    """The prototype; each episode plays on a fork of it."""
+    """Prototype environment; each episode plays on a fork of it."""
     policy: TrainablePolicy
-    """What is trained."""
+    """Policy that is trained."""
     engines: tuple[Engine, ...]
-    """The engines that ``engine=`` describes: those that sample for the policy, else the environment's generator."""
+    """Engines that ``engine=`` describes: those that sample for the policy, or else the environment's generator."""
     reward_model: StepRewardModel | None
-    """The environment's step reward model, if it has one."""
+    """Step reward model of the environment; ``None`` if it has none."""
     train_tasks: TaskSet
-    """The problems to train on."""
+    """Problems to train on."""
     test_tasks: TaskSet | None
     """Held-out problems; ``None`` if nothing evaluates."""
 
@@ -77,7 +77,7 @@ def _build(plan: RunPlan) -> Run:
     if plan.generator is not None:
         models["engine"] = make_engine(plan.generator)
     engines: dict[AgentId, Any] = {}
-    if plan.base_model_options:  # the environment reads the policy's engine, which is built first then
+    if plan.base_model_options:  # the environment needs the policy's engine
         engines = policy_engines(plan, [""])
         models |= {name: AdapterView(engines[""], BASE_MODEL) for name in plan.base_model_options}
     environment = make_environment(config.env.name, **{**options(config.env), **models, "tasks": train_tasks})

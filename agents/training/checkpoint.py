@@ -1,7 +1,7 @@
-"""Checkpoints: folders of safetensors and JSON that exist whole or not at all.
+"""Checkpoints: folders of safetensors and JSON files that are written atomically.
 
-A checkpoint is written into a temporary folder, flushed to the disk and renamed to ``step_N``; its manifest lists every
-file with size and digest. Nothing is pickled. One process writes into a folder of checkpoints at a time.
+A checkpoint is written to a temporary folder, flushed to the disk and renamed to ``step_N``. Its manifest lists every
+file with its size and digest. Nothing is pickled. Only one process may write to a folder of checkpoints.
 """
 
 from __future__ import annotations
@@ -21,39 +21,45 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agents.training.state_tree import flatten, unflatten
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import RunError
 
 MANIFEST = "manifest.json"
+"""File that lists all files of a checkpoint."""
 STATE = "state.json"
+"""File with the state that is not a tensor."""
 FORMAT = 1
+"""Version of the checkpoint format."""
 TEMPORARY = ".tmp-"
+"""Prefix of folders that are being written or deleted."""
 REPLACED = "-replaced"
+"""Suffix of a checkpoint that is being replaced."""
+_FIX = "Delete that folder to use the previous checkpoint."
 _STEP = re.compile(r"step_(\d+)")
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
-class CheckpointError(ReasonEnvsError):
-    """A checkpoint could not be written, or is not whole."""
+class CheckpointError(RunError):
+    """A checkpoint could not be written, or is incomplete."""
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
-    """Write ``<folder>/step_<step>``; whatever happens, no half checkpoint gets that name.
+    """Write the checkpoint ``<folder>/step_<step>``. An incomplete checkpoint never gets that name.
 
     Args:
-        folder: where checkpoints lie; made if absent. Leftovers of interrupted writes are removed.
-        step: a checkpoint of the same step is replaced.
-        tensors: each group becomes ``<group>.safetensors``.
-        state: nested plain data (see ``agents.training.state_tree``), read back exactly.
+        folder: folder of the checkpoints. It is created if absent; leftovers of interrupted writes are removed.
+        step: number of training steps done. A checkpoint of the same step is replaced.
+        tensors: groups of tensors; each group is written to ``<group>.safetensors``.
+        state: nested plain data (see `agents.training.state_tree`), which `load` returns unchanged.
 
     Returns:
-        The checkpoint's folder.
+        The folder of the checkpoint.
 
     Raises:
-        CheckpointError: the disk is full or cannot be written; earlier checkpoints are as they were.
+        CheckpointError: the disk is full or cannot be written. Earlier checkpoints are unchanged.
     """
     for name in tensors:
         if not _NAME.fullmatch(name):
-            raise CheckpointError(f"Tensor group {name!r} cannot name a file: use letters, digits, _ and -.")
+            raise CheckpointError(f"Tensor group {name!r} is not a valid file name: use letters, digits, _ and -.")
     encoded = _encode_state(state)
     target = folder / f"step_{step}"
     try:
@@ -69,13 +75,13 @@ def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], s
 
 
 def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Read a checkpoint folder, on the CPU, after checking every file's presence, size and digest.
+    """Check the size and digest of every file of a checkpoint, then load it on the CPU.
 
     Returns:
-        The tensors by group, and the state, as ``save`` was given them.
+        The tensors by group, and the state, as they were passed to `save`.
 
     Raises:
-        CheckpointError: names the file that is missing, cut short or changed.
+        CheckpointError: a file is missing, truncated or changed; the message names it.
     """
     files = _read_manifest(path)["files"]
     for name, entry in files.items():
@@ -89,34 +95,37 @@ def latest(folder: Path) -> Path:
     """Return the checkpoint of the highest step.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: the folder holds no checkpoint.
     """
     _undo_replacement(folder)
     found = _steps(folder)
     if not found:
         raise CheckpointError(
-            f"{folder} holds no checkpoint (a folder step_N): give the folder of a run that saved one."
+            f"{folder} holds no checkpoint (a folder step_N): give the folder of a run that has saved one."
         )
     return found[max(found)]
 
 
 def prune(folder: Path, keep_last: int, keep: set[int]) -> list[int]:
-    """Delete all but the last checkpoints.
+    """Delete all but the latest checkpoints.
 
     Args:
-        folder: where checkpoints lie.
-        keep_last: how many of the highest steps to keep, at least 1.
-        keep: further steps to keep, such as the best one's.
+        folder: folder of the checkpoints.
+        keep_last: number of checkpoints with the highest steps to keep; at least 1.
+        keep: further steps to keep, such as the step with the best accuracy.
 
     Returns:
-        The steps deleted.
+        The steps whose checkpoints were deleted.
+
+    Raises:
+        CheckpointError: ``keep_last`` is below 1.
     """
     if keep_last < 1:
-        raise CheckpointError(f"keep_last={keep_last} must be at least 1: a run that keeps none cannot be resumed.")
+        raise CheckpointError(f"keep_last={keep_last} must be at least 1: a run without checkpoints cannot be resumed.")
     found = _steps(folder)
     deleted = [step for step in sorted(found)[:-keep_last] if step not in keep]
     for step in deleted:
-        # Renamed first, so that an interrupted deletion leaves no half checkpoint behind.
+        # Renamed first, so that an interrupted deletion leaves no incomplete checkpoint behind.
         doomed = folder / f"{TEMPORARY}step_{step}-pruned"
         found[step].rename(doomed)
         shutil.rmtree(doomed)
@@ -124,16 +133,16 @@ def prune(folder: Path, keep_last: int, keep: set[int]) -> list[int]:
 
 
 def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
-    """Split an optimizer's ``state_dict`` (or any nested state, generators' included) into tensors and plain JSON.
+    """Split an optimizer's ``state_dict`` (or any nested state) into tensors and plain JSON.
 
     Returns:
-        Tensors by path, and the structure that ``unflatten_optimizer`` puts them back into, bit for bit.
+        Tensors by path, and the structure from which `unflatten_optimizer` restores the state bit for bit.
     """
     return flatten(state)
 
 
 def unflatten_optimizer(tensors: Mapping[str, Tensor], structure: Any) -> Any:
-    """Undo ``flatten_optimizer``."""
+    """Restore what `flatten_optimizer` split."""
     return unflatten(tensors, structure)
 
 
@@ -145,7 +154,7 @@ def _steps(folder: Path) -> dict[int, Path]:
 def _encode_state(state: Mapping[str, Any]) -> str:
     tensors, structure = flatten(state)
     if tensors:
-        raise CheckpointError(f"state holds a tensor at {next(iter(tensors))!r}: put it into a group of tensors.")
+        raise CheckpointError(f"The state contains a tensor at {next(iter(tensors))!r}: pass it in a group of tensors.")
     return json.dumps(structure, indent=1, allow_nan=False) + "\n"
 
 
@@ -161,7 +170,7 @@ def _write_files(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Ten
 
 
 def _separate(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors on the CPU that share no memory (tied weights do), as safetensors wants them."""
+    """Return the tensors on the CPU without shared memory (tied weights share it), as safetensors requires."""
     seen: set[int] = set()
     result = {}
     for name, tensor in group.items():
@@ -191,7 +200,7 @@ def _flush(path: Path) -> None:
 
 
 def _undo_replacement(folder: Path) -> None:
-    """Give a checkpoint its name back whose replacement was interrupted between the two renames."""
+    """Restore the name of a checkpoint whose replacement was interrupted between the two renames."""
     for old in folder.glob(f"{TEMPORARY}step_*{REPLACED}"):
         target = folder / old.name.removeprefix(TEMPORARY).removesuffix(REPLACED)
         if not target.exists():
@@ -212,38 +221,30 @@ def _describe(path: Path) -> dict[str, Any]:
 def _read_manifest(path: Path) -> Any:
     if not (path / MANIFEST).is_file():
         raise CheckpointError(
-            f"{path} is no whole checkpoint: it lacks {MANIFEST}. Give a folder .../checkpoints/step_N."
+            f"{path} is not a complete checkpoint: {MANIFEST} is missing. Give a folder .../checkpoints/step_N."
         )
     try:
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise CheckpointError(
-            f"{path / MANIFEST} is damaged ({error}). Delete that folder to use the one before."
-        ) from error
+        raise CheckpointError(f"{path / MANIFEST} is damaged ({error}). {_FIX}") from error
     if manifest["format"] != FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {manifest['format']}; this version reads {FORMAT}.")
+        raise CheckpointError(f"{path} has checkpoint format {manifest['format']}; this version reads format {FORMAT}.")
     return manifest
 
 
 def _check_file(path: Path, expected: Mapping[str, Any]) -> None:
     if not path.is_file():
-        raise CheckpointError(
-            f"Checkpoint {path.parent} lacks the file {path.name}. Delete that folder to use the one before."
-        )
+        raise CheckpointError(f"Checkpoint {path.parent} is incomplete: {path.name} is missing. {_FIX}")
     size = path.stat().st_size
     if size != expected["bytes"]:
-        raise CheckpointError(
-            f"{path} has {size} bytes instead of {expected['bytes']}. Delete that folder to use the one before."
-        )
+        raise CheckpointError(f"{path} has {size} bytes instead of {expected['bytes']}. {_FIX}")
     if _describe(path) != expected:
-        raise CheckpointError(
-            f"{path} is damaged: its digest is not the manifest's. Delete that folder to use the one before."
-        )
+        raise CheckpointError(f"{path} is damaged: its digest differs from the manifest. {_FIX}")
 
 
 def _failure(folder: Path, target: Path, error: Exception) -> str:
     found = _steps(folder)
-    last = f"the last good checkpoint is {found[max(found)]}" if found else "there is no earlier checkpoint"
+    last = f"the last complete checkpoint is {found[max(found)]}" if found else "there is no earlier checkpoint"
     room = f" ({shutil.disk_usage(folder).free / 2**20:.0f} MiB free)" if folder.is_dir() else ""
     message = f"Checkpoint {target} could not be written: {error}{room}; {last}."
     return f"{message} Free disk space or lower keep_last, then resume."

@@ -1,4 +1,4 @@
-"""The longest prompt that a run takes, checked on all of its problems before the first step."""
+"""The limit on the length of prompts, checked on all problems of a run before the first step."""
 
 from __future__ import annotations
 
@@ -8,18 +8,25 @@ from agents.policies.language import LanguagePolicy
 from agents.policies.roles import language_parts
 from reason_envs.batching import gather
 from reason_envs.core import Environment, checked_reset
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import RunError
 from reason_envs.tasks.base import Task, TaskSet
 
 
 async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -> TaskSet:
-    """Apply ``policy.max_prompt_tokens``: an error, or the task set without its overlong prompts.
+    """Apply the limit on prompts to a task set, as ``policy.overlong_prompts`` says.
+
+    Args:
+        policy: the policy that reads the prompts. Policies that are not language models take all tasks.
+        environment: the environment that writes the prompts.
+        tasks: the problems to check.
 
     Returns:
-        The tasks to use; a filtered set says in ``name`` how many were left out. A policy that reads no prompts takes
-        all of them.
+        The tasks to use. The name of a filtered set contains the number of tasks that were left out.
+
+    Raises:
+        RunError: a prompt is too long and ``policy.overlong_prompts=error``, or all prompts are too long.
     """
-    part = next(iter(language_parts(policy).values()), None)  # roles have the same model and limits
+    part = next(iter(language_parts(policy).values()), None)  # all roles have the same limits
     if part is None:
         return tasks
     limit = part.prompt_limit
@@ -30,16 +37,17 @@ async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -
         return tasks
     if part.config.overlong_prompts == "error":
         longest = max(range(len(problems)), key=lambda i: lengths[i])
-        raise ReasonEnvsError(
+        raise RunError(
             f"{len(problems) - len(fitting)} of {len(problems)} prompts are longer than {limit} tokens (longest: task "
-            f"{problems[longest].id!r}, {lengths[longest]} tokens): the lower of policy.max_prompt_tokens="
-            f"{part.config.max_prompt_tokens} and the positions of model and engine less policy.max_tokens="
-            f"{part.max_tokens}. Raise the limit, lower policy.max_tokens, or set policy.overlong_prompts=filter."
+            f"{problems[longest].id!r}, {lengths[longest]} tokens). The limit is the smaller of "
+            f"policy.max_prompt_tokens={part.config.max_prompt_tokens} and the context length of model and engine "
+            f"minus policy.max_tokens={part.max_tokens}. Raise it, lower policy.max_tokens, or set "
+            "policy.overlong_prompts=filter."
         )
     if not fitting:
-        raise ReasonEnvsError(
-            f"Every prompt is longer than {limit} tokens (policy.max_prompt_tokens, or the positions of model and "
-            "engine less policy.max_tokens): nothing is left."
+        raise RunError(
+            f"All {len(problems)} prompts are longer than {limit} tokens (policy.max_prompt_tokens, or the context "
+            "length of model and engine minus policy.max_tokens): no task is left. Raise policy.max_prompt_tokens."
         )
     return Selected(tasks, fitting)
 
@@ -50,7 +58,12 @@ async def _prompt_length(environment: Environment, policy: LanguagePolicy, task:
 
 
 class Selected(TaskSet):
-    """Some of the problems of another set."""
+    """A subset of another task set.
+
+    Args:
+        tasks: the other set.
+        indices: indices of the problems to keep.
+    """
 
     def __init__(self, tasks: TaskSet, indices: list[int]) -> None:
         self.name = f"{tasks.name} ({len(tasks) - len(indices)} overlong left out)"
@@ -59,7 +72,7 @@ class Selected(TaskSet):
         self._indices = indices
 
     def __len__(self) -> int:
-        """Number of problems kept."""
+        """Return the number of problems kept."""
         return len(self._indices)
 
     def __getitem__(self, index: int) -> Task:

@@ -39,7 +39,7 @@ class RunPlan:
     reward_model: Mapping[str, Any] | None
     """``name`` and options of the environment's step reward model, if it has one."""
     reward_model_training: RewardModelConfig | None
-    """How to train that model before the run starts; ``None`` if the model exists already."""
+    """Training of that model, which must come before the run; ``None`` if the model exists already."""
     base_model_options: tuple[str, ...]
     """Options of the environment that take the model under the policy's adapter."""
 

@@ -1,4 +1,4 @@
-"""Nested state (optimizers', random generators', counters) as tensors plus plain JSON, and back, bit for bit."""
+"""Conversion of nested state (optimizers, random generators, counters) to tensors plus plain JSON, and back."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import Any
 
 from torch import Tensor
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import RunError
 
 _MARK = "__"
-"""Objects with a key that begins so stand for what JSON cannot hold."""
+"""Prefix of keys that mark values which JSON cannot represent."""
 
 
 def flatten(state: Any) -> tuple[dict[str, Tensor], Any]:
     """Split nested mappings, lists, tuples, tensors, numbers, strings, booleans and ``None``.
 
     Returns:
-        Tensors by their path (``adamw/state/0/exp_avg``), and everything else as strict JSON, in which integer keys,
-        tuples and numbers that are not finite keep their kind.
+        Tensors by their path (``adamw/state/0/exp_avg``), and everything else as strict JSON. Integer keys, tuples and
+        numbers that are not finite are marked, so that `unflatten` restores them bit for bit.
 
     Raises:
-        ReasonEnvsError: names the path and type of anything else.
+        RunError: the state contains a value of another type, which the message names with its path.
     """
     tensors: dict[str, Tensor] = {}
     return tensors, _encode(state, "", tensors)
 
 
 def unflatten(tensors: Mapping[str, Tensor], structure: Any) -> Any:
-    """Undo ``flatten``."""
+    """Restore what `flatten` split."""
     if isinstance(structure, list):
         return [unflatten(tensors, item) for item in structure]
     if not isinstance(structure, dict):
@@ -48,7 +48,7 @@ def unflatten(tensors: Mapping[str, Tensor], structure: Any) -> Any:
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
         if path in tensors:
-            raise ReasonEnvsError(f"Two tensors of the state have the path {path!r}: rename one of them.")
+            raise RunError(f"Two tensors of the state have the same path {path!r}: rename one of them.")
         tensors[path] = value
         return {"__tensor__": path}
     if value is None or isinstance(value, bool | int | str):
@@ -60,16 +60,16 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, list | tuple):
         items = [_encode(item, _join(path, i), tensors) for i, item in enumerate(value)]
         return items if isinstance(value, list) else {"__tuple__": items}
-    raise ReasonEnvsError(
-        f"The state holds a {type(value).__name__} at {path!r}: only tensors, numbers, strings, booleans, None, lists, "
-        "tuples and mappings can be saved."
+    raise RunError(
+        f"The state contains a {type(value).__name__} at {path!r}: only tensors, numbers, strings, booleans, None, "
+        "lists, tuples and mappings can be saved."
     )
 
 
 def _encode_mapping(value: Mapping[Any, Any], path: str, tensors: dict[str, Tensor]) -> Any:
     for key in value:
         if not isinstance(key, str | int):
-            raise ReasonEnvsError(f"The state has the key {key!r} at {path!r}: keys must be strings or integers.")
+            raise RunError(f"The state has the key {key!r} at {path!r}: keys must be strings or integers.")
     items = [(key, _encode(item, _join(path, key), tensors)) for key, item in value.items()]
     plain = all(isinstance(key, str) and not key.startswith(_MARK) for key in value)
     return dict(items) if plain else {"__items__": [list(item) for item in items]}

@@ -1,4 +1,4 @@
-"""``python -m agents.evaluate`` on the folder of a real run."""
+"""``python -m agents.evaluate`` with the folder of a real run."""
 
 import json
 import math
@@ -23,7 +23,7 @@ def folder(request, tiny_model, tmp_path_factory):
 
 
 def evaluate(tmp_path, *arguments):
-    """Run the command; return the file it writes."""
+    """Run the command and return the contents of its file."""
     path = tmp_path / "new" / "result.json"
     main([*arguments, "tasks=3", "samples=2", f"output_file={path}"])
     return json.loads(path.read_text())
@@ -33,7 +33,7 @@ def responses(written):
     return [answer["responses"] for answer in written["answers"]]
 
 
-def test_the_latest_checkpoint_that_one_and_the_untrained_weights(folder, tmp_path, capsys):
+def test_evaluate_takes_the_latest_checkpoint_another_one_or_the_first_weights(folder, tmp_path, capsys):
     latest = evaluate(tmp_path, f"run={folder}")
     shown = capsys.readouterr().out
     assert shown.startswith(f"{folder}: 3 problems of ")
@@ -48,13 +48,13 @@ def test_the_latest_checkpoint_that_one_and_the_untrained_weights(folder, tmp_pa
     assert latest["answers"][0].keys() == {"task", "question", "answer", "responses", "correct"}
     last, first = (evaluate(tmp_path, f"checkpoint={folder}/checkpoints/step_{step}", "seed=0") for step in (2, 1))
     untrained = evaluate(tmp_path, f"run={folder}", "untrained=true")
-    assert f"{folder} before its training: 3 problems of " in capsys.readouterr().out
+    assert f"{folder} before training: 3 problems of " in capsys.readouterr().out
     assert responses(last) == responses(latest)
     assert responses(first) != responses(latest)
     assert responses(untrained) not in (responses(first), responses(latest))
 
 
-def test_a_run_is_loaded_with_its_trained_weights(folder):
+def test_load_run_loads_the_trained_weights(folder):
     trained, untrained = load_run(str(folder)), load_run(str(folder), untrained=True)
     final = load_run(None, str(folder / "checkpoints" / "step_2"))
     ours, theirs, before = (run.policy.export_weights() for run in (trained, final, untrained))
@@ -63,19 +63,19 @@ def test_a_run_is_loaded_with_its_trained_weights(folder):
     assert trained.engines[0].weights_digest() != untrained.engines[0].weights_digest()
 
 
-def test_greedy_answers_do_not_depend_on_the_seed(folder, tmp_path):
+def test_greedy_evaluation_does_not_depend_on_the_seed(folder, tmp_path):
     one, other = (evaluate(tmp_path, f"run={folder}", "temperature=0", f"seed={seed}") for seed in (1, 2))
     assert responses(one) == responses(other)
     assert one["result"]["pass_at_n"] == one["result"]["accuracy"]
 
 
-def test_what_is_missing_is_named(folder, tmp_path, capsys):
+def test_evaluate_names_what_is_missing(folder, tmp_path, capsys):
     damaged = tmp_path / "damaged"
     shutil.copytree(folder, damaged)
     (damaged / "checkpoints" / "step_2" / "policy.safetensors").unlink()
     shutil.copytree(folder, tmp_path / "bare", ignore=shutil.ignore_patterns("checkpoints"))
     for arguments, expected in (
-        ([f"run={damaged}"], "step_2 lacks the file policy.safetensors"),
+        ([f"run={damaged}"], "step_2 is incomplete: policy.safetensors is missing"),
         ([f"run={tmp_path / 'bare'}"], "holds no checkpoint"),
         ([f"checkpoint={folder}/checkpoints/step_7"], "step_7"),
         ([f"checkpoint={tmp_path}"], "is not a run folder"),
@@ -89,7 +89,7 @@ def test_what_is_missing_is_named(folder, tmp_path, capsys):
         assert expected in message
 
 
-def test_an_option_of_the_frontier_names_that_command(capsys):
+def test_evaluate_with_method_names_the_frontier_command(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["run=runs/any", "method=[policy,mcts]"])
     assert ended.value.code == 2

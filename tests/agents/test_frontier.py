@@ -1,4 +1,4 @@
-"""Searches and policies on held-out problems: figures, votes, files and the command."""
+"""Search methods and policies on held-out problems: metrics, votes, files and the command."""
 
 import asyncio
 import json
@@ -26,12 +26,12 @@ def solve(environment, solver, count=8, seed=0):
 
 
 @pytest.mark.parametrize("solver", [Searching(make_method("mcts", budget=6)), Walking(WALKS["random"](), samples=2)])
-def test_problems_are_solved_together_and_costs_are_exact(solver):
+def test_solve_all_batches_problems_and_counts_costs_exactly(solver):
     environment = needle_environment()
     engine, reward_model = environment.grower.engine, environment.grower.reward_model
     solved = solve(environment, solver)
     calls = engine.batcher.calls
-    assert calls <= 20  # a call a round, for all of them
+    assert calls <= 20  # one call per round for all problems
     assert sum(s.answer.generated_tokens for s in solved) == engine.generated_tokens
     assert sum(s.answer.generator_calls for s in solved) == engine.batcher.requests
     assert sum(s.answer.reward_model_calls for s in solved) == reward_model.batcher.requests
@@ -41,7 +41,7 @@ def test_problems_are_solved_together_and_costs_are_exact(solver):
     assert solved[:2] == solve(environment, solver, count=2)
 
 
-def test_a_search_reveals_the_tree_that_an_episode_would():
+def test_solve_all_searches_the_tree_of_the_episode():
     environment = needle_environment()
     task = environment.tasks[0]
     seen = []
@@ -57,7 +57,7 @@ def test_a_search_reveals_the_tree_that_an_episode_would():
 
 
 class Scripted:
-    """EXPAND, then TERMINATE, as a policy that writes one token an action."""
+    """Policy that writes one token per action: EXPAND, then TERMINATE."""
 
     def observe(self, environment, observation):
         return environment.state.tree
@@ -74,7 +74,7 @@ class Scripted:
         return choice.token_ids[0]
 
 
-def test_episodes_vote_and_the_policys_own_tokens_count():
+def test_walking_votes_and_counts_the_tokens_of_the_policy():
     environment = needle_environment()
     one, five = (solve(environment, Walking(Scripted(), samples=k)) for k in (1, 5))
     assert all(s.answer.candidates == 5 for s in five)
@@ -86,14 +86,14 @@ def test_episodes_vote_and_the_policys_own_tokens_count():
     assert len(set(answers)) > 1
 
 
-def test_the_first_legal_action_of_always_expand():
+def test_always_expand_takes_its_first_legal_action():
     walk = WALKS["always_expand"]()
     names = ["EXPAND", "BRANCH", "BACKTRACK", "TERMINATE"]
     legal = [[n if n in chosen else "" for n in names] for chosen in (names, names[1:], names[1:3], names[2:3])]
     assert [names[walk.choose(given, 0)] for given in legal] == ["EXPAND", "TERMINATE", "BRANCH", "BACKTRACK"]
 
 
-def test_random_actions_are_legal_and_of_every_kind():
+def test_random_takes_every_legal_action():
     walk = WALKS["random"]()
     drawn = [walk.choose(["EXPAND", "", "BACKTRACK", "TERMINATE"], seed) for seed in range(300)]
     assert {0, 2, 3} == set(drawn)
@@ -106,7 +106,7 @@ def test_always_expand_submits_its_first_answer():
     assert {s.answer.generator_calls for s in solved} == {1}
 
 
-def test_no_label_is_read_before_the_answer_is_submitted():
+def test_solvers_read_no_label_before_they_answer():
     environment = needle_environment()
     tasks = list(environment.tasks)[:4]
     blind = [type(task)(task.id, task.question, "no such answer", {}) for task in tasks]
@@ -117,10 +117,10 @@ def test_no_label_is_read_before_the_answer_is_submitted():
         assert not any(s.correct for s in answers)
 
 
-# --- figures
+# --- metrics
 
 
-def test_figures_of_a_method():
+def test_summarise_computes_the_metrics_of_a_method():
     environment = needle_environment()
     solved = solve(environment, Walking(WALKS["always_expand"]()))
     result = summarise("always_expand", "label", solved, seconds=2.0, seed=0)
@@ -137,14 +137,14 @@ def test_figures_of_a_method():
     assert {len(column) for column in columns.values()} == {8}
 
 
-def test_a_reward_without_a_verdict_is_refused():
+def test_grade_refuses_a_reward_without_a_verdict():
     environment = needle_environment(reward=lambda response, task: 1.0)
     with pytest.raises(ReasonEnvsError, match="does not report whether the answer to"):
         solve(environment, Searching(make_method("beam", width=4)), count=1)
     assert asyncio.run(grade(environment, [], [], 0)) == []
 
 
-def test_the_frontier_is_drawn(tmp_path):
+def test_plot_frontier_writes_a_png(tmp_path):
     point = MethodResult("mcts", "mcts", 8, 0.5, 0.4, 0.6, 0.0, 20.0, 30.0, 4.0, 4.0, 5.0, 1.0)
     plot_frontier([point], tmp_path / "one.png")
     assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
@@ -153,7 +153,7 @@ def test_the_frontier_is_drawn(tmp_path):
 # --- the command
 
 
-def test_options_go_to_the_methods_that_have_them():
+def test_plans_give_options_to_the_methods_that_have_them():
     made = plans(["sc", "mcts", "random"], {"n": [1, 8], "budget": [4], "c_puct": [0.5, 1.0]})
     assert [plan.label for plan in made] == [
         "sc n=1",
@@ -178,7 +178,7 @@ def test_options_go_to_the_methods_that_have_them():
         (["method=mcts", "run=no/such/run"], "no/such/run"),
     ],
 )
-def test_mistakes_are_one_message_before_any_model_is_loaded(arguments, message, capsys):
+def test_frontier_prints_each_error_as_one_message_before_a_model_loads(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
@@ -187,7 +187,7 @@ def test_mistakes_are_one_message_before_any_model_is_loaded(arguments, message,
     assert message in captured.err
 
 
-def test_the_command_evaluates_writes_and_draws(tmp_path, capsys):
+def test_frontier_evaluates_writes_and_plots(tmp_path, capsys):
     path = tmp_path / "new" / "frontier.json"
     main(
         [

@@ -4,7 +4,7 @@ import dataclasses
 
 from agents.config.schema import GROUPS, TrainConfig
 from agents.evaluate import EvaluateConfig
-from agents.frontier import SearchEvaluateConfig
+from agents.frontier import FrontierConfig
 from agents.reward_model.train import RewardModelConfig
 
 MAXIMUM = 258
@@ -21,7 +21,7 @@ def paths(schema, prefix=""):
 
 
 def test_options_do_not_exceed_the_maximum():
-    commands = [TrainConfig, EvaluateConfig, SearchEvaluateConfig, RewardModelConfig]
+    commands = [TrainConfig, EvaluateConfig, FrontierConfig, RewardModelConfig]
     parts = [config_of(name) for names, config_of in GROUPS.values() for name in names()]
     options = {path for schema in (*commands, *parts) for path in paths(schema)} - GROUPS.keys()
     assert len(options) <= MAXIMUM, sorted(options)

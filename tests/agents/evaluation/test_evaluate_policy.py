@@ -1,4 +1,4 @@
-"""Held-out evaluation: figures, intervals, files and the command's errors."""
+"""Held-out evaluation: metrics, confidence intervals, files and the errors of the command."""
 
 import asyncio
 import json
@@ -21,10 +21,10 @@ def episode(correct, *, reward=0.0, tokens=4, no_answer=False, task="t"):
     return Trajectory(task, "e", [decision], True, False, {"correct": float(correct), "no_answer": float(no_answer)})
 
 
-# --- figures
+# --- metrics
 
 
-def test_summary():
+def test_summarise_computes_every_metric():
     rows = [(1, 1), (1, 0), (0, 0), (0, 0)]
     episodes = [episode(c, reward=c - 0.5, tokens=2 + 2 * c) for row in rows for c in row]
     episodes[-1].metrics["no_answer"] = 1.0
@@ -41,41 +41,41 @@ def test_summary():
     assert "pass@2" in format_result(result)
 
 
-def test_figures_of_episodes_with_several_turns():
+def test_summarise_adds_up_turns_of_an_episode():
     one = episode(True, reward=1.0, tokens=2)
     one.decisions.append(make_decision(3, 5, reward=0.5))
     result = summarise([one], samples=1, seed=0)
     assert (result.reward, result.mean_tokens) == (1.5, 7.0)
 
 
-def test_accuracy_needs_to_know_what_is_correct():
+def test_summarise_refuses_episodes_without_a_verdict():
     silent = episode(True, task="t7")
     silent.metrics.clear()
-    with pytest.raises(ReasonEnvsError, match=r"task 't7' does not say whether it was correct"):
+    with pytest.raises(ReasonEnvsError, match=r"task 't7' does not report whether it was correct"):
         summarise([episode(True), silent], samples=1, seed=0)
 
 
 # --- intervals
 
 
-def test_interval_of_equal_values_is_a_point():
+def test_bootstrap_interval_of_equal_values_is_a_point():
     assert bootstrap_interval(np.full(9, 0.4), seed=3) == (pytest.approx(0.4), pytest.approx(0.4))
 
 
 @pytest.mark.parametrize("count", [1, 14, 1000])
-def test_the_interval_of_nothing_but_right_answers_depends_on_how_many_there_are(count):
+def test_share_interval_of_right_answers_alone_depends_on_their_number(count):
     low, high = share_interval(np.ones(count), seed=0)
     assert (low, high) == (pytest.approx(count / (count + 3.8416)), 1.0)  # Wilson (1927) at p = 1
     assert share_interval(np.zeros(count), seed=0) == (0.0, pytest.approx(1 - low))
 
 
-def test_the_interval_of_other_shares_is_the_bootstraps():
+def test_share_interval_of_other_shares_is_the_bootstrap_interval():
     values = np.array([0.0, 1.0, 1.0, 0.5])
     assert share_interval(values, seed=3) == bootstrap_interval(values, seed=3)
     assert share_interval(np.full(9, 0.4), seed=3) == (pytest.approx(0.4), pytest.approx(0.4))
 
 
-def test_interval_is_the_normal_one_for_many_tasks():
+def test_bootstrap_interval_of_many_tasks_is_the_normal_interval():
     values = (np.arange(1000) % 10 < 3).astype(float)
     low, high = bootstrap_interval(values, seed=0)
     half = 1.96 * np.sqrt(0.3 * 0.7 / 1000)
@@ -83,7 +83,7 @@ def test_interval_is_the_normal_one_for_many_tasks():
     assert high == pytest.approx(0.3 + half, abs=0.004)
 
 
-def test_interval_depends_on_level_and_seed_alone():
+def test_bootstrap_interval_depends_on_level_and_seed():
     values = np.linspace(0, 1, 50)
     low, high = bootstrap_interval(values, seed=1)
     narrow = bootstrap_interval(values, seed=1, level=0.5)
@@ -91,7 +91,7 @@ def test_interval_depends_on_level_and_seed_alone():
     assert bootstrap_interval(values, seed=1) == (low, high) != bootstrap_interval(values, seed=2)
 
 
-def test_the_interval_over_seeds_and_problems_is_wider_where_seeds_differ():
+def test_crossed_bootstrap_is_wider_if_seeds_differ():
     assert crossed_bootstrap(np.full((3, 9), 0.4)) == (pytest.approx(0.4), pytest.approx(0.4))
     problems = np.tile([0.0, 1.0], (3, 200))
     half = 1.96 * 0.5 / 20
@@ -100,7 +100,7 @@ def test_the_interval_over_seeds_and_problems_is_wider_where_seeds_differ():
     assert apart[0] < 0.2 < 0.8 < apart[1]
 
 
-def test_interval_covers_the_truth():
+def test_bootstrap_interval_covers_the_true_mean():
     generator = np.random.default_rng(0)
     hits = 0
     for trial in range(200):
@@ -109,7 +109,7 @@ def test_interval_covers_the_truth():
     assert 0.9 <= hits / 200 <= 0.99
 
 
-def test_first_tasks():
+def test_first_tasks_is_the_same_sample_at_every_call():
     tasks = problems(5)
     first = first_tasks(tasks, 3)
     assert first == first_tasks(tasks, 3) == first_tasks(tasks, 5)[:3]
@@ -128,7 +128,7 @@ async def long_enough(response, task):
     return 1.0, {"correct": len(response) > 20, "no_answer": not response}
 
 
-def test_evaluation_plays_every_task_and_writes_what_it_saw(tiny_model, tmp_path):
+def test_evaluate_policy_plays_every_task_and_write_result_stores_it(tiny_model, tmp_path):
     policy = make_policy(tiny_model, max_tokens=4)
     policy.engine = TransformersEngine(model=tiny_model, device="cpu")
     tasks = list(problems(5))
@@ -178,7 +178,7 @@ def test_evaluation_plays_every_task_and_writes_what_it_saw(tiny_model, tmp_path
         (["run=x", "temperature=-1"], "temperature=-1"),
     ],
 )
-def test_errors_of_the_command_are_one_message(arguments, message, capsys):
+def test_evaluate_prints_each_error_as_one_message(arguments, message, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
@@ -188,7 +188,7 @@ def test_errors_of_the_command_are_one_message(arguments, message, capsys):
     assert "Traceback" not in captured.err
 
 
-def test_help(capsys):
+def test_evaluate_help_lists_options(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0

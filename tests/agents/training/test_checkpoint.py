@@ -1,4 +1,4 @@
-"""Checkpoints are whole or absent, and a resumed training is the uninterrupted one."""
+"""Checkpoints are complete or absent, and a resumed training equals the uninterrupted one."""
 
 import errno
 import json
@@ -22,7 +22,7 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_what_is_saved_is_loaded(tmp_path):
+def test_load_returns_what_was_saved(tmp_path):
     path = checkpoint.save(tmp_path / "checkpoints", 3, TENSORS, STATE)
     tensors, state = checkpoint.load(path)
     assert state == STATE
@@ -36,7 +36,7 @@ def test_what_is_saved_is_loaded(tmp_path):
     assert names(path.parent) == ["step_3"]
 
 
-def test_tied_weights_are_saved_under_both_names(tmp_path):
+def test_save_writes_tied_weights_under_both_names(tmp_path):
     weight = torch.randn(3, 2)
     tensors, _ = checkpoint.load(
         checkpoint.save(tmp_path, 1, {"policy": {"in": weight, "out": weight, "t": weight.T}}, {})
@@ -46,7 +46,7 @@ def test_tied_weights_are_saved_under_both_names(tmp_path):
     assert torch.equal(tensors["policy"]["t"], weight.T)
 
 
-def test_the_same_step_is_replaced_and_leftovers_are_removed(tmp_path):
+def test_save_replaces_the_same_step_and_removes_leftovers(tmp_path):
     (tmp_path / ".tmp-step_1-abc").mkdir()
     (tmp_path / ".tmp-step_1-abc" / "half").write_text("x")
     checkpoint.save(tmp_path, 1, {}, {"take": 1})
@@ -55,7 +55,7 @@ def test_the_same_step_is_replaced_and_leftovers_are_removed(tmp_path):
     assert names(tmp_path) == ["step_1"]
 
 
-def test_latest_is_by_number_and_ignores_what_is_no_checkpoint(tmp_path):
+def test_latest_compares_numbers_and_ignores_other_files(tmp_path):
     for step in (9, 10):
         checkpoint.save(tmp_path, step, {}, {})
     (tmp_path / ".tmp-step_11-x").mkdir()
@@ -66,7 +66,7 @@ def test_latest_is_by_number_and_ignores_what_is_no_checkpoint(tmp_path):
             checkpoint.latest(empty)
 
 
-def test_prune_keeps_the_last_and_the_best(tmp_path):
+def test_prune_keeps_the_latest_and_the_best(tmp_path):
     for step in (2, 4, 6, 8, 10):
         checkpoint.save(tmp_path, step, {}, {})
     assert checkpoint.prune(tmp_path, 2, {4, 99}) == [2, 6]
@@ -76,14 +76,14 @@ def test_prune_keeps_the_last_and_the_best(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["policy.safetensors", "optimizer.safetensors", "state.json", "manifest.json"])
-def test_a_missing_file_is_named(tmp_path, name):
+def test_load_names_a_missing_file(tmp_path, name):
     path = checkpoint.save(tmp_path, 1, TENSORS, STATE)
     (path / name).unlink()
-    with pytest.raises(CheckpointError, match=f"lacks (the file )?{name}"):
+    with pytest.raises(CheckpointError, match=f"{name} is missing"):
         checkpoint.load(path)
 
 
-def test_damage_is_found(tmp_path):
+def test_load_detects_damage(tmp_path):
     path = checkpoint.save(tmp_path, 1, TENSORS, STATE)
     content = bytearray((path / "policy.safetensors").read_bytes())
     content[-1] ^= 1
@@ -98,7 +98,7 @@ def test_damage_is_found(tmp_path):
         checkpoint.load(path)
 
 
-def test_another_format_is_refused(tmp_path):
+def test_load_refuses_another_format(tmp_path):
     path = checkpoint.save(tmp_path, 1, {}, {})
     manifest = json.loads((path / "manifest.json").read_text())
     (path / "manifest.json").write_text(json.dumps({**manifest, "format": 99}))
@@ -107,7 +107,7 @@ def test_another_format_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("failing", ["save_file", "fsync", "rename"])
-def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_so(tmp_path, monkeypatch, failing):
+def test_save_on_a_full_disk_keeps_and_names_the_last_checkpoint(tmp_path, monkeypatch, failing):
     checkpoint.save(tmp_path, 1, TENSORS, STATE)
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -120,14 +120,14 @@ def test_a_full_disk_leaves_the_last_good_checkpoint_and_says_so(tmp_path, monke
         monkeypatch.setattr(checkpoint.os, "fsync", fail)
     else:
         monkeypatch.setattr(checkpoint.Path, "rename", fail)
-    with pytest.raises(CheckpointError, match=r"No space left on device.* the last good checkpoint is .*step_1\."):
+    with pytest.raises(CheckpointError, match=r"No space left on device.* the last complete checkpoint is .*step_1\."):
         checkpoint.save(tmp_path, 2, TENSORS, STATE)
     monkeypatch.undo()
     assert names(tmp_path) == ["step_1"]
     assert checkpoint.load(tmp_path / "step_1")[1] == STATE
 
 
-def test_a_failed_replacement_keeps_the_old_checkpoint(tmp_path, monkeypatch):
+def test_save_keeps_the_old_checkpoint_if_the_replacement_fails(tmp_path, monkeypatch):
     checkpoint.save(tmp_path, 1, {}, {"take": 1})
     rename = checkpoint.Path.rename
 
@@ -142,7 +142,7 @@ def test_a_failed_replacement_keeps_the_old_checkpoint(tmp_path, monkeypatch):
     assert checkpoint.load(tmp_path / "step_1")[1] == {"take": 1}
 
 
-def test_a_replacement_that_was_killed_between_its_renames_is_undone(tmp_path):
+def test_latest_undoes_a_replacement_that_was_interrupted(tmp_path):
     path = checkpoint.save(tmp_path, 1, {}, {"take": 1})
     path.rename(tmp_path / ".tmp-step_1-replaced")
     assert checkpoint.load(checkpoint.latest(tmp_path))[1] == {"take": 1}
@@ -150,16 +150,16 @@ def test_a_replacement_that_was_killed_between_its_renames_is_undone(tmp_path):
 
 @pytest.mark.parametrize(
     ("tensors", "state", "message"),
-    [({"../x": {}}, {}, "'../x' cannot name a file"), ({}, {"a": {"b": torch.ones(1)}}, "tensor at 'a/b'")],
+    [({"../x": {}}, {}, "'../x' is not a valid file name"), ({}, {"a": {"b": torch.ones(1)}}, "tensor at 'a/b'")],
 )
-def test_what_cannot_be_saved_is_named_before_anything_is_written(tmp_path, tensors, state, message):
+def test_save_names_an_invalid_value_before_it_writes(tmp_path, tensors, state, message):
     with pytest.raises(CheckpointError, match=message):
         checkpoint.save(tmp_path, 1, tensors, state)
     assert names(tmp_path) == []
 
 
 class Toy:
-    """A small training with everything that has a state: weights, AdamW with two groups, dropout's generator."""
+    """A small training with every kind of state: weights, AdamW with two groups, a random generator."""
 
     def __init__(self):
         with torch.random.fork_rng():
@@ -191,7 +191,7 @@ class Toy:
         self.generator.set_state(tensors["random"]["t"])
 
 
-def test_a_resumed_training_is_the_uninterrupted_one_bit_for_bit(tmp_path):
+def test_resumed_training_equals_the_uninterrupted_one_bit_for_bit(tmp_path):
     whole, first, resumed = Toy(), Toy(), Toy()
     whole.train(12)
     first.train(5)

@@ -1,4 +1,4 @@
-"""An engine that fails in the middle of a run: the last whole step is saved, and going on loses and repeats nothing."""
+"""An engine that fails during a run: the last complete step is saved, and the resumed run equals a complete one."""
 
 import pytest
 from run_toys import assert_same_run, checkpoints, make_run, rows, train
@@ -18,7 +18,7 @@ def whole(tiny_model, tmp_path_factory):
 
 
 @pytest.mark.parametrize("answers", [False, True], ids=["before it answers", "after it answered"])
-def test_generation_that_fails_in_a_step(whole, tiny_model, tmp_path, monkeypatch, answers):
+def test_run_resumes_exactly_after_a_failed_generation(whole, tiny_model, tmp_path, monkeypatch, answers):
     folder, original, calls = tmp_path / "run", TransformersEngine.generate_batch, []
 
     def dying(engine, requests):
@@ -42,7 +42,7 @@ def test_generation_that_fails_in_a_step(whole, tiny_model, tmp_path, monkeypatc
     assert tokens == [row["tokens"] for row in rows(whole) if "tokens" in row]
 
 
-def test_weights_that_cannot_be_sent(whole, tiny_model, tmp_path, monkeypatch):
+def test_run_resumes_exactly_after_a_failed_weight_transfer(whole, tiny_model, tmp_path, monkeypatch):
     folder, original = tmp_path / "run", TransformersEngine.load_weights
 
     def dying(engine, source, version):

@@ -1,4 +1,4 @@
-"""Frozen models of an environment in a run: engines of their own, or the policy's engine without its adapter."""
+"""Frozen models of an environment in a run: separate engines, or the policy's engine without its adapter."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def own_solver(model):
     return f"env.solver={{name: transformers, model: {model}, device: cpu}}"
 
 
-def test_the_defaults_are_the_embedded_planner_and_solver():
+def test_planner_and_solver_are_the_embedded_models_by_default():
     config = compose_config(["env=planner_solver"])
     assert (config.algo.name, config.policy.name) == ("grpo", "language")
     assert config.policy.model == config.env.solver["model"] == "embedded:planner_solver"
@@ -68,12 +68,12 @@ def test_the_defaults_are_the_embedded_planner_and_solver():
     assert rates == [registration.entry("planner_solver").recommends["learning_rate"], OptimizerConfig().learning_rate]
 
 
-def test_an_option_of_the_solver_is_one_key():
+def test_solver_options_are_changed_by_key():
     config = compose_config(["env=planner_solver", "env.solver={name: openai, model: m}", "env.solver.timeout_s=5"])
     assert config.env.solver == {"name": "openai", "model": "m", "timeout_s": 5}
 
 
-def test_a_training_steps_guidelines_are_one_call_of_the_solver(tiny_model, tmp_path):
+def test_guidelines_of_a_training_step_are_one_call_of_the_solver(tiny_model, tmp_path):
     sizes = ["algo.tasks_per_step=30", "algo.samples_per_task=4", "steps=1", "env.reward.name=random"]
     trainer = make_trainer(overrides(tiny_model, tmp_path / "run", own_solver(tiny_model), *sizes))
     asyncio.run(trainer.train())
@@ -84,7 +84,7 @@ def test_a_training_steps_guidelines_are_one_call_of_the_solver(tiny_model, tmp_
         asyncio.run(solver.generate(GenerationRequest(PROMPT, 0)))
 
 
-def test_the_policys_engine_without_its_adapter(tiny_model, tmp_path, monkeypatch):
+def test_solver_can_be_the_policys_engine_without_its_adapter(tiny_model, tmp_path, monkeypatch):
     made = []
 
     def make_engine(name, *, model, device, **_):
@@ -113,7 +113,7 @@ def test_the_policys_engine_without_its_adapter(tiny_model, tmp_path, monkeypatc
         (["policy.lora_rank=8", "engine=vllm"], r"engine=vllm gets merged weights"),
     ],
 )
-def test_a_base_that_training_changes_is_refused_before_a_model_is_loaded(tmp_path, more, message):
+def test_solver_that_training_would_change_is_an_error_before_a_model_loads(tmp_path, more, message):
     config = compose_config(overrides("embedded", tmp_path, "env.solver=policy", *more))
     with pytest.raises(ReasonEnvsError, match=message):
         resolve(config)

@@ -1,4 +1,4 @@
-"""Phase 1 within a run: the step reward model is trained once, on the run's problems, and then used."""
+"""Phase 1 of a run: the step reward model is trained once, on the run's problems, and then used."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ TREE = ("env=reason_tree", "eval_every=0")
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """What would have been trained."""
+    """Collect the configurations of trainings instead of training."""
     seen = []
 
     def made(config):
@@ -36,7 +36,7 @@ def planned(folder, *overrides):
     return resolve(compose_config([*TREE, f"output_dir={folder}", *overrides]))
 
 
-def test_the_embedded_model_is_used_by_default(trainings, tmp_path):
+def test_plan_uses_the_embedded_model_by_default(trainings, tmp_path):
     plan = planned(tmp_path, "reward_model.max_batch_tokens=77")
     found = plan.reward_model
     assert (found["model"], found["max_batch_tokens"], plan.reward_model_training) == ("embedded", 77, None)
@@ -45,14 +45,14 @@ def test_the_embedded_model_is_used_by_default(trainings, tmp_path):
     assert trainings == []
 
 
-def test_a_saved_model_is_used_instead(trainings, tmp_path):
+def test_plan_uses_a_saved_model(trainings, tmp_path):
     for more in ([], ["reward_model.train=true"]):
         plan = planned(tmp_path, "reward_model.path=saved", *more)
         assert (plan.reward_model["model"], plan.reward_model_training) == ("saved", None)
     assert trainings == []
 
 
-def test_training_follows_the_run_and_happens_once(trainings, tmp_path):
+def test_training_follows_the_run_and_is_an_explicit_phase(trainings, tmp_path):
     asked = (
         *("reward_model.train=true", "reward_model.training.epochs=2", "reward_model.device=cpu", "seed=5"),
         *(
@@ -89,13 +89,13 @@ def test_training_follows_the_run_and_happens_once(trainings, tmp_path):
         (["reward_model.model=x"], r"reward_model\.model='x' contradicts .* give one of them"),
     ],
 )
-def test_what_contradicts_the_run_is_refused(overrides, message, trainings, tmp_path):
+def test_plan_refuses_options_that_contradict_the_run(overrides, message, trainings, tmp_path):
     with pytest.raises(ReasonEnvsError, match=message):
         planned(tmp_path, "reward_model.train=true", *overrides)
     assert trainings == []
 
 
-def test_both_phases_in_one_command_and_evaluation_afterwards(tiny_model, tmp_path):
+def test_train_runs_both_phases_and_load_run_trains_nothing(tiny_model, tmp_path):
     """A random generator gets some sums right where any last number counts, so both labels occur."""
     training = {
         **{"model": tiny_model, "problems": 12, "validation_problems": 6, "test_problems": 6, "solutions": 8},

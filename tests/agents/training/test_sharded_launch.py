@@ -1,4 +1,4 @@
-"""A launcher that is told to split the model over processes is refused before anything is loaded."""
+"""A launcher that shards the model over processes is refused before anything is loaded."""
 
 import sys
 
@@ -9,9 +9,9 @@ from agents.distributed import SHARDED_MODELS
 
 
 @pytest.mark.parametrize("variable", SHARDED_MODELS)
-def test_sharding_is_refused_before_the_model_is_loaded(variable, tmp_path, monkeypatch, capsys):
+def test_sharding_is_an_error_before_the_model_loads(variable, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(variable, "true")
-    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1")  # the command does not start itself again
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "1")  # the command does not restart itself
     monkeypatch.setattr("agents.training.build.build", None)
     monkeypatch.setattr(sys, "argv", ["train", f"output_dir={tmp_path / 'run'}"])
     with pytest.raises(SystemExit) as exit_:

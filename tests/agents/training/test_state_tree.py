@@ -1,4 +1,4 @@
-"""Nested state survives JSON exactly."""
+"""Nested state is restored exactly from tensors and JSON."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def through_json(state):
 
 
 def kinds(value):
-    """The value with every type spelled out, since 1 == 1.0 == True."""
+    """Return the value with the type of every part, since 1 == 1.0 == True."""
     if isinstance(value, dict):
         return {(type(k), k): kinds(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -38,11 +38,11 @@ def kinds(value):
 
 
 @given(trees)
-def test_everything_comes_back_with_its_kind(state):
+def test_unflatten_restores_values_and_types(state):
     assert kinds(through_json(state)) == kinds(state)
 
 
-def test_nan_and_generators_come_back():
+def test_unflatten_restores_nan_and_random_generators():
     assert math.isnan(through_json({"best": math.nan})["best"])
     numpy_generator, torch_generator = np.random.default_rng(3), torch.Generator().manual_seed(3)
     numpy_generator.random(5)
@@ -55,7 +55,7 @@ def test_nan_and_generators_come_back():
     assert torch.equal(torch.rand(4, generator=restored_torch), torch.rand(4, generator=torch_generator))
 
 
-def test_tensors_are_named_by_their_path():
+def test_flatten_names_tensors_by_their_path():
     tensors, _ = flatten({"state": {0: {"exp_avg": torch.ones(2)}}, "list": [torch.zeros(1)]})
     assert sorted(tensors) == ["list/0", "state/0/exp_avg"]
 
@@ -68,6 +68,6 @@ def test_tensors_are_named_by_their_path():
         ({"a/b": torch.ones(1), "a": {"b": torch.ones(1)}}, "path 'a/b'"),
     ],
 )
-def test_what_cannot_be_saved_is_named(state, message):
+def test_flatten_names_an_invalid_value(state, message):
     with pytest.raises(ReasonEnvsError, match=message):
         flatten(state)

@@ -1,4 +1,4 @@
-"""A run from its first step to its last: files, metrics, interruptions, resumption and what can go wrong."""
+"""A run from its first step to its last: files, metrics, interruption, resumption and errors."""
 
 import errno
 import json
@@ -34,7 +34,7 @@ def whole(tiny_model, tmp_path_factory):
 
 
 def interrupt_in(monkeypatch, owner, name, when, number=signal.SIGTERM):
-    """Send this process a signal within the call of ``owner.name`` that ``when`` picks by its arguments."""
+    """Send this process a signal in the call of ``owner.name`` whose arguments ``when`` accepts."""
     original = getattr(owner, name)
 
     def interrupted(self, *args, **options):
@@ -45,10 +45,10 @@ def interrupt_in(monkeypatch, owner, name, when, number=signal.SIGTERM):
     monkeypatch.setattr(owner, name, interrupted)
 
 
-# --- a whole run
+# --- a complete run
 
 
-def test_a_run_leaves_the_files_of_the_layout(whole):
+def test_run_writes_the_files_of_the_layout(whole):
     folder = whole["full"]
     names = {path.name for path in folder.iterdir() if not path.name.startswith("events.out.tfevents.")}
     assert names == {
@@ -67,7 +67,7 @@ def test_a_run_leaves_the_files_of_the_layout(whole):
     assert {path.suffix for path in (folder / "checkpoints" / "step_4").iterdir()} == {".json", ".safetensors"}
 
 
-def test_metrics_have_the_names_that_readers_expect(whole):
+def test_run_logs_the_documented_metrics(whole):
     for kind, folder in whole.items():
         table = rows(folder)
         assert [row["step"] for row in table] == [0, 1, 2, 3, 4, 4]
@@ -91,7 +91,7 @@ def test_metrics_have_the_names_that_readers_expect(whole):
     assert any(row["kl"] > 0 for row in rows(whole["lora"])[1:5])
 
 
-def test_the_final_policy_loads_and_has_learned(whole, tiny_model):
+def test_final_policy_loads_and_differs_from_the_first(whole, tiny_model):
     untrained = load_model(tiny_model, device=torch.device("cpu"), dtype=torch.float32)
     trained = load_model(str(whole["full"] / "policy_final"), device=torch.device("cpu"), dtype=torch.float32)
     difference = [torch.equal(a, b) for a, b in zip(untrained.parameters(), trained.parameters(), strict=True)]
@@ -99,7 +99,7 @@ def test_the_final_policy_loads_and_has_learned(whole, tiny_model):
     assert len(load_tokenizer(str(whole["full"] / "policy_final"))) == len(load_tokenizer(tiny_model))
 
 
-def test_the_final_adapter_loads_on_its_base(whole, tiny_model):
+def test_final_adapter_loads_on_its_base_model(whole, tiny_model):
     from peft import PeftModel
 
     base = load_model(tiny_model, device=torch.device("cpu"), dtype=torch.float32)
@@ -108,7 +108,7 @@ def test_the_final_adapter_loads_on_its_base(whole, tiny_model):
     assert any(p.abs().sum() > 0 for n, p in adapted.named_parameters() if "lora_B" in n)
 
 
-def test_steps_and_epochs_end_a_run_whichever_is_first(tiny_model, tmp_path):
+def test_run_ends_after_steps_or_epochs_whichever_is_first(tiny_model, tmp_path):
     problems = "env.tasks={name: chain_sum, max_samples: 6}"
     counts = []
     for number, caps in enumerate((("steps=null", "epochs=1"), ("steps=2", "epochs=9"), ("steps=9", "epochs=0.5"))):
@@ -119,7 +119,7 @@ def test_steps_and_epochs_end_a_run_whichever_is_first(tiny_model, tmp_path):
     assert checkpoints(tmp_path / "0") == ["step_0", "step_3"]
 
 
-def test_max_minutes_ends_a_run_in_good_order(tiny_model, tmp_path):
+def test_run_saves_and_stops_after_max_minutes(tiny_model, tmp_path):
     folder = tmp_path / "run"
     train(make_run(tiny_model, folder, "max_minutes=1e-9", "eval_every=0"))
     assert checkpoints(folder) == ["step_0"]
@@ -127,7 +127,7 @@ def test_max_minutes_ends_a_run_in_good_order(tiny_model, tmp_path):
     assert [row["step"] for row in rows(folder)] == [1, 2, 3, 4]
 
 
-def test_the_last_and_the_best_checkpoints_are_kept(tiny_model, tmp_path, monkeypatch):
+def test_run_keeps_the_latest_and_the_best_checkpoint(tiny_model, tmp_path, monkeypatch):
     from agents.training import evaluator
 
     accuracies = iter([0.1, 0.1, 0.9, 0.9, 0.2, 0.3, 0.1, 0.1])
@@ -142,14 +142,14 @@ def test_the_last_and_the_best_checkpoints_are_kept(tiny_model, tmp_path, monkey
     assert checkpoints(tmp_path / "run") == ["step_1", "step_5"]
 
 
-def test_random_rewards_are_the_control(whole):
+def test_random_reward_varies_and_is_never_correct(whole):
     rewards = [row["reward"] for row in rows(whole["full"])[1:5]]
     assert all(-1 <= reward <= 1 for reward in rewards)
     assert len(set(rewards)) > 1
     assert all(row["accuracy"] == 0 for row in rows(whole["full"])[1:5])
 
 
-def test_a_new_run_can_start_from_a_checkpoint_and_refers_to_it(whole, tiny_model, tmp_path):
+def test_init_from_starts_from_a_checkpoint_which_is_the_reference(whole, tiny_model, tmp_path):
     for kind, options in KINDS.items():
         start = whole[kind] / "checkpoints" / "step_4"
         more = ["policy.lora_dropout=0"] if kind == "lora" else []
@@ -165,7 +165,9 @@ def test_a_new_run_can_start_from_a_checkpoint_and_refers_to_it(whole, tiny_mode
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("place", ["generating", "updating"])
-def test_interrupted_and_resumed_equals_uninterrupted(kind, place, whole, tiny_model, tmp_path, monkeypatch):
+def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(
+    kind, place, whole, tiny_model, tmp_path, monkeypatch
+):
     trainer = make_run(tiny_model, tmp_path / "run", *KINDS[kind])
     with monkeypatch.context() as patch:
         if place == "generating":
@@ -182,7 +184,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(kind, place, whole, tiny_m
     assert_same_run(tmp_path / "run", whole[kind])
 
 
-def test_a_run_interrupted_within_an_evaluation_resumes_exactly(whole, tiny_model, tmp_path, monkeypatch):
+def test_run_interrupted_in_an_evaluation_resumes_exactly(whole, tiny_model, tmp_path, monkeypatch):
     for number in (1, 3):
         folder, calls = tmp_path / str(number), iter(range(10))
         with monkeypatch.context() as patch:
@@ -192,7 +194,7 @@ def test_a_run_interrupted_within_an_evaluation_resumes_exactly(whole, tiny_mode
         assert_same_run(folder, whole["full"])
 
 
-def test_a_killed_run_goes_on_from_its_last_checkpoint(whole, tiny_model, tmp_path, monkeypatch):
+def test_killed_run_resumes_from_its_last_checkpoint(whole, tiny_model, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(PolicyUpdate, "run", dying_at(3, PolicyUpdate.run, KeyboardInterrupt()))
@@ -213,7 +215,7 @@ def dying_at(step, original, error):
     return run
 
 
-def test_a_finished_run_can_be_made_longer(whole, tiny_model, tmp_path):
+def test_finished_run_can_continue_with_more_steps(whole, tiny_model, tmp_path):
     folder = tmp_path / "run"
     train(make_run(tiny_model, folder, "steps=2", "eval_every=0"))
     train(make_run(tiny_model, folder, "eval_every=0", resuming=True))
@@ -222,7 +224,7 @@ def test_a_finished_run_can_be_made_longer(whole, tiny_model, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_to_the_command_saves_and_resume_goes_on(whole, tiny_model, tmp_path, monkeypatch, capsys):
+def test_command_saves_on_a_signal_and_resumes(whole, tiny_model, tmp_path, monkeypatch, capsys):
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     arguments = overrides(tiny_model, "run", "steps=10000")
     process = subprocess.Popen(
@@ -252,11 +254,11 @@ def test_a_signal_to_the_command_saves_and_resume_goes_on(whole, tiny_model, tmp
     assert final_weights(tmp_path / "run")
 
 
-# --- what can go wrong
+# --- errors
 
 
 def fails(arguments, capsys, monkeypatch):
-    """Run the command within this process; return its one message."""
+    """Run the command in this process and return its one message."""
     for name, value in command.ALLOCATOR.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["train", *arguments])
@@ -271,7 +273,7 @@ def fails(arguments, capsys, monkeypatch):
 
 @pytest.fixture
 def unloaded(monkeypatch):
-    """Whatever is wrong must be found before a model is loaded."""
+    """Fail if a model is loaded."""
     from agents.policies import language
 
     def load(*_, **__):
@@ -280,7 +282,7 @@ def unloaded(monkeypatch):
     monkeypatch.setattr(language, "load_model", load)
 
 
-def test_wrong_data_is_found_before_the_model_is_loaded(tiny_model, tmp_path, capsys, monkeypatch, unloaded):
+def test_wrong_data_is_an_error_before_the_model_loads(tiny_model, tmp_path, capsys, monkeypatch, unloaded):
     (tmp_path / "bad.jsonl").write_text('{"question": "1 + 1", "answer": "2"}\n{"question": oops}\n')
     (tmp_path / "empty.jsonl").write_text("\n")
     (tmp_path / "answerless.jsonl").write_text('{"question": "1 + 1"}\n')
@@ -308,7 +310,7 @@ def test_wrong_data_is_found_before_the_model_is_loaded(tiny_model, tmp_path, ca
         ("steps=null", "give at least one of them"),
     ],
 )
-def test_wrong_options_are_found_before_the_model_is_loaded(
+def test_wrong_options_are_errors_before_the_model_loads(
     override, expected, tiny_model, tmp_path, capsys, monkeypatch, unloaded
 ):
     monkeypatch.chdir(tmp_path)
@@ -316,14 +318,14 @@ def test_wrong_options_are_found_before_the_model_is_loaded(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_holds_a_run_is_never_overwritten(whole, tiny_model, capsys, monkeypatch, unloaded):
+def test_run_never_overwrites_the_folder_of_another_run(whole, tiny_model, capsys, monkeypatch, unloaded):
     before = rows(whole["full"])
     message = fails(overrides(tiny_model, whole["full"]), capsys, monkeypatch)
     assert f"resume={whole['full']}" in message
     assert rows(whole["full"]) == before
 
 
-def test_a_folder_without_a_finished_step_says_that_nothing_is_lost(whole, tiny_model, tmp_path, capsys, monkeypatch):
+def test_folder_without_a_training_step_says_that_nothing_is_lost(whole, tiny_model, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     (folder / "checkpoints" / "step_0").mkdir(parents=True)
     (folder / "config.yaml").write_text("{}")
@@ -334,7 +336,7 @@ def test_a_folder_without_a_finished_step_says_that_nothing_is_lost(whole, tiny_
     assert "No training step" not in fails(overrides(tiny_model, whole["full"]), capsys, monkeypatch)
 
 
-def test_wrong_resumptions(whole, tmp_path, capsys, monkeypatch, unloaded):
+def test_resume_names_each_mistake(whole, tmp_path, capsys, monkeypatch, unloaded):
     for arguments, expected in (
         ([f"resume={tmp_path}"], "is not a run folder: config.yaml is missing"),
         ([f"resume={whole['full']}", "seed=1", "algo.kl_coef=1"], "algo.kl_coef, seed cannot be given with it"),
@@ -348,12 +350,12 @@ def test_wrong_resumptions(whole, tmp_path, capsys, monkeypatch, unloaded):
     assert "holds no checkpoint" in fails([f"resume={tmp_path}"], capsys, monkeypatch)
 
 
-def test_a_checkpoint_that_lacks_a_file_is_named(tiny_model, tmp_path, capsys, monkeypatch):
+def test_resume_names_a_missing_file_of_a_checkpoint(tiny_model, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     train(make_run(tiny_model, folder, "steps=1", "eval_every=0"))
     (folder / "checkpoints" / "step_1" / "optimizer.safetensors").unlink()
     message = fails([f"resume={folder}", "steps=2"], capsys, monkeypatch)
-    assert "step_1 lacks the file optimizer.safetensors" in message
+    assert "step_1 is incomplete: optimizer.safetensors is missing" in message
 
 
 def nan_after_three_updates(self, inputs, config, original=Learner.loss):
@@ -361,7 +363,7 @@ def nan_after_three_updates(self, inputs, config, original=Learner.loss):
     return loss * float("nan") if self.optimizer.steps == 3 else loss, metrics
 
 
-def test_a_loss_that_is_not_finite_keeps_the_last_step(whole, tiny_model, tmp_path, capsys, monkeypatch):
+def test_run_with_an_infinite_loss_keeps_the_last_step(whole, tiny_model, tmp_path, capsys, monkeypatch):
     folder = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "loss", nan_after_three_updates)
@@ -373,7 +375,7 @@ def test_a_loss_that_is_not_finite_keeps_the_last_step(whole, tiny_model, tmp_pa
     assert_same_run(folder, whole["full"])
 
 
-def test_no_half_step_is_ever_saved(tiny_model, tmp_path, monkeypatch):
+def test_run_never_saves_an_incomplete_step(tiny_model, tmp_path, monkeypatch):
     folder = tmp_path / "run"
     monkeypatch.setattr(Learner, "loss", nan_after_three_updates)
     with pytest.raises(ReasonEnvsError, match="nan"):
@@ -386,7 +388,7 @@ def full_disk(*_, **__):
 
 
 @pytest.mark.parametrize("what", ["checkpoint", "metrics", "final"])
-def test_a_full_disk_keeps_the_last_checkpoint(what, tiny_model, tmp_path, capsys, monkeypatch):
+def test_run_on_a_full_disk_keeps_the_last_checkpoint(what, tiny_model, tmp_path, capsys, monkeypatch):
     from agents.training import checkpoint
 
     folder = tmp_path / "run"
@@ -418,7 +420,7 @@ def test_a_full_disk_keeps_the_last_checkpoint(what, tiny_model, tmp_path, capsy
         ("agents.training.evaluator.evaluate_policy", "evaluating"),
     ],
 )
-def test_running_out_of_gpu_memory_names_phase_sizes_and_cure(target, phase, tiny_model, tmp_path, monkeypatch, capsys):
+def test_out_of_gpu_memory_error_names_phase_sizes_and_fix(target, phase, tiny_model, tmp_path, monkeypatch, capsys):
     def out_of_memory(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines.")
 
@@ -431,14 +433,14 @@ def test_running_out_of_gpu_memory_names_phase_sizes_and_cure(target, phase, tin
     assert message.count("\n") == 1
 
 
-def test_running_out_of_the_machines_memory_says_so(tiny_model, tmp_path, monkeypatch, capsys):
+def test_out_of_memory_error_on_the_cpu_names_the_phase(tiny_model, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("agents.algorithms.learner.Learner.update", lambda *_: torch.empty(1 << 60))
     message = fails(overrides(tiny_model, tmp_path / "run"), capsys, monkeypatch)
     assert "Out of memory while updating (policy.model=" in message
     assert "can't allocate memory" in message or "you tried to allocate" in message
 
 
-def test_overlong_prompts_are_an_error_or_are_left_out_and_counted(tiny_model, tmp_path, capsys, monkeypatch):
+def test_overlong_prompts_are_an_error_or_are_counted_and_left_out(tiny_model, tmp_path, capsys, monkeypatch):
     problems = [{"question": "1 + " * n + "1", "answer": str(n + 1)} for n in (1, 2, 3, 30)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(p) + "\n" for p in problems))
     (tmp_path / "test.jsonl").write_text(json.dumps(problems[0]) + "\n")
@@ -451,10 +453,10 @@ def test_overlong_prompts_are_an_error_or_are_left_out_and_counted(tiny_model, t
     assert [task.answer for task in trainer.run.train_tasks] == ["2", "3", "4"]
     assert "3 problems of json (1 overlong left out)" in capsys.readouterr().out
     hopeless = [*options, "policy.overlong_prompts=filter", "policy.max_prompt_tokens=2"]
-    assert "Every prompt is longer" in fails(overrides(tiny_model, tmp_path / "c", *hopeless), capsys, monkeypatch)
+    assert "All 4 prompts are longer" in fails(overrides(tiny_model, tmp_path / "c", *hopeless), capsys, monkeypatch)
 
 
-def test_a_run_that_cannot_begin_takes_no_folder(tiny_model, tmp_path, monkeypatch):
+def test_run_that_cannot_start_leaves_no_folder(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "wandb", None)
     for _ in range(2):
         with pytest.raises(ReasonEnvsError, match=r"reason-envs\[wandb\]"):

@@ -1,4 +1,4 @@
-"""A run whose engine cannot take new weights stops before anything is sent or written."""
+"""A run whose engine cannot take new weights is refused before anything is sent or written."""
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from reason_envs.llm import make_engine
 from reason_envs.llm.loading import load_model, load_tokenizer
 
 
-def test_training_through_a_server_is_refused(tmp_path):
+def test_build_refuses_to_train_through_a_server(tmp_path):
     server = Server()
     try:
         overrides = ["engine=openai", f"engine.base_url={server.url}", f"output_dir={tmp_path / 'run'}"]
@@ -27,7 +27,7 @@ def test_training_through_a_server_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("bits", ["load_in_8bit", "load_in_4bit"])
-def test_a_quantized_engine_is_refused_before_the_policy_is_loaded(tiny_model, tmp_path, monkeypatch, bits):
+def test_build_refuses_a_quantized_engine_before_the_policy_loads(tiny_model, tmp_path, monkeypatch, bits):
     pytest.importorskip("bitsandbytes", reason="extra [quantization]")
     monkeypatch.setattr("agents.policies.language.load_model", None)
     overrides = [f"policy.model={tiny_model}", f"engine.{bits}=true", f"output_dir={tmp_path / 'run'}"]
@@ -35,7 +35,7 @@ def test_a_quantized_engine_is_refused_before_the_policy_is_loaded(tiny_model, t
         build(resolve(compose_config(overrides)))
 
 
-def test_weights_are_not_sent_to_a_quantized_engine(tiny_model):
+def test_weight_sync_refuses_a_quantized_engine(tiny_model):
     pytest.importorskip("bitsandbytes", reason="extra [quantization]")
     engine = make_engine("transformers", model=tiny_model, device="cpu", load_in_8bit=True)
     with pytest.raises(ReasonEnvsError, match="cannot take new weights"):
@@ -43,7 +43,7 @@ def test_weights_are_not_sent_to_a_quantized_engine(tiny_model):
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])
-def test_a_model_that_is_stored_quantized_is_not_trained(tiny_model, tmp_path, lora_rank):
+def test_policy_refuses_a_model_that_is_stored_quantized(tiny_model, tmp_path, lora_rank):
     pytest.importorskip("bitsandbytes", reason="extra [quantization]")
     cpu = torch.device("cpu")
     load_model(tiny_model, device=cpu, dtype=torch.float32, load_in_8bit=True).save_pretrained(tmp_path)

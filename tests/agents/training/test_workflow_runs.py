@@ -1,4 +1,4 @@
-"""Runs of env=workflow: the model it starts from, a short run on the embedded model, and the pipeline."""
+"""Runs of env=workflow: their first model, a short run on the embedded model, and the pipeline."""
 
 import importlib.util
 import json
@@ -36,12 +36,12 @@ def pipeline():
         (["env=reason_tree", "algo=grpo", "policy=language"], "embedded"),
     ],
 )
-def test_an_environment_has_the_model_that_it_starts_from(overrides, model):
+def test_compose_chooses_the_model_of_the_environment(overrides, model):
     config = compose_config(overrides)
     assert (config.policy.model, config.algo.name) == (model, "grpo")
 
 
-def test_a_short_run_trains_evaluates_and_counts_the_executors_tokens(tmp_path):
+def test_short_run_trains_evaluates_and_counts_the_tokens_of_the_executors(tmp_path):
     small = ["steps=2", "algo.tasks_per_step=3", "algo.samples_per_task=4", "eval_tasks=6", "eval_every=1"]
     trainer = make_trainer(["env=workflow", *small, "env.tasks.size=60", f"output_dir={tmp_path / 'run'}"])
     train(trainer)
@@ -53,7 +53,7 @@ def test_a_short_run_trains_evaluates_and_counts_the_executors_tokens(tmp_path):
     assert any("eval/accuracy" in row for row in rows(tmp_path / "run"))
 
 
-def test_the_pipeline_prepares_six_benchmarks_in_the_domains_ratios(pipeline, tmp_path):
+def test_pipeline_mixes_benchmarks_in_the_ratios_of_their_domains(pipeline, tmp_path):
     shutil.copytree(ROOT / "tests" / "data" / "tasks", tmp_path / "data")
     for name, count in (("hotpotqa", 40), ("drop", 40), ("humaneval", 30), ("mbpp", 30)):
         file = tmp_path / "data" / f"{name}.jsonl"
@@ -72,7 +72,7 @@ def test_the_pipeline_prepares_six_benchmarks_in_the_domains_ratios(pipeline, tm
 
 
 @pytest.mark.slow
-def test_the_pipeline_runs_offline(pipeline, tmp_path, capfd, monkeypatch):
+def test_pipeline_runs_offline(pipeline, tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     arguments = ["--smoke", "--output", str(tmp_path / "run"), "--problems", "8", "--data", str(tmp_path)]
     pipeline.main(["all", "steps=1", "algo.tasks_per_step=2", "algo.samples_per_task=2", *arguments])
@@ -82,7 +82,7 @@ def test_the_pipeline_runs_offline(pipeline, tmp_path, capfd, monkeypatch):
     assert sys.executable in capfd.readouterr().out
 
 
-def test_the_control_and_executors_are_keys_of_the_environment():
+def test_compose_takes_reward_and_executors_of_the_environment():
     assert compose_config(["env=workflow", "env.reward=random"]).env.reward == "random"
     assert compose_config(["env=reason_tree", "env.reward=random"]).env.reward == "random"
     assert compose_config(["env.reward=random"]).env.reward.name == "random"
