@@ -13,6 +13,8 @@ from toys import Toy, ToyConfig
 
 import agents.registry
 from agents.config.compose import compose_config
+from agents.training.build import build
+from agents.training.resolve import resolve
 from reason_envs import make_environment, register, registration
 from reason_envs import registry as plugins
 from reason_envs.errors import OptionError, ReasonEnvsError
@@ -202,10 +204,23 @@ def test_environments_take_a_mapping_for_their_sandbox(name):
         ("reason_tree", {"engine": ScriptedEngine(""), "reward_model": {"name": "random", "x": 1}}, "reward_model.x"),
     ],
 )
-def test_environments_name_the_option_of_their_parts(environment, options, field):
+def test_environments_name_the_option_of_own_parts(environment, options, field):
     with pytest.raises(OptionError) as caught:
         make_environment(environment, **options)
     assert caught.value.field.startswith(field)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("env.solver={name: transformers, max_batch_size: 0}", r"^env\.solver\.max_batch_size=0 must be at least 1"),
+        ("env.tasks={name: chain_sum, terms: 3}", r"^env\.tasks\.terms=3 is not an option of task family 'chain_sum'"),
+    ],
+)
+def test_runs_name_the_option_of_own_parts(override, message, tmp_path):
+    config = compose_config(["env=planner_solver", f"output_dir={tmp_path}", override])
+    with pytest.raises(OptionError, match=message):
+        build(resolve(config))
 
 
 def test_plugins_are_loaded_once(installed):
@@ -269,7 +284,7 @@ def test_classes_and_import_paths_are_the_same():
 
 def test_a_module_before_a_name_is_imported_and_registers_it(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "their_parts.py").write_text(
+    (tmp_path / "own_parts.py").write_text(
         "import test_registry, toys\n"
         "from reason_envs import register, tasks\n"
         "test_registry.TOOLS.register('nail', test_registry.Hammer, test_registry.HammerConfig)\n"
@@ -277,15 +292,15 @@ def test_a_module_before_a_name_is_imported_and_registers_it(monkeypatch, tmp_pa
         "class Unregistered: ...\n"
         "tasks.register('their_tasks', lambda split: tasks.ListTaskSet('theirs', split, [tasks.Task('1', 'q', 'a')]))\n"
     )
-    assert TOOLS["their_parts:nail"].load() is Hammer
-    assert TOOLS.configure("their_parts:nail", {"weight": 2.0}) == HammerConfig(2.0)
-    assert isinstance(make_environment("their_parts:Theirs-v0"), Toy)
-    assert isinstance(make_environment("their_parts:theirs", turns=2), Toy)
-    assert len(make_tasks("their_parts:their_tasks")) == 1
+    assert TOOLS["own_parts:nail"].load() is Hammer
+    assert TOOLS.configure("own_parts:nail", {"weight": 2.0}) == HammerConfig(2.0)
+    assert isinstance(make_environment("own_parts:Theirs-v0"), Toy)
+    assert isinstance(make_environment("own_parts:theirs", turns=2), Toy)
+    assert len(make_tasks("own_parts:their_tasks")) == 1
     with pytest.raises(ReasonEnvsError, match=r"Unknown tool 'snail'. Did you mean 'nail'"):
-        TOOLS["their_parts:snail"]
+        TOOLS["own_parts:snail"]
     with pytest.raises(ReasonEnvsError, match="is not registered as an environment: call"):
-        make_environment("their_parts:Unregistered")
+        make_environment("own_parts:Unregistered")
 
 
 def test_a_name_can_be_registered_once():

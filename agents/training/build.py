@@ -27,6 +27,7 @@ from reason_envs.registration import make_environment
 from reason_envs.reward_models.base import StepRewardModel, make_reward_model
 from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import TaskSet
+from reason_envs.validation import mounted
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,10 @@ def build(plan: RunPlan) -> Run:
 
 def _build(plan: RunPlan) -> Run:
     config = plan.config
-    train_tasks = make_tasks(config.env.tasks, config.env.split)
-    test_tasks = None if plan.held_out is None else make_tasks(plan.held_out, "test")
+    with mounted("env.tasks"):
+        train_tasks = make_tasks(config.env.tasks, config.env.split)
+    with mounted("env.tasks" if config.eval_set is None else "eval_set"):
+        test_tasks = None if plan.held_out is None else make_tasks(plan.held_out, "test")
     check_trained(plan.reward_model_training)
     models: dict[str, Any] = {}
     if plan.reward_model is not None:
@@ -80,7 +83,8 @@ def _build(plan: RunPlan) -> Run:
     if plan.base_model_options:  # the environment needs the policy's engine
         engines = policy_engines(plan, [""])
         models |= {name: AdapterView(engines[""], BASE_MODEL) for name in plan.base_model_options}
-    environment = make_environment(config.env.name, **{**options(config.env), **models, "tasks": train_tasks})
+    with mounted("env"):
+        environment = make_environment(config.env.name, **{**options(config.env), **models, "tasks": train_tasks})
     if "ansi" in environment.metadata["render_modes"]:
         environment.render_mode = "ansi"
     if plan.writes_text:
@@ -104,12 +108,12 @@ def _build(plan: RunPlan) -> Run:
 
 def _policy(plan: RunPlan, environment: Environment) -> Any:
     """Build the policy, or one for each role."""
-    plugin, seed = POLICIES[plan.config.policy.name], plan.config.seed
-    config = plugin.config_class()(**options(plan.config.policy))
+    name, chosen, seed = plan.config.policy.name, options(plan.config.policy), plan.config.seed
     if not plan.writes_text:
-        return plugin.load()(config, seed=seed, environment=environment)
-    if config.sharing == "shared":
-        return plugin.load()(config, seed=seed)
+        return POLICIES.make(name, seed=seed, environment=environment, **chosen)
+    if chosen["sharing"] == "shared":
+        return POLICIES.make(name, seed=seed, **chosen)
+    config = POLICIES.configure(name, chosen)
     return RolePolicy(config, environment.agents, seed=seed, devices=plan.config.placement.roles or {})
 
 

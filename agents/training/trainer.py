@@ -67,15 +67,15 @@ class Trainer:
             run = replace(run, test_tasks=await check_prompts(run.policy, run.environment, run.test_tasks))
         self.run = run
         self.total_steps = total_steps(config, len(run.train_tasks))
-        algorithm = ALGORITHMS[config.algo.name]
         with explain_out_of_memory("copying the reference", config):
-            self.learner: Learner = algorithm.load()(
-                algorithm.config_class()(**options(config.algo)),
+            self.learner: Learner = ALGORITHMS.make(
+                config.algo.name,
                 run.policy,
                 run.environment,
                 run.train_tasks,
                 total_steps=self.total_steps,
                 seed=config.seed,
+                **options(config.algo),
             )
         self.sync = PolicySync(run.policy)
         self.saver = Saver(run.plan, run.policy, self.learner.optimizer)
