@@ -204,7 +204,7 @@ def test_environments_take_a_mapping_for_their_sandbox(name):
         ("reason_tree", {"engine": ScriptedEngine(""), "reward_model": {"name": "random", "x": 1}}, "reward_model.x"),
     ],
 )
-def test_environments_name_the_option_of_own_parts(environment, options, field):
+def test_environments_name_the_option_of_their_parts(environment, options, field):
     with pytest.raises(OptionError) as caught:
         make_environment(environment, **options)
     assert caught.value.field.startswith(field)
@@ -217,7 +217,7 @@ def test_environments_name_the_option_of_own_parts(environment, options, field):
         ("env.tasks={name: chain_sum, terms: 3}", r"^env\.tasks\.terms=3 is not an option of task family 'chain_sum'"),
     ],
 )
-def test_runs_name_the_option_of_own_parts(override, message, tmp_path):
+def test_runs_name_the_option_of_their_parts(override, message, tmp_path):
     config = compose_config(["env=planner_solver", f"output_dir={tmp_path}", override])
     with pytest.raises(OptionError, match=message):
         build(resolve(config))
