@@ -50,8 +50,8 @@ class _Seats:
     def __init__(self, environment: Environment) -> None:
         if type(environment).observe is Environment.observe:
             raise ReasonEnvsError(
-                f"{type(environment).__name__} has no observe(agent), which says what an agent sees while others act; "
-                "PettingZoo asks for that. Add the method, or play it through gymnasium.make."
+                f"{type(environment).__name__} does not define observe(agent), which PettingZoo needs for agents that "
+                "do not act. Define it, or use gymnasium.make."
             )
         self.environment = environment
         self.agent_of = {f"{agent}_0": agent for agent in environment.agents}
@@ -92,7 +92,29 @@ class _Seats:
         return {name: {**result.info, "acts": name in acting} for name in self.names}
 
 
-class ParallelAdapter(ParallelEnv):
+class _SeatedEnv:
+    """Methods that both adapters share."""
+
+    seats: _Seats
+
+    def observation_space(self, agent: str) -> Space:
+        """Return the agent's observation space."""
+        return self.seats.observation_spaces[agent]
+
+    def action_space(self, agent: str) -> Space:
+        """Return the agent's action space."""
+        return self.seats.action_spaces[agent]
+
+    def render(self) -> Any:
+        """Render according to ``render_mode``."""
+        return self.seats.environment.render()
+
+    def close(self) -> None:
+        """Close the environment and the sandbox that it built. A sandbox that was passed in stays open."""
+        self.seats.environment.close()
+
+
+class ParallelAdapter(_SeatedEnv, ParallelEnv):
     """An environment with PettingZoo's parallel API.
 
     Args:
@@ -106,14 +128,6 @@ class ParallelAdapter(ParallelEnv):
         self.possible_agents = list(self.seats.names)
         self.agents: list[str] = []
         self._acting: list[str] = []
-
-    def observation_space(self, agent: str) -> Space:
-        """Return the agent's observation space."""
-        return self.seats.observation_spaces[agent]
-
-    def action_space(self, agent: str) -> Space:
-        """Return the agent's action space."""
-        return self.seats.action_spaces[agent]
 
     def reset(self, seed: int | None = None, options: Options = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start an episode; ``options={"task": ...}`` fixes the problem."""
@@ -136,19 +150,11 @@ class ParallelAdapter(ParallelEnv):
         rewards, ended = seats.rewards(result), seats.flags(result.terminated)
         return seen, rewards, ended, seats.flags(result.truncated), seats.infos(result)
 
-    def render(self) -> Any:
-        """Render according to ``render_mode``."""
-        return self.seats.environment.render()
-
-    def close(self) -> None:
-        """Close the environment and the sandbox that it built. A sandbox that was passed in stays open."""
-        self.seats.environment.close()
-
     def _look(self) -> dict[str, Any]:
         return {name: self.seats.see(name) for name in self.possible_agents}
 
 
-class AECAdapter(AECEnv):
+class AECAdapter(_SeatedEnv, AECEnv):
     """An environment with PettingZoo's agent-environment-cycle API.
 
     Agents that act at the same time choose their actions one after the other. Then the environment is stepped.
@@ -167,14 +173,6 @@ class AECAdapter(AECEnv):
         self.agent_selection: str = self.possible_agents[0]
         self._chosen: dict[AgentId, Any] = {}
         self._acting: list[str] = []
-
-    def observation_space(self, agent: str) -> Space:
-        """Return the agent's observation space."""
-        return self.seats.observation_spaces[agent]
-
-    def action_space(self, agent: str) -> Space:
-        """Return the agent's action space."""
-        return self.seats.action_spaces[agent]
 
     def observe(self, agent: str) -> Any:
         """Return the current observation of an agent."""
@@ -203,14 +201,6 @@ class AECAdapter(AECEnv):
         self._take(self.seats.move(self._chosen))
         self._accumulate_rewards()
         self._deads_step_first()
-
-    def render(self) -> Any:
-        """Render according to ``render_mode``."""
-        return self.seats.environment.render()
-
-    def close(self) -> None:
-        """Close the environment and the sandbox that it built. A sandbox that was passed in stays open."""
-        self.seats.environment.close()
 
     def _take(self, result: StepResult) -> None:
         seats = self.seats

@@ -63,7 +63,7 @@ def _check_several(environment: Environment) -> None:
     if len(environment.agents) == 1:
         raise NotApplicable("one agent")
     if type(environment).observe is Environment.observe:
-        raise NotApplicable("no observe(agent), which says what an agent sees while others act; PettingZoo needs it")
+        raise NotApplicable("observe(agent), which PettingZoo needs for agents that do not act, is not defined")
 
 
 @contextlib.contextmanager
