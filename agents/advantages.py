@@ -19,22 +19,22 @@ def gae(
 ) -> tuple[Tensor, Tensor]:
     """Generalised advantage estimation (Schulman et al. 2016, arXiv 1506.02438, equation 16).
 
-    Masked positions are skipped as if they were absent, whatever they hold: a gap changes nothing.
+    Masked positions are skipped as if they were absent, so gaps do not change the result.
 
     Args:
-        rewards: [B, T], paid for the token or decision at that place.
-        values: [B, T], the estimate before it.
-        mask: [B, T], true where a token or decision is.
-        gamma: discount.
-        lam: 0 trusts the values (one-step errors), 1 the rewards (Monte Carlo).
-        bootstrap: [B], the value after the last valid position of a truncated stream; 0 where it terminated.
-            ``None`` is 0 everywhere.
+        rewards: [B, T], the reward of the token or decision at each position.
+        values: [B, T], the value estimated before each position.
+        mask: [B, T], true at positions with a token or decision.
+        gamma: discount factor.
+        lam: 0 relies on the values (one-step errors), 1 on the rewards (Monte Carlo).
+        bootstrap: [B], the value after the last valid position of a truncated stream; 0 for a terminated stream.
+            ``None``: 0 for all streams.
 
     Returns:
         Advantages and returns (advantages + values), both [B, T] and 0 where masked.
 
     Raises:
-        ReasonEnvsError: a reward that is not finite.
+        ReasonEnvsError: a reward is not finite.
     """
     require_shape(mask.shape, rewards=rewards, values=values)
     require_shape(mask.shape[:1], bootstrap=bootstrap)
@@ -62,21 +62,22 @@ def group_relative(
 ) -> Tensor:
     """Compare each reward with its group's mean (GRPO, arXiv 2402.03300; Dr. GRPO, 2503.20783; RLOO, 2402.14740).
 
-    A group of one, or with equal rewards, gets advantages of exactly 0 (see ``frac_zero_std``).
+    Groups of one, and groups with equal rewards, get advantages of exactly 0 (see ``frac_zero_std``).
 
     Args:
         rewards: [N].
-        group_ids: N hashable names; equal names are compared with each other, in any order.
-        scale: ``"std"`` divides by the group's sample standard deviation (n - 1) plus ``eps``, ``"batch"`` by that of
-            all N rewards (arXiv 2508.08221), ``"none"`` by nothing.
-        eps: keeps the division finite.
-        leave_one_out: the baseline is the mean of the others instead of the mean of all; the scale is the same.
+        group_ids: N hashable names, in any order; rewards with equal names form a group.
+        scale: divisor of the differences: ``"std"`` (the group's sample standard deviation, n - 1, plus ``eps``),
+            ``"batch"`` (that of all N rewards, arXiv 2508.08221) or ``"none"``.
+        eps: added to the divisor, so that the division is finite.
+        leave_one_out: whether the baseline is the mean of the others instead of the mean of all. The divisor is the
+            same.
 
     Returns:
         Advantages [N].
 
     Raises:
-        ReasonEnvsError: an unknown scale, a reward that is not finite, or not one group id a reward.
+        ReasonEnvsError: the scale is unknown, a reward is not finite, or the numbers of rewards and group ids differ.
     """
     if scale not in SCALES:
         raise unknown_name("scale", scale, SCALES)
@@ -95,19 +96,19 @@ def group_relative(
 
 
 def frac_zero_std(rewards: Tensor, group_ids: Sequence[Hashable]) -> float:
-    """Return the share of groups that teach nothing: those of one, or with equal rewards (0 without groups)."""
+    """Return the share of groups without a signal: groups of one or with equal rewards (0 if there are no groups)."""
     groups = _groups(rewards, group_ids)
     return sum(_no_signal(rewards[members]) for members in groups) / len(groups) if groups else 0.0
 
 
 def _groups(rewards: Tensor, group_ids: Sequence[Hashable]) -> list[Tensor]:
-    """Return the positions of each group, after checking that rewards and ids fit together."""
+    """Return the positions of each group, after checking rewards and ids."""
     if rewards.ndim != 1 or len(rewards) != len(group_ids):
         raise ReasonEnvsError(
-            f"rewards has shape {list(rewards.shape)} but there are {len(group_ids)} group ids: give one id a reward."
+            f"rewards has shape {list(rewards.shape)}, but there are {len(group_ids)} group ids: give one per reward."
         )
     _check_finite(rewards)
-    # Tensor elements hash by identity: equal ids would all be told apart.
+    # Tensor elements hash by identity, so that equal ids would form separate groups.
     names = group_ids.tolist() if isinstance(group_ids, Tensor) else group_ids
     positions: dict[Hashable, list[int]] = {}
     for i, name in enumerate(names):

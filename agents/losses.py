@@ -1,8 +1,8 @@
-"""Losses and their parts: pure functions on [B, T] tensors of one number a token.
+"""Losses and their parts: pure functions on [B, T] tensors with one number per token.
 
-Nothing at a masked position, ``inf`` and ``nan`` included, changes a value or a gradient, and a batch without a valid
-token gives 0. A loss that is computed in micro-batches sums to that of the whole batch when each call is given the
-same ``denominator``: the sum of ``aggregation_count`` over all micro-batches and processes.
+Numbers at masked positions, ``inf`` and ``nan`` included, change neither values nor gradients. A batch without valid
+tokens gives 0. Losses of micro-batches sum to the loss of the whole batch if each call gets the same ``denominator``:
+the sum of ``aggregation_count`` over all micro-batches and processes.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ CORRECTION_MODES = ("truncate", "mask")
 MAXIMA = ("ratio_max", "sampler_max_ratio")
 """Metrics that combine by their maximum. ``loss_tokens`` combines by its sum, all others by their mean over tokens."""
 MAX_LOG_RATIO = 20.0
-"""Log-ratios are limited to this magnitude before ``exp``, so that no ratio overflows; clipping acts long before."""
+"""Limit of the magnitude of log-ratios before ``exp``, so that no ratio overflows. It is far beyond any clip bound."""
 
 
 def aggregation_count(mask: Tensor, how: str = "token_mean") -> Tensor:
-    """Return what ``aggregate`` divides by: valid tokens, or (for the other kinds) sequences with a valid token."""
+    """Return the count that ``aggregate`` divides by: valid tokens for ``token_mean``, else non-empty sequences."""
     if how not in AGGREGATIONS:
         raise unknown_name("aggregation", how, AGGREGATIONS)
     valid = mask.bool()
@@ -41,27 +41,29 @@ def aggregate(
     horizon: int | None = None,
     denominator: float | Tensor | None = None,
 ) -> Tensor:
-    """Reduce one number a token to one number.
+    """Reduce one number per token to a single number.
 
     Args:
         values: [B, T].
-        mask: [B, T]; a sequence without a valid token counts as absent.
+        mask: [B, T]; sequences without a valid token are ignored.
         how: ``"token_mean"``: mean over all tokens of the batch (DAPO). ``"seq_mean_token_mean"``: mean over sequences
             of their token means (GRPO's paper). ``"seq_mean_token_sum"``: mean over sequences of their token sums.
-            ``"horizon"``: token sums over a fixed length, averaged over sequences (Dr. GRPO).
-        horizon: that length; needed for, and only for, ``how="horizon"``.
-        denominator: the global number of tokens (``token_mean``) or sequences (the others) to divide by instead of
-            this batch's own (see ``aggregation_count``).
+            ``"horizon"``: token sums divided by a fixed length, averaged over sequences (Dr. GRPO).
+        horizon: the fixed length; required for ``how="horizon"`` and not allowed otherwise.
+        denominator: number of tokens (``token_mean``) or sequences (otherwise) of the whole batch to divide by (see
+            ``aggregation_count``). ``None``: the count of this call.
 
     Returns:
-        A scalar; 0 when everything is masked.
+        A scalar; 0 if everything is masked.
     """
     require_shape(mask.shape, values=values)
     count = aggregation_count(mask, how) if denominator is None else denominator
     if (how == "horizon") != (horizon is not None):
-        raise ReasonEnvsError(f"horizon={horizon} with aggregation {how!r}: it is needed for, and only for, 'horizon'.")
+        raise ReasonEnvsError(f"horizon={horizon} does not fit aggregation {how!r}: set it only for 'horizon'.")
     if denominator is not None and not float(denominator) > 0 and bool(mask.any()):
-        raise ReasonEnvsError(f"denominator={float(denominator)} must be positive: the count over all micro-batches.")
+        raise ReasonEnvsError(
+            f"denominator={float(denominator)} must be positive: give the count over all micro-batches."
+        )
     totals = zero_masked(values, mask).sum(dim=-1)
     if how == "seq_mean_token_mean":
         totals = totals / mask.bool().sum(dim=-1).clamp(min=1)
@@ -74,14 +76,14 @@ def kl_estimate(log_probs: Tensor, ref_log_probs: Tensor, kind: str = "k3", clam
     """Estimate KL(policy || reference) at each sampled token (Schulman 2020, "Approximating KL divergence").
 
     With d = log_probs - ref_log_probs: ``k1`` is d (unbiased, any sign), ``k2`` is d^2 / 2 (its gradient is the KL's),
-    ``k3`` is exp(-d) - 1 + d (unbiased, never negative, low variance). It knows no mask: ``aggregate`` leaves masked
-    positions out, but garbage there must be cleared (``zero_masked``) before gradients are taken.
+    ``k3`` is exp(-d) - 1 + d (unbiased, never negative, low variance). There is no mask: ``aggregate`` ignores masked
+    positions, but their numbers must be finite (see ``zero_masked``) for gradients to be finite.
 
     Args:
         log_probs: any shape.
         ref_log_probs: the same shape.
         kind: ``"k1"``, ``"k2"`` or ``"k3"``.
-        clamp: limits each estimate to ``[-clamp, clamp]``; tokens beyond have no gradient.
+        clamp: limits each estimate to ``[-clamp, clamp]``; tokens beyond it have no gradient. ``None``: no limit.
     """
     if kind not in KL_KINDS:
         raise unknown_name("KL estimator", kind, KL_KINDS)
@@ -114,25 +116,25 @@ def clipped_policy_loss(
     """Clipped surrogate loss (PPO, arXiv 1707.06347, equation 7), with the variants used on language models.
 
     Args:
-        log_probs: [B, T], of the chosen tokens under the weights being trained.
-        old_log_probs: [B, T], under the weights that sampled them, by the learner's own computation.
-        advantages: [B, T], or [B] and spread over each sequence's tokens.
+        log_probs: [B, T], log-probabilities of the chosen tokens under the weights that are trained.
+        old_log_probs: [B, T], those under the weights that sampled, by the learner's own computation.
+        advantages: [B, T], or [B] for one advantage per sequence.
         mask: [B, T], true where a token was chosen.
         clip_low: ratios are clipped below ``1 - clip_low``.
         clip_high: ratios are clipped above ``1 + clip_high`` (larger than ``clip_low``: clip-higher, DAPO).
-        dual_clip: at negative advantages a token's loss is at most ``-dual_clip * advantage`` (Ye et al. 2020,
-            arXiv 1912.09729); above 1.
-        importance: ``"token"`` ratios, or one a ``"sequence"``: the geometric mean over its valid tokens
-            (GSPO, arXiv 2507.18071).
+        dual_clip: at negative advantages the loss of a token is at most ``-dual_clip * advantage`` (Ye et al. 2020,
+            arXiv 1912.09729); it must be above 1. ``None``: no bound.
+        importance: ``"token"`` for one ratio per token, ``"sequence"`` for the geometric mean over the valid tokens of
+            a sequence (GSPO, arXiv 2507.18071).
         aggregation: see ``aggregate``.
-        correction: weights [B, T] or [B] on the tokens' losses (see ``importance_correction``), without gradient.
+        correction: weights [B, T] or [B] of the tokens' losses (see ``importance_correction``), without gradient.
         horizon: see ``aggregate``.
         denominator: see ``aggregate``.
 
     Returns:
-        The loss, and metrics over the valid tokens: ``clip_frac`` (share whose gradient a clip stops), ``ratio_mean``,
-        ``ratio_max``, ``approx_kl`` (KL(old || new), k3) and their number ``loss_tokens``. Over micro-batches the means
-        combine weighted by ``loss_tokens``, and ``ratio_max`` by the maximum: ``combine_metrics`` does it.
+        The loss, and metrics over the valid tokens: ``clip_frac`` (share of tokens without gradient because of a clip),
+        ``ratio_mean``, ``ratio_max``, ``approx_kl`` (KL(old || new), k3) and their number ``loss_tokens``. The metrics
+        of several micro-batches are combined by ``combine_metrics``.
     """
     _check_clips(clip_low, clip_high, dual_clip)
     require_shape(mask.shape, log_probs=log_probs, old_log_probs=old_log_probs)
@@ -149,10 +151,10 @@ def clipped_policy_loss(
 
 
 def combine_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Combine the metrics of several ``clipped_policy_loss`` calls into those of their union.
+    """Combine the metrics of several micro-batches: means are weighted by ``loss_tokens`` (see ``MAXIMA``).
 
     Args:
-        parts: one mapping a micro-batch, at least one.
+        parts: the metrics of at least one micro-batch, each with ``loss_tokens``.
     """
     tokens = sum(part["loss_tokens"] for part in parts)
     means = [name for name in parts[0] if name not in ("loss_tokens", *MAXIMA)]
@@ -169,15 +171,15 @@ def importance_correction(
     cap: float = 2.0,
     mode: str = "truncate",
 ) -> Tensor:
-    """Weights for the gap between the engine that sampled and the learner (truncated importance sampling).
+    """Return weights for the gap between the engine that sampled and the learner (truncated importance sampling).
 
     Args:
-        old_log_probs: [B, T], the learner's own, at the weights that sampled.
-        sampler_log_probs: [B, T], the engine's.
+        old_log_probs: [B, T], the learner's log-probabilities at the weights that sampled.
+        sampler_log_probs: [B, T], the engine's log-probabilities.
         mask: [B, T].
-        level: ``"token"``: each token's probability ratio; ``"sequence"``: the product over the sequence.
-        cap: the largest weight.
-        mode: above the cap, ``"truncate"`` to it or ``"mask"`` (weight 0).
+        level: ``"token"``: the probability ratio of each token; ``"sequence"``: the product over the sequence.
+        cap: maximum weight.
+        mode: weights above the cap become the cap (``"truncate"``) or 0 (``"mask"``).
 
     Returns:
         Weights [B, T] without gradient; 0 where masked.
@@ -201,15 +203,15 @@ def value_loss(
     clip: float | None = None,
     denominator: float | Tensor | None = None,
 ) -> Tensor:
-    """Half the squared error of the values, as a mean over valid positions.
+    """Return half the squared error of the values, as a mean over valid positions.
 
     Args:
         values: [B, T], with gradient.
-        old_values: [B, T], when the batch was collected.
+        old_values: [B, T], the values at the weights that sampled.
         returns: [B, T], the targets.
         mask: [B, T].
-        clip: values that moved further than this from ``old_values`` gain nothing (PPO's value clipping).
-        denominator: the global number of valid positions (see ``aggregate``).
+        clip: maximum change from ``old_values`` that lowers the loss (PPO's value clipping). ``None``: no limit.
+        denominator: number of valid positions of the whole batch (see ``aggregate``).
     """
     require_shape(mask.shape, values=values, old_values=old_values, returns=returns)
     values, returns = zero_masked(values, mask), zero_masked(returns, mask).detach()
@@ -225,12 +227,12 @@ def overlong_penalty(lengths: Tensor, max_length: int, cache: int) -> Tensor:
     """Soft penalty on long responses (DAPO, arXiv 2503.14476, equation 13).
 
     Args:
-        lengths: [N], tokens of each response.
-        max_length: at and beyond it the penalty is -1.
-        cache: over this many tokens before ``max_length`` it falls linearly from 0.
+        lengths: [N], number of tokens of each response.
+        max_length: length from which on the penalty is -1.
+        cache: number of tokens before ``max_length`` over which the penalty falls linearly from 0.
 
     Returns:
-        Penalties [N] in [-1, 0], to be added to the rewards.
+        Penalties [N] in [-1, 0], to add to the rewards.
     """
     if not 0 < cache <= max_length:
         raise ReasonEnvsError(f"cache={cache} must lie between 1 and max_length={max_length}.")
@@ -238,7 +240,7 @@ def overlong_penalty(lengths: Tensor, max_length: int, cache: int) -> Tensor:
 
 
 def _positive(count: float | Tensor) -> float | Tensor:
-    # A count of 0 only ever divides a total of 0.
+    # If the count is 0, so is the total.
     return torch.where(count > 0, count, 1) if isinstance(count, Tensor) else count or 1.0
 
 
@@ -247,7 +249,7 @@ def _bounded_exp(log_ratio: Tensor) -> Tensor:
 
 
 def _at_level(log_ratio: Tensor, mask: Tensor, level: str, reduction: str) -> Tensor:
-    """Return token log-ratios as they are, or each sequence's sum or mean at every one of its positions."""
+    """Return the log-ratios of tokens, or the sum or mean of each sequence at all of its positions."""
     if level not in LEVELS:
         raise unknown_name("importance level", level, LEVELS)
     if level == "token":
@@ -273,7 +275,7 @@ def _policy_metrics(log_ratio: Tensor, ratio: Tensor, stopped: Tensor, mask: Ten
     sums = [zero_masked(values.to(ratio.dtype), valid).sum() for values in (stopped, ratio, kl)]
     means = [total / tokens.clamp(min=1) for total in sums]
     largest = zero_masked(ratio, valid).amax() if ratio.numel() else tokens
-    # One transfer from the device for all of them.
+    # Transfer all numbers from the device at once.
     clip_frac, ratio_mean, approx_kl, ratio_max, count = torch.stack([*means, largest, tokens]).tolist()
     return {
         "clip_frac": clip_frac,

@@ -1,4 +1,4 @@
-"""Helpers of the pure functions on [B, T] tensors: what lies outside a mask must not matter."""
+"""Helpers of pure functions on [B, T] tensors, whose results must not depend on masked positions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reason_envs.errors import ReasonEnvsError
 
 
 def zero_masked(values: Tensor, mask: Tensor) -> Tensor:
-    """Put 0 where ``mask`` is false, so that ``inf`` or ``nan`` there reaches neither values nor gradients.
+    """Return the values with 0 where ``mask`` is false, so that ``inf`` or ``nan`` there has no effect on gradients.
 
     Args:
         values: [B, T].
@@ -19,10 +19,10 @@ def zero_masked(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def require_shape(shape: torch.Size, **tensors: Tensor | None) -> None:
-    """Check that every given tensor has exactly this shape; nothing is broadcast silently.
+    """Check that every given tensor has exactly this shape, so that nothing is broadcast silently.
 
     Raises:
-        ReasonEnvsError: names the tensor and both shapes.
+        ReasonEnvsError: a tensor has another shape.
     """
     for name, tensor in tensors.items():
         if tensor is not None and tensor.shape != shape:
@@ -30,10 +30,10 @@ def require_shape(shape: torch.Size, **tensors: Tensor | None) -> None:
 
 
 def spread(values: Tensor, mask: Tensor, name: str) -> Tensor:
-    """Spread one value a sequence, [B], over its tokens; values that are [B, T] already stay as they are.
+    """Repeat one value per sequence, [B], for each of its tokens; values [B, T] keep their shape.
 
     Returns:
-        A tensor [B, T], 0 where masked.
+        Values [B, T], 0 where masked.
     """
     if values.ndim == 1:
         require_shape(mask.shape[:1], **{name: values})

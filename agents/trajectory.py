@@ -1,4 +1,4 @@
-"""The map of everything that flows from rollouts to learners."""
+"""The data that flows from rollouts to learners: choices, decisions and trajectories."""
 
 from __future__ import annotations
 
@@ -14,26 +14,27 @@ from reason_envs.views import EpisodeView
 
 @dataclass(frozen=True)
 class Choice:
-    """A sequence of categorical draws: T tokens of a language policy, one action of a graph policy."""
+    """A sequence of categorical draws: T tokens of a language policy, or one action of a graph policy (T = 1)."""
 
     token_ids: list[int]
-    """What was drawn, [T]; these, never re-tokenised text, reach the loss."""
+    """Ids of the sampled tokens, [T]. The loss uses them; text is never tokenised again."""
     log_probs: list[float] | None
-    """The sampler's log-probability of each draw, [T]; for the mismatch metric and the correction only."""
+    """Log-probability of each token as the engine computed it, [T]. Only the mismatch metric and the correction use it.
+    ``None``: the engine returned none."""
     sampling: Sampling | None
-    """How they were drawn."""
+    """Sampling parameters of the tokens. ``None``: the choice was not sampled, so it cannot be trained on."""
     finish_reason: str
-    """``stop`` or ``length``."""
+    """Why the choice ended: ``stop``, or ``length`` if it reached the maximum number of tokens."""
     policy_version: int
-    """Version of the weights that drew."""
+    """Version of the weights that sampled: the number of training steps behind them."""
     prompt_ids: list[int]
-    """What they were conditioned on."""
+    """Ids of the prompt tokens that the choice is conditioned on; empty for policies that read arrays."""
     text: str
-    """The draws as text."""
+    """The choice as text."""
 
     @property
     def generated_tokens(self) -> int:
-        """Tokens of text that were drawn; an action that is conditioned on no prompt is no text."""
+        """Number of generated text tokens; 0 for an action without a prompt."""
         return len(self.token_ids) if self.prompt_ids else 0
 
 
@@ -42,28 +43,28 @@ class Decision:
     """One turn of one agent."""
 
     episode_id: str
-    """The episode it belongs to."""
+    """Id of the episode that the decision belongs to."""
     agent: AgentId
-    """Who decided."""
+    """The agent that decided."""
     turn: int
-    """How many decisions this agent had made before in the episode."""
+    """Number of earlier decisions of this agent in the episode."""
     choice: Choice
-    """What was chosen."""
+    """The choice that the policy made."""
     reward: float
-    """Sum of the rewards paid to the agent until its next decision."""
+    """Sum of the rewards that the agent was paid until its next decision."""
     group_id: str
-    """Written by the sampler: estimators compare what shares it."""
+    """Name of the group of the decision. The rollout writes it, and estimators compare the decisions of a group."""
     on_path: bool = True
-    """False for a candidate that was stepped but not continued from."""
+    """Whether the episode continued from this decision. False for the other candidates of a turn."""
     observation: Any = None
-    """What the policy read."""
+    """The policy's input, as ``Policy.observe`` returned it."""
 
     @property
     def messages(self) -> list[Message]:
-        """What a language policy read; empty for others."""
+        """The chat messages that a language policy read; empty for other policies."""
         read = self.observation
-        written = isinstance(read, list) and all(isinstance(part, Mapping) and "content" in part for part in read)
-        return list(read) if written else []
+        is_chat = isinstance(read, list) and all(isinstance(part, Mapping) and "content" in part for part in read)
+        return list(read) if is_chat else []
 
 
 @dataclass
@@ -71,57 +72,57 @@ class Trajectory:
     """One episode."""
 
     task_id: str
-    """The problem."""
+    """Id of the task."""
     episode_id: str
-    """Unique within a batch."""
+    """Id of the episode, unique within a batch."""
     decisions: list[Decision]
-    """Every decision in the order it was made."""
+    """Every decision in the order in which it was made."""
     terminated: bool
-    """Whether the episode ended by itself."""
+    """Whether the episode reached an end of the task."""
     truncated: bool
-    """Whether a limit cut it off."""
+    """Whether a limit ended the episode."""
     metrics: dict[str, float] = field(default_factory=dict)
-    """Numbers from the environment's last info (``correct``, ...)."""
+    """Numbers from the environment's last info, such as ``correct``."""
     final_observations: dict[AgentId, Any] = field(default_factory=dict)
-    """What each agent that a limit cut off would have read next: values bootstrap there."""
+    """The next input of each agent that a limit truncated; its value is bootstrapped there."""
     rendered: str = ""
-    """The end of the episode as text, where the environment renders text."""
+    """The end of the episode as text; empty if the environment does not render text."""
     facts: dict[str, str] = field(default_factory=dict)
-    """Texts from the environment's last info (``extracted``, ``verdict``, ...)."""
+    """Texts from the environment's last info, such as ``extracted`` or ``verdict``."""
     view: EpisodeView | None = None
-    """What there is to see of it besides its dialogue."""
+    """Everything to show of the episode besides its dialogue. ``None``: there is only the dialogue."""
     overlong_prompts: int = 0
-    """How often an agent had no room to answer and said nothing."""
+    """Number of turns that were skipped because the prompt was too long."""
 
     @property
     def path(self) -> list[Decision]:
-        """The decisions that the episode continued from, in order; candidates left behind are not."""
+        """The decisions that the episode continued from, in order."""
         return [d for d in self.decisions if d.on_path]
 
     @property
     def length(self) -> float:
-        """Turns of the episode as the environment counts them, else the decisions of its path."""
+        """Number of turns as the environment counts them, or else of decisions on the path."""
         return self.metrics.get("episode_length", float(len(self.path)))
 
     @property
     def total_reward(self) -> float:
-        """What all agents earned on the path."""
+        """Sum of the rewards of all agents on the path."""
         return sum(d.reward for d in self.path)
 
     @property
     def generated_tokens(self) -> int:
-        """Every token generated for the episode: the policy's (candidates left behind too) and its engine's."""
+        """Number of tokens generated for the episode by the policy, all candidates included, and by engines."""
         own = sum(d.choice.generated_tokens for d in self.decisions)
         return own + round(self.metrics.get("generated_tokens", 0))
 
     def streams(self) -> Iterator[list[Decision]]:
-        """Iterate over the streams: each agent's decisions on the path, in order."""
+        """Iterate over the streams: the decisions of each agent on the path, in order."""
         path = self.path
         for agent in dict.fromkeys(d.agent for d in path):
             yield [d for d in path if d.agent == agent]
 
     def stream_return(self, agent: AgentId) -> float:
-        """Sum an agent's rewards over the episode's path.
+        """Return the sum of an agent's rewards on the path.
 
         Raises:
             ReasonEnvsError: the agent made no decision in this episode.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from agents.algorithms.optimizer import OptimizerConfig
 from agents.losses import AGGREGATIONS, KL_KINDS, LEVELS
+from reason_envs.core import Environment
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.validation import at_least, one_of, within
 
@@ -120,6 +121,19 @@ class LearnerConfig:
             raise OptionError(
                 "micro_batch_size", self.micro_batch_size, f"must not exceed minibatch_size={self.minibatch_size}."
             )
+
+
+def check_discount(gamma: float, environment: Environment) -> None:
+    """Check that the discount factor is the one that the environment's rewards are designed for.
+
+    Raises:
+        ReasonEnvsError: the environment needs another discount factor.
+    """
+    if environment.discount not in (None, gamma):
+        raise ReasonEnvsError(
+            f"algo.gamma={gamma} does not fit {type(environment).__name__}, whose rewards are designed for a discount "
+            f"factor of {environment.discount}. Set algo.gamma={environment.discount}."
+        )
 
 
 def check_minibatches(config: LearnerConfig, decisions_per_episode: int | None) -> None:

@@ -19,14 +19,13 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from agents.advantages import gae
-from agents.algorithms.config import LearnerConfig
+from agents.algorithms.config import LearnerConfig, check_discount
 from agents.algorithms.learner import Learner
 from agents.algorithms.optimizer import OptimizerConfig
 from agents.algorithms.policy_loss import LossInputs, penalties, policy_loss
 from agents.algorithms.sample import Sample, SampledTrajectory, masked_mean
 from agents.losses import aggregate, value_loss
 from agents.policies.base import TrainablePolicy
-from reason_envs.errors import ReasonEnvsError
 from reason_envs.validation import at_least, one_of, within
 
 GAE_LEVELS = ("token", "turn")
@@ -118,13 +117,8 @@ class PPO(Learner):
         return [sample for stream in streams for sample in stream], metrics
 
     def validate(self) -> None:
-        """Check that ``gamma`` is the discount that the environment's rewards are made for."""
-        required = self.environment.discount
-        if required is not None and self.config.gamma != required:
-            raise ReasonEnvsError(
-                f"algo.gamma={self.config.gamma}: the rewards of {type(self.environment).__name__} are only valid with "
-                f"a discount of {required}. Set algo.gamma={required}."
-            )
+        """Check that ``gamma`` is the discount factor that the environment's rewards are designed for."""
+        check_discount(self.config.gamma, self.environment)
 
     def value_parameter_group(self, policy: TrainablePolicy) -> tuple[Iterable[nn.Parameter], float] | None:
         """Return the policy's value parameters if ``value_learning_rate`` is set."""

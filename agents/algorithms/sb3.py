@@ -1,10 +1,10 @@
-"""Stable-Baselines3's PPO, with and without action masks, on the same environments and the same network as ours.
+"""Stable-Baselines3's PPO, with and without action masks, on our environments and networks.
 
-The algorithm is theirs: rollouts of ``n_steps`` actions in each of ``n_envs`` environments, over the ends of episodes,
-then ``n_epochs`` passes. The network is our policy's own (graph or plain), which they train in place, so that
-evaluation, search and saved files know no difference. Two things follow from theirs: a resumed run goes on with
-weights, optimizer and draws as they were, but with new episodes; and they draw from the process's global random
-numbers, which are seeded for each training step and put back after it.
+Stable-Baselines3 plays ``n_steps`` actions in each of ``n_envs`` environments, across the ends of episodes, and then
+trains for ``n_epochs`` passes. It trains the network of our policy (``graph`` or ``mlp``) in place, so that evaluation,
+search and saved files are the same as for our learners. Two differences remain. A resumed run continues with the same
+weights, optimizer and random draws, but starts new episodes. And Stable-Baselines3 draws from the global random
+generators of the process, which are seeded for each training step and restored afterwards.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from stable_baselines3.common.utils import set_random_seed
 from torch import Tensor
 
 from agents import distributed
+from agents.algorithms.config import check_discount
 from agents.algorithms.sb3_config import SB3PPOConfig
 from agents.policies.actor_critic import ActorCritic, NetworkPolicy
 from agents.policies.mlp import FLAT, MLPNetwork
@@ -47,18 +48,18 @@ METRICS = {
     "train/clip_fraction": "clip_frac",
     "train/explained_variance": "explained_variance",
 }
-"""Their names of metrics, and ours."""
+"""Our name of each metric by Stable-Baselines3's name."""
 
 
 class NetworkFeatures(BaseFeaturesExtractor):
-    """All of a policy's network but its heads; a plain network reads the parts of an observation side by side."""
+    """A policy's network without its heads. A multi-layer perceptron reads the concatenated parts of an observation."""
 
     def __init__(self, observation_space: Space, network: ActorCritic) -> None:
         super().__init__(observation_space, network.readout_size)
         self.network = network
 
     def forward(self, observations: Any) -> Tensor:
-        """Return what actor and critic read, [B, readout_size]."""
+        """Return the features that actor and critic read, [B, readout_size]."""
         if isinstance(self.network, MLPNetwork):
             space = self._observation_space
             parts = [observations[key] for key in space.spaces] if isinstance(space, Dict) else [observations]
@@ -66,21 +67,21 @@ class NetworkFeatures(BaseFeaturesExtractor):
         return self.network.readout(observations)
 
     def train(self, mode: bool = True) -> Self:
-        """Stay in training mode, as our policies do: evaluation mode rounds differently."""
+        """Stay in training mode as our policies do, since evaluation mode rounds differently."""
         return super().train(True)
 
 
 class SB3PPO:
-    """Drives ``stable_baselines3.PPO`` from our training loop; stands where a ``Learner`` does.
+    """Runs ``stable_baselines3.PPO`` in our training loop, in place of a ``Learner``.
 
-    It draws illegal actions too and learns by their penalty to avoid them.
+    It also samples illegal actions, and learns from their penalty to avoid them.
 
     Args:
-        config: options.
-        policy: whose network is trained: ``policy=graph`` or ``policy=mlp``.
-        environment: the prototype environment.
-        tasks: training tasks; each episode draws one of them.
-        total_steps: training steps of the whole run.
+        config: the options.
+        policy: the policy with the network to train: ``policy=graph`` or ``policy=mlp``.
+        environment: the environment; training plays on forks of it.
+        tasks: the training tasks; each episode samples one of them.
+        total_steps: number of training steps of the whole run.
         seed: the run's seed.
     """
 
@@ -123,14 +124,14 @@ class SB3PPO:
                 device=self.policy.device,
                 **theirs,
             )
-        # The heads are the network's own too, first weights included.
+        # The heads, too, are those of the network, with its initial weights.
         model.policy.action_net, model.policy.value_net = network.actor, network.critic
         model.policy.optimizer = torch.optim.Adam(self.policy.parameters(), lr=config.learning_rate, eps=1e-5)
         model.set_logger(Logger(folder=None, output_formats=[]))
         return model
 
     async def collect(self, step: int) -> list[Trajectory]:
-        """Play ``n_steps`` actions in every environment; return the episodes that ended meanwhile."""
+        """Play ``n_steps`` actions in every environment; return the episodes that ended in them."""
         with _random_numbers(derive_seed(self.seed, "sb3", step, "collect")):
             if not self._started:
                 self.environments.seed(derive_seed(self.seed, "sb3", step, "episodes"))
@@ -147,17 +148,17 @@ class SB3PPO:
         return ended
 
     def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
-        """Train on the rollout that was collected last and return metrics."""
+        """Train on the latest rollout and return metrics."""
         with _random_numbers(derive_seed(self.seed, "sb3", step, "update")):
             self.model.train()
         self.optimizer.steps += 1
-        told = self.model.logger.name_to_value
-        metrics = {ours: float(told[theirs]) for theirs, ours in METRICS.items()}
+        logged = self.model.logger.name_to_value
+        metrics = {ours: float(logged[theirs]) for theirs, ours in METRICS.items()}
         return {**metrics, "env_steps": float(self.config.n_envs * self.config.n_steps * self.optimizer.steps)}
 
 
 class SB3MaskablePPO(SB3PPO):
-    """Drives ``sb3_contrib.MaskablePPO``: illegal actions have probability 0."""
+    """Runs ``sb3_contrib.MaskablePPO``, which gives illegal actions probability 0."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         from sb3_contrib import MaskablePPO
@@ -167,38 +168,37 @@ class SB3MaskablePPO(SB3PPO):
 
 
 class SB3Optimizer:
-    """Their optimizer, as a run's checkpoints want it."""
+    """Stable-Baselines3's optimizer with the interface that checkpoints need."""
 
     def __init__(self, adam: torch.optim.Optimizer) -> None:
         self._adam = adam
         self.steps = 0
-        """Updates done (each of many optimizer steps)."""
+        """Number of updates so far, each of many optimizer steps."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything a resumed run needs."""
+        """Return the state that a resumed run needs."""
         return {"adam": self._adam.state_dict(), "steps": self.steps}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what ``state_dict`` returned."""
+        """Restore the result of ``state_dict``."""
         self._adam.load_state_dict(state["adam"])
         self.steps = state["steps"]
 
 
 class EpisodeRecorder(BaseCallback):
-    """Keeps what happens in each environment until its episode ends."""
+    """Records the decisions in each environment and returns the episodes that have ended."""
 
     def __init__(self, agent: str, policy: NetworkPolicy) -> None:
         super().__init__()
         self.ended: list[Trajectory] = []
-        """Episodes that have ended."""
+        """Episodes that have ended since the last rollout."""
         self._agent = agent
         self._policy = policy
         self._open: dict[int, list[Decision]] = {}
         self._episodes = 0
 
     def _on_step(self) -> bool:
-        told = self.locals
-        parts = (told[name] for name in ("actions", "log_probs", "rewards", "dones", "infos"))
+        parts = (self.locals[name] for name in ("actions", "log_probs", "rewards", "dones", "infos"))
         for slot, (action, log_prob, reward, done, info) in enumerate(zip(*parts, strict=True)):
             decisions = self._open.setdefault(slot, [])
             decisions.append(self._decision(slot, len(decisions), int(action), float(log_prob), float(reward)))
@@ -219,17 +219,17 @@ class EpisodeRecorder(BaseCallback):
         return Decision(f"sb3/{slot}", self._agent, turn, choice, reward, group_id="")
 
     def _end(self, slot: int, info: Mapping[str, Any]) -> None:
-        told = dict(info)
-        cut_off = told.pop("TimeLimit.truncated")  # theirs, not the environment's
+        facts = dict(info)
+        truncated = facts.pop("TimeLimit.truncated")  # Stable-Baselines3 adds it to the environment's info
         self._episodes += 1
         self.ended.append(
             Trajectory(
                 task_id=info.get("task_id", ""),
                 episode_id=f"sb3/{self._episodes}",
                 decisions=self._open.pop(slot),
-                terminated=not cut_off,
-                truncated=cut_off,
-                metrics=numbers(told),
+                terminated=not truncated,
+                truncated=truncated,
+                metrics=numbers(facts),
             )
         )
 
@@ -238,27 +238,22 @@ def _check(config: SB3PPOConfig, policy: Any, environment: Environment) -> None:
     if not isinstance(policy, NetworkPolicy):
         if isinstance(environment.observation_space(environment.agents[0]), UnicodeText):
             raise ReasonEnvsError(
-                f"algo=sb3_... needs observations of a fixed size, and {type(environment).__name__} shows text: use "
+                f"algo=sb3_... needs observations of a fixed size, but {type(environment).__name__} returns text: use "
                 "algo=ppo, algo=grpo or algo=at_grpo."
             )
         raise ReasonEnvsError(
-            "algo=sb3_... trains networks that read observations of a fixed size, not "
-            f"{type(policy).__name__}: use policy=graph (trees) or policy=mlp (any arrays), or algo=ppo, algo=grpo or "
-            "algo=at_grpo."
+            f"algo=sb3_... cannot train {type(policy).__name__}: use policy=graph (trees) or policy=mlp (other "
+            "arrays), or algo=ppo, algo=grpo or algo=at_grpo."
         )
-    if environment.discount is not None and config.gamma != environment.discount:
-        raise ReasonEnvsError(
-            f"algo.gamma={config.gamma}: the rewards of {type(environment).__name__} only mean what they say under a "
-            f"discount of {environment.discount}; set algo.gamma={environment.discount}."
-        )
+    check_discount(config.gamma, environment)
     if distributed.size() > 1:
-        raise ReasonEnvsError("Stable-Baselines3 trains in one process: start without accelerate launch.")
+        raise ReasonEnvsError("Stable-Baselines3 trains in one process: start it without accelerate launch.")
 
 
 @contextmanager
 def _random_numbers(seed: int) -> Iterator[None]:
-    """Seed the global random numbers, and put them back at the end."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (theirs are the legacy ones)
+    """Return a context with seeded global random generators, which are restored afterwards."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (Stable-Baselines3 uses the legacy ones)
     with torch.random.fork_rng():
         set_random_seed(seed % 2**32)
         try:

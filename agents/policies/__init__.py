@@ -1,5 +1,5 @@
-"""Policies: they choose actions, and learners update them.
+"""Policies choose actions, and learners update them: `base.py` is the interface.
 
-Language models (shared or one per role), graph networks and plain networks behind one interface.
-May import the types and pure functions; never a rollout or a learner.
+Language models (one for all roles or one per role), graph networks and multi-layer perceptrons implement it.
+A policy may import the types and pure functions, but no rollout and no learner.
 """

@@ -169,11 +169,11 @@ class TrainablePolicy(Policy):
         """
         own = self.state_tensors()
         for name in sorted(own.keys() | tensors.keys()):
-            given, needed = (f"has shape {list(w[name].shape)}" if name in w else "is missing" for w in (tensors, own))
+            given, needed = (str(list(w[name].shape)) if name in w else "missing" for w in (tensors, own))
             if given != needed:
                 raise ReasonEnvsError(
-                    f"The weights do not fit this policy: {name!r} {given} in the weights and {needed} in the policy. "
-                    "Use the policy options and the environment that the weights were trained with."
+                    f"The weights do not fit this policy: the shape of {name!r} is {given} in the weights and {needed} "
+                    "in the policy. Use the policy options and the environment that the weights were trained with."
                 )
         for name, tensor in tensors.items():
             own[name].copy_(tensor)

@@ -11,75 +11,80 @@ from torch import Tensor, nn
 
 from agents.policies.actor_critic import ActorCritic
 from reason_envs.envs.reason_tree.observation import FEATURES
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import OptionError, ReasonEnvsError
+from reason_envs.validation import at_least, one_of
 
 KEYS = ("nodes", "parents", "depths", "node_mask", "current", "action_mask")
-"""The parts of a tree observation (see ``reason_envs.envs.reason_tree.observation``)."""
+"""Names of the arrays in a tree observation (see ``reason_envs.envs.reason_tree.observation``)."""
 NORMS = ("layer", "graph")
 STEP_PROBABILITY = FEATURES.index("probability")
 
 
 @dataclass
 class GPSNetworkConfig:
-    """Options of the network; the defaults suit trees of tens of nodes on a CPU."""
+    """Options of the graph network. The defaults suit trees with tens of nodes on a CPU."""
 
     channels: int = 32
-    """Width of a node's state."""
+    """Width of the state of each node; a multiple of ``heads``."""
     layers: int = 2
-    """GPS layers."""
+    """Number of GPS layers."""
     heads: int = 2
-    """Attention heads; they divide ``channels``."""
+    """Number of attention heads per layer."""
     norm: str = "layer"
-    """``layer`` (each node by itself) or ``graph`` (over the nodes of a tree)."""
+    """Normalisation: ``layer`` (each node separately) or ``graph`` (over the nodes of a tree)."""
     local: bool = True
-    """Pass messages along the tree's edges."""
+    """Whether nodes exchange messages along the tree's edges."""
     global_attention: bool = True
-    """Let every node attend to all nodes of its tree."""
+    """Whether every node attends to all nodes of its tree."""
     walk_length: int = 8
-    """Longest random walk of the positional encoding, in steps; even, as no walk on a tree returns in an odd number."""
+    """Maximum length of the random walks in the positional encoding, in steps. It is even, since a walk on a tree never
+    returns after an odd number of steps."""
 
     def __post_init__(self) -> None:
         if self.norm == "batch":
-            raise ReasonEnvsError(
-                "norm=batch would break the policy ratios: its outputs differ between sampling and training, and with "
-                "who else is in the batch. Use norm=layer or norm=graph."
+            raise OptionError(
+                "norm",
+                self.norm,
+                "would make importance ratios wrong: its outputs depend on the other trees of the batch and differ "
+                "between sampling and training. Use norm=layer or norm=graph.",
             )
-        if self.norm not in NORMS:
-            raise unknown_name("norm", self.norm, NORMS)
-        if self.layers < 1 or self.heads < 1 or self.channels < 1 or self.channels % self.heads:
-            raise ReasonEnvsError(
-                f"channels={self.channels}, heads={self.heads}, layers={self.layers}: each must be at least 1, and "
-                "channels a multiple of heads."
-            )
-        if self.walk_length < 2 or self.walk_length % 2:
-            raise ReasonEnvsError(f"walk_length={self.walk_length} must be even and at least 2.")
+        one_of(self, norm=NORMS)
+        at_least(self, layers=1, heads=1, channels=1, walk_length=2)
+        if self.channels % self.heads:
+            raise OptionError("channels", self.channels, f"must be a multiple of heads={self.heads}.")
+        if self.walk_length % 2:
+            raise OptionError("walk_length", self.walk_length, "must be even.")
 
 
 def no_tree(environment: str, given: str) -> ReasonEnvsError:
-    """Build the error for an environment that shows no tree, but what is given."""
+    """Return the error for an environment whose observations, described by ``given``, are not trees."""
     return ReasonEnvsError(
-        f"policy=graph needs an environment with a tree observation (a Dict of {', '.join(KEYS)}), and {environment} "
-        f"shows {given}: use policy=language, or policy=mlp where observations have a fixed size."
+        f"policy=graph needs an environment with a tree observation (a Dict of {', '.join(KEYS)}), but {environment} "
+        f"returns {given}: use policy=language, or policy=mlp if observations have a fixed size."
     )
 
 
 @dataclass(frozen=True)
 class TreeShape:
-    """What the network must know of the trees."""
+    """Sizes of an environment's trees and actions."""
 
     features: int
-    """Numbers a node."""
+    """Number of features per node."""
     actions: int
-    """Actions to choose from."""
+    """Number of actions."""
     max_depth: int
-    """Depth of the deepest node."""
+    """Maximum depth of a node."""
 
     @classmethod
     def of(cls, space: Space, environment: str = "this one") -> TreeShape:
-        """Read the shape from an observation space of an environment, whose name an error tells.
+        """Return the shape of an observation space.
+
+        Args:
+            space: the observation space.
+            environment: name of the environment, for the error.
 
         Raises:
-            ReasonEnvsError: the space is none of trees.
+            ReasonEnvsError: the observations are not trees.
         """
         if not isinstance(space, spaces.Dict) or any(key not in space.spaces for key in KEYS):
             raise no_tree(environment, "text" if isinstance(space, spaces.Text) else str(space))
@@ -94,30 +99,30 @@ class Forest:
     """A batch of trees without padding: M nodes, E directed edges."""
 
     nodes: Tensor
-    """Features and return probabilities, [M, F + walk_length / 2]."""
+    """Features and return probabilities of each node, [M, F + walk_length / 2]."""
     depths: Tensor
-    """[M], integers."""
+    """Depth of each node, [M], integers."""
     tree: Tensor
-    """Which tree each node belongs to, [M]."""
+    """Index of the tree that each node belongs to, [M]."""
     edge_index: Tensor
-    """Source and target nodes, [2, E]: every edge in both directions."""
+    """Source and target node of each edge, [2, E]; every edge occurs in both directions."""
     edge_attr: Tensor
-    """Depth of the target less the source's, and the step probability of the lower node, [E, 2]."""
+    """Depth of the target minus depth of the source, and the step probability of the deeper node, [E, 2]."""
     current: Tensor
-    """Each tree's current node, [B]."""
+    """Index of the current node of each tree, [B]."""
     counts: Tensor
-    """Nodes of each tree, [B]."""
+    """Number of nodes in each tree, [B]."""
 
 
 class GPSNetwork(ActorCritic):
-    """Reads batches of tree observations; returns the logits of the actions and the value of each tree.
+    """Computes the logits of the actions and the value of each tree observation in a batch.
 
-    The readout is the current node's state, the mean over the tree and the action mask; actor and critic are linear.
-    There is no dropout: sampling and training see the same function.
+    The readout consists of the current node's state, the mean over the tree and the action mask. Actor and critic are
+    linear. Without dropout, sampling and training compute the same function.
 
     Args:
-        shape: of the trees.
-        config: options.
+        shape: sizes of trees and actions.
+        config: the options.
     """
 
     def __init__(self, shape: TreeShape, config: GPSNetworkConfig) -> None:
@@ -131,14 +136,14 @@ class GPSNetwork(ActorCritic):
         self.readout_size = 2 * channels + shape.actions
         self.actor = nn.Linear(self.readout_size, shape.actions)
         self.critic = nn.Linear(self.readout_size, 1)
-        # The usual unit variance would drown the features.
+        # With the usual unit variance, the depth would dominate the features.
         nn.init.normal_(self.depth.weight, std=0.02)
         # A small actor starts near the uniform distribution over the legal actions.
         nn.init.orthogonal_(self.actor.weight, gain=0.01)
         nn.init.zeros_(self.actor.bias)
 
     def readout(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Return what actor and critic read, [B, readout_size]."""
+        """Return the features that actor and critic read, [B, readout_size]."""
         forest = build_forest(observation, self.shape.features, self.config.walk_length)
         states = self.embed(forest.nodes) + self.depth(forest.depths)
         for layer in self.layers:
@@ -149,7 +154,7 @@ class GPSNetwork(ActorCritic):
 
 
 def build_forest(observation: Mapping[str, Tensor], features: int, walk_length: int) -> Forest:
-    """Take the padding out of a batch of observations and connect parents with children."""
+    """Remove the padding from a batch of observations and connect parents with children."""
     counts = observation["node_mask"].sum(-1).long()
     width = int(counts.max())
     mask = observation["node_mask"][:, :width] > 0
@@ -174,20 +179,20 @@ def build_forest(observation: Mapping[str, Tensor], features: int, walk_length: 
 
 
 def return_probabilities(tree: Tensor, child: Tensor, parent: Tensor, size: torch.Size, walk_length: int) -> Tensor:
-    """Probability that a random walk along undirected edges is back where it began after 2, 4, ... steps.
+    """Return the probability that a random walk from each node is back at the node after 2, 4, ... steps.
 
-    The symmetrically normalised adjacency S is similar to the walk's transition matrix, so the probabilities are the
-    diagonal of its powers, and that of the power 2k is the row sums of the squares of S^k.
+    The symmetrically normalised adjacency S is similar to the transition matrix of the walk. So the probabilities are
+    the diagonals of its powers, and the diagonal of the power 2k is the row sums of the squares of S^k.
 
     Args:
-        tree: tree of each edge, [E].
-        child: its lower node within the tree, [E].
-        parent: its upper node, [E].
-        size: [B, N] trees and nodes.
-        walk_length: the last number of steps.
+        tree: index of the tree of each edge, [E].
+        child: index of the deeper node of each edge within its tree, [E].
+        parent: index of the other node of each edge, [E].
+        size: number of trees and nodes, [B, N].
+        walk_length: maximum number of steps.
 
     Returns:
-        [B, N, walk_length / 2]; 0 for a root alone and for padding.
+        Probabilities [B, N, walk_length / 2]; 0 for a root without children and for padding.
     """
     step = torch.zeros(*size, size[-1], device=tree.device)
     step[tree, child, parent] = 1.0
@@ -206,12 +211,12 @@ def _gps_layer(config: GPSNetworkConfig) -> nn.Module:
 
     channels = config.channels
     mlp = nn.Sequential(nn.Linear(channels, channels), nn.ReLU(), nn.Linear(channels, channels))
-    # PyG's layer norm is over the whole graph unless told otherwise.
+    # By default PyG's layer norm covers the whole graph.
     norm, options = ("layer_norm", {"mode": "node"}) if config.norm == "layer" else ("graph_norm", {})
     conv = GINEConv(mlp, edge_dim=2) if config.local else None
     layer = GPSConv(channels, conv, heads=config.heads, norm=norm, norm_kwargs=options)
     if not config.global_attention:
-        # Attention that adds nothing to its residual branch, and stays so.
+        # Attention with zero weights adds nothing to its residual branch.
         for parameter in layer.attn.parameters():
             nn.init.zeros_(parameter).requires_grad_(False)
     if conv is None:

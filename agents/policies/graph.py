@@ -1,4 +1,4 @@
-"""A graph network as a policy: it reads the search tree and draws one action (a choice of one token)."""
+"""A graph network as a policy: it reads a search tree and chooses one action (a choice of one token)."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ class GraphPolicyConfig(GPSNetworkConfig):
     """Options of ``policy=graph``."""
 
     device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda:N``."""
+    """Device of the network: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda:N``."""
 
 
 class GraphPolicy(NetworkPolicy):
-    """A policy of a GPS network; what it stores of a tree is without padding."""
+    """A policy with a GPS network. It stores trees without padding."""
 
     config: GraphPolicyConfig
     config_class = GraphPolicyConfig
     kind = "graph"
 
     def shape_of(self, environment: Environment) -> TreeShape:
-        """Read the shape of the trees from the observation space."""
+        """Return the shape of the trees in the observation space."""
         return TreeShape.of(environment.observation_space(environment.agents[0]), type(environment).__name__)
 
     def build(self) -> GPSNetwork:
@@ -40,7 +40,7 @@ class GraphPolicy(NetworkPolicy):
         return GPSNetwork(self.shape, self.config)
 
     def observe(self, environment: Environment, observation: Any) -> Arrays:
-        """Take the padding out of an observation, so that stored decisions are small."""
+        """Remove the padding from an observation, so that stored decisions are small."""
         if not isinstance(observation, Mapping) or any(key not in observation for key in KEYS):
             raise no_tree(type(environment).__name__, f"an observation of type {type(observation).__name__}")
         nodes = int(observation["node_mask"].sum())
@@ -52,12 +52,12 @@ class GraphPolicy(NetworkPolicy):
         return collate(observations, self.device)
 
     def lengths(self, decisions: Sequence[Decision]) -> list[int]:
-        """Return the nodes of each decision's tree."""
+        """Return the number of nodes in each decision's tree."""
         return [len(d.observation["node_mask"]) for d in decisions]
 
 
 def collate(observations: Sequence[Arrays], device: torch.device) -> dict[str, Tensor]:
-    """Stack trees of different sizes, padded to the largest: what the network reads."""
+    """Stack trees of different sizes, padded to the largest, into the network's input."""
     counts = np.array([len(o["node_mask"]) for o in observations])
     mask = np.arange(counts.max()) < counts[:, None]
 

@@ -1,4 +1,4 @@
-"""Hidden states that predict sampled tokens; a prompt that several responses continue is computed once."""
+"""Hidden states that predict the sampled tokens; a prompt with several responses is computed once."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def token_states(model: Any, batch: Batch, *, share_prompts: bool) -> Tensor:
 
     Args:
         model: a causal language model (its head is not used).
-        batch: on the model's device.
-        share_prompts: whether keys and values may be kept between two passes (gradient checkpointing cannot).
+        batch: the batch, on the model's device.
+        share_prompts: whether keys and values may be kept between two passes; gradient checkpointing does not allow it.
     """
     prompts, which = batch.same_prompt.unique(return_inverse=True)
     cache = DynamicCache(config=model.config)
-    # Other kinds of layers (sliding, recurrent) overwrite what gradients need.
+    # Other kinds of layers (sliding, recurrent) overwrite tensors that gradients need.
     keeps_all = all(type(layer) is DynamicLayer for layer in cache.layers)
     if share_prompts and keeps_all and len(prompts) < len(which):
         return _after_shared_prompts(model, batch, prompts, which, cache)
@@ -31,7 +31,7 @@ def token_states(model: Any, batch: Batch, *, share_prompts: bool) -> Tensor:
 
 
 def _after_shared_prompts(model: Any, batch: Batch, prompts: Tensor, which: Tensor, cache: DynamicCache) -> Tensor:
-    """Compute the rows ``prompts``, hand their keys and values to every response (``which``), go on from there."""
+    """Compute the rows ``prompts`` once, then each response from the keys and values of its prompt (``which``)."""
     width, keeping = batch.prompt_width, {"past_key_values": cache, "use_cache": True}
     before = model.base_model(
         input_ids=batch.input_ids[prompts, :width],

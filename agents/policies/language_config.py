@@ -1,17 +1,20 @@
-"""Options of a language policy, checked when they are given."""
+"""Options of a language policy."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import OptionError
 from reason_envs.llm.engine import Sampling
 from reason_envs.llm.loading import DTYPES
+from reason_envs.validation import at_least, one_of
 
 SHARING = ("shared", "lora_per_role", "model_per_role")
-"""Who plays the roles of a multi-agent environment."""
+"""How the roles of a multi-agent environment share weights."""
 REFERENCE_DEVICES = ("policy", "cpu", "offload")
-"""Where a frozen copy of the model may lie."""
+"""Where a frozen copy of the model can be kept."""
+OVERLONG_PROMPTS = ("error", "filter")
+"""How a run treats tasks with prompts that are too long."""
 
 
 @dataclass
@@ -19,101 +22,107 @@ class LanguagePolicyConfig:
     """Options of ``policy=language``."""
 
     model: str = "embedded"
-    """``embedded``, a folder, or a hub name."""
+    """Model to train: ``embedded`` (it ships with the package), a folder, or a name on the Hugging Face hub."""
     sharing: str = "shared"
-    """Who plays the roles of a multi-agent environment: ``shared`` (one model plays all, told by the prompt which),
-    ``lora_per_role`` (an adapter each) or ``model_per_role`` (all weights each)."""
+    """How the roles of a multi-agent environment share weights: ``shared`` (one model plays all roles, and the prompt
+    names the role), ``lora_per_role`` (one adapter per role) or ``model_per_role`` (one model per role)."""
     device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda:N``."""
+    """Device of the model: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda:N``."""
     dtype: str = "auto"
-    """Of the weights: ``auto`` (float32 on a CPU or for full fine-tuning, else bfloat16), or a name."""
+    """Data type of the weights: ``auto`` (float32 on a CPU or for full fine-tuning, otherwise bfloat16), or a name such
+    as ``bfloat16``."""
     precision: str = "auto"
-    """Of training forwards: ``auto`` (float32 on a CPU, bfloat16 autocast on a GPU), ``float32``, ``bfloat16``,
-    or ``float16`` (with loss scaling)."""
+    """Data type of training forward passes: ``auto`` (float32 on a CPU, bfloat16 autocast on a GPU), ``float32``,
+    ``bfloat16``, or ``float16`` (with loss scaling)."""
     attention: str = "auto"
     """Attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model supports it)."""
     gradient_checkpointing: bool = False
-    """Recompute activations in the backward pass: less memory, about a third more time."""
+    """Whether the backward pass recomputes activations, which saves memory and takes about a third more time."""
     lora_rank: int = 0
-    """Rank of the LoRA matrices; 0 trains the full model."""
+    """Rank of the matrices of a new LoRA adapter; 0 trains the full model."""
     lora_target_modules: list[str] = field(default_factory=list)
-    """Layers that get LoRA matrices, such as ``[q_proj, v_proj]``; empty: all linear ones."""
+    """Names of the layers that get LoRA matrices, such as ``[q_proj, v_proj]``. Empty: all linear layers."""
     lora_alpha: int = 32
-    """LoRA updates are scaled by ``lora_alpha / lora_rank``."""
+    """Scale of LoRA updates, which are multiplied by ``lora_alpha / lora_rank``."""
     lora_dropout: float = 0.0
-    """Dropout before the LoRA matrices during updates."""
+    """Dropout rate before the LoRA matrices during updates."""
     adapter: str | None = None
-    """Folder of an existing LoRA adapter to train on (its rank, scale, dropout and targets are kept)."""
+    """Folder of an existing LoRA adapter to continue training; its rank, scale, dropout and layers are kept. ``None``:
+    no existing adapter."""
     reference_device: str = "policy"
-    """Where a frozen copy of a fully fine-tuned model lies: ``policy`` (the same device), ``cpu``, or ``offload`` (in
-    the computer's memory, moved to the policy's device while it computes)."""
+    """Where the reference, a frozen copy of the model, is kept: ``policy`` (the policy's device), ``cpu`` (it also
+    computes there), or ``offload`` (in the computer's memory; it computes on the policy's device)."""
     max_tokens: int = 128
-    """Most tokens of a response."""
+    """Maximum number of tokens per response."""
     temperature: float = 1.0
-    """Sampling temperature while training."""
+    """Sampling temperature of training episodes."""
     top_p: float = 1.0
-    """Nucleus sampling while training; below 1 the ratios are those of the uncut distribution."""
+    """Probability mass of nucleus sampling in training episodes. Below 1, importance ratios still use the full
+    distribution."""
     top_k: int = 0
-    """Top-k sampling while training; 0 is off."""
+    """Number of most likely tokens to sample from in training episodes; 0 keeps all tokens."""
     stop: list[str] = field(default_factory=list)
     """Strings that end a response."""
     max_prompt_tokens: int = 1024
-    """Longest prompt."""
+    """Maximum number of tokens per prompt."""
     overlong_prompts: str = "error"
-    """What happens to tasks with a longer prompt: ``error`` or ``filter`` (left out and counted)."""
+    """What a run does with tasks whose prompt is too long: ``error`` stops it before training, ``filter`` leaves the
+    tasks out and reports their number."""
 
     def __post_init__(self) -> None:
-        _validate(self)
+        one_of(
+            self,
+            sharing=SHARING,
+            precision=("auto", *DTYPES),
+            overlong_prompts=OVERLONG_PROMPTS,
+            reference_device=REFERENCE_DEVICES,
+        )
+        at_least(self, lora_rank=0, max_tokens=1, top_k=0)
+        _check_sampling(self)
+        _check_adapter(self)
 
     @property
     def uses_lora(self) -> bool:
-        """Whether only an adapter is trained."""
+        """Whether an adapter is trained instead of the full model."""
         return bool(self.lora_rank or self.adapter)
 
     def sampling(self) -> Sampling:
-        """The sampling parameters of training rollouts."""
+        """Return the sampling parameters of training episodes."""
         return Sampling(self.max_tokens, self.temperature, self.top_p, self.top_k, tuple(self.stop))
 
 
-def _validate(config: LanguagePolicyConfig) -> None:
-    if config.sharing not in SHARING:
-        raise unknown_name("policy.sharing", config.sharing, SHARING)
+def _check_sampling(config: LanguagePolicyConfig) -> None:
+    if not config.temperature > 0:
+        raise OptionError("temperature", config.temperature, "must be above 0: training needs a temperature above 0.")
+    if not 0 < config.top_p <= 1:
+        raise OptionError("top_p", config.top_p, "must lie in (0, 1].")
+
+
+def _check_adapter(config: LanguagePolicyConfig) -> None:
     if config.sharing != "shared" and config.uses_lora != (config.sharing == "lora_per_role"):
-        raise ReasonEnvsError(
-            f"policy.sharing={config.sharing} with policy.lora_rank={config.lora_rank} and policy.adapter="
-            f"{config.adapter!r}: lora_per_role trains an adapter for each role (give policy.lora_rank, or "
-            "policy.adapter), model_per_role all weights of each (give neither)."
+        raise OptionError(
+            "sharing",
+            config.sharing,
+            f"does not fit lora_rank={config.lora_rank} and adapter={config.adapter!r}: lora_per_role trains one "
+            "adapter per role (set lora_rank or adapter), model_per_role all weights of each role (set neither).",
         )
-    if config.precision != "auto" and config.precision not in DTYPES:
-        raise unknown_name("precision", config.precision, ["auto", *DTYPES])
-    if config.dtype == "float16" and not (config.lora_rank or config.adapter):
-        raise ReasonEnvsError(
-            "policy.dtype=float16 has too little range for weights that are trained: use policy.dtype=float32 with "
-            "policy.precision=float16, or LoRA."
+    if config.dtype == "float16" and not config.uses_lora:
+        raise OptionError(
+            "dtype",
+            config.dtype,
+            "has too little range for trained weights: set dtype=float32 and precision=float16, or use LoRA.",
         )
-    if config.temperature <= 0:
-        raise ReasonEnvsError(f"policy.temperature={config.temperature}: training needs a temperature above 0.")
-    if not 0 < config.top_p <= 1 or config.top_k < 0 or config.max_tokens < 1:
-        raise ReasonEnvsError(
-            f"policy.top_p={config.top_p}, policy.top_k={config.top_k}, policy.max_tokens={config.max_tokens}: they "
-            "must lie in (0, 1], [0, ...) and [1, ...)."
+    if config.adapter and config.lora_rank:
+        raise OptionError(
+            "lora_rank",
+            config.lora_rank,
+            f"cannot be combined with adapter={config.adapter!r}: set a rank for a new adapter, or the folder of an "
+            "existing one, which keeps its rank.",
         )
-    if config.overlong_prompts not in ("error", "filter"):
-        raise unknown_name("policy.overlong_prompts", config.overlong_prompts, ["error", "filter"])
-    if config.reference_device not in REFERENCE_DEVICES:
-        raise unknown_name("policy.reference_device", config.reference_device, REFERENCE_DEVICES)
-    if config.lora_rank < 0 or (config.adapter and config.lora_rank):
-        raise ReasonEnvsError(
-            f"policy.lora_rank={config.lora_rank} with policy.adapter={config.adapter!r}: give a rank for a new "
-            "adapter, or the folder of an existing one (its rank is kept), not both."
-        )
-    if not 0 <= config.lora_dropout < 1 or (config.lora_dropout and not config.lora_rank):
-        raise ReasonEnvsError(
-            f"policy.lora_dropout={config.lora_dropout} with policy.lora_rank={config.lora_rank}: it must lie in "
-            "[0, 1), and it is for a new adapter (policy.lora_rank > 0); an existing one keeps its own."
-        )
-    if config.lora_target_modules and not config.lora_rank:
-        raise ReasonEnvsError(
-            f"policy.lora_target_modules={config.lora_target_modules} with policy.lora_rank={config.lora_rank}: they "
-            "are for a new adapter (policy.lora_rank > 0); an existing one keeps its own."
-        )
+    if not 0 <= config.lora_dropout < 1:
+        raise OptionError("lora_dropout", config.lora_dropout, "must lie in [0, 1).")
+    for name, value in (("lora_dropout", config.lora_dropout), ("lora_target_modules", config.lora_target_modules)):
+        if value and not config.lora_rank:
+            raise OptionError(
+                name, value, "needs lora_rank > 0: it applies to a new adapter; an existing one keeps its own."
+            )

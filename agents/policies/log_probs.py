@@ -1,4 +1,4 @@
-"""Log-probabilities of chosen tokens without ever holding batch x time x vocabulary."""
+"""Log-probabilities of chosen tokens with bounded memory: logits [B, T, vocabulary] are never held at once."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 from agents.policies.logits import LogitsHead
 
 CHUNK_ELEMENTS = 1 << 24
-"""Most logits held at a time (64 MiB in float32)."""
+"""Maximum number of logits held at a time (64 MiB in float32)."""
 
 
 def token_log_probs(
@@ -20,17 +20,17 @@ def token_log_probs(
     *,
     entropy_gradient: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """Return log-probabilities of the target tokens and entropies, in float32.
+    """Return the log-probabilities of the target tokens and the entropies, in float32.
 
-    Positions are processed in chunks; with gradients and more than one chunk, each chunk's logits are recomputed in
-    the backward pass, so memory does not grow with positions x vocabulary.
+    Positions are processed in chunks. With gradients and several chunks, the backward pass recomputes the logits of
+    each chunk, so that the memory does not grow with positions x vocabulary.
 
     Args:
-        head: maps hidden states to logits.
+        head: the layer that maps hidden states to logits.
         states: hidden states that predict the targets, [N, width].
-        targets: token ids, [N].
-        temperatures: sampling temperature of each position, [N]; the logits are divided by it.
-        entropy_gradient: whether the entropies carry gradients (only an entropy bonus needs them).
+        targets: ids of the target tokens, [N].
+        temperatures: sampling temperature of each position, [N]; logits are divided by it.
+        entropy_gradient: whether the entropies have gradients, which only an entropy bonus needs.
 
     Returns:
         Log-probabilities [N] and entropies [N].

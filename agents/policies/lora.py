@@ -1,4 +1,4 @@
-"""LoRA adapters through PEFT: adding, switching off, merging out of place, freezing copies."""
+"""LoRA adapters of PEFT: add, switch off, merge without changing the model, and freeze copies."""
 
 from __future__ import annotations
 
@@ -31,22 +31,33 @@ def add_adapter(
     seed: int,
     targets: Sequence[str] = (),
 ) -> Any:
-    """Wrap a model with a new LoRA, or with the one in folder ``adapter``, ready to train.
+    """Wrap a model with a trainable LoRA adapter.
 
-    ``targets`` are the ends of the names of the layers that get matrices, ``q_proj`` and the like; by default all
-    linear ones do.
+    Args:
+        model: the base model.
+        adapter: folder of an existing adapter. ``None``: a new adapter.
+        rank: rank of a new adapter.
+        alpha: scale of a new adapter; updates are scaled by ``alpha / rank``.
+        dropout: dropout before the matrices of a new adapter.
+        seed: the run's seed; it keys the initial weights of a new adapter.
+        targets: names of the layers that get matrices, such as ``q_proj``. Empty: all linear layers.
+
+    Raises:
+        ReasonEnvsError: the folder does not hold an adapter for this model, or a layer is unknown.
     """
     from peft import LoraConfig, PeftModel, get_peft_model
 
     if adapter is not None:
         if not (Path(adapter) / "adapter_config.json").is_file():
-            raise ReasonEnvsError(f"policy.adapter={adapter!r} has no adapter_config.json: give a PEFT adapter folder.")
+            raise ReasonEnvsError(
+                f"policy.adapter={adapter!r} is not the folder of a PEFT adapter: adapter_config.json is missing."
+            )
         try:
             return PeftModel.from_pretrained(model, adapter, is_trainable=True).eval()
         except (RuntimeError, ValueError, SafetensorError) as error:
             what = " ".join(" ".join(str(error).splitlines()[:2]).split())
             raise ReasonEnvsError(
-                f"policy.adapter={adapter!r} does not fit policy.model, or is damaged: {what} Give an adapter that was "
+                f"policy.adapter={adapter!r} does not fit policy.model, or is damaged: {what} Use an adapter that was "
                 "trained on this model."
             ) from error
     _check_targets(model, targets)
@@ -70,12 +81,12 @@ def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
 
 
 def using_adapter(model: Any, *, enabled: bool) -> AbstractContextManager[None]:
-    """Within the context the adapter is on or off."""
+    """Return a context in which the adapter is on or off."""
     return nullcontext() if enabled else model.disable_adapter()
 
 
 def freeze_copy(model: nn.Module, device: torch.device) -> nn.Module:
-    """Copy a model with its adapter, without gradients, in evaluation mode."""
+    """Return a copy of a model and its adapter on a device, without gradients and in evaluation mode."""
     return copy.deepcopy(model).to(device).requires_grad_(False).eval()
 
 
@@ -114,7 +125,7 @@ def _merged_layer(layer: Any) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def adapter_weights(model: Any) -> dict[str, Tensor]:
-    """Return the active adapter's matrices under PEFT's names."""
+    """Return the matrices of the active adapter under PEFT's names."""
     from peft import get_peft_model_state_dict
 
     matrices = get_peft_model_state_dict(model, adapter_name=model.active_adapter, save_embedding_layers=False)
@@ -122,6 +133,6 @@ def adapter_weights(model: Any) -> dict[str, Tensor]:
 
 
 def write_adapter(model: Any, matrices: Mapping[str, Tensor], folder: Path) -> None:
-    """Write an adapter folder (PEFT's format) with these matrices."""
+    """Write an adapter with the given matrices into a folder in PEFT's format."""
     model.peft_config[model.active_adapter].save_pretrained(str(folder))
     save_file({name: tensor.cpu().contiguous() for name, tensor in matrices.items()}, folder / ADAPTER_WEIGHTS)

@@ -1,4 +1,4 @@
-"""A plain network as a policy: it reads observations of a fixed size, flattened, and draws one action."""
+"""A multi-layer perceptron as a policy: it reads flattened observations of a fixed size and chooses one action."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from agents.policies.actor_critic import ActorCritic, Arrays, NetworkPolicy
-from agents.trajectory import Decision
 from reason_envs.core import Environment
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.validation import at_least
 
 FLAT, MASK = "flat", "action_mask"
-"""The parts of what is stored of an observation."""
+"""Names of the arrays that are stored for an observation."""
 
 
 @dataclass
@@ -26,32 +26,31 @@ class MLPPolicyConfig:
     """Options of ``policy=mlp``."""
 
     width: int = 64
-    """Units of a hidden layer."""
+    """Number of units per hidden layer."""
     layers: int = 2
-    """Hidden layers."""
+    """Number of hidden layers."""
     device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda:N``."""
+    """Device of the network: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda:N``."""
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.layers < 1:
-            raise ReasonEnvsError(f"policy.width={self.width}, layers={self.layers}: each must be at least 1.")
+        at_least(self, width=1, layers=1)
 
 
 @dataclass(frozen=True)
 class ArrayShape:
-    """What the network must know of an environment."""
+    """Sizes of an environment's observations and actions."""
 
     numbers: int
-    """Of a flattened observation."""
+    """Number of values in a flattened observation."""
     actions: int
-    """Actions to choose from."""
+    """Number of actions."""
 
     @classmethod
     def of(cls, observation: Space, action: Space) -> ArrayShape:
-        """Read the shape from the spaces.
+        """Return the shape of the spaces.
 
         Raises:
-            ReasonEnvsError: observations have no fixed size, or actions are not numbered from 0.
+            ReasonEnvsError: observations do not have a fixed size, or actions are not numbered from 0.
         """
         if not _fixed_size(observation):
             shown = "text" if isinstance(observation, spaces.Text) else observation
@@ -61,18 +60,18 @@ class ArrayShape:
             )
         if not isinstance(action, spaces.Discrete) or action.start != 0:
             raise ReasonEnvsError(
-                f"policy=mlp draws one of the actions 0, 1, ... (Discrete), not of {action}: number them so, or use "
-                "policy=language."
+                f"policy=mlp needs a Discrete action space that starts at 0, not {action}: number the actions from 0, "
+                "or use policy=language."
             )
         return cls(spaces.flatdim(observation), int(action.n))
 
 
 class MLPNetwork(ActorCritic):
-    """Hidden layers with tanh, then actor and critic.
+    """Hidden layers with tanh, followed by actor and critic.
 
     Args:
-        shape: of observations and actions.
-        config: options.
+        shape: sizes of observations and actions.
+        config: the options.
     """
 
     def __init__(self, shape: ArrayShape, config: MLPPolicyConfig) -> None:
@@ -88,15 +87,15 @@ class MLPNetwork(ActorCritic):
         nn.init.zeros_(self.actor.bias)
 
     def readout(self, observation: Mapping[str, Tensor]) -> Tensor:
-        """Return the last hidden layer of the part ``flat``, [B, width]."""
+        """Return the last hidden layer for the array ``flat``, [B, width]."""
         return self.body(observation[FLAT])
 
 
 class MLPPolicy(NetworkPolicy):
-    """A policy for any environment whose observations have a fixed size and whose actions are numbered.
+    """A policy for any environment with observations of a fixed size and numbered actions.
 
-    Illegal actions are never drawn where the observation is a ``Dict`` with an ``action_mask``, or the environment has
-    a method ``action_masks``.
+    It never chooses an illegal action: the mask is the ``action_mask`` of a ``Dict`` observation, or the result of the
+    environment's ``action_masks()``.
     """
 
     config: MLPPolicyConfig
@@ -104,10 +103,12 @@ class MLPPolicy(NetworkPolicy):
     kind = "mlp"
 
     def shape_of(self, environment: Environment) -> ArrayShape:
-        """Read the shape from the spaces, which all agents must share."""
+        """Return the shape of the spaces, which must be equal for all agents."""
         found = [(environment.observation_space(a), environment.action_space(a)) for a in environment.agents]
         if any(pair != found[0] for pair in found):
-            raise ReasonEnvsError(f"policy=mlp plays all agents with one network, and their spaces differ: {found}.")
+            raise ReasonEnvsError(
+                f"policy=mlp plays all agents with one network, so their spaces must be equal: {found}."
+            )
         self._space = found[0][0]
         return ArrayShape.of(*found[0])
 
@@ -116,7 +117,7 @@ class MLPPolicy(NetworkPolicy):
         return MLPNetwork(self.shape, self.config)
 
     def observe(self, environment: Environment, observation: Any) -> Arrays:
-        """Flatten an observation, and note which actions are legal."""
+        """Flatten an observation, and add the mask of legal actions."""
         if isinstance(observation, Mapping) and MASK in observation:
             mask = observation[MASK]
         else:
@@ -125,14 +126,10 @@ class MLPPolicy(NetworkPolicy):
         return {FLAT: flat, MASK: np.asarray(mask, np.float32)}
 
     def collate(self, observations: Sequence[Arrays]) -> dict[str, Tensor]:
-        """Stack observations."""
+        """Stack stored arrays."""
         return {
             key: torch.from_numpy(np.stack([o[key] for o in observations])).to(self.device) for key in ("flat", MASK)
         }
-
-    def lengths(self, decisions: Sequence[Decision]) -> list[int]:
-        """Return 1 for each decision: an observation is a row."""
-        return [1] * len(decisions)
 
 
 def _fixed_size(space: Space) -> bool:

@@ -1,4 +1,4 @@
-"""Decisions to padded tensors, and how many fit into one pass."""
+"""Padded tensors of decisions, and the division of decisions into passes of bounded size."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from torch import Tensor
 from agents.trajectory import Decision
 from reason_envs.errors import ReasonEnvsError
 
-LEAST_OF_LONGEST = 0.6
-"""An item shorter than this share of a pass's longest begins a new pass: more passes, less padding."""
+MINIMUM_LENGTH_RATIO = 0.6
+"""Minimum length of an item relative to the longest of its pass. A shorter item starts a new pass with less padding."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Prompts padded on the left, responses on the right, so that all responses begin at the same column."""
+    """Prompts padded on the left and responses padded on the right, so that all responses start at the same column."""
 
     input_ids: Tensor
-    """[B, P + T]."""
+    """Ids of prompt and response tokens, [B, P + T]."""
     attention_mask: Tensor
-    """[B, P + T]; 1 at real tokens."""
+    """1 at real tokens, 0 at padding, [B, P + T]."""
     position_ids: Tensor
-    """[B, P + T]; counted from each row's first real token."""
+    """Position of each token from the row's first real token, [B, P + T]."""
     response_mask: Tensor
-    """[B, T]; True at sampled tokens."""
+    """True at sampled tokens, [B, T]."""
     same_prompt: Tensor
-    """[B]; the first row with this row's prompt."""
+    """Index of the first row with the same prompt, [B]."""
     prompt_width: int
-    """P."""
+    """Width P of the padded prompts."""
 
     def to(self, device: torch.device) -> Batch:
-        """Move every tensor."""
+        """Return a copy with every tensor on a device."""
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "prompt_width"}
         return replace(self, **moved)
 
@@ -63,12 +63,15 @@ def collate(decisions: Sequence[Decision], pad_id: int) -> Batch:
     """Pad the prompts and sampled tokens of decisions into one batch.
 
     Args:
-        decisions: at least one; every prompt has a token, since the first draw is conditioned on the last of them.
-        pad_id: fills ``input_ids`` where ``attention_mask`` is 0.
+        decisions: at least one decision.
+        pad_id: token id of ``input_ids`` where ``attention_mask`` is 0.
+
+    Raises:
+        ReasonEnvsError: a prompt is empty, but the first token is conditioned on the last token of the prompt.
     """
     for decision in decisions:
         if not decision.choice.prompt_ids:
-            raise ReasonEnvsError(f"Episode {decision.episode_id!r}, turn {decision.turn}: the prompt has no token.")
+            raise ReasonEnvsError(f"Episode {decision.episode_id!r}, turn {decision.turn}: the prompt is empty.")
     prompts = pad([d.choice.prompt_ids for d in decisions], pad_id, side="left")
     responses = pad([d.choice.token_ids for d in decisions], pad_id, side="right")
     prompt_mask = pad([[1] * len(d.choice.prompt_ids) for d in decisions], 0, side="left")
@@ -87,7 +90,7 @@ def collate(decisions: Sequence[Decision], pad_id: int) -> Batch:
 
 
 def pad(sequences: Sequence[Sequence[int]], value: int, *, side: Literal["left", "right"]) -> Tensor:
-    """Stack integer sequences (at least one) into [B, longest], filling with ``value`` on the ``side``."""
+    """Stack one or more integer sequences into [B, longest], padded with ``value`` on one side."""
     width = max(len(s) for s in sequences)
     padded = torch.full((len(sequences), width), value, dtype=torch.long)
     for row, sequence in zip(padded, sequences, strict=True):
@@ -97,29 +100,29 @@ def pad(sequences: Sequence[Sequence[int]], value: int, *, side: Literal["left",
 
 
 def micro_batches(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -> list[list[int]]:
-    """Cut items into passes by padded area, sorted by length and of similar lengths, so that little is padding.
+    """Divide items into passes of bounded size; items of a pass have similar lengths, so that there is little padding.
 
     Args:
-        lengths: tokens of each item, [N].
-        max_tokens: most ``rows x longest`` of a pass.
-        max_rows: most items of a pass.
+        lengths: number of tokens of each item, [N].
+        max_tokens: maximum of ``rows x longest`` per pass.
+        max_rows: maximum number of items per pass. ``None``: no limit.
 
     Returns:
-        Indices of each pass; every item is in exactly one.
+        The indices of the items of each pass. Every item is in exactly one pass.
 
     Raises:
-        ReasonEnvsError: an item alone is longer than ``max_tokens``.
+        ReasonEnvsError: a single item is longer than ``max_tokens``.
     """
     result: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         if lengths[index] > max_tokens:
             raise ReasonEnvsError(
-                f"A sequence of {lengths[index]} tokens does not fit algo.micro_batch_tokens={max_tokens}: raise it or "
+                f"A sequence of {lengths[index]} tokens exceeds algo.micro_batch_tokens={max_tokens}: raise it, or "
                 "lower policy.max_tokens or policy.max_prompt_tokens."
             )
         rows, longest = (len(result[-1]) + 1, lengths[result[-1][0]]) if result else (1, math.inf)
         fits = rows * longest <= max_tokens and (max_rows is None or rows <= max_rows)
-        if fits and lengths[index] >= LEAST_OF_LONGEST * longest:
+        if fits and lengths[index] >= MINIMUM_LENGTH_RATIO * longest:
             result[-1].append(index)
         else:
             result.append([index])

@@ -1,4 +1,4 @@
-"""State values read off a language model's hidden states."""
+"""State values from the hidden states of a language model."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from torch import Tensor, nn
 class ValueHead(nn.Module):
     """A linear map from a hidden state to the value of the state before its token; 0 before training.
 
-    It is no part of the language model: engines and ``save_pretrained`` never see it. It computes in float32.
+    It is not part of the language model: it is neither sent to engines nor written by ``save_pretrained``. It computes
+    in float32.
 
     Args:
-        width: of the hidden states.
+        width: width of the hidden states.
     """
 
     def __init__(self, width: int) -> None:
@@ -21,5 +22,5 @@ class ValueHead(nn.Module):
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return the values of hidden states [N, width]: [N]."""
+        """Return the values [N] of hidden states [N, width]."""
         return self.linear(states.float()).squeeze(-1)

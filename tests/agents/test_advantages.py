@@ -24,7 +24,7 @@ ALL = torch.ones(1, 3, dtype=torch.bool)
     ("gamma", "lam", "expected"),
     [(1.0, 1.0, [6, 5, 3]), (0.5, 1.0, [2.75, 3.5, 3]), (1.0, 0.5, [3.625, 4.25, 3])],
 )
-def test_gae_returns(gamma, lam, expected):
+def test_gae_has_known_returns(gamma, lam, expected):
     advantages, returns = gae(REWARDS, VALUES, ALL, gamma, lam)
     assert returns[0].tolist() == expected
     assert torch.equal(advantages, returns - VALUES)
@@ -42,7 +42,7 @@ def test_gae_bootstraps_after_the_last_valid_position():
     assert advantages[0].tolist() == [2.5, 3, 0]
 
 
-def test_gae_of_nothing_is_zero():
+def test_gae_of_masked_rows_is_zero():
     advantages, returns = gae(row(math.nan, 1), row(2, math.inf), row(0, 0), 0.9, 0.9)
     assert advantages.tolist() == returns.tolist() == [[0, 0]]
 
@@ -54,7 +54,7 @@ def test_gae_of_nothing_is_zero():
     seed=st.integers(0, 999),
 )
 @settings(max_examples=50, deadline=None)
-def test_gaps_change_nothing(places, gamma, lam, seed):
+def test_gae_skips_gaps(places, gamma, lam, seed):
     mask = torch.tensor([places])
     count = int(mask.sum())
     generator = torch.Generator().manual_seed(seed)
@@ -71,7 +71,7 @@ def test_gaps_change_nothing(places, gamma, lam, seed):
 
 @given(st.integers(0, 999), st.floats(0, 1))
 @settings(max_examples=30, deadline=None)
-def test_with_lambda_one_the_values_cancel(seed, gamma):
+def test_gae_with_lambda_one_does_not_depend_on_values(seed, gamma):
     rewards, values, other = torch.randn(3, 2, 6, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     mask = torch.ones(2, 6)
     assert torch.allclose(gae(rewards, values, mask, gamma, 1.0)[1], gae(rewards, other, mask, gamma, 1.0)[1])
@@ -112,7 +112,7 @@ def test_group_relative_divides_by_the_deviation_of_all_rewards():
     assert (advantages * rewards.std()).tolist() == pytest.approx([-0.01, 0.01, 2, -2], abs=1e-6)
 
 
-def test_groups_without_a_signal_get_zero_and_are_counted():
+def test_group_relative_is_zero_without_a_signal():
     rewards = torch.tensor([5.0, 0.1, 0.1, 0.1, 1.0, 0.0])
     ids = ["alone", "same", "same", "same", "told apart", "told apart"]
     for scale in SCALES:
@@ -130,7 +130,7 @@ groups_of_rewards = st.lists(st.tuples(st.integers(0, 3), st.integers(-3, 3)), m
 
 @given(groups_of_rewards, st.randoms(use_true_random=False), st.sampled_from(SCALES), st.booleans())
 @settings(max_examples=60, deadline=None)
-def test_order_does_not_matter_and_groups_sum_to_zero(items, random, scale, leave_one_out):
+def test_group_relative_sums_to_zero_in_any_order(items, random, scale, leave_one_out):
     order = list(range(len(items)))
     random.shuffle(order)
     ids, rewards = [i for i, _ in items], torch.tensor([float(r) for _, r in items], dtype=torch.float64)
@@ -142,7 +142,7 @@ def test_order_does_not_matter_and_groups_sum_to_zero(items, random, scale, leav
         assert advantages[torch.tensor(ids) == group].sum().abs() < 1e-6
 
 
-def test_the_scale_removes_affine_changes_of_the_reward():
+def test_group_relative_with_scale_ignores_affine_changes():
     rewards, ids = torch.tensor([0.0, 1, 1, 5], dtype=torch.float64), [0, 0, 0, 0]
     plain = group_relative(rewards, ids, eps=0.0)
     assert torch.allclose(plain, group_relative(3 * rewards - 7, ids, eps=0.0))
@@ -163,6 +163,6 @@ def test_group_relative_refuses_wrong_input(rewards, ids, scale, message):
         group_relative(rewards, ids, scale)
 
 
-def test_kl_in_the_reward():
+def test_kl_penalty_lowers_the_reward():
     rewards = row(0, 0, 1) - 0.5 * kl_estimate(row(-1.1, -1.1, -1.1), row(-1, -1, -1), kind="k1")
     assert rewards[0].tolist() == pytest.approx([0.05, 0.05, 1.05])

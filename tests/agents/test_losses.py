@@ -37,7 +37,7 @@ def tensor(*rows):
         ("horizon", 10, (0.3 + 1.5) / 2),
     ],
 )
-def test_aggregate(how, horizon, expected):
+def test_aggregate_has_known_values(how, horizon, expected):
     assert aggregate(VALUES, MASK, how, horizon) == pytest.approx(expected)
     # An absent sequence is absent, and the global count replaces the batch's own.
     more, mask = torch.cat([VALUES, torch.full((1, 3), math.nan)]), torch.cat([MASK, torch.zeros(1, 3)])
@@ -50,7 +50,7 @@ def test_aggregate(how, horizon, expected):
 
 @pytest.mark.parametrize("how", AGGREGATIONS)
 @pytest.mark.parametrize("denominator", [None, 0, 4.0])
-def test_nothing_valid_is_zero(how, denominator):
+def test_aggregate_of_masked_input_is_zero(how, denominator):
     horizon = 5 if how == "horizon" else None
     values = torch.full((2, 3), math.nan, requires_grad=True)
     loss = aggregate(values, torch.zeros(2, 3), how, horizon, denominator)
@@ -64,16 +64,16 @@ def test_nothing_valid_is_zero(how, denominator):
     [
         ({"how": "token_maen"}, "Did you mean 'token_mean'"),
         ({"how": "horizon"}, "horizon=None"),
-        ({"horizon": 4}, "only for, 'horizon'"),
+        ({"horizon": 4}, "horizon=4 does not fit aggregation 'token_mean'"),
         ({"denominator": 0}, "denominator=0.0 must be positive"),
     ],
 )
-def test_aggregate_refuses_what_it_would_have_to_guess(arguments, message):
+def test_aggregate_refuses_ambiguous_arguments(arguments, message):
     with pytest.raises(ReasonEnvsError, match=message):
         aggregate(VALUES, MASK, **arguments)
 
 
-def test_kl_estimates():
+def test_kl_estimate_has_known_values():
     log_probs, reference = tensor([math.log(0.5)]), tensor([math.log(0.25)])
     assert kl_estimate(log_probs, reference, "k1").item() == pytest.approx(math.log(2))
     assert kl_estimate(log_probs, reference, "k2").item() == pytest.approx(math.log(2) ** 2 / 2)
@@ -129,7 +129,7 @@ def loss_of(ratio, advantage, **options):
         (5.0, 2.0, {"dual_clip": 3.0}, -2.4, 1),
     ],
 )
-def test_clipped_policy_loss(ratio, advantage, options, expected, clipped):
+def test_clipped_policy_loss_has_known_values(ratio, advantage, options, expected, clipped):
     loss, metrics = loss_of(ratio, advantage, **options)
     assert loss == pytest.approx(expected)
     assert metrics["clip_frac"] == clipped
@@ -171,7 +171,7 @@ variants = {
 
 @given(seed=st.integers(0, 10**6), size=st.integers(1, 5), **variants)
 @settings(max_examples=60, deadline=None)
-def test_the_cut_into_micro_batches_changes_neither_loss_nor_gradient_nor_metrics(seed, size, **options):
+def test_micro_batches_give_the_same_loss_gradient_and_metrics(seed, size, **options):
     options["horizon"] = 7 if options["aggregation"] == "horizon" else None
     new, old, advantages, mask, weights = batch(seed)
     count = aggregation_count(mask, options["aggregation"])
@@ -193,7 +193,7 @@ def test_the_cut_into_micro_batches_changes_neither_loss_nor_gradient_nor_metric
 
 @given(seed=st.integers(0, 10**6), **variants)
 @settings(max_examples=40, deadline=None)
-def test_garbage_at_masked_positions_changes_neither_loss_nor_gradient(seed, **options):
+def test_masked_positions_do_not_change_loss_and_gradient(seed, **options):
     options["horizon"] = 7 if options["aggregation"] == "horizon" else None
     new, old, advantages, mask, weights = batch(seed)
     garbage = torch.tensor([math.nan, math.inf, -math.inf]).double()[torch.arange(6) % 3].expand(5, 6)
@@ -214,7 +214,7 @@ def test_garbage_at_masked_positions_changes_neither_loss_nor_gradient(seed, **o
 
 @given(seed=st.integers(0, 10**6))
 @settings(max_examples=20, deadline=None)
-def test_the_order_of_sequences_does_not_matter(seed):
+def test_losses_ignore_the_order_of_sequences(seed):
     new, old, advantages, mask, _ = batch(seed)
     order = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
     loss = clipped_policy_loss(new, old, advantages, mask)[0]
@@ -222,7 +222,7 @@ def test_the_order_of_sequences_does_not_matter(seed):
 
 
 @pytest.mark.parametrize("importance", ["token", "sequence"])
-def test_at_ratio_one_the_gradient_is_the_policy_gradient(importance):
+def test_clipped_policy_loss_has_the_policy_gradient_at_ratio_one(importance):
     new, _, _, mask, weights = batch(3)
     advantages = torch.tensor([1.0, -2.0, 0.5, 3.0, -1.0]).double()
     new.requires_grad_()
@@ -245,14 +245,14 @@ def test_at_ratio_one_the_gradient_is_the_policy_gradient(importance):
     assert surrogate.abs().sum() > 0
 
 
-def test_advantages_of_sequences_are_spread_over_their_tokens():
+def test_advantages_of_sequences_apply_to_all_tokens():
     new, old, _, mask, _ = batch(1)
     advantages = torch.tensor([1.0, -2, 3, -4, 5]).double()
     spread = clipped_policy_loss(new, old, advantages[:, None].expand(5, 6), mask)[0]
     assert torch.equal(clipped_policy_loss(new, old, advantages, mask)[0], spread)
 
 
-def test_enormous_ratios_stay_finite():
+def test_clipped_policy_loss_is_finite_at_huge_ratios():
     log_probs = torch.tensor([[0.0, -500.0]], requires_grad=True)
     loss, metrics = clipped_policy_loss(
         log_probs, torch.tensor([[-500.0, 0.0]]), torch.tensor([[1.0, -1.0]]), torch.ones(1, 2)
@@ -275,7 +275,7 @@ def test_enormous_ratios_stay_finite():
         ({"advantages": torch.zeros(1)}, "advantages"),
     ],
 )
-def test_wrong_arguments_are_named(arguments, message):
+def test_losses_refuse_wrong_arguments(arguments, message):
     new, old, advantages, mask, _ = batch(0)
     with pytest.raises(ReasonEnvsError, match=message):
         clipped_policy_loss(new, **{"old_log_probs": old, "advantages": advantages, "mask": mask, **arguments})
@@ -290,21 +290,21 @@ def test_wrong_arguments_are_named(arguments, message):
         ("sequence", "mask", [0.0, 0.0, 0.0]),
     ],
 )
-def test_importance_correction(level, mode, expected):
+def test_importance_correction_has_known_values(level, mode, expected):
     old = tensor([math.log(3.0), math.log(1.5), 7.0]).requires_grad_()
     weights = importance_correction(old, torch.zeros_like(old), torch.tensor([[1, 1, 0]]), level, 2.0, mode)
     assert weights[0].tolist() == pytest.approx(expected)
     assert not weights.requires_grad
 
 
-def test_sequence_correction_below_the_cap_is_the_product():
+def test_importance_correction_of_sequences_is_the_product():
     weights = importance_correction(
         tensor([math.log(0.5), math.log(1.5)]), tensor([0.0, 0.0]), torch.ones(1, 2), "sequence"
     )
     assert weights[0].tolist() == pytest.approx([0.75, 0.75])
 
 
-def test_value_loss():
+def test_value_loss_has_known_values():
     values, old, returns = tensor([1.0, 3.0, 9.0]), tensor([1.0, 1.0, 9.0]), tensor([2.0, 4.0, 0.0])
     mask = torch.tensor([[1, 1, 0]])
     assert value_loss(values, old, returns, mask).item() == pytest.approx((1 + 1) / 2 / 2)
@@ -314,7 +314,7 @@ def test_value_loss():
     assert value_loss(values, old, returns, torch.zeros(1, 3)).item() == 0
 
 
-def test_overlong_penalty():
+def test_overlong_penalty_has_known_values():
     assert overlong_penalty(torch.tensor([50, 80, 90, 100, 110]), 100, 20).tolist() == [0, 0, -0.5, -1, -1]
     with pytest.raises(ReasonEnvsError, match="cache=0"):
         overlong_penalty(torch.tensor([1]), 100, 0)

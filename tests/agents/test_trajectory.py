@@ -25,7 +25,7 @@ TRAJECTORY = Trajectory(
 )
 
 
-def test_a_stream_is_one_agents_decisions_on_the_path_in_order():
+def test_streams_contain_each_agents_decisions_on_the_path():
     streams = list(TRAJECTORY.streams())
     assert [[(d.agent, d.turn, d.reward) for d in stream] for stream in streams] == [
         [("solver", 0, 1.0), ("solver", 1, 2.0)],
@@ -33,7 +33,7 @@ def test_a_stream_is_one_agents_decisions_on_the_path_in_order():
     ]
 
 
-def test_stream_return():
+def test_stream_return_sums_the_path():
     assert TRAJECTORY.stream_return("solver") == 3.0
     assert TRAJECTORY.stream_return("tester") == 0.25
     with pytest.raises(ReasonEnvsError, match="Did you mean 'solver'"):

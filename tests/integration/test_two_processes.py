@@ -85,7 +85,7 @@ def test_two_processes_equal_one(alone, tmp_path):
     assert_equal_runs(alone, tmp_path / "run")
 
 
-def test_interrupted_and_resumed(alone, tmp_path):
+def test_two_processes_resume_exactly(alone, tmp_path):
     folder = tmp_path / "run"
     process = launch(folder, *OPTIONS, processes=2)
     deadline = time.monotonic() + 200
@@ -101,7 +101,7 @@ def test_interrupted_and_resumed(alone, tmp_path):
     assert_equal_runs(alone, folder)
 
 
-def test_two_processes_sample_and_train_roles_like_one(tmp_path):
+def test_two_processes_train_roles_like_one(tmp_path):
     options = [*OPTIONS, "algo=at_grpo", "policy.sharing=lora_per_role"]
     for processes in (1, 2):
         code, output = finish(launch(tmp_path / str(processes), *options, processes=processes))

@@ -63,7 +63,7 @@ HALF = 3**0.5 / 2
         (2.0, [1.30558, -0.78335, 0.26112, -0.78335], [0.0, 0.0, 0.0, 0.0]),
     ],
 )
-def test_advantages_of_hand_made_rewards(policy, alpha, scout, digger):
+def test_credit_of_hand_made_rewards(policy, alpha, scout, digger):
     environment = relay(judge=spelled_out, alpha=alpha)
     at_grpo = learner(policy, environment, scale="std")
     at_grpo.policy = Script(by_hand)
@@ -77,7 +77,7 @@ def test_advantages_of_hand_made_rewards(policy, alpha, scout, digger):
     assert metrics == {**shares, **{name.replace("zero_std", "same_action"): 0.0 for name in shares}}
 
 
-def test_by_default_the_spread_of_the_step_scales_advantages(policy):
+def test_credit_scales_by_the_rewards_of_the_step_by_default(policy):
     """At turn 1 candidates earn up to 2 more than each other, at turn 2 up to 0.02."""
     at_grpo = learner(policy, relay(judge=spelled_out))
     at_grpo.policy = Script(lambda agent, turn, k: f"{k % 3 * (1.0 if turn == 1 else 0.01)} 0")
@@ -92,7 +92,7 @@ def test_by_default_the_spread_of_the_step_scales_advantages(policy):
             assert [advantages[i] for i in mine[start : start + 4]] == pytest.approx(expected[turn], abs=1e-4)
 
 
-def test_candidates_that_all_did_the_same_are_counted(policy):
+def test_credit_counts_groups_with_equal_actions(policy):
     at_grpo = learner(policy, relay(judge=spelled_out, max_turns=1))
     at_grpo.policy = Script(lambda agent, turn, k: "1 0" if agent == "scout" else f"{k // 3} 0")
     _, _, metrics = credit(at_grpo, asyncio.run(at_grpo.collect(0)))
@@ -100,7 +100,7 @@ def test_candidates_that_all_did_the_same_are_counted(policy):
     assert shares == [0.5, 1.0, 0.0]
 
 
-def test_losing_candidates_are_trained(policy, monkeypatch):
+def test_update_trains_on_candidates_off_the_path(policy, monkeypatch):
     at_grpo = learner(policy, relay())
     seen = []
     monkeypatch.setattr(at_grpo.policy_update, "run", lambda samples, step: seen.extend(samples) or {})
@@ -110,7 +110,7 @@ def test_losing_candidates_are_trained(policy, monkeypatch):
     assert {s.decision.on_path for s in seen if s.advantage} == {True, False}
 
 
-def test_a_later_turn_earns_an_earlier_one_nothing(policy):
+def test_credit_ignores_rewards_of_later_turns(policy):
     """One value a decision: what its own step paid, not the rest of the episode."""
     script = Script(lambda agent, turn, k: f"{100 * turn} {k}")
     at_grpo = learner(policy, relay(judge=spelled_out), scale="std")
@@ -119,7 +119,7 @@ def test_a_later_turn_earns_an_earlier_one_nothing(policy):
     assert len(set(advantages[::4])) == 1
 
 
-def test_figures_of_the_roles(policy):
+def test_metrics_of_roles_have_known_values(policy):
     at_grpo = learner(policy, relay(judge=spelled_out))
     at_grpo.policy = Script(by_hand)
     figures = describe(asyncio.run(at_grpo.collect(0)))
@@ -135,7 +135,7 @@ def test_figures_of_the_roles(policy):
     ("options", "message"),
     [({"samples_per_task": 1}, "samples_per_task=1"), ({"select": "worst"}, "select='worst' is unknown.*best")],
 )
-def test_wrong_options_are_refused(policy, options, message):
+def test_at_grpo_refuses_wrong_options(policy, options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         learner(policy, relay(), **options)
 
@@ -147,7 +147,7 @@ async def length(response, task):
     return float(len(response))
 
 
-def test_at_one_turn_it_is_grpo(tiny_model):
+def test_at_grpo_equals_grpo_at_one_turn(tiny_model):
     """The same choices, advantages, metrics and weights, bit for bit."""
 
     def run(algorithm, config):
@@ -177,7 +177,7 @@ def test_at_one_turn_it_is_grpo(tiny_model):
 # --- whole runs
 
 
-def test_the_command_line_knows_it_and_its_runs_resume_exactly(tiny_model, tmp_path, capsys):
+def test_at_grpo_run_resumes_exactly(tiny_model, tmp_path, capsys):
     options = ("algo=at_grpo", "algo.select=sample", "eval_every=0")
     train(make_run(tiny_model, tmp_path / "whole", *options))
     step_1, *rest = capsys.readouterr().out.split("In training, each turn continues from a selected candidate")
@@ -200,7 +200,7 @@ def share_good(trajectories):
     return {agent: sum(found) / len(found) for agent, found in rewards.items()}
 
 
-def test_two_roles_learn_what_each_is_paid_for(policy):
+def test_at_grpo_teaches_two_roles_their_own_rewards(policy):
     """One model, told by the prompt who it is: the scout is to begin in lower case, the digger is not to."""
     optimizer = OptimizerConfig(learning_rate=3e-3)
     at_grpo = learner(policy, relay(), tasks=4, total_steps=60, tasks_per_step=4, optimizer=optimizer)

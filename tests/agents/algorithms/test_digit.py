@@ -26,13 +26,13 @@ def model(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", LEARNERS)
-def test_it_learns_to_say_the_digit(model, name):
+def test_learners_teach_the_digit(model, name):
     before, after = trained_accuracy(model, *LEARNERS[name], STEPS)
     assert before < 0.2
     assert after > 0.9
 
 
 @pytest.mark.parametrize("name", ["ppo", "grpo", "at_grpo"])
-def test_tosses_of_a_coin_teach_nothing(model, name):
+def test_learners_learn_nothing_from_random_rewards(model, name):
     _, after = trained_accuracy(model, *LEARNERS[name], STEPS, random=True)
     assert after < 0.3

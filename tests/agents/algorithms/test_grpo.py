@@ -48,7 +48,7 @@ def credit(learner, episodes):
 # --- credit
 
 
-def test_streams_are_compared_by_their_returns(policy):
+def test_credit_compares_streams_by_their_returns(policy):
     episodes = [trajectory(1.0, group="a"), trajectory(0.0, group="a"), trajectory(3.0, group="b")]
     episodes.append(trajectory(1.0, 4.0, group="b"))
     decisions, advantages, metrics = credit(learner(policy, scale="none"), episodes)
@@ -57,14 +57,14 @@ def test_streams_are_compared_by_their_returns(policy):
     assert metrics == {"frac_zero_std": 0.0, "frac_same_action": 0.5}, "both episodes of a drew the same"
 
 
-def test_scale_and_baseline(policy):
+def test_credit_applies_scale_and_baseline(policy):
     episodes = [trajectory(r) for r in (1.0, 0.0, 0.0, 0.0)]
     assert credit(learner(policy), episodes)[1] == pytest.approx([1.5, -0.5, -0.5, -0.5], abs=1e-4)
     rloo = credit(learner(policy, scale="none", leave_one_out=True), episodes)[1]
     assert rloo == pytest.approx([1, -1 / 3, -1 / 3, -1 / 3])
 
 
-def test_the_batch_whose_spread_scales_advantages_is_an_agents_own(policy):
+def test_credit_scales_each_agent_by_its_own_batch(policy):
     rewards = {"rich": (100.0, 0.0, 50.0, 50.5), "poor": (1.0, 0.0, 0.5, 0.505)}
     episodes = [
         trajectory(reward, group=f"{agent} {i // 2}", agent=agent)
@@ -77,14 +77,14 @@ def test_the_batch_whose_spread_scales_advantages_is_an_agents_own(policy):
     assert advantages[3] / advantages[0] == pytest.approx(0.005), "hardly different rewards weigh little"
 
 
-def test_equal_returns_teach_nothing_and_are_counted(policy):
+def test_credit_of_equal_returns_is_zero_and_counted(policy):
     episodes = [trajectory(1.0, group="a"), trajectory(1.0, group="a"), trajectory(0.0, group="b")]
     _, advantages, metrics = credit(learner(policy), [*episodes, trajectory(1.0, group="b")])
     assert advantages[:2] == [0.0, 0.0]
     assert metrics["frac_zero_std"] == 0.5
 
 
-def test_overlong_responses_are_paid_less(policy):
+def test_credit_subtracts_the_overlong_penalty(policy):
     episodes = [trajectory(1.0), trajectory(1.0)]
     episodes[1].decisions[0] = make_decision(4, 5, reward=1.0)
     advantages = credit(learner(policy, scale="none", overlong_cache=4), episodes)[1]
@@ -92,7 +92,7 @@ def test_overlong_responses_are_paid_less(policy):
     assert advantages == [0.25, -0.25]
 
 
-def test_kl_in_the_reward(policy, monkeypatch):
+def test_kl_penalty_lowers_the_reward(policy, monkeypatch):
     grpo = learner(policy, kl_reward_coef=0.5, scale="none")
     episodes = [trajectory(1.0), trajectory(0.0)]
     found = iter([[(torch.full((3,), -0.1), None)] * 2, [(torch.zeros(3), None)] * 2])
@@ -106,7 +106,7 @@ def test_kl_in_the_reward(policy, monkeypatch):
     assert metrics["kl_in_reward"] == pytest.approx(-0.3)
 
 
-def test_the_reference_is_where_training_began(policy):
+def test_reference_is_the_policy_before_training(policy):
     grpo = learner(policy, kl_coef=0.1, epochs_per_batch=2, optimizer=OptimizerConfig(learning_rate=1e-4))
     episodes = [trajectory(1.0), trajectory(0.0)]
     episodes[1].decisions[0] = make_decision(4, 5, reward=0.0)  # equal responses would cancel
@@ -115,7 +115,7 @@ def test_the_reference_is_where_training_began(policy):
     assert first["kl"] > metrics["kl"] > 0
 
 
-def test_passes_without_gradients_have_sizes_of_their_own(policy, monkeypatch):
+def test_passes_without_gradients_have_separate_sizes(policy, monkeypatch):
     sizes = {"log_prob_micro_batch_size": 3, "reference_micro_batch_size": 1, "micro_batch_size": 4}
     grpo = learner(policy, kl_coef=0.1, epochs_per_batch=2, **sizes)
     seen = []
@@ -135,7 +135,7 @@ def test_passes_without_gradients_have_sizes_of_their_own(policy, monkeypatch):
         ({"kl_reward_coef": 0.1}, True),
     ],
 )
-def test_sampling_log_probs_are_kept_wherever_the_weights_move_on(policy, monkeypatch, options, fixed):
+def test_update_keeps_old_log_probs_if_the_weights_change(policy, monkeypatch, options, fixed):
     grpo = learner(policy, **options)
     seen = []
     monkeypatch.setattr(grpo.policy_update, "run", lambda samples, step: seen.extend(samples) or {})
@@ -144,7 +144,7 @@ def test_sampling_log_probs_are_kept_wherever_the_weights_move_on(policy, monkey
     assert all((sample.old_log_probs is not None) == fixed for sample in seen)
 
 
-def test_the_schedule_follows_the_training_steps_however_many_updates_they_take(policy):
+def test_schedule_follows_training_steps(policy):
     optimizer = OptimizerConfig(learning_rate=1e-3, schedule="linear")
     grpo = learner(policy, minibatch_size=1, epochs_per_batch=2, optimizer=optimizer, total_steps=4)
     rates = [grpo.update([trajectory(1.0), trajectory(0.0)], step)["learning_rate"] for step in range(4)]
@@ -155,7 +155,7 @@ def test_the_schedule_follows_the_training_steps_however_many_updates_they_take(
 # --- collecting
 
 
-def test_the_same_task_twice_is_two_groups(tiny_model, policy):
+def test_collect_groups_a_repeated_task_separately(tiny_model, policy):
     policy.engine = TransformersEngine(model=tiny_model, device="cpu")
     grpo = learner(policy, tasks=2)
     trajectories = asyncio.run(grpo.collect(0))
@@ -165,7 +165,7 @@ def test_the_same_task_twice_is_two_groups(tiny_model, policy):
     assert len({t.task_id for t in trajectories}) == 2
 
 
-def test_collecting_is_a_function_of_seed_step_and_weights(tiny_model, policy):
+def test_collect_depends_on_seed_step_and_weights_only(tiny_model, policy):
     policy.engine = TransformersEngine(model=tiny_model, device="cpu")
 
     def texts(seed, step):
@@ -197,7 +197,7 @@ def test_collecting_is_a_function_of_seed_step_and_weights(tiny_model, policy):
         ({"dual_clip": 0.9}, r"dual_clip=0\.9"),
     ],
 )
-def test_wrong_options_are_refused_before_anything_is_played(policy, options, message):
+def test_grpo_refuses_wrong_options(policy, options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         learner(policy, **options)
 
@@ -228,12 +228,12 @@ def share_after(tiny_model, reward, steps=30):
     return sum(shares[:3]) / 3, sum(shares[-5:]) / 5
 
 
-def test_it_learns_what_it_is_paid_for(tiny_model):
+def test_grpo_learns_the_rewarded_behaviour(tiny_model):
     before, after = share_after(tiny_model, begins_with_a_lower_case_letter)
     assert before < 0.5
     assert after > 0.9
 
 
-def test_it_learns_nothing_from_random_rewards(tiny_model):
+def test_grpo_learns_nothing_from_random_rewards(tiny_model):
     before, after = share_after(tiny_model, coin)
     assert abs(after - before) < 0.25

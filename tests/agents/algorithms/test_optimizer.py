@@ -39,7 +39,7 @@ def rates(**options):
         ),
     ],
 )
-def test_schedules(options, expected):
+def test_learning_rate_follows_the_schedule(options, expected):
     assert rates(**options) == pytest.approx(expected, abs=1e-12)
 
 
@@ -54,12 +54,12 @@ def test_value_group_has_its_own_rate_and_clipping():
     assert torch.allclose(value, torch.full((2,), 1 - 0.2))
 
 
-def test_unknown_schedule():
+def test_optimizer_refuses_an_unknown_schedule():
     with pytest.raises(ReasonEnvsError, match="Did you mean 'cosine'"):
         make(schedule="cosin")
 
 
-def test_the_first_step_of_adam_has_the_size_of_the_rate():
+def test_first_step_has_the_size_of_the_learning_rate():
     optimizer, (matrix, vector) = make(max_grad_norm=0.0)
     optimizer.backward(3 * matrix.sum() - 5 * vector.sum())
     metrics = optimizer.step()
@@ -70,7 +70,7 @@ def test_the_first_step_of_adam_has_the_size_of_the_rate():
 
 
 @pytest.mark.parametrize(("limit", "expected"), [(0.0, 10.0), (5.0, 5.0), (20.0, 10.0)])
-def test_gradients_are_clipped_to_the_norm(limit, expected, monkeypatch):
+def test_step_clips_gradients_to_the_maximum_norm(limit, expected, monkeypatch):
     parameter = nn.Parameter(torch.zeros(2, 2))
     optimizer, _ = make(parameters=[parameter], max_grad_norm=limit)
     optimizer.backward((parameter * torch.tensor([[6.0, 0], [0, 8]])).sum())
@@ -80,7 +80,7 @@ def test_gradients_are_clipped_to_the_norm(limit, expected, monkeypatch):
     assert seen == [pytest.approx(expected, rel=1e-5)]
 
 
-def test_gradients_accumulate_until_the_step():
+def test_backward_accumulates_gradients():
     parameter = nn.Parameter(torch.zeros(2, 2))
     optimizer, _ = make(parameters=[parameter])
     for _ in range(3):
@@ -88,7 +88,7 @@ def test_gradients_accumulate_until_the_step():
     assert torch.equal(parameter.grad, torch.full((2, 2), 3.0))
 
 
-def test_only_matrices_decay():
+def test_weight_decay_applies_to_matrices_only():
     optimizer, (matrix, vector) = make(weight_decay=0.5)
     optimizer.backward(0 * (matrix.sum() + vector.sum()))
     optimizer.step()
@@ -97,7 +97,7 @@ def test_only_matrices_decay():
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_gradients_that_are_not_finite_change_nothing(bad):
+def test_step_refuses_gradients_that_are_not_finite(bad):
     optimizer, (matrix, vector) = make()
     optimizer.backward((matrix * bad).sum() + vector.sum())
     with pytest.raises(ReasonEnvsError, match=r"gradient norm is .* at optimizer step 0"):
@@ -108,7 +108,7 @@ def test_gradients_that_are_not_finite_change_nothing(bad):
     assert vector.grad is None
 
 
-def test_loss_scaling_skips_what_overflows_and_halves_the_scale():
+def test_loss_scaling_skips_overflows_and_halves_the_scale():
     optimizer, (matrix, _) = make(scale_loss=True)
     scale = optimizer.state_dict()["scaler"]["scale"]
     optimizer.backward((matrix * math.inf).sum())
@@ -120,7 +120,7 @@ def test_loss_scaling_skips_what_overflows_and_halves_the_scale():
     assert not torch.equal(matrix, torch.ones(2, 2))
 
 
-def test_a_restored_optimizer_goes_on_bit_for_bit():
+def test_load_state_dict_continues_bit_for_bit():
     def steps(optimizer, parameters, count):
         for _ in range(count):
             optimizer.training_step = optimizer.steps

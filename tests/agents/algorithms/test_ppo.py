@@ -62,7 +62,7 @@ def rows(samples, name):
     ("gamma", "lam", "returns"),
     [(1.0, 1.0, [6.0, 5.0, 3.0]), (0.5, 1.0, [2.75, 3.5, 3.0]), (1.0, 0.5, [3.625, 4.25, 3.0])],
 )
-def test_returns_over_the_decisions_of_a_stream(monkeypatch, gamma, lam, returns):
+def test_credit_computes_returns_over_a_stream(monkeypatch, gamma, lam, returns):
     ppo = learner(gamma=gamma, lam=lam, **EXACT)
     episode = Trajectory("t", "e", stream([1.0, 2.0, 3.0]), True, False)
     samples, metrics, asked = credit(ppo, monkeypatch, [episode], [[0.5], [1.0], [1.5]])
@@ -74,7 +74,7 @@ def test_returns_over_the_decisions_of_a_stream(monkeypatch, gamma, lam, returns
     assert metrics["explained_variance"] == pytest.approx(1 - spread, abs=1e-6)
 
 
-def test_a_limit_bootstraps_and_an_end_does_not(monkeypatch):
+def test_credit_bootstraps_truncated_streams_only(monkeypatch):
     ppo = learner(lam=1.0, **EXACT)
     ended = Trajectory("t", "a", stream([1.0, 2.0]), True, False)
     cut = Trajectory("t", "b", stream([1.0, 2.0]), False, True, final_observations={"watcher": "what came next"})
@@ -83,7 +83,7 @@ def test_a_limit_bootstraps_and_an_end_does_not(monkeypatch):
     assert asked == ["what came next"]
 
 
-def test_only_the_agent_that_was_cut_off_bootstraps(monkeypatch):
+def test_credit_bootstraps_truncated_agents_only(monkeypatch):
     ppo = learner(lam=1.0, **EXACT)
     decisions = [*stream([1.0], agent="a"), *stream([2.0], agent="b")]
     episode = Trajectory("t", "e", decisions, False, True, final_observations={"b": "next"})
@@ -91,7 +91,7 @@ def test_only_the_agent_that_was_cut_off_bootstraps(monkeypatch):
     assert {s.decision.agent: s.returns.tolist() for s in samples} == {"a": [1.0], "b": [6.0]}
 
 
-def test_a_decision_of_many_tokens_is_paid_at_its_last(monkeypatch):
+def test_credit_pays_a_decision_at_its_last_token(monkeypatch):
     ppo = learner(gamma=1.0, lam=0.0, **EXACT)
     episode = Trajectory("t", "e", stream([5.0, 7.0], [2, 3]), True, False)
     samples, _, _ = credit(ppo, monkeypatch, [episode], [[1.0, 2.0], [3.0, 4.0, 5.0]])
@@ -107,7 +107,7 @@ def test_a_decision_of_many_tokens_is_paid_at_its_last(monkeypatch):
         ("turn", [[10.12, 10.12], [7.6, 7.6, 7.6]], [[11.12], [10.6]]),
     ],
 )
-def test_tokens_or_turns_of_a_stream_that_was_cut_off(monkeypatch, level, advantages, returns):
+def test_credit_of_a_truncated_stream_by_tokens_or_turns(monkeypatch, level, advantages, returns):
     ppo = learner(gamma=0.9, lam=0.5, gae_level=level, **EXACT)
     final = {"watcher": "next"}
     cut = Trajectory("t", "e", stream([5.0, 7.0], [2, 3]), False, True, final_observations=final)
@@ -117,7 +117,7 @@ def test_tokens_or_turns_of_a_stream_that_was_cut_off(monkeypatch, level, advant
         assert [pytest.approx(row) for row in expected] == rows(samples, name)
 
 
-def test_streams_of_one_turn_do_not_discount_within_it(monkeypatch):
+def test_credit_by_turns_does_not_discount_within_a_turn(monkeypatch):
     short = Trajectory("t", "a", stream([2.0], [1]), True, False)
     long = Trajectory("t", "b", stream([2.0], [5]), True, False)
     ppo = learner(gamma=0.5, lam=0.5, gae_level="turn", **EXACT)
@@ -126,7 +126,7 @@ def test_streams_of_one_turn_do_not_discount_within_it(monkeypatch):
     assert rows(samples, "returns") == [[2.0], [2.0]]
 
 
-def test_advantages_are_normalised_over_the_whole_step(monkeypatch):
+def test_credit_normalises_over_the_training_step(monkeypatch):
     ppo = learner(entropy_coef=0.0)
     episodes = [Trajectory("t", str(i), stream([float(i)] * (i + 1)), True, False) for i in range(3)]
     samples, metrics, _ = credit(ppo, monkeypatch, episodes, [[0.3]] * 6)
@@ -137,7 +137,7 @@ def test_advantages_are_normalised_over_the_whole_step(monkeypatch):
     assert torch.allclose(advantages * metrics["advantage_std"] + raw.mean(), raw, atol=1e-5)
 
 
-def test_equal_returns_give_no_advantage_and_no_explained_variance(monkeypatch):
+def test_credit_of_equal_returns_is_zero_without_explained_variance(monkeypatch):
     episodes = [Trajectory("t", str(i), stream([1.0]), True, False) for i in range(3)]
     samples, metrics, _ = credit(learner(), monkeypatch, episodes, [[0.5]] * 3)
     assert rows(samples, "advantage") == [[0.0]] * 3
@@ -145,7 +145,7 @@ def test_equal_returns_give_no_advantage_and_no_explained_variance(monkeypatch):
 
 
 @pytest.mark.parametrize("reward", [0.1, -1.1, 5.1])
-def test_rounding_is_no_advantage_and_explains_nothing(monkeypatch, reward):
+def test_credit_ignores_rounding_errors(monkeypatch, reward):
     """Rewards whose mean is not quite any of them: dividing by so small a spread would make it as large as any."""
     episodes = [Trajectory("t", str(i), stream([reward]), True, False) for i in range(1000)]
     samples, metrics, _ = credit(learner(), monkeypatch, episodes, [[0.0]] * 1000)
@@ -157,13 +157,13 @@ def test_rounding_is_no_advantage_and_explains_nothing(monkeypatch, reward):
     assert np.std(rows(samples, "advantage")) == pytest.approx(1, abs=1e-5), "the values differ, and so do advantages"
 
 
-def test_a_reward_that_is_not_finite_is_named(monkeypatch):
+def test_credit_refuses_a_reward_that_is_not_finite(monkeypatch):
     episode = Trajectory("t", "e", stream([1.0, math.nan]), True, False)
     with pytest.raises(ReasonEnvsError, match=r"rewards\[0, 1\] is nan: every reward must be a finite number"):
         credit(learner(), monkeypatch, [episode], [[0.0]] * 2)
 
 
-def test_candidates_left_behind_are_not_trained_on(monkeypatch):
+def test_credit_leaves_out_candidates_off_the_path(monkeypatch):
     decisions = stream([1.0, 2.0, 3.0])
     decisions[1].on_path = False
     samples, _, _ = credit(learner(**EXACT), monkeypatch, [Trajectory("t", "e", decisions, True, False)], [[0.0]] * 3)
@@ -174,7 +174,7 @@ def test_candidates_left_behind_are_not_trained_on(monkeypatch):
 
 
 @pytest.mark.parametrize("truncated", [False, True])
-def test_advantages_are_stable_baselines(monkeypatch, truncated):
+def test_credit_equals_stable_baselines(monkeypatch, truncated):
     buffers = pytest.importorskip("stable_baselines3.common.buffers")
     from gymnasium.spaces import Box, Discrete
 
@@ -226,7 +226,7 @@ def gradients(ppo, samples):
 
 
 @pytest.mark.parametrize("clip", [None, 0.2])
-def test_the_loss_is_stable_baselines(clip):
+def test_loss_equals_stable_baselines(clip):
     """Its terms, with its value loss (a mean of squares) at half our coefficient."""
     options = {
         "minibatch_size": None,
@@ -263,7 +263,7 @@ def test_the_loss_is_stable_baselines(clip):
 
 @pytest.mark.parametrize("aggregation", ["token_mean", "seq_mean_token_mean"])
 @pytest.mark.parametrize("cut", [{"micro_batch_size": 1}, {"micro_batch_size": 7}, {"micro_batch_tokens": 5}])
-def test_micro_batches_change_nothing(cut, aggregation):
+def test_micro_batches_give_the_same_update(cut, aggregation):
     options = {"minibatch_size": 24, "epochs_per_batch": 2, "value_clip": 0.2, "aggregation": aggregation}
     whole, expected = gradients(learner(**options), played(learner(**options)))
     parts, ours = gradients(learner(**options, **cut), played(learner(**options)))
@@ -272,7 +272,7 @@ def test_micro_batches_change_nothing(cut, aggregation):
     assert parts == pytest.approx(whole, abs=1e-4)
 
 
-def test_values_are_learned_where_the_policy_has_nothing_to_learn(monkeypatch):
+def test_update_trains_values_at_zero_advantages(monkeypatch):
     ppo = learner(entropy_coef=0.0)
     samples = played(ppo)
     for sample in samples:
@@ -281,7 +281,7 @@ def test_values_are_learned_where_the_policy_has_nothing_to_learn(monkeypatch):
     assert max(float(g.abs().max()) for g in ours) > 1e-3
 
 
-def test_passes_end_early_once_the_policy_has_moved_too_far():
+def test_target_kl_ends_the_passes_early():
     fast = {"optimizer": OptimizerConfig(learning_rate=0.05), "epochs_per_batch": 10}
     far, near = learner(**fast), learner(target_kl=0.01, **fast)
     whole = far.update(asyncio.run(far.collect(0)), 0)
@@ -310,17 +310,17 @@ def test_passes_end_early_once_the_policy_has_moved_too_far():
         ({"gae_level": "turns"}, r"^gae_level='turns' is unknown\. Did you mean 'turn'"),
     ],
 )
-def test_wrong_options_are_refused(options, message):
+def test_ppo_refuses_wrong_options(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         learner(**options)
 
 
-def test_a_discount_that_the_environment_excludes_is_refused():
+def test_ppo_refuses_a_discount_that_does_not_fit():
     class Telescoping(Signals):
         discount = 1.0
 
     learner(environment=Telescoping())
-    with pytest.raises(ReasonEnvsError, match=r"algo\.gamma=0\.9: the rewards of Telescoping"):
+    with pytest.raises(ReasonEnvsError, match=r"algo\.gamma=0\.9 does not fit Telescoping.*Set algo\.gamma=1\.0"):
         learner(environment=Telescoping(), gamma=0.9)
 
 
@@ -338,13 +338,13 @@ def trained(steps, **environment):
 
 
 @pytest.mark.parametrize("truncate", [False, True])
-def test_it_learns_to_name_the_signal(truncate):
+def test_ppo_learns_to_name_the_signal(truncate):
     history = trained(25, truncate=truncate)
     assert history[0][0] < 2.0
     assert np.mean([reward for reward, _ in history[-3:]]) > 3.7
 
 
-def test_the_values_come_to_explain_the_returns():
+def test_values_learn_to_explain_the_returns():
     history = trained(25)
     assert history[0][1] < 0.3
     assert np.mean([explained for _, explained in history[-5:]]) > 0.7

@@ -45,7 +45,7 @@ def weights(learner):
 
 
 @BOTH
-def test_their_training_moves_our_network(name):
+def test_sb3_trains_the_network_of_the_policy(name):
     learner = make_learner(name)
     before = weights(learner)
     _, metrics = run_step(learner, 0)
@@ -58,7 +58,7 @@ def test_their_training_moves_our_network(name):
     assert metrics["env_steps"] == 64
 
 
-def test_both_policies_are_one_function():
+def test_sb3_and_policy_compute_the_same_function():
     learner = make_learner("sb3_maskable_ppo")
     run_step(learner, 0)
     (buffer,) = learner.model.rollout_buffer.get()
@@ -79,7 +79,7 @@ def test_both_policies_are_one_function():
 
 
 @BOTH
-def test_trajectories_are_whole_episodes(name):
+def test_collect_returns_whole_episodes(name):
     learner = make_learner(name)
     seen = []
     for step in range(3):
@@ -99,7 +99,7 @@ def test_trajectories_are_whole_episodes(name):
     assert {t.truncated for t in seen} == {True, False} or name == "sb3_maskable_ppo"
 
 
-def test_an_episodes_figures_are_those_of_our_learners():
+def test_sb3_episodes_have_the_metrics_of_rollouts():
     """NumPy's booleans are figures too; what Stable-Baselines3 adds to the info is none."""
     env = Signals(SignalConfig(turns=2))
     policy = MLPPolicy(MLPPolicyConfig(device="cpu"), environment=env)
@@ -109,7 +109,7 @@ def test_an_episodes_figures_are_those_of_our_learners():
     assert "accuracy" in describe(theirs)
 
 
-def test_masks_keep_illegal_actions_out():
+def test_maskable_ppo_never_chooses_illegal_actions():
     illegal = {}
     for name in NAMES:
         decisions = [d for t in run_step(make_learner(name), 0)[0] for d in t.decisions]
@@ -118,7 +118,7 @@ def test_masks_keep_illegal_actions_out():
 
 
 @BOTH
-def test_equal_seeds_give_equal_runs_and_global_random_numbers_stay(name):
+def test_sb3_runs_depend_on_the_seed_and_restore_global_generators(name):
     first, again, other = (make_learner(name, seed=seed) for seed in (0, 0, 1))
     torch.manual_seed(3)
     np.random.seed(3)  # noqa: NPY002
@@ -133,7 +133,7 @@ def test_equal_seeds_give_equal_runs_and_global_random_numbers_stay(name):
     assert [run_step(other, step)[1] for step in range(2)] != a
 
 
-def test_it_learns_when_to_stop():
+def test_maskable_ppo_learns_when_to_stop():
     """A step answers rightly one time in two, and its score tells: branch until it is high, then submit."""
 
     def script(request, seed):
@@ -159,27 +159,27 @@ def test_it_learns_when_to_stop():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: make_learner("sb3_ppo", gamma=0.99), r"algo\.gamma=0\.99.*set algo\.gamma=1\.0"),
-        (lambda: make_learner("sb3_ppo", policy=object()), r"fixed size, not object: use policy=graph .* policy=mlp"),
+        (lambda: make_learner("sb3_ppo", gamma=0.99), r"algo\.gamma=0\.99.*Set algo\.gamma=1\.0"),
+        (lambda: make_learner("sb3_ppo", policy=object()), "cannot train object: use policy=graph .* policy=mlp"),
         (lambda: make_learner("sb3_ppo", n_envs=0), r"n_envs=0"),
-        (lambda: make_learner("sb3_ppo", n_envs=1, n_steps=1), r"n_envs=1 with algo\.n_steps=1 is a single action"),
-        (lambda: SB3PPOConfig(gamma=1.5), r"algo\.gamma=1\.5 must lie in \[0, 1\]"),
-        (lambda: SB3PPOConfig(gae_lambda=-0.1), r"algo\.gae_lambda=-0\.1 must lie in \[0, 1\]"),
-        (lambda: SB3PPOConfig(clip_range=-1.0), r"algo\.clip_range=-1\.0 must be at least 0"),
-        (lambda: SB3PPOConfig(learning_rate=-1.0), r"algo\.learning_rate=-1\.0 must be at least 0"),
-        (lambda: SB3PPOConfig().tasks_per_step, "epochs= has no meaning"),
+        (lambda: make_learner("sb3_ppo", n_envs=1, n_steps=1), "n_steps=1 must be above 1 if n_envs=1"),
+        (lambda: SB3PPOConfig(gamma=1.5), r"^gamma=1\.5 must lie in \[0, 1\]"),
+        (lambda: SB3PPOConfig(gae_lambda=-0.1), r"^gae_lambda=-0\.1 must lie in \[0, 1\]"),
+        (lambda: SB3PPOConfig(clip_range=-1.0), r"^clip_range=-1\.0 must be at least 0"),
+        (lambda: SB3PPOConfig(learning_rate=-1.0), r"^learning_rate=-1\.0 must be at least 0"),
+        (lambda: SB3PPOConfig().tasks_per_step, "epochs= cannot be used"),
         (
             lambda: run_step(make_learner("sb3_ppo", n_steps=1, batch_size=4), 0),
             r"No episode ended within algo\.n_steps=1",
         ),
     ],
 )
-def test_wrong_use_is_named(make, message):
+def test_sb3_refuses_wrong_use(make, message):
     with pytest.raises(ReasonEnvsError, match=message):
         make()
 
 
-def test_naming_their_options_does_not_load_their_library():
+def test_sb3_options_do_not_load_the_library():
     code = "import sys; from agents.config.compose import compose_config as c; c(['env=reason_tree', 'algo=sb3_ppo'])\n"
     code += "assert 'stable_baselines3' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -192,7 +192,7 @@ TREE = (
 )
 
 
-def test_a_run_from_the_command_line_and_its_continuation(tiny_model, tmp_path):
+def test_sb3_run_can_be_resumed(tiny_model, tmp_path):
     options = [*TREE, f"engine.model={tiny_model}", f"output_dir={tmp_path}"]
     train(make_trainer([*options, "steps=2"]))
     resumed = make_trainer([*options, "steps=3"], resuming=True)

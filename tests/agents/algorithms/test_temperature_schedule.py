@@ -27,13 +27,13 @@ def learner(tiny_model):
     return GRPO(config, policy, single_turn(tasks, coin), tasks, total_steps=20, seed=0)
 
 
-def test_known_values():
+def test_temperature_schedule_has_known_values():
     schedule = TemperatureSchedule(enabled=True, initial=0.5, final=0.15, warmup_steps=150)
     assert [schedule.at(step) for step in (0, 75, 150, 10_000)] == pytest.approx([0.5, 0.325, 0.15, 0.15])
 
 
 @pytest.mark.parametrize(("step", "temperature"), [(0, 1.5), (5, 1.0), (10, 0.5), (19, 0.5)])
-def test_decisions_remember_their_temperature_and_ratios_start_at_one(learner, step, temperature):
+def test_decisions_record_the_scheduled_temperature(learner, step, temperature):
     trajectories = asyncio.run(learner.collect(step))
     decisions = [d for t in trajectories for d in t.decisions]
     assert [d.choice.sampling.temperature for d in decisions] == pytest.approx([temperature] * len(decisions))
@@ -45,13 +45,13 @@ def test_decisions_remember_their_temperature_and_ratios_start_at_one(learner, s
     assert learner.policy.sampling.temperature == 0.9, "evaluations keep the policy's own"
 
 
-def test_off_is_the_policys_temperature(learner):
+def test_disabled_schedule_uses_the_policys_temperature(learner):
     learner.config.temperature_schedule = TemperatureSchedule()
     (first, *_) = asyncio.run(learner.collect(3))
     assert first.decisions[0].choice.sampling.temperature == 0.9
 
 
 @pytest.mark.parametrize("wrong", [{"initial": 0}, {"final": -1}, {"warmup_steps": 0}])
-def test_wrong_values_are_named(wrong):
+def test_temperature_schedule_refuses_wrong_values(wrong):
     with pytest.raises(ReasonEnvsError, match=f"^{next(iter(wrong))}="):
         TemperatureSchedule(**wrong)

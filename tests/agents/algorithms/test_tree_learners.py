@@ -42,7 +42,7 @@ def real_tree(model, prefix_cache_mb=64):
     return make_tree(engine=engine, reward_model=scorer, max_step_tokens=4, max_depth=4, max_steps=6)
 
 
-def test_forks_carry_what_generator_and_reward_model_keep(tiny_model):
+def test_forks_share_the_caches_of_generator_and_reward_model(tiny_model):
     """They go on from it, and draw and score what they would without it."""
     found = []
     for keep in (64, 0):
@@ -62,7 +62,7 @@ def test_forks_carry_what_generator_and_reward_model_keep(tiny_model):
     assert [node.score for node in found[0]] == pytest.approx([node.score for node in found[1]], abs=1e-5)
 
 
-def test_a_turn_tree_counts_what_every_fork_generated(tiny_model):
+def test_turn_tree_counts_tokens_of_every_fork(tiny_model):
     env = real_tree(tiny_model)
     learner = make_learner("at_grpo", env, tasks_per_step=2, samples_per_task=3)
     trajectories = asyncio.run(learner.collect(0))
@@ -71,7 +71,7 @@ def test_a_turn_tree_counts_what_every_fork_generated(tiny_model):
     assert sum(t.generated_tokens for t in trajectories) == env.grower.engine.generated_tokens > 0
 
 
-def test_candidates_that_grow_the_tree_grow_it_differently():
+def test_candidates_extend_the_tree_differently():
     env = make_tree(script=lambda request, seed: f"step {seed}\n", max_steps=3)
     learner = make_learner("at_grpo", env, tasks_per_step=4)
     first = [[d for d in t.decisions if d.turn == 0] for t in asyncio.run(learner.collect(0))]
@@ -94,7 +94,7 @@ def test_candidates_that_grow_the_tree_grow_it_differently():
         ),
     ],
 )
-def test_a_graph_policy_learns_when_to_stop(name, steps, options):
+def test_graph_policy_learns_when_to_stop(name, steps, options):
     """A step answers rightly one time in two, and its score tells: look for a high one, then submit."""
     env = make_tree(
         script=lambda request, seed: "\\boxed{6}\n" if seed % 2 else "\\boxed{7}\n",

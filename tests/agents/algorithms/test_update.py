@@ -80,7 +80,7 @@ def assert_close(left, right, atol=2e-5):
 @pytest.mark.parametrize("importance", ["token", "sequence"])
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("cut", [{"micro_batch_size": 1}, {"micro_batch_size": 3}, {"micro_batch_tokens": 24}])
-def test_micro_batches_change_nothing(policy, aggregation, importance, cut):
+def test_micro_batches_give_the_same_update(policy, aggregation, importance, cut):
     options = {
         "aggregation": aggregation,
         "importance": importance,
@@ -111,13 +111,13 @@ def test_minibatches_partition_the_samples(policy):
     assert again == orders[0] + orders[1]
 
 
-def test_the_reported_loss_is_a_mean_over_minibatches(policy):
+def test_loss_metric_is_the_mean_over_minibatches(policy):
     samples = [Sample(make_decision(seed=i), advantage=2.0) for i in range(4)]
     for options in ({}, {"minibatch_size": 1}, {"minibatch_size": 2, "epochs_per_batch": 3}):
         assert run(policy, samples, **options)[0]["loss"] == pytest.approx(-2.0)
 
 
-def test_log_probs_come_back_in_order(policy):
+def test_evaluate_returns_log_probs_in_order(policy):
     decisions = mixed_decisions()
     ours = make_update(policy, micro_batch_size=2).evaluate(decisions)
     for (mine, values), expected in zip(ours, log_probs(policy, decisions), strict=True):
@@ -128,12 +128,12 @@ def test_log_probs_come_back_in_order(policy):
 # --- the surrogate
 
 
-def test_the_first_update_has_ratio_exactly_one(policy):
+def test_first_update_has_ratios_of_exactly_one(policy):
     metrics, _ = run(policy, [Sample(d, 1.0) for d in mixed_decisions()], micro_batch_size=2)
     assert (metrics["ratio_max"], metrics["ratio_mean"], metrics["clip_frac"], metrics["approx_kl"]) == (1, 1, 0, 0)
 
 
-def test_its_gradient_is_the_policy_gradient(policy):
+def test_first_update_has_the_policy_gradient(policy):
     decisions, advantages = mixed_decisions(), [1.0, -2.0, 0.5, 0.0, 3.0, -1.0, 0.25]
     _, gradients = run(policy, [Sample(d, a) for d, a in zip(decisions, advantages, strict=True)])
     out = policy.evaluate(decisions)
@@ -141,7 +141,7 @@ def test_its_gradient_is_the_policy_gradient(policy):
     assert_close(gradients, torch.autograd.grad(-objective, list(policy.parameters())))
 
 
-def test_later_epochs_are_measured_against_the_sampling_weights(policy):
+def test_later_passes_compare_with_the_sampling_weights(policy):
     samples = [
         Sample(d, 1.0, old) for d, old in zip(mixed_decisions(), log_probs(policy, mixed_decisions()), strict=True)
     ]
@@ -150,7 +150,7 @@ def test_later_epochs_are_measured_against_the_sampling_weights(policy):
     assert metrics["ratio_max"] > 1.01
 
 
-def test_samples_without_advantage_are_skipped_without_a_trace(policy, monkeypatch):
+def test_samples_with_zero_advantage_are_skipped_with_equal_gradients(policy, monkeypatch):
     samples = off_policy_samples(policy, reference=False)
     evaluated = []
     original = policy.evaluate
@@ -161,7 +161,7 @@ def test_samples_without_advantage_are_skipped_without_a_trace(policy, monkeypat
     assert sum(evaluated) == 5 + 7
 
 
-def test_a_batch_without_any_advantage_changes_nothing(policy):
+def test_batch_with_zero_advantages_leaves_the_weights_unchanged(policy):
     before = {name: tensor.clone() for name, tensor in policy.state_tensors().items()}
     update = make_update(policy, optimizer=OptimizerConfig(learning_rate=0.1, weight_decay=0.1))
     metrics = update.run([Sample(d) for d in mixed_decisions()], step=0)
@@ -172,7 +172,7 @@ def test_a_batch_without_any_advantage_changes_nothing(policy):
 # --- penalties, with numbers
 
 
-def test_kl_in_the_loss(policy):
+def test_kl_term_has_known_values(policy):
     decisions = mixed_decisions()
     samples = [Sample(d, 0.0, None, now - 0.3) for d, now in zip(decisions, log_probs(policy, decisions), strict=True)]
     expected = {"k1": 0.3, "k2": 0.045, "k3": math.exp(-0.3) - 1 + 0.3}
@@ -183,7 +183,7 @@ def test_kl_in_the_loss(policy):
         assert any(g.abs().max() > 1e-4 for g in gradients)
 
 
-def test_entropy_bonus(policy):
+def test_entropy_bonus_has_known_values(policy):
     decisions = mixed_decisions()
     out = policy.evaluate(decisions, entropy_gradient=True)
     mean = out.entropy[out.mask].mean()
@@ -193,7 +193,7 @@ def test_entropy_bonus(policy):
     assert_close(gradients, expected)
 
 
-def test_truncated_responses_can_be_left_out(policy):
+def test_mask_truncated_leaves_out_truncated_responses(policy):
     kept = [Sample(make_decision(4, 5, seed=i), 1.0 - i) for i in range(3)]
     cut = [Sample(make_decision(4, 9, seed=9 + i, finish_reason="length"), 2.0) for i in range(2)]
     _, expected = run(policy, kept)
@@ -203,13 +203,13 @@ def test_truncated_responses_can_be_left_out(policy):
     assert not all(torch.allclose(a, b, atol=1e-4) for a, b in zip(everything, expected, strict=True))
 
 
-def test_a_batch_of_truncated_responses_only(policy):
+def test_mask_truncated_accepts_a_batch_without_other_responses(policy):
     samples = [Sample(make_decision(finish_reason="length"), 1.0)]
     metrics = make_update(policy, mask_truncated=True).run(samples, step=0)
     assert (metrics["loss"], metrics["grad_norm"]) == (0.0, 0.0)
 
 
-def test_the_gap_to_the_sampler_is_measured_and_corrected(policy):
+def test_gap_to_the_engine_is_measured_and_corrected(policy):
     decisions = mixed_decisions()
     for decision, now in zip(decisions, log_probs(policy, decisions), strict=True):
         object.__setattr__(decision.choice, "log_probs", (now - 0.5).tolist())
@@ -224,7 +224,7 @@ def test_the_gap_to_the_sampler_is_measured_and_corrected(policy):
 
 
 @pytest.mark.parametrize(("capabilities", "factor"), [({Capability.EXTERNAL_ENGINE}, math.exp(0.5)), (set(), 1.0)])
-def test_another_programs_samples_are_corrected_unless_told_otherwise(policy, monkeypatch, capabilities, factor):
+def test_correction_auto_applies_to_external_engines_only(policy, monkeypatch, capabilities, factor):
     (decision,) = mixed_decisions(1)
     object.__setattr__(decision.choice, "log_probs", (log_probs(policy, [decision])[0] - 0.5).tolist())
     _, plain = run(policy, [Sample(decision, 1.0)], correction="off")
@@ -236,7 +236,7 @@ def test_another_programs_samples_are_corrected_unless_told_otherwise(policy, mo
     assert_close(blind, plain)
 
 
-def test_a_correction_needs_the_samplers_log_probs(policy):
+def test_correction_needs_the_engines_log_probs(policy):
     with pytest.raises(ReasonEnvsError, match=r"algo\.correction=token needs the engine's log-probabilities"):
         run(policy, [Sample(make_decision(), 1.0)], correction="token")
 
@@ -245,7 +245,7 @@ def test_a_correction_needs_the_samplers_log_probs(policy):
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_stops_and_changes_nothing(policy, bad):
+def test_loss_that_is_not_finite_leaves_the_weights_unchanged(policy, bad):
     before = {name: tensor.clone() for name, tensor in policy.state_tensors().items()}
     samples = [Sample(make_decision(seed=i), 1.0) for i in range(3)] + [Sample(make_decision(seed=3), bad)]
     options = {"micro_batch_size": 1, "optimizer": OptimizerConfig(learning_rate=0.1)}
@@ -255,7 +255,7 @@ def test_a_loss_that_is_not_finite_stops_and_changes_nothing(policy, bad):
     assert all(p.grad is None for p in policy.parameters())
 
 
-def test_float16_trains_with_a_scaled_loss(tiny_model):
+def test_float16_update_scales_the_loss(tiny_model):
     samples = [Sample(d, 1.0) for d in mixed_decisions()]
     _, exact = run(make_policy(tiny_model), samples)
     coarse = make_policy(tiny_model, precision="float16")

@@ -60,7 +60,7 @@ def whole(_toys, tmp_path_factory):
 # --- a whole run
 
 
-def test_a_run_without_an_engine_leaves_the_files_of_the_layout(whole):
+def test_run_without_an_engine_writes_all_files(whole):
     names = {path.name for path in whole.iterdir() if not path.name.startswith("events.out.tfevents.")}
     assert names == {
         *("config.yaml", "train.log", "summary.log", "metrics.jsonl"),
@@ -72,7 +72,7 @@ def test_a_run_without_an_engine_leaves_the_files_of_the_layout(whole):
     assert "trains 148 parameters of a value_toy policy" in (whole / "train.log").read_text()
 
 
-def test_its_metrics(whole):
+def test_run_without_an_engine_logs_its_metrics(whole):
     table = rows(whole)
     assert [row["step"] for row in table] == [0, 1, 2, 3, 4, 4]
     names = {"reward", "accuracy", "value_loss", "explained_variance", "approx_kl", "clip_frac", "entropy", "grad_norm"}
@@ -83,7 +83,7 @@ def test_its_metrics(whole):
     assert [row["learning_rate"] for row in table[1:5]] == pytest.approx([1e-2, 7.5e-3, 5e-3, 2.5e-3])
 
 
-def test_the_tokens_of_the_environments_engine_are_counted(whole):
+def test_tokens_of_the_environments_engine_are_counted(whole):
     # 8 episodes of 10 tokens a step; actions are no tokens.
     assert [row["tokens"] for row in rows(whole)[1:5]] == [80, 160, 240, 320]
     (first, *_) = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()][1:2]
@@ -91,7 +91,7 @@ def test_the_tokens_of_the_environments_engine_are_counted(whole):
     assert (rows(whole)[0]["eval/mean_tokens"], rows(whole)[0]["eval/mean_reward_model_tokens"]) == (10.0, 3.0)
 
 
-def test_choices_carry_the_version_of_their_weights(tmp_path):
+def test_choices_record_the_version_of_their_weights(tmp_path):
     trainer = make_run(tmp_path / "run", "steps=2", "eval_every=0")
     seen = []
     original = trainer.run.policy.act
@@ -109,7 +109,7 @@ def test_choices_carry_the_version_of_their_weights(tmp_path):
 # --- interrupted and resumed
 
 
-def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypatch):
+def test_interrupted_run_resumes_exactly(whole, tmp_path, monkeypatch):
     folder, original = tmp_path / "run", Learner.update
 
     def interrupted(self, trajectories, step):
@@ -125,7 +125,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tmp_path, monkeypat
     assert_same_run(folder, whole)
 
 
-def test_a_new_run_can_start_from_a_checkpoint(whole, tmp_path):
+def test_new_run_can_start_from_a_checkpoint(whole, tmp_path):
     start = build(resolve(compose_config([*OPTIONS, f"init_from={whole / 'checkpoints' / 'step_4'}"])))
     trained = load_run(str(whole)).policy.state_tensors()
     assert all(torch.equal(tensor, trained[name]) for name, tensor in start.policy.state_tensors().items())
@@ -140,7 +140,7 @@ def evaluate(tmp_path, *arguments):
     return json.loads(path.read_text())
 
 
-def test_the_command_evaluates_sampled_and_greedy(whole, tmp_path, capsys):
+def test_evaluate_command_plays_sampled_and_greedy(whole, tmp_path, capsys):
     sampled = evaluate(tmp_path, f"run={whole}")
     assert "tokens/episode     10.0" in capsys.readouterr().out
     greedy = evaluate(tmp_path, f"run={whole}", "temperature=0")
@@ -172,7 +172,7 @@ def engines(monkeypatch):
 TREE = ("env=reason_tree", "reward_model=random", "eval_every=0")
 
 
-def test_the_engine_is_the_trees_generator(engines):
+def test_engine_is_the_generator_of_the_tree(engines):
     run = asking([*TREE, "engine=transformers", "engine.max_batch_size=7", "placement.generator=cuda:0"])
     assert (run.plan.config.algo.name, run.plan.config.policy.name) == ("ppo", "graph")
     (spec,) = engines
@@ -198,13 +198,13 @@ def test_the_engine_is_the_trees_generator(engines):
         ),
     ],
 )
-def test_parts_are_configured_in_one_place(overrides, message, engines):
+def test_parts_refuse_a_second_configuration(overrides, message, engines):
     with pytest.raises(ReasonEnvsError, match=message):
         asking([*TREE, *overrides])
     assert engines == []
 
 
-def test_an_environment_without_a_generator_gets_none(engines):
+def test_environment_without_a_generator_gets_no_engine(engines):
     run = asking(OPTIONS)
     assert (run.engines, run.reward_model, engines) == ((), None, [])
     run.close()
@@ -220,12 +220,12 @@ def test_an_environment_without_a_generator_gets_none(engines):
         (["algo=ppo", "policy=graph"], ("ppo", "graph")),
     ],
 )
-def test_an_environment_has_its_usual_partners_unless_others_are_given(overrides, expected):
+def test_environment_recommends_its_parts(overrides, expected):
     config = compose_config(overrides)
     assert (config.algo.name, config.policy.name) == expected
 
 
-def test_a_graph_policy_without_a_tree_is_refused():
+def test_run_refuses_a_graph_policy_without_trees():
     with pytest.raises(ReasonEnvsError, match="policy=language"):
         asking(["algo=ppo", "policy=graph", "eval_every=0"])
     assert isinstance(compose_config(["algo=ppo"]).algo, PPOConfig)
@@ -234,7 +234,7 @@ def test_a_graph_policy_without_a_tree_is_refused():
 # --- the search tree
 
 
-def test_a_search_tree_is_trained_and_resumed_exactly(tiny_model, tmp_path):
+def test_search_tree_run_resumes_exactly(tiny_model, tmp_path):
     options = (
         *("env=reason_tree", "reward_model=random", f"engine.model={tiny_model}", "engine.device=cpu"),
         *(

@@ -120,8 +120,8 @@ def test_compose_replaces_tasks_or_changes_one_key(overrides, tasks):
         ("keep_last=0", "keep_last=0 must be at least 1"),
         ("eval_every=-1", "eval_every=-1 must be at least 0"),
         ("env.reward.fallbacks=[nothing]", "Unknown answer fallback 'nothing'"),
-        ("policy.precision=half", "Unknown policy.precision 'half'. Valid: auto"),
-        ("policy.sharing=lora_per_role", "with policy.lora_rank=0 and policy.adapter=None"),
+        ("policy.precision=half", "policy.precision='half' is unknown. Valid: auto"),
+        ("policy.sharing=lora_per_role", "policy.sharing='lora_per_role' does not fit lora_rank=0 and adapter=None"),
         ("steps=0", "steps=0 and epochs=None: give at least one of them, above 0"),
     ],
 )
@@ -135,7 +135,7 @@ def test_compose_error_names_the_value_and_the_valid_ones(override, expected):
         ("petting_sudoku", "env.max_turns=0", "env.max_turns=0 must be at least 1."),
         ("petting_sudoku", "env.roles=nobody", "env.roles='nobody' is unknown. Valid: team, single."),
         ("planner_solver", "env.solver_samples=0", "env.solver_samples=0 must be at least 1."),
-        ("reason_tree", "policy.norm=batch", "policy.norm=batch would break"),
+        ("reason_tree", "policy.norm=batch", "policy.norm='batch' would make importance ratios wrong"),
         ("reason_tree", "algo.kl_coef=-1", "algo.kl_coef=-1.0 must be at least 0."),
     ],
 )

@@ -48,7 +48,7 @@ def random_parents(nodes, seed):
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_32_trees_in_one_batch_are_as_each_alone(options):
+def test_network_gives_each_tree_the_same_result_alone_or_in_a_batch(options):
     policy = make_policy(**options)
     observations = trees(policy, 32)
     with torch.no_grad():
@@ -60,7 +60,7 @@ def test_32_trees_in_one_batch_are_as_each_alone(options):
     assert values.std() > 0.01
 
 
-def test_padding_changes_nothing():
+def test_network_ignores_padding():
     policy = make_policy()
     raw = [random_observation(1 + 3 * i, [5, i], max_nodes=60) for i in range(8)]
     wide = [random_observation(1 + 3 * i, [5, i], max_nodes=200) for i in range(8)]
@@ -80,7 +80,7 @@ def test_padding_changes_nothing():
 
 
 @pytest.mark.parametrize("options", VARIANTS[:2], ids=str)
-def test_the_order_of_nodes_does_not_matter(options):
+def test_network_ignores_the_order_of_nodes(options):
     policy = make_policy(**options)
     (observation,) = trees(policy, 17)[16:]
     order = np.concatenate([[0], 1 + np.random.default_rng(0).permutation(16)])  # new place -> old place
@@ -99,7 +99,7 @@ def test_the_order_of_nodes_does_not_matter(options):
     assert torch.allclose(values, other_values, atol=1e-5)
 
 
-def test_edges_run_both_ways_between_the_right_nodes():
+def test_forest_has_every_edge_in_both_directions():
     policy = make_policy()
     three = trees(policy, 3)  # 1, 2 and 3 nodes: the third's begin at 3
     three[2]["parents"][:] = [-1, 0, 1]
@@ -147,7 +147,7 @@ def test_return_probabilities_are_the_diagonal_of_transition_powers(seed):
     assert np.allclose(walks(parents, 8).numpy().T, powers[1::2], atol=1e-6)
 
 
-def test_the_encoding_is_nowhere_zero_on_trees():
+def test_return_probabilities_are_positive_on_trees():
     for nodes in range(2, 30):
         assert (walks(random_parents(nodes, nodes), 8) > 0).all()
 
@@ -156,7 +156,7 @@ def test_the_encoding_is_nowhere_zero_on_trees():
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
-def test_gradients_reach_every_parameter(options):
+def test_network_has_gradients_for_every_parameter(options):
     policy = make_policy(**options)
     for parameter in policy.network.actor.parameters():  # begins near zero
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
@@ -182,7 +182,7 @@ def test_gradients_reach_every_parameter(options):
     ],
     ids=str,
 )
-def test_local_messages_go_one_edge_a_layer_and_attention_everywhere(options, reached):
+def test_messages_pass_one_edge_per_layer_and_attention_reaches_all_nodes(options, reached):
     policy = make_policy(**options)
     (observation,) = trees(policy, 6)[5:]
     observation["parents"][:] = [-1, 0, 1, 2, 3, 4]
@@ -200,7 +200,7 @@ def test_local_messages_go_one_edge_a_layer_and_attention_everywhere(options, re
     assert changed == reached
 
 
-def test_illegal_actions_have_no_probability():
+def test_network_gives_illegal_actions_probability_zero():
     policy = make_policy()
     observation = trees(policy, 5, mask=(1, 0, 1, 0))[4]
     logits, _ = policy.network(batched([observation]))
@@ -210,7 +210,7 @@ def test_illegal_actions_have_no_probability():
     assert probabilities[[0, 2]].tolist() == pytest.approx([0.5, 0.5], abs=0.1)  # near uniform before any learning
 
 
-def test_the_value_head_learns_to_count_answers():
+def test_value_head_learns_to_count_answers():
     policy, answers = make_policy(), FEATURES.index("is_answer")
 
     def examples(seeds):
@@ -236,18 +236,18 @@ def test_the_value_head_learns_to_count_answers():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"norm": "batch"}, "policy ratios"),
+        ({"norm": "batch"}, "norm='batch' would make importance ratios wrong"),
         ({"norm": "layr"}, "Did you mean 'layer'"),
         ({"channels": 30, "heads": 4}, "multiple of heads"),
-        ({"layers": 0}, "at least 1"),
-        ({"walk_length": 3}, "even"),
+        ({"layers": 0}, "layers=0 must be at least 1"),
+        ({"walk_length": 3}, "walk_length=3 must be even"),
     ],
 )
-def test_wrong_options_are_refused(options, message):
+def test_network_refuses_wrong_options(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         GPSNetworkConfig(**options)
 
 
-def test_the_shape_comes_from_the_observation_space():
+def test_tree_shape_is_read_from_the_observation_space():
     env = make_tree(max_depth=7, max_nodes=30)
     assert TreeShape.of(env.observation_space("searcher")) == TreeShape(len(FEATURES), 4, 7)

@@ -29,7 +29,7 @@ def grouped(prompts=(5, 9, 3), responses=(1, 6, 4)):
     return decisions
 
 
-def test_a_group_gives_the_values_and_gradients_of_its_members_alone(policy):
+def test_shared_prompts_give_the_values_and_gradients_of_separate_ones(policy):
     decisions = grouped()
     together = policy.evaluate(decisions, entropy_gradient=True)
     alone = [policy.evaluate([d], entropy_gradient=True) for d in decisions]
@@ -47,7 +47,7 @@ def test_a_group_gives_the_values_and_gradients_of_its_members_alone(policy):
         assert torch.allclose(ours, theirs, atol=5e-5)
 
 
-def test_responses_of_one_token(policy):
+def test_shared_prompts_accept_responses_of_one_token(policy):
     decisions = grouped(responses=(1,), prompts=(4, 7))
     out = policy.evaluate(decisions)
     assert out.log_probs.shape == (4, 1)
@@ -66,13 +66,13 @@ def computed_tokens(model, batch, **options):
     return sum(seen)
 
 
-def test_a_shared_prompt_is_computed_once(policy):
+def test_token_states_compute_a_shared_prompt_once(policy):
     batch = collate(grouped(), pad_id=0)
     assert computed_tokens(policy.model, batch, share_prompts=True) == 3 * 9 + 12 * 5
     assert computed_tokens(policy.model, batch, share_prompts=False) == 12 * (9 + 6)
 
 
-def test_a_model_that_forgets_keys_computes_whole_sequences():
+def test_token_states_compute_whole_sequences_for_sliding_caches():
     shape = {"vocab_size": 1200, "hidden_size": 16, "intermediate_size": 32, "num_attention_heads": 2, "head_dim": 8}
     layers = {"num_key_value_heads": 1, "num_hidden_layers": 2, "layer_types": ["full_attention", "sliding_attention"]}
     model = Qwen3ForCausalLM(Qwen3Config(**shape, **layers, use_sliding_window=True, sliding_window=4))
@@ -80,7 +80,7 @@ def test_a_model_that_forgets_keys_computes_whole_sequences():
     assert computed_tokens(model, batch, share_prompts=True) == 12 * (9 + 6)
 
 
-def test_distinct_keeps_the_first_of_equal_choices():
+def test_deduplicate_keeps_the_first_of_equal_choices():
     one, two = make_decision(5, 3, seed=1), make_decision(5, 3, seed=2)
     warmer = make_decision(5, 3, seed=1, temperature=1.5)
     again = make_decision(5, 3, seed=1, reward=2.0)

@@ -65,7 +65,7 @@ def paid_decisions(count=5):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_value_is_the_heads_at_the_state_before_its_token(tiny_model, kind):
+def test_value_is_read_at_the_state_before_its_token(tiny_model, kind):
     policy = with_values(tiny_model, **KINDS[kind])
     decisions = mixed_decisions()
     with torch.no_grad():
@@ -79,7 +79,7 @@ def test_a_value_is_the_heads_at_the_state_before_its_token(tiny_model, kind):
     assert out.values.dtype == torch.float32
 
 
-def test_values_begin_at_zero_and_without_a_learner_that_needs_them_there_are_none(tiny_model):
+def test_values_are_missing_until_prepared_and_start_at_zero(tiny_model):
     policy = make_policy(tiny_model)
     before = dict(policy.named_parameters()).keys()
     assert policy.evaluate([make_decision()]).values is None
@@ -89,7 +89,7 @@ def test_values_begin_at_zero_and_without_a_learner_that_needs_them_there_are_no
     assert names - before == {"value_head.linear.weight", "value_head.linear.bias"}
 
 
-def test_values_come_from_the_same_forward(tiny_model, monkeypatch):
+def test_values_need_no_second_forward_pass(tiny_model, monkeypatch):
     passes = []
 
     def count(policy):
@@ -102,7 +102,7 @@ def test_values_come_from_the_same_forward(tiny_model, monkeypatch):
     assert count(with_values(tiny_model)) == without == 1
 
 
-def test_references_have_no_values(tiny_model):
+def test_reference_has_no_values(tiny_model):
     policy = with_values(tiny_model, reference_device="cpu")
     policy.prepare_reference()
     with policy.reference():
@@ -110,7 +110,7 @@ def test_references_have_no_values(tiny_model):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_value_loss_reaches_the_head_and_the_backbone(tiny_model, kind):
+def test_value_loss_has_gradients_in_head_and_backbone(tiny_model, kind):
     policy = with_values(tiny_model, **KINDS[kind])
     policy.evaluate(mixed_decisions()).values.sum().backward()
     reached = {name for name, p in policy.named_parameters() if p.grad is not None and p.grad.any()}
@@ -135,7 +135,7 @@ def loss_gradients(policy, level, **options):
 
 
 @pytest.mark.parametrize("level", ["token", "turn"])
-def test_the_loss_by_hand(tiny_model, level):
+def test_ppo_loss_equals_a_computation_by_hand(tiny_model, level):
     policy = with_values(tiny_model)
     ours, credited, metrics = loss_gradients(policy, level, epochs_per_batch=1, value_coef=0.7)
     policy_terms, value_terms = [], []
@@ -158,14 +158,14 @@ def test_the_loss_by_hand(tiny_model, level):
 
 @pytest.mark.parametrize("level", ["token", "turn"])
 @pytest.mark.parametrize("cut", [{"micro_batch_size": 1}, {"micro_batch_tokens": 40}])
-def test_micro_batches_change_nothing(tiny_model, level, cut):
+def test_micro_batches_give_the_same_value_update(tiny_model, level, cut):
     whole, _, expected = loss_gradients(with_values(tiny_model), level, epochs_per_batch=1)
     parts, _, metrics = loss_gradients(with_values(tiny_model), level, epochs_per_batch=1, **cut)
     assert all(torch.allclose(parts[name], whole[name], atol=1e-5) for name in whole)
     assert metrics["value_loss"] == pytest.approx(expected["value_loss"], abs=1e-5)
 
 
-def test_a_stream_that_was_cut_off_bootstraps_at_what_it_would_have_read(tiny_model):
+def test_truncated_stream_bootstraps_at_its_next_prompt(tiny_model):
     """Played in an environment of three turns: the value after the end is that of the prompt that never came."""
     policy = with_values(tiny_model, max_tokens=3)
     policy.engine = TransformersEngine(model=tiny_model, device="cpu")
@@ -199,7 +199,7 @@ def role_policy(model, sharing):
 
 
 @pytest.mark.parametrize("sharing", ["lora_per_role", "model_per_role"])
-def test_each_roles_head_learns_from_its_own_decisions_alone(tiny_model, sharing):
+def test_value_head_of_a_role_learns_from_its_own_decisions_only(tiny_model, sharing):
     """Bit for bit as if there were no other role, whose decisions are many and well paid."""
     mine = [replace(d, agent="scout") for d in paid_decisions(4)]
     others = [replace(d, agent="digger", reward=20.0 + d.reward) for d in paid_decisions(7)]
@@ -231,7 +231,7 @@ def test_each_roles_head_learns_from_its_own_decisions_alone(tiny_model, sharing
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_engines_and_saved_models_never_see_the_head(tiny_model, tmp_path, kind):
+def test_value_head_is_neither_exported_nor_saved(tiny_model, tmp_path, kind):
     policy = with_values(tiny_model, **KINDS[kind])
     policy.save_pretrained(tmp_path)
     (path,) = tmp_path.glob("*.safetensors")
@@ -257,7 +257,7 @@ def whole(tiny_model, tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_interrupted_and_resumed_equals_uninterrupted(whole, tiny_model, tmp_path, monkeypatch, kind):
+def test_interrupted_run_resumes_exactly(whole, tiny_model, tmp_path, monkeypatch, kind):
     folder, original = tmp_path / "run", Learner.update
 
     def interrupted(self, trajectories, step):
@@ -276,7 +276,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(whole, tiny_model, tmp_pat
 
 
 @pytest.mark.parametrize("kind", RUNS)
-def test_a_runs_figures_and_final_policy(whole, tiny_model, kind):
+def test_value_run_logs_its_metrics_and_saves_the_policy(whole, tiny_model, kind):
     for row in rows(whole[kind])[1:5]:
         assert {"value_loss", "explained_variance", "advantage_std", "grad_norm", "sync_gap"} <= row.keys()
     assert not [name for name in final_weights(whole[kind]) if "value_head" in name]
@@ -284,7 +284,7 @@ def test_a_runs_figures_and_final_policy(whole, tiny_model, kind):
         load_model(str(whole[kind] / "policy_final"), device="cpu", dtype=torch.float32)
 
 
-def test_a_checkpoint_brings_its_head_to_evaluations_and_to_other_learners(whole, tiny_model, tmp_path):
+def test_checkpoint_restores_the_value_head_in_other_commands(whole, tiny_model, tmp_path):
     head = load_file(whole["full"] / "checkpoints/step_4/policy.safetensors")["value_head.linear.weight"]
     assert torch.equal(load_run(str(whole["full"])).policy.value_head.linear.weight, head)
     main([f"run={whole['full']}", "tasks=2", "samples=1", f"output_file={tmp_path / 'r.json'}"])
@@ -300,7 +300,7 @@ def test_a_checkpoint_brings_its_head_to_evaluations_and_to_other_learners(whole
 # --- defaults
 
 
-def test_the_defaults_suit_the_policy():
+def test_ppo_defaults_depend_on_the_policy():
     text, tree = compose_config(["algo=ppo"]).algo, compose_config(["env=reason_tree"]).algo
     own = PPOConfig()
     assert (text.optimizer.learning_rate, text.lam, text.minibatch_size) == (5e-5, 1.0, None)

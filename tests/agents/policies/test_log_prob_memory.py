@@ -68,7 +68,7 @@ def peak(folder, rows, length=256, *, values=False):
     return memory.peak - sum(p.grad.nbytes for p in policy.parameters())
 
 
-def test_peak_memory_does_not_grow_with_vocabulary_times_length(model_of):
+def test_token_log_probs_have_bounded_peak_memory(model_of):
     small, large = 16_384, 65_536
     short = peak(model_of(large), 4)
     long = peak(model_of(large), 12)
@@ -80,12 +80,12 @@ def test_peak_memory_does_not_grow_with_vocabulary_times_length(model_of):
     assert long - narrow < 0.05 * (logits(large, 12) - logits(small, 12))
 
 
-def test_values_cost_next_to_nothing(model_of):
+def test_values_need_little_memory(model_of):
     folder, states = model_of(65_536), 12 * 256 * 32 * 4
     assert peak(folder, 12, values=True) - peak(folder, 12) < 4 * states
 
 
-def test_without_chunks_it_would(model_of, monkeypatch):
+def test_peak_memory_grows_without_chunks(model_of, monkeypatch):
     monkeypatch.setattr(log_probs, "CHUNK_ELEMENTS", 1 << 40)
     assert peak(model_of(16_384), 12) > 3 * logits(16_384, 12)
 

@@ -29,7 +29,7 @@ def run(inputs, *, entropy_gradient):
 
 @pytest.mark.parametrize("entropy_gradient", [False, True])
 @pytest.mark.parametrize("elements", [1, 11, 45, 10_000])
-def test_chunks_change_nothing(inputs, monkeypatch, entropy_gradient, elements):
+def test_token_log_probs_do_not_depend_on_chunks(inputs, monkeypatch, entropy_gradient, elements):
     expected = run(inputs, entropy_gradient=entropy_gradient)
     monkeypatch.setattr(log_probs, "CHUNK_ELEMENTS", elements)
     chosen, entropy, gradients = run(inputs, entropy_gradient=entropy_gradient)
@@ -39,7 +39,7 @@ def test_chunks_change_nothing(inputs, monkeypatch, entropy_gradient, elements):
         assert torch.allclose(ours, theirs, atol=1e-6)
 
 
-def test_no_chunk_holds_more_logits_than_allowed(inputs, monkeypatch):
+def test_token_log_probs_limit_the_logits_per_chunk(inputs, monkeypatch):
     head, sizes = inputs[0], []
     head.register_forward_hook(lambda module, args, output: sizes.append(output.numel()))
     monkeypatch.setattr(log_probs, "CHUNK_ELEMENTS", 45)
@@ -47,7 +47,7 @@ def test_no_chunk_holds_more_logits_than_allowed(inputs, monkeypatch):
     assert sizes == [44, 44, 44, 44, 11]
 
 
-def test_they_are_those_of_the_distribution(inputs):
+def test_token_log_probs_equal_the_distribution(inputs):
     head, states, targets, temperatures = inputs
     distribution = torch.distributions.Categorical(logits=head(states) / temperatures[:, None])
     chosen, entropy = token_log_probs(*inputs)
@@ -56,7 +56,7 @@ def test_they_are_those_of_the_distribution(inputs):
     assert not entropy.requires_grad
 
 
-def test_no_position_gives_nothing(inputs):
+def test_token_log_probs_accept_no_positions(inputs):
     head, states, targets, temperatures = inputs
     chosen, entropy = token_log_probs(head, states[:0], targets[:0], temperatures[:0])
     assert chosen.shape == entropy.shape == (0,)

@@ -31,7 +31,7 @@ def policy(tiny_model):
     return make_policy(tiny_model, lora_rank=4, lora_alpha=8)
 
 
-def test_only_the_adapter_is_trained_and_it_starts_as_nothing(policy, tiny_model):
+def test_new_adapter_is_trained_alone_and_starts_without_effect(policy, tiny_model):
     names = [name for name, _ in policy.named_parameters()]
     assert names
     assert all("lora_" in name for name in names)
@@ -47,7 +47,7 @@ def test_only_the_adapter_is_trained_and_it_starts_as_nothing(policy, tiny_model
     assert torch.equal(log_probs(policy), log_probs(make_policy(tiny_model)))
 
 
-def test_an_adapter_can_be_on_some_layers(tiny_model):
+def test_adapter_can_be_limited_to_some_layers(tiny_model):
     policy = make_policy(tiny_model, lora_rank=4, lora_target_modules=["q_proj", "v_proj"])
     assert {name.split(".")[-4] for name, _ in policy.named_parameters()} == {"q_proj", "v_proj"}
     merged = merged_weights(policy.model)
@@ -61,12 +61,12 @@ def test_an_adapter_can_be_on_some_layers(tiny_model):
         ({"lora_target_modules": ["q_proj"]}, "lora_rank > 0"),
     ],
 )
-def test_layers_that_cannot_be_are_named(tiny_model, options, message):
+def test_adapter_layers_that_do_not_fit_are_refused(tiny_model, options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         make_policy(tiny_model, **options)
 
 
-def test_new_adapters_depend_on_the_seed_alone(tiny_model):
+def test_new_adapter_depends_on_the_seed_only(tiny_model):
     torch.manual_seed(1)
     before = torch.random.get_rng_state()
     one = make_policy(tiny_model, lora_rank=4)
@@ -77,7 +77,7 @@ def test_new_adapters_depend_on_the_seed_alone(tiny_model):
         assert torch.equal(tensor, other.state_tensors()[name])
 
 
-def test_merging_is_pefts_own_and_leaves_the_model_alone(policy):
+def test_merged_weights_equal_pefts_and_leave_the_model_unchanged(policy):
     change(policy)
     before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
     ours = policy.export_weights()
@@ -88,12 +88,12 @@ def test_merging_is_pefts_own_and_leaves_the_model_alone(policy):
         assert torch.allclose(tensor, theirs[name], atol=1e-6)
 
 
-def test_full_weights_are_exported_as_they_are(tiny_model):
+def test_export_weights_returns_full_weights_unchanged(tiny_model):
     model = make_policy(tiny_model).model
     assert merged_weights(model).keys() == model.state_dict().keys()
 
 
-def test_a_new_adapter_refers_to_the_base_model(policy, tiny_model):
+def test_reference_of_a_new_adapter_is_the_base_model(policy, tiny_model):
     policy.prepare_reference()
     change(policy)
     with policy.reference():
@@ -102,7 +102,7 @@ def test_a_new_adapter_refers_to_the_base_model(policy, tiny_model):
     assert not torch.allclose(log_probs(policy), reference, atol=1e-3)
 
 
-def test_an_existing_adapter_refers_to_a_frozen_copy_of_itself(policy, tiny_model, tmp_path):
+def test_reference_of_an_existing_adapter_is_its_frozen_copy(policy, tiny_model, tmp_path):
     change(policy)
     policy.save_pretrained(tmp_path)
     assert (tmp_path / "adapter_config.json").is_file()
@@ -118,13 +118,13 @@ def test_an_existing_adapter_refers_to_a_frozen_copy_of_itself(policy, tiny_mode
     assert not torch.allclose(log_probs(continued), start, atol=1e-3)
 
 
-def test_an_existing_adapter_keeps_training(policy, tiny_model, tmp_path):
+def test_existing_adapter_is_trained_further(policy, tiny_model, tmp_path):
     policy.save_pretrained(tmp_path)
     continued = make_policy(tiny_model, adapter=str(tmp_path))
     assert [n for n, _ in continued.named_parameters()] == [n for n, _ in policy.named_parameters()]
 
 
-def test_an_adapter_of_another_model_is_refused(tiny_model, tmp_path):
+def test_adapter_of_another_model_is_refused(tiny_model, tmp_path):
     make_policy(tiny_model, lora_rank=2).save_pretrained(tmp_path)
     path = tmp_path / "adapter_model.safetensors"
     save_file({name: tensor[:, :-1].contiguous() for name, tensor in load_file(path).items()}, path)
@@ -135,7 +135,7 @@ def test_an_adapter_of_another_model_is_refused(tiny_model, tmp_path):
         make_policy(tiny_model, adapter=str(tmp_path))
 
 
-def test_dropout_acts_in_training_mode_only(tiny_model):
+def test_dropout_is_active_in_training_mode_only(tiny_model):
     policy = make_policy(tiny_model, lora_rank=4, lora_dropout=0.5)
     change(policy)
     assert torch.equal(log_probs(policy), log_probs(policy))
@@ -145,7 +145,7 @@ def test_dropout_acts_in_training_mode_only(tiny_model):
             assert torch.equal(log_probs(policy), log_probs(make_policy(tiny_model)))
 
 
-def test_dropout_is_reproduced_by_the_runs_seed(tiny_model):
+def test_dropout_depends_on_the_seed_of_the_run(tiny_model):
     def trained(seed):
         policy = make_policy(tiny_model, lora_rank=4, lora_dropout=0.5)
         change(policy)

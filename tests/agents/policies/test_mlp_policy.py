@@ -77,7 +77,7 @@ def hits(env, policy):
 
 
 @pytest.mark.parametrize("name", ["ppo", "grpo", "at_grpo", "sb3_ppo"])
-def test_every_learner_learns_with_it(name):
+def test_mlp_policy_learns_with_every_learner(name):
     env = Steady()
     learner = make_learner(name, env)
     before = hits(env, learner.policy)
@@ -88,7 +88,7 @@ def test_every_learner_learns_with_it(name):
 
 
 @pytest.mark.parametrize("name", ["sb3_ppo", "sb3_maskable_ppo"])
-def test_stable_baselines_trains_one_function_with_ours(name):
+def test_mlp_policy_and_stable_baselines_compute_the_same_function(name):
     env = Mixed() if name == "sb3_ppo" else Masked()
     learner = make_learner(name, env, n_steps=16)
     asyncio.run(learner.collect(0))
@@ -102,14 +102,14 @@ def test_stable_baselines_trains_one_function_with_ours(name):
     torch.testing.assert_close(ours.log_probs.flatten(), log_probs)
 
 
-def test_maskable_ppo_may_draw_every_action_where_the_environment_masks_none():
+def test_maskable_ppo_samples_every_action_without_masks():
     learner = make_learner("sb3_maskable_ppo", Signals())
     trajectories = asyncio.run(learner.collect(0))
     assert {d.choice.token_ids[0] for t in trajectories for d in t.decisions} == {0, 1, 2}
 
 
 @pytest.mark.parametrize("turns", [1, 4])
-def test_the_defaults_train_where_every_episode_has_the_same_length(turns):
+def test_ppo_defaults_accept_episodes_of_equal_length(turns):
     """Nobody has chosen PPO's mini-batch of 512, which does not divide 192 or 768 decisions."""
     env = Steady(SignalConfig(turns=turns))
     env.decisions_per_episode = turns
@@ -120,7 +120,7 @@ def test_the_defaults_train_where_every_episode_has_the_same_length(turns):
         ALGORITHMS["ppo"].load()(PPOConfig(minibatch_size=100), make_policy(env), env, env.tasks, total_steps=1, seed=0)
 
 
-def test_masked_actions_are_never_drawn():
+def test_mlp_policy_never_chooses_a_masked_action():
     env = Masked()
     learner = make_learner("grpo", env)
     trajectories = asyncio.run(learner.collect(0))
@@ -131,7 +131,7 @@ def test_masked_actions_are_never_drawn():
     assert not any(wrong)
 
 
-def test_it_can_read_a_tree_and_its_mask():
+def test_mlp_policy_reads_trees_and_their_masks():
     env = make_tree()
     policy = make_policy(env)
     stored = policy.observe(env, play(env, [])[-1].observations["searcher"])
@@ -140,7 +140,7 @@ def test_it_can_read_a_tree_and_its_mask():
     assert choice.text == "EXPAND"
 
 
-def test_saved_and_loaded_it_acts_the_same(tmp_path):
+def test_from_pretrained_restores_an_mlp_policy(tmp_path):
     env = Signals()
     policy = make_policy(env, seed=5)
     policy.save_pretrained(tmp_path)
@@ -156,18 +156,18 @@ def test_saved_and_loaded_it_acts_the_same(tmp_path):
     [
         (lambda: make_policy(Toy()), r"observations of a fixed size .*not text.*use policy=language"),
         (lambda: ArrayShape.of(Dict({"a": Text(3)}), Discrete(2)), "observations of a fixed size"),
-        (lambda: ArrayShape.of(Box(0, 1, (2,)), Box(0, 1, (2,))), r"one of the actions 0, 1, \.\.\. \(Discrete\)"),
-        (lambda: ArrayShape.of(Box(0, 1, (2,)), Discrete(2, start=1)), "number them so"),
+        (lambda: ArrayShape.of(Box(0, 1, (2,)), Box(0, 1, (2,))), r"Discrete action space .* not Box"),
+        (lambda: ArrayShape.of(Box(0, 1, (2,)), Discrete(2, start=1)), "number the actions from 0"),
         (lambda: MLPPolicyConfig(layers=0), "layers=0"),
     ],
 )
-def test_what_it_cannot_do_is_named(make, message):
+def test_mlp_policy_refuses_spaces_and_options_that_do_not_fit(make, message):
     with pytest.raises(ReasonEnvsError, match=message):
         make()
 
 
 @pytest.mark.parametrize("name", ["sb3_ppo", "at_grpo"])
-def test_an_environment_from_outside_trains_from_the_command_line(name, tmp_path):
+def test_registered_environment_trains_from_the_command_line(name, tmp_path):
     if "signals" not in registration.names():
         registration.register("Signals-v0", Signals, SignalConfig)
     options = ["env=signals", "policy=mlp", "policy.device=cpu", f"algo={name}", "steps=2", "eval_tasks=4"]

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.policies.padding import LEAST_OF_LONGEST, collate, micro_batches, pad
+from agents.policies.padding import MINIMUM_LENGTH_RATIO, collate, micro_batches, pad
 from agents.trajectory import Choice, Decision
 from reason_envs.errors import ReasonEnvsError
 
@@ -21,7 +21,7 @@ def test_pad():
     assert pad([[1], [2, 3], []], 9, side="right").tolist() == [[1, 9], [2, 3], [9, 9]]
 
 
-def test_collate_aligns_the_beginning_of_every_response():
+def test_collate_aligns_the_start_of_all_responses():
     batch = collate([decision([1, 2], [3, 4, 5]), decision([6], [7])], pad_id=0).to(torch.device("cpu"))
     assert batch.prompt_width == 2
     assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5], [0, 6, 7, 0, 0]]
@@ -31,24 +31,24 @@ def test_collate_aligns_the_beginning_of_every_response():
     assert batch.same_prompt.tolist() == [0, 1]
 
 
-def test_collate_tells_a_pad_token_that_was_sampled_from_padding():
+def test_collate_distinguishes_sampled_pad_tokens_from_padding():
     batch = collate([decision([1], [0, 0]), decision([1], [0])], pad_id=0)
     assert batch.response_mask.tolist() == [[True, True], [True, False]]
 
 
-def test_a_prompt_without_tokens_is_named():
+def test_collate_refuses_an_empty_prompt():
     with pytest.raises(ReasonEnvsError, match="'e7', turn 0"):
         collate([decision([], [1])], pad_id=0)
 
 
-def test_micro_batches_by_area_and_by_rows():
+def test_micro_batches_respect_area_and_rows():
     assert micro_batches([3, 1, 4, 1, 5], max_tokens=8) == [[4], [2, 0], [1, 3]]
     assert micro_batches([3, 1, 4, 1, 5], max_tokens=100, max_rows=2) == [[4, 2], [0], [1, 3]]
     assert micro_batches([10, 6, 5], max_tokens=100) == [[0, 1], [2]]
     assert micro_batches([], max_tokens=8) == []
 
 
-def test_an_item_that_cannot_fit_is_named():
+def test_micro_batches_refuse_an_item_that_is_too_long():
     with pytest.raises(ReasonEnvsError, match=r"9 tokens .*micro_batch_tokens=8"):
         micro_batches([3, 9], max_tokens=8)
 
@@ -58,16 +58,16 @@ def test_an_item_that_cannot_fit_is_named():
     max_tokens=st.integers(30, 120),
     max_rows=st.none() | st.integers(1, 6),
 )
-def test_micro_batches_hold_every_item_once_within_the_limits(lengths, max_tokens, max_rows):
+def test_micro_batches_contain_every_item_once(lengths, max_tokens, max_rows):
     batches = micro_batches(lengths, max_tokens, max_rows)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) * max(lengths[i] for i in batch) <= max_tokens
         assert max_rows is None or len(batch) <= max_rows
-        assert min(lengths[i] for i in batch) >= LEAST_OF_LONGEST * max(lengths[i] for i in batch)
+        assert min(lengths[i] for i in batch) >= MINIMUM_LENGTH_RATIO * max(lengths[i] for i in batch)
     # Greedy: no batch could also hold the next one's first item.
     for batch, following in pairwise(batches):
         rows = len(batch) + 1
         full = rows * lengths[batch[0]] > max_tokens or rows > (max_rows or rows)
-        assert full or lengths[following[0]] < LEAST_OF_LONGEST * lengths[batch[0]]
+        assert full or lengths[following[0]] < MINIMUM_LENGTH_RATIO * lengths[batch[0]]
         assert lengths[batch[-1]] >= lengths[following[0]]

@@ -80,7 +80,7 @@ def changed(before, after):
     ("sharing", "options"),
     [("lora_per_role", {}), ("lora_per_role", {"gradient_checkpointing": True}), ("model_per_role", {})],
 )
-def test_each_role_is_trained_on_its_own_decisions_alone(tiny_model, sharing, options):
+def test_role_is_trained_on_its_own_decisions_only(tiny_model, sharing, options):
     """Bit for bit as if there were no other role, whose decisions are many, long and well paid."""
     mine = [decision("scout", seed, reward=seed % 2) for seed in range(4)]
     others = [decision("digger", seed + 10, reward=50.0 * seed) for seed in range(7)]
@@ -99,7 +99,7 @@ def test_each_role_is_trained_on_its_own_decisions_alone(tiny_model, sharing, op
     assert metrics["loss"] == pytest.approx((metrics["loss/scout"] + metrics["loss/digger"]) / 2)
 
 
-def test_adapters_share_the_memory_of_their_base(tiny_model):
+def test_adapters_of_roles_share_the_base_weights(tiny_model):
     policy = make_roles(tiny_model, "lora_per_role")
     scout, digger = (role.model for role in policy.roles.values())
     frozen = [{n: p for n, p in m.named_parameters() if ".lora_" not in n} for m in (scout, digger)]
@@ -109,7 +109,7 @@ def test_adapters_share_the_memory_of_their_base(tiny_model):
     assert not torch.equal(*(next(p for p in role.parameters() if p.any()) for role in policy.roles.values()))
 
 
-def test_models_of_roles_share_nothing(tiny_model):
+def test_models_of_roles_share_no_weights(tiny_model):
     policy = make_roles(tiny_model, "model_per_role")
     scout, digger = ({id(p) for p in role.model.parameters()} for role in policy.roles.values())
     assert not scout & digger
@@ -117,7 +117,7 @@ def test_models_of_roles_share_nothing(tiny_model):
 
 @pytest.mark.parametrize("sharing", ["lora_per_role", "model_per_role"])
 @pytest.mark.parametrize("options", [{}, {"epochs_per_batch": 2, "kl_coef": 0.1, "minibatch_size": 3}])
-def test_evaluation_is_each_roles_own(tiny_model, sharing, options):
+def test_evaluate_uses_the_weights_of_each_role(tiny_model, sharing, options):
     policy = make_roles(tiny_model, sharing)
     decisions = [decision(ROLES[i % 2], i, reward=i % 3) for i in range(8)]
     learner(policy, **options).update([Trajectory("t", "e", decisions, True, False)], 0)
@@ -131,7 +131,7 @@ def test_evaluation_is_each_roles_own(tiny_model, sharing, options):
             assert not torch.allclose(alone, other, atol=1e-4)
 
 
-def test_a_decision_of_nobody_is_an_error(tiny_model):
+def test_evaluate_refuses_a_decision_of_an_unknown_role(tiny_model):
     policy = make_roles(tiny_model, "lora_per_role")
     with pytest.raises(ReasonEnvsError, match=r"Unknown role of a decision 'solver'.*Valid: digger, scout"):
         policy.evaluate([make_decision()])
@@ -140,12 +140,12 @@ def test_a_decision_of_nobody_is_an_error(tiny_model):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sharing": "each"}, r"Unknown policy\.sharing 'each'.*model_per_role"),
-        ({"sharing": "lora_per_role"}, "lora_per_role trains an adapter for each role"),
-        ({"sharing": "model_per_role", "lora_rank": 4}, "model_per_role all weights"),
+        ({"sharing": "each"}, "sharing='each' is unknown.*model_per_role"),
+        ({"sharing": "lora_per_role"}, "lora_per_role trains one adapter per role"),
+        ({"sharing": "model_per_role", "lora_rank": 4}, "model_per_role all weights of each role"),
     ],
 )
-def test_options_that_contradict_each_other(tiny_model, options, message):
+def test_sharing_refuses_contradicting_options(tiny_model, options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         LanguagePolicyConfig(model=tiny_model, **options)
 
@@ -158,7 +158,7 @@ def act(policy, agents):
     return [c.token_ids for c in asyncio.run(policy.act(message, range(len(agents)), agents=agents))]
 
 
-def test_each_role_acts_with_its_own_weights_and_swapped_ones_with_the_others(tiny_model):
+def test_swap_roles_exchanges_the_weights_that_act(tiny_model):
     policy = make_roles(tiny_model, "model_per_role", temperature=0.5)
     with torch.no_grad():
         for parameter in policy.roles["digger"].parameters():
@@ -173,7 +173,7 @@ def test_each_role_acts_with_its_own_weights_and_swapped_ones_with_the_others(ti
     assert act(policy, ["scout"] * 4) == act(policy, ["digger"] * 4) == scout
 
 
-def test_wrong_swaps(tiny_model):
+def test_swap_roles_refuses_unknown_roles_and_single_roles(tiny_model):
     policy = make_roles(tiny_model, "lora_per_role")
     with pytest.raises(ReasonEnvsError, match=r"Unknown role of swap_roles 'tester'"):
         policy.swap_roles({"scout": "tester"})
@@ -185,7 +185,7 @@ def test_wrong_swaps(tiny_model):
 # --- weights that arrive
 
 
-def test_roles_that_share_an_engine_are_found_out(tiny_model):
+def test_weight_sync_detects_roles_that_share_an_engine(tiny_model):
     """Each role's weights arrive, one after the other, and the last ones stay."""
     policy = make_roles(tiny_model, "model_per_role")
     policy.roles["scout"].engine = policy.roles["digger"].engine
@@ -204,7 +204,7 @@ class Deaf(TransformersEngine):
         self.policy_version = version
 
 
-def test_the_canary_names_the_role(tiny_model):
+def test_canary_names_the_role(tiny_model):
     policy = make_roles(tiny_model, "model_per_role")
     policy.roles["digger"].engine = Deaf(model=tiny_model, device="cpu")
     with pytest.raises(ReasonEnvsError, match=r"Role 'digger': Weight canary"):
@@ -247,7 +247,7 @@ class ManyAdapters(TrainableEngine):
         self.base.close()
 
 
-def test_one_engine_with_an_adapter_of_each_role(tiny_model):
+def test_one_engine_serves_an_adapter_per_role(tiny_model):
     policy = make_roles(tiny_model, "lora_per_role")
     engine = ManyAdapters(tiny_model, policy)
     for name, role in policy.roles.items():
@@ -299,7 +299,7 @@ def all_weights(folder):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_writes_each_roles_weights_and_figures(runs, kind):
+def test_run_writes_weights_and_metrics_of_each_role(runs, kind):
     folder, _ = runs[kind]
     last = rows(folder)[-1]
     assert {
@@ -320,7 +320,7 @@ def test_a_run_writes_each_roles_weights_and_figures(runs, kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_resumes_exactly(runs, kind, tiny_model, tmp_path):
+def test_run_of_roles_resumes_exactly(runs, kind, tiny_model, tmp_path):
     whole, _ = runs[kind]
     train(run_options(tiny_model, tmp_path / "run", kind, "steps=2"))
     train(run_options(tiny_model, tmp_path / "run", kind), resuming=True)
@@ -330,14 +330,14 @@ def test_a_run_resumes_exactly(runs, kind, tiny_model, tmp_path):
     assert all(torch.equal(ours[f][n], theirs[f][n]) for f in ours for n in ours[f])
 
 
-def test_roles_learn_at_grpo_and_grpo_alike(tiny_model, tmp_path):
+def test_roles_train_with_grpo(tiny_model, tmp_path):
     trainer = train(run_options(tiny_model, tmp_path / "run", "lora_per_role", "algo=grpo", "algo.samples_per_task=4"))
     assert "loss/scout" in rows(tmp_path / "run")[-1]
     trainer.run.close()
 
 
 @pytest.mark.parametrize("kind", ["lora_per_role", "model_per_role"])
-def test_a_loaded_run_acts_with_the_trained_weights_of_each_role(runs, kind):
+def test_loaded_run_acts_with_the_trained_weights_of_each_role(runs, kind):
     folder, trainer = runs[kind]
     loaded = load_run(str(folder))
     agents = ["scout", "digger"] * 2
@@ -354,7 +354,7 @@ def evaluation(folder, tmp_path, **options):
     return json.loads((tmp_path / "out.json").read_text())
 
 
-def test_swapping_roles_is_an_option_of_evaluation(runs, tmp_path):
+def test_evaluation_can_swap_roles(runs, tmp_path):
     folder, _ = runs["model_per_role"]
     plain, swapped = (evaluation(folder, tmp_path, swap_roles=s) for s in (None, True))
     named = evaluation(folder, tmp_path, swap_roles={"scout": "digger", "digger": "scout"})
@@ -367,13 +367,13 @@ def test_swapping_roles_is_an_option_of_evaluation(runs, tmp_path):
         evaluation(folder, tmp_path, swap_roles="yes")
 
 
-def test_another_sharings_checkpoint_is_refused(runs, tiny_model, tmp_path):
+def test_checkpoint_of_another_sharing_is_refused(runs, tiny_model, tmp_path):
     init = f"init_from={runs['shared'][0] / 'checkpoints' / 'step_4'}"
     with pytest.raises(ReasonEnvsError, match="belong to none of the roles scout, digger"):
         train(run_options(tiny_model, tmp_path / "run", "model_per_role", init))
 
 
-def test_roles_can_lie_on_devices_of_their_own(tiny_model, tmp_path):
+def test_roles_can_have_separate_devices(tiny_model, tmp_path):
     def build(kind, *more):
         return make_trainer(run_options(tiny_model, tmp_path / "run", kind, *more)).run
 
@@ -388,7 +388,7 @@ def test_roles_can_lie_on_devices_of_their_own(tiny_model, tmp_path):
         build("shared", "placement.roles={scout: cpu}")
 
 
-def test_engines_need_room_for_an_adapter_of_each_role(tiny_model, tmp_path):
+def test_engine_must_hold_an_adapter_per_role(tiny_model, tmp_path):
     vllm = ("engine=vllm", "engine.max_lora_rank=8")
     with pytest.raises(ReasonEnvsError, match=r"engine\.max_loras=1 must be at least 2: the roles scout, digger"):
         make_trainer(run_options(tiny_model, tmp_path / "run", "lora_per_role", *vllm))

@@ -303,7 +303,7 @@ def test_wrong_data_is_an_error_before_the_model_loads(tiny_model, tmp_path, cap
         ("policy.model=./nowhere", "this folder does not exist"),
         ("env.tasks=chain_sums", "Did you mean 'chain_sum'"),
         ("env.reward.name=maths", "Did you mean 'math'"),
-        ("policy.precision=float8", "Unknown policy.precision 'float8'"),
+        ("policy.precision=float8", "policy.precision='float8' is unknown"),
         ("engine.max_batch_size=0", "engine.max_batch_size=0 must be at least 1"),
         ("policy.temperature=0", "training needs a temperature above 0"),
         ("log_every=0", "log_every=0 must be at least 1"),
