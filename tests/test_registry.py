@@ -193,6 +193,11 @@ def test_environments_take_a_mapping_for_their_sandbox(name):
         ("planner_solver", {"reward": {"right": 1}}, "reward.right"),
         ("single_turn_math", {"tasks": {"name": "chain_sum", "terms": 3}}, "tasks.terms"),
         ("single_turn_math", {"reward": {"name": "code", "sandbox": {"name": "http", "x": 1}}}, "reward.sandbox.x"),
+        (
+            "single_turn_math",
+            {"tasks": {"name": "mixture", "parts": {"gcd": {"ratio": 1, "x": 1}}}},
+            "tasks.parts.gcd.x",
+        ),
         ("workflow", {"sandbox": {"name": "native", "worker": 1}}, "sandbox.worker"),
         ("workflow", {"executors": {"Test": {"name": "openai", "modle": "m"}}}, "executors.Test.modle"),
         ("petting_code", {"sandbox": {"name": "native", "worker": 1}}, "sandbox.worker"),

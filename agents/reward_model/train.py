@@ -28,7 +28,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import Engine, make_engine
 from reason_envs.reward_models import StepRewardModel, StepScoreRequest, make_reward_model
 from reason_envs.tasks import Task, TaskSet, make
-from reason_envs.validation import at_least
+from reason_envs.validation import at_least, mounted
 
 PARTS = ("train", "validation", "test")
 """The files of labelled solutions: to learn from, to choose the threshold on, to evaluate on."""
@@ -92,7 +92,8 @@ def labelled_solutions(config: RewardModelConfig, folder: Path) -> dict[str, lis
     if config.labels_from is not None:
         return {part: read_labels(Path(config.labels_from) / f"{part}.jsonl") for part in PARTS}
     parts = choose_problems(config)
-    engine = make_engine(config.engine)
+    with mounted("engine"):
+        engine = make_engine(config.engine)
     try:
         labels = asyncio.run(_label(engine, parts, config))
     finally:
@@ -112,8 +113,10 @@ def choose_problems(config: RewardModelConfig) -> dict[str, list[Task]]:
     Raises:
         ReasonEnvsError: a set has too few, or the held-out problems are not of a test split.
     """
-    train = make(config.tasks, "train")
-    test = make(config.tasks if config.eval_set is None else config.eval_set, "test")
+    with mounted("tasks"):
+        train = make(config.tasks, "train")
+    with mounted("tasks" if config.eval_set is None else "eval_set"):
+        test = make(config.tasks if config.eval_set is None else config.eval_set, "test")
     if test.split != "test":
         raise ReasonEnvsError(f"The problems of {test.name!r} are no test split: set eval_set to held-out problems.")
     learnt = _different(train, config.problems + config.validation_problems, config.seed)

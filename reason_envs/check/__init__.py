@@ -22,6 +22,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.registration import ENVIRONMENTS, make_environment
 from reason_envs.reward_models.base import make_reward_model
+from reason_envs.validation import mounted
 
 __all__ = ["CheckResult", "check_environment", "verdict"]
 
@@ -147,7 +148,8 @@ def _builder(name: str, options: dict[str, Any]) -> tuple[Callable[[], Environme
         spec = getattr(config, option, None)
         # An environment with an option `device` places its models itself.
         if isinstance(spec, str | Mapping) and getattr(config, "device", None) is None:
-            models[option] = make(spec)
+            with mounted(option):
+                models[option] = make(spec)
     return partial(make_environment, name, **{**options, **models}), models
 
 

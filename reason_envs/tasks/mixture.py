@@ -13,6 +13,7 @@ from reason_envs.errors import OptionError
 from reason_envs.tasks.base import Split, Task, TaskSet
 from reason_envs.tasks.registry import make
 from reason_envs.tasks.task_list import check_count
+from reason_envs.validation import mounted
 
 
 class MixtureTaskSet(TaskSet):
@@ -76,7 +77,7 @@ def mixture(
     ratios = {label: _ratio(label, part) for label, part in parts.items()}
     total = math.fsum(ratios.values())
     shares = {label: ratio / total for label, ratio in ratios.items()}
-    sets = {label: make(_spec(label, part), split) for label, part in parts.items()}
+    sets = {label: _part(label, part, split) for label, part in parts.items()}
     count = _largest(sets, shares) if size is None else check_count("size", size)
     if max_samples is not None:
         count = min(count, check_count("max_samples", max_samples))
@@ -118,6 +119,7 @@ def _ratio(label: str, part: float | Mapping[str, Any]) -> float:
     return float(ratio)  # type: ignore[arg-type]  # checked above
 
 
-def _spec(label: str, part: float | Mapping[str, Any]) -> dict[str, Any]:
+def _part(label: str, part: float | Mapping[str, Any], split: Split) -> TaskSet:
     options = dict(part) if isinstance(part, Mapping) else {}
-    return {"name": label, **{key: value for key, value in options.items() if key != "ratio"}}
+    with mounted(f"parts.{label}"):
+        return make({"name": label, **{key: value for key, value in options.items() if key != "ratio"}}, split)
