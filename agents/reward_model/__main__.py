@@ -1,4 +1,4 @@
-"""Run `python -m agents.reward_model`."""
+"""Entry point of ``python -m agents.reward_model``."""
 
 from agents.reward_model.train import main
 

@@ -1,4 +1,4 @@
-"""The card of a step reward model: what it was trained on, how, and how good it is."""
+"""The model card of a step reward model: its data, its training and its quality."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from reason_envs.llm import Engine
 
 MEANING = {
     "hard": "A step is labelled right if any of {rollouts} completions from it (or a sampled solution through it)\n"
-    "reaches the answer and no step before it is wrong, else wrong; a last step by whether its solution is right.",
-    "soft": "A step's label is the share of {rollouts} completions from it that reach the answer; a last step's is\n"
-    "whether its solution is right.",
-    "solution": "Every step of a solution carries the label of the whole: right if the solution reaches the answer.",
+    "reaches the answer and no step before it is wrong. A last step is right if its solution is right.",
+    "soft": "The label of a step is the share of {rollouts} completions from it that reach the answer. A last step is\n"
+    "right if its solution is right.",
+    "solution": "All steps of a solution are labelled right if the solution reaches the answer, and wrong otherwise.",
 }
-"""What the labels say, by the way of labelling."""
+"""Meaning of the labels, by the way of labelling."""
 
 
 def write_card(folder: Path, config: Any, metrics: Mapping[str, Any]) -> None:
-    """Write ``README.md``, as the Hugging Face hub reads it.
+    """Write the model card ``README.md`` in the format of the Hugging Face hub.
 
     Args:
-        folder: of the model.
-        config: the ``RewardModelConfig``.
-        metrics: what ``metrics.json`` holds.
+        folder: folder of the model.
+        config: options of the training, a ``RewardModelConfig``.
+        metrics: contents of ``metrics.json``.
     """
     test, labels = metrics["test"], metrics["labels"]
     data = ModelCardData(
@@ -46,45 +46,45 @@ def write_card(folder: Path, config: Any, metrics: Mapping[str, Any]) -> None:
     (folder / CARD).write_text(f"""{front_matter(data)}
 # Step reward model
 
-A token classifier on the backbone `{config.model}` that reads a problem and the steps of a solution, one a line, and
-gives at each line's end the probability that the step is right. Labels: 0 wrong, 1 right.
+A token classifier on the backbone `{config.model}`. It reads a problem and the steps of a solution, one per line, and
+returns at the end of each line the probability that the step is right. Labels: 0 wrong, 1 right.
 `AutoModelForTokenClassification.from_pretrained` loads it; `reward_model.path=FOLDER` uses it in a run.
 
 ## Labels
 
 {_origin(config)}
 {MEANING[config.labels].format(rollouts=config.rollouts)}
-So a score tells whether the generator can still get to the answer from here: after a wrong step the later ones count as
-wrong, however rightly they are worked out, and an answer given at once, without steps, is right only if it is the
-answer. A completion that makes up for an earlier mistake by luck, or passes over it, makes a wrong step count as right.
+A score therefore estimates whether the generator can still reach the answer from a step. All steps after a wrong step
+count as wrong, even if their arithmetic is right. An answer without steps is right only if it is the gold answer. A
+wrong step counts as right if a completion corrects the mistake by chance, or ignores it.
 
-Learnt from: {labels["solutions"]} different solutions, {labels["steps"]} steps, {labels["right_share"]:.1%} of them
+Training data: {labels["solutions"]} different solutions, {labels["steps"]} steps, {labels["right_share"]:.1%} of them
 right{_further(config)}.
-Check of the labels: in {labels["checked_steps"]} held-out steps that hold an equation (up to the first one labelled
-wrong), the label agrees with the recomputed arithmetic in {labels["agreement"]:.1%}.
+Check of the labels: in {labels["agreement"]:.1%} of {labels["checked_steps"]} held-out steps with an equation (up to
+the first step labelled wrong), the label agrees with the recomputed arithmetic.
 
 ## Held-out quality
 
 {test["solutions"]} solutions of problems that were not trained on; {test["steps"]} steps, {test["right_share"]:.1%} of
 them right.
 
-| measure | value |
+| metric | value |
 |---|---|
 | ROC AUC, all steps | {test["auc"]:.4f} |
-| ROC AUC, steps that others follow | {test["auc_inner"]:.4f} |
+| ROC AUC, steps before the last one | {test["auc_inner"]:.4f} |
 | ROC AUC, last steps | {test["auc_last"]:.4f} |
 | expected calibration error (10 bins) | {test["ece"]:.4f} |
 | Brier score | {test["brier"]:.4f} |
-| first wrong step found, of solutions with one | {test["accuracy_wrong"]:.1%} |
-| found free of wrong steps, of solutions that are | {test["accuracy_right"]:.1%} |
-| F1 of the two (as ProcessBench) | {test["f1"]:.1%} |
+| first wrong step found, in solutions with a wrong step | {test["accuracy_wrong"]:.1%} |
+| no wrong step found, in solutions without one | {test["accuracy_right"]:.1%} |
+| F1 of the two (as in ProcessBench) | {test["f1"]:.1%} |
 
-A step counts as wrong below {metrics["threshold"]:.2f}, chosen on validation problems.
+A step counts as wrong if its score is below {metrics["threshold"]:.2f}, which was chosen on validation problems.
 
 ## Training
 
-`python -m agents.reward_model` with the options below; labels took {metrics["seconds"]["labels"]} s, fine-tuning and
-evaluation {metrics["seconds"]["fine_tuning"]} s.
+`python -m agents.reward_model` with the options below. Labelling took {metrics["seconds"]["labels"]} s, fine-tuning and
+evaluation took {metrics["seconds"]["fine_tuning"]} s.
 
 {_options(config)}
 """)
@@ -99,7 +99,7 @@ def _origin(config: Any) -> str:
 def _further(config: Any) -> str:
     if config.further_labels is None:
         return ""
-    return f"; besides from the labelled solutions in `{Path(config.further_labels).name}`, which were not sampled"
+    return f", and the labelled solutions in `{Path(config.further_labels).name}`"
 
 
 def _options(config: Any) -> str:
@@ -112,7 +112,7 @@ def _fields(part: type, config: Any) -> dict[str, Any]:
 
 
 def _short(spec: Any) -> str:
-    """Name tasks or an engine: as configured, or by the name of the object."""
+    """Return the configuration of tasks or an engine, or the name of the object."""
     if isinstance(spec, Engine):
         return spec.model_name or type(spec).__name__
     return str(spec) if isinstance(spec, str | Mapping) else spec.name

@@ -1,4 +1,4 @@
-"""Fine-tuning a token classifier on labelled solutions: the step reward model's own training."""
+"""Fine-tuning of a token classifier on labelled solutions."""
 
 from __future__ import annotations
 
@@ -24,38 +24,38 @@ from reason_envs.reward_models.transformers import LABELS, encode_rows, is_causa
 from reason_envs.validation import at_least
 
 POOL = 50
-"""Batches that are drawn together and sorted by length."""
+"""Number of batches that are drawn together and sorted by length."""
 HEADS = ("score", "classifier")
-"""What transformers' token classifiers call their head."""
+"""Names of the head in the token classifiers of transformers."""
 WARMUP_SHARE = 0.05
-"""Share of the optimizer steps over which the learning rate rises."""
+"""Share of the optimizer steps during which the learning rate rises."""
 
 
 @dataclass
 class FineTuningConfig:
-    """How the step reward model is fine-tuned; the defaults suit the embedded model."""
+    """Options of the fine-tuning. The defaults suit the embedded model."""
 
     model: str = "embedded"
-    """The backbone: ``embedded``, a folder, or a hub name. Need not be of the generator's family."""
+    """Backbone: ``embedded``, a folder, or a hub name. It can differ from the generator's model."""
     device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda:N``."""
+    """Device of the training: ``auto``, ``cpu`` or ``cuda:N``."""
     learning_rate: float = 1e-3
-    """Highest learning rate; it rises linearly at first and falls along a cosine."""
+    """Maximum learning rate. It rises linearly during the first 5 % of the steps and then falls along a cosine."""
     epochs: int = 8
-    """Passes over the examples."""
+    """Number of passes over the examples."""
     batch_size: int = 64
-    """Solutions of a forward pass (prefixes of solutions, where the backbone is not causal)."""
+    """Number of solutions per forward pass (of prefixes of solutions if the backbone is not causal)."""
     accumulation: int = 1
-    """Forward passes of an optimizer step."""
+    """Number of forward passes per optimizer step."""
     max_examples: int | None = None
-    """Most solutions to train on; ``None`` takes all."""
+    """Maximum number of solutions to train on. Null takes all."""
     balance: bool = True
-    """Keep no more solutions than the second most frequent kind has, of: wrong from the first step, wrong from a later
-    one, free of wrong steps."""
+    """Whether to thin out the most frequent kind of solutions to the size of the second most frequent. The kinds are:
+    wrong from the first step, wrong from a later step, without a wrong step."""
     lora_rank: int = 0
-    """Rank of a LoRA on all linear layers, merged before saving; 0 trains all weights."""
+    """Rank of a LoRA adapter on all linear layers, merged before saving. 0 trains all weights."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass, which saves memory."""
+    """Whether to recompute activations in the backward pass, which saves memory."""
 
     def __post_init__(self) -> None:
         at_least(self, epochs=1, batch_size=1, accumulation=1, lora_rank=0)
@@ -66,21 +66,21 @@ class Example:
     """One row to train on."""
 
     token_ids: tuple[int, ...]
-    """Every token."""
+    """Token ids of the problem and the steps."""
     ends: tuple[int, ...]
-    """Where labels apply."""
+    """Indices of the tokens at which steps end, where the labels apply."""
     labels: tuple[float, ...]
-    """The label at each end: 1 right, 0 wrong."""
+    """Label at each end, between 0 (wrong) and 1 (right)."""
 
 
 def fine_tune(config: FineTuningConfig, solutions: Sequence[LabelledSolution], seed: int, folder: Path) -> None:
-    """Train on labelled solutions and save the model (bf16) and its tokenizer in Hugging Face format.
+    """Train on labelled solutions, and save the model (bfloat16) and its tokenizer in Hugging Face format.
 
     Args:
-        config: how.
-        solutions: what to learn from.
-        seed: keys the new head, the order and dropout.
-        folder: is created.
+        config: options of the fine-tuning.
+        solutions: labelled solutions to train on.
+        seed: seed of the new head, the order of examples and dropout.
+        folder: folder to write to; it is created.
     """
     device = resolve_device(config.device)
     tokenizer = load_tokenizer(config.model)
@@ -98,7 +98,13 @@ def fine_tune(config: FineTuningConfig, solutions: Sequence[LabelledSolution], s
 
 
 def encode_examples(tokenizer: Any, model: Any, solutions: Sequence[LabelledSolution]) -> list[Example]:
-    """Tokenise solutions as the reward model will read them; labels beyond the model's positions are dropped."""
+    """Tokenise solutions exactly as the reward model reads them.
+
+    Args:
+        tokenizer: the model's tokenizer.
+        model: the token classifier.
+        solutions: labelled solutions. Labels beyond the model's maximum length are dropped.
+    """
     causal, positions = is_causal(model), max_positions(model)
     examples = []
     for solution in solutions:
@@ -113,20 +119,20 @@ def encode_examples(tokenizer: Any, model: Any, solutions: Sequence[LabelledSolu
 
 
 def balanced(solutions: Sequence[LabelledSolution], seed: int) -> list[LabelledSolution]:
-    """Thin out the most frequent kind of solutions to the size of the second.
+    """Thin out the most frequent kind of solutions to the size of the second most frequent.
 
-    The kinds are: wrong from the first step on, wrong from a later one on, and free of wrong steps. Hasty answers, for
-    one, are often so many that a model would learn little else.
+    The kinds are: wrong from the first step, wrong from a later step, and without a wrong step. One kind, such as
+    answers that are given at once, is often so frequent that the model would learn little else.
     """
     kinds: dict[int, list[LabelledSolution]] = {}
     for solution in solutions:
         kinds.setdefault(min(first_wrong(solution.labels, 0.5), 1), []).append(solution)
-    most = sorted(map(len, kinds.values()))[-2:][0]
-    return [solution for kind in kinds.values() for solution in _drawn(kind, most, derive_seed(seed, "balance"))]
+    maximum = sorted(map(len, kinds.values()))[-2:][0]
+    return [solution for kind in kinds.values() for solution in _drawn(kind, maximum, derive_seed(seed, "balance"))]
 
 
 def step_loss(model: Any, examples: Sequence[Example], pad_id: int) -> Tensor:
-    """Return the mean cross-entropy of the steps' labels."""
+    """Return the mean cross-entropy of the labels over all steps of ``examples``; a scalar with gradients."""
     ids, mask = pad_rows([example.token_ids for example in examples], pad_id)
     logits = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits
     rows = torch.tensor([i for i, example in enumerate(examples) for _ in example.ends])
@@ -137,7 +143,7 @@ def step_loss(model: Any, examples: Sequence[Example], pad_id: int) -> Tensor:
 
 
 def _load(config: FineTuningConfig, device: torch.device) -> Any:
-    """Load the backbone with a new head; what LoRA freezes is held in bf16 on a GPU, what is trained in float32."""
+    """Load the backbone with a new head. Weights that LoRA freezes are bfloat16 on a GPU, trained ones float32."""
     model = load_model(
         config.model,
         device=device,
@@ -158,15 +164,16 @@ def _load(config: FineTuningConfig, device: torch.device) -> Any:
             lora_alpha=2 * config.lora_rank,
             target_modules="all-linear",
             exclude_modules=list(HEADS),
-            modules_to_save=list(HEADS),  # the head is new: it is trained whole
+            modules_to_save=list(HEADS),  # the head is new, so all of it is trained
         )
         model = get_peft_model(model, lora)
     return model
 
 
-def _drawn(solutions: Sequence[LabelledSolution], most: int | None, seed: int) -> list[LabelledSolution]:
+def _drawn(solutions: Sequence[LabelledSolution], maximum: int | None, seed: int) -> list[LabelledSolution]:
+    """Return a random sample of at most ``maximum`` solutions."""
     order = np.random.default_rng(seed).permutation(len(solutions))
-    return [solutions[i] for i in order[:most]]
+    return [solutions[i] for i in order[:maximum]]
 
 
 def _train(config: FineTuningConfig, model: Any, examples: Sequence[Example], seed: int, pad_id: int) -> None:
@@ -193,7 +200,7 @@ def _autocast(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def _batches(examples: Sequence[Example], size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """Yield the indices of each batch of an epoch: random pools, sorted by length inside, batches in random order."""
+    """Yield the indices of each batch of an epoch: random pools, sorted by length, with batches in random order."""
     rng = np.random.default_rng(derive_seed(seed, "order", epoch))
     order, lengths = rng.permutation(len(examples)), np.array([len(example.token_ids) for example in examples])
     for start in range(0, len(order), POOL * size):

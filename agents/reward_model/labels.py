@@ -1,8 +1,8 @@
-"""Labelled solutions for a step reward model: sample, grade, and label every step by rollouts (Math-Shepherd).
+"""Labelled solutions for a step reward model: sample and grade solutions, and label each step by rollouts.
 
-A hard label says whether any completion from a step reaches the answer, a soft one which share of them does. Both tell
-whether the generator can still get there, which is not quite whether the step is right. With hard labels, every step
-after a wrong one is wrong.
+A hard label says whether any completion from a step reaches the answer; a soft label is the share of completions that
+do (Math-Shepherd, arXiv 2312.08935). Both measure whether the generator can still reach the answer, which differs a
+little from whether the step is right. With hard labels, every step after a wrong step is wrong.
 """
 
 from __future__ import annotations
@@ -17,69 +17,68 @@ from tqdm import tqdm
 
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import EngineError, RunError
 from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling
 from reason_envs.rewards import extract_answer, grade_math_batch
 from reason_envs.rewards.math.extract import check_answer_fallbacks
 from reason_envs.tasks.base import Task
+from reason_envs.validation import at_least, one_of
 
 LABELLINGS = ("hard", "soft", "solution")
+"""Ways to label the steps of a solution."""
 CHUNK = 1024
-"""Requests that wait together."""
+"""Number of requests that are sent to the generator together."""
 Prefix = tuple[tuple[int, ...], ...]
-"""The token ids of the first steps of a solution."""
+"""Token ids of the first steps of a solution."""
 
 
 @dataclass
 class SamplingConfig:
-    """How solutions are sampled and their steps labelled."""
+    """Options of the sampling of solutions and the labelling of their steps."""
 
     solutions: int = 16
-    """Solutions sampled for each problem; equal ones are kept once."""
+    """Number of solutions to sample per problem. Equal solutions are kept once."""
     temperature: float = 1.0
-    """Sampling temperature, of the rollouts too."""
+    """Sampling temperature of solutions and rollouts."""
     top_p: float = 1.0
-    """Nucleus of the generator; 1 keeps all tokens."""
+    """Probability mass of nucleus sampling. 1 keeps all tokens."""
     max_depth: int = 15
-    """Most steps of a solution."""
+    """Maximum number of steps per solution."""
     max_step_tokens: int = 64
-    """Most tokens of a step."""
+    """Maximum number of tokens per step."""
     separator: str = "\n"
-    """What ends a step."""
+    """Text that ends a step."""
     system_prompt: str | None = None
-    """Text of a system message before the problem; ``None`` sends none."""
+    """Text of a system message before the problem. Null sends no system message."""
     fallbacks: tuple[str, ...] = ()
-    """Where else than in a box an answer is looked for: ``####``, ``last_number``."""
+    """Formats of an answer that are accepted besides a box: ``####``, ``last_number``."""
     labels: str = "hard"
-    """``hard`` (a step is right if any completion from it, and from each step before, reaches the answer), ``soft``
-    (the share of completions that does) or ``solution`` (the grade of the whole solution on each of its steps: no
-    rollouts)."""
+    """Way to label steps: ``hard``, ``soft`` or ``solution``. ``hard``: a step is right if any completion from it, and
+    from each step before it, reaches the answer. ``soft``: the share of completions that reach it. ``solution``: every
+    step gets the grade of the whole solution, without rollouts."""
     rollouts: int = 8
-    """Completions from each step."""
+    """Number of completions from each step."""
     max_rollout_tokens: int = 256
-    """Most tokens of a completion."""
+    """Maximum number of tokens per completion."""
 
     def __post_init__(self) -> None:
-        if self.labels not in LABELLINGS:
-            raise unknown_name("labels", self.labels, LABELLINGS)
-        for name in ("solutions", "rollouts", "max_depth", "max_rollout_tokens"):
-            if getattr(self, name) < 1:
-                raise ReasonEnvsError(f"{name}={getattr(self, name)} must be at least 1.")
+        one_of(self, labels=LABELLINGS)
+        at_least(self, solutions=1, rollouts=1, max_depth=1, max_step_tokens=1, max_rollout_tokens=1)
         self.fallbacks = check_answer_fallbacks(self.fallbacks)
 
 
 @dataclass(frozen=True)
 class LabelledSolution:
-    """A solution whose steps are judged."""
+    """A solution with a label for each step."""
 
     task_id: str
-    """The problem's."""
+    """Id of the problem."""
     question: str
-    """The problem."""
+    """Text of the problem."""
     steps: tuple[str, ...]
-    """The solution's steps."""
+    """Texts of the solution's steps, in order."""
     labels: tuple[float, ...]
-    """For each step, 1 (right) to 0 (wrong)."""
+    """Label of each step, between 0 (wrong) and 1 (right)."""
     correct: bool
     """Whether the solution reaches the answer."""
 
@@ -98,13 +97,16 @@ class _Solution:
 async def label_problems(
     engine: Engine, tasks: Sequence[Task], config: SamplingConfig, seed: int
 ) -> list[LabelledSolution]:
-    """Sample solutions of each problem and label their steps; equal solutions of a problem are kept once.
+    """Sample solutions of each problem and label their steps. Equal solutions of a problem are kept once.
 
     Args:
-        engine: the generator; it must tell token ids, as steps are continued token by token.
-        tasks: the problems, each once.
-        config: how.
-        seed: keys every draw, together with the problem, so that problems do not influence each other.
+        engine: the generator. It must return token ids, since rollouts continue the tokens of a step.
+        tasks: the problems, without duplicates.
+        config: options of sampling and labelling.
+        seed: seed of all draws, together with the problem: problems do not influence each other.
+
+    Raises:
+        EngineError: the engine does not return token ids, or did not answer.
     """
     solutions = await _sample(engine, tasks, config, seed)
     grades = grade_math_batch([(config.separator.join(s.texts), s.task.answer) for s in solutions], config.fallbacks)
@@ -120,7 +122,7 @@ async def label_problems(
 
 
 async def _sample(engine: Engine, tasks: Sequence[Task], config: SamplingConfig, seed: int) -> list[_Solution]:
-    """Draw solutions step by step, as a tree grows: a step ends at the separator, a solution at its answer."""
+    """Sample solutions step by step, like a tree. A step ends at the separator, a solution at its answer."""
     sampling = Sampling(config.max_step_tokens, config.temperature, top_p=config.top_p, stop=(config.separator,))
     rows = [
         _Solution(task, _messages(task, config), derive_seed(seed, "solution", task.id, number))
@@ -141,10 +143,10 @@ async def _sample(engine: Engine, tasks: Sequence[Task], config: SamplingConfig,
 
 def _extended(row: _Solution, generation: Generation, config: SamplingConfig) -> _Solution:
     if generation.finish_reason == "exhausted" or not (generation.token_ids and generation.prompt_ids):
-        raise ReasonEnvsError(
-            "Labelling needs a generator that answers every request and tells the token ids that it reads and "
-            "writes. Use engine=transformers or engine=vllm (with engine=openai and vllm serve: "
-            "engine.extra_body={return_token_ids: true}), or give labelled solutions in labels_from."
+        raise EngineError(
+            "Labelling needs a generator that answers every request and returns the token ids of prompt and response. "
+            "Use engine=transformers or engine=vllm (with engine=openai and vllm serve: "
+            "engine.extra_body={return_token_ids: true}), or give labelled solutions with labels_from."
         )
     text = generation.text.strip()
     return replace(
@@ -158,7 +160,7 @@ def _extended(row: _Solution, generation: Generation, config: SamplingConfig) ->
 
 @dataclass
 class _Rollouts:
-    """Completes solutions from each of their steps; steps that several solutions of a problem share count once."""
+    """Completes solutions from each of their steps. Steps that solutions of a problem share are completed once."""
 
     engine: Engine
     config: SamplingConfig
@@ -166,7 +168,7 @@ class _Rollouts:
     solutions: Sequence[_Solution]
     correct: Sequence[bool]
     reached: dict[tuple[str, Prefix], int] = field(default_factory=dict)
-    """How many completions from a step reached the answer."""
+    """Number of completions from each step that reached the answer."""
 
     async def labels(self) -> list[tuple[float, ...]]:
         """Return the labels of every solution's steps."""
@@ -174,7 +176,7 @@ class _Rollouts:
         for solution, right in zip(self.solutions, self.correct, strict=True):
             for depth in range(1, len(solution.texts)):
                 key = (solution.task.id, solution.tokens[:depth])
-                # With hard labels a sampled solution is a completion from each of its steps, too.
+                # With hard labels, a sampled solution also is a completion from each of its steps.
                 self.reached[key] = self.reached.get(key, 0) + (hard and right)
         for depth in range(1, self.config.max_depth):
             places = {(s.task.id, s.tokens[:depth]): s for s in self.solutions if len(s.texts) > depth}
@@ -183,12 +185,12 @@ class _Rollouts:
         return [self._labels(s, right) for s, right in zip(self.solutions, self.correct, strict=True)]
 
     def _is_open(self, key: tuple[str, Prefix]) -> bool:
-        """Whether a hard label is not known: the answer was reached from the step before, and not yet from here."""
+        """Return whether a hard label is open: the answer was reached from the previous step, but not yet from here."""
         task_id, tokens = key
         return not self.reached[key] and (len(tokens) == 1 or self.reached[task_id, tokens[:-1]] > 0)
 
     async def _complete(self, solutions: Sequence[_Solution], depth: int, number: int) -> None:
-        """Draw one completion from a depth of each solution and count those that reach the answer."""
+        """Sample one completion from the step at ``depth`` of each solution, and count those that reach the answer."""
         sampling = Sampling(self.config.max_rollout_tokens, self.config.temperature, top_p=self.config.top_p)
         requests = [
             GenerationRequest([*s.prompt, *_joined(s.tokens[:depth])], self._key(s, depth, number), sampling)
@@ -220,7 +222,7 @@ def _joined(tokens: Prefix) -> list[int]:
 
 
 async def _generate(engine: Engine, requests: Sequence[GenerationRequest], what: str) -> list[Generation]:
-    """Answer requests of one sample each, chunk by chunk behind a progress bar."""
+    """Return the generation of each request, in chunks and with a progress bar."""
     drawn: list[Generation] = []
     with tqdm(total=len(requests), desc=what, leave=False) as bar:
         for start in range(0, len(requests), CHUNK):
@@ -231,13 +233,17 @@ async def _generate(engine: Engine, requests: Sequence[GenerationRequest], what:
 
 
 def write_labels(path: Path, solutions: Iterable[LabelledSolution]) -> None:
-    """Write labelled solutions, one JSON object a line."""
+    """Write labelled solutions to a file, one JSON object per line."""
     path.write_text("".join(json.dumps(asdict(solution)) + "\n" for solution in solutions))
 
 
 def read_labels(path: Path) -> list[LabelledSolution]:
-    """Read what ``write_labels`` wrote."""
+    """Read labelled solutions from a file that `write_labels` wrote.
+
+    Raises:
+        RunError: the file does not exist.
+    """
     if not path.is_file():
-        raise ReasonEnvsError(f"There are no labelled solutions at {path}.")
+        raise RunError(f"There is no file of labelled solutions at {path}.")
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     return [LabelledSolution(**{**row, "steps": tuple(row["steps"]), "labels": tuple(row["labels"])}) for row in rows]

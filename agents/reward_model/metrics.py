@@ -1,4 +1,4 @@
-"""How good step scores are: ranking, calibration, and the first wrong step. Pure functions on arrays."""
+"""Metrics of step scores: ranking, calibration, and the first wrong step. Pure functions on arrays."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] 
 
 
 ALL_RIGHT = -1
-"""Stands for the index of the first wrong step where there is none."""
+"""Index of the first wrong step of a solution without wrong steps."""
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
 """Candidates for the score below which a step counts as wrong."""
 
 
 def roc_auc(scores: np.ndarray, right: np.ndarray) -> float:
-    """Return the probability that a right step scores higher than a wrong one, ties counting half (Mann-Whitney).
+    """Return the probability that a right step scores higher than a wrong one (Mann-Whitney; ties count half).
 
     Args:
-        scores: [N].
-        right: [N] booleans; NaN is returned where all are equal.
+        scores: scores of steps, [N].
+        right: whether each step is right, [N] booleans.
+
+    Returns:
+        The area under the ROC curve; NaN if all steps are right or all are wrong.
     """
     values, places = np.unique(scores, return_inverse=True)
     counts = np.bincount(places, minlength=len(values))
@@ -42,32 +45,33 @@ def roc_auc(scores: np.ndarray, right: np.ndarray) -> float:
 
 
 def brier_score(scores: np.ndarray, right: np.ndarray) -> float:
-    """Return the mean squared difference of score and truth; [N] each."""
+    """Return the mean squared difference between scores and truth, [N] each."""
     return float(np.mean((scores - right) ** 2))
 
 
 def expected_calibration_error(scores: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
-    """Return the mean gap of score and share of right steps over equally wide bins of the score, weighted by size."""
+    """Return the mean gap between score and share of right steps over equally wide bins, weighted by their size."""
     bin_of = np.minimum((scores * bins).astype(int), bins - 1)
     gaps = [abs(float((scores - right)[bin_of == b].sum())) for b in range(bins)]
     return sum(gaps) / len(scores)
 
 
 def first_wrong(values: Sequence[float], threshold: float) -> int:
-    """Return the index of the first value below a threshold, ``ALL_RIGHT`` where there is none."""
+    """Return the index of the first value below a threshold, or `ALL_RIGHT`."""
     return next((i for i, value in enumerate(values) if value < threshold), ALL_RIGHT)
 
 
 def process_f1(truth: Sequence[int], found: Sequence[int]) -> dict[str, float]:
-    """Score found first wrong steps as ProcessBench does (arXiv 2412.06559).
+    """Compare predicted first wrong steps with the truth, as ProcessBench does (arXiv 2412.06559).
 
     Args:
-        truth: for each solution, the index of its first wrong step, or ``ALL_RIGHT``.
-        found: what the model says.
+        truth: index of each solution's first wrong step, or `ALL_RIGHT`.
+        found: predicted index for each solution.
 
     Returns:
-        ``accuracy_wrong`` (of solutions with a wrong step: its very place was found), ``accuracy_right`` (of those
-        without one: found to be so), and ``f1``, their harmonic mean; NaN where a kind is missing.
+        ``accuracy_wrong``: share of exact predictions among solutions with a wrong step. ``accuracy_right``: share of
+        exact predictions among solutions without one. ``f1``: their harmonic mean. A metric is NaN without solutions of
+        its kind.
     """
     wrong = [a == b for a, b in zip(truth, found, strict=True) if a != ALL_RIGHT]
     right = [a == b for a, b in zip(truth, found, strict=True) if a == ALL_RIGHT]
@@ -77,11 +81,11 @@ def process_f1(truth: Sequence[int], found: Sequence[int]) -> dict[str, float]:
 
 
 def best_threshold(scores: Sequence[Sequence[float]], labels: Sequence[Sequence[float]]) -> float:
-    """Return the threshold with the highest ``f1``; the middle one of several.
+    """Return the threshold with the highest ``f1`` of `process_f1`; the middle one of several.
 
     Args:
-        scores: for each solution, the scores of its steps.
-        labels: for each solution, its steps' labels; 0.5 and more is right.
+        scores: scores of the steps of each solution.
+        labels: labels of the steps of each solution; 0.5 or more is right.
     """
     truth = [first_wrong(row, 0.5) for row in labels]
     found = [[first_wrong(row, threshold) for row in scores] for threshold in THRESHOLDS]
@@ -96,13 +100,13 @@ def step_metrics(
     """Summarise the scores of labelled solutions.
 
     Args:
-        scores: for each solution, the scores of its steps.
-        labels: for each solution, its steps' labels; 0.5 and more is right.
-        threshold: the score below which a step counts as wrong.
+        scores: scores of the steps of each solution.
+        labels: labels of the steps of each solution; 0.5 or more is right.
+        threshold: score below which a step counts as wrong.
 
     Returns:
-        Over steps: ``steps``, ``right_share``, ``auc``, the same for steps that others follow (``auc_inner``) and for
-        last steps (``auc_last``), ``ece``, ``brier``. Over solutions: ``solutions`` and the figures of ``process_f1``.
+        Metrics over steps: ``steps``, ``right_share``, ``auc``, ``auc_last`` (last steps), ``auc_inner`` (all others),
+        ``ece`` and ``brier``. Metrics over solutions: ``solutions`` and those of `process_f1`.
     """
     flat = np.array([score for row in scores for score in row])
     right = np.array([label >= 0.5 for row in labels for label in row])
@@ -125,7 +129,7 @@ def check_step(line: str) -> bool | None:
     """Check the arithmetic of one line.
 
     Returns:
-        Whether every equation of integers or decimals in it holds; ``None`` when it has none.
+        Whether every equation of integers or decimals in the line holds; ``None`` if it contains no equation.
     """
     equations = _EQUATION.findall(line)
     if not equations:
@@ -134,7 +138,7 @@ def check_step(line: str) -> bool | None:
 
 
 def _value(expression: str) -> Fraction | None:
-    """Evaluate + - * / on numbers; ``None`` when it is no such expression."""
+    """Evaluate an expression of numbers with + - * /; return ``None`` for other expressions."""
     try:
         return _fold(ast.parse(expression.strip(), mode="eval").body)
     except (SyntaxError, KeyError, ZeroDivisionError):

@@ -1,7 +1,7 @@
-"""Make a step reward model (phase 1 of a search run): sample solutions, label their steps, fine-tune, evaluate, save.
+"""Train a step reward model: sample solutions, label their steps, fine-tune a token classifier, and evaluate it.
 
-``python -m agents.reward_model output_dir=my_model tasks=chain_sum engine=transformers model=embedded`` makes one;
-``reward_model.model=my_model`` uses it. ``--help`` lists every option.
+``python -m agents.reward_model output_dir=my_model tasks=chain_sum engine=transformers model=embedded`` trains one, and
+``reward_model.path=my_model`` uses it in ``python -m agents.train``. ``--help`` lists all options.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from agents.reward_model.metrics import best_threshold, check_step, first_wrong,
 from agents.tracking.model_card import CARD
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.llm import Engine, make_engine
 from reason_envs.reward_models import StepRewardModel, StepScoreRequest, make_reward_model
 from reason_envs.tasks import Task, TaskSet, make
 from reason_envs.validation import at_least, mounted
 
 PARTS = ("train", "validation", "test")
-"""The files of labelled solutions: to learn from, to choose the threshold on, to evaluate on."""
+"""Parts of the labelled solutions, one file each: to train on, to choose the threshold, and to evaluate on."""
 
 
 @dataclass
@@ -39,27 +39,28 @@ class RewardModelConfig(SamplingConfig, FineTuningConfig):
     """Options of ``python -m agents.reward_model``."""
 
     output_dir: str = "runs/reward_model"
-    """Folder of the model, ``metrics.json``, ``README.md`` (its card) and ``labels/``; must not hold a model yet."""
+    """Folder for the model, ``metrics.json``, the model card and ``labels/``. It must not contain a model yet."""
     seed: int = 0
-    """Keys everything random."""
+    """Seed of all random draws."""
     tasks: Any = "chain_sum"
-    """The problems: a family's name, a mapping of its ``name`` and options, or a ``TaskSet``. The train split is learnt
-    from and validated on, the test split evaluates."""
+    """Problems: the name of a task family, a mapping with ``name`` and options, or a ``TaskSet``. Training and
+    validation use the train split, the evaluation the test split."""
     eval_set: Any = None
-    """Problems of the evaluation, as ``tasks`` takes them; null: the test split of ``tasks``."""
+    """Problems of the evaluation, in the format of ``tasks``. Null: the test split of ``tasks``."""
     engine: Any = "transformers"
-    """The generator: an engine's name, a mapping of its ``name`` and options (it is closed before the fine-tuning), or
-    an engine (it is left open)."""
+    """Generator of the solutions: the name of an engine, a mapping with ``name`` and options, or an engine. An engine
+    that is built here is closed before the fine-tuning."""
     problems: int = 3000
-    """Problems to learn from."""
+    """Number of problems to train on."""
     validation_problems: int = 300
-    """Further problems of the train split, on which the threshold is chosen."""
+    """Number of further problems of the train split, on which the threshold is chosen."""
     test_problems: int = 600
-    """Held-out problems."""
+    """Number of held-out problems."""
     labels_from: str | None = None
-    """Folder of labelled solutions (``labels`` of an earlier run, or your own in that format); null samples them."""
+    """Folder of labelled solutions: ``labels/`` of an earlier training, or files in its format. Null samples new
+    solutions."""
     further_labels: str | None = None
-    """JSONL file of further labelled solutions to learn from, in that format."""
+    """JSONL file of further labelled solutions to train on, in the same format. Null: no further solutions."""
 
     def __post_init__(self) -> None:
         SamplingConfig.__post_init__(self)
@@ -68,14 +69,21 @@ class RewardModelConfig(SamplingConfig, FineTuningConfig):
 
 
 def train_reward_model(config: RewardModelConfig) -> Path:
-    """Run phase 1; return the folder of the model, which ``reward_model.model=`` takes.
+    """Train and evaluate a step reward model, and write its card.
+
+    Args:
+        config: options of the training.
+
+    Returns:
+        The folder of the model, for ``reward_model.path=``.
 
     Raises:
-        ReasonEnvsError: the folder holds a model already, or the problems do not suffice.
+        ReasonEnvsError: the folder contains a model already, there are too few problems, or the generator cannot be
+            used.
     """
     folder, started = Path(config.output_dir), time.monotonic()
     if (folder / "config.json").exists():
-        raise ReasonEnvsError(f"output_dir={config.output_dir!r} holds a model already: choose another folder.")
+        raise OptionError("output_dir", config.output_dir, "contains a model already: choose another folder.")
     labels = labelled_solutions(config, folder / "labels")
     sampled = time.monotonic()
     further = [] if config.further_labels is None else read_labels(Path(config.further_labels))
@@ -88,7 +96,12 @@ def train_reward_model(config: RewardModelConfig) -> Path:
 
 
 def labelled_solutions(config: RewardModelConfig, folder: Path) -> dict[str, list[LabelledSolution]]:
-    """Sample and label solutions for each of ``PARTS`` and write them to ``folder``, or read ``config.labels_from``."""
+    """Return labelled solutions for each of `PARTS`: read from ``config.labels_from``, or sampled and written.
+
+    Args:
+        config: options of the training.
+        folder: folder to write new solutions to.
+    """
     if config.labels_from is not None:
         return {part: read_labels(Path(config.labels_from) / f"{part}.jsonl") for part in PARTS}
     parts = choose_problems(config)
@@ -108,24 +121,24 @@ def labelled_solutions(config: RewardModelConfig, folder: Path) -> dict[str, lis
 
 
 def choose_problems(config: RewardModelConfig) -> dict[str, list[Task]]:
-    """Draw the different problems of each part.
+    """Draw the problems of each part, without duplicates.
 
     Raises:
-        ReasonEnvsError: a set has too few, or the held-out problems are not of a test split.
+        ReasonEnvsError: there are too few problems, or the held-out problems are not a test split.
     """
     with mounted("tasks"):
         train = make(config.tasks, "train")
     with mounted("tasks" if config.eval_set is None else "eval_set"):
         test = make(config.tasks if config.eval_set is None else config.eval_set, "test")
     if test.split != "test":
-        raise ReasonEnvsError(f"The problems of {test.name!r} are no test split: set eval_set to held-out problems.")
+        raise OptionError("eval_set", test.name, "is not a test split: set eval_set to held-out problems.")
     learnt = _different(train, config.problems + config.validation_problems, config.seed)
     parts = (learnt[: config.problems], learnt[config.problems :], _different(test, config.test_problems, config.seed))
     return dict(zip(PARTS, parts, strict=True))
 
 
 def _different(tasks: TaskSet, count: int, seed: int) -> list[Task]:
-    """Return the first problems of a shuffled epoch, without those whose text has come already."""
+    """Return the first problems of a shuffled epoch, without problems of the same text."""
     found: dict[str, Task] = {}
     for position in range(len(tasks)):
         task = tasks.ordered(position, seed)
@@ -133,7 +146,7 @@ def _different(tasks: TaskSet, count: int, seed: int) -> list[Task]:
         if len(found) == count:
             return list(found.values())
     raise ReasonEnvsError(
-        f"{tasks.name!r} has {len(found)} different problems in its {tasks.split} split, and {count} are wanted: lower "
+        f"The {tasks.split} split of {tasks.name!r} has {len(found)} different problems, but {count} are needed: lower "
         "problems, validation_problems or test_problems."
     )
 
@@ -150,11 +163,16 @@ async def _label(
 def evaluate_reward_model(
     folder: Path, labels: dict[str, list[LabelledSolution]], device: str = "auto"
 ) -> dict[str, Any]:
-    """Evaluate a saved model on held-out solutions, with the threshold that does best on the validation ones.
+    """Evaluate a saved model on held-out solutions, with the threshold that is best on the validation solutions.
+
+    Args:
+        folder: folder of the model.
+        labels: labelled solutions of each part.
+        device: device of the evaluation.
 
     Returns:
-        ``threshold``, ``validation`` and ``test`` (see ``step_metrics``), and ``labels``: how many there are, and how
-        often those of the held-out solutions agree with recomputed arithmetic.
+        ``threshold``; the metrics ``validation`` and ``test`` (see `step_metrics`); and ``labels``: the number of
+        labels, and how often those of the held-out solutions agree with recomputed arithmetic.
     """
     model = make_reward_model("transformers", model=str(folder), device=device)
     scores = {part: asyncio.run(score_solutions(model, labels[part])) for part in PARTS[1:]}
@@ -174,17 +192,17 @@ def evaluate_reward_model(
 
 
 async def score_solutions(model: StepRewardModel, solutions: Sequence[LabelledSolution]) -> list[list[float]]:
-    """Return the scores of every step of every solution."""
+    """Return the score of each step of each solution."""
     scored = await gather(*(model.score(StepScoreRequest(s.question, s.steps)) for s in solutions))
     return [solution.scores for solution in scored]
 
 
 def arithmetic_agreement(solutions: Sequence[LabelledSolution]) -> dict[str, float]:
-    """Recompute the equations of steps and compare with the labels, up to the first step labelled wrong.
+    """Recompute the equations in steps and compare with the labels, up to the first step labelled wrong.
 
     Returns:
-        ``checked_steps`` (that hold an equation), and the share ``agreement`` of them whose label says what the
-        arithmetic does.
+        ``checked_steps``, the number of steps with an equation, and ``agreement``, the share of them whose label agrees
+        with the arithmetic.
     """
     agrees = []
     for solution in solutions:

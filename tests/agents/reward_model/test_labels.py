@@ -17,7 +17,7 @@ FIRST_STEPS = ("good", "bad", "half", "\\boxed{7}", "\\boxed{8}")
 
 
 def script(request, seed):
-    """A first step at random, then an answer: 7 after ``good``, 8 after ``bad``, after ``half`` 7 in rollouts only."""
+    """Return a random first step, then an answer: 7 after ``good``, 8 after ``bad``, sometimes 7 after ``half``."""
     if not isinstance(request.prompt[0], int):
         return FIRST_STEPS[seed % len(FIRST_STEPS)] + "\n"
     step = "".join(map(chr, request.prompt)).removeprefix(TASK.question).strip()
@@ -32,7 +32,7 @@ def labels_of(labels, tasks=(TASK,), engine=None, **options):
     return {s.steps[0]: s for s in found}
 
 
-def test_each_way_of_labelling():
+def test_label_problems_supports_three_ways_of_labelling():
     hard, soft, solution = (labels_of(name, rollouts=64) for name in ("hard", "soft", "solution"))
     assert set(hard) == set(soft) == set(FIRST_STEPS)
     assert {k: s.labels for k, s in hard.items()} == {
@@ -47,18 +47,18 @@ def test_each_way_of_labelling():
     assert hard["half"] == LabelledSolution("one", TASK.question, ("half", "\\boxed{8}"), (1.0, 0.0), False)
 
 
-def test_hard_labels_stop_at_the_first_success_and_soft_ones_do_not():
+def test_hard_labels_stop_at_the_first_success_and_soft_labels_do_not():
     engines = {name: ScriptedEngine(script) for name in ("hard", "soft", "solution")}
     for name, engine in engines.items():
         labels_of(name, engine=engine, rollouts=4)
     solutions = engines["solution"].batcher.requests
-    # `good` was reached by a sampled solution already; `bad` and `half` are completed until one is right.
+    # A sampled solution already succeeded after `good`; `bad` and `half` are completed until one is right.
     assert engines["soft"].batcher.requests - solutions == 3 * 4
     assert 4 + 1 <= engines["hard"].batcher.requests - solutions <= 4 + 4
     assert engines["solution"].batcher.calls == 2  # all first steps, all second ones
 
 
-def test_problems_do_not_influence_each_other():
+def test_labels_of_a_problem_do_not_depend_on_other_problems():
     other = Task("two", "What is eight?", "8")
     alone = labels_of("hard", rollouts=2)
     both = asyncio.run(
@@ -69,41 +69,41 @@ def test_problems_do_not_influence_each_other():
     assert {s.steps[0]: s for s in both if s.task_id == "one"} == alone
 
 
-def test_a_solution_may_end_without_an_answer():
+def test_solution_can_end_without_an_answer():
     (found,) = labels_of("hard", engine=ScriptedEngine("again\n"), max_depth=3, rollouts=2).values()
     assert (found.steps, found.labels, found.correct) == (("again",) * 3, (0, 0, 0), False)
 
 
-def test_what_cannot_be_labelled_is_refused():
-    with pytest.raises(ReasonEnvsError, match="tells the token ids"):
+def test_label_problems_names_invalid_options_and_engines():
+    with pytest.raises(ReasonEnvsError, match="returns the token ids"):
         labels_of("hard", engine=ScriptedEngine(""))
-    with pytest.raises(ReasonEnvsError, match="Unknown labels 'hart'"):
+    with pytest.raises(ReasonEnvsError, match=r"labels='hart' is unknown\. Did you mean 'hard'"):
         SamplingConfig(labels="hart")
     with pytest.raises(ReasonEnvsError, match="rollouts=0 must be at least 1"):
         SamplingConfig(rollouts=0)
 
 
-def test_files_of_labels(tmp_path):
+def test_read_labels_returns_what_was_written(tmp_path):
     solutions = list(labels_of("soft", rollouts=2).values())
     write_labels(tmp_path / "train.jsonl", solutions)
     assert read_labels(tmp_path / "train.jsonl") == solutions
-    with pytest.raises(ReasonEnvsError, match="no labelled solutions"):
+    with pytest.raises(ReasonEnvsError, match="no file of labelled solutions"):
         read_labels(tmp_path / "test.jsonl")
 
 
-def test_agreement_with_arithmetic():
+def test_arithmetic_agreement_counts_steps_up_to_the_first_mistake():
     def solution(steps, labels):
         return LabelledSolution("t", "1 + 2 + 3 =", steps, labels, correct=False)
 
     right = solution(("1 + 2 = 3", "3 + 3 = 6", "\\boxed{6}"), (1, 1, 1))
-    slipped = solution(("1 + 2 = 4", "4 + 3 = 7", "\\boxed{7}"), (0, 0, 0))  # what follows the mistake does not count
+    slipped = solution(("1 + 2 = 4", "4 + 3 = 7", "\\boxed{7}"), (0, 0, 0))  # steps after the mistake do not count
     mislabelled = solution(("1 + 2 = 4", "4 + 3 = 7"), (1, 0))
     assert arithmetic_agreement([right, slipped]) == {"checked_steps": 3, "agreement": 1.0}
     assert arithmetic_agreement([mislabelled]) == {"checked_steps": 2, "agreement": 0.0}
 
 
-def test_labels_of_the_embedded_generator_are_true():
-    """Every step of sums is judged again: the term that was due, and its arithmetic."""
+def test_labels_of_the_embedded_generator_agree_with_the_sums():
+    """Every step of a sum is checked again: its terms and its arithmetic."""
     rng = Random(5)
     expressions = [demo.chain_sum_expression(rng) for _ in range(12)]
     answers = [str(demo.running_sums(e)[1]) for e in expressions]
@@ -118,7 +118,7 @@ def test_labels_of_the_embedded_generator_are_true():
 
 
 def truth(solution):
-    """Whether each step is right and follows from right ones; an answer by whether it is the answer."""
+    """Return whether each step is right and follows right steps; the last step is right if the answer is."""
     due, _ = demo.running_sums(solution.task_id)
     verdicts = []
     for i, step in enumerate(solution.steps):

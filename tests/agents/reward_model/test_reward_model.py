@@ -24,7 +24,7 @@ from reason_envs.tasks.task_list import ListTaskSet
 
 
 def solution(number, *labels):
-    """Steps that say themselves whether they are right."""
+    """Return a solution whose steps contain their labels."""
     steps = tuple(f"{'yes' if label else 'no'} {number} {i}" for i, label in enumerate(labels))
     return LabelledSolution(f"t{number}", f"Problem {number}", steps, labels, correct=bool(labels[-1]))
 
@@ -51,7 +51,7 @@ def config(labels, tiny_model, tmp_path):
 
 
 class TestTraining:
-    def test_a_model_learns_what_its_labels_say(self, config, tmp_path):
+    def test_train_reward_model_learns_the_labels(self, config, tmp_path):
         folder = train_reward_model(config)
         metrics = json.loads((folder / "metrics.json").read_text())
         assert metrics["test"]["auc"] > 0.95
@@ -64,37 +64,37 @@ class TestTraining:
         card = (folder / "README.md").read_text()
         assert f"| ROC AUC, all steps | {metrics['test']['auc']:.4f} |" in card
         assert "* learning_rate: 0.001" in card
-        assert "besides" not in card
+        assert "and the labelled solutions in" not in card
 
-    def test_the_card_names_further_labels(self, config, tmp_path):
+    def test_card_names_further_labels(self, config, tmp_path):
         further = tmp_path / "judged.jsonl"
         write_labels(further, solutions(12, 500))
         folder = train_reward_model(replace(config, epochs=1, further_labels=str(further)))
-        assert "besides from the labelled solutions in `judged.jsonl`" in (folder / "README.md").read_text()
+        assert "and the labelled solutions in `judged.jsonl`" in (folder / "README.md").read_text()
 
-    def test_the_same_seed_gives_the_same_model(self, config, tmp_path):
+    def test_fine_tune_with_the_same_seed_gives_the_same_model(self, config, tmp_path):
         config.epochs = 1
         weights = {}
         for name, seed in (("a", 0), ("b", 0), ("c", 1)):
             folder = tmp_path / name
             state = torch.random.get_rng_state()
             fine_tune(config, solutions(24), seed, folder)
-            assert torch.equal(state, torch.random.get_rng_state())  # global randomness is left alone
+            assert torch.equal(state, torch.random.get_rng_state())  # the global generator is unchanged
             weights[name] = (folder / "model.safetensors").read_bytes()
         assert weights["a"] == weights["b"] != weights["c"]
 
-    def test_lora_is_merged(self, config, tmp_path):
+    def test_fine_tune_merges_lora(self, config, tmp_path):
         fine_tune(replace(config, lora_rank=4, learning_rate=5e-3), solutions(60), 0, tmp_path / "lora")
         assert not list((tmp_path / "lora").glob("adapter*"))
         model = make_reward_model("transformers", model=str(tmp_path / "lora"), device="cpu")
         scores = asyncio.run(model.score(StepScoreRequest("Problem 999", ("yes 999 0", "no 999 1")))).scores
         assert scores[0] > scores[1]
 
-    def test_a_folder_with_a_model_is_refused(self, config, tiny_model):
-        with pytest.raises(ReasonEnvsError, match="holds a model already"):
+    def test_train_reward_model_refuses_a_folder_with_a_model(self, config, tiny_model):
+        with pytest.raises(ReasonEnvsError, match="contains a model already"):
             train_reward_model(replace(config, output_dir=tiny_model))
 
-    def test_options_are_checked(self):
+    def test_config_validates_its_options(self):
         with pytest.raises(ReasonEnvsError, match="epochs=0 must be at least 1"):
             RewardModelConfig(epochs=0)
         with pytest.raises(ReasonEnvsError, match="test_problems=0 must be at least 1"):
@@ -102,7 +102,7 @@ class TestTraining:
 
 
 class TestExamples:
-    def test_the_loss_is_the_cross_entropy_at_the_ends_of_steps(self, tiny_model):
+    def test_step_loss_is_the_cross_entropy_at_the_ends_of_steps(self, tiny_model):
         model = classifier(tiny_model)
         tokenizer = load_tokenizer(tiny_model)
         rows = [solution(1, 1.0, 0.25), solution(22222, 0.0)]
@@ -115,7 +115,7 @@ class TestExamples:
         loss = step_loss(model, examples, tokenizer.pad_token_id)
         assert loss.item() == pytest.approx(torch.stack(expected).mean().item(), abs=1e-5)
 
-    def test_training_reads_what_scoring_reads(self, tiny_model, config, tmp_path):
+    def test_training_and_scoring_read_the_same_tokens(self, tiny_model, config, tmp_path):
         fine_tune(replace(config, epochs=1), solutions(8), 0, tmp_path / "m")
         scorer = TransformersStepRewardModel(model=str(tmp_path / "m"), device="cpu")
         (example,) = encode_examples(scorer.tokenizer, scorer.model, [solution(5, 1.0, 0.0)])
@@ -124,14 +124,14 @@ class TestExamples:
         scores = asyncio.run(scorer.score(StepScoreRequest(row.question, row.steps))).scores
         assert scores == pytest.approx([right[end].item() for end in example.ends], abs=1e-6)
 
-    def test_labels_beyond_the_positions_are_dropped(self, tiny_model):
+    def test_encode_examples_drops_labels_beyond_the_maximum_length(self, tiny_model):
         model, tokenizer = classifier(tiny_model), load_tokenizer(tiny_model)
         (example,) = encode_examples(tokenizer, model, [solution(5, *[1.0] * 200)])
         assert len(example.token_ids) == 512
         assert 0 < len(example.ends) == len(example.labels) < 200
         assert max(example.ends) < 512
 
-    def test_balance_thins_out_the_most_frequent_kind(self):
+    def test_balanced_thins_out_the_most_frequent_kind(self):
         kinds = {"free": (1.0, 1.0), "later": (1.0, 0.0), "first": (0.0,)}
         counts = {"free": 5, "later": 3, "first": 40}
         rows = [solution(i, *kinds[name]) for name, count in counts.items() for i in range(count)]
@@ -143,7 +143,7 @@ class TestExamples:
 
 
 class TestPhaseOne:
-    def test_the_generator_is_closed_unless_it_is_yours(self, tmp_path, monkeypatch):
+    def test_labelled_solutions_closes_only_a_generator_that_it_built(self, tmp_path, monkeypatch):
         engine = ClosingEngine()
         config = RewardModelConfig(engine=engine, tasks=problems("train"), eval_set=problems("test"), **SMALL)
         parts = labelled_solutions(config, tmp_path / "labels")
@@ -159,21 +159,21 @@ class TestPhaseOne:
             "test": 3,
         }
 
-    def test_no_problem_is_in_two_parts(self):
+    def test_choose_problems_draws_disjoint_parts(self):
         parts = choose_problems(RewardModelConfig(problems=50, validation_problems=20, test_problems=30))
         questions = [task.question for tasks in parts.values() for task in tasks]
         assert [len(parts[part]) for part in PARTS] == [50, 20, 30]
         assert len(set(questions)) == 100
 
-    def test_too_few_problems(self):
-        with pytest.raises(ReasonEnvsError, match=r"9 different problems .* 40 are wanted"):
+    def test_choose_problems_names_missing_problems(self):
+        with pytest.raises(ReasonEnvsError, match=r"9 different problems, but 40 are needed"):
             choose_problems(
                 RewardModelConfig(
                     tasks=problems("train"), eval_set=problems("test"), problems=20, validation_problems=20
                 )
             )
 
-    def test_problems_that_are_not_held_out(self):
+    def test_choose_problems_refuses_problems_that_are_not_held_out(self):
         with pytest.raises(ReasonEnvsError, match="set eval_set to held-out problems"):
             choose_problems(RewardModelConfig(tasks=problems("train"), problems=2, validation_problems=2))
 
