@@ -1,6 +1,6 @@
 """Every learner on every environment with every suitable policy: train each for a few small steps and report.
 
-``python -m benchmarks.matrix`` runs all cells and writes the table between the two markers of the README; with names as
+``python -m benchmarks.matrix`` runs all cells and writes the table between the two markers of its page; with names as
 arguments (``python -m benchmarks.matrix reason_tree petting_math``) it prints the rows of those environments instead.
 """
 
@@ -18,9 +18,9 @@ from pathlib import Path
 from agents.config.compose import compose_config
 from agents.train import train
 
-README = Path(__file__).resolve().parents[1] / "README.md"
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "environments" / "index.md"
 BEGIN, END = "<!-- matrix: python -m benchmarks.matrix -->", "<!-- /matrix -->"
-RESULTS = "benchmarks/RESULTS.md"
+RESULTS = "../../benchmarks/RESULTS.md"
 
 TREES = ("reason_tree", "reason_tree_paper")
 ENVIRONMENTS = (
@@ -137,9 +137,9 @@ def _entry(smoke: Smoke | None, curves: str | None) -> str:
     return f"{text} ([curves]({curves}))" if curves else text
 
 
-def written(readme: str, table: str) -> str:
-    """Return the README with a new table between its markers."""
-    before, after = readme.split(BEGIN)[0], readme.split(END)[1]
+def written(page: str, table: str) -> str:
+    """Return the page with a new table between its markers."""
+    before, after = page.split(BEGIN)[0], page.split(END)[1]
     return f"{before}{BEGIN}\n{table}\n{END}{after}"
 
 
@@ -160,7 +160,7 @@ def main(arguments: Sequence[str]) -> None:
     if arguments:
         print(found)
     else:
-        README.write_text(written(README.read_text(encoding="utf-8"), found), encoding="utf-8")
+        PAGE.write_text(written(PAGE.read_text(encoding="utf-8"), found), encoding="utf-8")
 
 
 if __name__ == "__main__":

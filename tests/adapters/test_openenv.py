@@ -109,9 +109,9 @@ def test_served_episodes_equal_local_ones(tree):
 
 
 @needs_openenv
-def test_example_of_the_readme_runs(tree, capsys):
-    readme = (TESTS.parent / "README.md").read_text()
-    block = re.search(r"^```py\n(.*?)^```", readme.split("## Serve with OpenEnv")[1], re.MULTILINE | re.DOTALL)[1]
+def test_example_of_the_documentation_runs(tree, capsys):
+    page = (TESTS.parent / "docs" / "other_libraries.md").read_text()
+    block = re.search(r"^```python\n(.*?)^```", page.split("## OpenEnv")[1], re.MULTILINE | re.DOTALL)[1]
     exec(block.replace("http://127.0.0.1:8000", tree), {})
     assert re.fullmatch(r"-?\d\S* (True|False)\n", capsys.readouterr().out)
 

@@ -1,4 +1,4 @@
-"""The Petting presets match the AT-GRPO guide, and the README maps the names of the guide."""
+"""The Petting presets match the AT-GRPO guide, and the documentation maps the names of the guide."""
 
 import re
 from pathlib import Path
@@ -145,8 +145,9 @@ def test_run_metrics_include_the_guides():
     assert {"reward": 0.0, "accuracy": 1.0, "episode_length": 2.0}.items() <= metrics.items()
 
 
-def test_readme_maps_every_name_of_the_guide():
-    table = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_documentation_maps_every_name_of_the_guide():
+    page = ROOT / "docs" / "coming_from" / "pettingllms.md"
+    table = re.findall(r"^\| (.+?) \| (.+?) \|$", page.read_text(), re.MULTILINE)
     there = "\n".join(left for left, _ in table)
     wanted = [
         *PARAMETERS,

@@ -155,8 +155,9 @@ def test_numinamath_answers_are_in_the_last_box(preset):
     assert tasks.skipped == 1, "a proof has no box"
 
 
-def test_readme_maps_every_parameter_of_the_guide():
-    table = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_documentation_maps_every_parameter_of_the_guide():
+    page = ROOT / "docs" / "coming_from" / "planner_solver.md"
+    table = re.findall(r"^\| (.+?) \| (.+?) \|$", page.read_text(), re.MULTILINE)
     there = " ".join(left for left, _ in table)
     for name in GUIDE.keys() - {"effective_batch", "reward", "solver_calls"}:
         assert re.search(rf"{re.escape(name.rpartition('.')[2])}\b", there), name

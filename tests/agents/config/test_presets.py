@@ -106,8 +106,9 @@ def test_small_preset_differs_only_in_size_and_data(preset):
     assert small.env.reward == preset.env.reward
 
 
-def test_readme_maps_every_key_of_the_guide():
-    table = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_documentation_maps_every_key_of_the_guide():
+    page = ROOT / "docs" / "coming_from" / "grpo_math.md"
+    table = re.findall(r"^\| (.+?) \| (.+?) \|$", page.read_text(), re.MULTILINE)
     there = " ".join(left for left, _ in table)
     for name in [*GUIDE, *FURTHER_KEYS]:
         assert re.search(rf"\b{re.escape(name)}\b", there), name

@@ -107,8 +107,9 @@ def test_overrides_of_the_guide_compose(advice):
     compose_config(["+experiment=workflow_aflow", advice])
 
 
-def test_readme_maps_every_key_and_command_of_the_guide():
-    table = re.findall(r"^\| (.+?) \| (.+?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_documentation_maps_every_key_and_command_of_the_guide():
+    page = ROOT / "docs" / "coming_from" / "aflow.md"
+    table = re.findall(r"^\| (.+?) \| (.+?) \|$", page.read_text(), re.MULTILINE)
     there = " ".join(left for left, _ in table)
     nested = [key for value in GUIDE.values() if isinstance(value, dict) for key in value]
     for name in [*GUIDE, *nested, *DOCUMENT["commands"]]:

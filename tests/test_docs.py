@@ -1,0 +1,160 @@
+"""The documentation is true: its code runs and prints what the pages show, and its tables and links are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import pkgutil
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from doc_pages import PLACEHOLDER, ROOT, Runner, blocks, commands, pages, read_page
+
+from agents.config.compose import compose_config
+from agents.registry import ALGORITHMS, POLICIES
+from reason_envs import registration
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm import ENGINES
+from reason_envs.rewards.registry import REWARDS
+from reason_envs.tasks.registry import TASKS
+
+README = ROOT / "README.md"
+PAGES = pages()
+REGISTRIES = (registration.ENVIRONMENTS, TASKS, REWARDS, ENGINES, ALGORITHMS, POLICIES)
+TEXT = "\n".join(page.read_text() for page in PAGES)
+
+
+OWNERS = (
+    *("env=reason_tree", "env=petting_sudoku", "env=petting_code", "env=planner_solver", "env=workflow"),
+    *("algo=at_grpo", "algo=ppo", "engine=vllm", "engine=recorded", "policy=graph"),
+)
+"""Parts that have options which those of the default run lack."""
+
+
+def name_of(page):
+    return page.relative_to(ROOT).as_posix()
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The working folder of a page's commands. Modules written there can be imported; they and their parts go later."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "4294967296")  # the training command does not restart itself
+    for registry in REGISTRIES:
+        monkeypatch.setattr(registry, "parts", dict(registry.parts))
+    before, threads = set(sys.modules), torch.get_num_threads()
+    torch.set_num_threads(1)  # outputs are then the same on every machine
+    yield tmp_path
+    torch.set_num_threads(threads)
+    for name in set(sys.modules) - before:
+        if str(getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=name_of)
+def test_page_runs_and_prints_what_it_shows(page, folder):
+    runner = Runner(folder)
+    for block in blocks(page):
+        runner.run(block)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_page_has_no_block_that_is_not_understood(page):
+    fences = re.findall(r"^ *```\w.*$", read_page(page), re.MULTILINE)
+    outputs = sum(block.output is not None for block in blocks(page))
+    assert len(fences) == len(blocks(page)) + outputs
+
+
+def named_commands():
+    """Every command in a shell block or in backticks."""
+    for page in PAGES:
+        for block in blocks(page):
+            if block.language == "bash":
+                yield from commands(block)
+    for text in re.findall(r"`(python -m [^`]+)`", TEXT):
+        yield re.findall(r"'[^']*'|\S+", text)
+
+
+def test_named_modules_are_commands():
+    modules = {words[2] for words in named_commands() if words[:2] == ["python", "-m"]}
+    assert {"agents.train", "agents.evaluate", "agents.frontier", "agents.report", "reason_envs.check"} <= modules
+    for module in modules:
+        spec = importlib.util.find_spec(module)
+        if spec.submodule_search_locations is not None:
+            spec = importlib.util.find_spec(f"{module}.__main__")
+        source = Path(spec.origin).read_text()
+        assert '__name__ == "__main__"' in source or spec.name.endswith("__main__"), module
+
+
+def test_named_scripts_exist():
+    scripts = {words[1] for words in named_commands() if words[0] == "python" and words[1].endswith(".py")}
+    scripts |= set(re.findall(r"`python (benchmarks/[\w/]+\.py)", TEXT))
+    assert scripts
+    assert [name for name in scripts if not (ROOT / name).exists()] == []
+
+
+def test_training_commands_in_the_text_compose():
+    seen = 0
+    for text in re.findall(r"`python -m agents\.train ([^`]+)`", TEXT):
+        arguments = [a.strip("'") for a in re.findall(r"\S*'[^']*'|\S+", text) if a != "--help"]
+        if not any(re.search(PLACEHOLDER, a) for a in arguments):
+            compose_config(arguments)
+            seen += 1
+    assert seen > 5
+
+
+def test_settings_in_the_text_compose():
+    pattern = r"`((?:algo|policy|engine|env)(?:\.[\w.]+)?=[\w.]+(?: (?:algo|policy|engine)\.[\w.]+=[\w.]+)*)`"
+    settings = set(re.findall(pattern, TEXT))
+    assert len(settings) > 40
+    refused = [setting for setting in settings if not re.search(PLACEHOLDER, setting) and not composes(setting.split())]
+    assert refused == []
+
+
+def composes(overrides):
+    """Whether some run has these options."""
+    for parts in ([], *([part] for part in OWNERS)):
+        with contextlib.suppress(ReasonEnvsError):
+            compose_config([*parts, *overrides])
+            return True
+    return False
+
+
+def test_table_of_ids_is_the_registry():
+    table = read_page(ROOT / "docs" / "environments" / "index.md")
+    rows = re.findall(r"^\| \[`(\w+-v\d+)`\]\((\w+)\.md\) \| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted((ident, name) for ident, _, name in rows) == sorted(
+        (registration.entry(name).id, name) for name in registration.names()
+    )
+    for ident, page, name in rows:
+        text = read_page(ROOT / "docs" / "environments" / f"{page}.md")
+        assert text.startswith(f"# {ident}\n")
+        assert f"env={name}" in text
+        for part in ("Example", "Actions", "Observation", "Reward", "End", "Options", "Training"):
+            assert re.search(rf"^(##+|\|) .*{part}", text, re.MULTILINE | re.IGNORECASE), f"{page}.md lacks {part}"
+    assert all(ident in README.read_text() for ident, _, _ in rows)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_point_to_files(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 150
+
+
+def test_pictures_are_small():
+    assert all(path.stat().st_size < 300_000 for path in (ROOT / "docs" / "assets").iterdir())
+
+
+def test_reference_names_what_exists():
+    names = re.findall(r"^::: (\S+)$", TEXT, re.MULTILINE)
+    assert len(names) > 50
+    for name in names:
+        pkgutil.resolve_name(name)
