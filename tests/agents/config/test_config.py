@@ -175,7 +175,8 @@ def test_help_names_every_choice_and_every_key(monkeypatch):
     for expected in ("python -m agents.train resume=", "override with key=value"):
         assert expected in done.stdout
     assert re.search(r"\nseed: 0 +# Seed of all random draws of the run\.\n", done.stdout)
-    assert re.search(r"\n  lora_rank: 0 +# Rank of the LoRA matrices; 0 trains the full model\.\n", done.stdout)
+    rank = r"\n  lora_rank: 0 +# Rank of the matrices of a new LoRA adapter; 0 trains the full model\.\n"
+    assert re.search(rank, done.stdout)
     rate = re.search(r"\n    learning_rate: (\S+) +# Peak learning rate\.\n", done.stdout)
     assert float(rate[1]) == OptimizerConfig().learning_rate
 
