@@ -1,4 +1,4 @@
-"""Advantages: numbers computed by hand, and what must not change them."""
+"""Advantages: numbers computed by hand, and invariances."""
 
 import math
 
@@ -114,7 +114,7 @@ def test_group_relative_divides_by_the_deviation_of_all_rewards():
 
 def test_group_relative_is_zero_without_a_signal():
     rewards = torch.tensor([5.0, 0.1, 0.1, 0.1, 1.0, 0.0])
-    ids = ["alone", "same", "same", "same", "told apart", "told apart"]
+    ids = ["alone", "same", "same", "same", "different", "different"]
     for scale in SCALES:
         for leave_one_out in (False, True):
             advantages = group_relative(rewards, ids, scale, leave_one_out=leave_one_out)

@@ -1,4 +1,4 @@
-"""Losses: numbers computed by hand, gradients, and what must not change them."""
+"""Losses: numbers computed by hand, gradients, and invariances."""
 
 import math
 
@@ -39,7 +39,7 @@ def tensor(*rows):
 )
 def test_aggregate_has_known_values(how, horizon, expected):
     assert aggregate(VALUES, MASK, how, horizon) == pytest.approx(expected)
-    # An absent sequence is absent, and the global count replaces the batch's own.
+    # An empty sequence is ignored, and a given denominator replaces the count of the batch.
     more, mask = torch.cat([VALUES, torch.full((1, 3), math.nan)]), torch.cat([MASK, torch.zeros(1, 3)])
     assert aggregate(more, mask, how, horizon) == pytest.approx(expected)
     count = aggregation_count(MASK, how)
@@ -154,7 +154,7 @@ def test_sequence_importance_is_the_geometric_mean_of_valid_tokens():
 
 
 def batch(seed, rows=5, width=6):
-    """Log-probs, old log-probs, advantages [B, T], ragged mask, correction weights."""
+    """Return log-probs, old log-probs, advantages [B, T], a ragged mask and correction weights."""
     generator = torch.Generator().manual_seed(seed)
     new, old, advantages = torch.randn(3, rows, width, generator=generator, dtype=torch.float64)
     lengths = torch.randint(0, width + 1, (rows, 1), generator=generator)
@@ -237,7 +237,7 @@ def test_clipped_policy_loss_has_the_policy_gradient_at_ratio_one(importance):
     )[0].backward()
     surrogate, found = new.grad.clone(), new.detach().clone().requires_grad_()
     if importance == "sequence":
-        # One ratio a sequence: its tokens share the mean of their weights.
+        # One ratio per sequence: its tokens share the mean of their weights.
         lengths = mask.sum(-1, keepdim=True).clamp(min=1)
         weights = ((weights * mask).sum(-1, keepdim=True) / lengths).expand(mask.shape)
     aggregate(-advantages[:, None] * weights * found, mask, "seq_mean_token_mean").backward()
@@ -308,7 +308,7 @@ def test_value_loss_has_known_values():
     values, old, returns = tensor([1.0, 3.0, 9.0]), tensor([1.0, 1.0, 9.0]), tensor([2.0, 4.0, 0.0])
     mask = torch.tensor([[1, 1, 0]])
     assert value_loss(values, old, returns, mask).item() == pytest.approx((1 + 1) / 2 / 2)
-    # The second value moved by 2, of which 0.5 count: error 2.5 instead of 1.
+    # The second value changed by 2, of which 0.5 counts: the error is 2.5 instead of 1.
     assert value_loss(values, old, returns, mask, clip=0.5).item() == pytest.approx((1 + 6.25) / 2 / 2)
     assert value_loss(values, old, returns, mask, denominator=8).item() == pytest.approx(2 / 8 / 2)
     assert value_loss(values, old, returns, torch.zeros(1, 3)).item() == 0

@@ -1,4 +1,4 @@
-"""Two learner processes on loopback: the same run as one process, one writer of files, exact resume."""
+"""Two training processes on one machine: the same run as with one process, one writer of files, exact resuming."""
 
 import importlib.util
 import json
@@ -29,7 +29,7 @@ OPTIONS = [
 
 
 def launch(folder, *options, processes):
-    """Start a training; it ends with the test at the latest."""
+    """Start a training process."""
     launcher = ["torch.distributed.run", "--nproc_per_node", str(processes), "--standalone", "-m"]
     command = [sys.executable, "-m", *(launcher if processes > 1 else []), "agents.train", *options]
     where = [] if any(o.startswith("resume=") for o in options) else [f"output_dir={folder}"]
@@ -63,7 +63,7 @@ def assert_equal_runs(one, other):
     for left, right in zip(rows(one), rows(other), strict=True):
         assert left.keys() == right.keys()
         for name, value in left.items():
-            tolerance = 5e-5 if name == "sync_gap" else 1e-6  # the gap is rounding itself
+            tolerance = 5e-5 if name == "sync_gap" else 1e-6  # the gap consists of rounding errors
             assert right[name] == pytest.approx(value, rel=1e-4, abs=tolerance), (left["step"], name)
     mine, theirs = (load_file(f / "checkpoints" / "step_3" / "policy.safetensors") for f in (one, other))
     assert all((mine[name] - theirs[name]).abs().max() < 1e-6 for name in mine)

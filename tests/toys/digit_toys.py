@@ -1,4 +1,4 @@
-"""A toy that language policies master in seconds: a digit is asked for, and a random model learns to say it."""
+"""A toy for language policies: a random model learns in seconds to say the requested digit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TEMPLATE = "{% for message in messages %}<user> {{ message['content'] }} {% endf
 
 
 def save_digit_model(folder):
-    """Write a random model that knows fifteen words, and its tokenizer; returns the folder's name."""
+    """Write a random model with fifteen words and its tokenizer into a folder; return the folder's name."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
@@ -50,12 +50,12 @@ def save_digit_model(folder):
 
 
 def digits():
-    """The ten problems."""
+    """Return the ten tasks."""
     return ListTaskSet("digits", "train", [Task(f"digit/{d}", f"say {d}", str(d)) for d in range(10)])
 
 
 def say_digit(*, random=False):
-    """The environment: 1 for the digit that was asked for, or the toss of a coin (the control)."""
+    """Return the environment. It pays 1 for the requested digit, or at random (the control)."""
 
     async def reward(response, task, seed):
         correct = response.split()[:1] == [task.answer]
@@ -66,7 +66,7 @@ def say_digit(*, random=False):
 
 
 def trained_accuracy(model, algorithm, config, steps, *, random=False, **options):
-    """Train a policy on the toy; accuracy of sampled responses before and after."""
+    """Train a policy on the toy; return the accuracy of sampled responses before and after."""
     policy = LanguagePolicy(LanguagePolicyConfig(model=model, device="cpu", max_tokens=1, **options), seed=0)
     policy.engine = TransformersEngine(model=model, device="cpu")
     environment = say_digit(random=random)

@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 
 def random_observation(nodes, seed, mask=(1, 1, 1, 1), max_nodes=80):
-    """A tree of random shape, scores and lengths, as the environment shows it."""
+    """Return the observation of a tree with random shape, scores and lengths."""
     generator = np.random.default_rng(seed)
     config = GrowthConfig(max_nodes=max_nodes)
     tree = new_tree("?", [], seed=0, aggregation="product")
@@ -40,7 +40,7 @@ def make_policy(seed=0, **options):
 
 
 def trees(policy, count, seed=0, **options):
-    """Observations of 1, 2, 3, ... nodes as the policy stores them."""
+    """Return observations with 1, 2, 3, ... nodes as the policy stores them."""
     env = make_tree()
     return [policy.observe(env, random_observation(1 + i, [seed, i], **options)) for i in range(count)]
 

@@ -1,4 +1,4 @@
-"""Small language policies, decisions and problems for the learners' tests."""
+"""Small language policies, decisions and tasks for the tests of learners."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def make_policy(model, **options):
 
 
 def make_decision(prompt=6, response=4, *, seed=0, temperature=1.0, finish_reason="stop", reward=0.0, group="g"):
-    """A decision of random tokens, as if it had been sampled."""
+    """Return a decision with random tokens, as if it had been sampled."""
     generator = np.random.default_rng([prompt, response, seed])
     choice = Choice(
         token_ids=generator.integers(20, 1000, response).tolist(),
@@ -32,7 +32,7 @@ def make_decision(prompt=6, response=4, *, seed=0, temperature=1.0, finish_reaso
 
 
 def mixed_decisions(count=7):
-    """Decisions of different lengths and temperatures."""
+    """Return decisions with different lengths and temperatures."""
     return [make_decision(3 + 4 * i % 11, 1 + 5 * i % 8, seed=i, temperature=(1.0, 0.7)[i % 2]) for i in range(count)]
 
 
@@ -41,5 +41,5 @@ def problems(count):
 
 
 def single_turn(tasks, reward):
-    """One response a problem, paid by an async function ``(response, task, seed)``."""
+    """Return an environment with one response per task, paid by an async function ``(response, task, seed)``."""
     return SingleTurnMath(SingleTurnMathConfig(tasks=tasks, reward=reward))

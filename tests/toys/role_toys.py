@@ -1,4 +1,4 @@
-"""A game of two roles for tests: they write in turns, each sees what the other did, and `alpha` weighs their team."""
+"""A game of two roles for tests: they write in turns, see each other's texts, and earn team and local rewards."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import make
 
 TOOL_TOKENS = 3
-"""What every call of the frozen tool costs."""
+"""Number of tokens per call of the frozen tool."""
 
 
 def lower_case(agent, text):
-    """The scout is to begin in lower case, the digger is not; their team earns where either succeeds."""
+    """Pay the team 1 if the scout starts in lower case, or if the digger does not."""
     good = float(bool(text) and text[0].islower() == (agent == "scout"))
     return good, 0.0
 
 
 def spelled_out(agent, text):
-    """The action says what the team and its agent earn: ``"1 0.5"``."""
+    """Pay team and agent the two numbers of the text, such as ``"1 0.5"``."""
     team, local = map(float, text.split())
     return team, local
 
@@ -33,19 +33,19 @@ def spelled_out(agent, text):
 @dataclass
 class RelayConfig:
     tasks: Any = field(default_factory=lambda: {"name": "chain_sum", "max_samples": 20})
-    """Problems, of which only the text is shown."""
+    """Tasks of the game; only their text is shown."""
     split: str = "train"
-    """Which part of them."""
+    """Split of the tasks."""
     max_turns: int = 2
-    """Turns of each role."""
+    """Number of turns per role."""
     goal: float = 99.0
-    """What the team must earn for an early end."""
+    """Team reward that ends the episode early."""
     alpha: float = 1.0
-    """Weight of the team's reward."""
+    """Weight of the team reward."""
     judge: Any = None
-    """``(agent, text) -> (team, local)``; `lower_case` by default."""
+    """Function ``(agent, text) -> (team, local)`` that pays; ``None``: `lower_case`."""
     together: bool = False
-    """Both roles act at the same time."""
+    """Whether both roles act at the same time."""
 
 
 @dataclass
@@ -58,7 +58,7 @@ class RelayState:
 
 
 class Relay(Environment):
-    """Scout and digger write in turns; a frozen tool, called at every step, echoes a number of the episode's own."""
+    """Scout and digger write in turns. A frozen tool returns a number that depends on the episode at every step."""
 
     agents = ("scout", "digger")
 
@@ -69,7 +69,7 @@ class Relay(Environment):
         self.space = UnicodeText(100_000)
         self.tool = MicroBatcher(lambda seeds: [seed % 1000 for seed in seeds])
         self.forked = []
-        """Every environment that was forked, and its state before."""
+        """Every environment that was forked, with its state before."""
 
     def observation_space(self, agent):
         return self.space
@@ -115,7 +115,7 @@ class Relay(Environment):
 
 
 class Script(Policy):
-    """Writes ``line(agent, turn, k)`` as candidate ``k``, and remembers who asked with which seeds."""
+    """Writes ``line(agent, turn, k)`` as candidate ``k``, and records the agents and seeds of all calls."""
 
     def __init__(self, line):
         self.line = line

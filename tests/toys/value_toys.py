@@ -1,4 +1,4 @@
-"""A small environment of numbers and a small policy with values, for the tests of learners and runs."""
+"""A small environment with array observations and a small policy with values, for tests of learners and runs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from reason_envs.tasks import make
 @dataclass
 class SignalConfig:
     tasks: object = field(default_factory=lambda: {"name": "chain_sum"})
-    """Problems; only their number matters."""
+    """Tasks of the episodes; only their number matters."""
     split: str = "train"
-    """Which part of them."""
+    """Split of the tasks."""
     turns: int = 4
-    """Signals of an episode."""
+    """Number of signals per episode."""
     truncate: bool = False
-    """End by truncation instead of termination."""
+    """Whether episodes end by truncation instead of termination."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ class SignalState:
 
 
 class Signals(Environment):
-    """Each turn shows one of three signals; naming it pays 1."""
+    """Shows one of three signals per turn and pays 1 for naming it."""
 
     agents = ("watcher",)
 
@@ -95,7 +95,7 @@ class Signals(Environment):
 @dataclass
 class ValuePolicyConfig:
     width: int = 16
-    """Hidden units."""
+    """Number of hidden units."""
 
 
 class ValuePolicy(TrainablePolicy):

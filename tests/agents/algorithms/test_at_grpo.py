@@ -1,4 +1,4 @@
-"""AT-GRPO: advantages of single decisions, equality with GRPO at one turn, and seconds-long proof that it learns."""
+"""AT-GRPO: advantages of single decisions, equality with GRPO at one turn, and short learning tests."""
 
 import asyncio
 import statistics
@@ -44,7 +44,7 @@ def policy(tiny_model):
 
 TEAM = {"scout": (1.0, 0.0, 0.0, 0.0), "digger": (0.0, 0.0, 2.0, 2.0)}
 LOCAL = {"scout": (0.0, 0.0, 1.0, 0.0), "digger": (4.0, 4.0, 0.0, 0.0)}
-"""What candidate k of each role earns for its team and for itself."""
+"""Team and local rewards of candidate k of each role."""
 
 
 def by_hand(agent, turn, k):
@@ -59,7 +59,7 @@ HALF = 3**0.5 / 2
     [
         (0.0, [-0.5, -0.5, 1.5, -0.5], [HALF, HALF, -HALF, -HALF]),
         (1.0, [HALF, -HALF, HALF, -HALF], [HALF, HALF, -HALF, -HALF]),
-        # scout: 2, 0, 1, 0 (mean 0.75, deviation sqrt(2.75 / 3)); digger: all 4, so nothing is learned
+        # scout: 2, 0, 1, 0 (mean 0.75, deviation sqrt(2.75 / 3)); digger: all 4, so there is no signal
         (2.0, [1.30558, -0.78335, 0.26112, -0.78335], [0.0, 0.0, 0.0, 0.0]),
     ],
 )
@@ -78,7 +78,7 @@ def test_credit_of_hand_made_rewards(policy, alpha, scout, digger):
 
 
 def test_credit_scales_by_the_rewards_of_the_step_by_default(policy):
-    """At turn 1 candidates earn up to 2 more than each other, at turn 2 up to 0.02."""
+    """Rewards of candidates differ by up to 2 at turn 1, and by up to 0.02 at turn 2."""
     at_grpo = learner(policy, relay(judge=spelled_out))
     at_grpo.policy = Script(lambda agent, turn, k: f"{k % 3 * (1.0 if turn == 1 else 0.01)} 0")
     decisions, advantages, _ = credit(at_grpo, asyncio.run(at_grpo.collect(0)))
@@ -111,7 +111,7 @@ def test_update_trains_on_candidates_off_the_path(policy, monkeypatch):
 
 
 def test_credit_ignores_rewards_of_later_turns(policy):
-    """One value a decision: what its own step paid, not the rest of the episode."""
+    """A decision's return is the reward of its own step, without the rest of the episode."""
     script = Script(lambda agent, turn, k: f"{100 * turn} {k}")
     at_grpo = learner(policy, relay(judge=spelled_out), scale="std")
     at_grpo.policy = script
@@ -122,13 +122,13 @@ def test_credit_ignores_rewards_of_later_turns(policy):
 def test_metrics_of_roles_have_known_values(policy):
     at_grpo = learner(policy, relay(judge=spelled_out))
     at_grpo.policy = Script(by_hand)
-    figures = describe(asyncio.run(at_grpo.collect(0)))
-    assert figures["reward"] == 2 * 1.0 + 2 * 4.0
-    assert (figures["reward/scout"], figures["reward/digger"]) == (2.0, 8.0)
-    assert (figures["candidate_reward/scout"], figures["candidate_reward/digger"]) == (0.5, 3.0)
-    assert figures["candidate_reward"] == 1.75
-    assert figures["episode_length"] == 4.0
-    assert figures["accuracy"] == 0.0
+    metrics = describe(asyncio.run(at_grpo.collect(0)))
+    assert metrics["reward"] == 2 * 1.0 + 2 * 4.0
+    assert (metrics["reward/scout"], metrics["reward/digger"]) == (2.0, 8.0)
+    assert (metrics["candidate_reward/scout"], metrics["candidate_reward/digger"]) == (0.5, 3.0)
+    assert metrics["candidate_reward"] == 1.75
+    assert metrics["episode_length"] == 4.0
+    assert metrics["accuracy"] == 0.0
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ async def length(response, task):
 
 
 def test_at_grpo_equals_grpo_at_one_turn(tiny_model):
-    """The same choices, advantages, metrics and weights, bit for bit."""
+    """Choices, advantages, metrics and weights are equal bit for bit."""
 
     def run(algorithm, config):
         policy = make_policy(tiny_model, max_tokens=5)
@@ -192,7 +192,7 @@ def test_at_grpo_run_resumes_exactly(tiny_model, tmp_path, capsys):
 
 
 def share_good(trajectories):
-    """The share of candidates of each role that earned something."""
+    """Return the share of each role's candidates with a reward."""
     rewards = {"scout": [], "digger": []}
     for trajectory in trajectories:
         for decision in trajectory.decisions:
@@ -201,7 +201,7 @@ def share_good(trajectories):
 
 
 def test_at_grpo_teaches_two_roles_their_own_rewards(policy):
-    """One model, told by the prompt who it is: the scout is to begin in lower case, the digger is not to."""
+    """One model plays both roles by the prompt: the scout must start in lower case, the digger must not."""
     optimizer = OptimizerConfig(learning_rate=3e-3)
     at_grpo = learner(policy, relay(), tasks=4, total_steps=60, tasks_per_step=4, optimizer=optimizer)
     shares = []

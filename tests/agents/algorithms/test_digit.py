@@ -1,4 +1,4 @@
-"""Each learner masters a digit that is to be said, and none does where the rewards are tosses of a coin."""
+"""Each learner learns to say the requested digit, and none learns anything from random rewards."""
 
 import pytest
 from digit_toys import save_digit_model, trained_accuracy

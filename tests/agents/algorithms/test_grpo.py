@@ -1,4 +1,4 @@
-"""GRPO: groups, credit, and seconds-long proof that it learns what it is paid for and nothing else."""
+"""GRPO: groups, credit, and short tests that it learns the rewarded behaviour and nothing else."""
 
 import asyncio
 import statistics
@@ -33,9 +33,9 @@ def policy(tiny_model):
 
 
 def trajectory(*rewards, group="g", task="t", agent="solver"):
-    """An episode with one decision a reward."""
-    drawn = [make_decision(4, 3, seed=i, reward=r, group=group) for i, r in enumerate(rewards)]
-    decisions = [replace(decision, agent=agent) for decision in drawn]
+    """Return an episode with one decision per reward."""
+    made = [make_decision(4, 3, seed=i, reward=r, group=group) for i, r in enumerate(rewards)]
+    decisions = [replace(decision, agent=agent) for decision in made]
     return Trajectory(task, "e", decisions, True, False)
 
 
@@ -214,7 +214,7 @@ async def coin(response, task, seed):
 
 
 def share_after(tiny_model, reward, steps=30):
-    """Train a little; return the share of responses that begin with a lower-case letter before and after."""
+    """Train briefly; return the share of responses that start with a lower-case letter, before and after."""
     policy = make_policy(tiny_model, max_tokens=3)
     policy.engine = TransformersEngine(model=tiny_model, device="cpu")
     optimizer = OptimizerConfig(learning_rate=3e-3)

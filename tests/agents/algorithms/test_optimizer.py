@@ -48,7 +48,7 @@ def test_value_group_has_its_own_rate_and_clipping():
     config = OptimizerConfig(learning_rate=0.1, warmup_steps=2, max_grad_norm=1.0)
     optimizer = Optimizer(config, [main, value], 10, value_group=([value], 0.4))
     optimizer.backward(0.1 * main.sum() + 1000 * value.sum())
-    # Not scaled down by the others' norm, which is reported without them.
+    # The value group is clipped separately, and grad_norm leaves it out.
     assert optimizer.step()["grad_norm"] == pytest.approx(0.2)
     assert torch.allclose(main, torch.full((2, 2), 1 - 0.05))
     assert torch.allclose(value, torch.full((2,), 1 - 0.2))

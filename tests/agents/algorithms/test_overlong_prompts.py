@@ -19,7 +19,7 @@ TEAM_GAMES = ["petting_math", "petting_code", "petting_sokoban", "petting_sudoku
 
 
 class Cramped(Script):
-    """Has no room for some prompts."""
+    """Finds some prompts too long."""
 
     def __init__(self, line, outgrown):
         super().__init__(line)
@@ -42,7 +42,7 @@ def silent_digger(observation):
 
 
 class Lenient(Relay):
-    """Pays for what is said, and half a point for silence."""
+    """Pays by the text of a response, and 0.5 for an empty one."""
 
     async def step(self, actions):
         return await super().step({agent: text or "0 0.5" for agent, text in actions.items()})

@@ -1,4 +1,4 @@
-"""PPO: advantages by hand and against Stable-Baselines3, values, early stopping, and proof that it learns."""
+"""PPO: advantages by hand and against Stable-Baselines3, values, early stopping, and learning tests."""
 
 import asyncio
 import math
@@ -28,14 +28,14 @@ def learner(*, environment=None, total_steps=20, seed=0, **options):
 
 
 def stream(rewards, lengths=None, *, agent="watcher"):
-    """Decisions of one agent; the values that belong to them are set by ``credit``."""
+    """Return decisions of one agent; ``credit`` sets their values."""
     lengths = lengths or [1] * len(rewards)
     decisions = [make_decision(2, n, seed=i, reward=r) for i, (r, n) in enumerate(zip(rewards, lengths, strict=True))]
     return [replace(d, agent=agent, turn=i) for i, d in enumerate(decisions)]
 
 
 def credit(ppo, monkeypatch, episodes, values, beyond=0.0):
-    """Credit episodes whose decisions have the values ``values`` (rows of tokens); after a cut the value is beyond."""
+    """Credit episodes whose decisions have the given values; ``beyond`` is the value after a truncation."""
     trajectories = [SampledTrajectory.of(episode) for episode in episodes]
     samples = [sample for trajectory in trajectories for sample in trajectory.samples]
     for sample, v in zip(samples, values, strict=True):
@@ -95,7 +95,7 @@ def test_credit_pays_a_decision_at_its_last_token(monkeypatch):
     ppo = learner(gamma=1.0, lam=0.0, **EXACT)
     episode = Trajectory("t", "e", stream([5.0, 7.0], [2, 3]), True, False)
     samples, _, _ = credit(ppo, monkeypatch, [episode], [[1.0, 2.0], [3.0, 4.0, 5.0]])
-    # One-step errors: the next value, plus the reward at a decision's last token, less the own value.
+    # One-step errors: the next value plus the reward at a decision's last token, minus the value.
     assert rows(samples, "advantage") == [[1.0, 5.0 + 3 - 2], [1.0, 1.0, 7.0 - 5]]
 
 
@@ -103,7 +103,7 @@ def test_credit_pays_a_decision_at_its_last_token(monkeypatch):
     ("level", "advantages", "returns"),
     [
         ("token", [[3.7616975, 6.58155], [1.959, 3.02, 5.6]], [[4.7616975, 8.58155], [4.959, 7.02, 10.6]]),
-        # The later values of a turn count for nothing.
+        # The later values of a turn are not used.
         ("turn", [[10.12, 10.12], [7.6, 7.6, 7.6]], [[11.12], [10.6]]),
     ],
 )
@@ -146,7 +146,7 @@ def test_credit_of_equal_returns_is_zero_without_explained_variance(monkeypatch)
 
 @pytest.mark.parametrize("reward", [0.1, -1.1, 5.1])
 def test_credit_ignores_rounding_errors(monkeypatch, reward):
-    """Rewards whose mean is not quite any of them: dividing by so small a spread would make it as large as any."""
+    """The mean of equal rewards differs from them by rounding; dividing by that spread would amplify it."""
     episodes = [Trajectory("t", str(i), stream([reward]), True, False) for i in range(1000)]
     samples, metrics, _ = credit(learner(), monkeypatch, episodes, [[0.0]] * 1000)
     assert rows(samples, "advantage") == [[0.0]] * 1000
@@ -201,7 +201,7 @@ def test_credit_equals_stable_baselines(monkeypatch, truncated):
 
 
 def played(ppo, step=0):
-    """Samples of a step whose old log-probabilities and values differ from the present ones."""
+    """Return samples of a step whose old log-probabilities and values differ from the current ones."""
     trajectories = [SampledTrajectory.of(trajectory) for trajectory in asyncio.run(ppo.collect(step))]
     ppo.evaluate([sample for trajectory in trajectories for sample in trajectory.samples])
     credited, _ = ppo.credit(trajectories)
@@ -227,7 +227,7 @@ def gradients(ppo, samples):
 
 @pytest.mark.parametrize("clip", [None, 0.2])
 def test_loss_equals_stable_baselines(clip):
-    """Its terms, with its value loss (a mean of squares) at half our coefficient."""
+    """The terms are equal, with its value loss (a mean of squares) at half of our coefficient."""
     options = {
         "minibatch_size": None,
         "epochs_per_batch": 1,

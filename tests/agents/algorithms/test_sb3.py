@@ -1,4 +1,4 @@
-"""Stable-Baselines3's PPO on the graph policy's network: one network, whole episodes, runs like ours."""
+"""Stable-Baselines3's PPO on the network of a graph policy: one network, whole episodes, complete runs."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ def test_collect_returns_whole_episodes(name):
         assert trajectory.decisions[-1].choice.text == "TERMINATE" or trajectory.truncated
         assert {"correct", "generated_tokens", "path_value"} <= set(trajectory.metrics)
         assert trajectory.generated_tokens == trajectory.metrics["generated_tokens"]
-        # Rewards telescope: what is left of the value's change are the costs and the final reward.
+        # Rewards telescope: the value's changes cancel, so the costs and the final reward remain.
         paid = sum(d.reward for d in trajectory.decisions)
         assert paid <= trajectory.metrics["path_value"] - 1 + 0.5
     assert {t.truncated for t in seen} == {True, False} or name == "sb3_maskable_ppo"
 
 
 def test_sb3_episodes_have_the_metrics_of_rollouts():
-    """NumPy's booleans are figures too; what Stable-Baselines3 adds to the info is none."""
+    """NumPy's booleans are metrics too; the additions of Stable-Baselines3 to the info are not."""
     env = Signals(SignalConfig(turns=2))
     policy = MLPPolicy(MLPPolicyConfig(device="cpu"), environment=env)
     theirs, _ = run_step(make_learner("sb3_ppo", env=env, policy=policy), 0)
@@ -134,7 +134,7 @@ def test_sb3_runs_depend_on_the_seed_and_restore_global_generators(name):
 
 
 def test_maskable_ppo_learns_when_to_stop():
-    """A step answers rightly one time in two, and its score tells: branch until it is high, then submit."""
+    """Half of the steps are right, and scores tell which: branch until the score is high, then submit."""
 
     def script(request, seed):
         return "\\boxed{6}\n" if seed % 2 else "\\boxed{7}\n"
@@ -153,7 +153,7 @@ def test_maskable_ppo_learns_when_to_stop():
     learner = make_learner("sb3_maskable_ppo", env=env, **options)
     returns = [np.mean([sum(d.reward for d in t.decisions) for t in run_step(learner, i)[0]]) for i in range(9)]
     assert returns[0] < 0.1
-    assert np.mean(returns[-2:]) > 0.7  # branching until the score is high earns about 0.85
+    assert np.mean(returns[-2:]) > 0.7  # branching until the score is high has a return of about 0.85
 
 
 @pytest.mark.parametrize(

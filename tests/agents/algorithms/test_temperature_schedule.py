@@ -1,4 +1,4 @@
-"""The temperature moves over training, and every decision remembers its own."""
+"""The sampling temperature changes during training, and every decision records it."""
 
 import asyncio
 

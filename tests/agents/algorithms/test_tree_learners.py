@@ -1,4 +1,4 @@
-"""GRPO and AT-GRPO on the search tree: what forks carry and cost, and that graph policies learn when to stop."""
+"""GRPO and AT-GRPO on the search tree: caches and costs of forks, and learning when to stop."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def make_learner(name, env, seed=0, **options):
 
 
 def share_correct(learner):
-    """Of independent episodes, which select nothing."""
+    """Return the accuracy of independent episodes."""
     plan = grouped(list(Sums()), 16, seed=7)
     return np.mean([t.metrics["correct"] for t in asyncio.run(rollout.play(learner.environment, learner.policy, plan))])
 
@@ -36,14 +36,14 @@ def share_correct(learner):
 
 
 def real_tree(model, prefix_cache_mb=64):
-    """A tree whose generator and reward model are real and keep what they have read."""
+    """Return a tree with a real generator and reward model, which cache prefixes."""
     engine = make_engine("transformers", model=model, device="cpu", prefix_cache_mb=prefix_cache_mb)
     scorer = TransformersStepRewardModel(device="cpu", prefix_cache_mb=prefix_cache_mb)
     return make_tree(engine=engine, reward_model=scorer, max_step_tokens=4, max_depth=4, max_steps=6)
 
 
 def test_forks_share_the_caches_of_generator_and_reward_model(tiny_model):
-    """They go on from it, and draw and score what they would without it."""
+    """Forks continue from the caches, and get the samples and scores that they would get without them."""
     found = []
     for keep in (64, 0):
         env = real_tree(tiny_model, keep)
@@ -86,7 +86,7 @@ def test_candidates_extend_the_tree_differently():
     ("name", "steps", "options"),
     [
         ("grpo", 15, {"optimizer": OptimizerConfig(learning_rate=1e-2)}),
-        # The best paid candidate leaves the states in which there is something to learn.
+        # Continuing from the best candidate would leave the states with a signal.
         (
             "at_grpo",
             30,
@@ -95,7 +95,7 @@ def test_candidates_extend_the_tree_differently():
     ],
 )
 def test_graph_policy_learns_when_to_stop(name, steps, options):
-    """A step answers rightly one time in two, and its score tells: look for a high one, then submit."""
+    """Half of the steps are right, and scores tell which: find a high score, then submit."""
     env = make_tree(
         script=lambda request, seed: "\\boxed{6}\n" if seed % 2 else "\\boxed{7}\n",
         scores=lambda question, steps: [0.9 if "6" in step else 0.1 for step in steps],

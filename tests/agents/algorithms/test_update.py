@@ -1,4 +1,4 @@
-"""The update: gradients that do not depend on how a batch is cut, and options that do what they say."""
+"""The update: gradients do not depend on the size of micro-batches, and options have their effect."""
 
 import math
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ from reason_envs.llm.engine import Capability
 
 
 class GradientRecorder(Optimizer):
-    """Keeps the gradients of every step."""
+    """Records the gradients of every step."""
 
     def step(self):
         self.gradients = [torch.zeros_like(p) if p.grad is None else p.grad.clone() for p in self._parameters]
@@ -41,7 +41,7 @@ def log_probs(policy, decisions):
 
 
 def off_policy_samples(policy, *, reference=True):
-    """Samples whose old, reference and sampler log-probabilities all differ from the present ones."""
+    """Return samples whose old, reference and engine log-probabilities all differ from the current ones."""
     decisions = mixed_decisions()
     samples = []
     for i, (decision, now) in enumerate(zip(decisions, log_probs(policy, decisions), strict=True)):
@@ -52,7 +52,7 @@ def off_policy_samples(policy, *, reference=True):
 
 
 def loss(inputs, config):
-    """The default loss of learners."""
+    """Compute the default loss of learners."""
     return Learner.loss(None, inputs, config)
 
 
@@ -241,7 +241,7 @@ def test_correction_needs_the_engines_log_probs(policy):
         run(policy, [Sample(make_decision(), 1.0)], correction="token")
 
 
-# --- what is not finite
+# --- losses that are not finite
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])

@@ -1,4 +1,4 @@
-"""Runs of policies that write no text: files, tokens, resumption, evaluation, and which part gets which engine."""
+"""Runs of policies that do not write text: files, tokens, resuming, evaluation, and the engines of their parts."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ OPTIONS = (
 
 @pytest.fixture(autouse=True, scope="module")
 def _toys():
-    """The toy environment and policy have names within this module."""
+    """Register the toy environment and policy for this module."""
     reason_envs.register("Signals-v0", Signals, SignalConfig)
     POLICIES.register("value_toy", ValuePolicy, ValuePolicyConfig)
     yield
@@ -84,7 +84,7 @@ def test_run_without_an_engine_logs_its_metrics(whole):
 
 
 def test_tokens_of_the_environments_engine_are_counted(whole):
-    # 8 episodes of 10 tokens a step; actions are no tokens.
+    # 8 episodes of 10 tokens per step; actions are not tokens.
     assert [row["tokens"] for row in rows(whole)[1:5]] == [80, 160, 240, 320]
     (first, *_) = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()][1:2]
     assert first["time/tokens_per_second"] == pytest.approx(80 / first["time/generate"])
@@ -158,7 +158,7 @@ def asking(arguments):
 
 @pytest.fixture
 def engines(monkeypatch):
-    """Engines that are not loaded: what they would be built from is remembered."""
+    """Replaces engines by records of their configurations."""
     built = []
 
     def make(spec, **options):

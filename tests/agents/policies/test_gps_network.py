@@ -31,7 +31,7 @@ SCORE = FEATURES.index("score")
 
 
 def walks(parents, walk_length):
-    """The encoding of one tree, [N, walk_length / 2]."""
+    """Return the encoding of one tree, [N, walk_length / 2]."""
     children = [i for i, parent in enumerate(parents) if parent >= 0]
     child = torch.tensor(children, dtype=torch.long)
     parent = torch.tensor([parents[i] for i in children], dtype=torch.long)
@@ -65,7 +65,7 @@ def test_network_ignores_padding():
     raw = [random_observation(1 + 3 * i, [5, i], max_nodes=60) for i in range(8)]
     wide = [random_observation(1 + 3 * i, [5, i], max_nodes=200) for i in range(8)]
     garbage = [{k: v.copy() for k, v in o.items()} for o in wide]
-    for observation in garbage:  # what lies outside of the mask is never read
+    for observation in garbage:  # masked positions are never read
         real = int(observation["node_mask"].sum())
         observation["nodes"][real * len(FEATURES) :] = 0.5
         observation["depths"][real:] = 3.0
@@ -83,7 +83,7 @@ def test_network_ignores_padding():
 def test_network_ignores_the_order_of_nodes(options):
     policy = make_policy(**options)
     (observation,) = trees(policy, 17)[16:]
-    order = np.concatenate([[0], 1 + np.random.default_rng(0).permutation(16)])  # new place -> old place
+    order = np.concatenate([[0], 1 + np.random.default_rng(0).permutation(16)])  # new index -> old index
     place = np.argsort(order)
     parents = observation["parents"].astype(int)
     moved = {
@@ -101,7 +101,7 @@ def test_network_ignores_the_order_of_nodes(options):
 
 def test_forest_has_every_edge_in_both_directions():
     policy = make_policy()
-    three = trees(policy, 3)  # 1, 2 and 3 nodes: the third's begin at 3
+    three = trees(policy, 3)  # 1, 2 and 3 nodes: the third tree starts at node 3
     three[2]["parents"][:] = [-1, 0, 1]
     three[2]["depths"][:] = [0, 1, 2]
     three[2]["current"][:] = 2
@@ -143,7 +143,7 @@ def test_return_probabilities_are_the_diagonal_of_transition_powers(seed):
             adjacency[child, parent] = adjacency[parent, child] = 1
     transition = adjacency / adjacency.sum(1, keepdims=True)
     powers = [np.diag(np.linalg.matrix_power(transition, k)) for k in range(1, 9)]
-    assert not np.any(powers[::2])  # odd steps say nothing on a tree
+    assert not np.any(powers[::2])  # no walk on a tree returns after an odd number of steps
     assert np.allclose(walks(parents, 8).numpy().T, powers[1::2], atol=1e-6)
 
 
@@ -158,7 +158,7 @@ def test_return_probabilities_are_positive_on_trees():
 @pytest.mark.parametrize("options", VARIANTS, ids=str)
 def test_network_has_gradients_for_every_parameter(options):
     policy = make_policy(**options)
-    for parameter in policy.network.actor.parameters():  # begins near zero
+    for parameter in policy.network.actor.parameters():  # it starts near zero
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(0))
     observations = [o for seed in range(4) for o in trees(policy, 24, seed=seed)]
     logits, values = policy.network(batched(observations))

@@ -1,4 +1,4 @@
-"""The graph policy: masked draws by address, evaluation, references and files."""
+"""The graph policy: masked sampling by seed, evaluation, references and files."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MASKS = st.lists(st.sampled_from([0, 1]), min_size=4, max_size=4).filter(any)
 
 @pytest.fixture
 def policy():
-    """One whose distribution is far from uniform."""
+    """Return a policy whose distribution is far from uniform."""
     policy = make_policy()
     change(policy)
     return policy
@@ -83,8 +83,8 @@ def test_act_follows_the_distribution(policy):
     observation = trees(policy, 9, mask=(1, 1, 0, 1))[8]
     with torch.no_grad():
         expected = torch.softmax(policy.network(batched([observation]))[0][0], -1)
-    drawn = actions(act(policy, [observation] * 4000, range(4000)))
-    shares = np.bincount(drawn, minlength=4) / 4000
+    chosen = actions(act(policy, [observation] * 4000, range(4000)))
+    shares = np.bincount(chosen, minlength=4) / 4000
     assert shares.tolist() == pytest.approx(expected.tolist(), abs=0.03)  # four standard errors
     assert 0.05 < expected[0] < 0.95
 

@@ -1,4 +1,4 @@
-"""Equal prompts and equal responses are computed once, and nobody can tell from the numbers."""
+"""Equal prompts and equal responses are computed once, with the same results."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def policy(tiny_model):
 
 
 def grouped(prompts=(5, 9, 3), responses=(1, 6, 4)):
-    """Responses of several lengths to each of a few prompts, the first one of each repeated."""
+    """Return responses of several lengths to a few prompts; the first response to each prompt is repeated."""
     decisions = []
     for p, prompt in enumerate(prompts):
         shared = make_decision(prompt, 1, seed=p).choice.prompt_ids
@@ -56,7 +56,7 @@ def test_shared_prompts_accept_responses_of_one_token(policy):
 
 
 def computed_tokens(model, batch, **options):
-    """Positions that go through the first layer."""
+    """Count the positions that pass through the first layer."""
     seen = []
     handle = model.base_model.layers[0].register_forward_pre_hook(
         lambda _, args: seen.append(args[0].shape[:2].numel())

@@ -1,4 +1,4 @@
-"""The language policy: the same numbers as the engine's, references, precision, and files."""
+"""The language policy: agreement with the engine, references, precision and files."""
 
 import asyncio
 import json
@@ -36,7 +36,7 @@ def decisions_of(choices):
 
 
 def change(policy, seed=1, scale=0.05):
-    """Move every trainable weight."""
+    """Change every trainable weight."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in policy.parameters():

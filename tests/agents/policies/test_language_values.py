@@ -1,4 +1,4 @@
-"""PPO for language policies: the value head's numbers, gradients and files, and runs that resume exactly."""
+"""PPO for language policies: values, gradients and files of the value head, and exact resuming."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ KINDS = {"full": {}, "lora": LORA}
 
 
 def with_values(model, scale=0.3, **options):
-    """A policy whose value head is no longer zero."""
+    """Return a policy with a value head that is not zero."""
     policy = make_policy(model, **options)
     policy.prepare_values()
     generator = torch.Generator().manual_seed(1)
@@ -115,7 +115,7 @@ def test_value_loss_has_gradients_in_head_and_backbone(tiny_model, kind):
     policy.evaluate(mixed_decisions()).values.sum().backward()
     reached = {name for name, p in policy.named_parameters() if p.grad is not None and p.grad.any()}
     assert {"value_head.linear.weight", "value_head.linear.bias"} < reached
-    # New adapters begin with one factor at zero, which keeps the other's gradient there.
+    # A new adapter has one zero factor, so the gradient of the other factor is zero.
     wanted = "lora_B" if kind == "lora" else "layers.0.self_attn.q_proj.weight"
     assert any(wanted in name for name in reached)
 
@@ -124,7 +124,7 @@ def test_value_loss_has_gradients_in_head_and_backbone(tiny_model, kind):
 
 
 def loss_gradients(policy, level, **options):
-    """Gradients of one update by our learner, and the samples it was made of."""
+    """Return the gradients and metrics of one update, and its samples."""
     ppo = learner(policy, gae_level=level, lam=0.5, gamma=0.9, entropy_coef=0.0, **options)
     played = SampledTrajectory.of(episode(paid_decisions()))
     ppo.evaluate(played.samples)
@@ -166,7 +166,7 @@ def test_micro_batches_give_the_same_value_update(tiny_model, level, cut):
 
 
 def test_truncated_stream_bootstraps_at_its_next_prompt(tiny_model):
-    """Played in an environment of three turns: the value after the end is that of the prompt that never came."""
+    """In an environment of three turns, the value after the end is that of the fourth prompt."""
     policy = with_values(tiny_model, max_tokens=3)
     policy.engine = TransformersEngine(model=tiny_model, device="cpu")
     environment = Toy(ToyConfig(truncate=True))
@@ -200,7 +200,7 @@ def role_policy(model, sharing):
 
 @pytest.mark.parametrize("sharing", ["lora_per_role", "model_per_role"])
 def test_value_head_of_a_role_learns_from_its_own_decisions_only(tiny_model, sharing):
-    """Bit for bit as if there were no other role, whose decisions are many and well paid."""
+    """The result is bit for bit as without the other role, which has many decisions with high rewards."""
     mine = [replace(d, agent="scout") for d in paid_decisions(4)]
     others = [replace(d, agent="digger", reward=20.0 + d.reward) for d in paid_decisions(7)]
 
@@ -249,7 +249,7 @@ RUNS = {
 
 @pytest.fixture(scope="module")
 def whole(tiny_model, tmp_path_factory):
-    """Runs of both kinds from the first to the last step; after every one the digests of the weights agree."""
+    """Train an uninterrupted run of each kind."""
     folder = tmp_path_factory.mktemp("runs")
     for kind, options in RUNS.items():
         assert train(make_run(tiny_model, folder / kind, *options)) is None

@@ -1,4 +1,4 @@
-"""Peak memory of the policy's forward and backward: it does not grow with vocabulary x length."""
+"""Peak memory of forward and backward passes does not grow with vocabulary x length."""
 
 import functools
 import weakref
@@ -18,7 +18,7 @@ CHUNK = log_probs.CHUNK_ELEMENTS * 4
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of every storage that operations made within the context, as long as it lives."""
+    """Counts the bytes of the storages that operations create in the context, until they are freed."""
 
     def __init__(self):
         super().__init__()
@@ -42,7 +42,7 @@ class PeakMemory(TorchDispatchMode):
 
 @pytest.fixture(scope="module")
 def model_of(tiny_model, tmp_path_factory):
-    """A model with a given vocabulary: its folder."""
+    """Write a model with a given vocabulary; return its folder."""
 
     @functools.cache
     def make(vocabulary):
@@ -57,7 +57,7 @@ def model_of(tiny_model, tmp_path_factory):
 
 
 def peak(folder, rows, length=256, *, values=False):
-    """Peak bytes of a forward and backward over ``rows x length`` response tokens, beyond weights and gradients."""
+    """Return the peak bytes of a forward and backward pass over ``rows x length`` tokens, without the weights."""
     policy = make_policy(folder)
     if values:
         policy.prepare_values()
@@ -91,5 +91,5 @@ def test_peak_memory_grows_without_chunks(model_of, monkeypatch):
 
 
 def logits(vocabulary, rows, length=256):
-    """Bytes of the logits of every response token."""
+    """Return the size of the logits of all response tokens, in bytes."""
     return rows * length * vocabulary * 4

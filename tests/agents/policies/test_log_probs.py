@@ -1,4 +1,4 @@
-"""Log-probabilities in chunks: the same values and gradients as all at once."""
+"""Log-probabilities in chunks have the same values and gradients as without chunks."""
 
 import pytest
 import torch

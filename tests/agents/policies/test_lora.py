@@ -1,4 +1,4 @@
-"""LoRA: what is trained, merged and referred to."""
+"""LoRA adapters: training, merging and references."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The plain network: any learner, Stable-Baselines3's among them, on observations of any fixed size."""
+"""The multi-layer perceptron: every learner, including Stable-Baselines3, on observations of a fixed size."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ OURS = {"tasks_per_step": 8, "samples_per_task": 4, "optimizer": OptimizerConfig
 
 
 class Steady(Signals):
-    """Its forks show what it has shown: the signals are the seed's."""
+    """Shows signals that depend on the seed, so that forks show the same ones."""
 
     def fork(self, seed=None):
         return super().fork()
 
 
 class Masked(Signals):
-    """Offers two of the three actions, the right one among them."""
+    """Allows two of the three actions, one of them right."""
 
     def action_masks(self):
         mask = np.ones(3, np.bool_)
@@ -45,7 +45,7 @@ class Masked(Signals):
 
 
 class Mixed(Signals):
-    """Shows the signal in parts of different kinds."""
+    """Shows the signal as a Dict of different spaces."""
 
     def __init__(self, config=None):
         super().__init__(config)
@@ -71,7 +71,7 @@ def make_learner(name, env, **options):
 
 
 def hits(env, policy):
-    """Share of signals that are named."""
+    """Return the share of signals that the policy names."""
     plan = grouped([env.tasks[i] for i in range(32)], 1, seed=9)
     return np.mean([t.total_reward for t in asyncio.run(rollout.play(env, policy, plan))]) / env.config.turns
 
@@ -110,7 +110,7 @@ def test_maskable_ppo_samples_every_action_without_masks():
 
 @pytest.mark.parametrize("turns", [1, 4])
 def test_ppo_defaults_accept_episodes_of_equal_length(turns):
-    """Nobody has chosen PPO's mini-batch of 512, which does not divide 192 or 768 decisions."""
+    """PPO's default mini-batch of 512 does not divide 192 or 768 decisions, and is accepted."""
     env = Steady(SignalConfig(turns=turns))
     env.decisions_per_episode = turns
     learner = ALGORITHMS["ppo"].load()(PPOConfig(), make_policy(env), env, env.tasks, total_steps=1, seed=0)

@@ -65,7 +65,7 @@ def test_micro_batches_contain_every_item_once(lengths, max_tokens, max_rows):
         assert len(batch) * max(lengths[i] for i in batch) <= max_tokens
         assert max_rows is None or len(batch) <= max_rows
         assert min(lengths[i] for i in batch) >= MINIMUM_LENGTH_RATIO * max(lengths[i] for i in batch)
-    # Greedy: no batch could also hold the next one's first item.
+    # Greedy: no batch has room for the first item of the next one.
     for batch, following in pairwise(batches):
         rows = len(batch) + 1
         full = rows * lengths[batch[0]] > max_tokens or rows > (max_rows or rows)

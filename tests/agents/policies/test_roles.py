@@ -1,4 +1,4 @@
-"""Policies of several roles: each acts with, and learns into, its own weights; whole runs with all three sharings."""
+"""Policies of several roles: each acts with and trains its own weights; complete runs with every sharing."""
 
 import asyncio
 import json
@@ -69,7 +69,7 @@ def weights(policy):
 
 
 def changed(before, after):
-    """The roles whose weights differ."""
+    """Return the roles whose weights differ."""
     return {name.partition("/")[0] for name in before if not torch.equal(before[name], after[name])}
 
 
@@ -81,7 +81,7 @@ def changed(before, after):
     [("lora_per_role", {}), ("lora_per_role", {"gradient_checkpointing": True}), ("model_per_role", {})],
 )
 def test_role_is_trained_on_its_own_decisions_only(tiny_model, sharing, options):
-    """Bit for bit as if there were no other role, whose decisions are many, long and well paid."""
+    """The result is bit for bit as without the other role, which has many long decisions with high rewards."""
     mine = [decision("scout", seed, reward=seed % 2) for seed in range(4)]
     others = [decision("digger", seed + 10, reward=50.0 * seed) for seed in range(7)]
 
@@ -186,7 +186,7 @@ def test_swap_roles_refuses_unknown_roles_and_single_roles(tiny_model):
 
 
 def test_weight_sync_detects_roles_that_share_an_engine(tiny_model):
-    """Each role's weights arrive, one after the other, and the last ones stay."""
+    """The weights of the second role replace those of the first."""
     policy = make_roles(tiny_model, "model_per_role")
     policy.roles["scout"].engine = policy.roles["digger"].engine
     sync = PolicySync(policy)
@@ -198,7 +198,7 @@ def test_weight_sync_detects_roles_that_share_an_engine(tiny_model):
 
 
 class Deaf(TransformersEngine):
-    """Keeps the weights it has."""
+    """Ignores new weights."""
 
     def load_weights(self, source, version):
         self.policy_version = version
@@ -212,7 +212,7 @@ def test_canary_names_the_role(tiny_model):
 
 
 class ManyAdapters(TrainableEngine):
-    """An engine that holds adapters by name, as the one on vLLM does, made of one model each."""
+    """An engine that holds adapters by name, as vLLM does, with one model per adapter."""
 
     capabilities = frozenset({Capability.LOG_PROBS, Capability.TRAINABLE, Capability.ADAPTERS})
 
@@ -289,7 +289,7 @@ def train(options, *, resuming=False):
 
 @pytest.fixture(scope="module")
 def runs(tiny_model, tmp_path_factory):
-    """A whole run with each sharing."""
+    """Train a complete run with each sharing."""
     folder = tmp_path_factory.mktemp("roles")
     return {kind: (folder / kind, train(run_options(tiny_model, folder / kind, kind))) for kind in KINDS}
 

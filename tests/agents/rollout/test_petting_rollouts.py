@@ -1,4 +1,4 @@
-"""Groups, credit and what roles see, on rollouts of the real Petting environments."""
+"""Groups, credit and observations of roles in rollouts of the Petting environments."""
 
 import asyncio
 from collections import defaultdict
@@ -17,7 +17,7 @@ TASKS, K = 8, 4
 
 
 def plausible(name, agent, rng):
-    """Something that an untrained model might write."""
+    """Return a response that an untrained model could write."""
     number, moves = rng.randint(-9, 99), "".join(rng.choices("UDLR", k=3))
     return {
         "petting_plan_path": {"tool": f"print({moves!r})", "planner": rf"\boxed{{{moves}}}"},
@@ -74,7 +74,7 @@ def test_turn_tree_groups_candidates_by_turn_and_agent(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("alpha", [0.0, 1.0, 2.0])
 def test_turn_tree_pays_each_candidate_for_its_own_step(name, alpha):
-    """Replayed one by one: what was executed before, then the candidate."""
+    """Replay the executed decisions one by one, followed by the candidate."""
     environment, trajectories, groups = rollout(name, alpha)
 
     async def replay(task, past, candidate):

@@ -46,7 +46,7 @@ def policy(tiny_model):
 
 @pytest.fixture
 def recorded(policy):
-    """Eight tasks, two roles, three turns each, four candidates."""
+    """Play eight tasks with two roles, three turns per role and four candidates."""
     environment = relay(max_turns=3)
     return environment, policy, rollout(environment, policy)
 
@@ -123,7 +123,7 @@ def test_turn_tree_of_a_task_is_the_same_in_any_batch(recorded):
     assert [d.reward for d in alone.decisions] == [d.reward for d in trajectories[3].decisions]
 
 
-# --- which candidate is played on
+# --- selection of the candidate to continue from
 
 
 def paid(agent, turn, k):
@@ -154,7 +154,7 @@ def test_returns_count_the_path_only():
     assert [[d.agent for d in stream] for stream in trajectory.streams()] == [["scout"] * 2, ["digger"] * 2]
 
 
-# --- draws
+# --- random draws
 
 
 def test_candidates_use_the_seeds_of_the_planned_episodes():
