@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, get_type_hints
@@ -185,15 +184,8 @@ def _typed_group(group: str, raw: Any) -> Any:
     _, config_of = GROUPS[group]
     name = str(raw.get("name") if isinstance(raw, Mapping) else None)
     check_name(group, name)
-    schema = choice(config_of(name), name)
-    try:
-        with mounted(group):
-            return _merge(schema, raw, group)
-    except OptionError:
-        raise
-    except ReasonEnvsError as error:
-        own = "|".join(re.escape(f.name) for f in fields(schema))
-        raise ReasonEnvsError(re.sub(rf"^(Unknown )?(?=({own})[= ])", rf"\1{group}.", str(error))) from error
+    with mounted(group):
+        return _merge(choice(config_of(name), name), raw, group)
 
 
 def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from reason_envs.errors import unknown_name
+from reason_envs.errors import OptionError, did_you_mean
 from reason_envs.tasks.text import NUMBER, after_hashes, last_boxed
 
 _NUMBER = re.compile(rf"(?<![\w.]){NUMBER}")
@@ -25,11 +25,13 @@ def check_answer_fallbacks(names: Sequence[str]) -> tuple[str, ...]:
     """Return names of ``ANSWER_FALLBACKS`` as a tuple.
 
     Raises:
-        ReasonEnvsError: a name is unknown.
+        OptionError: a name is unknown.
     """
     for name in names:
         if name not in ANSWER_FALLBACKS:
-            raise unknown_name("answer fallback", name, ANSWER_FALLBACKS)
+            valid = ", ".join(ANSWER_FALLBACKS)
+            rule = f"is not an answer fallback.{did_you_mean(str(name), ANSWER_FALLBACKS)} Valid: {valid}."
+            raise OptionError("fallbacks", name, rule)
     return tuple(names)
 
 

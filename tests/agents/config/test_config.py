@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -119,7 +119,10 @@ def test_compose_replaces_tasks_or_changes_one_key(overrides, tasks):
         ("policy.stop=[a,", "as in 'policy.stop=[a, ...]'."),
         ("keep_last=0", "keep_last=0 must be at least 1"),
         ("eval_every=-1", "eval_every=-1 must be at least 0"),
-        ("env.reward.fallbacks=[nothing]", "Unknown answer fallback 'nothing'"),
+        (
+            "env.reward.fallbacks=[nothing]",
+            "env.reward.fallbacks='nothing' is not an answer fallback. Valid: ####, last_number.",
+        ),
         ("policy.precision=half", "policy.precision='half' is unknown. Valid: auto"),
         ("policy.sharing=lora_per_role", "policy.sharing='lora_per_role' does not fit lora_rank=0 and adapter=None"),
         ("steps=0", "steps=0 and epochs=None: give at least one of them, above 0"),
@@ -141,6 +144,41 @@ def test_compose_error_names_the_value_and_the_valid_ones(override, expected):
 )
 def test_compose_error_names_the_key_as_the_user_types_it(env, override, expected):
     assert refused(f"env={env}", override).startswith(expected)
+
+
+def every_option(group):
+    """Yield each part of a group with the path of each of its options."""
+    names, config_of = GROUPS[group]
+
+    def paths(schema):
+        for entry in fields(schema):
+            default = entry.default_factory() if entry.default_factory is not MISSING else None
+            nested = paths(type(default)) if is_dataclass(default) else [()]
+            yield from ((entry.name, *path) for path in nested)
+
+    return [(name, path) for name in names() for path in paths(config_of(name))]
+
+
+def error_of(configuration):
+    """Return the message of the error that a configuration raises; empty if it is valid."""
+    try:
+        typed(configuration)
+    except ReasonEnvsError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("value", [-1, "nonsense", ["nonsense"]], ids=str)
+def test_every_invalid_value_is_reported_with_the_full_key(group, value):
+    good = {group: {"name": part.name} for group, part in vars(compose_config([])).items() if group in GROUPS}
+    for name, path in every_option(group):
+        part = value
+        for key in reversed(path):
+            part = {key: part}
+        message = error_of({**good, group: {"name": name, **part}})
+        assert message.startswith((f"{group}.", f"Bad value in {group}: ")) or not message, (name, path)
 
 
 @pytest.mark.parametrize("group", GROUPS)
