@@ -133,14 +133,14 @@ def test_mini_batch_with_a_remainder_is_an_error(size):
     for part in (
         f"minibatch_size={size} must divide the 120 responses",
         "30 x algo.samples_per_task=4",
-        "not problems",
+        "not tasks",
     ):
         assert part in str(caught.value)
     check_minibatches(algo, None)  # any size is valid if episodes differ in length
 
 
 def test_micro_batch_above_the_mini_batch_is_an_error():
-    with pytest.raises(ReasonEnvsError, match=r"micro_batch_size=8 must not be above algo\.minibatch_size=4"):
+    with pytest.raises(ReasonEnvsError, match=r"micro_batch_size=8 must not exceed minibatch_size=4"):
         GRPOConfig(minibatch_size=4, micro_batch_size=8)
 
 
