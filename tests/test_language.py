@@ -47,17 +47,13 @@ TOP = ("agents", "reason_envs", "benchmarks", "conf", "docs", "tests", ".ci")
 """Directories that are checked, beside the files of the root."""
 TO_DO = {
     ".",
-    "agents",
     "agents/algorithms",
     "agents/policies",
     "agents/rollout",
-    "agents/training",
     "tests",
-    "tests/agents",
     "tests/agents/algorithms",
     "tests/agents/policies",
     "tests/agents/rollout",
-    "tests/agents/training",
 }
 """Directories that are not rewritten yet."""
 

@@ -132,20 +132,6 @@ def prune(folder: Path, keep_last: int, keep: set[int]) -> list[int]:
     return deleted
 
 
-def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, Tensor], Any]:
-    """Split an optimizer's ``state_dict`` (or any nested state) into tensors and plain JSON.
-
-    Returns:
-        Tensors by path, and the structure from which `unflatten_optimizer` restores the state bit for bit.
-    """
-    return flatten(state)
-
-
-def unflatten_optimizer(tensors: Mapping[str, Tensor], structure: Any) -> Any:
-    """Restore what `flatten_optimizer` split."""
-    return unflatten(tensors, structure)
-
-
 def _steps(folder: Path) -> dict[int, Path]:
     matches = {path: _STEP.fullmatch(path.name) for path in folder.iterdir()} if folder.is_dir() else {}
     return {int(match[1]): path for path, match in matches.items() if match and path.is_dir()}

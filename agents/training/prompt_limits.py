@@ -10,6 +10,7 @@ from reason_envs.batching import gather
 from reason_envs.core import Environment, checked_reset
 from reason_envs.errors import RunError
 from reason_envs.tasks.base import Task, TaskSet
+from reason_envs.tasks.task_list import ListTaskSet
 
 
 async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -> TaskSet:
@@ -49,32 +50,10 @@ async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -
             f"All {len(problems)} prompts are longer than {limit} tokens (policy.max_prompt_tokens, or the context "
             "length of model and engine minus policy.max_tokens): no task is left. Raise policy.max_prompt_tokens."
         )
-    return Selected(tasks, fitting)
+    name = f"{tasks.name} ({len(problems) - len(fitting)} overlong left out)"
+    return ListTaskSet(name, tasks.split, [problems[i] for i in fitting], tasks.skipped)
 
 
 async def _prompt_length(environment: Environment, policy: LanguagePolicy, task: Task) -> int:
     result = await checked_reset(environment, seed=0, options={"task": task})
     return max(policy.prompt_length(policy.observe(environment, o)) for o in result.observations.values())
-
-
-class Selected(TaskSet):
-    """A subset of another task set.
-
-    Args:
-        tasks: the other set.
-        indices: indices of the problems to keep.
-    """
-
-    def __init__(self, tasks: TaskSet, indices: list[int]) -> None:
-        self.name = f"{tasks.name} ({len(tasks) - len(indices)} overlong left out)"
-        self.split = tasks.split
-        self._tasks = tasks
-        self._indices = indices
-
-    def __len__(self) -> int:
-        """Return the number of problems kept."""
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Task:
-        """Return the kept problem ``index``."""
-        return self._tasks[self._indices[index]]

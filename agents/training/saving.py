@@ -19,6 +19,7 @@ from agents.tracking.model_card import write_cards
 from agents.training import checkpoint
 from agents.training.folder import CHECKPOINTS
 from agents.training.resolve import RunPlan
+from agents.training.state_tree import flatten, unflatten
 from reason_envs.errors import ReasonEnvsError, RunError
 
 FINAL = "policy_final"
@@ -73,7 +74,7 @@ class Saver:
         """Write a checkpoint of the present step, unless it exists."""
         if self._saved == progress.step or distributed.rank() > 0:
             return
-        tensors, structure = checkpoint.flatten_optimizer(self._optimizer.state_dict())
+        tensors, structure = flatten(self._optimizer.state_dict())
         state = {**vars(progress), "optimizer": structure}
         weights = self._policy.state_tensors()
         checkpoint.save(self._folder, progress.step, {"policy": weights, "optimizer": tensors}, state)
@@ -104,7 +105,7 @@ class Saver:
         tensors, state = checkpoint.load(checkpoint.latest(self._folder))
         self._policy.load_state_tensors(tensors["policy"])
         structure = state.pop("optimizer")
-        self._optimizer.load_state_dict(checkpoint.unflatten_optimizer(tensors["optimizer"], structure))
+        self._optimizer.load_state_dict(unflatten(tensors["optimizer"], structure))
         progress = Progress(**state)
         self._saved = progress.step
         return progress

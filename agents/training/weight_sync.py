@@ -1,4 +1,4 @@
-"""Weights really arrive: a canary at the start, digests and probe scores after every synchronisation."""
+"""Verified weight synchronisation: a canary at the start, digests and probe scores after every transfer."""
 
 from __future__ import annotations
 
@@ -36,24 +36,29 @@ TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 ROUNDING_FACTOR = 10
 """A run allows this multiple of the difference that rounding causes at its start."""
 CANARY_SCALE = 1.5
+"""Factor of the canary's change to a tensor."""
 CANARY_SHIFT = 0.1
+"""Constant that the canary adds to a tensor of zeros."""
 
 
 class WeightSync:
-    """Sends a policy's weights to its engine and checks that they got there.
+    """Sends the weights of a policy to its engine and verifies that they arrived.
 
-    A LoRA policy sends its adapter alone where the engine takes adapters, and merged weights elsewhere.
+    A LoRA policy sends only its adapter if the engine takes adapters, and merged weights otherwise.
 
     Args:
-        policy: the learner's side.
-        engine: the sampler's side.
+        policy: the policy that is trained.
+        engine: the engine that samples for it.
+
+    Raises:
+        EngineError: the engine cannot take new weights.
     """
 
     def __init__(self, policy: LanguagePolicy, engine: TrainableEngine) -> None:
         if Capability.TRAINABLE not in engine.capabilities:
-            raise ReasonEnvsError(
-                f"{type(engine).__name__} cannot take new weights, so nothing could be learned with it. Use "
-                "engine=transformers (or another engine whose capabilities include 'trainable')."
+            raise EngineError(
+                f"{type(engine).__name__} cannot take new weights, so it cannot sample for a policy that is trained: "
+                "use engine=transformers or another engine with the capability 'trainable'."
             )
         self._policy = policy
         self._engine = engine
@@ -82,13 +87,13 @@ class WeightSync:
         self._send({**weights, name: _half_changed(weights[name])}, version=0)
         moved = await self._engine_scores()
         if moved == before:
-            raise ReasonEnvsError(
-                f"Weight canary: half of {name} was changed and sent to the engine, but its scores did not move. The "
-                "engine samples from other weights than it is given."
+            raise EngineError(
+                f"Weight canary: half of {name} was changed and sent to the engine, but its scores did not change. The "
+                "engine does not sample from the weights that it receives."
             )
         await self.push(version=0)
         if await self._engine_scores() != before:
-            raise ReasonEnvsError("Weight canary: after restoring the weights the engine's scores did not return.")
+            raise EngineError("Weight canary: the weights were restored, but the engine's scores are not as before.")
 
     async def _calibrate(self) -> None:
         """Sample probes in one batch, and measure how far learner, engine and decoding differ at equal weights."""
@@ -120,12 +125,15 @@ class WeightSync:
         self._tolerance = max(self._tolerance, ROUNDING_FACTOR * max(gaps))
 
     def _canary_name(self, weights: Mapping[str, Tensor]) -> str:
-        """Choose the last matrix with at least two rows that is not an embedding: only norms of its output follow."""
+        """Return the name of the last matrix that is not an embedding and has at least two rows."""
         vocabulary = self._policy.model.get_input_embeddings().weight.shape[0]
         return [n for n, tensor in weights.items() if tensor.ndim == 2 and len(tensor) not in (1, vocabulary)][-1]
 
     async def push(self, version: int) -> float:
-        """Send the present weights.
+        """Send the present weights and check that they arrived.
+
+        Args:
+            version: training steps behind these weights.
 
         Returns:
             The mean difference of a sampled token's log-probability between learner and engine (nats).
@@ -137,11 +145,11 @@ class WeightSync:
         return await self.check(version)
 
     def send(self, version: int) -> None:
-        """Send the present weights, unchecked."""
+        """Send the present weights without a check."""
         self._send(self._weights(), version)
 
     async def check(self, version: int) -> float:
-        """Compare what the engine has with the present weights, as ``push`` does after sending them."""
+        """Check that the engine holds the present weights (see `push`)."""
         self._compare_digests(self._weights(), version)
         if self._probe is None:
             await self._calibrate()
@@ -155,7 +163,7 @@ class WeightSync:
         return gap
 
     def _weights(self) -> dict[str, Tensor]:
-        """What is sent: the policy's adapter or its full weights, in the engine's dtype."""
+        """Return the weights to send: the policy's adapter or its full weights, in the engine's dtype."""
         weights = adapter_weights(self._policy.model) if self._sends_adapter else self._policy.export_weights()
         return cast_weights(weights, self._engine.dtype)
 
@@ -173,8 +181,8 @@ class WeightSync:
             return
         ours = digest(weights)
         if ours != theirs:
-            raise ReasonEnvsError(
-                f"Weights version {version} did not reach the engine: its digest is {theirs}, the learner's {ours}."
+            raise EngineError(
+                f"Weights version {version} did not reach the engine: its digest is {theirs}, the learner's is {ours}."
             )
 
     def _learner_scores(self) -> list[float]:
@@ -193,7 +201,7 @@ class WeightSync:
 class PolicySync:
     """Sends the weights of each part of a policy to its engine and checks that each engine holds its part's weights.
 
-    A policy that samples without an engine has nothing to send: every method does nothing then.
+    For a policy that samples without an engine, every method does nothing.
 
     Args:
         policy: the policy whose parts (one for each role, or one for all) have engines.
@@ -243,19 +251,19 @@ class PolicySync:
 
 @contextmanager
 def _naming(role: str) -> Iterator[None]:
-    """Say whose weights an error is about."""
+    """Add the role to the message of an error."""
     try:
         yield
     except ReasonEnvsError as error:
         if role:
-            raise ReasonEnvsError(f"Role {role!r}: {error}") from error
+            raise EngineError(f"Role {role!r}: {error}") from error
         raise
 
 
 def _half_changed(weight: Tensor) -> Tensor:
-    """Change half of the rows, since a normalisation that follows would undo the same scale on all of them.
+    """Return the matrix with half of its rows changed: a later normalisation could undo the same change of all rows.
 
-    The shift is for new LoRA matrices, which are zero.
+    The matrices of a new LoRA adapter are zero, so a constant is added to them.
     """
     changed = weight.clone()
     half = slice(len(weight) // 2)
@@ -264,5 +272,5 @@ def _half_changed(weight: Tensor) -> Tensor:
 
 
 def _mean_gap(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Return the mean difference of two responses' log-probabilities."""
+    """Return the mean absolute difference of two lists of log-probabilities."""
     return sum(abs(a - b) for a, b in zip(ours, theirs, strict=True)) / len(ours)

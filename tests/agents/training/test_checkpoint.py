@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 
 from agents.training import checkpoint
 from agents.training.checkpoint import CheckpointError
+from agents.training.state_tree import flatten, unflatten
 
 TENSORS = {
     "policy": {"weight": torch.arange(6.0).reshape(2, 3).T, "half": torch.tensor([1.5], dtype=torch.bfloat16)},
@@ -180,14 +181,14 @@ class Toy:
             self.optimizer.step()
 
     def save(self, folder, step):
-        tensors, structure = checkpoint.flatten_optimizer(self.optimizer.state_dict())
+        tensors, structure = flatten(self.optimizer.state_dict())
         groups = {"policy": self.model.state_dict(), "optimizer": tensors, "random": {"t": self.generator.get_state()}}
         return checkpoint.save(folder, step, groups, {"optimizer": structure})
 
     def load(self, path):
         tensors, state = checkpoint.load(path)
         self.model.load_state_dict(tensors["policy"])
-        self.optimizer.load_state_dict(checkpoint.unflatten_optimizer(tensors["optimizer"], state["optimizer"]))
+        self.optimizer.load_state_dict(unflatten(tensors["optimizer"], state["optimizer"]))
         self.generator.set_state(tensors["random"]["t"])
 
 

@@ -262,6 +262,7 @@ def fails(arguments, capsys, monkeypatch):
     for name, value in command.ALLOCATOR.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "argv", ["train", *arguments])
+    capsys.readouterr()  # output of earlier commands
     with pytest.raises(SystemExit) as ended:
         command.main()
     errors = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Weights really arrive: engines that lose, delay or ignore them are found out."""
+"""Verified weight synchronisation: engines that lose, delay or ignore weights are detected."""
 
 import asyncio
 
@@ -13,14 +13,14 @@ from reason_envs.llm.engines.transformers.engine import TransformersEngine
 
 
 class Ignoring(TransformersEngine):
-    """Takes note of the version and nothing else."""
+    """Engine that stores the version but not the weights."""
 
     def load_weights(self, source, version):
         self.policy_version = version
 
 
 class Dropping(TransformersEngine):
-    """Keeps one of its own tensors."""
+    """Engine that keeps its old values of one tensor."""
 
     dropped = "model.layers.0.self_attn.v_proj.weight"
 
@@ -30,7 +30,7 @@ class Dropping(TransformersEngine):
 
 
 class Late(TransformersEngine):
-    """Is always one version behind."""
+    """Engine that is always one version behind."""
 
     waiting = None
 
@@ -42,7 +42,7 @@ class Late(TransformersEngine):
 
 
 class LateAfterTheCanary(Late):
-    """Becomes late when training begins."""
+    """Engine that is one version behind once training starts."""
 
     def load_weights(self, source, version):
         if version:
@@ -53,13 +53,13 @@ class LateAfterTheCanary(Late):
 
 
 class Forgetful(TransformersEngine):
-    """Takes one set of weights only."""
+    """Engine that ignores all weights after the second transfer."""
 
-    taken = 0
+    transfers = 0
 
     def load_weights(self, source, version):
-        self.taken += 1
-        if self.taken <= 2:
+        self.transfers += 1
+        if self.transfers <= 2:
             super().load_weights(source, version)
 
 
@@ -77,7 +77,7 @@ def change(policy, scale):
 
 
 async def train(policy, engine, scale=0.05):
-    """A canary and one step of training; returns the probe's largest gap."""
+    """Run the canary and one training step; return the gap of the probe."""
     sync = WeightSync(policy, engine)
     await sync.canary()
     change(policy, scale)
@@ -85,7 +85,7 @@ async def train(policy, engine, scale=0.05):
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])
-def test_an_honest_engine_passes(tiny_model, lora_rank):
+def test_push_verifies_an_engine_that_takes_the_weights(tiny_model, lora_rank):
     policy, engine = make_policy(tiny_model, lora_rank=lora_rank), TransformersEngine(model=tiny_model, device="cpu")
     assert asyncio.run(train(policy, engine)) < 1e-4
     assert engine.policy_version == 1
@@ -93,7 +93,7 @@ def test_an_honest_engine_passes(tiny_model, lora_rank):
         assert torch.equal(engine.model.state_dict()[name], tensor)
 
 
-def test_the_canary_leaves_the_policys_weights(tiny_model):
+def test_canary_does_not_change_the_policy(tiny_model):
     policy, engine = make_policy(tiny_model), TransformersEngine(model=tiny_model, device="cpu")
     before = {name: tensor.clone() for name, tensor in policy.state_tensors().items()}
     asyncio.run(WeightSync(policy, engine).canary())
@@ -102,45 +102,45 @@ def test_the_canary_leaves_the_policys_weights(tiny_model):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-def test_a_coarser_engine_passes_within_tolerance(tiny_model, dtype):
+def test_push_allows_an_engine_of_lower_precision(tiny_model, dtype):
     engine = TransformersEngine(model=tiny_model, device="cpu", dtype=dtype)
     assert 1e-5 < asyncio.run(train(make_policy(tiny_model), engine)) < 0.1
 
 
 @pytest.mark.parametrize("hide", [lambda engine: engine, blind])
 @pytest.mark.parametrize("kind", [Ignoring, Late, Forgetful])
-def test_engines_that_do_not_take_weights_fail_the_canary(tiny_model, kind, hide):
+def test_canary_detects_an_engine_that_does_not_take_weights(tiny_model, kind, hide):
     engine = hide(kind(model=tiny_model, device="cpu"))
     with pytest.raises(ReasonEnvsError, match=r"canary|did not reach|score a sampled response|disagree"):
         asyncio.run(WeightSync(make_policy(tiny_model), engine).canary())
 
 
 @pytest.mark.parametrize("kind", [Dropping, LateAfterTheCanary])
-def test_engines_that_lose_some_later_are_found_by_the_digest(tiny_model, kind):
+def test_push_detects_lost_weights_by_their_digest(tiny_model, kind):
     engine = kind(model=tiny_model, device="cpu")
     with pytest.raises(ReasonEnvsError, match="version 1 did not reach the engine: its digest"):
         asyncio.run(train(make_policy(tiny_model), engine, scale=1e-6))
 
 
 @pytest.mark.parametrize("kind", [Dropping, LateAfterTheCanary])
-def test_and_by_their_scores_where_there_is_no_digest(tiny_model, kind):
+def test_push_detects_lost_weights_by_their_scores_without_a_digest(tiny_model, kind):
     engine = blind(kind(model=tiny_model, device="cpu"))
     with pytest.raises(ReasonEnvsError, match=r"score a sampled response .* nats per token apart"):
         asyncio.run(train(make_policy(tiny_model), engine, scale=0.2))
 
 
-def test_scores_that_are_no_numbers_are_found(tiny_model):
+def test_push_detects_scores_of_nan(tiny_model):
     engine = blind(TransformersEngine(model=tiny_model, device="cpu"))
     with pytest.raises(ReasonEnvsError, match="nan nats per token apart"):
         asyncio.run(train(make_policy(tiny_model), engine, scale=float("nan")))
 
 
-def test_an_engine_that_cannot_be_trained_is_refused(tiny_model):
+def test_weight_sync_refuses_an_engine_that_cannot_be_trained(tiny_model):
     with pytest.raises(ReasonEnvsError, match="ScriptedEngine cannot take new weights"):
         WeightSync(make_policy(tiny_model), ScriptedEngine("4"))
 
 
-def test_an_engine_of_another_model_is_refused(tiny_model):
+def test_canary_refuses_an_engine_with_another_model(tiny_model):
     engine = TransformersEngine(model=tiny_model, device="cpu")
     engine.model.lm_head = torch.nn.Linear(32, 7, bias=False)
     with pytest.raises(ReasonEnvsError, match="must load the same model"):
