@@ -18,11 +18,11 @@ SHOWN_EPISODES = 3
 
 
 class Evaluator:
-    """Evaluates a run's policy on its held-out problems; does nothing if the run holds none out.
+    """Evaluates the policy of a run on its held-out problems. Without held-out problems it does nothing.
 
     Args:
-        run: the run.
-        tracker: keeps episodes and metrics.
+        run: the built parts of the run.
+        tracker: tracker that records episodes and metrics.
     """
 
     def __init__(self, run: Run, tracker: Tracker | NullTracker) -> None:
@@ -30,14 +30,14 @@ class Evaluator:
         self._config = run.plan.config
         self._tracker = tracker
 
-    async def whole(self, step: int) -> None:
-        """Evaluate sampled and greedily, before the first or after the last step, and record both."""
+    async def sampled_and_greedy(self, step: int) -> None:
+        """Evaluate with sampling and greedily, and record both: before the first and after the last step."""
         if self._run.test_tasks is not None:
             metrics = (await self._evaluate(step)).metrics()
             greedily = await self._evaluate(step, greedily=True)
             self._tracker.evaluation(step, {**metrics, "eval/greedy_accuracy": greedily.accuracy})
 
-    async def during(self, step: int, total_steps: int) -> dict[str, float]:
+    async def if_due(self, step: int, total_steps: int) -> dict[str, float]:
         """Evaluate after a training step if one is due; return metrics, which are empty otherwise."""
         every = self._config.eval_every
         if not every or step % every or step >= total_steps:

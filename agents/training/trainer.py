@@ -96,7 +96,7 @@ class Trainer:
         with clock.phase(SENDING):
             metrics |= await self.sync.push(self.progress.step)
         metrics |= {"tokens": self.progress.generated_tokens, **clock.metrics(tokens)}
-        metrics |= await self.evaluator.during(self.progress.step, self.total_steps)
+        metrics |= await self.evaluator.if_due(self.progress.step, self.total_steps)
         self.tracker.log(self.progress.step, metrics)
         if step % SAMPLE_EVERY == 0:
             self.tracker.sample(self.progress.step, shown)
@@ -113,7 +113,7 @@ class Trainer:
                 await self.sync.push(self.progress.step)
         if self.progress.step == 0:
             self.saver.save(self.progress)
-            await self.evaluator.whole(self.progress.step)
+            await self.evaluator.sampled_and_greedy(self.progress.step)
 
     async def _end(self) -> None:
         """Evaluate and export the policy, unless a signal ended the run."""
@@ -121,7 +121,7 @@ class Trainer:
         if stopped_by is not None:
             self.tracker.note(f"Stopped by {signal.Signals(stopped_by).name}; step {step} is saved.")
             return
-        await self.evaluator.whole(step)
+        await self.evaluator.sampled_and_greedy(step)
         address = export(self.run.plan, self.run.policy, step)
         if address is not None:
             self.tracker.note(f"The policy is at {address}")

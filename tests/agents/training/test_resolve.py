@@ -1,7 +1,10 @@
 """The plan of a run: what follows from its configuration, decided without loading or changing anything."""
 
+import ast
 import copy
+import re
 from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +14,7 @@ from agents.training.folder import read_config, write_config
 from agents.training.resolve import resolve, total_steps
 from reason_envs.errors import OptionError, RunError
 
+AGENTS = Path(__file__).resolve().parents[3] / "agents"
 RUNS = (
     (),
     ("env=reason_tree",),
@@ -75,6 +79,28 @@ def test_total_steps_is_the_smaller_limit():
     assert (total_steps(config, 8), total_steps(config, 20), total_steps(config, 80)) == (2, 5, 10)
     assert total_steps(replace(config, epochs=None), 8) == 10
     assert total_steps(replace(config, steps=None), 80) == 20
+
+
+def attributes_set(path):
+    """Yield what a file assigns to attributes of something named config, other than ``self``."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        for target in targets if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) else []:
+            if isinstance(target, ast.Attribute) and re.search(r"\bconfig\b", ast.unparse(target.value)):
+                yield ast.unparse(target)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("setattr", "object.__setattr__"):
+            yield ast.unparse(node)
+
+
+@pytest.mark.parametrize("path", sorted(AGENTS.rglob("*.py")), ids=lambda path: str(path.relative_to(AGENTS)))
+def test_no_file_changes_the_configuration(path):
+    assert list(attributes_set(path)) == []
+
+
+def test_a_change_of_the_configuration_is_found(tmp_path):
+    file = tmp_path / "x.py"
+    file.write_text("config.engine.model = 1\nself.config.steps += 1\nself.config = 2\nsetattr(part, 'device', 3)\n")
+    assert list(attributes_set(file)) == ["config.engine.model", "self.config.steps", "setattr(part, 'device', 3)"]
 
 
 def test_load_run_takes_one_folder():
