@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
 import importlib.util
+import json
 import pkgutil
 import re
 import sys
@@ -14,9 +15,9 @@ import torch
 from doc_pages import PLACEHOLDER, ROOT, Runner, blocks, commands, pages, read_page
 
 from agents.config.compose import compose_config
+from agents.config.schema import GROUPS
 from agents.registry import ALGORITHMS, POLICIES
 from reason_envs import registration
-from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES
 from reason_envs.rewards.registry import REWARDS
 from reason_envs.tasks.registry import TASKS
@@ -27,7 +28,9 @@ REGISTRIES = (registration.ENVIRONMENTS, TASKS, REWARDS, ENGINES, ALGORITHMS, PO
 TEXT = "\n".join(page.read_text() for page in PAGES)
 
 
+GLOSSARY = set(re.findall(r"`([\w/]+)`(?=[^|]*\|.*\|)", (ROOT / "docs" / "metrics.md").read_text()))
 OWNERS = (
+    "env=single_turn_math",
     *("env=reason_tree", "env=petting_sudoku", "env=petting_code", "env=planner_solver", "env=workflow"),
     *("algo=at_grpo", "algo=ppo", "engine=vllm", "engine=recorded", "policy=graph"),
 )
@@ -60,6 +63,15 @@ def test_page_runs_and_prints_what_it_shows(page, folder):
     runner = Runner(folder)
     for block in blocks(page):
         runner.run(block)
+    assert logged(folder) - GLOSSARY == set(), "metrics that docs/metrics.md does not explain"
+
+
+def logged(folder):
+    """The metrics in all run folders, without the agents that they end in."""
+    lines = [line for path in folder.rglob("metrics.jsonl") for line in path.read_text().splitlines()]
+    names = {name for line in lines for name in json.loads(line)}
+    agents = "tool|planner|reasoner|coder|tester"
+    return {re.sub(rf"/({agents})$", "", name) for name in names if not name.startswith("their_")}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -107,21 +119,31 @@ def test_training_commands_in_the_text_compose():
     assert seen > 5
 
 
-def test_settings_in_the_text_compose():
-    pattern = r"`((?:algo|policy|engine|env)(?:\.[\w.]+)?=[\w.]+(?: (?:algo|policy|engine)\.[\w.]+=[\w.]+)*)`"
-    settings = set(re.findall(pattern, TEXT))
-    assert len(settings) > 40
-    refused = [setting for setting in settings if not re.search(PLACEHOLDER, setting) and not composes(setting.split())]
-    assert refused == []
+def test_settings_in_the_text_exist():
+    settings = re.findall(r"`((?:algo|policy|engine|env|reward_model)(?:\.[\w.]+)?=[^`]+)`", TEXT)
+    settings = [setting for setting in settings if not re.search(r"=[\w.]+:", setting)]  # parts of other modules
+    pairs = [pair.partition("=")[::2] for setting in settings for pair in re.findall(r"[a-z][\w.]*=[^ ]*", setting)]
+    keys = {
+        key
+        for part in OWNERS
+        for key in keys_of(compose_config([part, *(["engine.path=r"] if "recorded" in part else [])]))
+    }
+    names = {(group, name) for group, (names, _) in GROUPS.items() for name in names()}
+    assert len(pairs) > 60
+    for key, value in pairs:
+        if key in GROUPS:
+            assert (key, value) in names or not value or re.search(PLACEHOLDER, value), f"{key}={value}"
+        elif key.partition(".")[0] in GROUPS and not key.startswith("env.tasks."):
+            assert key in keys, key
 
 
-def composes(overrides):
-    """Whether some run has these options."""
-    for parts in ([], *([part] for part in OWNERS)):
-        with contextlib.suppress(ReasonEnvsError):
-            compose_config([*parts, *overrides])
-            return True
-    return False
+def keys_of(config, prefix=""):
+    """Every key of a configuration, as the command line writes it."""
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        yield f"{prefix}{field.name}"
+        if dataclasses.is_dataclass(value):
+            yield from keys_of(value, f"{prefix}{field.name}.")
 
 
 def test_table_of_ids_is_the_registry():
@@ -157,4 +179,7 @@ def test_reference_names_what_exists():
     names = re.findall(r"^::: (\S+)$", TEXT, re.MULTILINE)
     assert len(names) > 50
     for name in names:
-        pkgutil.resolve_name(name)
+        if name.rpartition(".")[2].islower():
+            assert importlib.util.find_spec(name), name
+        else:
+            pkgutil.resolve_name(name)
