@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 
@@ -40,3 +41,10 @@ def test_import_loads_no_heavy_package(module):
     code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("package", ["vllm", "ray", "wandb", "openenv"])
+def test_folders_of_tests_do_not_pose_as_optional_packages(package):
+    """Pytest puts the folders of test modules on the path; a subfolder named like a package would be found there."""
+    spec = importlib.util.find_spec(package)
+    assert spec is None or spec.origin is not None
