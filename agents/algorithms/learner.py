@@ -87,7 +87,6 @@ class Learner(ABC):
         Returns:
             The metrics of the KL penalty, of ``credit`` and of the update.
         """
-        self.optimizer.training_step = step
         sampled = [SampledTrajectory.of(trajectory) for trajectory in trajectories]
         kl_metrics = self.evaluate([sample for each in sampled for sample in each.samples])
         samples, credit_metrics = self.credit(sampled)

@@ -96,6 +96,7 @@ class PolicyUpdate:
         Raises:
             ReasonEnvsError: the loss or the gradients are not finite. The weights stay unchanged.
         """
+        self.optimizer.training_step = step
         metrics = {"grad_norm": 0.0, "learning_rate": self.optimizer.learning_rate}
         computed: list[tuple[float, Metrics]] = []
         minibatches, stopped = 0, False

@@ -35,16 +35,6 @@ class RoleOptimizer:
         """Number of optimizer steps of all roles together."""
         return sum(optimizer.steps for optimizer in self._optimizers.values())
 
-    @property
-    def training_step(self) -> int:
-        """The current training step, which learning-rate schedules follow."""
-        return next(iter(self._optimizers.values())).training_step
-
-    @training_step.setter
-    def training_step(self, step: int) -> None:
-        for optimizer in self._optimizers.values():
-            optimizer.training_step = step
-
     def state_dict(self) -> dict[str, Any]:
         """Return the state of each role's optimizer."""
         return {role: optimizer.state_dict() for role, optimizer in self._optimizers.items()}

@@ -52,7 +52,9 @@ class LanguagePolicy(TrainablePolicy):
         self.sampling = config.sampling()
         self.max_tokens = config.max_tokens
         self.engine: Engine | None = None
+        """The engine that samples. It must be set before ``act``."""
         self.value_head: ValueHead | None = None
+        """The head that computes state values. ``None`` until ``prepare_values``."""
         self._reference: nn.Module | None = None
         self._adapter_is_new = not config.adapter
         self._warned_overlong = False
