@@ -46,7 +46,6 @@ SKIPPED = (ROOT / "tests" / "data", Path(__file__).resolve())
 TOP = ("agents", "reason_envs", "benchmarks", "conf", "docs", "tests", ".ci")
 """Directories that are checked, beside the files of the root."""
 TO_DO = {
-    ".",
     "agents/algorithms",
     "agents/policies",
     "agents/rollout",
