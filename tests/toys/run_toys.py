@@ -27,7 +27,7 @@ OPTIONS = (
     "save_every=2",
     "policy.device=cpu",
 )
-"""A random model gets no sum right: only coin flips give it something to learn."""
+"""Options of a short run. A random model solves no sum, so its rewards are random."""
 LORA = ("policy.lora_rank=4", "policy.lora_dropout=0.2", "algo.kl_coef=0.05")
 
 
