@@ -45,16 +45,6 @@ SKIPPED = (ROOT / "tests" / "data", Path(__file__).resolve())
 """Paths that are not checked: quoted documents, and this list."""
 TOP = ("agents", "reason_envs", "benchmarks", "conf", "docs", "tests", ".ci")
 """Directories that are checked, beside the files of the root."""
-TO_DO = {
-    "agents/algorithms",
-    "agents/policies",
-    "agents/rollout",
-    "tests",
-    "tests/agents/algorithms",
-    "tests/agents/policies",
-    "tests/agents/rollout",
-}
-"""Directories that are not rewritten yet."""
 
 
 def texts(path: Path) -> Iterator[tuple[int, str]]:
@@ -145,7 +135,7 @@ def files() -> dict[str, list[Path]]:
     return found
 
 
-@pytest.mark.parametrize("directory", sorted(files().keys() - TO_DO))
+@pytest.mark.parametrize("directory", sorted(files()))
 def test_wording_is_standard(directory):
     found = [problem for path in files()[directory] for problem in problems(path)]
     assert not found, "\n".join(["", *found])

@@ -79,7 +79,7 @@ class LearnerConfig:
     importance: str = "token"
     """Level of the probability ratios: ``token`` (PPO, GRPO) or ``sequence`` (GSPO)."""
     aggregation: str = "token_mean"
-    """How token losses become one loss: ``token_mean``, ``seq_mean_token_mean``, ``seq_mean_token_sum`` or
+    """Aggregation of token losses into one loss: ``token_mean``, ``seq_mean_token_mean``, ``seq_mean_token_sum`` or
     ``horizon``."""
     horizon: int | None = None
     """Fixed length that ``aggregation=horizon`` divides token sums by. ``None`` for all other aggregations."""

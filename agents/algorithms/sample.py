@@ -46,7 +46,7 @@ class SampledTrajectory:
     """A trajectory whose decisions have become samples."""
 
     trajectory: Trajectory
-    """The episode."""
+    """The episode that the samples belong to."""
     samples: list[Sample]
     """One sample per decision of the trajectory, in the same order."""
 

@@ -24,8 +24,8 @@ class LanguagePolicyConfig:
     model: str = "embedded"
     """Model to train: ``embedded`` (it ships with the package), a folder, or a name on the Hugging Face hub."""
     sharing: str = "shared"
-    """How the roles of a multi-agent environment share weights: ``shared`` (one model plays all roles, and the prompt
-    names the role), ``lora_per_role`` (one adapter per role) or ``model_per_role`` (one model per role)."""
+    """Sharing of weights between the roles of a multi-agent environment: ``shared`` (one model plays all roles, and the
+    prompt names the role), ``lora_per_role`` (one adapter per role) or ``model_per_role`` (one model per role)."""
     device: str = "auto"
     """Device of the model: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda:N``."""
     dtype: str = "auto"
@@ -50,7 +50,7 @@ class LanguagePolicyConfig:
     """Folder of an existing LoRA adapter to continue training; its rank, scale, dropout and layers are kept. ``None``:
     no existing adapter."""
     reference_device: str = "policy"
-    """Where the reference, a frozen copy of the model, is kept: ``policy`` (the policy's device), ``cpu`` (it also
+    """Place of the reference, a frozen copy of the model: ``policy`` (the policy's device), ``cpu`` (it also
     computes there), or ``offload`` (in the computer's memory; it computes on the policy's device)."""
     max_tokens: int = 128
     """Maximum number of tokens per response."""
@@ -66,7 +66,7 @@ class LanguagePolicyConfig:
     max_prompt_tokens: int = 1024
     """Maximum number of tokens per prompt."""
     overlong_prompts: str = "error"
-    """What a run does with tasks whose prompt is too long: ``error`` stops it before training, ``filter`` leaves the
+    """Handling of tasks whose prompt is too long: ``error`` stops it before training, ``filter`` leaves the
     tasks out and reports their number."""
 
     def __post_init__(self) -> None:

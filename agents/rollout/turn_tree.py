@@ -60,7 +60,7 @@ async def play_turn_tree(
 
     Returns:
         One trajectory per task. Its decisions are all candidates, grouped by (task, turn, agent), each with the reward
-        of its own step; ``on_path`` is true for those that the episode continued from.
+        of that step; ``on_path`` is true for those that the episode continued from.
     """
     trees = [list(rows) for _, rows in itertools.groupby(episodes, key=lambda episode: episode.group)]
     return await play_shared(trees, 1, lambda rows: _play(environment.fork(), policy, rows, select, sampling))

@@ -111,7 +111,7 @@ def test_update_trains_on_candidates_off_the_path(policy, monkeypatch):
 
 
 def test_credit_ignores_rewards_of_later_turns(policy):
-    """A decision's return is the reward of its own step, without the rest of the episode."""
+    """A decision's return is the reward of that step, without the rest of the episode."""
     script = Script(lambda agent, turn, k: f"{100 * turn} {k}")
     at_grpo = learner(policy, relay(judge=spelled_out), scale="std")
     at_grpo.policy = script
