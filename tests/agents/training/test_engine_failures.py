@@ -22,6 +22,8 @@ def test_run_resumes_exactly_after_a_failed_generation(whole, tiny_model, tmp_pa
     folder, original, calls = tmp_path / "run", TransformersEngine.generate_batch, []
 
     def dying(engine, requests):
+        if len(requests) < 8:  # the probes of the weight check
+            return original(engine, requests)
         calls.append(len(requests))
         generations = original(engine, requests) if answers or len(calls) < 3 else None
         if len(calls) == 3:
