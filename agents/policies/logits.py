@@ -27,8 +27,8 @@ class LogitsHead:
     """
 
     def __init__(self, model: Any) -> None:
-        decoder = getattr(model, model.base_model_prefix, None)
-        if not isinstance(decoder, nn.Module) or model.get_output_embeddings() is None:
+        decoder = model.base_model
+        if decoder is model or model.get_output_embeddings() is None:
             raise ReasonEnvsError(
                 f"{type(model).__name__} does not separate its decoder from its output head, so log-probabilities "
                 "cannot be computed in chunks. Train another model, such as one of the Llama, Qwen or Gemma families."

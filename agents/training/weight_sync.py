@@ -115,14 +115,15 @@ class WeightSync:
             gaps.append(_mean_gap(self._learner_scores(), engine))
             if sampled.log_probs is not None:
                 decoding_gaps.append(_mean_gap(sampled.log_probs, engine))
-        if not max(*gaps, *decoding_gaps) <= ROUNDING_FACTOR * self._tolerance:
+        limit = ROUNDING_FACTOR * self._tolerance
+        if not all(gap <= limit for gap in (*gaps, *decoding_gaps)):  # false for NaN
             raise EngineError(
                 f"Learner and engine disagree about the log-probabilities of {self._policy.architecture}: "
                 f"{max(gaps):.2g} nats per token, and {max(decoding_gaps):.2g} between sampling and reading again; at "
-                f"most {ROUNDING_FACTOR * self._tolerance:.2g} can be rounding. This model cannot be trained with "
+                f"most {limit:.2g} can be rounding. This model cannot be trained with "
                 f"{type(self._engine).__name__}: use another model or another engine, such as engine=vllm."
             )
-        self._tolerance = max(self._tolerance, ROUNDING_FACTOR * max(gaps))
+        self._tolerance = min(max(self._tolerance, ROUNDING_FACTOR * max(gaps)), limit)
 
     def _canary_name(self, weights: Mapping[str, Tensor]) -> str:
         """Return the name of the last matrix that is not an embedding and has at least two rows."""

@@ -7,7 +7,7 @@ import torch
 from language_toys import make_policy
 
 from agents.training.weight_sync import WeightSync
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 
@@ -145,3 +145,38 @@ def test_canary_refuses_an_engine_with_another_model(tiny_model):
     engine.model.lm_head = torch.nn.Linear(32, 7, bias=False)
     with pytest.raises(ReasonEnvsError, match="must load the same model"):
         asyncio.run(WeightSync(make_policy(tiny_model), engine).canary())
+
+
+class NotANumber(TransformersEngine):
+    """Engine whose scores are NaN from the start."""
+
+    async def score(self, token_ids, prompt_length, temperature=1.0, adapter=None):
+        return [float("nan")] * (len(token_ids) - prompt_length)
+
+
+class Biased(TransformersEngine):
+    """Engine that computes other log-probabilities than the learner, by a constant."""
+
+    bias = 0.01
+
+    async def score(self, token_ids, prompt_length, temperature=1.0, adapter=None):
+        scores = await super().score(token_ids, prompt_length, temperature, adapter)
+        return [score + self.bias for score in scores]
+
+
+@pytest.mark.parametrize("kind", [NotANumber, Biased])
+def test_canary_refuses_a_model_that_both_sides_score_differently(tiny_model, kind):
+    engine = kind(model=tiny_model, device="cpu")
+    with pytest.raises(EngineError, match="disagree about the log-probabilities of Qwen3ForCausalLM"):
+        asyncio.run(WeightSync(make_policy(tiny_model), engine).canary())
+
+
+def test_calibration_never_allows_more_than_its_limit(tiny_model):
+    """A difference just below the limit at the start does not allow ten times as much later."""
+    engine = Biased(model=tiny_model, device="cpu")
+    engine.bias = 0.0015
+    sync = WeightSync(make_policy(tiny_model), engine)
+    asyncio.run(sync.canary())
+    engine.bias = 0.003
+    with pytest.raises(EngineError, match=r"0\.0030 nats per token apart"):
+        asyncio.run(sync.push(1))
