@@ -142,7 +142,7 @@ def register(
             model, such as ``{"algo": "ppo", "policy": "graph"}``. Learners use their own defaults for the rest.
 
     Raises:
-        ReasonEnvsError: the id or name is registered already, or a recommendation is unknown.
+        ReasonEnvsError: another environment has the id or name, or a recommendation is unknown.
     """
     for path in (environment, config):
         if isinstance(path, str) and ":" not in path:
@@ -194,8 +194,8 @@ def register_all() -> None:
 
 
 def _add(new: EnvironmentEntry) -> None:
-    ENVIRONMENTS.check_free(new.id)
-    ENVIRONMENTS.check_free(new.name)
+    ENVIRONMENTS.check_free(new.id, new.target)
+    ENVIRONMENTS.check_free(new.name, new.target)
     ENVIRONMENTS.parts[new.name] = new
     gymnasium.register(
         new.id,

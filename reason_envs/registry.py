@@ -96,6 +96,11 @@ def _import_module(path: str) -> tuple[ModuleType, str]:
         ) from error
 
 
+def _origin(target: Any) -> str:
+    """Return the import path of a class or function; a reloaded module has new ones under the same path."""
+    return target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
+
+
 def _public_names(module: ModuleType) -> list[str]:
     return [name for name in vars(module) if not name.startswith("_")]
 
@@ -162,22 +167,23 @@ class Registry(Generic[T]):
         self._interface = interface
 
     def register(self, name: str, target: Any, config: Any = None) -> None:
-        """Add a part.
+        """Add a part. A class or function of the same module and name replaces the one that was registered before.
 
         Args:
-            name: a name that is not registered yet.
+            name: a name that no other class or function has.
             target: class or function that makes the part, or its import path ``"package.module:name"``.
             config: dataclass of the options, or its import path. ``None``: the target's keyword parameters are options.
 
         Raises:
-            ReasonEnvsError: the name is registered already.
+            ReasonEnvsError: another class or function has the name.
         """
-        self.check_free(name)
+        self.check_free(name, target)
         self.parts[name] = Part(target, config)
 
-    def check_free(self, name: str) -> None:
-        """Raise if a name is registered already."""
-        if self.find(name) is not None:
+    def check_free(self, name: str, target: Any) -> None:
+        """Raise if another class or function has the name; a notebook's cell may run twice."""
+        held = self.find(name)
+        if held is not None and _origin(held.target) != _origin(target):
             raise ReasonEnvsError(f"The {self.kind} {name!r} is registered already; choose another name.")
 
     def names(self) -> list[str]:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the processors; set before torch is imported
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _own_registrations():

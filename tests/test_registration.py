@@ -54,9 +54,9 @@ def test_register_adds_an_environment_everywhere():
     assert gym.make("demo/OwnPuzzle-v3").unwrapped.environment.config.turns == 3
     assert reason_envs.env_config("own_puzzle") is ToyConfig
     with pytest.raises(ReasonEnvsError, match="registered already"):
-        reason_envs.register("demo/OwnPuzzle-v3", Toy, ToyConfig)
+        reason_envs.register("demo/OwnPuzzle-v3", "toys:Another", ToyConfig)
     with pytest.raises(ReasonEnvsError, match="registered already"):
-        reason_envs.register("Other-v0", Toy, ToyConfig, name="own_puzzle")
+        reason_envs.register("Other-v0", "toys:Another", ToyConfig, name="own_puzzle")
     assert "Other-v0" not in gym.registry
 
 

@@ -52,9 +52,9 @@ def add_hammer():
     TOOLS.register("hammer", Hammer, "test_registry:HammerConfig")
 
 
-def add_hammer_twice():
-    for _ in range(2):
-        TOOLS.register("hammer", Hammer, HammerConfig)
+def add_two_hammers():
+    TOOLS.register("hammer", Hammer, HammerConfig)
+    TOOLS.register("hammer", HammerConfig)
 
 
 def add_environment():
@@ -246,7 +246,7 @@ def test_plugins_add_rewards(installed):
     assert asyncio.run(make_reward("installed")("any", None, 0)).value == 1.0
 
 
-@pytest.mark.parametrize("function", ["no_such_function", "no_such.function", "add_hammer_twice"])
+@pytest.mark.parametrize("function", ["no_such_function", "no_such.function", "add_two_hammers"])
 def test_a_broken_plugin_is_named_at_every_look_up(installed, function):
     installed("reason_envs.tools", function)
     for _ in range(2):
@@ -308,10 +308,17 @@ def test_a_module_before_a_name_is_imported_and_registers_it(monkeypatch, tmp_pa
         make_environment("own_parts:Unregistered")
 
 
-def test_a_name_can_be_registered_once():
+def test_register_refuses_a_name_that_another_class_has():
     TOOLS.register("saw", Hammer, HammerConfig)
     with pytest.raises(ReasonEnvsError, match="tool 'saw' is registered already"):
-        TOOLS.register("saw", Hammer, HammerConfig)
+        TOOLS.register("saw", HammerConfig)
+
+
+def test_register_replaces_a_class_that_a_notebook_defines_again():
+    TOOLS.register("axe", Hammer, HammerConfig)
+    again = type("Hammer", (Hammer,), {"__module__": __name__})
+    TOOLS.register("axe", again, HammerConfig)
+    assert TOOLS["axe"].target is again
 
 
 def test_task_families_may_be_functions_that_nobody_registered():

@@ -83,7 +83,7 @@ def fine_tune(config: FineTuningConfig, solutions: Sequence[LabelledSolution], s
         folder: folder to write to; it is created.
     """
     device = resolve_device(config.device)
-    tokenizer = load_tokenizer(config.model)
+    tokenizer = load_tokenizer(config.model, generates=False)
     with torch.random.fork_rng():
         torch.manual_seed(derive_seed(seed, "fine-tuning"))
         model = _load(config, device)

@@ -70,16 +70,20 @@ def model_path(name: str) -> str:
     return str(Path(name).expanduser()) if name.startswith("~") else name
 
 
-def load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str, *, generates: bool = True) -> Any:
     """Load a model's tokenizer. A tokenizer without a padding token pads with its end-of-sequence token.
 
+    Args:
+        name: name or folder of the model.
+        generates: the model writes text, which must end.
+
     Raises:
-        OptionError: the tokenizer cannot be loaded, or it does not have an end-of-sequence token.
+        OptionError: the tokenizer cannot be loaded, or it does not have an end-of-sequence token and needs one.
     """
     from transformers import AutoTokenizer
 
     tokenizer = _load(name, "tokenizer", AutoTokenizer.from_pretrained)
-    if tokenizer.eos_token_id is None:
+    if tokenizer.eos_token_id is None and (generates or tokenizer.pad_token_id is None):
         raise OptionError(
             "model", name, "has a tokenizer without an end-of-sequence token: set eos_token in tokenizer_config.json."
         )

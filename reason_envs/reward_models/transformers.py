@@ -125,7 +125,7 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
         self.config = config = config or StepRewardModelConfig(**overrides)
         self.device = resolve_device(config.device)
         path = str(embedded.path("step_reward_model")) if config.model == "embedded" else config.model
-        self.tokenizer = load_tokenizer(path)
+        self.tokenizer = load_tokenizer(path, generates=False)
         model = load_model(
             path,
             device=self.device,

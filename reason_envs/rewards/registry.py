@@ -67,13 +67,13 @@ def register_reward(name: str, reward: Callable[..., Any] | str) -> None:
     first.
 
     Args:
-        name: name that is not registered yet.
+        name: a name that no other reward has.
         reward: function ``(response, task) -> float | (float, info)``, plain or ``async``; a class whose instances are
             such functions; or the import path ``"package.module:name"`` of either. Further parameters of the function,
             or the parameters of the class, are options. A parameter ``seed`` of the function receives the seed.
 
     Raises:
-        ReasonEnvsError: the name is registered already, or the function cannot be called with a response and a task.
+        ReasonEnvsError: another reward has the name, or the function cannot be called with a response and a task.
     """
     REWARDS.register(name, reward)
 

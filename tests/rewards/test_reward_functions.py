@@ -166,7 +166,7 @@ def test_reward_from_config_known_values():
     assert reward_from_config(RewardConfig(name="random", wrong=0.0)) == RandomReward(wrong=0.0)
     with pytest.raises(ReasonEnvsError, match=r"no_answer=0.0 is not an option of reward 'random'"):
         reward_from_config(RewardConfig(name="random", no_answer=0.0))
-    with pytest.raises(ReasonEnvsError, match=r"fallback 'numbr'"):
+    with pytest.raises(ReasonEnvsError, match=r"fallbacks='numbr' is not an answer fallback"):
         RewardConfig(fallbacks=("numbr",))
 
 

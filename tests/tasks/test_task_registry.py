@@ -41,7 +41,7 @@ def test_register_adds_a_family() -> None:
     with pytest.raises(ReasonEnvsError, match="to must be given: task family 'count_up'"):
         make("count_up")
     with pytest.raises(ReasonEnvsError, match="registered already"):
-        register("count_up", count_up)
+        register("count_up", make)
 
 
 def test_entry_points_add_families(monkeypatch: pytest.MonkeyPatch) -> None:
