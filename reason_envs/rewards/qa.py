@@ -14,8 +14,8 @@ VERDICTS = frozenset({"yes", "no", "noanswer"})
 
 
 def normalise_words(text: str) -> list[str]:
-    """Return the words of a text in lower case, without punctuation and articles."""
-    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split()
+    """Return the words of a text in lower case, without punctuation and articles unless nothing else is left."""
+    return _ARTICLES.sub(" ", text.lower().translate(_PUNCTUATION)).split() or text.lower().split()
 
 
 def f1(prediction: str, answers: Sequence[str]) -> float:

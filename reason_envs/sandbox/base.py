@@ -83,15 +83,30 @@ class Outcome:
         return self.values[0]
 
 
+@dataclass
+class SandboxConfig:
+    """Options of every sandbox."""
+
+    workers: int | None = None
+    """Maximum number of programs at the same time; ``None``: the number of processors."""
+    output_bytes: int = Limits.output_bytes
+    """Maximum size in bytes, for each of a program's standard output, standard error and returned values."""
+
+    def __post_init__(self) -> None:
+        at_least(self, workers=1, output_bytes=1)
+
+
 class Sandbox(ABC):
     """Runs untrusted programs, several at the same time. It can be awaited, or called from any thread.
 
     Args:
         workers: maximum number of programs at the same time. ``None``: the number of processors.
+        output_bytes: maximum output of programs, for callers that build their limits with `limits_for`.
     """
 
-    def __init__(self, workers: int | None = None) -> None:
+    def __init__(self, workers: int | None = None, output_bytes: int = Limits.output_bytes) -> None:
         self.workers = os.cpu_count() or 1 if workers is None else workers
+        self.output_bytes = output_bytes
         at_least(self, workers=1)
         self._start_over()
         _sandboxes.add(self)
@@ -100,6 +115,10 @@ class Sandbox(ABC):
     def layers(self) -> tuple[str, ...]:
         """Names of the isolation layers that are active on this machine. Empty for sandboxes without layers."""
         return ()
+
+    def limits_for(self, seconds: float = Limits.seconds) -> Limits:
+        """Return limits of a program with the maximum output of this sandbox."""
+        return Limits(seconds, output_bytes=self.output_bytes)
 
     async def run(self, program: Program) -> Outcome:
         """Run a program as soon as a worker is free."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from time import monotonic
 
 from reason_envs.errors import EngineError
-from reason_envs.sandbox.base import Outcome, Program, Sandbox
+from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig
 from reason_envs.sandbox.remote import unwrap, wrap
 
 COMMANDS = ("docker", "podman")
@@ -22,7 +22,7 @@ KILLED = 137
 
 
 @dataclass
-class ContainerConfig:
+class ContainerConfig(SandboxConfig):
     """Options of ``sandbox=container``."""
 
     image: str = "python:3.11-slim"
@@ -33,8 +33,6 @@ class ContainerConfig:
     """Container runtime, such as ``runsc`` for gVisor; ``None``: the default of the command."""
     start_seconds: float = 10.0
     """Additional time in seconds for the start and the removal of a container."""
-    workers: int | None = None
-    """Maximum number of containers at the same time; ``None``: the number of processors."""
 
 
 class ContainerSandbox(Sandbox):
@@ -46,7 +44,7 @@ class ContainerSandbox(Sandbox):
 
     def __init__(self, config: ContainerConfig | None = None) -> None:
         self.config = config or ContainerConfig()
-        super().__init__(self.config.workers)
+        super().__init__(self.config.workers, self.config.output_bytes)
 
     def execute(self, program: Program) -> Outcome:
         """Run a program. Its time includes the start of the container."""

@@ -11,19 +11,19 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from reason_envs.errors import EngineError, OptionError
-from reason_envs.sandbox.base import Outcome, Program, Sandbox
+from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig
 from reason_envs.sandbox.remote import unwrap, wrap
 from reason_envs.validation import at_least
 
 
 @dataclass
-class HttpConfig:
+class HttpConfig(SandboxConfig):
     """Options of ``sandbox=http``."""
 
     url: str = "http://localhost:8080"
     """Address of the server, without ``/run_code``."""
-    workers: int = 16
-    """Maximum number of requests at the same time."""
+    workers: int | None = 16
+    """Maximum number of requests at the same time; ``None``: the number of processors."""
     overhead_seconds: float = 30.0
     """Additional time per request in seconds, including the wait in the server's queue."""
     attempts: int = 4
@@ -32,7 +32,8 @@ class HttpConfig:
     """Wait before the second attempt in seconds. It doubles with each attempt."""
 
     def __post_init__(self) -> None:
-        at_least(self, workers=1, overhead_seconds=0, attempts=1, wait_seconds=0)
+        super().__post_init__()
+        at_least(self, overhead_seconds=0, attempts=1, wait_seconds=0)
         if urlsplit(self.url).scheme not in ("http", "https"):
             raise OptionError("url", self.url, "must be the address of the server, such as http://localhost:8080.")
 
@@ -46,7 +47,7 @@ class HttpSandbox(Sandbox):
 
     def __init__(self, config: HttpConfig | None = None) -> None:
         self.config = config or HttpConfig()
-        super().__init__(self.config.workers)
+        super().__init__(self.config.workers, self.config.output_bytes)
 
     def execute(self, program: Program) -> Outcome:
         """Run a program.

@@ -16,17 +16,14 @@ from time import monotonic
 from typing import Any
 
 from reason_envs.errors import EngineError
-from reason_envs.sandbox.base import Outcome, Program, Sandbox, Status
+from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig, Status
 from reason_envs.sandbox.runner import encode_value
 from reason_envs.sandbox.values import Raised, decode_value
 
 
 @dataclass
-class MontyConfig:
+class MontyConfig(SandboxConfig):
     """Options of ``sandbox=monty``."""
-
-    workers: int | None = None
-    """Maximum number of programs at the same time; ``None``: the number of processors."""
 
 
 class MontySandbox(Sandbox):
@@ -37,7 +34,8 @@ class MontySandbox(Sandbox):
     """
 
     def __init__(self, config: MontyConfig | None = None) -> None:
-        super().__init__((config or MontyConfig()).workers)
+        config = config or MontyConfig()
+        super().__init__(config.workers, config.output_bytes)
 
     def execute(self, program: Program) -> Outcome:
         """Run a program in a new session."""
@@ -91,7 +89,7 @@ class _Run:
         from pydantic_monty import MontyError
 
         try:
-            self.feed(session, self.program.source)
+            self.run_source(session)
             for expression in self.program.expressions:
                 if monotonic() - self.start > self.program.limits.seconds:
                     return self.outcome("timeout", f"more than {self.program.limits.seconds:g} seconds")
@@ -100,6 +98,16 @@ class _Run:
         except MontyError as error:
             return self.over or self.outcome(_status(error), _describe(error))
         return self.over or self.outcome("ok", "")
+
+    def run_source(self, session: Any) -> None:
+        """Run the program. It may end with ``exit()``, ``quit()`` or ``raise SystemExit``."""
+        from pydantic_monty import MontyError
+
+        try:
+            self.feed(session, self.program.source)
+        except MontyError as error:
+            if type(error.exception()) is not SystemExit or str(error.exception()):
+                raise
 
     def evaluate(self, session: Any, expression: str) -> Any:
         """Return the value of an expression as plain data."""
@@ -117,7 +125,8 @@ class _Run:
 
     def feed(self, session: Any, code: str) -> Any:
         """Run one piece of code in the session."""
-        return session.feed_run(code, print_callback=self.take, external_lookup={"input": self.read_line})
+        functions = {"input": self.read_line, "exit": _leave, "quit": _leave}
+        return session.feed_run(code, print_callback=self.take, external_lookup=functions)
 
     def take(self, stream: str, text: str) -> None:
         """Store printed text. Above the limit ``print`` raises, and the outcome is ``output`` in any case."""
@@ -144,6 +153,11 @@ class _Run:
         """Return the outcome with this status."""
         values = tuple(self.values)
         return Outcome(status, self.printed["stdout"], self.printed["stderr"], values, monotonic() - self.start, reason)
+
+
+def _leave(code: Any = None) -> None:
+    """End a program: its ``exit``."""
+    raise SystemExit(*(() if code in (None, 0) else (str(code),)))
 
 
 def _interpreter() -> str | None:

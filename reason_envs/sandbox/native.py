@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Any
 
 from reason_envs.errors import EngineError
-from reason_envs.sandbox.base import Outcome, Program, Sandbox
+from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig
 from reason_envs.sandbox.layers import FIRST_UID, INSIDE_BUBBLEWRAP, UIDS, Layers, bubblewrap_command, detect
 from reason_envs.sandbox.library import copied_library, interpreter, is_open, library, readable_paths
 from reason_envs.sandbox.values import finished
@@ -30,11 +30,9 @@ PRELOADED = ("math", "cmath", "re", "json", "random", "itertools", "collections"
 
 
 @dataclass
-class NativeConfig:
+class NativeConfig(SandboxConfig):
     """Options of ``sandbox=native``."""
 
-    workers: int | None = None
-    """Maximum number of programs at the same time; ``None``: the number of processors."""
     allow_weaker: bool = False
     """Whether to run programs even if a required isolation layer is missing on this machine."""
 
@@ -52,7 +50,7 @@ class NativeSandbox(Sandbox):
     def __init__(self, config: NativeConfig | None = None) -> None:
         self.config = config or NativeConfig()
         self._servers: list[_Server] = []
-        super().__init__(self.config.workers)
+        super().__init__(self.config.workers, self.config.output_bytes)
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ expected values here that it could read.
 """
 
 import base64
+import builtins
 import io
 import json
 import os
@@ -53,6 +54,7 @@ def encode_value(value: Any, depth: int = 0) -> Any:
 def run_program(source: str, expressions: list[str], emit: Callable[[Any], None]) -> None:
     """Run a program, then emit ``["value", ...]`` for each expression, and finally how the program ended."""
     random.seed(0)  # a program with random numbers has the same results in every run
+    vars(builtins).update(exit=sys.exit, quit=sys.exit)  # site, which defines them, is not loaded everywhere
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     ended: list[str] = ["ok"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BLANK = re.compile(
+    r"(?:[\s$~{}]|\\(?:[!,;: ()$]|\[|\]|(?:boxed|fbox|text|mathrm|mbox|left|right|q?quad)(?![a-zA-Z])))*+"
+)
 _CALCULATION = re.compile(r"<<[^<>]*>>")
 NUMBER = r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
 """Pattern of a plain decimal number, with or without thousands separators."""
@@ -38,6 +41,11 @@ def last_boxed(text: str) -> str | None:
                 return text[start:position].strip()
         position += 1
     return None
+
+
+def is_blank(answer: str) -> bool:
+    r"""Return whether an answer has only white space and LaTeX that prints nothing, such as ``$ $`` or ``\boxed{}``."""
+    return _BLANK.fullmatch(answer) is not None
 
 
 def after_hashes(text: str) -> str | None:

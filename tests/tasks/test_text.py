@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reason_envs.tasks.text import after_hashes, last_boxed, normalise_number, strip_calculations
+from reason_envs.tasks.text import after_hashes, is_blank, last_boxed, normalise_number, strip_calculations
 
 balanced = st.recursive(
     st.text(alphabet="ab1 +$", max_size=5),
@@ -68,6 +68,18 @@ def test_after_hashes_known_values(solution: str, answer: str | None) -> None:
 
 def test_strip_calculations_removes_annotations() -> None:
     assert strip_calculations("He has 2*3=<<2*3=6>>6 and 6/4=$<<6/4=1.5>>1.5.") == "He has 2*3=6 and 6/4=$1.5."
+
+
+@pytest.mark.parametrize(
+    "answer", ["", " ", "\n\t", "$$", "$ $", r"\boxed{}", r"\boxed{ \, }", r"\text{}", r"\[ \]", r"\(\)", r"\$"]
+)
+def test_is_blank_of_answers_without_content(answer: str) -> None:
+    assert is_blank(answer)
+
+
+@pytest.mark.parametrize("answer", ["0", "-", "?", r"\pi", r"\boxed{0}", r"\textbf", r"\emptyset", "{ }0", r"\%"])
+def test_is_blank_is_false_for_answers_with_content(answer: str) -> None:
+    assert not is_blank(answer)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reason_envs.rewards.code.grade import extract_code
-from reason_envs.sandbox import Limits, Program, Sandbox
+from reason_envs.sandbox import Program, Sandbox
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class ProgramRunner:
             seconds: maximum time of a program.
         """
         self.sandbox = sandbox
-        self.limits = Limits(seconds=seconds)
+        self.limits = sandbox.limits_for(seconds)
 
     async def print_of(self, response: str, preamble: str = "") -> Printed:
         """Run the program in a response after a ``preamble``, lines that define its variables."""

@@ -15,7 +15,7 @@ from reason_envs.rewards.code.grade import extract_code
 from reason_envs.rewards.code.tests import UnitTests, read_tests, split
 from reason_envs.rewards.qa import normalise_words
 from reason_envs.rewards.tiers import final_answer, number
-from reason_envs.sandbox import Limits, Opaque, Program, Raised, Sandbox
+from reason_envs.sandbox import Opaque, Program, Raised, Sandbox
 from reason_envs.tasks.base import Task
 
 MAX_ATTEMPTS = 3
@@ -50,7 +50,7 @@ class Operators:
 
     def __init__(self, prompts: Prompts, executors: Mapping[str, Executor], sandbox: Sandbox, seconds: float) -> None:
         self.prompts, self.executors, self.sandbox = prompts, executors, sandbox
-        self.limits = Limits(seconds=seconds)
+        self.limits = sandbox.limits_for(seconds)
         self._methods: Mapping[str, Callable[[Call], Awaitable[dict[str, Any]]]] = {
             "Custom": self._custom,
             "AnswerGenerate": self._answer_generate,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from typing import Any
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.base import Reward, RewardConfig, RewardFunction
 from reason_envs.rewards.code.async_cache import AsyncCache
+from reason_envs.rewards.code.extract import extract_code
 from reason_envs.rewards.code.tests import Case, StdioTests, Tests, UnitTests, read_tests, split
 from reason_envs.sandbox import Limits, Outcome, Program, Raised, Sandbox, literal, make_sandbox
 from reason_envs.tasks.base import Task
@@ -30,9 +30,8 @@ TIMES_REFERENCE = 10.0
 """Multiple of the reference solution's time that is added to the minimum time limit."""
 REFERENCE_SECONDS = 60.0
 """Time limit of a reference solution, in seconds."""
-TEST_OUTPUT = 2**22
-"""Maximum output of the tests, in bytes."""
-_FENCE = re.compile(r"```(?:python|py)?[^\S\n]*\n(.*?)```", re.DOTALL | re.IGNORECASE)
+LARGE_OUTPUT = 2**22
+"""Maximum output in bytes of the tests, and of programs whose reference solution exceeds the limit of the sandbox."""
 
 
 class UnusableTestsError(ReasonEnvsError):
@@ -61,12 +60,6 @@ class CodeGrade:
         return self.passed / self.total if self.total else 0.0
 
 
-def extract_code(response: str) -> str:
-    """Return the code of a response: the last fenced block, or the whole response if there is none."""
-    blocks = _FENCE.findall(response)
-    return blocks[-1] if blocks else response
-
-
 class CodeGrader:
     """Grades programs in a sandbox. Tests are prepared once and cached."""
 
@@ -75,11 +68,12 @@ class CodeGrader:
 
         Args:
             sandbox: a `Sandbox`, or the name of one.
-            limits: limits of a program. The time limit applies only if there is no reference solution.
+            limits: limits of a program. The time limit applies only if there is no reference solution. ``None``: the
+                limits of the sandbox.
         """
         with mounted("sandbox"):
             self.sandbox: Sandbox = make_sandbox(sandbox)
-        self.limits = limits or Limits()
+        self.limits = limits or self.sandbox.limits_for()
         self._prepare = AsyncCache[Tests, _Examiner](lambda tests: _examiner(tests, self.sandbox, self.limits))
         self._usable = AsyncCache(self._try_tests)
 
@@ -179,6 +173,8 @@ class _Replayed(_Examiner):
 async def _examiner(tests: Tests, sandbox: Sandbox, limits: Limits) -> _Examiner:
     """Split the tests into cases if possible, and check them against the reference solution."""
     if isinstance(tests, StdioTests):
+        expected = max((len(expected.encode()) for _, expected in tests.cases), default=0)
+        limits = replace(limits, output_bytes=max(limits.output_bytes, 2 * expected))
         return await _timed(_Printed(limits, len(tests.cases), tests.cases), tests, sandbox)
     if (cases := split(tests)) is not None:
         return await _timed(_Cases(limits, len(cases), tuple(cases)), tests, sandbox)
@@ -197,11 +193,14 @@ async def _examiner(tests: Tests, sandbox: Sandbox, limits: Limits) -> _Examiner
 
 
 async def _timed(examiner: Any, tests: Tests, sandbox: Sandbox) -> _Examiner:
-    """Set the time limit from the time of the reference solution, if there is one."""
+    """Set the limits from the time and the output of the reference solution, if there is one."""
     if not tests.reference:
         return examiner
     slow = replace(examiner, limits=replace(examiner.limits, seconds=REFERENCE_SECONDS))
     grade = await slow.examine(sandbox, tests.reference)
+    if grade.reason == "output" and examiner.limits.output_bytes < LARGE_OUTPUT:
+        large = replace(examiner.limits, output_bytes=LARGE_OUTPUT)
+        return await _timed(replace(examiner, limits=large), tests, sandbox)
     if not grade.correct:
         raise UnusableTestsError(
             f"The reference solution passes {grade.passed} of its {grade.total} tests ({grade.reason}): fix the task, "
@@ -219,7 +218,7 @@ async def _run_tests(
     start_from = tests.reference or tests.preamble
     given = "None" if answers is None else literal(answers)
     call = f"run_tests({start_from!r}, {tests.code!r}, {tests.called!r}, {tests.entry_point!r}, {given})"
-    return await sandbox.run(Program(replay, "", (call,), replace(limits, output_bytes=TEST_OUTPUT)))
+    return await sandbox.run(Program(replay, "", (call,), replace(limits, output_bytes=LARGE_OUTPUT)))
 
 
 def _answer(value: Any) -> tuple[str, Any] | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.files.records import Record
+from reason_envs.tasks.text import is_blank
 
 Parts = tuple[str, str, dict[str, Any]]
 """Question, answer, metadata."""
@@ -39,7 +40,7 @@ def drop(record: Record, place: str) -> Parts:
         passage, question = _text(record, "passage", place), _text(record, "question", place)
         spans = record.get("answers_spans", record.get("answers", []))
         answers = list(spans["spans"] if isinstance(spans, Mapping) else spans or ())
-    answers = list(dict.fromkeys(answer for answer in answers if answer))
+    answers = list(dict.fromkeys(answer for answer in answers if answer and not is_blank(answer)))
     if not answers:
         raise ReasonEnvsError(f"{place}: no answer in a field 'answers_spans', 'answers' or 'ref_text'.")
     return f"{passage}\n\n{question}".strip(), answers[0], {"domain": "qa", "answers": answers}

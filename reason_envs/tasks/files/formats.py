@@ -12,7 +12,7 @@ from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.tasks.base import Task
 from reason_envs.tasks.files.benchmarks import READERS
 from reason_envs.tasks.files.records import Record
-from reason_envs.tasks.text import after_hashes, last_boxed, normalise_number, strip_calculations
+from reason_envs.tasks.text import after_hashes, is_blank, last_boxed, normalise_number, strip_calculations
 
 QUESTION_FIELDS = ("question", "problem", "input")
 ANSWER_FIELDS = ("ground_truth", "answer", "target", "final_answer")
@@ -39,7 +39,8 @@ class Fields:
 
     def answer_name(self, record: Record) -> str | None:
         """Return the name of the answer's field, or ``None`` if the record has none."""
-        return next(iter(_present(record, (self.answer,) if self.answer else ANSWER_FIELDS)), None)
+        names = _present(record, (self.answer,) if self.answer else ANSWER_FIELDS)
+        return next((name for name in names if not _is_empty(record[name])), None)
 
     def solution_name(self, record: Record) -> str | None:
         """Return the name of the solution's field, or ``None`` if the record has none."""
@@ -120,7 +121,7 @@ def _gsm8k(fields: Fields, record: Record, place: str) -> _Answer:
     if not isinstance(text, str):
         raise _no_answer(place, record, (name,))
     answer = after_hashes(text)
-    if answer is None:
+    if answer is None or is_blank(answer):
         raise NoAnswerError(f"{place}: {name!r} has no answer after '####': ...{text[-60:]!r}.")
     solution = strip_calculations(text.rpartition("####")[0]).strip()
     return normalise_number(answer), {name}, {"solution": solution}
@@ -134,7 +135,7 @@ def _math(fields: Fields, record: Record, place: str) -> _Answer:
     if solution is None:
         raise _no_answer(place, record, (*ANSWER_FIELDS, fields.solution or SOLUTION_FIELDS[0]))
     answer = last_boxed(str(record[solution]))
-    if not answer:
+    if answer is None or is_blank(answer):
         raise NoAnswerError(
             f"{place}: no answer field and no closed \\boxed{{...}} in {solution!r}. Fix the record, or set "
             "skip_missing=true to leave out such records."
@@ -173,6 +174,10 @@ def _present(record: Record, names: Iterable[str]) -> list[str]:
     return [name for name in names if record.get(name) is not None and record[name] != ""]
 
 
+def _is_empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and is_blank(value))
+
+
 def _no_answer(place: str, record: Record, wanted: Iterable[str]) -> NoAnswerError:
     listed = " or ".join(repr(name) for name in wanted)
     return NoAnswerError(
@@ -182,5 +187,5 @@ def _no_answer(place: str, record: Record, wanted: Iterable[str]) -> NoAnswerErr
 
 
 def _has(record: Record) -> str:
-    shown = [f"{name!r}{' (empty)' if value is None or value == '' else ''}" for name, value in record.items()]
+    shown = [f"{name!r}{' (empty)' if _is_empty(value) else ''}" for name, value in record.items()]
     return f"The record has {', '.join(shown) or 'no fields'}."

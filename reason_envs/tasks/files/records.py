@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
 """Endings of the names of files that can be read."""
 
 Record = dict[str, Any]
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_records(path: Path) -> list[tuple[str, Record]]:
@@ -29,20 +31,30 @@ def read_records(path: Path) -> list[tuple[str, Record]]:
     Raises:
         ReasonEnvsError: the file is missing, empty or malformed.
     """
-    text = _read_text(path)
+    text = read_text(path, SUFFIXES)
     lines = path.name.removesuffix(".gz").endswith(".jsonl")
     records = list(_parse_lines(path, text) if lines else _parse_array(path, text))
     if not records:
         raise ReasonEnvsError(f"The file {path} has no records; a task set needs at least one.")
+    is_escaped = re.search(r"\\u[dD]", text) is not None
     for place, record in records:
         if not isinstance(record, dict):
             raise ReasonEnvsError(f"{place}: a record must be an object, not {type(record).__name__}: {record!r:.80}.")
+        if is_escaped and (half := _SURROGATE.search(json.dumps(record, ensure_ascii=False))):
+            raise ReasonEnvsError(
+                f"{place}: half of a surrogate pair, {half[0]!a}, is not a character. Fix or remove the record."
+            )
     return records
 
 
-def _read_text(path: Path) -> str:
-    if not path.name.endswith(SUFFIXES):
-        raise ReasonEnvsError(f"The format of {path} is unknown: the file name must end in {' or '.join(SUFFIXES)}.")
+def read_text(path: Path, suffixes: tuple[str, ...]) -> str:
+    """Return the text of a file in UTF-8, with or without a byte order mark.
+
+    Raises:
+        ReasonEnvsError: the file is missing, has another suffix, or is not in UTF-8.
+    """
+    if not path.name.endswith(suffixes):
+        raise ReasonEnvsError(f"The format of {path} is unknown: the file name must end in {' or '.join(suffixes)}.")
     if not path.is_file():
         raise ReasonEnvsError(f"The file {path} does not exist in {path.parent.absolute()}.")
     try:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks.base import Split, Task
 from reason_envs.tasks.files.families import SEPARATE_FILES, locate
+from reason_envs.tasks.files.records import read_text
 from reason_envs.tasks.games import sokoban_rules as game
 from reason_envs.tasks.games.moves import Cell, neighbour, paths
 from reason_envs.tasks.generated.base import GeneratedTaskSet, Problem, check_range, checked_size
@@ -103,12 +104,17 @@ def boxoban(
 
 
 def _read_levels(file: Path) -> list[Task]:
-    if not file.is_file():
-        raise ReasonEnvsError(f"The file {file} does not exist in {file.parent.absolute()}.")
-    texts = [text.strip("\n") for text in _TITLE.split(file.read_text(encoding="utf-8")) if text.strip()]
-    levels = [game.draw(game.read(text)) for text in texts]
-    unique = dict.fromkeys(levels)
+    content = read_text(file, ("",)).replace("\r\n", "\n")
+    texts = [text.strip("\n") for text in _TITLE.split(content) if text.strip()]
+    unique = dict.fromkeys(_read_level(text, f"{file}, level {number}") for number, text in enumerate(texts, start=1))
     return [Task(f"boxoban/{file.stem}/{i}", level, "", {"boxes": level.count("$")}) for i, level in enumerate(unique)]
+
+
+def _read_level(text: str, place: str) -> str:
+    try:
+        return game.draw(game.read(text))
+    except ReasonEnvsError as error:
+        raise ReasonEnvsError(f"{place}: {error}") from error
 
 
 def _solved_room(rng: Random, rows: int, columns: int, boxes: int, walls: float) -> game.SokobanLevel:

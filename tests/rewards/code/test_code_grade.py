@@ -6,9 +6,9 @@ import pytest
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards import make_reward
-from reason_envs.rewards.code.grade import CodeGrader, CodeReward, extract_code
+from reason_envs.rewards.code.grade import CodeGrader, CodeReward
 from reason_envs.rewards.code.tests import StdioTests, UnitTests, read_tests, split
-from reason_envs.sandbox import make_sandbox
+from reason_envs.sandbox import Program, make_sandbox
 from reason_envs.sandbox.layers import detect
 from reason_envs.tasks.base import Task
 
@@ -182,11 +182,6 @@ def test_read_tests_formats_and_errors():
         read_tests({**MBPP, "code": "def other(): pass"})
 
 
-def test_extract_code_takes_the_last_block():
-    assert extract_code("a\n```python\nx = 1\n```\nb\n```py\nx = 2\n```") == "x = 2\n"
-    assert extract_code("x = 1") == "x = 1"
-
-
 def test_code_reward_values_and_info(grader):
     reward = make_reward("code", sandbox=grader.sandbox, correct=2.0)
     assert isinstance(reward, CodeReward)
@@ -207,3 +202,40 @@ def test_code_reward_is_zero_for_unusable_tests_and_logs_once(grader, caplog):
     (message,) = [record.getMessage() for record in caplog.records]
     assert "'odd/7'" in message
     assert "passes 1 of its 3" in message
+
+
+@pytest.mark.parametrize(
+    "end", ["", "import sys\nsys.exit()", "exit()", "quit()", "exit(0)", "quit(None)", "raise SystemExit"]
+)
+@pytest.mark.parametrize("name", ["native", "monty"])
+def test_grade_accepts_programs_that_leave(grader, name, end):
+    if name == "monty" and "sys" in end:
+        pytest.skip("Monty has no sys.exit")
+    own = grader if name == "native" else CodeGrader(make_sandbox("monty", workers=1))
+    assert grade(own, f"print(sum([int(n) for n in input().split()]))\n{end}", SUMS) == (True, 2, 2, "passed")
+    assert grade(own, "print(3)\nexit(1)", SUMS) == (False, 0, 2, "error")
+    if own is not grader:
+        own.sandbox.close()
+
+
+LONG = "print('x' * 100_000)"
+LARGE = UnitTests("assert f(9) == [9] * 20_000\nassert f(8) == [8] * 20_000", "f", "f", "def f(x): return [x] * 20_000")
+
+
+def test_output_of_the_reference_is_never_too_large(grader):
+    assert grade(grader, LONG, StdioTests((("", "x" * 100_000),), LONG)) == (True, 1, 1, "passed")
+    assert grade(grader, LONG, StdioTests((("", "x" * 100_000),))) == (True, 1, 1, "passed")
+    assert grade(grader, "print('x' * 300_000)", StdioTests((("", "x" * 100_000),))) == (False, 0, 1, "output")
+    assert grade(grader, "def f(x): return [x] * 20_000", LARGE) == (True, 2, 2, "passed")
+
+
+@pytest.mark.parametrize("name", ["native", "monty"])
+def test_output_limit_is_an_option_of_the_sandbox(name):
+    if name == "native" and detect().missing:
+        pytest.skip(f"the native sandbox lacks {detect().missing} here")
+    sandbox = make_sandbox({"name": name, "workers": 1, "output_bytes": 1000})
+    outcome = asyncio.run(sandbox.run(Program("print('x' * 5000)", limits=sandbox.limits_for())))
+    sandbox.close()
+    assert (outcome.status, outcome.reason) == ("output", "more than 1000 bytes of output")
+    with pytest.raises(ReasonEnvsError, match=r"output_bytes=0 must be at least 1"):
+        make_sandbox(name, output_bytes=0)

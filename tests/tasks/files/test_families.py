@@ -62,6 +62,19 @@ def test_missing_answers_raise_or_are_counted() -> None:
     assert (len(tasks), tasks.skipped) == (1, 1)
 
 
+def test_blank_answers_are_missing_answers(tmp_path: Path) -> None:
+    blank = [{"question": f"q{i}", "answer": answer} for i, answer in enumerate(["5", " ", "\t\n", "$$", r"\text{ }"])]
+    file = write(tmp_path / "a.jsonl", blank)
+    tasks = make({"name": "json", "path": file, "split_by": "none", "skip_missing": True})
+    assert ([task.answer for task in tasks], tasks.skipped) == (["5"], 4)
+
+
+def test_files_may_have_a_byte_order_mark_and_whole_surrogate_pairs(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"question": "\\ud83d\\ude00", "answer": "5"}\r\n')
+    (task,) = make({"name": "json", "path": tmp_path / "a.jsonl", "split_by": "none"})
+    assert (task.question, task.answer) == ("\U0001f600", "5")
+
+
 def test_mapping_keeps_official_splits() -> None:
     path = {"train": str(DATA / "answers.json"), "test": str(DATA / "targets.jsonl")}
     assert len(make({"name": "json", "path": path}, "train")) == 3
@@ -131,6 +144,16 @@ def test_bad_options_are_refused(name: str, options: dict[str, Any], message: st
         ("a.jsonl", '{"question": "", "answer": "b"}', "line 1: the question field 'question' is empty"),
         ("a.jsonl", '{"problem": null, "answer": "b"}', "line 1: the question field 'problem' is empty"),
         ("a.jsonl", '{"question": "a", "answer": ""}', r"The record has 'question', 'answer' \(empty\)\."),
+        ("a.jsonl", '{"question": "a", "answer": " \\n"}', r"line 1: no answer .*'answer' \(empty\)\. .*skip_missing"),
+        ("a.jsonl", '{"question": "a", "answer": "$ $"}', "line 1: no answer"),
+        ("a.jsonl", '{"question": "a", "answer": "\\\\boxed{}"}', "line 1: no answer"),
+        (
+            "a.jsonl",
+            '\n{"question": "a\\ud83d", "answer": "b"}',
+            r"line 2: half of a surrogate pair, '\\ud83d', is not",
+        ),
+        ("a.jsonl", '{"question": "a", "answer": "b", "c": [{"\\uDE00": 1}]}', r"line 1: half .* '\\ude00'"),
+        ("a.json", '[{"question": "a", "answer": "\\ud83d b"}]', "record 1: half of a surrogate pair"),
         ("a.jsonl.gz", "plain text", "Cannot read"),
     ],
 )

@@ -204,8 +204,25 @@ def test_boxoban_reads_and_splits_level_files(tmp_path):
     official = {"train": str(file), "test": str(file)}
     assert len(make({"name": "boxoban", "path": official, "max_samples": 5}, "test")) == 5
     file.write_text("; 0\n#$.#\n")
-    with pytest.raises(ReasonEnvsError, match="one player"):
+    with pytest.raises(ReasonEnvsError, match=r"levels.txt, level 1: .*one player"):
         make({"name": "boxoban", "path": str(file)})
+
+
+@pytest.mark.parametrize("start", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_boxoban_reads_files_of_other_systems(tmp_path, start, end):
+    file = tmp_path / "levels.txt"
+    file.write_bytes(
+        start + end.join([b"; 0", b"######", b"#@ $.#", b"######", b"", b"; 1", b"######", b"#@$ .#", b"######"])
+    )
+    tasks = make({"name": "boxoban", "path": {"train": str(file)}})
+    assert [task.question.split("\n")[1] for task in tasks] == ["#@ $.#", "#@$ .#"]
+
+
+def test_boxoban_names_files_that_are_not_text(tmp_path):
+    (tmp_path / "levels.txt").write_bytes("; 0\n######\n#@ $.#\n######\n".encode("utf-16"))
+    with pytest.raises(ReasonEnvsError, match=r"Cannot read .*levels.txt: 'utf-8'"):
+        make({"name": "boxoban", "path": str(tmp_path / "levels.txt")})
 
 
 def test_boxoban_reads_published_levels(real_data):
