@@ -15,6 +15,10 @@ from reason_envs.registry import Part, Registry
 
 RECOMMENDABLE = ("algo", "policy", "model", "learning_rate")
 """Options of a run that an environment can recommend."""
+_MATHS: dict[str, Any] = {
+    "system_prompt": "Please reason step by step, and put your final answer within \\boxed{}.",
+    **{"reward.wrong": 0.0, "reward.no_answer": 0.0, "reward.fallbacks": ["last_number"]},
+}
 _SEARCH: dict[str, str | float] = {"algo": "ppo", "policy": "graph"}
 _TEAM: dict[str, str | float] = {
     **{"algo": "at_grpo", "policy": "language"},
@@ -35,6 +39,9 @@ class EnvironmentEntry(Part):
     recommends: Mapping[str, str | float] = field(default_factory=dict)
     """Options of a run that trains well in the environment: ``algo``, ``policy``, ``model``, and the ``learning_rate``
     for this model. Missing options keep the learners' defaults."""
+    other_models: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults of the environment's options, such as ``system_prompt`` or ``reward.wrong``, in runs that train a model
+    which does not ship with this library. Such a model does not know the environment's format yet."""
 
     def __post_init__(self) -> None:
         for key in self.recommends:
@@ -85,11 +92,13 @@ ENVIRONMENTS = EnvironmentRegistry("environment", "reason_envs.environments", {}
 
 
 def _built_in(
-    id: str, target: str, config: str, recommends: Mapping[str, str | float] | None = None, name: str | None = None
+    id: str, target: str, config: str, recommends: Mapping[str, str | float] | None = None, **more: Any
 ) -> EnvironmentEntry:
     """Describe an environment of this library; import paths start below ``reason_envs.envs``."""
     target, config = f"reason_envs.envs.{target}", f"reason_envs.envs.{config}"
-    return EnvironmentEntry(target, config, id=id, name=name or _short_name(id), recommends=recommends or {})
+    return EnvironmentEntry(
+        target, config, **{"id": id, "name": _short_name(id), "recommends": recommends or {}, **more}
+    )
 
 
 def _short_name(id: str) -> str:
@@ -98,7 +107,12 @@ def _short_name(id: str) -> str:
 
 
 _BUILT_IN = (
-    _built_in("SingleTurnMath-v0", "single_turn_math:SingleTurnMath", "single_turn_math:SingleTurnMathConfig"),
+    _built_in(
+        "SingleTurnMath-v0",
+        "single_turn_math:SingleTurnMath",
+        "single_turn_math:SingleTurnMathConfig",
+        other_models=_MATHS,
+    ),
     _built_in("ReasonTree-v0", "reason_tree.environment:ReasonTree", "reason_tree.config:ReasonTreeConfig", _SEARCH),
     _built_in(
         "ReasonTreePaper-v0", "reason_tree.paper:ReasonTreePaper", "reason_tree.paper:ReasonTreePaperConfig", _SEARCH
@@ -116,7 +130,7 @@ _BUILT_IN = (
         "workflow.environment:WorkflowExecution",
         "workflow.config:WorkflowConfig",
         _WORKFLOW,
-        "workflow",
+        name="workflow",
     ),
 )
 
@@ -127,6 +141,7 @@ def register(
     config: type | str,
     name: str | None = None,
     recommends: Mapping[str, str | float] | None = None,
+    other_models: Mapping[str, Any] | None = None,
 ) -> None:
     """Add an environment, so that `make_environment`, ``gymnasium.make`` and ``gymnasium.make_vec`` know it.
 
@@ -140,6 +155,8 @@ def register(
         name: short name. ``None``: the id in snake case without its version (``"my_puzzle"``).
         recommends: what trains well in it: ``algo``, ``policy``, ``model`` and the ``learning_rate`` that suits this
             model, such as ``{"algo": "ppo", "policy": "graph"}``. Learners use their own defaults for the rest.
+        other_models: defaults of the environment's options in runs that train a model which does not ship with this
+            library, such as ``{"system_prompt": "Answer with one number."}``.
 
     Raises:
         ReasonEnvsError: another environment has the id or name, or a recommendation is unknown.
@@ -147,7 +164,8 @@ def register(
     for path in (environment, config):
         if isinstance(path, str) and ":" not in path:
             raise ReasonEnvsError(f"Invalid import path {path!r}; expected 'package.module:Class'.")
-    _add(EnvironmentEntry(environment, config, id=id, name=name or _short_name(id), recommends=recommends or {}))
+    more = {"recommends": recommends or {}, "other_models": other_models or {}}
+    _add(EnvironmentEntry(environment, config, id=id, name=name or _short_name(id), **more))
 
 
 def names() -> list[str]:

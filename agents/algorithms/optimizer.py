@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agents import distributed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.validation import at_least, one_of
 
 SCHEDULES = ("constant", "linear", "cosine")
@@ -21,9 +21,9 @@ SCHEDULES = ("constant", "linear", "cosine")
 class OptimizerConfig:
     """AdamW with warm-up, a learning-rate schedule and gradient clipping."""
 
-    learning_rate: float = 5e-5
-    """Peak learning rate. The default suits the embedded model. For billions of parameters, 1e-6 is usual in full
-    fine-tuning and 1e-5 with LoRA."""
+    learning_rate: float | None = 5e-5
+    """Peak learning rate. The default suits the embedded models. Null, the default of runs that train another model:
+    1e-5 for 135 million parameters, falling with the square root of their number, and ten times as much with LoRA."""
     schedule: str = "constant"
     """Learning rate after the warm-up: ``constant``, or ``linear`` or ``cosine`` decay to 0 at the last step."""
     warmup_steps: int = 0
@@ -63,25 +63,28 @@ class Optimizer:
         scale_loss: bool = False,
         device_type: str = "cpu",
     ) -> None:
+        if config.learning_rate is None:
+            raise OptionError("learning_rate", None, "must be a number here; runs choose one by the model's size.")
         self.config = config
+        self._rate = config.learning_rate
         self.total_steps = total_steps
         self.steps = 0
         self.training_step = 0
         """The current training step, which the schedule follows, since its number of optimizer steps may vary."""
         self._parameters = list(parameters)
         self._scaler = torch.amp.GradScaler(device_type, enabled=scale_loss)
-        separate, rate = value_group or ((), config.learning_rate)
+        separate, rate = value_group or ((), self._rate)
         self._value = list(separate)
         ids = {id(p) for p in self._value}
         self._main = [p for p in self._parameters if id(p) not in ids]
-        groups = [*_groups(self._main, config, config.learning_rate), *_groups(self._value, config, rate)]
+        groups = [*_groups(self._main, config, self._rate), *_groups(self._value, config, rate)]
         self._peaks = [group["lr"] for group in groups]
-        self._adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2))
+        self._adamw = torch.optim.AdamW(groups, lr=self._rate, betas=(0.9, config.beta2))
 
     @property
     def learning_rate(self) -> float:
         """The learning rate of the current training step."""
-        return self._scheduled(self.config.learning_rate)
+        return self._scheduled(self._rate)
 
     def _scheduled(self, peak: float) -> float:
         config, step, warmup = self.config, self.training_step, self.config.warmup_steps

@@ -17,7 +17,9 @@ from reason_envs import registration
 
 CHOICES = {"algo": "grpo", "policy": "language"}
 """Algorithm and policy of environments that recommend no others."""
-MODEL, RATE = "policy.model", "algo.optimizer.learning_rate"
+MODEL, RATE, LENGTH = "policy.model", "algo.optimizer.learning_rate", "policy.max_tokens"
+OTHER_LENGTH = 512
+"""Maximum number of tokens per response of models that do not ship with this library."""
 NETWORK_RATE = 1e-3
 """Learning rate of policies that are not language models: small networks that start untrained."""
 TEXT: dict[str, dict[str, float | None]] = {
@@ -34,6 +36,11 @@ def recommended_choice(group: str, env: str) -> str:
     return str(registration.entry(env).recommends.get(group, CHOICES[group]))
 
 
+def ships_with_the_library(model: str | None) -> bool:
+    """Return whether a model is one of the embedded ones, which were made for the environments; ``None`` is none."""
+    return model is None or model.partition(":")[0] == "embedded"
+
+
 def leave_open(group: str, name: str, node: DictConfig) -> None:
     """Remove the defaults of a part that follow from other choices.
 
@@ -42,8 +49,8 @@ def leave_open(group: str, name: str, node: DictConfig) -> None:
         name: the part's name.
         node: its options, changed in place.
     """
-    paths = [key.partition(".")[2] for key in (MODEL, RATE, *TEXT.get(name, {})) if key.startswith(f"{group}.")]
-    for path in paths:
+    keys = [MODEL, RATE, LENGTH, *TEXT.get(name, {}), *(_other_models(name) if group == "env" else ())]
+    for path in [key.partition(".")[2] for key in keys if key.startswith(f"{group}.")]:
         owner = OmegaConf.select(node, path.rpartition(".")[0]) if "." in path else node
         if owner is not None and path.rpartition(".")[2] in owner:
             OmegaConf.update(node, path, MISSING)
@@ -52,17 +59,31 @@ def leave_open(group: str, name: str, node: DictConfig) -> None:
 def fill_in(config: DictConfig) -> None:
     """Set the options that `leave_open` removed and that nothing else set."""
     recommends = registration.entry(config.env.name).recommends
-    own = OmegaConf.create({group: _defaults(group, config[group].name) for group in CHOICES})
+    own = OmegaConf.create({group: _defaults(group, config[group].name) for group in (*CHOICES, "env")})
     text = TEXT.get(config.algo.name, {})
     suited = text if issubclass(GROUPS["policy"][1](config.policy.name), LanguagePolicyConfig) else {}
-    model = recommends.get("model", OmegaConf.select(own, MODEL))
-    _fill(config, MODEL, model)
+    recommended = recommends.get("model", OmegaConf.select(own, MODEL))
+    _fill(config, MODEL, recommended)
+    model = OmegaConf.select(config, MODEL)
+    other = not (ships_with_the_library(model) or model == recommended)
     rate = suited.get(RATE, OmegaConf.select(own, RATE))
-    if OmegaConf.select(config, MODEL) is None and rate == OptimizerConfig().learning_rate:
+    if model is None and rate == OptimizerConfig().learning_rate:
         rate = NETWORK_RATE
-    _fill(config, RATE, recommends.get("learning_rate", rate) if OmegaConf.select(config, MODEL) == model else rate)
+    if model == recommended:
+        rate = recommends.get("learning_rate", rate)
+    _fill(config, RATE, None if other and rate == OptimizerConfig().learning_rate else rate)
+    _fill(config, LENGTH, OTHER_LENGTH if other else OmegaConf.select(own, LENGTH))
     for key in text:
         _fill(config, key, suited.get(key, OmegaConf.select(own, key)))
+    for key, value in _other_models(config.env.name).items():
+        part = f"{key.rpartition('.')[0]}.name"  # another reward has other options
+        suits = other and OmegaConf.select(config, part) == OmegaConf.select(own, part)
+        _fill(config, key, value if suits else OmegaConf.select(own, key))
+
+
+def _other_models(env: str) -> dict[str, Any]:
+    """Return an environment's defaults for models that do not ship with this library, by key."""
+    return {f"env.{key}": value for key, value in registration.entry(env).other_models.items()}
 
 
 def _defaults(group: str, name: str) -> DictConfig:

@@ -14,6 +14,7 @@ from agents.registry import POLICIES
 from agents.training import checkpoint
 from agents.training.engines import policy_engines
 from agents.training.folder import CHECKPOINTS, read_config
+from agents.training.learning_rate import with_learning_rate
 from agents.training.phases import explain_out_of_memory
 from agents.training.resolve import RunPlan, resolve
 from agents.training.reward_model_phase import check_trained
@@ -96,7 +97,7 @@ def _build(plan: RunPlan) -> Run:
     if config.init_from:
         policy.load_state_tensors(checkpoint.load(Path(config.init_from))[0]["policy"])
     return Run(
-        plan=plan,
+        plan=replace(plan, config=with_learning_rate(config, policy)),
         environment=environment,
         policy=policy,
         engines=tuple(engines.values()) if plan.writes_text else tuple(filter(None, [models.get("engine")])),

@@ -14,6 +14,7 @@ from agents.training.announcement import announcement
 from agents.training.build import Run
 from agents.training.evaluator import Evaluator
 from agents.training.folder import open_folder
+from agents.training.health import Health
 from agents.training.interrupts import StopRequest
 from agents.training.phases import GENERATING, SENDING, UPDATING, StepClock, explain_out_of_memory
 from agents.training.prompt_limits import check_prompts
@@ -41,6 +42,7 @@ class Trainer:
         self._resuming = resuming
         self._command = command
         self._stop = StopRequest(self.config.max_minutes)
+        self._health = Health(self.config)
 
     async def train(self) -> int | None:
         """Train to the end, or until a signal or ``max_minutes`` stops the run after a step.
@@ -98,6 +100,8 @@ class Trainer:
         metrics |= {"tokens": self.progress.generated_tokens, **clock.metrics(tokens)}
         metrics |= await self.evaluator.if_due(self.progress.step, self.total_steps)
         self.tracker.log(self.progress.step, metrics)
+        for warning in self._health.warnings(metrics):
+            self.tracker.note(warning)
         if step % SAMPLE_EVERY == 0:
             self.tracker.sample(self.progress.step, shown)
         self.saver.save_if_due(self.progress, metrics)

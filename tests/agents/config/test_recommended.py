@@ -16,6 +16,7 @@ from agents.policies.language import LanguagePolicy
 from agents.policies.language_config import LanguagePolicyConfig
 from agents.registry import ALGORITHMS, POLICIES
 from reason_envs import registration
+from reason_envs.rewards import RewardConfig
 
 DEFAULT_RATE = OptimizerConfig().learning_rate
 
@@ -84,7 +85,36 @@ def test_the_recommended_rate_is_for_the_recommended_model_alone(parts):
     assert rate("env=petting_sokoban", "policy.model=embedded") == DEFAULT_RATE
     assert rate("env=petting_sokoban", "policy.model=embedded:petting") == 6e-4
     assert rate("policy.model=embedded:petting") == DEFAULT_RATE
-    assert rate("env=recommending", "algo=grpo", "policy.model=ours") == DEFAULT_RATE
+    assert rate("env=recommending", "algo=grpo", "policy.model=embedded") == DEFAULT_RATE
+
+
+def test_another_model_gets_a_prompt_a_reward_and_a_length_that_suit_it():
+    config = compose_config(["policy.model=theirs"])
+    assert config.env.system_prompt.endswith(r"put your final answer within \boxed{}.")
+    assert (config.env.reward.wrong, config.env.reward.no_answer) == (0.0, 0.0)
+    assert config.env.reward.fallbacks == ("last_number",)
+    assert (config.policy.max_tokens, config.algo.optimizer.learning_rate) == (512, None)
+
+
+def test_values_that_are_given_win_over_those_for_another_model():
+    given = ["env.reward.wrong=-2", "env.system_prompt=Solve", "policy.max_tokens=9", "algo.optimizer.learning_rate=3"]
+    config = compose_config(["policy.model=theirs", *given])
+    assert (config.env.reward.wrong, config.env.reward.no_answer) == (-2.0, 0.0)
+    assert (config.env.system_prompt, config.policy.max_tokens) == ("Solve", 9)
+    assert config.algo.optimizer.learning_rate == 3
+
+
+def test_values_for_another_model_leave_another_reward_alone():
+    config = compose_config(["policy.model=theirs", "env.reward=random"])
+    assert config.env.reward == RewardConfig(name="random")
+
+
+@pytest.mark.parametrize("model", ["embedded", "embedded:petting"])
+def test_embedded_models_keep_the_defaults_of_the_environment(model):
+    config = compose_config([f"policy.model={model}"])
+    assert config.env.system_prompt is None
+    assert config.env.reward == RewardConfig()
+    assert config.policy.max_tokens == LanguagePolicyConfig().max_tokens
 
 
 def test_a_network_learns_faster_than_a_language_model_unless_its_algorithm_says_otherwise(parts):
