@@ -17,9 +17,9 @@ from reason_envs import registration
 
 CHOICES = {"algo": "grpo", "policy": "language"}
 """Algorithm and policy of environments that recommend no others."""
-MODEL, RATE, LENGTH = "policy.model", "algo.optimizer.learning_rate", "policy.max_tokens"
-OTHER_LENGTH = 512
-"""Maximum number of tokens per response of models that do not ship with this library."""
+MODEL, RATE = "policy.model", "algo.optimizer.learning_rate"
+OTHER = {"policy.max_tokens": 512, "algo.tasks_per_step": 8}
+"""Defaults of runs that train a model which does not ship with this library: longer responses, and fewer per step."""
 NETWORK_RATE = 1e-3
 """Learning rate of policies that are not language models: small networks that start untrained."""
 TEXT: dict[str, dict[str, float | None]] = {
@@ -49,7 +49,7 @@ def leave_open(group: str, name: str, node: DictConfig) -> None:
         name: the part's name.
         node: its options, changed in place.
     """
-    keys = [MODEL, RATE, LENGTH, *TEXT.get(name, {}), *(_other_models(name) if group == "env" else ())]
+    keys = [MODEL, RATE, *OTHER, *TEXT.get(name, {}), *(_other_models(name) if group == "env" else ())]
     for path in [key.partition(".")[2] for key in keys if key.startswith(f"{group}.")]:
         owner = OmegaConf.select(node, path.rpartition(".")[0]) if "." in path else node
         if owner is not None and path.rpartition(".")[2] in owner:
@@ -72,9 +72,8 @@ def fill_in(config: DictConfig) -> None:
     if model == recommended:
         rate = recommends.get("learning_rate", rate)
     _fill(config, RATE, None if other and rate == OptimizerConfig().learning_rate else rate)
-    _fill(config, LENGTH, OTHER_LENGTH if other else OmegaConf.select(own, LENGTH))
-    for key in text:
-        _fill(config, key, suited.get(key, OmegaConf.select(own, key)))
+    for key in {**OTHER, **text}:
+        _fill(config, key, suited.get(key, OTHER.get(key) if other and key in OTHER else OmegaConf.select(own, key)))
     for key, value in _other_models(config.env.name).items():
         part = f"{key.rpartition('.')[0]}.name"  # another reward has other options
         suits = other and OmegaConf.select(config, part) == OmegaConf.select(own, part)

@@ -53,14 +53,14 @@ class LearningBenchmark:
     """Number of held-out problems."""
     samples: int = 4
     """Number of samples per problem at temperature 1."""
+    reports: Path = Path(__file__).parent
+    """Folder in which the report's folder is made."""
 
     def main(self, description: str) -> None:
         """Train missing runs, evaluate missing results, and report."""
         parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--runs", type=Path, default=Path(f"runs/benchmark_{self.name}"), help="folder of the runs")
-        parser.add_argument(
-            "--report", type=Path, default=Path(__file__).parent / self.name, help="folder of table and plot"
-        )
+        parser.add_argument("--report", type=Path, default=self.reports / self.name, help="folder of table and plot")
         parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="seeds of the runs")
         parser.add_argument("overrides", nargs="*", help="options of agents.train (key=value) for every run")
         arguments = parser.parse_args()

@@ -96,7 +96,7 @@ class NativeSandbox(Sandbox):
     def _start_server(self) -> _Server:
         layers = checked_layers(self.config.allow_weaker)
         with self._lock:
-            server = _Server(layers, uid=FIRST_UID + len(self._servers) % UIDS)
+            server = _Server(layers, shared_uid=FIRST_UID + len(self._servers) % UIDS)
             self._servers.append(server)
         try:
             self._check(server)
@@ -166,7 +166,9 @@ def _exit(code: int) -> str:
 class _Server:
     """A fork server and its socket. Only one thread may use it at a time."""
 
-    def __init__(self, layers: Layers, uid: int) -> None:
+    def __init__(self, layers: Layers, shared_uid: int) -> None:
+        self._claim = _free_uid()
+        uid = shared_uid if self._claim is None else self._claim[0]
         self._socket, theirs = socket.socketpair()
         command = [interpreter(), "-s", "-S", "-P", "-B", "-X", "utf8", "-c", _program_text()]
         if layers.bubblewrap:
@@ -209,10 +211,31 @@ class _Server:
         self._socket.close()
         self.process.kill()
         self.process.wait()
+        if self._claim is not None:
+            self._claim[1].close()
 
     def forget(self) -> None:
         """Release a server that belongs to the parent of this forked process."""
         self._socket.close()
+        if self._claim is not None:
+            self._claim[1].close()
+
+
+def _free_uid() -> tuple[int, socket.socket] | None:
+    """Return a user id that no other process of this machine uses, and the socket whose name reserves it.
+
+    The kernel frees the name when the process ends. Programs of one user count towards each other's limit of threads.
+    ``None``: every id is taken.
+    """
+    for uid in range(FIRST_UID, FIRST_UID + UIDS):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0reason_envs_uid_{uid}")
+        except OSError:
+            claim.close()
+        else:
+            return uid, claim
+    return None
 
 
 def _settings(layers: Layers, uid: int) -> dict[str, Any]:

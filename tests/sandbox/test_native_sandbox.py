@@ -84,6 +84,18 @@ def test_native_limits_threads(sandbox):
         assert values(sandbox, source, "started", limits=Limits(processes=3)) == (2,)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives each program its own user")
+def test_native_sandboxes_of_one_machine_have_different_users():
+    sandboxes = [make_sandbox("native", workers=1) for _ in range(2)]
+    users = [values(sandbox, "import os", "os.getuid()") for sandbox in sandboxes]
+    sandboxes[0].close()
+    third = make_sandbox("native", workers=1)
+    assert len(set(users)) == 2
+    assert values(third, "import os", "os.getuid()") != users[1]
+    for sandbox in (sandboxes[1], third):
+        sandbox.close()
+
+
 def test_native_programs_do_not_affect_later_ones():
     sandbox = make_sandbox("native", workers=1)
     sandbox.execute(Program("import builtins, json, random\nbuiltins.len = json.dumps = None\nrandom.random = None"))

@@ -94,6 +94,8 @@ def test_another_model_gets_a_prompt_a_reward_and_a_length_that_suit_it():
     assert (config.env.reward.wrong, config.env.reward.no_answer) == (0.0, 0.0)
     assert config.env.reward.fallbacks == ("last_number",)
     assert (config.policy.max_tokens, config.algo.optimizer.learning_rate) == (512, None)
+    assert config.algo.tasks_per_step == 8
+    assert compose_config(["policy.model=theirs", "algo=ppo"]).algo.tasks_per_step == 64
 
 
 def test_values_that_are_given_win_over_those_for_another_model():

@@ -15,7 +15,7 @@ def given(health, **metrics):
 @pytest.mark.parametrize(
     ("metrics", "message"),
     [
-        ({"frac_no_answer": 0.95}, r"95% of the responses do not have an answer.*env\.system_prompt"),
+        ({"frac_no_answer": 0.95}, r"95% of the responses lack an answer.*env\.system_prompt"),
         ({"frac_zero_std": 1.0}, r"no gradient.*algo\.samples_per_task"),
         ({"accuracy": 0.09}, r"10% of the answers.*earns -0\.80.*no answer earns -0\.5.*env\.reward\.wrong=0"),
         ({"frac_truncated": 0.75}, r"75% of the responses end at policy\.max_tokens=128"),
