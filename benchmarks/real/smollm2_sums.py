@@ -21,7 +21,7 @@ BENCHMARK = LearningBenchmark(
     title="SingleTurnMath-v0, GRPO, SmolLM2-135M-Instruct, sums of two numbers",
     options=(
         "env.tasks={name: chain_sum, min_terms: 2, max_terms: 2}",
-        *("steps=40", "eval_every=20", "eval_tasks=64", "save_every=10"),
+        *("policy.max_tokens=48", "steps=60", "eval_every=20", "eval_tasks=64", "save_every=10"),
     ),
     arms={"math": (), "random": ("env.reward.name=random", "env.reward.wrong=0", "env.reward.fallbacks=[last_number]")},
     problems=128,
