@@ -142,7 +142,8 @@ def relative_error(answer: str, gold: str) -> float:
         return math.inf
     if value == wanted:
         return 0.0
-    return float(abs(value - wanted) / abs(wanted)) if wanted else math.inf
+    error = abs(value - wanted) / abs(wanted) if wanted else None
+    return math.inf if error is None or error > 1e300 else float(error)  # a larger fraction does not fit a float
 
 
 def _by_share(answer: str, share: float, steps: Sequence[tuple[float, float]]) -> TierGrade:

@@ -7,6 +7,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -70,7 +71,8 @@ class HttpSandbox(Sandbox):
         if reply.get("status") == "SandboxError" or not isinstance(result, dict):
             raise EngineError(f"The sandbox server {self.config.url} failed: {str(reply.get('message'))[:300]!r}.")
         stdout, stderr = (str(result.get(name) or "") for name in ("stdout", "stderr"))
-        seconds = float(result.get("execution_time") or 0.0)
+        took = result.get("execution_time")
+        seconds = float(took) if isinstance(took, float | int) and 0 <= took < 1e6 else 0.0
         if result.get("status") == "TimeLimitExceeded":
             reason = f"more than {program.limits.seconds:g} seconds"
             return Outcome("timeout", stdout[: program.limits.output_bytes], stderr[-2000:], (), seconds, reason)
@@ -99,7 +101,7 @@ class HttpSandbox(Sandbox):
                 problem = error
                 if error.code not in (429, 500, 502, 503, 504):
                     break
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, RecursionError, HTTPException) as error:
                 problem = error
             else:
                 if reply is None or isinstance(reply, dict):

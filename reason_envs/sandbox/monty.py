@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import distribution
@@ -17,8 +18,43 @@ from typing import Any
 
 from reason_envs.errors import EngineError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig, Status
-from reason_envs.sandbox.runner import encode_value
-from reason_envs.sandbox.values import Raised, decode_value
+from reason_envs.sandbox.runner import MAX_DEPTH, encode_value
+from reason_envs.sandbox.values import Raised, decode_value, without_surrogates
+
+GUARD = f"guard_{secrets.token_hex(8)}"
+"""Name of the function that `guard` defines. Programs cannot know it, so they cannot replace it."""
+
+
+def guard(limit: int) -> str:
+    """Return the definition of ``GUARD``, which copies plain data up to a size in bytes, inside the interpreter.
+
+    A value that leaves the interpreter is written out whole, also where its parts are shared, and instances with all
+    their attributes. Therefore larger values are refused there, and values that are not plain data become ``...``. The
+    defaults keep the built-ins, because a program may redefine their names.
+    """
+    bits = min(4 * limit, 2**16)
+    return f"""
+def {GUARD}(value, depth=0, room=None, is_a=isinstance, size=len, error=ValueError, whole=int, maps=dict,
+            text=(str, bytes), plain=(str, bytes, int, float, complex), lists=(list, tuple, set, frozenset)):
+    room = [{limit}] if room is None else room
+    room[0] -= 2 + (size(value) if is_a(value, text) else 0)
+    long = size(value) > room[0] if is_a(value, lists) or is_a(value, maps) else False
+    if room[0] < 0 or long or is_a(value, whole) and not -1 << {bits} < value < 1 << {bits}:
+        raise error({too_large(limit)!r})
+    if value is None or is_a(value, plain):
+        return value
+    if depth <= {MAX_DEPTH} and is_a(value, maps):
+        return {{{GUARD}(k, depth + 1, room): {GUARD}(v, depth + 1, room) for k, v in value.items()}}
+    for kind in lists if depth <= {MAX_DEPTH} else ():
+        if is_a(value, kind):
+            return kind([{GUARD}(v, depth + 1, room) for v in value])
+    return ...
+"""
+
+
+def too_large(limit: int) -> str:
+    """Return the message about a value of more than ``limit`` bytes."""
+    return f"more than {limit} bytes of output"
 
 
 @dataclass
@@ -81,7 +117,7 @@ class _Run:
         self.start = monotonic()
         self.printed = {"stdout": "", "stderr": ""}
         self.values: list[Any] = []
-        self.lines = iter(program.stdin.splitlines())
+        self.lines = iter(without_surrogates(program.stdin).splitlines())
         self.over: Outcome | None = None
 
     def finish(self, session: Any) -> Outcome:
@@ -89,6 +125,8 @@ class _Run:
         from pydantic_monty import MontyError
 
         try:
+            if self.program.expressions:
+                self.feed(session, guard(self.program.limits.output_bytes))
             self.run_source(session)
             for expression in self.program.expressions:
                 if monotonic() - self.start > self.program.limits.seconds:
@@ -114,10 +152,13 @@ class _Run:
         from pydantic_monty import MontyError
 
         try:
-            encoded = encode_value(self.feed(session, expression))
+            encoded = encode_value(self.feed(session, f"{GUARD}((\n{expression}\n))"))
         except MontyError as error:
             if _status(error) != "error":
                 raise
+            limit = self.program.limits.output_bytes
+            if str(error.exception()) == too_large(limit):
+                self.over = self.outcome("output", too_large(limit))
             return Raised(type(error.exception()).__name__, _describe(error))
         with suppress(EngineError):  # recorded in self.over: no further expression is evaluated
             self.check_size(len(json.dumps(encoded)))
@@ -138,7 +179,7 @@ class _Run:
         limit = self.program.limits.output_bytes
         if size > limit:
             self.printed = {stream: text[:limit] for stream, text in self.printed.items()}
-            self.over = self.outcome("output", f"more than {limit} bytes of output")
+            self.over = self.outcome("output", too_large(limit))
             raise EngineError(self.over.reason)
 
     def read_line(self, prompt: str = "") -> str:

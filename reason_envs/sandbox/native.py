@@ -160,7 +160,8 @@ def _outcome(reply: dict[str, Any], program: Program) -> Outcome:
 
 
 def _exit(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"signal {names.get(-code, -code)}" if code < 0 else f"exit status {code}"
 
 
 class _Server:

@@ -14,20 +14,24 @@ import random
 import sys
 import traceback
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 MAX_DEPTH = 40
 """Maximum depth of nested containers that are serialised."""
+MAX_PARTS = 2**20
+"""Maximum number of parts of a value that are serialised; a part that is shared counts each time."""
 
 
-def encode_value(value: Any, depth: int = 0) -> Any:
+def encode_value(value: Any, depth: int = 0, room: Iterator[int] | None = None) -> Any:
     """Encode a value as JSON that preserves Python's types.
 
     Instances of subclasses are encoded by their content, and values that are not plain data by the name of their type.
     Only ``type`` and methods of built-in classes are used, never methods of the value.
     """
-    kind = type(value)
+    kind, room = type(value), iter(range(MAX_PARTS)) if room is None else room
+    if next(room, None) is None:
+        raise MemoryError(f"a value has more than {MAX_PARTS} parts")
     if value is None or kind in (bool, str):
         return value
     if depth > MAX_DEPTH:
@@ -44,10 +48,10 @@ def encode_value(value: Any, depth: int = 0) -> Any:
         return ["bytes", base64.b64encode(value).decode()]
     if issubclass(kind, dict):
         pairs = dict.items(value)
-        return ["dict", [[encode_value(key, depth + 1), encode_value(item, depth + 1)] for key, item in pairs]]
+        return ["dict", [[encode_value(part, depth + 1, room) for part in pair] for pair in pairs]]
     for base in (list, tuple, set, frozenset):
         if issubclass(kind, base):
-            return [base.__name__, [encode_value(item, depth + 1) for item in base.__iter__(value)]]
+            return [base.__name__, [encode_value(item, depth + 1, room) for item in base.__iter__(value)]]
     return ["opaque", kind.__name__]
 
 

@@ -106,6 +106,20 @@ def finished(results: str, stdout: str, stderr: str, seconds: float, why_incompl
     return Outcome(status, stdout, stderr, tuple(values), seconds, reason)
 
 
+def shown(value: Any, limit: int, write: Callable[[Any], str] = str) -> str:
+    """Return a program's value as text of at most ``limit`` characters, by ``str`` or ``repr``, without errors."""
+    try:
+        text = write(value)
+    except ValueError:  # Python refuses to write integers of more than 4,300 digits in decimal
+        text = hex(value) if isinstance(value, int) else f"a {type(value).__name__} with a number of too many digits"
+    return without_surrogates(text[:limit])
+
+
+def without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which are not valid Unicode and break tokenizers, files and sandboxes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def literal(value: Any, depth: int = 0) -> str:
     """Return plain data as a Python expression.
 
@@ -136,4 +150,4 @@ def _is_finite(value: complex) -> bool:
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{value!r:.80} is not text")
-    return value
+    return without_surrogates(value)

@@ -15,13 +15,14 @@ from reason_envs.rewards.code.async_cache import AsyncCache
 from reason_envs.rewards.code.grade import CodeGrade, CodeGrader
 from reason_envs.rewards.code.tests import Case, StdioTests, Tests, UnitTests, read_tests, split
 from reason_envs.sandbox import Limits, Program, Raised, Sandbox
+from reason_envs.sandbox.values import shown
 from reason_envs.tasks import Task
 
 RUN = "run"
 """Function that tests of programs with standard input call: ``assert run("1 2") == "3"``."""
 TRIES_PER_MUTANT = 4
 """Maximum number of variants that are tried per mutant."""
-_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+_UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,8 @@ class TestJudge:
             return TestOutcomes(passed)
         first = passed.index(False)
         value = values[first]
-        shown = f"raised {value.type}" if isinstance(value, Raised) else f"gave {value!r:.80}"
-        return TestOutcomes(passed, f"{cases[first].expression} {shown}")
+        gave = f"raised {value.type}" if isinstance(value, Raised) else f"gave {shown(value, 80, repr)}"
+        return TestOutcomes(passed, f"{cases[first].expression} {gave}")
 
     async def score(self, tests: Tests, cases: Sequence[Case]) -> float:
         """Return the mutation score of tests that a role wrote.

@@ -10,8 +10,9 @@ from reason_envs.core import derive_seed
 from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.executors import Executor
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.chat import encode_prompt
+from reason_envs.llm.chat import fits
 from reason_envs.llm.engine import GenerationRequest, Sampling
+from reason_envs.sandbox.values import without_surrogates
 
 
 class WorkflowAborted(Exception):
@@ -61,7 +62,12 @@ class Budget:
         old = executor.sampling
         sampling = Sampling(min(old.max_tokens, room), old.temperature, old.top_p, old.top_k, old.stop)
         messages = [{"role": "user", "content": prompt}]
-        _check_length(executor, prompt, sampling.max_tokens)
+        if not fits(executor.engine, messages, sampling.max_tokens):  # it would fail the whole batch
+            raise WorkflowAborted(
+                "prompt_too_long",
+                f"An operator's prompt is too long: with {sampling.max_tokens} tokens for the answer it exceeds the "
+                f"executor's {executor.engine.context_length} positions.",
+            )
         request = GenerationRequest(messages, derive_seed(self.seed, "executor", *address), sampling)
         try:
             async with asyncio.timeout(self.seconds_left()):
@@ -74,7 +80,7 @@ class Budget:
         self.generated_tokens += generation.generated_tokens
         self.prompt_tokens += prompt_tokens
         self.cost += executor.cost(prompt_tokens, generation.generated_tokens)
-        return clean(generation.text)
+        return without_surrogates(generation.text)
 
     def seconds_left(self) -> float:
         """Return the time that the workflow has left, in seconds.
@@ -90,22 +96,3 @@ class Budget:
     def _late(self) -> WorkflowAborted:
         limit = self.config.execution_timeout
         return WorkflowAborted("timeout", f"The workflow took more than execution_timeout={limit:g}")
-
-
-def clean(text: str) -> str:
-    """Replace lone surrogates, which are not valid Unicode and break programs and sandboxes."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def _check_length(executor: Executor, prompt: str, max_tokens: int) -> None:
-    """Refuse a prompt that exceeds the context of an engine in this process, where it would fail the whole batch."""
-    positions, tokenizer = executor.engine.context_length, executor.engine.tokenizer
-    if positions is None or tokenizer is None:
-        return
-    length = len(encode_prompt(tokenizer, [{"role": "user", "content": prompt}]))
-    if length + max_tokens > positions:
-        raise WorkflowAborted(
-            "prompt_too_long",
-            f"An operator's prompt has {length} tokens. With {max_tokens} tokens for the answer it exceeds the "
-            f"executor's {positions} positions.",
-        )

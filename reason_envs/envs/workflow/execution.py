@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reason_envs.batching import gather
-from reason_envs.envs.workflow.budget import Budget, WorkflowAborted, clean
+from reason_envs.envs.workflow.budget import Budget, WorkflowAborted
 from reason_envs.envs.workflow.interpreter import Interpreter, Suspension
 from reason_envs.envs.workflow.operator_signatures import OPERATORS
 from reason_envs.envs.workflow.operators import Operators
 from reason_envs.envs.workflow.repair import Prepared, prepare
 from reason_envs.rewards.tiers import OperatorOutput
+from reason_envs.sandbox.values import shown, without_surrogates
 from reason_envs.tasks.base import Task
 
 MAX_ANSWER_CHARS = 50_000
@@ -61,7 +62,7 @@ async def run_workflow(
     response: str, task: Task, domain: str, interpreter: Interpreter, operators: Operators, budget: Budget
 ) -> Outcome:
     """Run the workflow in a response. Every failure becomes a verdict; the function does not raise."""
-    outcome = Outcome(prepare(clean(response)))
+    outcome = Outcome(prepare(without_surrogates(response)))
     outcome.verdict, outcome.error = outcome.program.verdict, outcome.program.error
     if outcome.verdict:
         return outcome
@@ -84,7 +85,7 @@ async def run_workflow(
 async def _run_to_end(
     outcome: Outcome, task: Task, domain: str, interpreter: Interpreter, operators: Operators, budget: Budget
 ) -> Suspension:
-    arguments = {"problem": clean(task.question)}
+    arguments = {"problem": without_surrogates(task.question)}
     if outcome.program.takes_entry_point:
         arguments["entry_point"] = str(task.metadata.get("entry_point", ""))
     at = await interpreter.start(outcome.program.source, arguments)
@@ -121,7 +122,7 @@ async def _call(
     """Carry out one call of an operator; a malformed call raises an exception in the program."""
     name = arguments[0] if len(arguments) == 2 else None
     if not isinstance(name, str) or name not in OPERATORS:
-        return NameError(f"there is no operator {name!r:.80}")
+        return NameError(f"there is no operator {shown(name, 80, repr)}")
     problem = OPERATORS[name].problem_with(arguments[1])
     if problem is not None:
         return TypeError(f"{name}: {problem}")
@@ -157,8 +158,8 @@ def _read_answer(outcome: Outcome, value: Any) -> None:
     answer = value[0] if isinstance(value, tuple) and len(value) == 2 else None
     if not isinstance(answer, str | int | float) or isinstance(value[1], str):
         outcome.verdict = "bad_result"
-        outcome.error = f"__call__ must return (answer, cost) with a text or number, not {value!r:.200}"
-    elif len(str(answer)) > MAX_ANSWER_CHARS:
+        outcome.error = f"__call__ must return (answer, cost) with a text or number, not {shown(value, 200, repr)}"
+    elif len(text := shown(answer, MAX_ANSWER_CHARS + 1)) > MAX_ANSWER_CHARS:
         outcome.verdict, outcome.error = "bad_result", f"The answer has more than {MAX_ANSWER_CHARS} characters."
     else:
-        outcome.answer = clean(str(answer))
+        outcome.answer = text

@@ -15,8 +15,8 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from reason_envs.envs.workflow.operator_signatures import CALL, COST, prelude, stubs
-from reason_envs.sandbox.monty import MontyConfig, MontySandbox
+from reason_envs.envs.workflow.operator_signatures import CALL, COST, MAX_VALUE_BYTES, prelude, stubs
+from reason_envs.sandbox.monty import GUARD, MontyConfig, MontySandbox, too_large
 
 MAX_PRINTED_CHARS = 2**20
 """Maximum number of characters that a program may print between two suspensions."""
@@ -108,7 +108,7 @@ class Interpreter(MontySandbox):
         return ""
 
     def _start(self, source: str, arguments: Mapping[str, str], cost: float) -> Suspension:
-        call = f"await Workflow('workflow', None, 'dataset')({', '.join(arguments)})"
+        call = f"{GUARD}(await Workflow('workflow', None, 'dataset')({', '.join(arguments)}))"
 
         def start(session: Any, printed: _Printed) -> Any:
             session.feed_run(_prelude())
@@ -204,7 +204,7 @@ def _failed(error: Any, printed: _Printed) -> Suspension:
     text = f"{type(inner).__name__}: {inner}"[:MAX_ERROR_CHARS]
     if isinstance(error, MontyRuntimeError | MontySyntaxError) and (frames := error.traceback()):
         text = f"line {frames[-1].line}: {text}"
-    if printed.over:
+    if printed.over or str(inner) == too_large(MAX_VALUE_BYTES):
         verdict = "output"
     elif isinstance(inner, TimeoutError) and "time limit exceeded" in str(error):
         verdict = "endless"

@@ -7,12 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reason_envs.sandbox.monty import GUARD, guard
+
 CALL = "_operator"
 """Host function that every operator calls."""
 COST = "_cost"
 """Host function that returns the cost so far."""
 MAX_FIELD_CHARS = 100_000
 """Maximum number of characters of a field."""
+MAX_VALUE_BYTES = 2**20
+"""Maximum size of the fields of a call, and of the result of a workflow."""
 MAX_SOLUTIONS = 26
 """Maximum number of solutions of an ensemble: each has a letter."""
 
@@ -44,6 +48,8 @@ class Operator:
             value, wanted = fields[name], kind.partition(" = ")[0]
             if not isinstance(value, {"str": str, "int": int, "list[str]": list}[wanted]):
                 return f"{name} must be {wanted}, not {type(value).__name__}"
+            if isinstance(value, int) and abs(value) > MAX_FIELD_CHARS:
+                return f"{name} must be at most {MAX_FIELD_CHARS}"
             texts = value if isinstance(value, list) else [value] if isinstance(value, str) else []
             if not all(isinstance(text, str) for text in texts):
                 return f"{name} must be {wanted}"
@@ -109,6 +115,7 @@ def stubs() -> str:
 def prelude() -> str:
     """Return the code that runs before the program: the names of the stubs, whose calls reach the host."""
     lines = [
+        guard(MAX_VALUE_BYTES),
         "class LLM:",
         "    def get_usage_summary(self):",
         f"        return {{'total_cost': {COST}()}}",
@@ -123,7 +130,7 @@ def prelude() -> str:
             "    def __init__(self, llm, name=''):",
             "        pass",
             f"    async def __call__(self, {operator.arguments(typed=False)}):",
-            f"        return await {CALL}({name!r}, {{{fields}}})",
+            f"        return await {CALL}({name!r}, {GUARD}({{{fields}}}))",
         ]
     lines += ["class operator:", *(f"    {name} = {name}" for name in OPERATORS)]
     return "\n".join(lines) + "\n"

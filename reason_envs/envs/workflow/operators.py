@@ -16,6 +16,7 @@ from reason_envs.rewards.code.tests import UnitTests, read_tests, split
 from reason_envs.rewards.qa import normalise_words
 from reason_envs.rewards.tiers import final_answer, number
 from reason_envs.sandbox import Opaque, Program, Raised, Sandbox
+from reason_envs.sandbox.values import shown
 from reason_envs.tasks.base import Task
 
 MAX_ATTEMPTS = 3
@@ -104,7 +105,7 @@ class Operators:
             outcome = await self.sandbox.run(Program(code, expressions=("solve()",), limits=self.limits))
             value = outcome.values[0] if outcome.values else None
             if outcome.status == "ok" and not isinstance(value, Raised | Opaque):
-                return {"code": code, "output": str(value)[: self.limits.output_bytes]}
+                return {"code": code, "output": shown(value, self.limits.output_bytes)}
             error = _error_of(value) or outcome.reason
         return {"code": code, "output": f"Error: {error}"}
 
@@ -144,7 +145,7 @@ class Operators:
         outcome = await self.sandbox.run(program)
         for case, statement, value in zip(cases, tests.code.split("\n"), outcome.values, strict=False):
             if not case.accepts(value):
-                return f"{statement}: {_error_of(value) or f'it returned {value!r:.200}'}"
+                return f"{statement}: {_error_of(value) or f'it returned {shown(value, 200, repr)}'}"
         return outcome.reason or None if len(outcome.values) < len(cases) else None
 
     async def _review(self, call: Call) -> dict[str, Any]:

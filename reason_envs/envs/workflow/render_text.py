@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reason_envs.envs.workflow.execution import Outcome
+from reason_envs.sandbox.values import shown
 from reason_envs.tasks.base import Task
 
 WIDTH = 160
@@ -32,5 +33,5 @@ def _values(values: Mapping[str, Any]) -> str:
 
 
 def _short(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= WIDTH else f"{shown[: WIDTH - 1]}…"
+    text = shown(value, WIDTH + 1, repr)
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"
