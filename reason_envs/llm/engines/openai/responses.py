@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from reason_envs.llm.engine import FinishReason, Generation
 
+MAX_TOKENS = 10**9
+"""Maximum number of tokens of a response that is believed."""
 MAX_QUOTE = 300
 """Maximum number of characters of a server's text in an error message."""
 
@@ -52,9 +55,9 @@ def decode(content: bytes) -> dict[str, Any]:
     try:
         body = json.loads(content)
     except ValueError:
-        raise _malformed("is not complete JSON", content) from None
+        raise malformed("is not complete JSON", content) from None
     if not isinstance(body, dict):
-        raise _malformed("is not a JSON object", content)
+        raise malformed("is not a JSON object", content)
     return body
 
 
@@ -65,9 +68,11 @@ def read_usage(body: Mapping[str, Any]) -> Usage:
         ServerFailure: the response has no token counts.
     """
     if "choices" not in body:
-        raise _malformed("is not a completion", json.dumps(body).encode())
+        raise malformed("is not a completion", json.dumps(body).encode())
     match body.get("usage"):
         case {"prompt_tokens": int(prompt), "completion_tokens": int(completion)}:
+            if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS):
+                raise malformed("has impossible token counts", json.dumps(body).encode())
             return Usage(prompt, completion)
     raise ServerFailure(
         "the response has no token counts (`usage`), so its cost is unknown", "Use a server that reports usage."
@@ -83,13 +88,13 @@ def read_generations(body: Mapping[str, Any], usage: Usage, *, n: int, log_probs
     """
     try:
         return _generations(body, usage, log_probs)[:n]
-    except (AttributeError, KeyError, TypeError):  # a field is missing or of another type
-        raise _malformed("is not a completion", json.dumps(body).encode()) from None
+    except (AttributeError, KeyError, TypeError, ValueError):  # a field is missing or of another type
+        raise malformed("is not a completion", json.dumps(body).encode()) from None
 
 
 def _generations(body: Mapping[str, Any], usage: Usage, log_probs: bool) -> list[Generation]:
     if not body["choices"]:
-        raise _malformed("has no choices", json.dumps(body).encode())
+        raise malformed("has no choices", json.dumps(body).encode())
     choices = sorted(body["choices"], key=lambda choice: choice["index"])
     texts = [_text(choice) for choice in choices]
     scores = [_log_probs(choice) if log_probs else None for choice in choices]
@@ -98,11 +103,11 @@ def _generations(body: Mapping[str, Any], usage: Usage, log_probs: bool) -> list
     return [
         Generation(
             text=text,
-            token_ids=choice.get("token_ids") or [],
+            token_ids=_token_ids(choice.get("token_ids")),
             log_probs=score,
             finish_reason=_finish_reason(choice),
             policy_version=0,
-            prompt_ids=choice.get("prompt_token_ids") or body.get("prompt_token_ids") or [],
+            prompt_ids=_token_ids(choice.get("prompt_token_ids") or body.get("prompt_token_ids")),
             usage_tokens=None if choice.get("token_ids") else count,
             stop_string=_stop_string(choice),
         )
@@ -124,7 +129,18 @@ def share(total: int, weights: Sequence[int]) -> list[int]:
 
 def _text(choice: Mapping[str, Any]) -> str:
     """Return the text of a chat or plain completion. It is empty if the model was cut off during its reasoning."""
-    return (choice["message"]["content"] if "message" in choice else choice["text"]) or ""
+    text = (choice["message"]["content"] if "message" in choice else choice["text"]) or ""
+    if isinstance(text, list):  # parts, of which some hold the model's reasoning
+        text = "".join(part["text"] for part in text if part["type"] == "text")
+    if not isinstance(text, str):
+        raise TypeError("the text of a choice is not a string")
+    return text.encode("utf-8", "replace").decode("utf-8")  # lone surrogates break tokenizers
+
+
+def _token_ids(value: Any) -> list[int]:
+    if not all(type(token) is int and 0 <= token <= MAX_TOKENS for token in value or []):
+        raise TypeError("token ids are not numbers")
+    return list(value or [])
 
 
 def _log_probs(choice: Mapping[str, Any]) -> list[float]:
@@ -137,14 +153,16 @@ def _log_probs(choice: Mapping[str, Any]) -> list[float]:
             "this server or model does not return them",
             "Set request_log_probs=false.",
         )
-    return values
+    if not all(isinstance(value, float | int) and -math.inf < value < 1 for value in values):
+        raise TypeError("a log-probability is not a number")
+    return [float(value) for value in values]
 
 
 def _finish_reason(choice: Mapping[str, Any]) -> FinishReason:
     reason = choice.get("finish_reason")
     if reason not in ("stop", "length"):
         raise ServerFailure(
-            f"a sample ended with finish_reason={reason!r} instead of 'stop' or 'length': the server cut it off "
+            f"a sample ended with finish_reason={reason!r:.80} instead of 'stop' or 'length': the server cut it off "
             "(content filter, abort)",
             "Check the server's log, or use another prompt or model.",
         )
@@ -157,7 +175,8 @@ def _stop_string(choice: Mapping[str, Any]) -> str | None:
     return reason if isinstance(reason, str) else None
 
 
-def _malformed(cause: str, content: bytes) -> ServerFailure:
+def malformed(cause: str, content: bytes) -> ServerFailure:
+    """Return the failure for a response that breaks the protocol."""
     return ServerFailure(
         f"the response {cause}",
         "Check that base_url is the address of an OpenAI-compatible API (it usually ends in /v1) and that no proxy "

@@ -17,7 +17,7 @@ from reason_envs.core import derive_seed
 from reason_envs.errors import EngineError
 from reason_envs.llm.engine import ContextLengthError
 from reason_envs.llm.engines.openai.options import OpenAIEngineConfig
-from reason_envs.llm.engines.openai.responses import ServerFailure, decode
+from reason_envs.llm.engines.openai.responses import MAX_QUOTE, ServerFailure, decode, malformed
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
@@ -56,7 +56,10 @@ def retry_after(value: str | None) -> float:
         return float(value) if float(value) > 0 else 0.0
     except ValueError:
         date = email.utils.parsedate_tz(value)
-    return max(email.utils.mktime_tz(date) - time.time(), 0.0) if date else 0.0
+    try:
+        return max(email.utils.mktime_tz(date) - time.time(), 0.0) if date else 0.0
+    except (ValueError, OverflowError):  # an impossible date
+        return 0.0
 
 
 @dataclass(eq=False)
@@ -142,7 +145,10 @@ class Transport:
                 "Start the server, or correct base_url.",
                 retry=True,
             ) from None
-        return read(decode(raw.http_response.content))
+        try:
+            return read(decode(raw.http_response.content))
+        except RecursionError:
+            raise malformed("is nested too deeply", b"") from None
 
     async def _status_failure(
         self, client: openai.AsyncOpenAI, error: openai.APIStatusError, body: dict[str, Any]
@@ -172,8 +178,8 @@ class Transport:
     async def _not_found(self, client: openai.AsyncOpenAI, model: str) -> ServerFailure:
         try:
             async with asyncio.timeout(self.config.timeout_s):
-                served = [entry.id async for entry in client.models.list()]
-        except (openai.OpenAIError, TimeoutError):
+                served = [str(entry.id) async for entry in client.models.list()]
+        except (openai.OpenAIError, TimeoutError, ValueError, TypeError, AttributeError):
             return ServerFailure(
                 f"status 404: the server has neither the model {model!r} nor a list of models",
                 "Check the options model and base_url. The address of an API usually ends in /v1.",
@@ -186,7 +192,7 @@ class Transport:
             )
         return ServerFailure(
             f"status 404: the server does not have the model {model!r}",
-            f"Set the option model to one of: {', '.join(served) or '(the server has no models)'}.",
+            f"Set the option model to one of: {', '.join(served)[:MAX_QUOTE] or '(the server has no models)'}.",
         )
 
     def _error(self, failure: ServerFailure, key: str, attempts: int) -> EngineError:
