@@ -11,6 +11,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
 
     from agents import distributed
     from agents.training.build import build
-    from agents.training.folder import check_start
+    from agents.training.folder import check_start, owning
     from agents.training.resolve import resolve
     from agents.training.reward_model_phase import train_first
     from agents.training.trainer import Trainer
@@ -113,14 +114,15 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
     transformers_logging.disable_progress_bar()
     distributed.start()
     plan = resolve(replace(config, output_dir=distributed.all_gather(config.output_dir)[0]))
-    check_start(plan, resuming=resuming)
-    if plan.reward_model_training is not None and not resuming:
-        train_first(plan.reward_model_training)
-    run = build(plan)
-    try:
-        interrupted = asyncio.run(Trainer(run, resuming=resuming, command=command).train())
-    finally:
-        run.close()
+    with owning(plan.folder) if distributed.rank() == 0 else nullcontext():
+        check_start(plan, resuming=resuming)
+        if plan.reward_model_training is not None and not resuming:
+            train_first(plan.reward_model_training)
+        run = build(plan)
+        try:
+            interrupted = asyncio.run(Trainer(run, resuming=resuming, command=command).train())
+        finally:
+            run.close()
     first = distributed.rank() == 0
     distributed.stop()
     if interrupted is not None and first:

@@ -31,7 +31,7 @@ class MetricsFile:
         self.rows: list[Row] = []
         self._may_write = False
 
-    def keep_until(self, step: int) -> None:
+    def keep_until(self, step: float) -> None:
         """Continue an existing file from a checkpoint at ``step``.
 
         Lines of later steps are deleted. A separate evaluation at the same step is deleted too, because the resumed

@@ -82,9 +82,9 @@ class Tracker:
             logging.getLogger().removeHandler(handler)
             handler.close()
 
-    def resume(self, step: int) -> None:
-        """Continue the run of this folder from its checkpoint at ``step``. Later records are deleted."""
-        self._file.keep_until(step)
+    def resume(self, step: int, *, is_logged: bool = True) -> None:
+        """Continue from the checkpoint at ``step``: delete later records, and its own if not ``is_logged``."""
+        self._file.keep_until(step if is_logged else step - 0.5)
         self._dashboards.resume(step)
         evaluated = {row["step"] for row in self._file.rows if "eval/accuracy" in row}
         for later, path in recorded(self.folder).items():
@@ -186,7 +186,7 @@ class NullTracker:
     def __exit__(self, *_: object) -> None:
         """Do nothing."""
 
-    def resume(self, step: int) -> None:
+    def resume(self, step: int, *, is_logged: bool = True) -> None:
         """Ignore the step."""
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

@@ -88,7 +88,21 @@ def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
         _check_file(path / name, entry)
     groups = [name for name in files if name != STATE]
     tensors = {name.removesuffix(".safetensors"): load_file(path / name) for name in groups}
-    return tensors, unflatten({}, json.loads((path / STATE).read_text(encoding="utf-8")))
+    return tensors, read_state(path)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """Read the state of a checkpoint that is not a tensor, without checking the other files.
+
+    Raises:
+        CheckpointError: the state is missing or damaged.
+    """
+    entry = _read_manifest(path)["files"].get(STATE)
+    if entry is None:
+        raise CheckpointError(f"Checkpoint {path} is incomplete: its manifest lacks {STATE}. {_FIX}")
+    _check_file(path / STATE, entry)
+    state: dict[str, Any] = unflatten({}, json.loads((path / STATE).read_text(encoding="utf-8")))
+    return state
 
 
 def latest(folder: Path) -> Path:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,14 @@ from reason_envs.errors import ReasonEnvsError, RunError
 
 CONFIG_FILE = "config.yaml"
 """A run's configuration. It exists once everything that acts in the run is built."""
+OWNER = "owner.lock"
+"""File that the process of a run locks; its text names the latest owner."""
+MAY_DIFFER = (
+    *("steps", "epochs", "max_minutes", "eval_every", "eval_tasks", "eval_samples", "eval_episodes", "save_every"),
+    *("keep_last", "log_every", "wandb", "wandb_project", "wandb_run_name", "push_to_hub"),
+    *("output_dir", "resume", "init_from"),
+)
+"""Options that can change when a run is resumed: its length, how often it records, and paths."""
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints, one ``step_N`` each."""
 
@@ -42,15 +53,83 @@ def write_config(folder: Path, config: TrainConfig) -> None:
     OmegaConf.save(OmegaConf.structured(config), folder / CONFIG_FILE)
 
 
+def plain_config(config: TrainConfig) -> Any:
+    """Return a configuration as plain data, defaults included."""
+    return OmegaConf.to_container(OmegaConf.structured(config))
+
+
+def check_same_config(config: TrainConfig, path: Path) -> None:
+    """Check that a checkpoint belongs to a configuration, apart from the options in ``MAY_DIFFER``.
+
+    Raises:
+        RunError: other options differ; the message names them.
+    """
+    saved = checkpoint.read_state(path).get("config")
+    theirs, ours = (_flat(plain_config(each)) for each in (typed(saved) if saved else config, config))
+    listed = ", ".join(
+        f"{key} ({theirs.get(key)!r:.60} -> {ours.get(key)!r:.60})"
+        for key in {**theirs, **ours}
+        if theirs.get(key) != ours.get(key) and key.partition(".")[0] not in MAY_DIFFER
+    )
+    if listed:
+        raise RunError(
+            f"{path} was trained with other options than {CONFIG_FILE} has now: {listed}. Restore these values to "
+            f"resume the run, or start a new run with init_from={path}. Only {', '.join(MAY_DIFFER)} can change."
+        )
+
+
+def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    inner = (_flat(part, f"{prefix}.{key}" if prefix else str(key)) for key, part in value.items())
+    return {key: part for each in inner for key, part in each.items()}
+
+
+@contextmanager
+def owning(folder: Path) -> Iterator[None]:
+    """Own a run folder until the context or the process ends, however it ends. It is created, and removed if empty.
+
+    Raises:
+        RunError: another process owns the folder, or it cannot be written.
+    """
+    import fcntl
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = (folder / OWNER).open("a+", encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"output_dir={folder} cannot be written ({error.strerror}): choose another.") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.fstat(file.fileno()).st_nlink:  # its owner has just deleted it
+                raise BlockingIOError
+        except BlockingIOError:
+            file.seek(0)
+            raise RunError(
+                f"output_dir={folder} is in use by another run ({file.read() or 'just started'}). Choose another "
+                "output_dir, or wait until that run has ended."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            if [path.name for path in folder.iterdir()] == [OWNER]:  # the run did not start
+                (folder / OWNER).unlink()
+                folder.rmdir()
+
+
 def check_start(plan: RunPlan, *, resuming: bool = False) -> None:
     """Check, before anything is computed, that a run can keep its results.
 
     Raises:
-        ReasonEnvsError: the folder of a new run holds a run, the folder of a resumed run holds no checkpoint, or the
-            Hugging Face hub refuses the repository of ``push_to_hub``.
+        ReasonEnvsError: the folder of a new run holds a run, the folder of a resumed run holds no checkpoint or one of
+            another configuration, or the Hugging Face hub refuses the repository of ``push_to_hub``.
     """
     if resuming:
-        checkpoint.latest(plan.folder / CHECKPOINTS)
+        check_same_config(plan.config, checkpoint.latest(plan.folder / CHECKPOINTS))
     elif distributed.rank() == 0 and (plan.folder / CONFIG_FILE).exists():
         raise output_dir_in_use(plan.folder)
     if plan.config.push_to_hub and distributed.rank() == 0:
@@ -73,13 +152,11 @@ def open_folder(plan: RunPlan, total_steps: int, *, resuming: bool, command: str
     Everything else is built by now, so a run that cannot start leaves no folder behind.
 
     Raises:
-        ReasonEnvsError: a dashboard cannot be used, or the folder of a new run holds a run.
+        ReasonEnvsError: a dashboard cannot be used.
     """
     if distributed.rank() > 0:
         return NullTracker()
     config, folder = plan.config, plan.folder
-    if not resuming and (folder / CONFIG_FILE).exists():
-        raise output_dir_in_use(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, config)
     try:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -16,11 +17,14 @@ from agents.algorithms.update_per_role import RoleOptimizer
 from agents.policies.base import TrainablePolicy
 from agents.tracking import hub
 from agents.tracking.model_card import write_cards
+from agents.tracking.tracker import NullTracker, Tracker
 from agents.training import checkpoint
-from agents.training.folder import CHECKPOINTS
+from agents.training.folder import CHECKPOINTS, plain_config
 from agents.training.resolve import RunPlan
 from agents.training.state_tree import flatten, unflatten
-from reason_envs.errors import ReasonEnvsError, RunError
+from agents.trajectory import Choice
+from reason_envs.errors import RunError
+from reason_envs.llm.engine import Sampling
 
 FINAL = "policy_final"
 """Folder of the final policy, inside the run folder."""
@@ -36,11 +40,23 @@ class Progress:
     """Tokens generated in these steps."""
     best: tuple[float, int] | None = None
     """Best held-out accuracy so far and its step."""
+    unlogged: dict[str, Any] | None = None
+    """Metrics, sample response and watched choices of the latest step, until it is logged. ``None`` afterwards."""
 
-    def advance(self, tokens: int) -> None:
-        """Count a training step that generated ``tokens`` tokens."""
+    def advance(self, tokens: int, metrics: Mapping[str, float], sample: str, watched: Mapping[str, Choice]) -> None:
+        """Count a training step that generated ``tokens`` tokens and has changed the weights."""
         self.step += 1
         self.generated_tokens += tokens
+        choices = {role: asdict(choice) for role, choice in watched.items()}
+        self.unlogged = {"metrics": dict(metrics), "sample": sample, "watched": choices}
+
+    def watched(self) -> dict[str, Choice]:
+        """Return the choices of the latest step on which learner and engine are compared."""
+        choices = self.unlogged["watched"] if self.unlogged else {}
+        return {
+            role: Choice(**{**c, "sampling": c["sampling"] and Sampling(**c["sampling"])})
+            for role, c in choices.items()
+        }
 
     def is_best(self, metrics: Mapping[str, float]) -> bool:
         """Return whether this step has the best held-out accuracy so far, and remember it if so."""
@@ -75,7 +91,7 @@ class Saver:
         if self._saved == progress.step or distributed.rank() > 0:
             return
         tensors, structure = flatten(self._optimizer.state_dict())
-        state = {**vars(progress), "optimizer": structure}
+        state = {**vars(progress), "optimizer": structure, "config": plain_config(self._plan.config)}
         weights = self._policy.state_tensors()
         checkpoint.save(self._folder, progress.step, {"policy": weights, "optimizer": tensors}, state)
         self._saved = progress.step
@@ -88,16 +104,22 @@ class Saver:
             self.save(progress)
 
     @contextmanager
-    def keeping_progress(self, progress: Progress) -> Iterator[None]:
-        """Save the last complete step if the next one fails before it changes the weights."""
-        updates = self._optimizer.steps
+    def keeping_progress(self, progress: Progress, tracker: Tracker | NullTracker) -> Iterator[None]:
+        """Save the last complete step, and name it, if the next one fails with any exception.
+
+        A step is complete when its last optimizer step is done; its metrics are saved if they are not logged yet. If it
+        fails between two optimizer steps, the weights are those of no step, so the latest checkpoint counts.
+        """
+        updates, first = self._optimizer.steps, progress.step
         try:
             yield
         except checkpoint.CheckpointError:
             raise
-        except ReasonEnvsError:
-            if self._optimizer.steps == updates:
+        except BaseException:
+            if self._optimizer.steps == updates or progress.step > first:
                 self.save(progress)
+            again = f"python -m agents.train resume={self._plan.folder}"
+            tracker.note(f"Step {self._saved} is saved. Continue with: {again}")
             raise
 
     def restore(self) -> Progress:
@@ -105,6 +127,7 @@ class Saver:
         tensors, state = checkpoint.load(checkpoint.latest(self._folder))
         self._policy.load_state_tensors(tensors["policy"])
         structure = state.pop("optimizer")
+        state.pop("config", None)
         self._optimizer.load_state_dict(unflatten(tensors["optimizer"], structure))
         progress = Progress(**state)
         self._saved = progress.step

@@ -55,7 +55,7 @@ class Trainer:
             self.tracker.note(announcement(self.run, self.total_steps))
             await self._begin()
             while self.progress.step < self.total_steps and not self._stop.due():
-                with self.saver.keeping_progress(self.progress):
+                with self.saver.keeping_progress(self.progress, self.tracker):
                     await self.train_step()
             self.saver.save(self.progress)
             await self._end()
@@ -89,21 +89,32 @@ class Trainer:
         step, clock = self.progress.step, StepClock(self.config)
         with clock.phase(GENERATING):
             trajectories = await self.learner.collect(step)
-        metrics, shown = describe(trajectories), as_text(trajectories[0])
+        metrics, sample = describe(trajectories), as_text(trajectories[0])
         with clock.phase(UPDATING):
             metrics |= self.learner.update(trajectories, step)
         tokens = sum(t.generated_tokens for t in trajectories)
-        self.progress.advance(tokens)
-        self.sync.watch(trajectories)
+        self.progress.advance(tokens, metrics, sample, self.sync.watched(trajectories))
         with clock.phase(SENDING):
-            metrics |= await self.sync.push(self.progress.step)
-        metrics |= {"tokens": self.progress.generated_tokens, **clock.metrics(tokens)}
-        metrics |= await self.evaluator.if_due(self.progress.step, self.total_steps)
-        self.tracker.log(self.progress.step, metrics)
+            gaps = await self._push()
+        await self._log({**gaps, **clock.metrics(tokens)})
+
+    async def _push(self) -> dict[str, float]:
+        """Send the weights of a step that is not logged yet to the engine, and compare it on the step's responses."""
+        self.sync.watch(self.progress.watched())
+        return await self.sync.push(self.progress.step)
+
+    async def _log(self, metrics: dict[str, float]) -> None:
+        """Evaluate if it is due, then log the latest step and save it if that is due."""
+        step, unlogged = self.progress.step, self.progress.unlogged
+        assert unlogged is not None
+        metrics = {**unlogged["metrics"], "tokens": self.progress.generated_tokens, **metrics}
+        metrics |= await self.evaluator.if_due(step, self.total_steps)
+        self.tracker.log(step, metrics)
+        self.progress.unlogged = None
         for warning in self._health.warnings(metrics):
             self.tracker.note(warning)
-        if step % SAMPLE_EVERY == 0:
-            self.tracker.sample(self.progress.step, shown)
+        if (step - 1) % SAMPLE_EVERY == 0:
+            self.tracker.sample(step, unlogged["sample"])
         self.saver.save_if_due(self.progress, metrics)
 
     async def _begin(self) -> None:
@@ -112,9 +123,12 @@ class Trainer:
             await self.sync.canary()
             if self._resuming:
                 self.progress = self.saver.restore()
-                self.tracker.resume(self.progress.step)
+                self.tracker.resume(self.progress.step, is_logged=self.progress.unlogged is None)
                 self.tracker.note(f"Continues after step {self.progress.step}.")
-                await self.sync.push(self.progress.step)
+                if self.progress.unlogged is None:
+                    await self.sync.push(self.progress.step)
+                else:  # the step failed after its update
+                    await self._log(await self._push())
         if self.progress.step == 0:
             self.saver.save(self.progress)
             await self.evaluator.sampled_and_greedy(self.progress.step)

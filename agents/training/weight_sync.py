@@ -224,13 +224,16 @@ class PolicySync:
         for sync in self._syncs.values():
             sync.send(version)
 
-    def watch(self, trajectories: Sequence[Trajectory]) -> None:
-        """Compare learner and engine on these sampled responses from now on: the first one of each part."""
+    def watched(self, trajectories: Sequence[Trajectory]) -> dict[str, Choice]:
+        """Return the sampled response that `watch` takes of each part: its first one."""
         decisions = [decision for trajectory in trajectories for decision in trajectory.decisions]
-        for role, sync in self._syncs.items():
-            first = next((d for d in decisions if role in ("", d.agent)), None)
-            if first is not None:
-                sync.watch(first.choice)
+        first = {role: next((d for d in decisions if role in ("", d.agent)), None) for role in self._syncs}
+        return {role: decision.choice for role, decision in first.items() if decision is not None}
+
+    def watch(self, choices: Mapping[str, Choice]) -> None:
+        """Compare learner and engine on these sampled responses from now on, one for each part."""
+        for role, choice in choices.items():
+            self._syncs[role].watch(choice)
 
     async def push(self, version: int) -> dict[str, float]:
         """Make the present weights act: send all, then check all, since roles may share an engine by mistake.

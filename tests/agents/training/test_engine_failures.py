@@ -3,6 +3,9 @@
 import pytest
 from run_toys import assert_same_run, checkpoints, make_run, rows, train
 
+from agents.algorithms.grpo import GRPO
+from agents.tracking.tracker import Tracker
+from agents.training.evaluator import Evaluator
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 
@@ -56,6 +59,36 @@ def test_run_resumes_exactly_after_a_failed_weight_transfer(whole, tiny_model, t
         patch.setattr(TransformersEngine, "load_weights", dying)
         with pytest.raises(ReasonEnvsError, match=ENGINE_DIED):
             train(make_run(tiny_model, folder, *OPTIONS, "save_every=1"))
-    assert checkpoints(folder)[-1] == "step_2"
+    assert checkpoints(folder)[-1] == "step_3"  # its update is done: only its metrics are missing
+    assert [row["step"] for row in rows(folder)] == [1, 2]
+    assert (
+        f"Step 3 is saved. Continue with: python -m agents.train resume={folder}" in (folder / "train.log").read_text()
+    )
     train(make_run(tiny_model, folder, *OPTIONS, resuming=True))
-    assert rows(folder)[-1] == rows(whole)[-1]
+    assert_same_run(folder, whole)
+
+
+ANY_ERROR = [OverflowError("int too large"), KeyError("x"), RecursionError(), SystemExit(3), KeyboardInterrupt()]
+
+
+@pytest.mark.parametrize("error", ANY_ERROR, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("place", ["collect", "log", "evaluate"])
+def test_run_saves_the_last_whole_step_after_any_exception(whole, tiny_model, tmp_path, monkeypatch, error, place):
+    owner, name = {"collect": (GRPO, "collect"), "log": (Tracker, "log"), "evaluate": (Evaluator, "if_due")}[place]
+    folder, original, calls = tmp_path / "run", getattr(owner, name), []
+
+    def failing(*args, **options):
+        calls.append(args)
+        if len(calls) == 3:
+            raise error
+        return original(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, failing)
+        with pytest.raises(type(error)):
+            train(make_run(tiny_model, folder, *OPTIONS))
+    step = 2 if place == "collect" else 3
+    assert checkpoints(folder)[-1] == f"step_{step}"
+    assert f"Step {step} is saved." in (folder / "train.log").read_text()
+    train(make_run(tiny_model, folder, *OPTIONS, resuming=True))
+    assert_same_run(folder, whole)
