@@ -33,24 +33,25 @@ class EvaluateConfig:
     """Options of ``python -m agents.evaluate``, given as ``name=value``."""
 
     run: str | None = None
-    """Run folder whose latest checkpoint is evaluated."""
+    """Run folder whose latest checkpoint is evaluated; null: ``checkpoint`` is given instead."""
     checkpoint: str | None = None
-    """Checkpoint folder inside a run folder, ``runs/NAME/checkpoints/step_N``, instead of ``run``."""
+    """Checkpoint folder inside a run folder (``runs/NAME/checkpoints/step_N``) to evaluate instead; null: the latest
+    checkpoint of ``run``."""
     untrained: bool = False
-    """Whether to evaluate the weights that the run started from."""
+    """Whether to evaluate the weights from which the run started, instead of a checkpoint."""
     tasks: int = 1024
     """Maximum number of held-out tasks."""
     samples: int = 4
-    """Episodes per task."""
+    """Number of episodes per task."""
     temperature: float = 1.0
     """Sampling temperature. 0 is greedy decoding, for which one sample per task is enough."""
     seed: int = 0
     """Seed of all random draws."""
     swap_roles: Any = None
-    """Roles that act with the weights of other roles: ``true`` (each with the next one's), or a mapping such as
-    ``{coder: tester, tester: coder}``. Null: each role acts with its own weights."""
+    """Roles that act with the weights of another role: ``true`` (each role with those of the next one), or a mapping
+    such as ``{coder: tester, tester: coder}``; null: each role acts with its own weights."""
     output_file: str | None = None
-    """Path of a JSON file for the metrics and all answers. Null: they are only printed."""
+    """Path of a JSON file for the metrics and all answers; null: they are only printed."""
 
     def __post_init__(self) -> None:
         at_least(self, tasks=1, samples=1, temperature=0)

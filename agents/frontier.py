@@ -41,35 +41,41 @@ class FrontierConfig:
     method: list[str] = field(default_factory=list)
     """One of cot, sc, best_of_n, beam, dvts, rebase, mcts, random, always_expand and policy, or a list of them."""
     run: str | None = None
-    """Run folder whose environment is used, and whose latest checkpoint acts with ``method=policy``."""
+    """Run folder whose environment is used, and whose latest checkpoint acts with ``method=policy``; null: no run."""
     checkpoint: str | None = None
-    """Checkpoint folder inside a run folder, instead of ``run``."""
+    """Checkpoint folder inside a run folder, which acts instead of the latest one; null: the latest checkpoint of
+    ``run``."""
     tasks: int = 1024
     """Maximum number of held-out problems."""
     seed: int = 0
     """Seed of all random draws."""
     output_file: str | None = None
-    """Path of a JSON file for the metrics and all answers. The plot gets the same name with ``.png``. Null: neither."""
+    """Path of a JSON file for the metrics and all answers; null: no file. The plot gets the same name with ``.png``."""
     n: list[int] | None = None
-    """Number of solutions of sc and best_of_n."""
+    """Number of solutions per problem for the methods sc and best_of_n; null: the default of the method."""
     aggregation: list[str] | None = None
-    """Function with which best_of_n aggregates step scores: product, min, last or sum."""
+    """Function with which the method best_of_n aggregates step scores: product, min, last or sum; null: the default of
+    the method."""
     select: list[str] | None = None
-    """Rule that chooses one of several candidates: maximum, vote or majority."""
+    """Rule that chooses one of several candidates: maximum (the highest value), vote (the answer with the highest sum
+    of values) or majority (the most frequent answer); null: the default of the method."""
     width: list[int] | None = None
-    """Number of steps per level of beam, dvts and rebase."""
+    """Number of steps drawn per level for the methods beam, dvts and rebase; null: the default of the method."""
     branch: list[int] | None = None
-    """Number of continuations per step in beam and dvts; maximum number of steps under a node in mcts."""
+    """Number of continuations per step for beam and dvts; maximum number of continuations per step for mcts; null: the
+    default of the method."""
     balance: list[float] | None = None
-    """Temperature with which rebase distributes its budget."""
+    """Temperature of the softmax with which the method rebase divides its steps among open paths; null: the default of
+    the method."""
     budget: list[int] | None = None
-    """Number of simulations of mcts."""
+    """Number of simulations per problem for the method mcts; null: the default of the method."""
     c_puct: list[float] | None = None
-    """Exploration constant of mcts."""
+    """Exploration constant of the method mcts; null: the default of the method."""
     samples: list[int] | None = None
-    """Number of episodes of policy, random and always_expand. Several episodes vote."""
+    """Number of episodes per problem for the methods policy, random and always_expand; null: the default of the method.
+    Several episodes vote on the answer."""
     temperature: list[float] | None = None
-    """Sampling temperature of the policy's actions. 0 is greedy. Null: the temperature of its training."""
+    """Sampling temperature of the policy's actions, 0 for greedy; null: the temperature of its training."""
 
     def __post_init__(self) -> None:
         at_least(self, tasks=1)

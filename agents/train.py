@@ -44,11 +44,12 @@ class ResumeConfig:
     resume: str = ""
     """Folder of the run to continue."""
     steps: int | None = None
-    """Maximum number of training steps, instead of the run's."""
+    """Maximum number of training steps, counted from the start of the run; null: the run's own value."""
     epochs: float | None = None
-    """Maximum number of passes over the training tasks, instead of the run's."""
+    """Maximum number of passes over the training tasks, counted from the start of the run; null: the run's own
+    value."""
     max_minutes: float | None = None
-    """Minutes of training after which the run saves and stops, instead of the run's."""
+    """Minutes of training after which the run saves and stops; null: the run's own value."""
 
 
 def main() -> None:

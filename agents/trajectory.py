@@ -57,7 +57,7 @@ class Decision:
     on_path: bool = True
     """Whether the episode continued from this decision. False for the other candidates of a turn."""
     observation: Any = None
-    """The policy's input, as ``Policy.observe`` returned it."""
+    """Input of the policy, as ``Policy.observe`` returned it."""
 
     @property
     def messages(self) -> list[Message]:
@@ -88,7 +88,7 @@ class Trajectory:
     rendered: str = ""
     """The end of the episode as text; empty if the environment does not render text."""
     facts: dict[str, str] = field(default_factory=dict)
-    """Texts from the environment's last info, such as ``extracted`` or ``verdict``."""
+    """Texts from the ``info`` of the last step, such as ``extracted`` or ``verdict``, by name."""
     view: EpisodeView | None = None
     """Everything to show of the episode besides its dialogue. ``None``: there is only the dialogue."""
     overlong_prompts: int = 0

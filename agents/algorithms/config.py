@@ -52,37 +52,39 @@ class LearnerConfig:
     samples_per_task: int = 1
     """Number of episodes per task."""
     minibatch_size: int | None = None
-    """Number of decisions per optimizer step. ``None``: one optimizer step per training step (fully on-policy). If all
-    episodes have the same number of decisions, the size must divide the decisions of a training step; otherwise the
+    """Number of decisions per optimizer step; ``None``: one optimizer step per training step (fully on-policy). If all
+    episodes have the same number of decisions, the size must divide the decisions of a training step. Otherwise the
     last mini-batch of a pass is smaller. Roles with separate weights have separate mini-batches."""
     epochs_per_batch: int = 1
     """Number of passes over the decisions of a training step."""
     target_kl: float | None = None
-    """KL divergence from the sampling weights, in nats. The passes end early once a mini-batch exceeds 1.5 times this
-    value. ``None``: the passes never end early."""
+    """KL divergence from the sampling weights, in nats, that ends the passes over a batch early: they end once a
+    mini-batch exceeds 1.5 times this value; ``None``: never."""
     micro_batch_tokens: int = 16384
     """Maximum number of tokens, padding included, per forward and backward pass. Lower it if memory runs out."""
     micro_batch_size: int | None = None
-    """Maximum number of decisions per forward and backward pass. The loss does not depend on it. ``None``: only
-    ``micro_batch_tokens`` limits a pass."""
+    """Maximum number of decisions per forward and backward pass; ``None``: only ``micro_batch_tokens`` limits a pass.
+    The loss does not depend on it."""
     log_prob_micro_batch_size: int | None = None
-    """Maximum number of decisions per pass without gradients. ``None``: ``micro_batch_size``."""
+    """Maximum number of decisions per pass without gradients; ``None``: the value of ``micro_batch_size``."""
     reference_micro_batch_size: int | None = None
-    """Maximum number of decisions per pass of the reference policy. ``None``: ``micro_batch_size``."""
+    """Maximum number of decisions per pass of the reference policy; ``None``: the value of ``micro_batch_size``."""
     clip_low: float = 0.2
-    """Probability ratios are clipped below ``1 - clip_low``."""
+    """Width of the clipping range below 1: probability ratios are clipped at ``1 - clip_low``."""
     clip_high: float = 0.2
-    """Probability ratios are clipped above ``1 + clip_high``."""
+    """Width of the clipping range above 1: probability ratios are clipped at ``1 + clip_high``."""
     dual_clip: float | None = None
     """Upper bound of the loss at negative advantages, in multiples of the advantage (Ye et al. 2020); it must be above
-    1. ``None``: no bound."""
+    1; ``None``: no bound."""
     importance: str = "token"
     """Level of the probability ratios: ``token`` (PPO, GRPO) or ``sequence`` (GSPO)."""
     aggregation: str = "token_mean"
-    """Aggregation of token losses into one loss: ``token_mean``, ``seq_mean_token_mean``, ``seq_mean_token_sum`` or
-    ``horizon``."""
+    """Aggregation of token losses into one loss: ``token_mean`` (mean over all tokens), ``seq_mean_token_mean`` or
+    ``seq_mean_token_sum`` (mean over responses of their token means or sums), or ``horizon`` (token sums divided by a
+    fixed length)."""
     horizon: int | None = None
-    """Fixed length that ``aggregation=horizon`` divides token sums by. ``None`` for all other aggregations."""
+    """Length by which ``aggregation=horizon`` divides the sum over a response's tokens; ``None`` for all other
+    aggregations."""
     kl_coef: float = 0.0
     """Coefficient of the KL divergence from the reference policy in the loss; 0 turns it off."""
     kl_kind: str = "k3"
@@ -99,7 +101,7 @@ class LearnerConfig:
     ``sequence``, ``off``, or ``auto`` (``token`` if another program such as vLLM samples and returns
     log-probabilities, otherwise off)."""
     correction_cap: float = 2.0
-    """Maximum importance weight of the correction."""
+    """Maximum importance weight of ``correction``; larger weights are reduced to it."""
     temperature_schedule: TemperatureSchedule = field(default_factory=TemperatureSchedule)
     """Sampling temperature by training step. Evaluations use ``policy.temperature``."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

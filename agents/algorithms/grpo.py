@@ -35,7 +35,7 @@ class GRPOConfig(LearnerConfig):
     leave_one_out: bool = False
     """Whether an episode is compared with the mean of the others (RLOO) instead of the mean of all."""
     overlong_cache: int | None = None
-    """Number of tokens before ``policy.max_tokens`` over which a penalty grows linearly from 0 to 1 (DAPO). ``None``:
+    """Number of tokens before ``policy.max_tokens`` over which a penalty grows linearly from 0 to 1 (DAPO); ``None``:
     long responses get no penalty."""
 
     def __post_init__(self) -> None:

@@ -48,7 +48,7 @@ class LossInputs:
     returns: Tensor | None = None
     """Targets of the values. ``None``: the learner trains no values."""
     value_mask: Tensor | None = None
-    """True where a value has a target. ``None``: the learner trains no values."""
+    """Mask that is true where ``returns`` holds a target. ``None``: the learner trains no values."""
     value_denominator: float = 0.0
     """Number of targets in the whole mini-batch; 0 if the learner trains no values."""
 

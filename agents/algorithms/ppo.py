@@ -54,10 +54,11 @@ class PPOConfig(LearnerConfig):
     value_coef: float = 0.5
     """Coefficient of the value loss."""
     value_learning_rate: float | None = None
-    """Learning rate of the value head, whose gradients are then clipped separately. ``None``:
+    """Learning rate of the value head, whose gradients are then clipped separately; ``None``:
     ``optimizer.learning_rate``, with all gradients clipped together."""
     value_clip: float | None = None
-    """Maximum change of a value, from that at the sampling weights, that lowers the value loss. ``None``: no limit."""
+    """Maximum difference between a value and the value at the sampling weights that still lowers the value loss;
+    ``None``: no limit."""
     normalise_advantages: bool = True
     """Whether the advantages of a training step are shifted and scaled to mean 0 and standard deviation 1."""
     entropy_coef: float = 0.01

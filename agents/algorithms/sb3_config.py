@@ -44,8 +44,8 @@ class SB3PPOConfig:
     normalize_advantage: bool = True
     """Whether the advantages of each optimizer step are shifted and scaled to mean 0 and standard deviation 1."""
     target_kl: float | None = None
-    """KL divergence from the sampling weights. The passes end early once a mini-batch exceeds 1.5 times this value.
-    ``None``: the passes never end early."""
+    """KL divergence from the sampling weights, in nats, that ends the passes over a batch early: they end once a
+    mini-batch exceeds 1.5 times this value; ``None``: never."""
 
     def __post_init__(self) -> None:
         at_least(self, **MINIMUM)

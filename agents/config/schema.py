@@ -32,14 +32,16 @@ class Placement:
     """Devices of a run's parts, in one place. Null keeps the ``device`` option of the part."""
 
     generator: str | None = None
-    """Device of the environment's generator (sets ``engine.device``). For policies that do not write text."""
+    """Device of the engine that generates text for the environment (sets ``engine.device``), if the policy does not
+    write text; null: the engine's own device."""
     reward_model: str | None = None
-    """Device of the step reward model and of its training (sets ``reward_model.device``)."""
+    """Device of the step reward model and of its training (sets ``reward_model.device``); null: the model's own
+    device."""
     policy: str | None = None
-    """Device of the policy that is trained (sets ``policy.device``)."""
+    """Device of the policy that is trained (sets ``policy.device``); null: the policy's own device."""
     roles: Any = None
-    """Devices of the roles' models and engines with ``policy.sharing=model_per_role``: a mapping such as
-    ``{coder: cuda:0, tester: cuda:1}``. Roles that are not named use ``policy.device``."""
+    """Devices of the roles' models and engines with ``policy.sharing=model_per_role``: a mapping such as ``{coder:
+    cuda:0, tester: cuda:1}``; null: ``policy.device`` for all roles. Roles that are not named use ``policy.device``."""
 
 
 @dataclass
@@ -49,21 +51,24 @@ class TrainConfig:
     seed: int = 0
     """Seed of all random draws of the run."""
     output_dir: str = "runs/${now:%Y%m%d-%H%M%S}"
-    """Run folder. A folder that holds a run already is refused: resume that run instead."""
+    """Folder to which the run writes all its files. A folder that holds a run already is refused: resume that run
+    instead."""
     resume: str | None = None
-    """Folder of a run to continue exactly. Only ``steps``, ``epochs`` and ``max_minutes`` can be given with it."""
+    """Folder of an earlier run to continue exactly where it stopped; null: start a new run. Only ``steps``, ``epochs``
+    and ``max_minutes`` can be given with it."""
     init_from: str | None = None
-    """Checkpoint folder (``checkpoints/step_N``) with the policy weights that a new run starts from."""
+    """Checkpoint folder (``checkpoints/step_N``) with the policy weights from which a new run starts; null: the
+    policy's initial weights."""
     steps: int | None = 60
-    """Maximum number of training steps. One step collects a batch of episodes and updates the policy. Null: only
-    ``epochs`` ends the run."""
+    """Maximum number of training steps; null: only ``epochs`` ends the run. One step collects a batch of episodes and
+    updates the policy."""
     epochs: float | None = None
-    """Maximum number of passes over the training tasks. Null: only ``steps`` ends the run. If both are given, the
+    """Maximum number of passes over the training tasks; null: only ``steps`` ends the run. If both are given, the
     smaller one ends it."""
     max_minutes: float | None = None
-    """Minutes of training after which the run saves and stops. Null: no limit."""
+    """Minutes of training after which the run saves and stops; null: no limit."""
     eval_set: Any = None
-    """Problems of the evaluations, in the format of ``env.tasks``. Null: the test split of ``env.tasks``."""
+    """Problems of the evaluations, in the format of ``env.tasks``; null: the test split of ``env.tasks``."""
     eval_every: int = 25
     """Training steps between two evaluations on held-out tasks; the run is also evaluated before and after training.
     0: no evaluation."""
@@ -74,7 +79,7 @@ class TrainConfig:
     eval_episodes: int = 64
     """Maximum number of episodes per evaluation that are stored in ``validate/`` for ``python -m agents.report``."""
     save_every: int = 50
-    """Training steps between two checkpoints. The last step always writes one. 0: only the last step."""
+    """Training steps between two checkpoints; 0: only the last step writes one. The last step always writes one."""
     keep_last: int = 2
     """Number of latest checkpoints to keep, besides the one with the best held-out accuracy."""
     log_every: int = 1
@@ -82,25 +87,25 @@ class TrainConfig:
     wandb: bool = False
     """Whether to log to Weights & Biases too (extra ``[wandb]``)."""
     wandb_project: str | None = None
-    """Weights & Biases project. Null: ``reason-envs``."""
+    """Name of the project in Weights & Biases; null: ``reason-envs``."""
     wandb_run_name: str | None = None
-    """Name of the run in Weights & Biases. Null: the name of the run folder."""
+    """Name of the run in Weights & Biases; null: the name of the run folder."""
     push_to_hub: str | None = None
-    """Repository on the Hugging Face hub (``NAME`` or ``OWNER/NAME``) to upload ``policy_final`` to. A new repository
-    is private. Null: no upload."""
+    """Repository on the Hugging Face hub (``NAME`` or ``OWNER/NAME``) to which ``policy_final`` is uploaded; null: no
+    upload. A new repository is private."""
     env: Any = None
-    """Environment, one of the ``env=`` names, and its options."""
+    """Environment and its options; ``env=NAME`` chooses another one."""
     algo: Any = None
-    """Algorithm, one of the ``algo=`` names, and its options. By default the one that the environment recommends."""
+    """Algorithm and its options; ``algo=NAME`` chooses another one than the environment recommends."""
     policy: Any = None
-    """Policy, one of the ``policy=`` names, and its options. By default the one that the environment recommends."""
+    """Policy and its options; ``policy=NAME`` chooses another one than the environment recommends."""
     engine: Any = None
-    """Engine, one of the ``engine=`` names, and its options. It samples for a language policy; for other policies it is
-    the environment's generator."""
+    """Engine, which generates text with a model, and its options; ``engine=NAME`` chooses another one. It samples for a
+    language policy; for other policies it is the environment's generator."""
     reward_model: Any = None
-    """Step reward model of the environment, one of the ``reward_model=`` names, and its options."""
+    """Step reward model of the environment and its options; ``reward_model=NAME`` chooses another one."""
     placement: Placement = field(default_factory=Placement)
-    """Devices of the run's parts, in one place."""
+    """Devices of the run's parts; each entry overrides the ``device`` option of its part."""
 
     def __post_init__(self) -> None:
         at_least(self, **MINIMUM)

@@ -47,8 +47,8 @@ class LanguagePolicyConfig:
     lora_dropout: float = 0.0
     """Dropout rate before the LoRA matrices during updates."""
     adapter: str | None = None
-    """Folder of an existing LoRA adapter to continue training; its rank, scale, dropout and layers are kept. ``None``:
-    no existing adapter."""
+    """Folder of an existing LoRA adapter to continue training, with its rank, scale, dropout and layers; ``None``: no
+    existing adapter."""
     reference_device: str = "policy"
     """Place of the reference, a frozen copy of the model: ``policy`` (the policy's device), ``cpu`` (it also
     computes there), or ``offload`` (in the computer's memory; it computes on the policy's device)."""

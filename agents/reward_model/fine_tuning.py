@@ -48,7 +48,7 @@ class FineTuningConfig:
     accumulation: int = 1
     """Number of forward passes per optimizer step."""
     max_examples: int | None = None
-    """Maximum number of solutions to train on. Null takes all."""
+    """Maximum number of solutions to train on; null: all."""
     balance: bool = True
     """Whether to thin out the most frequent kind of solutions to the size of the second most frequent. The kinds are:
     wrong from the first step, wrong from a later step, without a wrong step."""

@@ -49,7 +49,7 @@ class SamplingConfig:
     separator: str = "\n"
     """Text that ends a step."""
     system_prompt: str | None = None
-    """Text of a system message before the problem. Null sends no system message."""
+    """Text of a system message before the problem; null: no system message."""
     fallbacks: tuple[str, ...] = ()
     """Formats of an answer that are accepted besides a box: ``####``, ``last_number``."""
     labels: str = "hard"

@@ -46,7 +46,7 @@ class RewardModelConfig(SamplingConfig, FineTuningConfig):
     """Problems: the name of a task family, a mapping with ``name`` and options, or a ``TaskSet``. Training and
     validation use the train split, the evaluation the test split."""
     eval_set: Any = None
-    """Problems of the evaluation, in the format of ``tasks``. Null: the test split of ``tasks``."""
+    """Problems of the evaluation, in the format of ``tasks``; null: the test split of ``tasks``."""
     engine: Any = "transformers"
     """Generator of the solutions: the name of an engine, a mapping with ``name`` and options, or an engine. An engine
     that is built here is closed before the fine-tuning."""
@@ -57,10 +57,10 @@ class RewardModelConfig(SamplingConfig, FineTuningConfig):
     test_problems: int = 600
     """Number of held-out problems."""
     labels_from: str | None = None
-    """Folder of labelled solutions: ``labels/`` of an earlier training, or files in its format. Null samples new
-    solutions."""
+    """Folder of labelled solutions: ``labels/`` of an earlier training, or files in its format; null: sample and label
+    new solutions."""
     further_labels: str | None = None
-    """JSONL file of further labelled solutions to train on, in the same format. Null: no further solutions."""
+    """JSONL file of further labelled solutions to train on, in the same format; null: no further solutions."""
 
     def __post_init__(self) -> None:
         SamplingConfig.__post_init__(self)

@@ -28,7 +28,8 @@ class Rebase:
     balance: float = 0.1
     """Temperature of the softmax. A lower temperature gives more of the budget to the best steps."""
     select: str = "vote"
-    """Selection among finished candidates: ``maximum``, ``vote`` or ``majority``."""
+    """Rule that chooses one of the finished candidates: ``maximum`` (highest value), ``vote`` (answer with the highest
+    sum of values) or ``majority`` (most frequent answer)."""
 
     def __post_init__(self) -> None:
         at_least(self, width=1)

@@ -42,7 +42,7 @@ class TurnRecord:
     outcome: str
     """Effect of the decision in words, if the environment describes it."""
     grid: GridView | None
-    """Grid after the decision, if the environment has one and the decision changed it."""
+    """Grid after the decision; ``None`` if the environment has no grid or the decision did not change it."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class EpisodeRecord:
     facts: dict[str, str]
     """Other texts of the final ``info`` by name."""
     tree: TreeView | None
-    """Search tree, if the environment has one."""
+    """Search tree of the episode; ``None`` if the environment has none."""
     grid: GridView | None
-    """Grid before the first decision, if the environment has one."""
+    """Grid before the first decision; ``None`` if the environment has none."""
     program: str
     """Program that the environment ran, if it differs from the response."""
     calls: list[CallView]

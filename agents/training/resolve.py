@@ -35,11 +35,11 @@ class RunPlan:
     held_out: Any
     """Problems of the evaluations, as ``env.tasks`` takes them; ``None`` if nothing evaluates."""
     generator: Mapping[str, Any] | None
-    """``name`` and options of the environment's engine, if ``engine=`` describes it."""
+    """``name`` and options of the environment's engine; ``None`` if ``engine=`` does not describe it."""
     reward_model: Mapping[str, Any] | None
-    """``name`` and options of the environment's step reward model, if it has one."""
+    """``name`` and options of the environment's step reward model; ``None`` if it has none."""
     reward_model_training: RewardModelConfig | None
-    """Training of that model, which must come before the run; ``None`` if the model exists already."""
+    """Training of the step reward model, which must come before the run; ``None`` if the model exists already."""
     base_model_options: tuple[str, ...]
     """Options of the environment that take the model under the policy's adapter."""
 

@@ -39,7 +39,7 @@ class Progress:
     generated_tokens: int = 0
     """Tokens generated in these steps."""
     best: tuple[float, int] | None = None
-    """Best held-out accuracy so far and its step."""
+    """Best held-out accuracy so far and its step; ``None`` before the first evaluation."""
     unlogged: dict[str, Any] | None = None
     """Metrics, sample response and watched choices of the latest step, until it is logged. ``None`` afterwards."""
 

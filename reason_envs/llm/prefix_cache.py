@@ -114,7 +114,7 @@ class PromptReader:
     store: PrefixStore
     """Store for new prefixes."""
     new_cache: Callable[[], Any]
-    """Creates an empty key-value cache."""
+    """Function that creates an empty key-value cache."""
     model: Callable[[Tensor, Tensor, Tensor, Any], Tensor]
     """Maps token ids, attention mask, positions and cache to logits."""
     device: torch.device

@@ -63,7 +63,7 @@ class EncodedSteps:
     token_ids: tuple[int, ...]
     """Token ids of the problem and all steps."""
     ends: tuple[int, ...]
-    """Index of the token whose prediction is the score, for each step."""
+    """Index of the last token of each step. The model's output at this token is the score of the step."""
     question_tokens: int
     """Number of tokens before the first step."""
 

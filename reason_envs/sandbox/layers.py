@@ -58,7 +58,7 @@ class Layers:
     bubblewrap: str | None
     """Path of a working ``bwrap``. ``None``: not available."""
     seccomp: str | None
-    """Compiled filter in base 64. ``None``: not available."""
+    """Compiled seccomp filter, which restricts system calls, encoded in base 64. ``None``: not available."""
     seccomp_missing: str
     """Explanation why the filter is not available. Empty if it is."""
 

@@ -27,7 +27,7 @@ class ReasonTreePaperConfig(ReasonTreeConfig):
     expand_cost: float = 0.1
     branch_cost: float = 0.2
     backtrack_cost: float = 0.5
-    """Cost of the action BACKTRACK for any number of levels, subtracted from the reward."""
+    """Cost of the action BACKTRACK, subtracted from the reward. It does not depend on the number of levels."""
 
 
 class ReasonTreePaper(ReasonTree):

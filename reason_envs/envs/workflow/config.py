@@ -30,11 +30,13 @@ class WorkflowConfig(TaskConfig):
     """Executors of single operators: a mapping such as ``{"Programmer": ...}``, with values as in ``engine``, or names
     of models in the file ``aflow_config_path``."""
     aflow_config_path: str | None = None
-    """YAML file of ``models`` that replace ``engine`` (see ``read_models`` in ``workflow/executors.py``)."""
+    """YAML file that describes the executors under ``models``, in place of ``engine`` (see ``read_models`` in
+    ``workflow/executors.py``); ``None``: ``engine`` is used."""
     aflow_executor_model: str | None = None
     """Name of the model in ``aflow_config_path`` that runs the operators; ``None``: the only one."""
     aflow_operator_descriptions_path: str | None = None
-    """YAML or JSON file with a ``description`` (and ``interface``) of each operator for the policy's prompt."""
+    """YAML or JSON file with a ``description`` (and ``interface``) of each operator for the policy's prompt; ``None``:
+    the built-in descriptions."""
     prompts: str = "brief"
     """Prompts of policy and executor: ``brief`` (for the embedded model, which was trained on them) or ``full``."""
     executor_max_tokens: int = 96
@@ -55,9 +57,9 @@ class WorkflowConfig(TaskConfig):
     """Sandbox that runs the code of operators and answers: ``monty``, ``native`` (any Python, on Linux), a mapping of a
     ``name`` and options, or a ``Sandbox``."""
     repair_cap: float = 0.7
-    """Maximum reward of a repaired program."""
+    """Maximum reward of a program that had to be repaired before it ran."""
     misfit_cap: float = 0.4
-    """Maximum reward of a program that called an operator of another domain."""
+    """Maximum reward of a program that calls an operator of another domain than the problem's."""
     reward: Any = "tiers"
     """Reward of the answer: ``tiers``, ``random`` (a control that pays 0 or 1 at random), a function of answer and
     task, or the address of one (``"package.module:function"``)."""

@@ -36,7 +36,7 @@ class WorkflowState(TextState):
     """State of an episode."""
 
     outcome: Outcome | None = None
-    """Result of the workflow; ``None`` before the agent has written one."""
+    """Result of the workflow; ``None`` before the agent has written a workflow."""
     grade: TierGrade = NO_ANSWER
     """Grade of the workflow's answer before the caps."""
 
