@@ -214,7 +214,7 @@ class Registry(Generic[T]):
         return part
 
     def unknown(self, name: str, others: Sequence[str] = ()) -> ReasonEnvsError:
-        """Build the error for an unknown name; ``others`` are valid besides the registered names."""
+        """Build the error for an unknown name. It lists the valid names: the registered ones and ``others``."""
         return unknown_name(self.kind, name, {*self.names(), *others}, OWN_PART)
 
     def configure(self, name: str, options: Mapping[str, Any]) -> Any:

@@ -57,5 +57,5 @@ class ATGRPO(GRPO):
         return await play_turn_tree(self.environment, self.policy, self.plan(step), select, sampling=sampling)
 
     def advantage_groups(self, trajectories: Sequence[SampledTrajectory]) -> list[list[Sample]]:
-        """Compare single decisions, candidates that the episode did not continue from included."""
+        """Compare single decisions, including candidates from which the episode did not continue."""
         return [[sample] for trajectory in trajectories for sample in trajectory.samples]

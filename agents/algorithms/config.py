@@ -36,7 +36,9 @@ class TemperatureSchedule:
         at_least(self, warmup_steps=1)
         for name, temperature in (("initial", self.initial), ("final", self.final)):
             if not temperature > 0:
-                raise OptionError(name, temperature, "must be above 0: training needs a sampling temperature above 0.")
+                raise OptionError(
+                    name, temperature, "must be above 0: greedy samples have no probabilities to train on."
+                )
 
     def at(self, step: int) -> float:
         """Return the temperature of a training step (from 0)."""

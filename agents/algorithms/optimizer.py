@@ -64,7 +64,7 @@ class Optimizer:
         device_type: str = "cpu",
     ) -> None:
         if config.learning_rate is None:
-            raise OptionError("learning_rate", None, "must be a number here; runs choose one by the model's size.")
+            raise OptionError("learning_rate", None, "must be a number, such as 1e-5. Only a run can choose one.")
         self.config = config
         self._rate = config.learning_rate
         self.total_steps = total_steps

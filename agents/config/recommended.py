@@ -37,7 +37,7 @@ def recommended_choice(group: str, env: str) -> str:
 
 
 def ships_with_the_library(model: str | None) -> bool:
-    """Return whether a model is one of the embedded ones, which were made for the environments; ``None`` is none."""
+    """Return whether a model is embedded, that is, made for the environments. ``None`` counts as embedded."""
     return model is None or model.partition(":")[0] == "embedded"
 
 

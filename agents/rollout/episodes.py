@@ -53,7 +53,7 @@ async def play(
 ) -> list[Trajectory]:
     """Play episodes concurrently, so that their calls of engines and reward models are batched.
 
-    If several processes train together, each plays the episodes of some groups, and all return every trajectory.
+    If several processes train together, each process plays some groups of episodes and returns all trajectories.
 
     Args:
         environment: the environment; each episode plays on a fork, which shares engine and reward model.
@@ -117,7 +117,7 @@ def policy_inputs(
 ) -> dict[AgentId, Any]:
     """Return the policy's input for each agent that must act, without agents whose prompt exceeds the limit.
 
-    The first prompts of an episode are always returned: a run checks them on all tasks before it starts.
+    The first prompts of an episode are not checked here, because a run checks those of all tasks before it starts.
     """
     inputs = {agent: policy.observe(environment, observation) for agent, observation in result.observations.items()}
     return {agent: observation for agent, observation in inputs.items() if not latest or policy.fits(observation)}

@@ -25,7 +25,7 @@ class BeamSearch:
     branch: int = 4
     """Number of continuations drawn from each kept step."""
     select: str = "maximum"
-    """Selection among finished candidates: ``maximum``, ``vote`` or ``majority``."""
+    """Rule that chooses one candidate: ``maximum`` (value), ``vote`` (sum of values) or ``majority`` (number)."""
 
     def __post_init__(self) -> None:
         at_least(self, width=1, branch=1)

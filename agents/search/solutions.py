@@ -127,7 +127,7 @@ class BestOfN:
     aggregation: str = "product"
     """Aggregation of the step scores into the value of a solution: ``product``, ``min``, ``last`` or ``sum``."""
     select: str = "maximum"
-    """Selection among finished solutions: ``maximum``, ``vote`` or ``majority``."""
+    """Rule that chooses one solution: ``maximum`` (value), ``vote`` (sum of values) or ``majority`` (number)."""
 
     def __post_init__(self) -> None:
         at_least(self, n=1)

@@ -42,7 +42,7 @@ def read_config(folder: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     """
     path = folder / CONFIG_FILE
     if not path.is_file():
-        raise RunError(f"{folder} is not a run folder: {CONFIG_FILE} is missing.")
+        raise RunError(f"{folder} is not a run folder: {CONFIG_FILE} is missing. Check the path.")
     changes = OmegaConf.from_dotlist(list(overrides))
     raw: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(path), changes))
     return typed(raw)

@@ -78,7 +78,7 @@ def resolve(config: TrainConfig) -> RunPlan:
 
 
 def total_steps(config: TrainConfig, tasks: int) -> int:
-    """Return the training steps of a run on ``tasks`` problems: ``steps`` or ``epochs``, whichever ends first."""
+    """Return the number of training steps of a run on ``tasks`` problems, as ``steps`` and ``epochs`` limit it."""
     caps = [] if config.steps is None else [config.steps]
     if config.epochs is not None:
         caps.append(math.ceil(config.epochs * tasks / config.algo.tasks_per_step))

@@ -89,11 +89,11 @@ class WeightSync:
         if moved == before:
             raise EngineError(
                 f"Weight canary: half of {name} was changed and sent to the engine, but its scores did not change. The "
-                "engine does not sample from the weights that it receives."
+                "engine does not sample from the weights that it receives: use another engine."
             )
         await self.push(version=0)
         if await self._engine_scores() != before:
-            raise EngineError("Weight canary: the weights were restored, but the engine's scores are not as before.")
+            raise EngineError("Weight canary: restored weights give other scores than before. Use another engine.")
 
     async def _calibrate(self) -> None:
         """Sample probes in one batch, and measure how far learner, engine and decoding differ at equal weights."""
@@ -146,7 +146,7 @@ class WeightSync:
         return await self.check(version)
 
     def send(self, version: int) -> None:
-        """Send the present weights without a check."""
+        """Send the current weights to the engine without a check."""
         self._send(self._weights(), version)
 
     async def check(self, version: int) -> float:
@@ -159,7 +159,7 @@ class WeightSync:
             raise EngineError(
                 f"After weights version {version} were sent, learner and engine score a sampled response {gap:.4f} "
                 f"nats per token apart (tolerance {self._tolerance:.2g}). The engine does not sample from the "
-                "learner's weights."
+                "learner's weights: use another engine, or resume from the last checkpoint."
             )
         return gap
 

@@ -24,7 +24,7 @@ def batching(subject: Subject) -> str:
     together, requests = _calls(subject, TOGETHER)
     if together > alone:
         raise CheckFailure(
-            f"One environment makes {alone} calls; {TOGETHER} that are stepped together make {together}."
+            f"One environment makes {alone} calls; {TOGETHER} environments, stepped together, make {together}."
         )
     return f"{TOGETHER} environments make {together} calls ({requests} requests); one alone makes {alone}"
 

@@ -90,7 +90,7 @@ def rewards(subject: Subject) -> str:
 
 
 def ends(subject: Subject) -> str:
-    """Check which agents continue, and whose episodes have ended."""
+    """Check that no agent must act after its episode has ended."""
     environment, over = subject.build(), 0
     for results in _plays(subject):
         for step, result in enumerate(results):
@@ -122,7 +122,7 @@ def turns(subject: Subject) -> str:
     """Send actions of agents that do not act."""
     environment = subject.build()
     if len(environment.agents) == 1:
-        raise NotApplicable("one agent")
+        raise NotApplicable("the environment has one agent only")
     plain = subject.play(environment)
     if all(len(result.observations) in (0, len(environment.agents)) for result in plain):
         raise NotApplicable("all agents always act at the same time")

@@ -61,7 +61,7 @@ def pettingzoo_aec(subject: Subject) -> str:
 
 def _check_several(environment: Environment) -> None:
     if len(environment.agents) == 1:
-        raise NotApplicable("one agent")
+        raise NotApplicable("the environment has one agent only")
     if type(environment).observe is Environment.observe:
         raise NotApplicable("observe(agent), which PettingZoo needs for agents that do not act, is not defined")
 

@@ -29,7 +29,7 @@ def check_adapter(folder: Path, shapes: Mapping[str, torch.Size], max_rank: int)
     """
     for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
         if not (folder / name).is_file():
-            raise EngineError(f"{folder} is not an adapter folder: {name} is missing.")
+            raise EngineError(f"{folder} is not an adapter folder: {name} is missing. Check the path.")
     rank = json.loads((folder / ADAPTER_CONFIG).read_text())["r"]
     if rank > max_rank:
         raise EngineError(

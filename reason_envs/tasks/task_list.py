@@ -40,7 +40,7 @@ class ListTaskSet(TaskSet):
 
 
 def by_hash(tasks: Sequence[Task], split: Split) -> list[Task]:
-    """Return the tasks that belong to a split by the hash of their question."""
+    """Return the tasks of a split. The hash of a question decides to which split its task belongs."""
     return [task for task in tasks if split_of(task.question) == split]
 
 

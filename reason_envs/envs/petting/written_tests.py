@@ -112,7 +112,7 @@ class TestJudge:
         return await self.grader.grade(code, tests)
 
     async def run(self, source: str, tests: Tests, cases: Sequence[Case]) -> TestOutcomes:
-        """Run tests that a role wrote on a complete program."""
+        """Run a complete program on the tests that a role wrote."""
         if isinstance(tests, StdioTests):
             values = list(await asyncio.gather(*(self._printed(source, case) for case in cases)))
         else:

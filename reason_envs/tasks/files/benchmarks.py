@@ -42,7 +42,7 @@ def drop(record: Record, place: str) -> Parts:
         answers = list(spans["spans"] if isinstance(spans, Mapping) else spans or ())
     answers = list(dict.fromkeys(answer for answer in answers if answer and not is_blank(answer)))
     if not answers:
-        raise ReasonEnvsError(f"{place}: no answer in a field 'answers_spans', 'answers' or 'ref_text'.")
+        raise ReasonEnvsError(f"{place}: no answer. Add one in a field 'answers_spans', 'answers' or 'ref_text'.")
     return f"{passage}\n\n{question}".strip(), answers[0], {"domain": "qa", "answers": answers}
 
 
@@ -65,7 +65,9 @@ def mbpp(record: Record, place: str) -> Parts:
     functions = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
     tested = [name for name in functions if re.search(rf"\b{re.escape(name)}\(", tests[0])]
     if not tested:
-        raise ReasonEnvsError(f"{place}: {tests[0]!r} calls no function of 'code' ({', '.join(functions)}).")
+        raise ReasonEnvsError(
+            f"{place}: the test {tests[0]!r} must call a function that 'code' defines ({', '.join(functions)})."
+        )
     metadata = {"tests": dict(record), "entry_point": tested[0], "public_tests": tests[:1]}
     return f"{text.strip()}\n{tests[0]}", code, {"domain": "code", **metadata}
 

@@ -122,7 +122,7 @@ def _gsm8k(fields: Fields, record: Record, place: str) -> _Answer:
         raise _no_answer(place, record, (name,))
     answer = after_hashes(text)
     if answer is None or is_blank(answer):
-        raise NoAnswerError(f"{place}: {name!r} has no answer after '####': ...{text[-60:]!r}.")
+        raise NoAnswerError(f"{place}: {name!r} has no answer after '####': ...{text[-60:]!r}. Add one.")
     solution = strip_calculations(text.rpartition("####")[0]).strip()
     return normalise_number(answer), {name}, {"solution": solution}
 

@@ -60,7 +60,7 @@ def hub(
 def choose_split(
     path: str, split: Split, available: list[str], hub_split: Mapping[str, str] | None
 ) -> tuple[str, bool]:
-    """Return the split of the data set to read, and whether our train and test split share it."""
+    """Return the split of the data set to read, and whether the train and the test split both read it."""
     if hub_split is None:
         if {"train", "test"} <= set(available):
             return split, False

@@ -42,7 +42,7 @@ def read_records(path: Path) -> list[tuple[str, Record]]:
             raise ReasonEnvsError(f"{place}: a record must be an object, not {type(record).__name__}: {record!r:.80}.")
         if is_escaped and (half := _SURROGATE.search(json.dumps(record, ensure_ascii=False))):
             raise ReasonEnvsError(
-                f"{place}: half of a surrogate pair, {half[0]!a}, is not a character. Fix or remove the record."
+                f"{place}: half of a surrogate pair, {half[0]!a}, is not a valid character. Fix or remove the record."
             )
     return records
 
