@@ -77,7 +77,7 @@ class Session(Served):
         """Take one step. An invalid action does not raise an error.
 
         Raises:
-            ReasonEnvsError: ``action`` does not set exactly one of its fields, the reward is not finite, or the session has ended.
+            ReasonEnvsError: ``action`` must set one field only, the reward is not finite, or the session has ended.
         """
         self._check_open()
         result = await run_from_loop(checked_step(self.environment, {self.agent: self._read(action)}))
