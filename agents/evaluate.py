@@ -35,8 +35,7 @@ class EvaluateConfig:
     run: str | None = None
     """Run folder whose latest checkpoint is evaluated; null: ``checkpoint`` is given instead."""
     checkpoint: str | None = None
-    """Checkpoint folder inside a run folder (``runs/NAME/checkpoints/step_N``) to evaluate instead; null: the latest
-    checkpoint of ``run``."""
+    """Checkpoint folder to evaluate, ``runs/NAME/checkpoints/step_N``; null: the latest one of ``run``."""
     untrained: bool = False
     """Whether to evaluate the weights from which the run started, instead of a checkpoint."""
     tasks: int = 1024

@@ -43,8 +43,7 @@ class FrontierConfig:
     run: str | None = None
     """Run folder whose environment is used, and whose latest checkpoint acts with ``method=policy``; null: no run."""
     checkpoint: str | None = None
-    """Checkpoint folder inside a run folder, which acts instead of the latest one; null: the latest checkpoint of
-    ``run``."""
+    """Checkpoint folder inside a run folder to use instead; null: the latest checkpoint of ``run``."""
     tasks: int = 1024
     """Maximum number of held-out problems."""
     seed: int = 0
@@ -54,26 +53,21 @@ class FrontierConfig:
     n: list[int] | None = None
     """Number of solutions per problem for the methods sc and best_of_n; null: the default of the method."""
     aggregation: list[str] | None = None
-    """Function with which the method best_of_n aggregates step scores: product, min, last or sum; null: the default of
-    the method."""
+    """Function with which best_of_n aggregates step scores: product, min, last or sum; null: its default."""
     select: list[str] | None = None
-    """Rule that chooses one of several candidates: maximum (the highest value), vote (the answer with the highest sum
-    of values) or majority (the most frequent answer); null: the default of the method."""
+    """Rule that chooses a candidate: maximum (value), vote (sum of values) or majority (number); null: its default."""
     width: list[int] | None = None
     """Number of steps drawn per level for the methods beam, dvts and rebase; null: the default of the method."""
     branch: list[int] | None = None
-    """Number of continuations per step for beam and dvts; maximum number of continuations per step for mcts; null: the
-    default of the method."""
+    """Number of continuations per step of beam and dvts, and maximum number of mcts; null: their default."""
     balance: list[float] | None = None
-    """Temperature of the softmax with which the method rebase divides its steps among open paths; null: the default of
-    the method."""
+    """Temperature of the softmax with which rebase divides its steps among open paths; null: its default."""
     budget: list[int] | None = None
     """Number of simulations per problem for the method mcts; null: the default of the method."""
     c_puct: list[float] | None = None
     """Exploration constant of the method mcts; null: the default of the method."""
     samples: list[int] | None = None
-    """Number of episodes per problem for the methods policy, random and always_expand; null: the default of the method.
-    Several episodes vote on the answer."""
+    """Number of episodes that vote, for the methods policy, random and always_expand; null: the default."""
     temperature: list[float] | None = None
     """Sampling temperature of the policy's actions, 0 for greedy; null: the temperature of its training."""
 

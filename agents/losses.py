@@ -59,9 +59,7 @@ def aggregate(
     require_shape(mask.shape, values=values)
     count = aggregation_count(mask, how) if denominator is None else denominator
     if (how == "horizon") != (horizon is not None):
-        raise ReasonEnvsError(
-            f"horizon={horizon} does not fit aggregation {how!r}: set it for 'horizon', and only for it."
-        )
+        raise ReasonEnvsError(f"horizon={horizon} does not fit aggregation {how!r}: set it only for 'horizon'.")
     if denominator is not None and not float(denominator) > 0 and bool(mask.any()):
         raise ReasonEnvsError(
             f"denominator={float(denominator)} must be positive: give the count over all micro-batches."

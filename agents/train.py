@@ -46,8 +46,7 @@ class ResumeConfig:
     steps: int | None = None
     """Maximum number of training steps, counted from the start of the run; null: the run's own value."""
     epochs: float | None = None
-    """Maximum number of passes over the training tasks, counted from the start of the run; null: the run's own
-    value."""
+    """Maximum number of passes over the training tasks since the run's start; null: the run's own value."""
     max_minutes: float | None = None
     """Minutes of training after which the run saves and stops; null: the run's own value."""
 

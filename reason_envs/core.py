@@ -76,8 +76,7 @@ class Environment(ABC):
     agents: tuple[AgentId, ...]
     """Every agent of the environment, in a fixed order."""
     config: Any = None
-    """Options, a dataclass; ``None`` if the environment has none. A training run sets its fields ``tasks`` and
-    ``split``."""
+    """Options, a dataclass; ``None`` if there are none. A run sets its fields ``tasks`` and ``split``."""
     tasks: Any = None
     """Problems of the episodes, a `reason_envs.tasks.TaskSet`; ``None`` if the environment has none."""
     state: Any = None

@@ -36,9 +36,7 @@ class TemperatureSchedule:
         at_least(self, warmup_steps=1)
         for name, temperature in (("initial", self.initial), ("final", self.final)):
             if not temperature > 0:
-                raise OptionError(
-                    name, temperature, "must be above 0: greedy samples have no probabilities to train on."
-                )
+                raise OptionError(name, temperature, "must be above 0: greedy samples cannot be trained on.")
 
     def at(self, step: int) -> float:
         """Return the temperature of a training step (from 0)."""
@@ -81,12 +79,10 @@ class LearnerConfig:
     importance: str = "token"
     """Level of the probability ratios: ``token`` (PPO, GRPO) or ``sequence`` (GSPO)."""
     aggregation: str = "token_mean"
-    """Aggregation of token losses into one loss: ``token_mean`` (mean over all tokens), ``seq_mean_token_mean`` or
-    ``seq_mean_token_sum`` (mean over responses of their token means or sums), or ``horizon`` (token sums divided by a
-    fixed length)."""
+    """Aggregation of token losses: ``token_mean``, ``seq_mean_token_mean`` or ``seq_mean_token_sum`` (mean over
+    responses of their token means or sums), or ``horizon`` (token sums divided by a fixed length)."""
     horizon: int | None = None
-    """Length by which ``aggregation=horizon`` divides the sum over a response's tokens; ``None`` for all other
-    aggregations."""
+    """Length that divides token sums with ``aggregation=horizon``; ``None`` for all other aggregations."""
     kl_coef: float = 0.0
     """Coefficient of the KL divergence from the reference policy in the loss; 0 turns it off."""
     kl_kind: str = "k3"

@@ -57,8 +57,7 @@ class PPOConfig(LearnerConfig):
     """Learning rate of the value head, whose gradients are then clipped separately; ``None``:
     ``optimizer.learning_rate``, with all gradients clipped together."""
     value_clip: float | None = None
-    """Maximum difference between a value and the value at the sampling weights that still lowers the value loss;
-    ``None``: no limit."""
+    """Maximum change of a value since sampling that still lowers the value loss; ``None``: no limit."""
     normalise_advantages: bool = True
     """Whether the advantages of a training step are shifted and scaled to mean 0 and standard deviation 1."""
     entropy_coef: float = 0.01

@@ -32,16 +32,14 @@ class Placement:
     """Devices of a run's parts, in one place. Null keeps the ``device`` option of the part."""
 
     generator: str | None = None
-    """Device of the engine that generates text for the environment (sets ``engine.device``), if the policy does not
-    write text; null: the engine's own device."""
+    """Device of the generator (sets ``engine.device``) if the policy writes no text; null: the engine's own device."""
     reward_model: str | None = None
-    """Device of the step reward model and of its training (sets ``reward_model.device``); null: the model's own
-    device."""
+    """Device of the step reward model and its training (sets ``reward_model.device``); null: its own device."""
     policy: str | None = None
     """Device of the policy that is trained (sets ``policy.device``); null: the policy's own device."""
     roles: Any = None
-    """Devices of the roles' models and engines with ``policy.sharing=model_per_role``: a mapping such as ``{coder:
-    cuda:0, tester: cuda:1}``; null: ``policy.device`` for all roles. Roles that are not named use ``policy.device``."""
+    """Devices of the roles' models and engines with ``policy.sharing=model_per_role``: a mapping such as
+    ``{coder: cuda:0, tester: cuda:1}``; null: ``policy.device``, which roles that are not named use too."""
 
 
 @dataclass
@@ -51,14 +49,12 @@ class TrainConfig:
     seed: int = 0
     """Seed of all random draws of the run."""
     output_dir: str = "runs/${now:%Y%m%d-%H%M%S}"
-    """Folder to which the run writes all its files. A folder that holds a run already is refused: resume that run
-    instead."""
+    """Folder for all files of the run. A folder that holds a run already is refused: resume that run instead."""
     resume: str | None = None
-    """Folder of an earlier run to continue exactly where it stopped; null: start a new run. Only ``steps``, ``epochs``
-    and ``max_minutes`` can be given with it."""
+    """Folder of a run to continue exactly; null: a new run. Only ``steps``, ``epochs`` and ``max_minutes`` may
+    differ."""
     init_from: str | None = None
-    """Checkpoint folder (``checkpoints/step_N``) with the policy weights from which a new run starts; null: the
-    policy's initial weights."""
+    """Checkpoint folder (``checkpoints/step_N``) whose weights a new run starts from; null: initial weights."""
     steps: int | None = 60
     """Maximum number of training steps; null: only ``epochs`` ends the run. One step collects a batch of episodes and
     updates the policy."""

@@ -232,9 +232,7 @@ class NetworkPolicy(TrainablePolicy):
             ReasonEnvsError: the folder holds another kind of policy, or the weights do not fit the environment.
         """
         if not (folder / CONFIG_FILE).is_file():
-            raise ReasonEnvsError(
-                f"{folder} is not the folder of a {cls.kind} policy: {CONFIG_FILE} is missing. Check the path."
-            )
+            raise ReasonEnvsError(f"{folder} is not the folder of a {cls.kind} policy: {CONFIG_FILE} is missing.")
         options = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))["options"]
         policy = cls(cls.config_class(**options, device=device), environment=environment)
         policy.load_state_tensors(load_file(folder / WEIGHTS_FILE))

@@ -28,8 +28,7 @@ class Rebase:
     balance: float = 0.1
     """Temperature of the softmax. A lower temperature gives more of the budget to the best steps."""
     select: str = "vote"
-    """Rule that chooses one of the finished candidates: ``maximum`` (highest value), ``vote`` (answer with the highest
-    sum of values) or ``majority`` (most frequent answer)."""
+    """Rule that chooses one candidate: ``maximum`` (value), ``vote`` (sum of values) or ``majority`` (number)."""
 
     def __post_init__(self) -> None:
         at_least(self, width=1)

@@ -31,10 +31,9 @@ class RunRewardModelConfig(StepRewardModelConfig):
     """Folder of a trained step reward model to use instead of ``model``; null: use ``model``. Nothing is trained
     then."""
     train: bool = False
-    """Whether to train a step reward model before the run, on the problems and the generator of the run. The model is
-    written to ``<output_dir>/reward_model``."""
+    """Train a step reward model on the run's problems and generator first, into ``<output_dir>/reward_model``."""
     training: RewardModelConfig = field(default_factory=RewardModelConfig)
-    """Options of the training of the step reward model. The run sets its problems, generator, seed and step limits."""
+    """Options of the training of ``train``. Its problems, generator, seed and step limits are the run's."""
 
 
 def planned_training(config: TrainConfig, generator: Any) -> RewardModelConfig | None:

@@ -27,8 +27,7 @@ class TaskConfig:
     """Options of every environment that poses problems."""
 
     tasks: Any = None
-    """Problems: the name of a task family, a mapping of its ``name`` and options, or a ``TaskSet``. They must be given
-    unless the environment has a default."""
+    """Problems: the name of a task family, a mapping of its ``name`` and options, or a ``TaskSet``."""
     split: str = "train"
     """Split of the problems, ``train`` or ``test``."""
 

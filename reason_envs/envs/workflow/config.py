@@ -30,13 +30,11 @@ class WorkflowConfig(TaskConfig):
     """Executors of single operators: a mapping such as ``{"Programmer": ...}``, with values as in ``engine``, or names
     of models in the file ``aflow_config_path``."""
     aflow_config_path: str | None = None
-    """YAML file that describes the executors under ``models``, in place of ``engine`` (see ``read_models`` in
-    ``workflow/executors.py``); ``None``: ``engine`` is used."""
+    """YAML file of models in place of ``engine`` (format: see ``read_models``); ``None``: ``engine`` is used."""
     aflow_executor_model: str | None = None
     """Name of the model in ``aflow_config_path`` that runs the operators; ``None``: the only one."""
     aflow_operator_descriptions_path: str | None = None
-    """YAML or JSON file with a ``description`` (and ``interface``) of each operator for the policy's prompt; ``None``:
-    the built-in descriptions."""
+    """YAML or JSON file of operator descriptions for the policy's prompt; ``None``: the built-in ones."""
     prompts: str = "brief"
     """Prompts of policy and executor: ``brief`` (for the embedded model, which was trained on them) or ``full``."""
     executor_max_tokens: int = 96

@@ -65,9 +65,7 @@ def mbpp(record: Record, place: str) -> Parts:
     functions = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
     tested = [name for name in functions if re.search(rf"\b{re.escape(name)}\(", tests[0])]
     if not tested:
-        raise ReasonEnvsError(
-            f"{place}: the test {tests[0]!r} must call a function that 'code' defines ({', '.join(functions)})."
-        )
+        raise ReasonEnvsError(f"{place}: {tests[0]!r} must call a function of 'code' ({', '.join(functions)}).")
     metadata = {"tests": dict(record), "entry_point": tested[0], "public_tests": tests[:1]}
     return f"{text.strip()}\n{tests[0]}", code, {"domain": "code", **metadata}
 

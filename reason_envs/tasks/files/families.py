@@ -170,8 +170,7 @@ def locate(path: Source, split: Split, suffixes: tuple[str, ...] = SUFFIXES) -> 
         if unknown:
             raise unknown_name("split in path", sorted(map(str, unknown))[0], ("train", "test"))
         if split not in path:
-            given = ", ".join(map(repr, path)) or "no split"
-            raise MissingSplitError(f"path has {given} only: add {split}=FILE to it.")
+            raise MissingSplitError(f"path has {', '.join(map(repr, path)) or 'no split'} only: add {split!r}: FILE.")
         return Path(path[split]).expanduser(), True
     place = Path(path).expanduser()
     return (_in_folder(place, split, suffixes), True) if place.is_dir() else (place, False)
