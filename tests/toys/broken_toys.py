@@ -353,7 +353,7 @@ class DeafToSeeds(Sound):
         return super().fork()
 
 
-@fails("batching", "One environment makes 3 calls; 4 that are stepped together make 12")
+@fails("batching", "One environment makes 3 calls; 4 environments, stepped together, make 12")
 class OwnEngine(Sound):
     def fork(self, seed=None):
         clone = super().fork(seed)
