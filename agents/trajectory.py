@@ -93,6 +93,8 @@ class Trajectory:
     """Everything to show of the episode besides its dialogue. ``None``: there is only the dialogue."""
     overlong_prompts: int = 0
     """Number of turns that were skipped because the prompt was too long."""
+    failure: str = ""
+    """Error of an engine or sandbox that ended the episode, which then has no decisions. Empty: there is none."""
 
     @property
     def path(self) -> list[Decision]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -13,11 +14,12 @@ from agents.policies.base import Policy
 from agents.trajectory import Decision, Trajectory
 from reason_envs.batching import gather
 from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step, derive_seed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm.engine import Sampling
 from reason_envs.tasks.base import Task
 
 Plan = TypeVar("Plan")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,21 @@ async def play(
         finished()
         return trajectory
 
-    return await play_shared(episodes, group_size, play_one)
+    played = await play_shared(episodes, group_size, play_one)
+    failures = [trajectory.failure for trajectory in played if trajectory.failure]
+    if 2 * len(failures) > len(played):
+        raise EngineError(f"{len(failures)} of {len(played)} episodes failed, the first one with: {failures[0]}")
+    if failures:
+        _log.warning("%d of %d episodes failed and earn nothing: %s", len(failures), len(played), failures[0])
+    return played
+
+
+def without_failures(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
+    """Leave out the episodes that an engine failed. The others get their share as the metric ``engine_failures``."""
+    kept = [trajectory for trajectory in trajectories if not trajectory.failure]
+    for trajectory in kept if len(kept) < len(trajectories) else ():
+        trajectory.metrics["engine_failures"] = 1 - len(kept) / len(trajectories)
+    return kept
 
 
 async def play_shared(
@@ -106,7 +122,11 @@ async def _play(
         )
         decisions += acting
         latest.update({decision.agent: decision for decision in acting})
-        result = await checked_step(environment, actions(environment, policy, acting, skipped_agents))
+        try:
+            result = await checked_step(environment, actions(environment, policy, acting, skipped_agents))
+        except EngineError as error:  # not the fault of the policy
+            failed = {"correct": 0.0, "engine_failures": 1.0}
+            return Trajectory(episode.task.id, episode.id, [], False, True, failed, failure=str(error))
         _pay(result.rewards, latest, skipped_agents, episode)
         final |= bootstrap_observations(environment, policy, result, latest)
     return finish(environment, episode, decisions, result, final, overlong)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -176,36 +177,13 @@ class Tracker:
         plot_curves(self._shown_rows(), self.folder / "curves.png", self.folder.name)
 
 
-class NullTracker:
+class NullTracker(nullcontext[None]):
     """Tracker that records and shows nothing. All processes of a distributed run use it, except the first."""
 
-    def __enter__(self) -> Self:
-        """Return the tracker itself."""
-        return self
+    def resume(self, *_: Any, **__: Any) -> None:
+        """Record nothing."""
 
-    def __exit__(self, *_: object) -> None:
-        """Do nothing."""
-
-    def resume(self, step: int, *, is_logged: bool = True) -> None:
-        """Ignore the step."""
-
-    def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Ignore the metrics."""
-
-    def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Ignore the metrics of the evaluation."""
-
-    def sample(self, step: int, text: str) -> None:
-        """Ignore the text."""
-
-    def episodes(self, evaluation: Mapping[str, Any], texts: Sequence[str]) -> None:
-        """Ignore the episodes."""
-
-    def status(self, text: str) -> None:
-        """Ignore the text."""
-
-    def note(self, text: str) -> None:
-        """Ignore the text."""
+    log = evaluation = sample = episodes = status = note = resume
 
 
 def peak_memory_mb() -> float:

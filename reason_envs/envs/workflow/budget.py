@@ -9,9 +9,8 @@ from time import monotonic
 from reason_envs.core import derive_seed
 from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.executors import Executor
-from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import fits
-from reason_envs.llm.engine import GenerationRequest, Sampling
+from reason_envs.llm.engine import ContextLengthError, GenerationRequest, Sampling
 from reason_envs.sandbox.values import without_surrogates
 
 
@@ -50,7 +49,8 @@ class Budget:
             address: address of the call within the workflow, for its seed.
 
         Raises:
-            WorkflowAborted: the executor failed, the prompt is too long, or the budget is spent.
+            WorkflowAborted: the prompt is too long, or the budget is spent.
+            EngineError: the executor failed, which is not the fault of the program.
         """
         config = self.config
         if self.calls >= config.max_calls:
@@ -74,8 +74,8 @@ class Budget:
                 (generation,) = await executor.engine.generate(request)
         except TimeoutError:
             raise self._late() from None
-        except ReasonEnvsError as error:
-            raise WorkflowAborted("executor_error", str(error)) from None
+        except ContextLengthError as error:  # of a server, which counts tokens itself
+            raise WorkflowAborted("prompt_too_long", str(error)) from None
         prompt_tokens = len(generation.prompt_ids)
         self.generated_tokens += generation.generated_tokens
         self.prompt_tokens += prompt_tokens

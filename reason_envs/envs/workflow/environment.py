@@ -56,10 +56,9 @@ class WorkflowExecution(TextEnvironment):
     * ``ok``;
     * not run: ``no_program``, ``syntax_error``, ``no_workflow``, ``type_error``;
     * failed: ``runtime_error``, ``endless``, ``memory``, ``output``, ``crashed``, ``bad_result``;
-    * over budget: ``calls``, ``tokens``, ``timeout``, ``prompt_too_long``;
-    * ``executor_error``.
+    * over budget: ``calls``, ``tokens``, ``timeout``, ``prompt_too_long``.
 
-    Every verdict except ``ok`` earns 0.
+    Every verdict except ``ok`` earns 0. A failure of an executor is an `EngineError`.
 
     Args:
         config: options; ``None`` takes all defaults.

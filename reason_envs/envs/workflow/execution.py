@@ -30,6 +30,8 @@ class OperatorCall:
     """Fields that the program passed, by name."""
     outputs: Mapping[str, Any]
     """Outputs of the operator, by name."""
+    asked: int = 0
+    """Number of answers of executors behind the outputs."""
 
 
 @dataclass
@@ -61,7 +63,7 @@ class Outcome:
 async def run_workflow(
     response: str, task: Task, domain: str, interpreter: Interpreter, operators: Operators, budget: Budget
 ) -> Outcome:
-    """Run the workflow in a response. Every failure becomes a verdict; the function does not raise."""
+    """Run the workflow in a response. Every failure becomes a verdict, except that of an executor."""
     outcome = Outcome(prepare(without_surrogates(response)))
     outcome.verdict, outcome.error = outcome.program.verdict, outcome.program.error
     if outcome.verdict:
@@ -126,8 +128,8 @@ async def _call(
     problem = OPERATORS[name].problem_with(arguments[1])
     if problem is not None:
         return TypeError(f"{name}: {problem}")
-    outputs = await operators.call(name, arguments[1], budget, number, task, domain)
-    return OperatorCall(name, arguments[1], outputs)
+    outputs, asked = await operators.call(name, arguments[1], budget, number, task, domain)
+    return OperatorCall(name, arguments[1], outputs, asked)
 
 
 def _record(call: OperatorCall, outcome: Outcome, problem: str) -> None:
@@ -142,6 +144,8 @@ def _record(call: OperatorCall, outcome: Outcome, problem: str) -> None:
         return
     own = {"".join(text.split()) for text in passed if not any(text in known for known in earlier)}
     texts = [str(value) for value in call.outputs.values() if not isinstance(value, bool)]
+    if not call.asked:  # no model wrote it now, so one must have written it before, whatever wrapping the program added
+        texts = [text for text in texts if any("".join(text.split()) in "".join(known.split()) for known in earlier)]
     fields = tuple(text for text in texts if "".join(text.split()) not in own)
     if fields:
         outcome.grounded.append(OperatorOutput(fields, _without("\n".join(passed), [problem, *earlier])))

@@ -65,7 +65,7 @@ class Operators:
 
     async def call(
         self, name: str, fields: Mapping[str, Any], budget: Budget, number: int, task: Task, domain: str
-    ) -> dict[str, Any]:
+    ) -> tuple[dict[str, Any], int]:
         """Carry out one call.
 
         Args:
@@ -77,7 +77,7 @@ class Operators:
             domain: domain of the task.
 
         Returns:
-            All outputs by name.
+            All outputs by name, and the number of answers of executors behind them.
         """
         asked = 0
 
@@ -87,7 +87,7 @@ class Operators:
             prompt = fill(self.prompts.ask[template], **values)
             return await budget.ask(self.executors[name], prompt, (number, asked))
 
-        return await self._methods[name](Call(fields, ask, task, domain))
+        return await self._methods[name](Call(fields, ask, task, domain)), asked
 
     async def _custom(self, call: Call) -> dict[str, Any]:
         return {"response": await call.ask("Custom", **call.fields)}

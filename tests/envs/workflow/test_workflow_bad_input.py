@@ -13,7 +13,7 @@ from workflow_toys import ASK, CODE, MATH, RETURN, SIMPLE, make_env, play, play_
 from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.environment import WorkflowExecution
 from reason_envs.envs.workflow.executors import read_descriptions, read_models
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm import Engine, make_engine
 from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.tasks.task_list import ListTaskSet
@@ -211,17 +211,17 @@ def test_temporary_server_failures_are_retried(server, first):
 
 
 @pytest.mark.parametrize("answer", [reply(429), reply(500), reply(401), reply(body="[]"), reply(body="{not json")])
-def test_permanent_server_failures_are_a_verdict(server, answer):
+def test_permanent_server_failures_are_not_paid_as_the_fault_of_the_program(server, answer):
     server.script = lambda body, number: answer
-    end = play(served(server), MATH, SIMPLE)
-    assert (end.info["verdict"], end.rewards) == ("executor_error", {"writer": 0.0})
-    assert server.url in end.info["error"]
+    with pytest.raises(EngineError, match=server.url):
+        play(served(server), MATH, SIMPLE)
 
 
-def test_unreachable_executors_are_a_verdict(server):
+def test_unreachable_executors_are_not_paid_as_the_fault_of_the_program(server):
     server.close()
     env = served(server)
-    assert play(env, MATH, SIMPLE).info["verdict"] == "executor_error"
+    with pytest.raises(EngineError, match="connection failed"):
+        play(env, MATH, SIMPLE)
     server.close = lambda: None
 
 
