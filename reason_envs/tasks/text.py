@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*((?:[-+\d\\(.]|[A-Za-z]\b)(?:[^\s${}]|\{[^{}]*\})*)")
 _BLANK = re.compile(
     r"(?:[\s$~{}]|\\(?:[!,;: ()$]|\[|\]|(?:boxed|fbox|text|mathrm|mbox|left|right|q?quad)(?![a-zA-Z])))*+"
 )
@@ -26,8 +27,9 @@ def last_boxed(text: str) -> str | None:
     start = None
     for match in _BOX.finditer(text):
         start = match.end()
-    if start is None:
-        return None
+    bare = next(_BARE_BOX.finditer(text, start or 0), None)
+    if start is None or bare:
+        return bare[1] if bare else None
     depth, position = 1, start
     while position < len(text):
         character = text[position]

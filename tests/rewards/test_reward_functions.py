@@ -171,7 +171,7 @@ def test_reward_from_config_known_values():
 
 
 def test_main_prints_its_checks_and_fails_if_a_check_fails(capsys, monkeypatch):
-    quick = [check for check in self_test.CHECKS if "9^" not in check.generated]
+    quick = [check for check in self_test.CHECKS if "9^" not in check[0]]
     monkeypatch.setattr(self_test, "CHECKS", quick)
     assert self_test.main() == 0
     out = capsys.readouterr().out
@@ -179,7 +179,7 @@ def test_main_prints_its_checks_and_fails_if_a_check_fails(capsys, monkeypatch):
         "Test 1 ✓\n  Generated: The answer is \\boxed{42}\n  Truth: 42\n  Predicted: 42\n  Correct: True"
     )
     assert f"{len(quick)} of {len(quick)} checks passed." in out
-    monkeypatch.setattr(self_test, "CHECKS", [self_test.Check(r"\boxed{1}", "2", 1.0)])
+    monkeypatch.setattr(self_test, "CHECKS", [(r"\boxed{1}", "2", 1.0)])
     assert self_test.main() == 1
     assert "Test 1 ✗" in capsys.readouterr().out
 

@@ -11,7 +11,7 @@ import re
 
 from reason_envs.rewards.leak.expressions import Value, equal, evaluate, expressions, runs
 from reason_envs.rewards.math.normalise import named_value, normalise
-from reason_envs.rewards.math.notation import without_words
+from reason_envs.rewards.math.notation import read_number
 from reason_envs.tasks.text import last_boxed
 
 _ANNOUNCING = {"is", "are", "be", "equals", "equal", "answer", "result", "gives", "get", "becomes", "to", "=", "number"}
@@ -37,7 +37,7 @@ def find_leak(guideline: str, question: str, answer: str) -> str | None:
             text calls it the answer.
     """
     gold = named_value(normalise(last_boxed(answer) or answer))
-    value = evaluate(without_words(_UNIT.sub("", gold).strip()))
+    value = evaluate(_UNIT.sub("", read_number(gold) or gold).strip())
     if value is None:
         return _find_text(guideline, question, gold)
     return _find_value(without_list_numbers(guideline), question, value)

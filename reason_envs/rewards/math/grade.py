@@ -11,7 +11,7 @@ from typing import Literal, cast
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.math.extract import extract_answer
 from reason_envs.rewards.math.normalise import named_value, normalise, quick_verdict
-from reason_envs.rewards.math.notation import asks_for_number, is_number, without_words
+from reason_envs.rewards.math.notation import asks_for_number, read_number, without_unit
 from reason_envs.rewards.math.worker_pool import GradingPool, default_pool
 from reason_envs.tasks.text import last_boxed
 
@@ -112,7 +112,10 @@ def _begin(response: str, answer: str, answer_fallbacks: Sequence[str], pool: Gr
         candidate = named_value(candidate)
     is_in_form = True
     if asks_for_number(gold):
-        is_in_form = is_number(candidate)
-        candidate = without_words(candidate) if is_in_form else candidate
+        number, gold = read_number(candidate), read_number(gold) or gold
+        is_in_form = number is not None
+        if number and "=" not in candidate and "approx" not in candidate:
+            candidate = number
+    gold, candidate = without_unit(gold), without_unit(candidate)
     verdict = quick_verdict(gold, candidate) or (pool or default_pool()).submit(gold, candidate)
     return _Case(extracted, verdict, is_in_form)

@@ -14,24 +14,40 @@ QuickReason = Literal["equal", "string_match", "different", "unevaluated"]
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
-        (r"\\\$", ""),  # a currency sign
-        (r"^\$+|\$+$|^\\[(\[]|\\[)\]]$", ""),  # delimiters around the whole answer
+        (r"(?:US ?)?\\\$|[€£¥₹₩₽₺₪฿元円]|\\(?:text)?(?:euro|pounds|dollar|yen|rupee)(?![a-z])", ""),  # currencies
+        (r"\$", " "),
         (r"[\u2212\u2013]", "-"),
-        (r"\\(?:left|right)(?![a-zA-Z])", ""),
-        (r"\\[dt]frac(?![a-zA-Z])", r"\\frac"),
-        (r"(?<=\d)(?:\\[,!]|\{,\}|,\\!)\s*(?=\d{3})", ","),  # thousands separators
-        (r"\\[!,;: ]", " "),
+        (r"^\s*\\[(\[]|(?<!\\)\\[)\]]\s*$", ""),  # delimiters around the whole answer
+        (r"\\(?:left|right|displaystyle|textstyle|limits)(?![a-zA-Z])", ""),
+        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\frac\s*(\d)\s*(?=[\d{\\])", r"\\frac{\1}"),
+        (r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}"),
+        (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
+        (r"(?<=\d)(?:(?<!\\)\\[,!;:]|\{,\}|,\\!|[\u2009\u202f\xa0~])\s*(?=\d{3}(?!\d))", ","),  # thousands separators
+        (r"(?<!\\)\\[!,;: ]|[\u2009\u202f\xa0]", " "),
+        (r"\\\\\[-?[\d.]+ ?[a-z]{2}\]", r"\\\\"),  # space between rows
+        (r"\\\\\s*(?=\\end\{)", ""),
+        (r"^\s*(?:\\approx|\\text\s*\{\s*(?:about|approximately)\s*\}|=)", ""),
         (r"(?<=\d)[eE]([-+]?\d+)\b", r" \\times 10^{\1}"),  # scientific notation, not Euler's number
-        (r"(?<=\d)\.(?![\d\\])", ""),
+        (r"(?<=\d)\.(?![\d\\])|[.,;]\s*$", ""),
+        (r"_\{(\w)\}", r"_\1"),
+        (r"\((\d+)\)_", r"\1_"),
+        (r"(?<=\d)\s*(?:\\text\s*\{\s*)?percent\s*\}?$", r"\\%"),
+        (r"(\^\{?\\circ\}?|°)\s*(?:\\(?:text|mathrm)\s*\{\s*)?[CF]\}?$", r"\1"),
+        (r"\\text\s*\{\s*\}", ""),
         (r"\s+", " "),
         (r"(?<![a-zA-Z0-9]) | (?![a-zA-Z0-9])", ""),
     )
 )
+_POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "千": 3, "万": 4, "亿": 8}
+_MAGNITUDE = re.compile(rf"(?<=\d)\$?\s*(\\text\s*\{{)?\s*({'|'.join(_POWERS)})s?(?![a-z])")
 _NUMBER = re.compile(NUMBER)
 _RATIO = re.compile(r"([-+]?)(?:(\d+)/(\d+)|\\frac\{([-+]?\d+)\}\{(\d+)\})")
+_BASE = re.compile(r"(?<=[\d)])_(?:\{(?:\\text\{)?)?([-+]?\w+)")
 _TEXT = re.compile(r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mbox)\s*\{([^{}]*)\}")
 _WORD = re.compile(r"\(?[A-Za-z][A-Za-z '\-]*\)?")
-_NAMED_VALUE = re.compile(r"\\?[A-Za-z]+(?:_(?:\w|\{\w+\}))?(?:\([a-z]\))?=([^=]+)")
+_NAME = r"(?!\\(?:pi|infty)=)(?:\\angle )?\\?[A-Za-z]+'*(?:_(?:\w|\{[^{}]+\}))?(?:\(\w+\))?"
+_NAMED_VALUE = re.compile(rf"(?:{_NAME}|\\overline\{{[A-Z]+\}})=(.+)")
 _MAX_DIGITS = 15
 """Maximum number of digits of a decimal that floating-point graders compare exactly."""
 _MAX_PLACES = 6
@@ -41,8 +57,8 @@ _MAX_LENGTH = 1000
 
 
 def normalise(answer: str) -> str:
-    r"""Return the normal spelling of an answer: delimiters, spacing, ``\dfrac`` and ``1e3`` are unified."""
-    text = answer.strip()
+    r"""Return the normal spelling of an answer: delimiters, currencies, spacing, fractions and ``1e3`` are unified."""
+    text = _MAGNITUDE.sub(lambda found: rf"\times 10^{{{_POWERS[found[2]]}}}{found[1] or ''}", answer.strip())
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
     return text.strip()
@@ -99,6 +115,9 @@ def quick_verdict(gold: str, answer: str) -> QuickReason | None:
     if gold_number is not None and number is not None and gold_number == number:
         return "equal"
     if gold_number is not None and number is not None and not _is_rounded(gold, answer):
+        return "different"
+    bases = _BASE.findall(answer)
+    if bases and bases != _BASE.findall(gold):  # algebra would ignore them
         return "different"
     if asks_for_number(gold) and is_computation(answer):
         return "unevaluated"

@@ -15,9 +15,30 @@ import signal
 import sys
 from typing import Any
 
+import math_verify.parser
+from latex2sympy2_extended import NormalizationConfig
+from latex2sympy2_extended.logic import And
 from math_verify import LatexExtractionConfig, parse, verify
-from sympy import Basic, Eq, Expr, Float, Interval, MatrixBase, N, Rational, Set, Tuple, pi, simplify, solve
+from sympy import (
+    Basic,
+    Eq,
+    Expr,
+    Float,
+    Interval,
+    MatrixBase,
+    Mul,
+    N,
+    Rational,
+    Set,
+    Symbol,
+    Tuple,
+    pi,
+    simplify,
+    solve,
+)
 from sympy import FiniteSet as SympyFiniteSet
+from sympy.core.function import AppliedUndef
+from sympy.core.relational import Relational
 
 MEMORY_LIMIT = 4 * 2**30
 """Maximum address space of a worker in bytes, so that an answer such as 9^9^9 does not exhaust the machine."""
@@ -25,7 +46,9 @@ SIGNIFICANT = 1e-4
 """Maximum relative difference of decimals that agree to six places."""
 CLOSE = 1e-9
 """Maximum relative difference of exact numbers such as roots, which are compared numerically."""
-_EXTRACTION = [LatexExtractionConfig(boxed_match_priority=0)]
+_SPELLING = NormalizationConfig(basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="all")
+_EXTRACTION = [LatexExtractionConfig(boxed_match_priority=0, normalization_config=_SPELLING)]
+math_verify.parser.get_last_eq = lambda latex: latex  # it would ignore all but the last side of unreadable answers
 _UNITS: dict[str, tuple[re.Pattern[str], Expr]] = {
     "percent": (re.compile(r"\s*\\?%$|\s*(?:\\text\{)?\s*percent\}?$"), Rational(1, 100)),
     "degree": (re.compile(r"\s*\^?\{?(?:\\circ|\\degree|°)\}?$|\s*(?:\\text\{)?\s*degrees?\}?$"), pi / 180),
@@ -34,19 +57,32 @@ _UNITS: dict[str, tuple[re.Pattern[str], Expr]] = {
 
 
 def judge(gold: str, answer: str) -> str:
-    """Return ``"equal"``, ``"different"`` or ``"unparsable"`` for two normalised answers."""
-    gold_text, gold_unit = _split_unit(gold)
-    text, unit = _split_unit(answer)
+    """Return ``"equal"`` (all sides of an answer such as ``3+4=7`` are), ``"different"`` or ``"unparsable"``."""
+    first, *rounded = [answer] if r"\approx" in gold else answer.split(r"\approx")
+    (gold_text, gold_unit), (text, unit) = _split_unit(gold), _split_unit(first)
     parsed_gold, parsed = _parse(gold_text), _parse(text)
-    if _equal(parsed_gold, parsed):
-        return "equal"
-    if _expression(parsed_gold) is None or _expression(parsed) is None:
-        return "unparsable"
+    left, right = _expression(parsed_gold), _expression(parsed)
+    if left is None or right is None:
+        return "equal" if _equal(parsed_gold, parsed) else "unparsable"
+    left, sides = _sides(left, right)
+    found = [_equal([left], [side]) for side in sides]
     if gold_unit != unit:  # with the same unit on both sides only the values are compared
-        values, gold_values = _readings(parsed, unit), _readings(parsed_gold, gold_unit)
-        if any(_equal([g], [v]) for g in gold_values for v in values):
-            return "equal"
-    return "different"
+        found[-1] = any(_equal([g], [v]) for g in _readings(left, gold_unit) for v in _readings(sides[-1], unit))
+    values = [_expression(_parse(part)) for part in rounded]
+    close = all(_is_number(v) and _is_number(left) and _relative_difference(v, left) < 0.01 for v in values)
+    return "equal" if close and all(found) else "different"
+
+
+def _sides(gold: Any, answer: Any) -> tuple[Any, list[Any]]:
+    """Return the gold value, and the sides of the answer without its name: ``x``, ``f(x)``, or ``AB``, a product."""
+    parts = list(answer._unsorted_args) if isinstance(answer, And) else [answer]
+    if not all(isinstance(part, Eq) for part in parts):
+        return gold, [answer]
+    if isinstance(gold, Eq) and len(parts) > 1 and parts[0].lhs == gold.lhs:
+        gold = gold.rhs
+    letters = parts[0].lhs.args if isinstance(parts[0].lhs, Mul) else [parts[0].lhs]
+    sides = [] if all(isinstance(part, (Symbol, AppliedUndef)) for part in letters) else [parts[0].lhs]
+    return gold, [answer] if isinstance(gold, (Relational, And)) else sides + [part.rhs for part in parts]
 
 
 def _split_unit(text: str) -> tuple[str, str | None]:
@@ -56,11 +92,8 @@ def _split_unit(text: str) -> tuple[str, str | None]:
     return text, None
 
 
-def _readings(parsed: list[Any], unit: str | None) -> list[Any]:
-    value = _expression(parsed)
-    if unit is None or not isinstance(value, Expr):
-        return [value]
-    return [value, value * _UNITS[unit][1]]
+def _readings(value: Any, unit: str | None) -> list[Any]:
+    return [value] if unit is None or not isinstance(value, Expr) else [value, value * _UNITS[unit][1]]
 
 
 def _parse(text: str) -> list[Any]:

@@ -26,7 +26,6 @@ ALGEBRA_CANNOT_READ = {
     "math500": {383: "a statement with \\in"},
     "minerva_math": {
         5: "np.arcsin(10/13) is program text",
-        139: "a text subscript",
         261: "E_{0}: E is Euler's number",
         268: "E_{1}: E is Euler's number",
         269: "E_{1}: E is Euler's number",

@@ -23,7 +23,8 @@ WRONG = (r"so \boxed{(x-1)^2}", "x^2+2x+1")
         ("it is 42", "42", MathGrade(False, None, "no_answer")),
         (r"it is \boxed{40+2}", "42", MathGrade(False, "40+2", "unevaluated")),
         (r"it is \boxed{\frac{42}", "42", MathGrade(False, None, "no_answer")),
-        (r"it is \boxed{\approx 42}", "42", MathGrade(False, r"\approx 42", "unparsable")),
+        (r"it is \boxed{\approx 42}", "42", MathGrade(True, r"\approx 42", "string_match")),
+        (r"it is \boxed 42.", "42", MathGrade(True, "42.", "string_match")),
         (r"it is \boxed{x = 10,080}", "10080", MathGrade(True, "x = 10,080", "equal")),
         (
             r"it is \boxed{v_{0} = \text{Friday}}",

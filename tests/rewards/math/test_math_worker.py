@@ -15,7 +15,6 @@ EQUAL = [
     (r"\{1,2\}", "2,1"),
     (r"\left(3, \frac{\pi}{2}\right)", r"(3,\pi/2)"),
     ("42", "x=42"),
-    ("42", "42 apples"),
     ("x=5", "5"),
     ("x>3", "3<x"),
     (r"x \in [1,2]", "[1,2]"),
@@ -61,7 +60,6 @@ MENDED_DIFFERENT = [  # math-verify alone says they are equal
 ]
 EQUATIONS = [("x=5", "5=x"), ("y=2x", "2x-y=0"), ("y=2x", r"x=\frac{y}{2}"), ("xy=1", r"x=\frac{1}{y}"), ("a=b", "b=a")]
 KNOWN_WRONG = {
-    ("3 cm", "3 m"): ("equal", "units are dropped: gold answers often leave them out"),
     ("no", "on"): ("equal", "bare letters are a product in any order; words are safe in \\text{}"),
     (r"\sqrt{-1}", "i"): ("different", "i is a name like any other unless the text looks complex"),
     ("(1,2)", "1<x<2"): (
@@ -81,7 +79,7 @@ def test_judge_different_answers(gold, answer):
     assert judge(normalise(gold), normalise(answer)) == "different"
 
 
-@pytest.mark.parametrize(("gold", "answer"), [("5", r"\frac{5"), ("5", r"\approx 5"), ("np.arcsin(10/13)", "1")])
+@pytest.mark.parametrize(("gold", "answer"), [("5", r"\frac{5"), ("np.arcsin(10/13)", "1")])
 def test_judge_unparsable_answers(gold, answer):
     assert judge(normalise(gold), normalise(answer)) == "unparsable"
 
