@@ -1,7 +1,10 @@
 """Learners (PPO, GRPO, AT-GRPO) for the environments of `reason_envs`.
 
 The commands are `agents.train`, `agents.evaluate`, `agents.frontier`, `agents.reward_model` and `agents.report`.
-May import `reason_envs`, which never imports `agents`.
+`fit` trains from Python. May import `reason_envs`, which never imports `agents`.
 """
 
 import reason_envs  # noqa: F401  (explains old names of modules of this package)
+from agents.fitting import Result, fit
+
+__all__ = ["Result", "fit"]

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import shlex
@@ -104,6 +103,7 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
 
     from agents import distributed
     from agents.training.build import build
+    from agents.training.event_loop import run_apart
     from agents.training.folder import check_start, owning
     from agents.training.resolve import resolve
     from agents.training.reward_model_phase import train_first
@@ -120,7 +120,8 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
             train_first(plan.reward_model_training)
         run = build(plan)
         try:
-            interrupted = asyncio.run(Trainer(run, resuming=resuming, command=command).train())
+            trainer = Trainer(run, resuming=resuming, command=command)
+            interrupted = run_apart(trainer.train(), stop=trainer.stop)
         finally:
             run.close()
     first = distributed.rank() == 0

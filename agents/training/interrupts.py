@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import signal
+import threading
 import time
 from types import FrameType
 
@@ -24,8 +25,9 @@ class StopRequest:
         self._started: float | None = None
 
     def __enter__(self) -> StopRequest:
-        """Take over SIGINT and SIGTERM."""
-        self._previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+        """Take over SIGINT and SIGTERM, which only the main thread can do. In other threads they keep their meaning."""
+        ours = threading.current_thread() is threading.main_thread()
+        self._previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM) if ours}
         for number in self._previous:
             signal.signal(number, self._remember)
         return self
@@ -34,6 +36,10 @@ class StopRequest:
         """Restore the previous handlers."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
+
+    def request(self) -> None:
+        """Ask the run to stop after the step under way, as SIGINT does."""
+        self._number = signal.SIGINT
 
     def received(self) -> int | None:
         """Return the signal that any process of the run received."""

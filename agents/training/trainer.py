@@ -44,6 +44,10 @@ class Trainer:
         self._stop = StopRequest(self.config.max_minutes)
         self._health = Health(self.config)
 
+    def stop(self) -> None:
+        """Ask the training to end after the step under way. Another thread may call it."""
+        self._stop.request()
+
     async def train(self) -> int | None:
         """Train to the end, or until a signal or ``max_minutes`` stops the run after a step.
 

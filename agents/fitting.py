@@ -1,0 +1,155 @@
+"""Training from Python: `fit`, with the options, defaults and errors of ``python -m agents.train``."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reason_envs.errors import OptionError
+
+if TYPE_CHECKING:
+    import pandas
+
+    from agents.evaluation.evaluate_policy import EvaluationResult
+    from agents.training.build import Run
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run."""
+
+    folder: Path
+    """The run folder."""
+
+    @property
+    def metrics(self) -> pandas.DataFrame:
+        """A row for each training step and evaluation, with the metrics as columns."""
+        import pandas
+
+        return pandas.read_json(self.folder / "metrics.jsonl", lines=True)
+
+    def load(self) -> Run:
+        """Load the trained policy, its environment and its engine. Close the run to free their memory."""
+        from agents.training.build import load_run
+
+        return load_run(str(self.folder))
+
+    def evaluate(self, **options: Any) -> EvaluationResult:
+        """Evaluate the trained policy on held-out tasks.
+
+        Args:
+            options: options of ``python -m agents.evaluate``, such as ``samples=8``.
+        """
+        from agents.evaluate import EvaluateConfig, run_evaluation
+        from agents.training.event_loop import run_apart
+
+        return run_apart(run_evaluation(EvaluateConfig(run=str(self.folder), **options)))
+
+    def report(self, path: str | Path | None = None) -> Path:
+        """Write the run's HTML page and return its path; ``None``: ``report.html`` in the run folder."""
+        from agents.report import write_report
+
+        output = Path(path) if path else self.folder / "report.html"
+        write_report([self.folder], output)
+        return output
+
+
+def fit(
+    *,
+    env: str | Mapping[str, Any] = "single_turn_math",
+    algo: str | Mapping[str, Any] | None = None,
+    model: str | None = None,
+    tasks: Any = None,
+    reward: Any = None,
+    steps: int | None = None,
+    output_dir: str | Path | None = None,
+    **options: Any,
+) -> Result:
+    """Train a policy. It also works in a thread, and in a notebook or other program with a running event loop.
+
+    Args:
+        env: name of an environment, or a mapping with ``name`` and its options.
+        algo: name of an algorithm, or a mapping with ``name`` and its options. ``None``: the one that the environment
+            recommends.
+        model: sets ``policy.model``: a folder, a name on the Hugging Face hub, or an embedded model. ``None``: the one
+            that the environment recommends.
+        tasks: problems: a name, a mapping with ``name`` and options, or records with a question and an answer in a
+            list, a ``datasets.Dataset`` or a ``pandas.DataFrame``. Records are written to ``tasks.jsonl`` in the run
+            folder. ``None``: the environment's default.
+        reward: reward of the environment: a name, a mapping with ``name`` and options, or a function
+            ``(response, task) -> float``. ``None``: the environment's default.
+        steps: maximum number of training steps. ``None``: the default of ``python -m agents.train``.
+        output_dir: run folder. ``None``: a new folder in ``runs``, named after the time.
+        options: further options of ``python -m agents.train``. Mappings set options inside a group, such as
+            ``policy={"lora_rank": 16}``.
+
+    Raises:
+        ReasonEnvsError: an option is unknown or invalid, or the run cannot go on.
+        SystemExit: a signal ended the run early.
+    """
+    from agents.config.compose import compose_config
+    from agents.train import train
+
+    folder = Path(output_dir or time.strftime("runs/%Y%m%d-%H%M%S"))
+    given = {"output_dir": str(folder), "env": env, "algo": algo, "policy.model": model, "steps": steps}
+    given |= {"env.tasks": _stored(tasks, folder), "env.reward": _by_name(reward)}
+    named = {key: value for key, value in given.items() if value is not None}
+    train(compose_config(list(_overrides({**named, **options}))))
+    return Result(folder)
+
+
+def _stored(tasks: Any, folder: Path) -> Any:
+    """Write records of problems to the run folder. Names and mappings stay as they are."""
+    if tasks is None or isinstance(tasks, str | Mapping):
+        return tasks
+    records = tasks.to_dict("records") if hasattr(tasks, "iterrows") else tasks
+    if not isinstance(records, Iterable):
+        raise OptionError("tasks", tasks, "must be a name, a mapping with 'name', or records in a list or a Dataset.")
+    path = folder / "tasks.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(dict(record)) + "\n" for record in records), encoding="utf-8")
+    return {"name": "json", "path": str(path)}
+
+
+def _by_name(reward: Any) -> Any:
+    """Return the name of a reward function, which is registered unless it can be imported."""
+    if not callable(reward):
+        return reward
+    module, name = reward.__module__, reward.__qualname__
+    if module != "__main__" and name.isidentifier():
+        return f"{module}:{name}"
+    from reason_envs.rewards import register_reward
+
+    register_reward(reward.__name__, reward)
+    return reward.__name__
+
+
+def _overrides(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Yield options as ``key=value``. A mapping with options of a group or of a part's own dataclass is spelled out."""
+    from agents.config.schema import GROUPS
+
+    for name, value in options.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping) and key in (*GROUPS, "placement", "algo.optimizer", "reward_model.training"):
+            if "name" in value:
+                yield f"{key}={value['name']}"
+            yield from _overrides({k: v for k, v in value.items() if k != "name"}, f"{key}.")
+        else:
+            yield f"{key}={_written(value) if key not in GROUPS else value}"
+
+
+def _written(value: Any) -> str:
+    """Write a value in the grammar of overrides."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_written(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_written, value)) + "]"
+    if value is None or isinstance(value, bool | int | float):
+        return json.dumps(value)
+    text = re.sub(r"(\\*)(\"|$)", r"\1\1\2", str(value)).replace('"', '\\"')
+    return f'"{text}"'
