@@ -1,7 +1,5 @@
 """Advantage estimators: pure functions from rewards to the weights of the policy gradient."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
 
 import torch

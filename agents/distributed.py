@@ -5,8 +5,6 @@ the whole run. Episodes and micro-batches are sharded, results are gathered, and
 equals that of one process up to the order of additions. Only the process of rank 0 writes files.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeVar

@@ -5,8 +5,6 @@ and ``run=runs/NAME untrained=true`` the weights that the run started from. The 
 confidence interval. ``python -m agents.frontier`` compares search methods and policies at several budgets.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import sys

@@ -7,8 +7,6 @@ have it. ``env``, ``engine``, ``reward_model`` and ``policy`` (such as ``reward_
 ``python -m agents.train``.
 """
 
-from __future__ import annotations
-
 import asyncio
 import sys
 from collections.abc import Sequence

@@ -5,8 +5,6 @@ tokens gives 0. Losses of micro-batches sum to the loss of the whole batch if ea
 the sum of ``aggregation_count`` over all micro-batches and processes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 

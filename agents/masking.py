@@ -1,7 +1,5 @@
 """Helpers of pure functions on [B, T] tensors, whose results must not depend on masked positions."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

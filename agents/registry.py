@@ -1,7 +1,5 @@
 """Algorithms and policies by name: one file and one line here for each, or one call of ``register``."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from reason_envs.registry import Part, Registry

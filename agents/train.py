@@ -3,8 +3,6 @@
 ``resume=<run folder>`` continues a run exactly. ``--help`` lists all options.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import shlex

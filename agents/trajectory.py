@@ -1,7 +1,5 @@
 """The data that flows from rollouts to learners: choices, decisions and trajectories."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """The environment contract: agents, step results, forks and addressed randomness."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 import numbers

@@ -1,7 +1,5 @@
 """Failed imports explained: modules that have moved, and modules that another package named ``agents`` hides."""
 
-from __future__ import annotations
-
 from functools import cache
 from importlib import import_module
 from importlib.abc import MetaPathFinder

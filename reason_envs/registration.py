@@ -1,7 +1,5 @@
 """Environments by name: Gymnasium ids, short names, and the classes behind them, which are imported at first use."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

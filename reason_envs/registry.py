@@ -7,8 +7,6 @@ Installed packages add parts without being imported by the user. An entry point 
 ``reason_envs.engines``, names a function without arguments that registers the parts.
 """
 
-from __future__ import annotations
-
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

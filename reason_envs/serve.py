@@ -1,7 +1,5 @@
 """Serve an environment with OpenEnv: ``python -m reason_envs.serve ReasonTree-v0 --port 8000``."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

@@ -1,7 +1,5 @@
 """A space of text in any script, which Gymnasium lacks."""
 
-from __future__ import annotations
-
 import string
 from typing import Any, NoReturn
 

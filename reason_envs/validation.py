@@ -1,7 +1,5 @@
 """Checks of options."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager

@@ -3,8 +3,6 @@
 Every part is optional. `Environment.view` returns the parts that an environment has.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -17,8 +17,6 @@ Departures from the paper, each an option:
 Evaluation plays one candidate per turn, so that nothing is selected by reward.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

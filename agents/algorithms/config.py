@@ -1,7 +1,5 @@
 """Options that every policy-gradient learner shares."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from agents.algorithms.optimizer import OptimizerConfig

@@ -6,8 +6,6 @@ penalty is off by default (paper: ``kl_coef=0.04``). Dr. GRPO is ``scale=none ag
 ``importance=sequence aggregation=seq_mean_token_mean``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

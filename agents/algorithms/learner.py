@@ -1,7 +1,5 @@
 """The base class of the learners: one training step from top to bottom, with hooks for the credit and the loss."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The optimizer of every learner: AdamW with a learning-rate schedule, gradient clipping and loss scaling."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass

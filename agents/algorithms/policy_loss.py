@@ -1,7 +1,5 @@
 """The loss of a micro-batch: its inputs, and the terms that algorithms combine in ``Learner.loss``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from torch import Tensor

@@ -8,8 +8,6 @@ is a single action. Departures from the paper, each an option: advantages are no
 training step, and the passes can end early by the KL divergence.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

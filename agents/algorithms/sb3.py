@@ -7,8 +7,6 @@ weights, optimizer and random draws, but starts new episodes. And Stable-Baselin
 generators of the process, which are seeded for each training step and restored afterwards.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

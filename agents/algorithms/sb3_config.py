@@ -1,7 +1,5 @@
 """Options of Stable-Baselines3's learners, in a separate file so that listing them does not load that library."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from reason_envs.errors import OptionError, ReasonEnvsError

@@ -1,7 +1,5 @@
 """From samples to new weights: mini-batches, the loss, optimizer steps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

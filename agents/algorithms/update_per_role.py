@@ -1,7 +1,5 @@
 """Updates of several policies, one per role, that are independent of each other."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any

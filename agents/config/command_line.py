@@ -1,7 +1,5 @@
 """Helpers of the commands: ``name=value`` arguments, the lists of ``--help``, and errors without tracebacks."""
 
-from __future__ import annotations
-
 import ast
 import errno
 import inspect

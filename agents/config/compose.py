@@ -1,7 +1,5 @@
 """Compose the configuration of a run from ``key=value`` overrides, with hydra. Every mistake gets one message."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path

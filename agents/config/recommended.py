@@ -4,8 +4,6 @@ Options with such a default are missing from the composed configuration, unless 
 until `fill_in` sets them.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf

@@ -1,7 +1,5 @@
 """Configuration keys and presets that have a new name or no longer exist."""
 
-from __future__ import annotations
-
 from reason_envs.errors import ReasonEnvsError
 
 RENAMED = {

@@ -1,7 +1,5 @@
 """The typed configuration of a run, which is validated before anything is computed."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping

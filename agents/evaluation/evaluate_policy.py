@@ -1,7 +1,5 @@
 """Evaluate a policy on held-out tasks: accuracy with a confidence interval, reward, tokens and lengths."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any

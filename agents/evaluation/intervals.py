@@ -1,7 +1,5 @@
 """The held-out problems of an evaluation, and confidence intervals of means over them."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from reason_envs.core import derive_seed

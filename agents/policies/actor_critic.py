@@ -1,7 +1,5 @@
 """The base class of policies with small networks: they read arrays and choose one action (a choice of one token)."""
 
-from __future__ import annotations
-
 import copy
 import json
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """A graph network as a policy: it reads a search tree and chooses one action (a choice of one token)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Hidden states that predict the sampled tokens; a prompt with several responses is computed once."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

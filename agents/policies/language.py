@@ -1,7 +1,5 @@
 """A causal language model as a policy: an engine samples, the policy evaluates and trains the full model or a LoRA."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """Options of a language policy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from reason_envs.errors import OptionError

@@ -1,7 +1,5 @@
 """Log-probabilities of chosen tokens with bounded memory: logits [B, T, vocabulary] are never held at once."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint

@@ -1,7 +1,5 @@
 """From hidden states to logits, exactly as the model's own forward pass computes them."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """LoRA adapters of PEFT: add, switch off, merge without changing the model, and freeze copies."""
 
-from __future__ import annotations
-
 import copy
 import re
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """One policy per role: separate models or adapters, each trained only on the decisions of its role."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """State values from the hidden states of a language model."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 

@@ -4,8 +4,6 @@
 This package may import configuration, evaluation and tracking, but never a trainer.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

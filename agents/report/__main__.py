@@ -1,7 +1,5 @@
 """``python -m agents.report RUN [RUN ...] [--output FILE]``: write the page of one run, or of several side by side."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

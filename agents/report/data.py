@@ -1,7 +1,5 @@
 """Data of the page of a run, read from its folder."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The page as one file. Style, script and data are part of it, so the browser loads no other file."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

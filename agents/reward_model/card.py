@@ -1,7 +1,5 @@
 """The model card of a step reward model: its data, its training and its quality."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path

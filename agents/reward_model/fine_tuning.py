@@ -1,7 +1,5 @@
 """Fine-tuning of a token classifier on labelled solutions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass

@@ -5,8 +5,6 @@ do (Math-Shepherd, arXiv 2312.08935). Both measure whether the generator can sti
 little from whether the step is right. With hard labels, every step after a wrong step is wrong.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace

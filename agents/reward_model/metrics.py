@@ -1,7 +1,5 @@
 """Metrics of step scores: ranking, calibration, and the first wrong step. Pure functions on arrays."""
 
-from __future__ import annotations
-
 import ast
 import operator
 import re

@@ -4,8 +4,6 @@
 ``reward_model.path=my_model`` uses it in ``python -m agents.train``. ``--help`` lists all options.
 """
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import json

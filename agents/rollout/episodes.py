@@ -1,7 +1,5 @@
 """Rollouts of independent episodes. They write the ``group_id`` by which estimators later group decisions."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass

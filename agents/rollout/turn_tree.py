@@ -5,8 +5,6 @@ candidate is stepped on its own fork. Then one fork continues, so that the next 
 If several agents act together, their k-th candidates are stepped together as one joint action.
 """
 
-from __future__ import annotations
-
 import itertools
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence

@@ -4,8 +4,6 @@ They share the prompt, generator, reward model, grader and token counter of the 
 This package may import evaluation and policies, but never a learner.
 """
 
-from __future__ import annotations
-
 from typing import Any, Protocol
 
 from agents.search.answer import SELECTIONS, Answer, Candidate

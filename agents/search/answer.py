@@ -1,7 +1,5 @@
 """Answers that a search submits, and the selection among finished candidates without the correct answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

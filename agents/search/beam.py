@@ -1,7 +1,5 @@
 """Beam search over reasoning steps, and its diverse variant (DVTS)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

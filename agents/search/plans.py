@@ -1,7 +1,5 @@
 """Search methods and policies with their options, for a comparison at several budgets."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product

@@ -1,7 +1,5 @@
 """Plot of accuracy against generated tokens: one curve per method over its budgets."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

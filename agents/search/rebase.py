@@ -1,7 +1,5 @@
 """REBASE: the open steps of a level share its budget by their values."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

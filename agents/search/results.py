@@ -1,7 +1,5 @@
 """Grades of submitted answers to held-out problems, and the metrics of a method."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass

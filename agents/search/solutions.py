@@ -1,7 +1,5 @@
 """Methods that sample whole solutions: greedy chain of thought, self-consistency and best-of-N."""
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass

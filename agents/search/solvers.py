@@ -1,7 +1,5 @@
 """Solvers of problems in a search-tree environment: a search method, or a vote of several episodes of a policy."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

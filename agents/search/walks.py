@@ -1,7 +1,5 @@
 """Policies without parameters for search-tree environments: baselines for trained policies."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Progress of a run on standard output: a bar on a terminal, otherwise about twenty lines."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Mapping

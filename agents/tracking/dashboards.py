@@ -1,7 +1,5 @@
 """Logging to TensorBoard and Weights & Biases. Both get the same metrics and texts under the same names."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping, Sequence

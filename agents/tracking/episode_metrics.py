@@ -1,7 +1,5 @@
 """Metrics of the episodes of a training step, under the names that runs log."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Records of held-out episodes for the report of a run. All environments share one schema."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

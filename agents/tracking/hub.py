@@ -3,8 +3,6 @@
 The repository is created before the run starts, so that a missing token or a bad name costs no training.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from huggingface_hub import HfApi, get_token

@@ -1,7 +1,5 @@
 """Metrics of a run on disk: ``metrics.jsonl`` (one JSON object per line), ``summary.log`` and the final table."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

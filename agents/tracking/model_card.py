@@ -1,7 +1,5 @@
 """Model cards of trained policies for the Hugging Face hub: how to load, command, metrics and configuration."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

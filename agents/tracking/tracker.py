@@ -1,7 +1,5 @@
 """All output of a run: metrics, logs, progress, sample responses, TensorBoard, Weights & Biases and curves."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Mapping, Sequence

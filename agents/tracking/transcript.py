@@ -1,7 +1,5 @@
 """Transcript of an episode for the console and the dashboards: prompts, responses and the result."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 

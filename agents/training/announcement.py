@@ -1,7 +1,5 @@
 """The first line of a run: what is trained on what."""
 
-from __future__ import annotations
-
 from agents import distributed
 from agents.training.build import Run
 

@@ -1,7 +1,5 @@
 """Build the parts of a run from its plan."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -4,8 +4,6 @@ A checkpoint is written to a temporary folder, flushed to the disk and renamed t
 file with its size and digest. Nothing is pickled. Only one process may write to a folder of checkpoints.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The engines that sample for a language policy, or for the policies of its roles."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

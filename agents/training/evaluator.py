@@ -1,7 +1,5 @@
 """The evaluations of a run: held-out problems at the training temperature, and greedily before and after training."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from agents.evaluation.evaluate_policy import EvaluationResult, evaluate_policy

@@ -1,7 +1,5 @@
 """Running a coroutine to its end, also where an event loop runs already, as in a notebook."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor

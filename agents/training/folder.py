@@ -1,7 +1,5 @@
 """The run folder: what lies where, whether a run may use it, and the configuration that it was started with."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence

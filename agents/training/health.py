@@ -1,7 +1,5 @@
 """Warnings about runs that cannot learn, each with the option that fixes it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any

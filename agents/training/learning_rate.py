@@ -1,7 +1,5 @@
 """The learning rate of a model that nobody has tuned it for."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from typing import Any

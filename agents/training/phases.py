@@ -1,7 +1,5 @@
 """The phases of a training step: how long each takes, and a helpful message when one runs out of memory."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

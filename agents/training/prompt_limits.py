@@ -1,7 +1,5 @@
 """The limit on the length of prompts, checked on all problems of a run before the first step."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from agents.policies.language import LanguagePolicy

@@ -1,7 +1,5 @@
 """The plan of a run: everything that follows from its configuration, decided once, before anything is built."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace

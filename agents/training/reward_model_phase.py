@@ -1,7 +1,5 @@
 """Phase 1 of a search run: train the step reward model before the policy, if the run asks for it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path

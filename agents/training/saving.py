@@ -1,7 +1,5 @@
 """Checkpoints to continue from, and the final policy."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

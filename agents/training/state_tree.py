@@ -1,7 +1,5 @@
 """Conversion of nested state (optimizers, random generators, counters) to tensors plus plain JSON, and back."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

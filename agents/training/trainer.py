@@ -1,7 +1,5 @@
 """The training loop: collect, update, push the weights, evaluate, log, save."""
 
-from __future__ import annotations
-
 import signal
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Verified weight synchronisation: a canary at the start, digests and probe scores after every transfer."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A multi-agent environment with one controller that acts for the agent whose turn it is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self

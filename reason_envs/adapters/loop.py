@@ -3,8 +3,6 @@
 All adapters of a process share the loop. It also works where an event loop runs already, as in a notebook.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import threading

@@ -1,7 +1,5 @@
 """Adapter to Stable-Baselines3's ``VecEnv``; the engine and reward model answer all environments in one batch."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """An episode as one token sequence for TRL: responses of the policy, and messages of the environment between them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field

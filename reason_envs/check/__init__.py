@@ -4,8 +4,6 @@
 May import the adapters and everything that they import; never a specific environment.
 """
 
-from __future__ import annotations
-
 import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Check an environment: ``python -m reason_envs.check my_module:MyEnv-v0 [key=value ...]``."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Sequence

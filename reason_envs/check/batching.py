@@ -1,7 +1,5 @@
 """Check that environments that are stepped together call their models together."""
 
-from __future__ import annotations
-
 import gc
 
 from reason_envs.batching import MicroBatcher

@@ -1,7 +1,5 @@
 """Checks of single episodes: determinism, valid results, invalid actions, turns and tasks."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence

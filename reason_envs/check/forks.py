@@ -1,7 +1,5 @@
 """Checks of forks: they continue like the original, and neither affects the other."""
 
-from __future__ import annotations
-
 from reason_envs.batching import gather
 from reason_envs.check.play import Subject, compare
 from reason_envs.check.results import CheckFailure

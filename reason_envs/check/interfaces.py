@@ -1,7 +1,5 @@
 """The checkers of Gymnasium and PettingZoo, applied to the adapters of an environment."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import warnings

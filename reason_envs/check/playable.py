@@ -1,7 +1,5 @@
 """The first check: episodes can be played, and they do not change their tasks."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import fields
 from typing import Any

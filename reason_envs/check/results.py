@@ -1,7 +1,5 @@
 """Results of checks, and their presentation."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass

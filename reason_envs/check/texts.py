@@ -1,7 +1,5 @@
 """Checks of the text interface for language policies: messages, and actions as text."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from gymnasium.spaces import Discrete, Text

@@ -1,7 +1,5 @@
 """PlannerSolver-v0: the planner writes a guideline, a frozen solver follows it, the solver's answer is the reward."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean

@@ -1,7 +1,5 @@
 """Prompt templates with places to fill. The embedded models were trained on the default texts."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """SingleTurnMath-v0: one problem, one response, one reward."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

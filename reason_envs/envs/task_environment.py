@@ -1,7 +1,5 @@
 """Base classes of environments that pose problems: `TaskEnvironment`, and `TextEnvironment` for one agent and text."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from abc import abstractmethod

@@ -4,8 +4,6 @@
 May import the registry and batching; never tasks or environments.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

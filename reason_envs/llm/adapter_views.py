@@ -1,7 +1,5 @@
 """One adapter of an engine, used as an engine."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Chat messages as token ids, and the limits of a model's context; shared by engines and learners."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from jinja2 import TemplateError

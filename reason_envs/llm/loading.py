@@ -1,7 +1,5 @@
 """Loading of models, optionally quantized, and tokenizers."""
 
-from __future__ import annotations
-
 import importlib.util
 import logging
 from pathlib import Path

@@ -1,7 +1,5 @@
 """LoRA adapter folders in PEFT's format, checked before an engine loads one."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Token sampling in which a token depends only on its logits, its seed and its position, not on the batch."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

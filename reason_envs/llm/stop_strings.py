@@ -1,7 +1,5 @@
 """Strings that end a completion, checked at each decoding step."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

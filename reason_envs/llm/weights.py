@@ -1,7 +1,5 @@
 """Transfer of weights from a learner to an engine: strict copying, and a digest that both sides compute."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Mapping
 

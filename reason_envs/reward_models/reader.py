@@ -1,7 +1,5 @@
 """Reading token rows with a token classifier; rows that continue a cached row are read from there on."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any

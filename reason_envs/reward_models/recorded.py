@@ -1,7 +1,5 @@
 """The step reward model that returns recorded scores, without a model."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass

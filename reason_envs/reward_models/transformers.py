@@ -1,7 +1,5 @@
 """The step reward model on Hugging Face transformers: a token classifier that scores the end of each step."""
 
-from __future__ import annotations
-
 import warnings
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence

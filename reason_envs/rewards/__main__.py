@@ -1,7 +1,5 @@
 """``python -m reason_envs.rewards``: grade known cases and print the results."""
 
-from __future__ import annotations
-
 import sys
 
 from reason_envs.rewards.base import MathReward

@@ -1,7 +1,5 @@
 """The reward interface that environments use, and the built-in rewards for mathematics."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any

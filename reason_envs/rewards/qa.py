@@ -1,7 +1,5 @@
 """Grading of short answers in words: normalisation and F1 of SQuAD (Rajpurkar et al. 2016, arXiv 1606.05250)."""
 
-from __future__ import annotations
-
 import re
 import string
 from collections import Counter

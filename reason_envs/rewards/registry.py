@@ -1,7 +1,5 @@
 """Rewards by name, by import path, or from a function."""
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import math

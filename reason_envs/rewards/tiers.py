@@ -14,8 +14,6 @@ that operator must not contain it. So a program that prints a digit, which is of
 of the passage has a low F1. The size of a program does not matter.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping, Sequence

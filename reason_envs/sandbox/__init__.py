@@ -4,8 +4,6 @@ Monty (an interpreter), native (Linux isolation), container, and http (a server)
 May import the registry and the errors only.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The sandbox interface: programs, limits, outcomes, and a pool of workers."""
 
-from __future__ import annotations
-
 import asyncio
 import atexit
 import os

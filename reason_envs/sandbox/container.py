@@ -1,7 +1,5 @@
 """The sandbox that runs programs in containers, with the command line of docker or podman."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import tempfile

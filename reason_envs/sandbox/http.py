@@ -1,7 +1,5 @@
 """The sandbox that runs programs on a server with SandboxFusion's ``/run_code`` interface."""
 
-from __future__ import annotations
-
 import json
 import time
 import urllib.error

@@ -13,8 +13,6 @@
 ``bubblewrap`` are required as well.
 """
 
-from __future__ import annotations
-
 import base64
 import ctypes
 import os

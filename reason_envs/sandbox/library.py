@@ -1,7 +1,5 @@
 """The Python of native programs: its interpreter, its standard library, and the folders that it reads."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import shutil

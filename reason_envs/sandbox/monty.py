@@ -5,8 +5,6 @@ supports neither inheritance nor generators, and only a small part of the standa
 ends with the status ``error`` and a message that names the missing feature.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import secrets

@@ -1,7 +1,5 @@
 """Wrapping of programs for sandboxes that run a source text and return only its output."""
 
-from __future__ import annotations
-
 import secrets
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Strict decoding of the values that a program returns."""
 
-from __future__ import annotations
-
 import base64
 import json
 import math

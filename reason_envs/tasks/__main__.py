@@ -1,7 +1,5 @@
 """Inspect task families and write tasks to files: ``python -m reason_envs.tasks list | show | stats | prepare``."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """Tasks and task sets: the types that every task family returns."""
 
-from __future__ import annotations
-
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """Mixtures of task families in exact ratios."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Task families by name: built-in families, those of reasoning-gym, and those of other packages."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Statistics of a task set."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass
 from importlib.resources import files

@@ -1,7 +1,5 @@
 """Task sets in memory, and the split of sources without official splits."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Pure functions that find answers in written solutions."""
 
-from __future__ import annotations
-
 import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")

@@ -1,7 +1,5 @@
 """Base class of the Petting environments: turns, history, rewards, observations and rendering."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise

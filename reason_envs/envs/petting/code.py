@@ -1,7 +1,5 @@
 """PettingCode-v0: a coder writes a program and a tester writes tests until the program passes them."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 from dataclasses import dataclass, field, replace

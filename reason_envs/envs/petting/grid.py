@@ -1,7 +1,5 @@
 """Grid games: a tool user's program is tried on a copy, then a planner's plan is carried out."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """PettingMath-v0: a tool user's program and a reasoner give answers until they agree."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 

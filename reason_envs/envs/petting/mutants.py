@@ -1,7 +1,5 @@
 """Mutants of a right program: variants with one small change, which good tests detect."""
 
-from __future__ import annotations
-
 import ast
 import copy
 from collections.abc import Callable, Iterator

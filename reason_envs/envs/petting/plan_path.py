@@ -1,7 +1,5 @@
 """PettingPlanPath-v0: a tool user and a planner find a path through a grid."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 

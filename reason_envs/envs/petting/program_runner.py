@@ -1,7 +1,5 @@
 """Runner of the programs that a role writes: in the sandbox only."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from reason_envs.rewards.code.grade import extract_code

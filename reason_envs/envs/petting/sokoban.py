@@ -1,7 +1,5 @@
 """PettingSokoban-v0: a tool user and a planner push boxes onto goals."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 

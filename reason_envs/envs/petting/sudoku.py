@@ -1,7 +1,5 @@
 """PettingSudoku-v0: a tool user and a planner fill a grid."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Tests that a role writes: read as data, run in the sandbox, and judged by mutants of a right program."""
 
-from __future__ import annotations
-
 import ast
 import asyncio
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Options of the search tree: how it grows, and what an episode pays."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """ReasonTree-v0: a policy decides where a tree of reasoning steps grows, and when to answer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """Growth of a tree: the generator samples a step, the reward model scores it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any

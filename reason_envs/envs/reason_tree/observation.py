@@ -1,7 +1,5 @@
 """Observation of a tree: a flat dictionary of one-dimensional arrays, padded to the largest tree."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

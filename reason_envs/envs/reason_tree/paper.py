@@ -1,7 +1,5 @@
 """ReasonTreePaper-v0: the search tree of "Policy Guided Tree Search" (arXiv 2502.06813)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Web page of a tree: a single file without scripts or network, whose nodes open and close by click or tap."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from html import escape
 

@@ -1,7 +1,5 @@
 """Text of a tree, for people and for language policies."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 

@@ -4,8 +4,6 @@
 requires a new training of the model (``python -m benchmarks.embedded_models.workflow.pretrain``).
 """
 
-from __future__ import annotations
-
 OPERATORS = {
     "Custom": "Custom(input, instruction) -> response",
     "AnswerGenerate": "AnswerGenerate(input) -> thought, answer",

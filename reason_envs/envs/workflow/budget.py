@@ -1,7 +1,5 @@
 """Budget of a workflow: calls executors, counts their cost, and aborts a workflow that exceeds its limits."""
 
-from __future__ import annotations
-
 import asyncio
 from dataclasses import dataclass, field
 from time import monotonic

@@ -1,7 +1,5 @@
 """Options of WorkflowExecution-v0."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """WorkflowExecution-v0: a policy writes a program over operators, a model runs them, the answer is graded."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """Execution of a workflow: check it, run it from one suspension to the next, and record the calls of its operators."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Executors of the operators: engines with their sampling and prices, from options or from a file of AFlow."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Signatures of the operators of AFlow (arXiv 2410.10762), with the stubs and the prelude of programs."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

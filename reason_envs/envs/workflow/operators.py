@@ -1,7 +1,5 @@
 """Operators of workflows: each asks its executor, and some run code in the sandbox."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,7 +1,5 @@
 """Text of a workflow: the problem, the program, the calls of its operators, and the reward."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

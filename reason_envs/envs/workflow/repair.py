@@ -10,8 +10,6 @@ AFlow's own imports (``operator``, ``create_llm_instance``, ``DatasetType``) are
 program has these names.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 import textwrap

@@ -4,8 +4,6 @@
 May import errors only.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from reason_envs.errors import unknown_name

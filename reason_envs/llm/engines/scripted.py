@@ -1,7 +1,5 @@
 """An engine for tests: a Python function writes the responses."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A cache for coroutine functions."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar

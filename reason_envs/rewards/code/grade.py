@@ -5,8 +5,6 @@ what is expected: ``assert f(1) == 2`` becomes the call ``f(1)``, and its value 
 cannot be split into calls run separately, on recorded answers of the program (see `reason_envs.rewards.code.replay`).
 """
 
-from __future__ import annotations
-
 import asyncio
 import logging
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """Tests of programs: assertions about a function, or expected outputs; and how assertions are split into cases."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

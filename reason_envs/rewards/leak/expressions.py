@@ -4,8 +4,6 @@ Nothing is executed. A small parser reads tokens and computes with exact fractio
 roots and pi. Its time is proportional to the length of the text.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Iterator

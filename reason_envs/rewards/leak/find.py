@@ -5,8 +5,6 @@ and the question does not have the same expression. Numbers of lists do not leak
 it misses an answer in parts, in another language or in a riddle.
 """
 
-from __future__ import annotations
-
 import re
 
 from reason_envs.rewards.leak.expressions import Value, equal, evaluate, expressions, runs

@@ -1,7 +1,5 @@
 """Whole numbers in English words: ``forty-two``, ``one hundred and five``."""
 
-from __future__ import annotations
-
 import re
 
 _UNITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]

@@ -1,7 +1,5 @@
 """Extraction of the final answer from a response."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 

@@ -1,7 +1,5 @@
 """Grading of mathematical answers: extraction, spelling, plain numbers, and math-verify for all others."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future

@@ -1,7 +1,5 @@
 r"""Normal spelling of answers, and verdicts that need no computer algebra system."""
 
-from __future__ import annotations
-
 import re
 from fractions import Fraction
 from typing import Literal

@@ -4,8 +4,6 @@ If the gold answer is a number, only a number is accepted, even if another expre
 copy of an arithmetic problem in the box would solve it. All texts here are normalised (see `normalise`).
 """
 
-from __future__ import annotations
-
 import re
 
 from reason_envs.tasks.text import NUMBER

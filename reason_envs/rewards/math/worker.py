@@ -4,8 +4,6 @@ r"""One grading process: decides with math-verify whether an answer equals the g
 Requests ``{"gold", "answer", "limit"}`` and replies (reasons) are lines of JSON on standard input and output.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

@@ -1,7 +1,5 @@
 """Grading processes with an enforced time limit, for any thread and any event loop."""
 
-from __future__ import annotations
-
 import atexit
 import json
 import os

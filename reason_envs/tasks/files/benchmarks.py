@@ -5,8 +5,6 @@ answer), ``tests`` (see `reason_envs.rewards.code.tests.read_tests`), ``public_t
 and run) and ``entry_point``.
 """
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Callable, Mapping

@@ -5,8 +5,6 @@ A folder and a mapping have official splits, which are kept. One file has no spl
 by the hash of the questions, about a fifth for testing. With ``split_by="none"`` all of it is the train split.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Conversion of records to tasks: plain, GSM8K-style and MATH-style records, and those of `benchmarks`."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tasks from data sets of the Hugging Face hub, or from a local copy of such a data set."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -4,8 +4,6 @@ Without a network, set ``path`` to a local copy: a folder with data files or wit
 The levels of APPS need the folder of ``train.jsonl`` and ``test.jsonl``.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterable
 from pathlib import Path

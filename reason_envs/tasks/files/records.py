@@ -1,7 +1,5 @@
 """Reading records from JSON and JSON-lines files, with errors that name file and line."""
 
-from __future__ import annotations
-
 import gzip
 import json
 import re

@@ -1,7 +1,5 @@
 """What grid games share: reading moves from text, walking, shortest paths and drawn grids."""
 
-from __future__ import annotations
-
 import re
 from collections import deque
 from collections.abc import Callable, Container

@@ -1,7 +1,5 @@
 """PlanPath: walk over a grid with walls to a goal."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from reason_envs.errors import ReasonEnvsError

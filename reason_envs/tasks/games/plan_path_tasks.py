@@ -1,7 +1,5 @@
 """PlanPath grids, generated so that the goal can be reached."""
 
-from __future__ import annotations
-
 from random import Random
 from types import SimpleNamespace
 

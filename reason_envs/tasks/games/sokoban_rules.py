@@ -1,7 +1,5 @@
 """Sokoban: push boxes onto goals. Levels are drawn in the usual notation."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Sudoku of 4x4, 6x6 and 9x9 cells."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Sudoku puzzles, generated so that each has exactly one solution."""
 
-from __future__ import annotations
-
 from random import Random
 
 from reason_envs.errors import OptionError, ReasonEnvsError

@@ -4,8 +4,6 @@ Task ``i`` is a pure function of the seed and ``i``. Both numbers give a sequenc
 whose question belongs to the split is used. So train and test never share a question, for any seeds.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from random import Random
 from typing import Any

@@ -1,7 +1,5 @@
 """Defaults of generated families that differ from those of reasoning-gym."""
 
-from __future__ import annotations
-
 FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
     "chain_sum": {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 2},
 }

@@ -1,7 +1,5 @@
 """Questions about a passage of simple facts: reading comprehension with words that a tiny model knows."""
 
-from __future__ import annotations
-
 from random import Random
 
 from reason_envs.tasks.base import Split, Task

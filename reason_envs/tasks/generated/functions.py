@@ -1,7 +1,5 @@
 """Small functions to write, each with unit tests and a reference solution."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from random import Random
 

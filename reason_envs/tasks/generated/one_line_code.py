@@ -1,7 +1,5 @@
 """One-line functions, described in words and tested: programs that a tiny model can write."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random

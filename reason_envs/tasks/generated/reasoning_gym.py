@@ -11,8 +11,6 @@ score a text for them, call ``reasoning_gym.get_score_answer_fn(task.metadata["s
 entry ``{"question": task.question, "answer": task.answer, "metadata": task.metadata}``.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import inspect
 import random

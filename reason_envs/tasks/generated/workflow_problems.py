@@ -1,7 +1,5 @@
 """Tasks for workflows: sums, questions about facts and one-line functions, in the ratios of AFlow."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from types import MappingProxyType
 

@@ -11,8 +11,6 @@ Some server behaviour cannot be changed by a request:
   ``None``.
 """
 
-from __future__ import annotations
-
 import threading
 from typing import Any
 

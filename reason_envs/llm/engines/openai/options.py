@@ -1,7 +1,5 @@
 """Options of ``engine=openai``."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """Parsing and validation of responses of OpenAI-compatible servers."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping, Sequence

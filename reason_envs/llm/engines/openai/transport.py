@@ -1,7 +1,5 @@
 """HTTP requests to OpenAI-compatible servers: one client per event loop, limits, retries and clear errors."""
 
-from __future__ import annotations
-
 import asyncio
 import email.utils
 import logging

@@ -1,7 +1,5 @@
 """The engine that answers from a record, without a model or a GPU."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ which describes the model that answered, or an entry with a key and a value. Lin
 write, so an interrupted run loses nothing.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import os

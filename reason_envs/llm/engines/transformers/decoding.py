@@ -1,7 +1,5 @@
 """Batched decoding in which the tokens of a row depend only on its seed and its prompt."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

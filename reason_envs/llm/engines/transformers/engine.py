@@ -1,7 +1,5 @@
 """The in-process engine on Hugging Face transformers."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Attention for decoding in which heads with shared keys and values read them once instead of copying them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

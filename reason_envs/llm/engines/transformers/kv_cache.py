@@ -1,7 +1,5 @@
 """A key-value cache for batched decoding: preallocated, with rows that can be repeated and dropped."""
 
-from __future__ import annotations
-
 from typing import Any, cast
 
 import torch
