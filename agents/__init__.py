@@ -5,6 +5,6 @@ The commands are `agents.train`, `agents.evaluate`, `agents.frontier`, `agents.r
 """
 
 import reason_envs  # noqa: F401  (explains old names of modules of this package)
-from agents.fitting import Result, fit
+from agents.training.fit import Result, fit
 
 __all__ = ["Result", "fit"]

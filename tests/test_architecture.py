@@ -14,8 +14,9 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = {
     "reason_envs": "errors views moved <- validation <- registry <- core batching spaces <- tasks llm sandbox "
     "<- reward_models <- rewards <- envs <- vector registration <- adapters <- serve check __init__",
-    "agents": "__init__ trajectory masking distributed registry <- advantages losses policies tracking <- rollout "
-    "<- algorithms evaluation <- search config <- reward_model report <- training <- train evaluate frontier",
+    "agents": "trajectory masking distributed registry <- advantages losses policies tracking <- rollout "
+    "<- algorithms evaluation <- search config <- reward_model report <- training "
+    "<- train evaluate frontier __init__",
 }
 """Files and folders directly inside each package. Imports point to the left; each place is one room."""
 LAYERS = {

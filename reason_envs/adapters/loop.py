@@ -6,8 +6,8 @@ All adapters of a process share the loop. It also works where an event loop runs
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine
-from concurrent.futures import Future
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -61,6 +61,26 @@ _thread: LoopThread | None = None
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine in the loop thread of the process. The first call starts the thread."""
     return _loop_thread().run(coroutine)
+
+
+def run_apart(coroutine: Coroutine[Any, Any, T], *, stop: Callable[[], None] = lambda: None) -> T:
+    """Run a coroutine in a separate event loop and return its result.
+
+    Args:
+        coroutine: the coroutine.
+        stop: asks the coroutine to end soon. It is called if the caller is interrupted.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(asyncio.run, coroutine)
+        try:
+            return future.result()
+        except BaseException:
+            stop()
+            raise
 
 
 async def run_from_loop(coroutine: Coroutine[Any, Any, T]) -> T:

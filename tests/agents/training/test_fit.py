@@ -11,8 +11,9 @@ from datasets import Dataset
 
 from agents import fit
 from agents.config.compose import compose_config
-from agents.fitting import _overrides
 from agents.train import train
+from agents.training.build import load_run
+from agents.training.fit import _overrides
 from agents.training.folder import read_config
 from reason_envs.errors import ReasonEnvsError
 
@@ -56,7 +57,7 @@ def test_fit_trains_in_a_running_event_loop_and_in_a_thread(tmp_path):
 def test_fit_takes_records_as_tasks(form, tmp_path):
     result = small_fit(tmp_path, tasks=form(RECORDS))
     assert len((tmp_path / "run" / "tasks.jsonl").read_text().splitlines()) == len(RECORDS)
-    run = result.load()
+    run = load_run(str(result.folder))
     assert {task.question for task in run.train_tasks} < {record["question"] for record in RECORDS}
     run.close()
 
@@ -76,6 +77,7 @@ def test_fit_takes_a_reward_function(tmp_path):
 
 def test_result_evaluates_and_reports(tmp_path):
     result = small_fit(tmp_path)
+    assert (result.policy / "config.json").is_file()
     assert result.evaluate(tasks=3, samples=2).samples == 2
     assert result.report().read_text().startswith("<!DOCTYPE html>")
 

@@ -6,7 +6,7 @@ import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import pandas
 
     from agents.evaluation.evaluate_policy import EvaluationResult
-    from agents.training.build import Run
 
 
 @dataclass(frozen=True)
@@ -33,22 +32,36 @@ class Result:
 
         return pandas.read_json(self.folder / "metrics.jsonl", lines=True)
 
-    def load(self) -> Run:
-        """Load the trained policy, its environment and its engine. Close the run to free their memory."""
-        from agents.training.build import load_run
+    @property
+    def policy(self) -> Path:
+        """Folder of the trained policy. For a language model, transformers and vLLM load it."""
+        return self.folder / "policy_final"
 
-        return load_run(str(self.folder))
-
-    def evaluate(self, **options: Any) -> EvaluationResult:
+    def evaluate(
+        self, *, tasks: int = 1024, samples: int = 4, temperature: float = 1.0, seed: int = 0
+    ) -> EvaluationResult:
         """Evaluate the trained policy on held-out tasks.
 
         Args:
-            options: options of ``python -m agents.evaluate``, such as ``samples=8``.
+            tasks: maximum number of tasks.
+            samples: episodes per task.
+            temperature: sampling temperature; 0 is greedy decoding.
+            seed: seed of all random draws.
         """
-        from agents.evaluate import EvaluateConfig, run_evaluation
-        from agents.training.event_loop import run_apart
+        from agents.evaluation.evaluate_policy import evaluate_policy
+        from agents.evaluation.intervals import first_tasks
+        from agents.training.build import load_run
+        from reason_envs.adapters.loop import run_apart
 
-        return run_apart(run_evaluation(EvaluateConfig(run=str(self.folder), **options)))
+        run = load_run(str(self.folder))
+        assert run.test_tasks is not None  # load_run always evaluates
+        sampling = replace(run.policy.sampling, temperature=temperature)
+        problems = first_tasks(run.test_tasks, tasks)
+        episodes = evaluate_policy(run.environment, run.policy, problems, samples=samples, seed=seed, sampling=sampling)
+        try:
+            return run_apart(episodes)[0]
+        finally:
+            run.close()
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the run's HTML page and return its path; ``None``: ``report.html`` in the run folder."""
@@ -93,7 +106,7 @@ def fit(
         SystemExit: a signal ended the run early.
     """
     from agents.config.compose import compose_config
-    from agents.train import train
+    from agents.training.start import train
 
     folder = Path(output_dir or time.strftime("runs/%Y%m%d-%H%M%S"))
     given = {"output_dir": str(folder), "env": env, "algo": algo, "policy.model": model, "steps": steps}

@@ -1,0 +1,52 @@
+"""A training run from its configuration to its end."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+
+from agents.config.schema import TrainConfig
+from reason_envs.errors import OptionError
+
+
+def train(config: TrainConfig, *, resuming: bool = False, command: str | None = None) -> None:
+    """Train a policy.
+
+    Args:
+        config: configuration of the run, from `agents.config.compose.compose_config`.
+        resuming: whether ``config.output_dir`` holds the run to continue.
+        command: command line that started the training, for the model card.
+
+    Raises:
+        ReasonEnvsError: the configuration is invalid, a part cannot be built, or the run cannot continue.
+        SystemExit: a signal ended the run early; the status is 128 plus the signal's number.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    from agents import distributed
+    from agents.training.build import build
+    from agents.training.folder import check_start, owning
+    from agents.training.resolve import resolve
+    from agents.training.reward_model_phase import train_first
+    from agents.training.trainer import Trainer
+    from reason_envs.adapters.loop import run_apart
+
+    if config.resume is not None:
+        raise OptionError("resume", config.resume, "continues a run with its configuration: call agents.train.resume.")
+    transformers_logging.disable_progress_bar()
+    distributed.start()
+    plan = resolve(replace(config, output_dir=distributed.all_gather(config.output_dir)[0]))
+    with owning(plan.folder) if distributed.rank() == 0 else nullcontext():
+        check_start(plan, resuming=resuming)
+        if plan.reward_model_training is not None and not resuming:
+            train_first(plan.reward_model_training)
+        run = build(plan)
+        try:
+            trainer = Trainer(run, resuming=resuming, command=command)
+            interrupted = run_apart(trainer.train(), stop=trainer.stop)
+        finally:
+            run.close()
+    first = distributed.rank() == 0
+    distributed.stop()
+    if interrupted is not None and first:
+        print(f"Continue with: python -m agents.train resume={plan.folder}")
+    if interrupted is not None:
+        raise SystemExit(128 + interrupted)
