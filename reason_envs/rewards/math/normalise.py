@@ -57,7 +57,7 @@ _MAX_LENGTH = 1000
 def normalise(answer: str) -> str:
     r"""Return the normal spelling of an answer: delimiters, currencies, spacing, fractions and ``1e3`` are unified."""
     text = _MAGNITUDE.sub(lambda found: rf"\times 10^{{{_POWERS[found[2]]}}}{found[1] or ''}", answer.strip())
-    for pattern, replacement in _REWRITES:
+    for pattern, replacement in () if _NUMBER.fullmatch(text) else _REWRITES:
         text = pattern.sub(replacement, text)
     return text.strip()
 
