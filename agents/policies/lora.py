@@ -2,8 +2,8 @@
 
 import copy
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from reason_envs.core import derive_seed
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError, first_line, unknown_name
 from reason_envs.llm.lora_files import ADAPTER_WEIGHTS
 
+_RECURRENT = ["out_proj", "conv1d", "dt_proj"]
+_EXCLUDED = {
+    **dict.fromkeys(("falcon_h1", "mamba", "mamba2", "falcon_mamba", "jamba", "nemotron_h"), _RECURRENT),
+    "phimoe": ["router"],
+}
+"""Linear layers that a new adapter leaves out, by model type: the model uses them in ways that skip an adapter."""
 _SAVED = re.compile(r"\.modules_to_save\.\w+\.")
 """What PEFT puts into the names of layers that an adapter trains as a whole."""
 
@@ -64,11 +70,24 @@ def add_adapter(
         lora_alpha=alpha,
         lora_dropout=dropout,
         target_modules=list(targets) or "all-linear",
+        exclude_modules=None if targets else _EXCLUDED.get(model.config.model_type),
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _naming_layers(model):
         torch.manual_seed(derive_seed(seed, "lora"))
         return get_peft_model(model, config).eval()
+
+
+@contextmanager
+def _naming_layers(model: nn.Module) -> Iterator[None]:
+    """Name the model if PEFT refuses its layers."""
+    try:
+        yield
+    except ValueError as error:
+        raise ReasonEnvsError(
+            f"{type(model).__name__} cannot get an adapter on these layers: {first_line(error)} Set "
+            "policy.lora_target_modules to other layers."
+        ) from error
 
 
 def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
@@ -93,6 +112,9 @@ def merged_weights(model: Any) -> dict[str, Tensor]:
     """Return the weights under the base model's names, with the adapter merged in as PEFT merges it.
 
     The base weights are restored exactly after each layer, so they do not drift.
+
+    Raises:
+        RuntimeError: PEFT cannot merge a layer, such as an adapter with a bias into a layer without.
     """
     from peft import PeftModel
     from peft.tuners.lora import LoraLayer
@@ -103,22 +125,28 @@ def merged_weights(model: Any) -> dict[str, Tensor]:
     weights = {}
     for name, tensor in base.state_dict().items():
         if ".lora_" not in name and ".original_module." not in name:
-            weights[_SAVED.sub(".", name.replace(".base_layer.", "."))] = tensor
+            weights[_SAVED.sub(".", name.replace(".base_layer", ""))] = tensor
+    adapted: dict[str, list[Any]] = {}  # several adapters of one layer are nested (experts)
     for name, module in base.named_modules():
         if isinstance(module, LoraLayer):
-            weights |= {f"{name}.{part}": tensor for part, tensor in _merged_layer(module).items()}
+            adapted.setdefault(name.replace(".base_layer", ""), []).append(module)
+    for name, layers in adapted.items():
+        weights |= {f"{name}.{part}": tensor for part, tensor in _merged_layer(layers).items()}
     return weights
 
 
-def _merged_layer(layer: Any) -> dict[str, Tensor]:
-    """Return the tensors of a layer with its adapter merged in; the layer keeps its own."""
-    base = layer.get_base_layer()
+def _merged_layer(layers: Sequence[Any]) -> dict[str, Tensor]:
+    """Return the tensors of a layer with its adapters merged in; the layer keeps its own."""
+    base = layers[0].get_base_layer()
     own = {name: tensor.clone() for name, tensor in base.state_dict().items()}
-    layer.merge()
-    merged = {name: tensor.clone() for name, tensor in base.state_dict().items()}
-    base.load_state_dict(own)
-    layer.merged_adapters.clear()
-    return merged
+    try:
+        for layer in layers:
+            layer.merge()
+        return {name: tensor.clone() for name, tensor in base.state_dict().items()}
+    finally:
+        base.load_state_dict(own)
+        for layer in layers:
+            layer.merged_adapters.clear()
 
 
 @torch.no_grad()

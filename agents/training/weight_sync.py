@@ -14,9 +14,10 @@ from agents.policies.base import TrainablePolicy
 from agents.policies.language import LanguagePolicy
 from agents.policies.lora import adapter_weights, write_adapter
 from agents.policies.roles import language_parts
+from agents.training.weight_changes import changed_weights
 from agents.trajectory import Choice, Decision, Trajectory
 from reason_envs.batching import gather
-from reason_envs.errors import EngineError, ReasonEnvsError
+from reason_envs.errors import EngineError, ReasonEnvsError, first_line
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import Capability, GenerationRequest, Sampling, TrainableEngine
 from reason_envs.llm.weights import cast as cast_weights
@@ -29,14 +30,19 @@ PROBES = (
 """Prompts of different lengths; the engine answers them in one batch before the first step."""
 PROBE_TOKENS = 48
 """Maximum number of tokens that a probe compares."""
-TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 3e-3, torch.float16: 1e-3}
 """Mean difference per sampled token between learner and engine that is always allowed, by the coarser dtype (nats)."""
+START_LIMIT = {torch.float32: 2e-3, torch.bfloat16: 2e-1, torch.float16: 5e-2}
+"""Maximum mean difference per sampled token that can be rounding, by the coarser dtype (nats)."""
+CANARY_LIMIT = 0.15
+"""Maximum difference after the canary's change as a share of its effect on the scores."""
 ROUNDING_FACTOR = 10
-"""A run allows this multiple of the difference that rounding causes at its start."""
-CANARY_SCALE = 1.5
-"""Factor of the canary's change to a tensor."""
-CANARY_SHIFT = 0.1
-"""Constant that the canary adds to a tensor of zeros."""
+"""A run allows this multiple of the difference that rounding causes at its start, up to the start limit."""
+
+MERGE_ERROR = (
+    "The adapter changes the model when it is merged. Adapt other layers (such as policy.lora_target_modules=[q_proj]; "
+    "not a head that shares its weights with the embedding), or train all weights (policy.lora_rank=0)."
+)
 
 
 class WeightSync:
@@ -63,70 +69,95 @@ class WeightSync:
         self._sends_adapter = policy.uses_lora and Capability.ADAPTERS in engine.capabilities
         dtypes = {next(policy.model.parameters()).dtype, engine.dtype, policy.precision}
         self._tolerance = max(TOLERANCE[dtype] for dtype in dtypes)
-        self._probe: Choice | None = None
+        self._limit = max(START_LIMIT[dtype] for dtype in dtypes)
+        self._probes: list[Choice] = []
 
     def watch(self, choice: Choice) -> None:
         """Compare learner and engine on this sampled response from now on."""
         if choice.prompt_ids and choice.token_ids:
-            self._probe = replace(choice, token_ids=choice.token_ids[:PROBE_TOKENS], log_probs=None)
+            self._probes = [replace(choice, token_ids=choice.token_ids[:PROBE_TOKENS], log_probs=None)]
 
     async def canary(self) -> None:
-        """Calibrate the check with equal weights, change one tensor, and require that the engine's scores follow.
+        """Calibrate the check with equal weights, change all trained weights, and require that the engine follows.
+
+        The change is random and temporary. It also shows whether a LoRA adapter is merged correctly.
 
         Raises:
-            EngineError: learner and engine compute different log-probabilities for this model, or the engine did not
-                take the weights.
+            EngineError: the model does not run, learner and engine compute different log-probabilities for it, or the
+                engine did not take all weights.
         """
-        weights = self._weights()
-        self._send(weights, version=0)
-        await self._calibrate()
-        before = await self._engine_scores()
-        name = self._canary_name(weights)
-        self._send({**weights, name: _half_changed(weights[name])}, version=0)
-        moved = await self._engine_scores()
-        if moved == before:
+        with self._naming_architecture():
+            self.send(version=0)
+            gaps = await self._calibrate()
+            before = await self._engine_scores()
+            with changed_weights(self._policy):
+                self.send(version=0)
+                changed = await self._engine_scores()
+                gaps.append(_mean_gap(self._learner_scores(self._probes)[0], changed))
+        if changed == before:
             raise EngineError(
-                f"Weight canary: half of {name} was changed and sent to the engine, but its scores did not change. The "
-                "engine does not sample from the weights that it receives: use another engine."
+                "Weight canary: all trained weights were changed, but the engine's scores were not. The engine does "
+                "not sample from the weights that it receives: use another engine."
             )
+        limit = min(self._limit, max(self._tolerance, CANARY_LIMIT * _mean_gap(changed, before)))
+        if not gaps[-1] <= limit:
+            raise EngineError(
+                f"Weight canary: after a random change of all trained weights of {self._policy.architecture}, learner "
+                f"and engine score a sampled response {gaps[-1]:.2g} nats per token apart (limit {limit:.2g}). "
+                + (MERGE_ERROR if self._policy.uses_lora else "The engine does not sample from all of its new weights.")
+            )
+        self._tolerance = min(max(self._tolerance, ROUNDING_FACTOR * max(gaps)), self._limit)
         await self.push(version=0)
         if await self._engine_scores() != before:
             raise EngineError("Weight canary: restored weights give other scores than before. Use another engine.")
 
-    async def _calibrate(self) -> None:
-        """Sample probes in one batch, and measure how far learner, engine and decoding differ at equal weights."""
+    @contextmanager
+    def _naming_architecture(self) -> Iterator[None]:
+        """Name the model if its own code fails."""
+        try:
+            yield
+        except (ReasonEnvsError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            raise EngineError(
+                f"{self._policy.architecture} cannot be trained with {type(self._engine).__name__} "
+                f"({type(error).__name__}: {first_line(error)}). Use another model, another engine, or, for a LoRA "
+                "adapter, other layers (policy.lora_target_modules) or another adapter."
+            ) from error
+
+    async def _calibrate(self) -> list[float]:
+        """Sample probes in one batch, and return how far learner and engine differ for each at equal weights."""
         sampling = Sampling(max_tokens=min(PROBE_TOKENS, self._policy.max_tokens))
-        requests = [GenerationRequest(probe, 0, sampling, n=2) for probe in PROBES]
-        groups = await gather(*(self._engine.generate(request) for request in requests))
-        gaps, decoding_gaps = [0.0], [0.0]
-        for probe, sampled in ((p, s) for p, group in zip(PROBES, groups, strict=True) for s in group):
-            self._probe = Choice(
-                token_ids=sampled.token_ids,
+        groups = await gather(*(self._engine.generate(GenerationRequest(p, 0, sampling, n=2)) for p in PROBES))
+        sampled = [(probe, answer) for probe, group in zip(PROBES, groups, strict=True) for answer in group]
+        choices = [
+            Choice(
+                token_ids=answer.token_ids,
                 log_probs=None,
                 sampling=sampling,
-                finish_reason=sampled.finish_reason,
+                finish_reason=answer.finish_reason,
                 policy_version=0,
                 prompt_ids=encode_prompt(self._policy.tokenizer, probe),
-                text=sampled.text,
+                text=answer.text,
             )
-            engine = await self._engine_scores()
-            gaps.append(_mean_gap(self._learner_scores(), engine))
-            if sampled.log_probs is not None:
-                decoding_gaps.append(_mean_gap(sampled.log_probs, engine))
-        limit = ROUNDING_FACTOR * self._tolerance
-        if not all(gap <= limit for gap in (*gaps, *decoding_gaps)):  # false for NaN
+            for probe, answer in sampled
+        ]
+        gaps, other_gaps = [], [0.0]
+        for choice, (_, answer), in_batch in zip(choices, sampled, self._learner_scores(choices), strict=True):
+            self._probes = [choice]
+            scores = await self._engine_scores()
+            gaps.append(_mean_gap(self._learner_scores(self._probes)[0], scores))
+            other_gaps.append(_mean_gap(in_batch, scores))
+            if answer.log_probs is not None:
+                other_gaps.append(_mean_gap(answer.log_probs, scores))
+        if not all(gap <= self._limit for gap in (*gaps, *other_gaps)):  # false for NaN
             raise EngineError(
                 f"Learner and engine disagree about the log-probabilities of {self._policy.architecture}: "
-                f"{max(gaps):.2g} nats per token, and {max(decoding_gaps):.2g} between sampling and reading again; at "
-                f"most {limit:.2g} can be rounding. This model cannot be trained with "
+                f"{max(gaps):.2g} nats per token, and {max(other_gaps):.2g} in batches or between sampling and reading "
+                f"again; at most {self._limit:.2g} can be rounding. This model cannot be trained with "
                 f"{type(self._engine).__name__}: use another model or another engine, such as engine=vllm."
             )
-        self._tolerance = min(max(self._tolerance, ROUNDING_FACTOR * max(gaps)), limit)
-
-    def _canary_name(self, weights: Mapping[str, Tensor]) -> str:
-        """Return the name of the last matrix that is not an embedding and has at least two rows."""
-        vocabulary = self._policy.model.get_input_embeddings().weight.shape[0]
-        return [n for n, tensor in weights.items() if tensor.ndim == 2 and len(tensor) not in (1, vocabulary)][-1]
+        return gaps
 
     async def push(self, version: int) -> float:
         """Send the present weights and check that they arrived.
@@ -150,9 +181,9 @@ class WeightSync:
     async def check(self, version: int) -> float:
         """Check that the engine holds the present weights (see `push`)."""
         self._compare_digests(self._weights(), version)
-        if self._probe is None:
+        if not self._probes:
             await self._calibrate()
-        gap = _mean_gap(self._learner_scores(), await self._engine_scores())
+        gap = _mean_gap(self._learner_scores(self._probes)[0], await self._engine_scores())
         if not gap <= self._tolerance:
             raise EngineError(
                 f"After weights version {version} were sent, learner and engine score a sampled response {gap:.4f} "
@@ -176,25 +207,23 @@ class WeightSync:
 
     def _compare_digests(self, weights: Mapping[str, Tensor], version: int) -> None:
         theirs = self._engine.weights_digest()
-        if theirs is None:
-            return
-        ours = digest(weights)
-        if ours != theirs:
+        if theirs is not None and (ours := digest(weights)) != theirs:
             raise EngineError(
                 f"Weights version {version} did not reach the engine: its digest is {theirs}, the learner's is {ours}."
             )
 
-    def _learner_scores(self) -> list[float]:
-        assert self._probe is not None
-        decision = Decision(episode_id="probe", agent="probe", turn=0, choice=self._probe, reward=0.0, group_id="probe")
+    def _learner_scores(self, choices: Sequence[Choice]) -> list[list[float]]:
+        """Return the learner's log-probabilities of the tokens of each choice, computed in one batch."""
+        decisions = [Decision(str(i), "probe", 0, choice, 0.0, "probe") for i, choice in enumerate(choices)]
         with torch.no_grad(), self._policy.training_mode(False):
-            return self._policy.evaluate([decision]).log_probs[0].tolist()
+            rows = self._policy.evaluate(decisions).log_probs.tolist()
+        return [row[: len(choice.token_ids)] for row, choice in zip(rows, choices, strict=True)]
 
     async def _engine_scores(self) -> list[float]:
-        assert self._probe is not None
-        assert self._probe.sampling is not None  # only language policies are synchronised
-        prompt, temperature = self._probe.prompt_ids, self._probe.sampling.temperature or 1.0
-        return await self._engine.score([*prompt, *self._probe.token_ids], len(prompt), temperature)
+        (probe,) = self._probes
+        assert probe.sampling is not None  # only language policies are synchronised
+        prompt, temperature = probe.prompt_ids, probe.sampling.temperature or 1.0
+        return await self._engine.score([*prompt, *probe.token_ids], len(prompt), temperature)
 
 
 class PolicySync:
@@ -260,17 +289,6 @@ def _naming(role: str) -> Iterator[None]:
         if role:
             raise EngineError(f"Role {role!r}: {error}") from error
         raise
-
-
-def _half_changed(weight: Tensor) -> Tensor:
-    """Return the matrix with half of its rows changed: a later normalisation could undo the same change of all rows.
-
-    The matrices of a new LoRA adapter are zero, so a constant is added to them.
-    """
-    changed = weight.clone()
-    half = slice(len(weight) // 2)
-    changed[half] = changed[half] * CANARY_SCALE + CANARY_SHIFT * (not weight.any())
-    return changed
 
 
 def _mean_gap(ours: Sequence[float], theirs: Sequence[float]) -> float:

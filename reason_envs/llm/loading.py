@@ -152,8 +152,22 @@ def load_model(
             f"is incomplete: {len(found['missing_keys'])} weights are missing from its files "
             f"({', '.join(sorted(found['missing_keys'])[:3])}) and would stay random. Use the complete model.",
         )
+    if auto_class == "AutoModelForCausalLM":
+        _check_causal(name, model)
     _complete_generation_config(model)
     return (model if is_quantized(model) else model.to(device)).eval()
+
+
+def _check_causal(name: str, model: Any) -> None:
+    """Refuse an encoder such as BERT, whose tokens see the tokens after them."""
+    is_encoder = model.config.to_dict().get("is_decoder") is False
+    if is_encoder and any(vars(module).get("is_causal") is False for module in model.modules()):
+        raise OptionError(
+            "model",
+            name,
+            f"is an encoder ({type(model).__name__} with is_decoder=false), which cannot write text: use a causal "
+            "model, or set is_decoder to true in its config.json if it was trained so.",
+        )
 
 
 def _check_attention(attention: str) -> None:

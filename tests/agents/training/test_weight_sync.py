@@ -5,6 +5,8 @@ import asyncio
 import pytest
 import torch
 from language_toys import make_policy
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM
 
 from agents.training.weight_sync import WeightSync
 from reason_envs.errors import EngineError, ReasonEnvsError
@@ -23,10 +25,29 @@ class Dropping(TransformersEngine):
     """Engine that keeps its old values of one tensor."""
 
     dropped = "model.layers.0.self_attn.v_proj.weight"
+    first_version = 0
 
     def load_weights(self, source, version):
+        if version < self.first_version:
+            super().load_weights(source, version)
+            return
         own = self.model.state_dict()[self.dropped].clone()
         super().load_weights({**source, self.dropped: own}, version)
+
+
+class DroppingAfterTheCanary(Dropping):
+    """Engine that keeps its old values of one tensor once training starts."""
+
+    first_version = 1
+
+
+class DroppingTheHead(Dropping):
+    """Engine that keeps its old values of the head that shares its weights with the embedding."""
+
+    dropped = "lm_head.weight"
+
+    def load_weights(self, source, version):
+        super().load_weights({**source, "model.embed_tokens.weight": self.model.lm_head.weight.clone()}, version)
 
 
 class Late(TransformersEngine):
@@ -93,12 +114,73 @@ def test_push_verifies_an_engine_that_takes_the_weights(tiny_model, lora_rank):
         assert torch.equal(engine.model.state_dict()[name], tensor)
 
 
-def test_canary_does_not_change_the_policy(tiny_model):
-    policy, engine = make_policy(tiny_model), TransformersEngine(model=tiny_model, device="cpu")
-    before = {name: tensor.clone() for name, tensor in policy.state_tensors().items()}
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_canary_does_not_change_the_policy(tiny_model, lora_rank):
+    policy, engine = make_policy(tiny_model, lora_rank=lora_rank), TransformersEngine(model=tiny_model, device="cpu")
+    before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+    sent = {name: tensor.clone() for name, tensor in policy.export_weights().items()}
     asyncio.run(WeightSync(policy, engine).canary())
-    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.state_tensors().items())
-    assert all(torch.equal(tensor, engine.model.state_dict()[name]) for name, tensor in before.items())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.model.state_dict().items())
+    assert all(torch.equal(tensor, engine.model.state_dict()[name]) for name, tensor in sent.items())
+
+
+def with_adapter(tiny_model, folder, **options):
+    """Return a policy with a new adapter of PEFT."""
+    layers = {"target_modules": ["q_proj", "v_proj"], **options}
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    get_peft_model(base, LoraConfig(r=4, task_type="CAUSAL_LM", **layers)).save_pretrained(folder)
+    return make_policy(tiny_model, adapter=str(folder))
+
+
+@pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True}, {"rank_pattern": {"q_proj": 2}}])
+def test_canary_passes_adapters_that_merge(tiny_model, tmp_path, options):
+    policy = with_adapter(tiny_model, tmp_path, **options)
+    asyncio.run(WeightSync(policy, TransformersEngine(model=tiny_model, device="cpu")).canary())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"target_modules": ["q_proj", "lm_head"]},
+        {"target_modules": ["q_proj", "embed_tokens"]},
+        {"modules_to_save": ["lm_head"]},
+        {"modules_to_save": ["embed_tokens"]},
+        {"lora_bias": True},
+    ],
+)
+def test_canary_refuses_adapters_that_do_not_merge(tiny_model, tmp_path, options):
+    policy = with_adapter(tiny_model, tmp_path, **options)
+    before = {name: tensor.clone() for name, tensor in policy.model.state_dict().items()}
+    with pytest.raises(ReasonEnvsError, match=r"Qwen3ForCausalLM.*policy\.lora_target_modules"):
+        asyncio.run(WeightSync(policy, TransformersEngine(model=tiny_model, device="cpu")).canary())
+    assert all(torch.equal(tensor, before[name]) for name, tensor in policy.model.state_dict().items())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_canary_refuses_a_wrong_merge_of_one_layer(tiny_model, dtype):
+    policy = make_policy(tiny_model, lora_rank=4, dtype=dtype, precision=dtype)
+    export, name = policy.export_weights, "model.layers.0.mlp.down_proj.weight"
+    policy.export_weights = lambda: {
+        **export(),
+        name: policy.model.get_base_model().model.layers[0].mlp.down_proj.weight,
+    }
+    with pytest.raises(EngineError, match=r"Qwen3ForCausalLM.* adapter changes the model when it is merged"):
+        asyncio.run(WeightSync(policy, TransformersEngine(model=tiny_model, device="cpu", dtype=dtype)).canary())
+
+
+class Failing(TransformersEngine):
+    """Engine whose model fails."""
+
+    def generate_batch(self, requests):
+        raise AttributeError("no such state")
+
+
+def test_canary_names_a_model_that_does_not_run(tiny_model):
+    engine = Failing(model=tiny_model, device="cpu")
+    with pytest.raises(
+        EngineError, match=r"Qwen3ForCausalLM cannot be trained with Failing \(AttributeError: no such state"
+    ):
+        asyncio.run(WeightSync(make_policy(tiny_model), engine).canary())
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
@@ -115,14 +197,21 @@ def test_canary_detects_an_engine_that_does_not_take_weights(tiny_model, kind, h
         asyncio.run(WeightSync(make_policy(tiny_model), engine).canary())
 
 
-@pytest.mark.parametrize("kind", [Dropping, LateAfterTheCanary])
+@pytest.mark.parametrize("kind", [Dropping, DroppingTheHead])
+def test_canary_detects_an_engine_that_keeps_one_tensor(tiny_model, kind):
+    engine = blind(kind(model=tiny_model, device="cpu"))
+    with pytest.raises(EngineError, match=r"change of all trained weights of Qwen3ForCausalLM, .* not sample from all"):
+        asyncio.run(WeightSync(make_policy(tiny_model), engine).canary())
+
+
+@pytest.mark.parametrize("kind", [DroppingAfterTheCanary, LateAfterTheCanary])
 def test_push_detects_lost_weights_by_their_digest(tiny_model, kind):
     engine = kind(model=tiny_model, device="cpu")
     with pytest.raises(ReasonEnvsError, match="version 1 did not reach the engine: its digest"):
         asyncio.run(train(make_policy(tiny_model), engine, scale=1e-6))
 
 
-@pytest.mark.parametrize("kind", [Dropping, LateAfterTheCanary])
+@pytest.mark.parametrize("kind", [DroppingAfterTheCanary, LateAfterTheCanary])
 def test_push_detects_lost_weights_by_their_scores_without_a_digest(tiny_model, kind):
     engine = blind(kind(model=tiny_model, device="cpu"))
     with pytest.raises(ReasonEnvsError, match=r"score a sampled response .* nats per token apart"):
@@ -180,3 +269,35 @@ def test_calibration_never_allows_more_than_its_limit(tiny_model):
     engine.bias = 0.003
     with pytest.raises(EngineError, match=r"0\.0030 nats per token apart"):
         asyncio.run(sync.push(1))
+
+
+def bfloat16(tiny_model, kind, lora_rank=0):
+    """Return a policy and an engine that compute in bfloat16 alike."""
+    policy = make_policy(tiny_model, dtype="bfloat16", precision="bfloat16", lora_rank=lora_rank)
+    return policy, blind(kind(model=tiny_model, device="cpu", dtype="bfloat16"))
+
+
+@pytest.mark.parametrize("lora_rank", [0, 4])
+def test_push_allows_healthy_updates_in_bfloat16(tiny_model, lora_rank):
+    policy, engine = bfloat16(tiny_model, TransformersEngine, lora_rank)
+    sync = WeightSync(policy, engine)
+    asyncio.run(sync.canary())
+    for step in range(24):
+        change(policy, scale=0.003)
+        asyncio.run(sync.push(step))
+
+
+def test_push_detects_a_small_fault_in_bfloat16(tiny_model):
+    policy, engine = bfloat16(tiny_model, Biased)
+    engine.bias = 0.0
+    sync = WeightSync(policy, engine)
+    asyncio.run(sync.canary())
+    engine.bias = 0.006
+    with pytest.raises(EngineError, match=r"0\.0060 nats per token apart \(tolerance 0\.003\)"):
+        asyncio.run(sync.push(1))
+
+
+@pytest.mark.parametrize("kind", [DroppingAfterTheCanary, LateAfterTheCanary])
+def test_push_detects_a_withheld_small_update_in_bfloat16_without_a_digest(tiny_model, kind):
+    with pytest.raises(EngineError, match=r"score a sampled response .* nats per token apart"):
+        asyncio.run(train(*bfloat16(tiny_model, kind), scale=0.01))

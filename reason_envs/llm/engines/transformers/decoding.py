@@ -1,5 +1,6 @@
 """Batched decoding in which the tokens of a row depend only on its seed and its prompt."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reason_envs.errors import EngineError
 from reason_envs.llm.engine import FinishReason, GenerationRequest
 from reason_envs.llm.engines.transformers.kv_cache import decoding_cache, select_rows
 from reason_envs.llm.prefix_cache import Prefix, PrefixStore, PromptReader, states_of
@@ -55,6 +57,7 @@ class Decoder:
         self.tokenizer = tokenizer
         self.prefixes = prefixes
         self.device = model.device
+        self._cache_argument = _cache_argument(model)
         self._eos = eos
         self._stops: dict[tuple[str, ...], StopStrings] = {}
 
@@ -163,12 +166,25 @@ class Decoder:
 
     def forward(self, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:
         """Return the logits after the last position, [rows, vocabulary]."""
+        if self._cache_argument == "cache_params":  # recurrent models take the mask of the new tokens only
+            mask = mask[:, -ids.shape[1] :]
         out = self.model(
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
+            **{self._cache_argument: cache},
         )
         return out.logits[:, -1]
+
+
+def _cache_argument(model: Any) -> str:
+    """Return the name under which a model accepts a cache."""
+    for name in ("past_key_values", "cache_params"):
+        if name in inspect.signature(model.forward).parameters:
+            return name
+    raise EngineError(
+        f"{type(model).__name__} does not accept a cache of transformers, so engine=transformers cannot sample from "
+        "it: use another model or another engine, such as engine=vllm."
+    )

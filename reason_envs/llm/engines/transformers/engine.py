@@ -32,7 +32,7 @@ from reason_envs.llm.loading import (
 )
 from reason_envs.llm.prefix_cache import PrefixStore
 from reason_envs.llm.stop_strings import StopStrings
-from reason_envs.llm.weights import copy_weights, digest
+from reason_envs.llm.weights import cast, copy_weights, digest
 from reason_envs.validation import at_least
 
 ONE_SET_OF_WEIGHTS = "The engine transformers holds one set of weights and no adapters."
@@ -203,9 +203,9 @@ class TransformersEngine(TrainableEngine):
             return torch.log_softmax(logits, -1).gather(-1, ids[0, prompt_length:, None]).squeeze(-1).tolist()
 
     def weights_digest(self, adapter: str | None = None) -> str:
-        """Return a hash of the weights."""
+        """Return a hash of the weights in the engine's data type."""
         _refuse_adapter(adapter)
-        return digest(self.model.state_dict())
+        return digest(cast(self.model.state_dict(), self.dtype))
 
     def close(self) -> None:
         """Free the model. Further calls have no effect."""

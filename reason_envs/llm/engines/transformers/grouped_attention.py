@@ -20,21 +20,22 @@ def grouped_attention(
         module: the attention layer.
         query: [B, heads, new, width].
         key: [B, groups, all, width].
-        value: [B, groups, all, width].
+        value: [B, groups, all, width of values].
         attention_mask: broadcasts to [B, heads, new, all].
         **options: ``scaling``, and other arguments of the model.
 
     Returns:
-        The output, [B, new, heads, width], and ``None`` for the attention weights.
+        The output, [B, new, heads, width of values], and ``None`` for the attention weights.
     """
     rows, heads, new, width = query.shape
-    if new != 1 or module.training:
+    per_head = attention_mask is not None and attention_mask.shape[1] != 1
+    if new != 1 or per_head or module.training:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     grouped = query.view(rows, key.shape[1], -1, width)
     out = torch.nn.functional.scaled_dot_product_attention(
         grouped, key, value, attn_mask=attention_mask, scale=options.get("scaling")
     )
-    return out.reshape(rows, 1, heads, width), None
+    return out.reshape(rows, 1, heads, -1), None
 
 
 def use_grouped_attention(model: Any) -> None:
