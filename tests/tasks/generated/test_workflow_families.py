@@ -113,7 +113,7 @@ def test_mbpp_first_assertion_is_public():
         ("drop", {"passage": "p", "question": "?", "answers_spans": {"spans": []}}, "no answer"),
         ("humaneval", {"prompt": "def f():", "entry_point": "f"}, "'test' is missing"),
         ("mbpp", {"prompt": "Write."}, "'test_list'"),
-        ("mbpp", {"prompt": "Write.", "code": "def g(): pass", "test_list": ["assert f() == 1"]}, "no function"),
+        ("mbpp", {"prompt": "Write.", "code": "def g(): pass", "test_list": ["assert f() == 1"]}, "call a function"),
     ],
 )
 def test_bad_records_are_named_with_file_and_line(tmp_path, name, record, message):
