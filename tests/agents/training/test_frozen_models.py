@@ -63,7 +63,8 @@ def test_planner_and_solver_are_the_embedded_models_by_default():
     assert compose_config([]).policy.model == "embedded"
     assert compose_config(["env=planner_solver", "policy.model=mine"]).policy.model == "mine"
     rates = [
-        compose_config(["env=planner_solver", *more]).algo.optimizer.learning_rate for more in ([], ["policy.model=x"])
+        compose_config(["env=planner_solver", *more]).algo.optimizer.learning_rate
+        for more in ([], ["policy.model=embedded"])
     ]
     assert rates == [registration.entry("planner_solver").recommends["learning_rate"], OptimizerConfig().learning_rate]
 
