@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -134,7 +135,7 @@ def _by_name(reward: Any) -> Any:
     if not callable(reward):
         return reward
     module, name = reward.__module__, reward.__qualname__
-    if module != "__main__" and name.isidentifier():
+    if module != "__main__" and getattr(sys.modules.get(module), name, None) is reward:
         return f"{module}:{name}"
     from reason_envs.rewards import register_reward
 
