@@ -1,18 +1,19 @@
 """Build the parts of a run from its plan."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agents.config.schema import options
+from agents.algorithms.optimizer import OptimizerConfig
+from agents.config.schema import TrainConfig, options
 from agents.policies.base import TrainablePolicy
 from agents.policies.roles import RolePolicy, language_parts
 from agents.registry import POLICIES
 from agents.training import checkpoint
 from agents.training.engines import policy_engines
 from agents.training.folder import CHECKPOINTS, read_config
-from agents.training.learning_rate import with_learning_rate
 from agents.training.phases import explain_out_of_memory
 from agents.training.resolve import RunPlan, resolve
 from agents.training.reward_model_phase import check_trained
@@ -27,6 +28,11 @@ from reason_envs.reward_models.base import StepRewardModel, make_reward_model
 from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import TaskSet
 from reason_envs.validation import mounted
+
+FULL_RATE, MEASURED_SIZE = 1e-5, 135e6
+"""Learning rate of full fine-tuning that was measured to suit a model, and the number of its parameters."""
+LORA_FACTOR = 10
+"""A LoRA adapter needs about ten times the rate of full fine-tuning (Schulman 2025, "LoRA Without Regret")."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,22 @@ def _policy(plan: RunPlan, environment: Environment) -> Any:
         return POLICIES.make(name, seed=seed, **chosen)
     config = POLICIES.configure(name, chosen)
     return RolePolicy(config, environment.agents, seed=seed, devices=plan.config.placement.roles or {})
+
+
+def with_learning_rate(config: TrainConfig, policy: Any) -> TrainConfig:
+    """Return the configuration with a number in place of ``algo.optimizer.learning_rate=null``."""
+    optimizer = options(config.algo).get("optimizer")
+    if not isinstance(optimizer, OptimizerConfig) or optimizer.learning_rate is not None:
+        return config
+    part = next(iter(language_parts(policy).values()))
+    rate = suited_rate(sum(p.numel() for p in part.model.parameters()), lora=config.policy.uses_lora)
+    return replace(config, algo=replace(config.algo, optimizer=replace(optimizer, learning_rate=rate)))
+
+
+def suited_rate(parameters: int, *, lora: bool) -> float:
+    """Return the peak learning rate for a number of parameters, rounded to two digits."""
+    rate = FULL_RATE * math.sqrt(MEASURED_SIZE / parameters) * (LORA_FACTOR if lora else 1)
+    return float(f"{rate:.1e}")
 
 
 def load_run(

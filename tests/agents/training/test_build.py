@@ -1,8 +1,7 @@
 import pytest
 
 from agents.config.compose import compose_config
-from agents.training.build import build
-from agents.training.learning_rate import suited_rate
+from agents.training.build import build, suited_rate
 from agents.training.resolve import resolve
 
 
