@@ -53,6 +53,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "4294967296")  # the training command does not restart itself
     for registry in REGISTRIES:
         monkeypatch.setattr(registry, "parts", dict(registry.parts))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "their_parts"]:
+        monkeypatch.delitem(sys.modules, name)  # a page writes a package of that name
     before, threads = set(sys.modules), torch.get_num_threads()
     torch.set_num_threads(1)  # outputs are then the same on every machine
     yield tmp_path

@@ -27,6 +27,8 @@ def their_parts():
     sys.path.insert(0, str(SOURCES))
     yield importlib.import_module("their_parts.guess")
     sys.path.remove(str(SOURCES))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "their_parts"]:
+        del sys.modules[name]
 
 
 def play(*guesses, **options):
