@@ -77,7 +77,12 @@ async def play(
     if 2 * len(failures) > len(played):
         raise EngineError(f"{len(failures)} of {len(played)} episodes failed, the first one with: {failures[0]}")
     if failures:
-        _log.warning("%d of %d episodes failed and earn nothing: %s", len(failures), len(played), failures[0])
+        _log.warning(
+            "An engine failed in %d of %d episodes, which are not trained on: %s",
+            len(failures),
+            len(played),
+            failures[0],
+        )
     return played
 
 

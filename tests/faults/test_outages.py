@@ -58,7 +58,7 @@ def played(fails, samples=8):
 def test_failed_episodes_are_counted_left_out_and_not_paid(caplog):
     with caplog.at_level(logging.WARNING):
         trajectories = played(lambda number: number in (1, 4))
-    assert f"2 of 8 episodes failed and earn nothing: {FILTERED}" in caplog.text
+    assert f"An engine failed in 2 of 8 episodes, which are not trained on: {FILTERED}" in caplog.text
     kept = without_failures(trajectories)
     assert len(kept) == 6
     assert {t.total_reward for t in kept} == {1.0}
