@@ -11,6 +11,7 @@ from reason_envs.rewards import RewardConfig
 PATIENCE = 3
 """Training steps in a row after which a warning is given."""
 MOST, HALF = 0.9, 0.5
+"""Shares of responses without an answer, and of responses that are cut off, from which on a run is warned."""
 KL_LIMIT = 0.1
 """KL divergence per token (nats) above which a policy has usually forgotten how to write."""
 SILENCE_MARGIN = 0.1
@@ -32,7 +33,7 @@ def _no_gradient(metrics: Mapping[str, float], config: TrainConfig) -> str | Non
     if metrics.get("frac_zero_std", 0.0) < 1:
         return None
     return (
-        "In every group all responses earned the same, so there is no gradient. Choose problems that the model solves "
+        "In every group all responses earned the same, so the gradient is zero. Choose problems that the model solves "
         "sometimes (env.tasks), or raise algo.samples_per_task."
     )
 

@@ -122,7 +122,7 @@ async def _call(
     """Carry out one call of an operator; a malformed call raises an exception in the program."""
     name = arguments[0] if len(arguments) == 2 else None
     if not isinstance(name, str) or name not in OPERATORS:
-        return NameError(f"there is no operator {shown(name, 80, repr)}")
+        return NameError(f"operator {shown(name, 80, repr)} does not exist")
     problem = OPERATORS[name].problem_with(arguments[1])
     if problem is not None:
         return TypeError(f"{name}: {problem}")

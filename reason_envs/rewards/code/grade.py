@@ -66,7 +66,7 @@ class CodeGrader:
 
         Args:
             sandbox: a `Sandbox`, or the name of one.
-            limits: limits of a program. The time limit applies only if there is no reference solution. ``None``: the
+            limits: limits of a program. The time limit applies only without a reference solution. ``None``: the
                 limits of the sandbox.
         """
         with mounted("sandbox"):
