@@ -4,7 +4,6 @@ The commands are `agents.train`, `agents.evaluate`, `agents.frontier`, `agents.r
 `fit` trains from Python. May import `reason_envs`, which never imports `agents`.
 """
 
-import reason_envs  # noqa: F401  (explains old names of modules of this package)
 from agents.training.fit import Result, fit
 
 __all__ = ["Result", "fit"]

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = {
-    "reason_envs": "errors views moved <- validation <- registry <- core batching spaces <- tasks llm sandbox "
+    "reason_envs": "errors views hidden <- validation <- registry <- core batching spaces <- tasks llm sandbox "
     "<- reward_models <- rewards <- envs <- vector registration <- adapters <- serve check __init__",
     "agents": "trajectory masking distributed registry <- advantages losses policies tracking <- rollout "
     "<- algorithms evaluation <- search config <- reward_model report <- training "
