@@ -41,10 +41,12 @@ class Petting(TaskEnvironment):
     begun), and, for the latest decision, ``role``, ``team_reward`` and ``local_reward``.
 
     Args:
-        config: options.
+        config: options; ``None`` takes all defaults.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
+    config_class: ClassVar[type[PettingConfig]]
+    """Dataclass of the options."""
     roles: ClassVar[tuple[str, ...]]
     """Roles in the order of their decisions in a turn."""
     prompts: ClassVar[dict[str, str]]
@@ -56,7 +58,8 @@ class Petting(TaskEnvironment):
 
     config: PettingConfig
 
-    def __init__(self, config: PettingConfig) -> None:
+    def __init__(self, config: PettingConfig | None = None) -> None:
+        config = config or self.config_class()
         shown = len(self.roles) * config.history * (config.max_shown_chars + MAX_OUTCOME_CHARS + 100)
         observation_space = UnicodeText(2 * self.max_question_chars + shown)
         super().__init__(config, observation_space, UnicodeText(config.max_response_chars))
@@ -86,16 +89,16 @@ class Petting(TaskEnvironment):
         """Return the current game as text, the same for every role."""
 
     @abstractmethod
-    def value(self, game: Any) -> float:
-        """Return the value of a game to the team; a decision earns its change."""
-
-    @abstractmethod
     def progress(self, game: Any) -> float:
         """Return the solved share of the problem, from 0 to 1."""
 
-    @abstractmethod
+    def value(self, game: Any) -> float:
+        """Return the value of a game to the team; a decision earns its change. By default it is the progress."""
+        return self.progress(game)
+
     def solved(self, game: Any) -> bool:
         """Return whether the problem is solved."""
+        return self.progress(game) == 1.0
 
     def finished(self, game: Any) -> bool:
         """Return whether the episode ends now."""

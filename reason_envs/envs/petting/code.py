@@ -65,9 +65,6 @@ class PettingCode(Petting):
 
     In large data sets, some right programs do not pass their golden tests. Then the first decision ends the episode,
     earns 0 and is counted in ``unusable_tests``.
-
-    Args:
-        config: options; ``None`` takes all defaults.
     """
 
     roles = (CODER, TESTER)
@@ -76,10 +73,11 @@ class PettingCode(Petting):
         TESTER: "Write tests for the right program, one a line, such as: assert f(1) == 2",
     }
     count_names = ("contradicting_tests", "unusable_tests")
+    config_class = PettingCodeConfig
     config: PettingCodeConfig
 
     def __init__(self, config: PettingCodeConfig | None = None) -> None:
-        super().__init__(config or PettingCodeConfig())
+        super().__init__(config)
         self.judge = TestJudge(self.programs.sandbox, self.programs.limits, self.config.mutants)
 
     def new_game(self, task: Task) -> CodeGame:
@@ -110,14 +108,6 @@ class PettingCode(Petting):
     def progress(self, game: CodeGame) -> float:
         """Return the share of the golden tests that the latest program passes."""
         return game.share
-
-    def value(self, game: CodeGame) -> float:
-        """Return the share of the golden tests that the latest program passes."""
-        return game.share
-
-    def solved(self, game: CodeGame) -> bool:
-        """Return whether the latest program passes every golden test."""
-        return game.share == 1.0
 
     def finished(self, game: CodeGame) -> bool:
         """Return whether the latest program passes the tester's tests, or the golden tests are unusable."""

@@ -2,10 +2,11 @@
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from reason_envs.envs.petting.base import Petting
 from reason_envs.envs.petting.state import DecisionResult
+from reason_envs.tasks.games.moves import read_moves
 
 TOOL, PLANNER = "tool", "planner"
 
@@ -33,22 +34,24 @@ class GridGame(Petting):
 
     roles = (TOOL, PLANNER)
     count_names = ("illegal_moves",)
-
-    @abstractmethod
-    def read_plan(self, text: str) -> Any:
-        """Read a plan from text; ``None`` if there is none."""
-
-    @abstractmethod
-    def show_plan(self, plan: Any) -> str:
-        """Return a plan as one line of text."""
+    max_moves: ClassVar[int]
+    """Maximum number of moves of a plan; a longer plan is unreadable."""
 
     @abstractmethod
     def play(self, game: Any, plan: Any) -> Played | None:
         """Return the result of a plan; ``None`` if the rules forbid the whole plan. The game is not changed."""
 
-    @abstractmethod
+    def read_plan(self, text: str) -> Any:
+        """Read a plan from text; ``None`` if there is none. By default a plan is at most ``max_moves`` moves."""
+        return read_moves(text, self.max_moves)
+
+    def show_plan(self, plan: Any) -> str:
+        """Return a plan as one line of text; by default the moves."""
+        return plan
+
     def tool_preamble(self, game: Any) -> str:
-        """Return the lines of Python that define the variables of a tool user's program."""
+        """Return the Python code that defines ``grid`` for a tool user's program; by default a list of strings."""
+        return f"grid = {self.board(game).splitlines()!r}"
 
     def baseline_contribution(self, game: Any) -> dict[str, float]:
         """Return the current value of the game for the tool user."""

@@ -44,9 +44,6 @@ class PettingMath(Petting):
     The team earns the change of the correctness (0 or 1) of the reasoner's latest answer. The tool user earns, as its
     local reward, the change of the correctness of the printed answer. The episode ends when the reasoner gives the
     answer that the latest program printed, right or wrong. An answer that takes too long to compare is wrong.
-
-    Args:
-        config: options; ``None`` takes all defaults.
     """
 
     roles = (TOOL, REASONER)
@@ -54,10 +51,8 @@ class PettingMath(Petting):
         TOOL: "Write Python that prints the answer.",
         REASONER: r"Solve the problem; check what the program printed. Give the answer in \boxed{}.",
     }
+    config_class = PettingMathConfig
     config: PettingMathConfig
-
-    def __init__(self, config: PettingMathConfig | None = None) -> None:
-        super().__init__(config or PettingMathConfig())
 
     def new_game(self, task: Task) -> MathGame:
         """Return the problem without answers."""
@@ -70,14 +65,6 @@ class PettingMath(Petting):
     def progress(self, game: MathGame) -> float:
         """Return 1.0 if the latest answer is right, else 0.0."""
         return float(game.correct)
-
-    def value(self, game: MathGame) -> float:
-        """Return 1.0 if the latest answer is right, else 0.0."""
-        return float(game.correct)
-
-    def solved(self, game: MathGame) -> bool:
-        """Return whether the latest answer is right."""
-        return game.correct
 
     def finished(self, game: MathGame) -> bool:
         """Return whether both answers are equal."""

@@ -7,12 +7,8 @@ from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import plan_path_rules as rules
-from reason_envs.tasks.games.moves import read_moves
 from reason_envs.validation import at_least
 from reason_envs.views import GridView
-
-MAX_MOVES = 100
-"""Maximum number of moves of a plan; a longer plan is unreadable."""
 
 
 @dataclass
@@ -54,9 +50,6 @@ class PettingPlanPath(GridGame):
     The value is the completed share of the distance, which is negative further away than the start. At the goal, it
     also includes ``goal`` and, after a shortest path (found by breadth-first search), ``shortest``. The value is not
     discounted: with the source's factor of 0.99, standing still would earn a reward.
-
-    Args:
-        config: options; ``None`` takes all defaults.
     """
 
     prompts: ClassVar = {
@@ -70,10 +63,9 @@ class PettingPlanPath(GridGame):
         rules.GOAL: "#f2c14e",
         rules.BOTH: "#5fb37a",
     }
+    max_moves = 100
+    config_class = PettingPlanPathConfig
     config: PettingPlanPathConfig
-
-    def __init__(self, config: PettingPlanPathConfig | None = None) -> None:
-        super().__init__(config or PettingPlanPathConfig())
 
     def new_game(self, task: Task) -> PathGame:
         """Read the grid from the problem."""
@@ -100,21 +92,9 @@ class PettingPlanPath(GridGame):
             return self.progress(game)
         return 1 + self.config.goal + self.config.shortest * (game.moves == game.distance)
 
-    def solved(self, game: PathGame) -> bool:
-        """Return whether the goal is reached."""
-        return game.grid.solved
-
     def failure_penalty(self) -> float:
         """Return the penalty of missing the goal."""
         return self.config.fail
-
-    def read_plan(self, text: str) -> str | None:
-        """Read moves from text."""
-        return read_moves(text, MAX_MOVES)
-
-    def show_plan(self, plan: str) -> str:
-        """Return the moves."""
-        return plan
 
     def play(self, game: PathGame, plan: str) -> Played:
         """Walk along the moves."""
@@ -123,7 +103,3 @@ class PettingPlanPath(GridGame):
         cost = self.config.step * walk.moves + self.config.invalid * walk.blocked
         after = PathGame(walk.state, game.distance, game.moves + walk.moves)
         return Played(after, f"{outcome}, {walk.blocked} blocked" if walk.blocked else outcome, cost, walk.blocked)
-
-    def tool_preamble(self, game: PathGame) -> str:
-        """Return the grid as a Python list of strings."""
-        return f"grid = {self.board(game).splitlines()!r}"

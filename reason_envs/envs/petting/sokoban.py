@@ -7,12 +7,9 @@ from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import sokoban_rules as rules
-from reason_envs.tasks.games.moves import read_moves
 from reason_envs.validation import at_least
 from reason_envs.views import GridView
 
-MAX_MOVES = 200
-"""Maximum number of moves of a plan; a longer plan is unreadable."""
 PICTURED = str.maketrans(rules.SYMBOLS, "#P*BXG.")
 """Translation of the symbols of a level to the letters of pictures."""
 
@@ -49,9 +46,6 @@ class PettingSokoban(GridGame):
     ``win`` for a solved level. A box that leaves its goal loses the whole reward that it earned there. (In the source
     it loses half, so pushing a box back and forth earns a reward.) ``deadlock`` is part of the local reward; its test
     finds many unsolvable levels, but not all.
-
-    Args:
-        config: options; ``None`` takes all defaults.
     """
 
     prompts: ClassVar = {
@@ -69,10 +63,9 @@ class PettingSokoban(GridGame):
         rules.BOX_ON_GOAL: "#5fb37a",
         rules.GOAL: "#f2c14e",
     }
+    max_moves = 200
+    config_class = PettingSokobanConfig
     config: PettingSokobanConfig
-
-    def __init__(self, config: PettingSokobanConfig | None = None) -> None:
-        super().__init__(config or PettingSokobanConfig())
 
     def new_game(self, task: Task) -> rules.SokobanLevel:
         """Read the level from the problem."""
@@ -97,21 +90,9 @@ class PettingSokoban(GridGame):
         boxes = config.on_goal * game.on_goal - config.shaping * rules.distance(game)
         return boxes + config.win * game.solved
 
-    def solved(self, game: rules.SokobanLevel) -> bool:
-        """Return whether every box is on a goal."""
-        return game.solved
-
     def failure_penalty(self) -> float:
         """Return the penalty of an unsolved level."""
         return self.config.fail
-
-    def read_plan(self, text: str) -> str | None:
-        """Read moves from text."""
-        return read_moves(text, MAX_MOVES)
-
-    def show_plan(self, plan: str) -> str:
-        """Return the moves."""
-        return plan
 
     def play(self, game: rules.SokobanLevel, plan: str) -> Played:
         """Walk along the moves and push boxes."""
@@ -121,7 +102,3 @@ class PettingSokoban(GridGame):
         outcome = "solved" if walk.state.solved else f"{walk.state.on_goal}/{len(walk.state.boxes)} on goals"
         outcome += f", {walk.blocked} blocked" if walk.blocked else ""
         return Played(walk.state, outcome, cost, walk.blocked)
-
-    def tool_preamble(self, game: rules.SokobanLevel) -> str:
-        """Return the level as a Python list of strings."""
-        return f"grid = {self.board(game).splitlines()!r}"

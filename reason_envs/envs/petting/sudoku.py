@@ -45,9 +45,6 @@ class PettingSudoku(GridGame):
 
     A plan replaces the previous grid. A plan that changes a clue is against the rules and has no effect. The value is
     the share of the empty cells that hold the digit of the solution, plus ``win`` for the solution.
-
-    Args:
-        config: options; ``None`` takes all defaults.
     """
 
     prompts: ClassVar = {
@@ -55,10 +52,8 @@ class PettingSudoku(GridGame):
         PLANNER: "Fill the dots: each row, column and box has every digit once. Answer with all rows, a row a line.",
     }
     colours: ClassVar = {".": "#f4f1ea", **{str(digit): "#dce8f5" for digit in range(1, 10)}}
+    config_class = PettingSudokuConfig
     config: PettingSudokuConfig
-
-    def __init__(self, config: PettingSudokuConfig | None = None) -> None:
-        super().__init__(config or PettingSudokuConfig())
 
     def new_game(self, task: Task) -> SudokuGame:
         """Read the puzzle from the problem and solve it."""
@@ -96,10 +91,6 @@ class PettingSudoku(GridGame):
     def value(self, game: SudokuGame) -> float:
         """Return the progress, plus ``win`` for the solution."""
         return self.progress(game) + self.config.win * self.solved(game)
-
-    def solved(self, game: SudokuGame) -> bool:
-        """Return whether the grid is full and without conflicts."""
-        return game.puzzle.solved
 
     def read_plan(self, text: str) -> rules.Cells | None:
         """Read a grid from text."""
