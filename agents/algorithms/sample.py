@@ -63,11 +63,7 @@ class SampledTrajectory:
 
 
 def with_advantages(groups: Sequence[Sequence[Sample]], advantages: Tensor) -> list[Sample]:
-    """Give all samples of a group, such as a stream, the same advantage.
-
-    Args:
-        groups: the samples of each group.
-        advantages: one advantage per group, [groups].
+    """Give all samples of a group, such as a stream, the advantage of the group, [groups].
 
     Returns:
         The samples of all groups in order.

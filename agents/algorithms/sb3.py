@@ -70,17 +70,10 @@ class NetworkFeatures(BaseFeaturesExtractor):
 
 
 class SB3PPO:
-    """Runs ``stable_baselines3.PPO`` in our training loop, in place of a ``Learner``.
+    """Runs ``stable_baselines3.PPO`` in our training loop, with the arguments of a `Learner` and in its place.
 
-    It also samples illegal actions, and learns from their penalty to avoid them.
-
-    Args:
-        config: the options.
-        policy: the policy with the network to train: ``policy=graph`` or ``policy=mlp``.
-        environment: the environment; training plays on forks of it.
-        tasks: the training tasks; each episode samples one of them.
-        total_steps: number of training steps of the whole run.
-        seed: the run's seed.
+    The policy must be ``policy=graph`` or ``policy=mlp``. The algorithm also samples illegal actions, and learns from
+    their penalty to avoid them.
     """
 
     algorithm: Any = PPO

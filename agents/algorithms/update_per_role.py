@@ -19,11 +19,7 @@ COMBINED: dict[str, Callable[[list[float]], float]] = {"loss_tokens": sum, **dic
 
 
 class RoleOptimizer:
-    """The optimizers of all roles. Gradients are clipped for each role separately.
-
-    Args:
-        optimizers: the optimizer of each role.
-    """
+    """The optimizers of all roles. Gradients are clipped for each role separately."""
 
     def __init__(self, optimizers: Mapping[AgentId, Optimizer]) -> None:
         self._optimizers = optimizers
@@ -44,11 +40,7 @@ class RoleOptimizer:
 
 
 class RoleUpdate:
-    """Updates each role on its own decisions: its weights change as if no other role were trained.
-
-    Args:
-        updates: the update of each role.
-    """
+    """Updates each role on its own decisions: its weights change as if no other role were trained."""
 
     def __init__(self, updates: Mapping[AgentId, PolicyUpdate]) -> None:
         self._updates = updates

@@ -12,11 +12,7 @@ from agents.report.page import write_page
 
 
 def write_report(folders: Sequence[Path], output: Path) -> None:
-    """Write the page of one run, or of several runs side by side.
-
-    Args:
-        folders: run folders.
-        output: HTML file to write.
+    """Write the HTML page of one run folder, or of several side by side.
 
     Raises:
         ReasonEnvsError: a folder is not a run folder, or the page cannot be written.

@@ -17,11 +17,7 @@ SCRIPTS = ("dom", "chart", "head", "figures", "grid", "tree", "episode", "browse
 
 
 def write_page(runs: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write the page of one or more runs.
-
-    Args:
-        runs: data of each run (see ``run_data``).
-        output: HTML file to write.
+    """Write the HTML page of one or more runs, given the data of each (see ``run_data``).
 
     Raises:
         ReasonEnvsError: the file cannot be written.
@@ -39,10 +35,6 @@ def document(runs: Sequence[Mapping[str, Any]], title: str) -> str:
 
     The page shows all data as text, never as markup. The data cannot end the element that holds it, the script inserts
     it as text nodes, and the content security policy allows only the style and the script of the page.
-
-    Args:
-        runs: data of each run.
-        title: title of the document.
     """
     style = _part("style.css")
     body = "\n".join(_part(f"{name}.js") for name in SCRIPTS)

@@ -74,11 +74,7 @@ class Example:
 def fine_tune(config: FineTuningConfig, solutions: Sequence[LabelledSolution], seed: int, folder: Path) -> None:
     """Train on labelled solutions, and save the model (bfloat16) and its tokenizer in Hugging Face format.
 
-    Args:
-        config: options of the fine-tuning.
-        solutions: labelled solutions to train on.
-        seed: seed of the new head, the order of examples and dropout.
-        folder: folder to write to; it is created.
+    The seed determines the new head, the order of examples and dropout.
     """
     device = resolve_device(config.device)
     tokenizer = load_tokenizer(config.model, generates=False)
@@ -96,13 +92,7 @@ def fine_tune(config: FineTuningConfig, solutions: Sequence[LabelledSolution], s
 
 
 def encode_examples(tokenizer: Any, model: Any, solutions: Sequence[LabelledSolution]) -> list[Example]:
-    """Tokenise solutions exactly as the reward model reads them.
-
-    Args:
-        tokenizer: the model's tokenizer.
-        model: the token classifier.
-        solutions: labelled solutions. Labels beyond the model's maximum length are dropped.
-    """
+    """Tokenise solutions exactly as the reward model reads them. Labels beyond its maximum length are dropped."""
     causal, positions = is_causal(model), max_positions(model)
     examples = []
     for solution in solutions:

@@ -97,11 +97,7 @@ async def label_problems(
 ) -> list[LabelledSolution]:
     """Sample solutions of each problem and label their steps. Equal solutions of a problem are kept once.
 
-    Args:
-        engine: the generator. It must return token ids, since rollouts continue the tokens of a step.
-        tasks: the problems, without duplicates.
-        config: options of sampling and labelling.
-        seed: seed of all draws, together with the problem: problems do not influence each other.
+    The problems must differ. All draws depend on the seed and the problem, so problems do not influence each other.
 
     Raises:
         EngineError: the engine does not return token ids, or did not answer.

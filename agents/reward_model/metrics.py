@@ -26,9 +26,7 @@ THRESHOLDS = np.linspace(0.01, 0.99, 99)
 def roc_auc(scores: np.ndarray, right: np.ndarray) -> float:
     """Return the probability that a right step scores higher than a wrong one (Mann-Whitney; ties count half).
 
-    Args:
-        scores: scores of steps, [N].
-        right: whether each step is right, [N] booleans.
+    ``scores`` and the booleans ``right`` have the shape [N].
 
     Returns:
         The area under the ROC curve; NaN if all steps are right or all are wrong.
@@ -62,9 +60,7 @@ def first_wrong(values: Sequence[float], threshold: float) -> int:
 def process_f1(truth: Sequence[int], found: Sequence[int]) -> dict[str, float]:
     """Compare predicted first wrong steps with the truth, as ProcessBench does (arXiv 2412.06559).
 
-    Args:
-        truth: index of each solution's first wrong step, or `ALL_RIGHT`.
-        found: predicted index for each solution.
+    Both hold the index of each solution's first wrong step, or `ALL_RIGHT`.
 
     Returns:
         ``accuracy_wrong``: share of exact predictions among solutions with a wrong step. ``accuracy_right``: share of
@@ -81,9 +77,7 @@ def process_f1(truth: Sequence[int], found: Sequence[int]) -> dict[str, float]:
 def best_threshold(scores: Sequence[Sequence[float]], labels: Sequence[Sequence[float]]) -> float:
     """Return the threshold with the highest ``f1`` of `process_f1`; the middle one of several.
 
-    Args:
-        scores: scores of the steps of each solution.
-        labels: labels of the steps of each solution; 0.5 or more is right.
+    Scores and labels are those of the steps of each solution. A label of 0.5 or more is right.
     """
     truth = [first_wrong(row, 0.5) for row in labels]
     found = [[first_wrong(row, threshold) for row in scores] for threshold in THRESHOLDS]
@@ -97,10 +91,7 @@ def step_metrics(
 ) -> dict[str, float]:
     """Summarise the scores of labelled solutions.
 
-    Args:
-        scores: scores of the steps of each solution.
-        labels: labels of the steps of each solution; 0.5 or more is right.
-        threshold: score below which a step counts as wrong.
+    A label of 0.5 or more is right, and a score below the threshold counts as wrong.
 
     Returns:
         Metrics over steps: ``steps``, ``right_share``, ``auc``, ``auc_last`` (last steps), ``auc_inner`` (all others),

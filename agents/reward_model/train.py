@@ -69,9 +69,6 @@ class RewardModelConfig(SamplingConfig, FineTuningConfig):
 def train_reward_model(config: RewardModelConfig) -> Path:
     """Train and evaluate a step reward model, and write its card.
 
-    Args:
-        config: options of the training.
-
     Returns:
         The folder of the model, for ``reward_model.path=``.
 
@@ -94,11 +91,9 @@ def train_reward_model(config: RewardModelConfig) -> Path:
 
 
 def labelled_solutions(config: RewardModelConfig, folder: Path) -> dict[str, list[LabelledSolution]]:
-    """Return labelled solutions for each of `PARTS`: read from ``config.labels_from``, or sampled and written.
+    """Return labelled solutions for each of `PARTS`.
 
-    Args:
-        config: options of the training.
-        folder: folder to write new solutions to.
+    They are read from ``config.labels_from``, or sampled and written to ``folder``.
     """
     if config.labels_from is not None:
         return {part: read_labels(Path(config.labels_from) / f"{part}.jsonl") for part in PARTS}
@@ -162,11 +157,6 @@ def evaluate_reward_model(
     folder: Path, labels: dict[str, list[LabelledSolution]], device: str = "auto"
 ) -> dict[str, Any]:
     """Evaluate a saved model on held-out solutions, with the threshold that is best on the validation solutions.
-
-    Args:
-        folder: folder of the model.
-        labels: labelled solutions of each part.
-        device: device of the evaluation.
 
     Returns:
         ``threshold``; the metrics ``validation`` and ``test`` (see `step_metrics`); and ``labels``: the number of

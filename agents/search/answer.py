@@ -84,13 +84,7 @@ def costs_of(tree: Tree) -> dict[str, int]:
 
 
 def submit(tree: Tree, grower: Grower, leaves: Sequence[int], select: str) -> Answer:
-    """Select one of the finished leaves.
-
-    Args:
-        tree: tree that holds the leaves.
-        grower: grower of the tree.
-        leaves: finished nodes in the order of their draws. A node that was drawn twice is listed twice.
-        select: name of a selection in ``SELECTIONS``.
+    """Select one of the finished leaves, which are given in the order of their draws, once for each draw.
 
     Returns:
         The selected answer. If no leaf is finished, the response is the path with the highest value.

@@ -54,11 +54,7 @@ class Plan:
 
 
 def plans(methods: Sequence[str], given: Mapping[str, Sequence[Any]]) -> list[Plan]:
-    """Return one plan per method and combination of option values.
-
-    Args:
-        methods: names of the methods.
-        given: values of each option. An option applies to the methods that have it.
+    """Return one plan per method and combination of option values. An option applies to the methods that have it.
 
     Raises:
         ReasonEnvsError: a method is unknown, or none of the methods has an option.

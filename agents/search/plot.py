@@ -13,12 +13,9 @@ MARKERS = "osD^vP*Xd"
 
 
 def plot_frontier(results: Sequence[MethodResult], path: Path, title: str = "") -> None:
-    """Plot the accuracy of every method, with its interval, over the mean number of tokens per problem.
+    """Plot the accuracy of every method, with its interval, over the mean number of tokens per problem, as a PNG file.
 
-    Args:
-        results: points of the plot. Results of the same ``method`` are connected in the order of their tokens.
-        path: PNG file to write.
-        title: title of the plot.
+    Results of the same ``method`` are connected in the order of their tokens.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter, PercentFormatter

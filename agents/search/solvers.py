@@ -18,12 +18,9 @@ class Solver(Protocol):
     """Solver of problems. Several problems under one ``gather`` are batched."""
 
     async def solve(self, environment: ReasonTree, task: Task, seed: int) -> Answer:
-        """Answer a problem without the correct answer.
+        """Answer a problem on a fork of the environment, without the correct answer.
 
-        Args:
-            environment: prototype of the environment. Each problem gets a fork.
-            task: problem to solve.
-            seed: seed of all sampling. With equal seeds, every solver draws from the same tree.
+        With equal seeds, every solver draws from the same tree.
         """
         ...
 

@@ -25,11 +25,7 @@ FIELDS = (
 
 
 class Console:
-    """Progress of a run on standard output.
-
-    Args:
-        total_steps: number of training steps of the whole run.
-    """
+    """Progress of a run of ``total_steps`` training steps on standard output."""
 
     def __init__(self, total_steps: int) -> None:
         self.total_steps = total_steps

@@ -28,15 +28,10 @@ SMOOTHED_FROM = 20
 
 
 def plot_curves(rows: Sequence[Row], path: Path, title: str = "") -> None:
-    """Plot accuracy, reward, length, loss, entropy and KL over the training steps.
+    """Plot accuracy, reward, length, loss, entropy and KL over the training steps, as a PNG file.
 
     Training curves are faint, with a rolling mean on top. Held-out accuracy has its confidence band. The global state
     of matplotlib does not change.
-
-    Args:
-        rows: metrics of a run, in order of the steps.
-        path: PNG file to write.
-        title: title of the plot.
     """
     from matplotlib.figure import Figure
 

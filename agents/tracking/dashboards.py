@@ -10,12 +10,7 @@ from reason_envs.errors import ReasonEnvsError
 
 
 class Dashboards:
-    """Sends the metrics and texts of a run to the chosen dashboards.
-
-    Args:
-        folder: run folder. Both dashboards write their files there.
-        wandb: log to Weights & Biases.
-        tensorboard: write TensorBoard events.
+    """Sends the metrics and texts of a run to the chosen dashboards, which write their files to the run folder.
 
     Raises:
         ReasonEnvsError: Weights & Biases is not installed or cannot start a run.

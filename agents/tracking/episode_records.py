@@ -114,14 +114,10 @@ def _turn(decision: Decision, view: TurnView) -> TurnRecord:
 def evaluation_record(
     step: int, trajectories: Sequence[Trajectory], tasks: Sequence[Task], samples: int, max_episodes: int
 ) -> dict[str, Any]:
-    """Return the record of an evaluation.
+    """Return the record of an evaluation after ``step`` training steps.
 
-    Args:
-        step: number of training steps before the evaluation.
-        trajectories: episodes, with the ``samples`` episodes of a task next to each other.
-        tasks: problems, one per group of ``samples`` episodes.
-        samples: number of episodes per task.
-        max_episodes: maximum number of recorded episodes. They are the first episodes of the first tasks.
+    The episodes are ``samples`` in a row for each task. The first episodes of the first ``max_episodes`` tasks are
+    recorded.
 
     Returns:
         ``step``, ``correct`` (mean grade of each task), and ``episodes`` (see ``EpisodeRecord``).

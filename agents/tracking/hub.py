@@ -15,10 +15,7 @@ HUB_ERRORS = (HfHubHTTPError, HFValidationError, HTTPError, OSError)
 
 
 def create_repository(repository: str) -> None:
-    """Create a private repository, unless one of this name exists.
-
-    Args:
-        repository: ``NAME`` or ``OWNER/NAME``.
+    """Create a private repository ``NAME`` or ``OWNER/NAME``, unless it exists.
 
     Raises:
         ReasonEnvsError: the token is missing, the name is invalid, or the hub refuses or does not answer.
@@ -38,12 +35,7 @@ def create_repository(repository: str) -> None:
 
 
 def push(repository: str, folder: Path, step: int) -> str:
-    """Upload a folder in one commit.
-
-    Args:
-        repository: ``NAME`` or ``OWNER/NAME``.
-        folder: folder of the policy.
-        step: number of training steps, for the commit message.
+    """Upload the folder of the policy in one commit, whose message names the training step.
 
     Returns:
         URL of the commit.

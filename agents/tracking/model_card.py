@@ -38,12 +38,7 @@ policy = GraphPolicy.from_pretrained(Path({folder}), environment=environment)"""
 
 
 def write_cards(folder: Path, run: Path) -> None:
-    """Write the card of the final policy of a run, and one card in the folder of each role.
-
-    Args:
-        folder: folder of the final policy.
-        run: run folder, which holds the configuration, metrics and commands.
-    """
+    """Write the card of the final policy of a run, and one card in the folder of each role."""
     config: Any = OmegaConf.load(run / "config.yaml")
     metrics = read_rows(run / "metrics.jsonl")
     roles = sorted(path.name for path in folder.iterdir() if path.is_dir())

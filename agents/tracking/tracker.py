@@ -95,11 +95,9 @@ class Tracker:
         _log.info("Resumed after step %d", step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record a training step. Call it once per step.
+        """Record a finished training step, with the ``eval/`` metrics of this step. Call it once per step.
 
-        Args:
-            step: number of finished training steps.
-            metrics: values by name, including the ``eval/`` metrics of this step. ``memory/peak_mb`` is added.
+        ``memory/peak_mb`` is added.
         """
         row = self._record(step, {**metrics, "memory/peak_mb": peak_memory_mb()})
         self._console.step(step, row)
@@ -126,12 +124,7 @@ class Tracker:
         self._dashboards.texts("sample", step, [text])
 
     def episodes(self, evaluation: Mapping[str, Any], texts: Sequence[str]) -> None:
-        """Save the episodes of an evaluation in ``validate/`` and send some of them to the dashboards.
-
-        Args:
-            evaluation: record of the evaluation (see ``agents.tracking.episode_records.evaluation_record``).
-            texts: transcripts of the episodes that TensorBoard and Weights & Biases show.
-        """
+        """Save the record of an evaluation in ``validate/``, and send transcripts of its episodes to the dashboards."""
         write_evaluation(self.folder, evaluation)
         self._dashboards.texts("episodes", evaluation["step"], texts)
 

@@ -15,9 +15,7 @@ from reason_envs.llm.engine import Capability, TrainableEngine
 def policy_engines(plan: RunPlan, roles: Sequence[AgentId]) -> dict[AgentId, TrainableEngine]:
     """Build the engines of a language policy: one that holds an adapter of each role, or one for each role.
 
-    Args:
-        plan: the run's.
-        roles: their names; one empty name for a policy that plays all roles.
+    A policy that plays all roles has one role with an empty name.
 
     Raises:
         OptionError: the engine holds too few adapters, or ``placement.roles`` does not fit the policy.

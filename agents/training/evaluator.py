@@ -16,12 +16,7 @@ SHOWN_EPISODES = 3
 
 
 class Evaluator:
-    """Evaluates the policy of a run on its held-out problems. Without held-out problems it does nothing.
-
-    Args:
-        run: the built parts of the run.
-        tracker: tracker that records episodes and metrics.
-    """
+    """Evaluates the policy of a run on its held-out problems. Without held-out problems it does nothing."""
 
     def __init__(self, run: Run, tracker: Tracker | NullTracker) -> None:
         self._run = run

@@ -86,11 +86,7 @@ RULES: dict[str, Callable[[Mapping[str, float], TrainConfig], str | None]] = {
 
 
 class Health:
-    """Gives each warning once, when its rule has applied to ``PATIENCE`` training steps in a row.
-
-    Args:
-        config: the run's configuration, whose values the warnings quote.
-    """
+    """Gives each warning once, when its rule has applied to ``PATIENCE`` training steps in a row."""
 
     def __init__(self, config: TrainConfig) -> None:
         self._config = config

@@ -49,11 +49,7 @@ def _sizes(config: TrainConfig) -> dict[str, object]:
 
 
 class StepClock:
-    """Measures one training step; starts when it is made.
-
-    Args:
-        config: the run's configuration, which out-of-memory errors quote.
-    """
+    """Measures one training step; starts when it is made."""
 
     def __init__(self, config: TrainConfig) -> None:
         self._config = config

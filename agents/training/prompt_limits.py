@@ -14,10 +14,7 @@ from reason_envs.tasks.task_list import ListTaskSet
 async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -> TaskSet:
     """Apply the limit on prompts to a task set, as ``policy.overlong_prompts`` says.
 
-    Args:
-        policy: the policy that reads the prompts. Policies that are not language models take all tasks.
-        environment: the environment that writes the prompts.
-        tasks: the problems to check.
+    Policies that are not language models take all tasks.
 
     Returns:
         The tasks to use. The name of a filtered set contains the number of tasks that were left out.

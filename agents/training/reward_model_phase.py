@@ -37,9 +37,7 @@ class RunRewardModelConfig(StepRewardModelConfig):
 def planned_training(config: TrainConfig, generator: Any) -> RewardModelConfig | None:
     """Return the training of the step reward model that has to come first; ``None`` if none has to.
 
-    Args:
-        config: the run's configuration.
-        generator: the engine that writes the solutions to learn from: a name, or a mapping of ``name`` and options.
+    The generator, a name or a mapping with ``name`` and options, writes the solutions to learn from.
 
     Raises:
         OptionError: an option of the training contradicts the run.

@@ -66,13 +66,7 @@ class Progress:
 
 
 class Saver:
-    """Writes and restores a run's checkpoints; if several processes train, the first one writes.
-
-    Args:
-        plan: the run's plan.
-        policy: the policy whose weights are saved.
-        optimizer: the optimizer that is saved with them.
-    """
+    """Writes and restores a run's checkpoints; if several processes train, the first one writes."""
 
     def __init__(self, plan: RunPlan, policy: TrainablePolicy, optimizer: Optimizer | RoleOptimizer) -> None:
         self._plan = plan
@@ -134,11 +128,6 @@ class Saver:
 
 def export(plan: RunPlan, policy: TrainablePolicy, step: int) -> str | None:
     """Write the trained model or adapter with its card to ``policy_final``, and upload it if ``push_to_hub`` is set.
-
-    Args:
-        plan: the run's plan.
-        policy: the trained policy.
-        step: training steps done.
 
     Returns:
         The address of the upload, if there was one.
