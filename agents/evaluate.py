@@ -86,9 +86,8 @@ async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
     if config.swap_roles:
         _swap(run.policy, config.swap_roles)
     sampling = Sampling(run.policy.sampling.max_tokens, config.temperature, stop=run.policy.sampling.stop)
-    assert run.test_tasks is not None  # load_run always evaluates
-    tasks = first_tasks(run.test_tasks, config.tasks)
-    print(_subject(config, run.test_tasks.name, len(tasks)))
+    tasks = first_tasks(run.held_out(), config.tasks)
+    print(_subject(config, run.held_out().name, len(tasks)))
     with tqdm(total=len(tasks) * config.samples, unit=" episodes", disable=None) as bar:
         result, trajectories = await evaluate_policy(
             run.environment,

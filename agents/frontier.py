@@ -137,8 +137,7 @@ def _load(config: FrontierConfig, overrides: Sequence[str]) -> Run:
 def _evaluate(run: Run, chosen: Sequence[Plan], config: FrontierConfig) -> list[tuple[MethodResult, list[Solved]]]:
     """Solve the held-out problems with every method, and print one row of the table after each."""
     assert isinstance(run.environment, ReasonTree)  # checked by _load
-    assert run.test_tasks is not None  # a loaded run has held-out problems
-    tasks = first_tasks(run.test_tasks, config.tasks)
+    tasks = first_tasks(run.held_out(), config.tasks)
     evaluated: list[tuple[MethodResult, list[Solved]]] = []
     for plan in chosen:
         solved, seconds = asyncio.run(solve_all(run.environment, plan.solver(run.policy), tasks, config.seed))

@@ -62,7 +62,7 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], fix: str = "") -> R
     return ReasonEnvsError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.{f' {fix}' if fix else ''}")
 
 
-RENAMED = {"draws": "seed_scope"}
+RENAMED = {"draws": "seed_scope", "split_by": "holdout"}
 """New name of each option that was renamed."""
 
 

@@ -2,6 +2,7 @@
 
 from agents import distributed
 from agents.training.build import Run
+from reason_envs.tasks.base import TaskSet
 
 
 def announcement(run: Run, total_steps: int) -> str:
@@ -9,9 +10,24 @@ def announcement(run: Run, total_steps: int) -> str:
     config = run.plan.config
     parameters = sum(p.numel() for p in run.policy.parameters())
     policy = f"model {config.policy.model!r}" if run.plan.writes_text else f"a {config.policy.name} policy"
-    held_out = f"; held out: {len(run.test_tasks):,} problems of {run.test_tasks.name}" if run.test_tasks else ""
     processes = f" in {distributed.size()} processes" if distributed.size() > 1 else ""
     return (
-        f"{config.algo.name} trains {parameters:,} parameters of {policy} on {len(run.train_tasks):,} problems of "
-        f"{run.train_tasks.name}, {total_steps:,} steps{processes}{held_out}. Everything goes to {run.plan.folder}"
+        f"{config.algo.name} trains {parameters:,} parameters of {policy} on "
+        f"{_problems(run.train_tasks)}, {total_steps:,} steps{processes}; held out: {_held_out(run)}. "
+        f"Everything goes to {run.plan.folder}"
     )
+
+
+def _problems(tasks: TaskSet) -> str:
+    """Return the number of problems, and how many were left out for which reason."""
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in tasks.left_out.items() if count)
+    return f"{len(tasks):,} problems of {tasks.name}" + (f" (left out: {reasons})" if reasons else "")
+
+
+def _held_out(run: Run) -> str:
+    """Return the held-out problems, or the reason why there are none."""
+    if run.test_tasks is not None:
+        return _problems(run.test_tasks)
+    if not run.plan.config.eval_every:
+        return "none, because eval_every=0"
+    return "none, because all problems are trained on (set env.tasks.holdout=0.1 to hold out a tenth, or set eval_set)"

@@ -52,7 +52,20 @@ class Run:
     train_tasks: TaskSet
     """Problems to train on."""
     test_tasks: TaskSet | None
-    """Held-out problems; ``None`` if nothing evaluates."""
+    """Held-out problems; ``None`` if nothing evaluates, or if all problems of the source are trained on."""
+
+    def held_out(self) -> TaskSet:
+        """Return the held-out problems.
+
+        Raises:
+            RunError: there are none.
+        """
+        if self.test_tasks is None:
+            raise RunError(
+                f"The run trains on all problems of {self.train_tasks.name}, so none is held out: set eval_set to "
+                "other problems, such as 'eval_set={name: json, path: FILE}'."
+            )
+        return self.test_tasks
 
     def close(self) -> None:
         """Free the models."""
@@ -78,6 +91,8 @@ def _build(plan: RunPlan) -> Run:
         train_tasks = make_tasks(config.env.tasks, config.env.split)
     with mounted("env.tasks" if config.eval_set is None else "eval_set"):
         test_tasks = None if plan.held_out is None else make_tasks(plan.held_out, "test")
+    if test_tasks is not None and config.eval_set is None and not test_tasks.disjoint:
+        test_tasks = None  # they are trained on
     check_trained(plan.reward_model_training)
     models: dict[str, Any] = {}
     if plan.reward_model is not None:
@@ -145,7 +160,7 @@ def load_run(
     untrained: bool = False,
     overrides: Sequence[str] = (),
 ) -> Run:
-    """Build the parts of a run with its trained weights, ready to act. Held-out problems are always there.
+    """Build the parts of a run with its trained weights, ready to act.
 
     Args:
         run: run folder, whose latest checkpoint is loaded.

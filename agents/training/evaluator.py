@@ -33,7 +33,7 @@ class Evaluator:
     async def if_due(self, step: int, total_steps: int) -> dict[str, float]:
         """Evaluate after a training step if one is due; return metrics, which are empty otherwise."""
         every = self._config.eval_every
-        if not every or step % every or step >= total_steps:
+        if self._run.test_tasks is None or not every or step % every or step >= total_steps:
             return {}
         return (await self._evaluate(step)).metrics()
 

@@ -55,9 +55,8 @@ class Result:
         from reason_envs.adapters.loop import run_apart
 
         run = load_run(str(self.folder))
-        assert run.test_tasks is not None  # load_run always evaluates
         sampling = replace(run.policy.sampling, temperature=temperature)
-        problems = first_tasks(run.test_tasks, tasks)
+        problems = first_tasks(run.held_out(), tasks)
         episodes = evaluate_policy(run.environment, run.policy, problems, samples=samples, seed=seed, sampling=sampling)
         try:
             return run_apart(episodes)[0]

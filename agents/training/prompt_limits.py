@@ -17,7 +17,7 @@ async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -
     Policies that are not language models take all tasks.
 
     Returns:
-        The tasks to use. The name of a filtered set contains the number of tasks that were left out.
+        The tasks to use. A filtered set counts the tasks that were left out in ``left_out``.
 
     Raises:
         RunError: a prompt is too long and ``policy.overlong_prompts=error``, or all prompts are too long.
@@ -45,8 +45,9 @@ async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -
             f"All {len(problems)} prompts are longer than {limit} tokens (policy.max_prompt_tokens, or the context "
             "length of model and engine minus policy.max_tokens): no task is left. Raise policy.max_prompt_tokens."
         )
-    name = f"{tasks.name} ({len(problems) - len(fitting)} overlong left out)"
-    return ListTaskSet(name, tasks.split, [problems[i] for i in fitting], tasks.skipped)
+    left_out = {**tasks.left_out, f"with a prompt of more than {limit} tokens": len(problems) - len(fitting)}
+    kept = [problems[i] for i in fitting]
+    return ListTaskSet(tasks.name, tasks.split, kept, left_out, disjoint=tasks.disjoint)
 
 
 async def _prompt_length(environment: Environment, policy: LanguagePolicy, task: Task) -> int:

@@ -150,7 +150,10 @@ def _splits(options: argparse.Namespace) -> dict[Split, TaskSet]:
     missing: MissingSplitError | None = None
     for split in get_args(Split):
         try:
-            splits[split] = make(spec, split)
+            tasks = make(spec, split)
+            if splits and not tasks.disjoint:
+                raise MissingSplitError("the train split has every problem. Set holdout=0.2 to hold out a fifth.")
+            splits[split] = tasks
         except MissingSplitError as error:
             missing = error
             print(f"no {split} split: {error}", file=sys.stderr)

@@ -4,6 +4,7 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from reason_envs.core import derive_seed
 
 Split = Literal["train", "test"]
 TEST_SHARE = 0.2
-"""Share of the tasks that the hash assigns to the test split, for families without official splits."""
+"""Share of the tasks that the hash assigns to the test split, for families that generate their tasks."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Task:
     """Further data of the family, such as a worked solution, the difficulty or tests. Default: empty."""
 
 
-def split_of(question: str) -> Split:
-    """Assign a question to ``"train"`` or ``"test"`` by the hash of its text alone."""
+def split_of(question: str, share: float = TEST_SHARE) -> Split:
+    """Assign a question to ``"train"`` or ``"test"`` (a ``share`` of all) by the hash of its text alone."""
     digest = hashlib.blake2b(question.encode(), digest_size=8).digest()
-    return "test" if int.from_bytes(digest, "big") / 2**64 < TEST_SHARE else "train"
+    return "test" if int.from_bytes(digest, "big") / 2**64 < share else "train"
 
 
 class TaskSet(ABC):
@@ -42,8 +43,10 @@ class TaskSet(ABC):
     """Name of the task set."""
     split: Split
     """Split of the tasks: ``"train"`` or ``"test"``."""
-    skipped: int = 0
-    """Number of records without an answer that were left out on request."""
+    left_out: Mapping[str, int] = MappingProxyType({})
+    """Number of problems of the source that the set leaves out, by reason, such as ``"without an answer"``."""
+    disjoint: bool = True
+    """Whether the other split has other problems. It has the same ones if the source is one file, used whole."""
     _cached_permutation: tuple[tuple[int, int, int], np.ndarray] | None = None
 
     @abstractmethod

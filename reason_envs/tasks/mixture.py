@@ -31,6 +31,8 @@ class MixtureTaskSet(TaskSet):
         """
         self.name, self.split, self.parts, self.seed = "mixture", split, dict(parts), seed
         counts = apportion(list(ratios.values()), size)
+        self.disjoint = all(part.disjoint for part in parts.values())
+        self.left_out = _left_out(parts, dict(zip(ratios, counts, strict=True)))
         self._labels = list(ratios)
         self._part, self._turn = interleave(counts)
 
@@ -107,6 +109,18 @@ def interleave(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
 
 def _largest(sets: Mapping[str, TaskSet], shares: Mapping[str, float]) -> int:
     return max(1, min(math.floor(len(tasks) / shares[label] + 1e-9) for label, tasks in sets.items()))
+
+
+def _left_out(parts: Mapping[str, TaskSet], counts: Mapping[str, int]) -> dict[str, int]:
+    """Return what the parts leave out, and the tasks that the mixture does not use because a part is too small."""
+    least = min(parts, key=lambda label: len(parts[label]) - counts[label])
+    reasons = {
+        f"of {label} to keep the ratios, because {least} has {len(parts[least]):,} (size=N repeats small parts)": n
+        for label, count in counts.items()
+        if (n := len(parts[label]) - count) > 0
+    }
+    inner = {f"of {label} {why}": n for label, part in parts.items() for why, n in part.left_out.items()}
+    return {**inner, **reasons}
 
 
 def _ratio(label: str, part: float | Mapping[str, Any]) -> float:

@@ -6,6 +6,7 @@ from importlib.resources import files
 from statistics import fmean, median
 
 from reason_envs.tasks.base import Task, TaskSet
+from reason_envs.tasks.task_list import NO_ANSWER
 from reason_envs.tasks.text import normalise_number
 
 _TESTS = ("tests", "test_list", "entry_point", "inputs")
@@ -54,7 +55,7 @@ def stats(tasks: TaskSet) -> Stats:
     questions = [task.question for task in problems]
     return Stats(
         count=len(problems),
-        skipped=tasks.skipped,
+        skipped=tasks.left_out.get(NO_ANSWER, 0),
         duplicates=len(questions) - len(set(questions)),
         characters=_lengths([len(question) for question in questions]),
         tokens=_token_lengths(questions),

@@ -1,10 +1,19 @@
 """Task sets in memory, and the split of sources without official splits."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from reason_envs.errors import OptionError, ReasonEnvsError
-from reason_envs.tasks.base import Split, Task, TaskSet, split_of
+from reason_envs.tasks.base import TEST_SHARE, Split, Task, TaskSet, split_of
+
+NO_ANSWER = "without an answer"
+"""Reason for which records are left out on request."""
+SEPARATE_FILES = (
+    ", or give one file per split: path={train: FILE, test: FILE}, in quotes (for agents.train "
+    "'env.tasks.path={train: FILE, test: FILE}')"
+)
+"""Advice if the hash leaves a split of one file empty."""
 
 
 class MissingSplitError(ReasonEnvsError):
@@ -14,16 +23,25 @@ class MissingSplitError(ReasonEnvsError):
 class ListTaskSet(TaskSet):
     """A task set in memory."""
 
-    def __init__(self, name: str, split: Split, tasks: Sequence[Task], skipped: int = 0) -> None:
+    def __init__(
+        self,
+        name: str,
+        split: Split,
+        tasks: Sequence[Task],
+        left_out: Mapping[str, int] = MappingProxyType({}),
+        *,
+        disjoint: bool = True,
+    ) -> None:
         """Store tasks.
 
         Args:
             name: name of the set.
             split: ``"train"`` or ``"test"``.
             tasks: the tasks in order.
-            skipped: number of records without an answer that were left out on request.
+            left_out: number of problems that were left out, by reason.
+            disjoint: whether the other split has other problems.
         """
-        self.name, self.split, self.skipped = name, split, skipped
+        self.name, self.split, self.left_out, self.disjoint = name, split, left_out, disjoint
         self._tasks = tuple(tasks)
 
     def __len__(self) -> int:
@@ -37,9 +55,51 @@ class ListTaskSet(TaskSet):
         return self._tasks[index]
 
 
-def by_hash(tasks: Sequence[Task], split: Split) -> list[Task]:
+def split_tasks(
+    name: str,
+    split: Split,
+    tasks: Sequence[Task],
+    source: object,
+    *,
+    official: bool,
+    holdout: float = 0.0,
+    skipped: int = 0,
+    max_samples: int | None = None,
+) -> ListTaskSet:
+    """Build the task set of a split.
+
+    Args:
+        name: name of the set.
+        split: ``"train"`` or ``"test"``.
+        tasks: the tasks of the source.
+        source: the source, for errors.
+        official: whether the source has only this split. Otherwise both splits have all of its tasks, or the hash of
+            their questions divides them.
+        holdout: share of the test split if the hash divides the tasks; 0: both splits have all tasks.
+        skipped: number of records without an answer, which were left out.
+        max_samples: maximum number of tasks.
+
+    Raises:
+        MissingSplitError: the split is empty.
+    """
+    if not 0 <= holdout < 1:
+        raise OptionError("holdout", holdout, "must be at least 0 and below 1.")
+    if official and holdout:
+        raise OptionError("holdout", holdout, "is for a single file: remove it, or set path to one file.")
+    chosen = by_hash(tasks, split, holdout) if holdout else tasks
+    if not chosen:
+        raise MissingSplitError(
+            f"No problem of {source} is in the {split} split ({skipped} without an answer were left out). With "
+            f"holdout={holdout} the hash of the question decides: add problems, set another holdout{SEPARATE_FILES}."
+        )
+    kept = first_samples(chosen, max_samples)
+    left_out = {NO_ANSWER: skipped, "beyond max_samples": len(chosen) - len(kept)}
+    return ListTaskSet(name, split, kept, left_out, disjoint=official or holdout > 0)
+
+
+def by_hash(tasks: Sequence[Task], split: Split, holdout: float = TEST_SHARE) -> list[Task]:
     """Return the tasks of a split. The hash of a question decides to which split its task belongs."""
-    return [task for task in tasks if split_of(task.question) == split]
+    return [task for task in tasks if split_of(task.question, holdout) == split]
 
 
 def first_samples(tasks: Sequence[Task], max_samples: int | None) -> list[Task]:
@@ -59,14 +119,6 @@ def check_count(option: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise OptionError(option, value, "must be a whole number of at least 1.")
     return value
-
-
-def empty_split(source: object, split: Split, skipped: int, fix: str = "") -> MissingSplitError:
-    """Build the error for a split without tasks. ``fix`` is appended to the advice to add problems."""
-    return MissingSplitError(
-        f"No problem of {source} is in the {split} split ({skipped} without an answer were left out). A fifth of the "
-        f"problems, by the hash of the question, is for testing; a small set can have none there: add problems{fix}."
-    )
 
 
 def _rank(question: str) -> bytes:

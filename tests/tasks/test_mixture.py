@@ -34,6 +34,10 @@ def test_mixture_default_size_repeats_no_task() -> None:
     parts = {"a": {"ratio": 3, "name": "chain_sum", "size": 30}, "b": {"ratio": 1, "name": "gcd", "size": 40}}
     tasks = make({"name": "mixture", "parts": parts})
     assert len(tasks) == 40
+    assert tasks.left_out == {
+        "of b to keep the ratios, because a has 30 (size=N repeats small parts)": 30,
+    }
+    assert not make({"name": "mixture", "parts": parts, "size": 160}).left_out
     assert len(make({"name": "mixture", "parts": parts, "max_samples": 8})) == 8
 
 

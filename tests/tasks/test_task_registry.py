@@ -106,7 +106,7 @@ def test_make_accepts_values_whose_annotations_cannot_be_checked() -> None:
 def test_import_loads_no_heavy_package() -> None:
     code = (
         "import sys, reason_envs.tasks as t\n"
-        "t.make({'name': 'json', 'path': sys.argv[1], 'split_by': 'none'})\n"
+        "t.make({'name': 'json', 'path': sys.argv[1]})\n"
         "heavy = {'reasoning_gym', 'datasets', 'torch', 'transformers'} & set(sys.modules)\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )

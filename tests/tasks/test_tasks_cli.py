@@ -27,7 +27,7 @@ def test_list_of_one_family_prints_options_and_defaults(capsys: pytest.CaptureFi
 
 def test_show_prints_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["show", "json", f"path={DATA / 'two_part.jsonl'}", "question_field=[Body,Question]"]
-    assert main([*command, "answer_field=Answer", "split_by=none", "--count", "1", "--split", "train"]) == 0
+    assert main([*command, "answer_field=Answer", "--count", "1", "--split", "train"]) == 0
     output = capsys.readouterr().out
     assert "2 tasks" in output
     assert "How big is each group?" in output
@@ -45,7 +45,7 @@ def test_stats_prints_sources_and_overlap(capsys: pytest.CaptureFixture[str]) ->
 def test_show_reports_an_empty_split_and_continues(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     question = next(f"q{i}" for i in range(99) if split_of(f"q{i}") == "train")
     (tmp_path / "a.jsonl").write_text(json.dumps({"question": question, "answer": "1"}))
-    assert main(["show", "json", f"path={tmp_path / 'a.jsonl'}"]) == 0
+    assert main(["show", "json", f"path={tmp_path / 'a.jsonl'}", "holdout=0.2"]) == 0
     captured = capsys.readouterr()
     assert "1 tasks" in captured.out
     assert "no test split: No problem of" in captured.err
@@ -63,6 +63,12 @@ def test_stats_count_answers_with_tests_as_programs(tests: dict[str, object]) ->
 def test_argument_cut_by_the_shell_is_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "json", "path={train:", "a.jsonl}"]) == 2
     assert "keeps its spaces, as in 'path={train: ...}'." in capsys.readouterr().err
+
+
+def test_prepare_of_one_file_writes_every_problem_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "json", f"path={DATA / 'answers.json'}", "--output", str(tmp_path)]) == 0
+    assert "no test split: the train split has every problem. Set holdout=0.2" in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["train.jsonl"]
 
 
 def test_stats_reports_a_missing_split_and_continues(capsys: pytest.CaptureFixture[str]) -> None:
@@ -103,7 +109,7 @@ def test_user_errors_have_no_traceback(arguments: list[str], message: str, capsy
 
 
 def test_stats_of_a_known_file() -> None:
-    tasks = make({"name": "json", "path": DATA / "answers.json", "split_by": "none"})
+    tasks = make({"name": "json", "path": DATA / "answers.json"})
     found = stats(tasks)
     assert (found.count, found.duplicates, found.skipped) == (3, 0, 0)
     assert found.answer_kinds == {"integer": 2, "expression": 1}

@@ -1,29 +1,21 @@
 """Tasks from JSON and JSON-lines files: plain, GSM8K-style and MATH-style files, and other benchmarks by name.
 
 ``path`` is one file, a folder with ``train.*`` or ``test.*`` or both, or a mapping ``{"train": file, "test": file}``.
-A folder and a mapping have official splits, which are kept. One file has no splits, whatever its name is: it is split
-by the hash of the questions, about a fifth for testing. With ``split_by="none"`` all of it is the train split.
+A folder and a mapping have official splits, which are kept. One file has no splits, whatever its name is: all of it is
+used, for training or as the set of an evaluation. ``holdout=0.2`` holds out a fifth, by the hash of the questions.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from types import SimpleNamespace
 
-from reason_envs.errors import OptionError, unknown_name
+from reason_envs.errors import unknown_name
 from reason_envs.tasks.base import Split
 from reason_envs.tasks.files.formats import Fields, read_tasks
 from reason_envs.tasks.files.records import SUFFIXES, read_records
-from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, by_hash, empty_split, first_samples
-from reason_envs.validation import one_of
+from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, split_tasks
 
 Source = str | PathLike[str] | Mapping[str, str | PathLike[str]]
-_SPLIT_BY = ("hash", "none")
-SEPARATE_FILES = (
-    ", or give one file per split: path={train: FILE, test: FILE}, in quotes (for agents.train "
-    "'env.tasks.path={train: FILE, test: FILE}')"
-)
-"""Advice if the hash leaves a split of one file empty."""
 
 
 _OPTIONS = """
@@ -33,7 +25,7 @@ _OPTIONS = """
         question_field: field of the question, or several fields that are joined by line breaks. ``None``: the first of
             question, problem, input.
         answer_field: field of the answer. ``None``: {answer_fields}.
-        split_by: how one file is split: ``"hash"`` (also ``None``) or ``"none"`` (all of it is for training).
+        holdout: share of a single file that is for testing, by the hash of the question. 0: both splits have all of it.
         skip_missing: whether to leave out records without an answer, such as proofs, and count them in ``skipped``.
         max_samples: maximum number of tasks; they are chosen by the hash of their question. ``None``: all."""
 
@@ -45,12 +37,12 @@ def _family(name: str, format: str, summary: str, answer_fields: str) -> Callabl
         path: Source,
         question_field: str | Sequence[str] | None = None,
         answer_field: str | None = None,
-        split_by: str | None = None,
+        holdout: float = 0.0,
         skip_missing: bool = False,
         max_samples: int | None = None,
     ) -> ListTaskSet:
         fields = Fields(question_field, answer_field)
-        return _load(name, format, fields, split, path, split_by, skip_missing, max_samples)
+        return _load(name, format, fields, split, path, holdout, skip_missing, max_samples)
 
     files.__doc__ = summary + "\n" + _OPTIONS.format(answer_fields=answer_fields)
     return files
@@ -79,7 +71,7 @@ def math_files(
     question_field: str | Sequence[str] | None = None,
     answer_field: str | None = None,
     solution_field: str | None = None,
-    split_by: str | None = None,
+    holdout: float = 0.0,
     skip_missing: bool = False,
     max_samples: int | None = None,
 ) -> ListTaskSet:
@@ -91,26 +83,24 @@ def math_files(
         question_field: field of the question. ``None``: the first of question, problem, input.
         answer_field: field of the answer. ``None``: the first of ground_truth, answer, target, final_answer.
         solution_field: field whose last ``\boxed{}`` has the answer if there is no answer field. ``None``: solution.
-        split_by: how one file is split: ``"hash"`` (also ``None``) or ``"none"`` (all of it is for training).
+        holdout: share of a single file that is for testing, by the hash of the question. 0: both splits have all of it.
         skip_missing: whether to leave out records without an answer, such as proofs, and count them in ``skipped``.
         max_samples: maximum number of tasks; they are chosen by the hash of their question. ``None``: all.
     """
     fields = Fields(question_field, answer_field, solution_field)
-    return _load("math", "math", fields, split, path, split_by, skip_missing, max_samples)
+    return _load("math", "math", fields, split, path, holdout, skip_missing, max_samples)
 
 
 def _benchmark(name: str, summary: str) -> Callable[..., ListTaskSet]:
-    def files(
-        split: Split, *, path: Source, split_by: str | None = None, max_samples: int | None = None
-    ) -> ListTaskSet:
-        return _load(name, name, Fields(), split, path, split_by, False, max_samples)
+    def files(split: Split, *, path: Source, holdout: float = 0.0, max_samples: int | None = None) -> ListTaskSet:
+        return _load(name, name, Fields(), split, path, holdout, False, max_samples)
 
     files.__doc__ = f"""{summary}
 
     Args:
         split: ``"train"`` or ``"test"``.
         path: a file, a folder or a mapping of splits to files.
-        split_by: how one file is split: ``"hash"`` (also ``None``) or ``"none"`` (all of it is for training).
+        holdout: share of a single file that is for testing, by the hash of the question. 0: both splits have all of it.
         max_samples: maximum number of tasks; they are chosen by the hash of their question. ``None``: all."""
     return files
 
@@ -127,32 +117,16 @@ def _load(
     fields: Fields,
     split: Split,
     path: Source,
-    split_by: str | None,
+    holdout: float,
     skip_missing: bool,
     max_samples: int | None,
 ) -> ListTaskSet:
     file, official = locate(path, split)
-    _check_split_by(split_by, official)
-    if split_by == "none" and split == "test":
-        raise MissingSplitError(
-            f"split_by='none' makes all of {file} the train split, so the test split is empty: set path={{train: FILE, "
-            "test: FILE} or split_by='hash', or evaluate on another set."
-        )
     prefix = f"{name}/{file.name.partition('.')[0]}"
     tasks, skipped = read_tasks(format, fields, read_records(file), prefix, skip_missing)
-    if not official and split_by != "none":
-        tasks = by_hash(tasks, split)
-    if not tasks:
-        raise empty_split(file, split, skipped, SEPARATE_FILES)
-    return ListTaskSet(name, split, first_samples(tasks, max_samples), skipped)
-
-
-def _check_split_by(split_by: str | None, official: bool) -> None:
-    if split_by is None:
-        return
-    one_of(SimpleNamespace(split_by=split_by), split_by=_SPLIT_BY)
-    if official:
-        raise OptionError("split_by", split_by, "is for a single file: remove it, or set path to one file.")
+    return split_tasks(
+        name, split, tasks, file, official=official, holdout=holdout, skipped=skipped, max_samples=max_samples
+    )
 
 
 def locate(path: Source, split: Split, suffixes: tuple[str, ...] = SUFFIXES) -> tuple[Path, bool]:
@@ -181,5 +155,5 @@ def _in_folder(folder: Path, split: Split, suffixes: tuple[str, ...]) -> Path:
     found = ", ".join(sorted(item.name for item in folder.iterdir())) or "no files"
     raise MissingSplitError(
         f"The folder {folder} has no {split} split ({' or '.join(split + suffix for suffix in suffixes)}). It contains "
-        f"{found}. To split one file by hash, set path to that file."
+        f"{found}. To use one file whole, or to hold out a part of it, set path to that file."
     )

@@ -7,7 +7,7 @@ from typing import Any
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks.base import Split
 from reason_envs.tasks.files.formats import Fields, read_tasks
-from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, by_hash, empty_split, first_samples
+from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, split_tasks
 
 
 def hub(
@@ -21,18 +21,19 @@ def hub(
     answer_field: str | None = None,
     solution_field: str | None = None,
     skip_missing: bool = False,
+    holdout: float = 0.0,
     max_samples: int | None = None,
 ) -> ListTaskSet:
     """Data sets of the hub by name, or a local folder with files or with the output of ``save_to_disk``.
 
-    Official train and test splits are kept. A data set with one split is split by the hash of the questions.
+    Official train and test splits are kept. A data set with one split is used whole, for training or for an evaluation.
 
     Args:
         split: ``"train"`` or ``"test"``.
         path: name of the data set on the hub, or a local folder.
         config: configuration of the data set. ``None``: its default.
         hub_split: split of the data set for each of our splits, such as ``{"train": "train", "test": "validation"}``.
-            If both are the same, it is split by hash. ``None``: the splits of the same names, or the only one.
+            ``None``: the splits of the same names, or the only one.
         format: how the answer is found: ``"plain"`` (in a field), ``"gsm8k"`` (after ``####``), ``"math"`` (in a field
             or else the last box of the solution), or a benchmark (``"hotpotqa"``, ``"drop"``, ``"humaneval"``,
             ``"mbpp"``).
@@ -41,6 +42,7 @@ def hub(
         answer_field: field of the answer. ``None``: the first of ground_truth, answer, target, final_answer.
         solution_field: field of the worked solution. ``None``: solution.
         skip_missing: whether to leave out records without an answer, and count them in ``skipped``.
+        holdout: share of a data set's only split that is for testing, by the hash of the question. 0: none.
         max_samples: maximum number of tasks; they are chosen by the hash of their question. ``None``: all.
     """
     loaded = load_hub(path, config)
@@ -48,11 +50,9 @@ def hub(
     records = ((f"{path} ({source}), row {row}", dict(record)) for row, record in enumerate(loaded[source]))
     fields = Fields(question_field, answer_field, solution_field)
     tasks, skipped = read_tasks(format, fields, records, f"hub/{path}/{source}", skip_missing)
-    if shared:
-        tasks = by_hash(tasks, split)
-    if not tasks:
-        raise empty_split(path, split, skipped)
-    return ListTaskSet(path, split, first_samples(tasks, max_samples), skipped)
+    return split_tasks(
+        path, split, tasks, path, official=not shared, holdout=holdout, skipped=skipped, max_samples=max_samples
+    )
 
 
 def choose_split(

@@ -13,7 +13,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Split, Task
 from reason_envs.tasks.files.hub import choose_split, load_hub
 from reason_envs.tasks.files.records import Record, read_records
-from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, by_hash, empty_split, first_samples
+from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, split_tasks
 
 Parts = tuple[str, str, dict[str, Any]]
 """Question, answer and metadata of a record."""
@@ -22,10 +22,14 @@ PYTHON_3 = 3
 
 
 def polaris(
-    split: Split, *, path: str = "POLARIS-Project/Polaris-Dataset-53K", max_samples: int | None = None
+    split: Split,
+    *,
+    path: str = "POLARIS-Project/Polaris-Dataset-53K",
+    holdout: float = 0.0,
+    max_samples: int | None = None,
 ) -> ListTaskSet:
-    """POLARIS: 53,000 competition problems. A fifth, chosen by hash, is the test split."""
-    return _from_hub("polaris", split, path, None, _plain("problem", "answer"), max_samples)
+    """POLARIS: 53,000 competition problems. ``holdout`` is the share of the test split, chosen by hash; 0: none."""
+    return _from_hub("polaris", split, path, None, _plain("problem", "answer"), max_samples, holdout=holdout)
 
 
 def aime24(split: Split, *, path: str = "Maxwell-Jia/AIME_2024", max_samples: int | None = None) -> ListTaskSet:
@@ -73,13 +77,14 @@ def _from_hub(
     max_samples: int | None,
     *,
     benchmark: bool = False,
+    holdout: float = 0.0,
 ) -> ListTaskSet:
     if benchmark and split == "train":
         raise MissingSplitError(f"{name} is a benchmark and has no train split: set eval_set={name} or split=test.")
     loaded = load_hub(path, config)
     source, shared = choose_split(path, split, list(loaded), None)
     records = (dict(record) for record in loaded[source])
-    return _task_set(name, split, records, convert, max_samples, by_hash_of=shared and not benchmark)
+    return _task_set(name, split, records, convert, max_samples, official=not shared or benchmark, holdout=holdout)
 
 
 def _task_set(
@@ -89,7 +94,8 @@ def _task_set(
     convert: Callable[[Record], Parts | None],
     max_samples: int | None,
     *,
-    by_hash_of: bool = False,
+    official: bool = True,
+    holdout: float = 0.0,
 ) -> ListTaskSet:
     """Build the task set from the records that can be graded, and count the others."""
     tasks, skipped = [], 0
@@ -99,11 +105,9 @@ def _task_set(
             skipped += 1
         else:
             tasks.append(Task(f"{name}/{split}/{row}", *parts))
-    if by_hash_of:
-        tasks = by_hash(tasks, split)
-    if not tasks:
-        raise empty_split(name, split, skipped)
-    return ListTaskSet(name, split, first_samples(tasks, max_samples), skipped)
+    return split_tasks(
+        name, split, tasks, name, official=official, holdout=holdout, skipped=skipped, max_samples=max_samples
+    )
 
 
 def _apps(level: str, split: Split, path: str, max_samples: int | None) -> ListTaskSet:

@@ -11,12 +11,12 @@ from types import SimpleNamespace
 
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks.base import Split, Task
-from reason_envs.tasks.files.families import SEPARATE_FILES, locate
+from reason_envs.tasks.files.families import locate
 from reason_envs.tasks.files.records import read_text
 from reason_envs.tasks.games import sokoban_rules as game
 from reason_envs.tasks.games.moves import Cell, neighbour, paths
 from reason_envs.tasks.generated.base import GeneratedTaskSet, Problem, check_range, checked_size
-from reason_envs.tasks.task_list import ListTaskSet, by_hash, empty_split, first_samples
+from reason_envs.tasks.task_list import ListTaskSet, split_tasks
 from reason_envs.validation import within
 
 _TITLE = re.compile(r"^;.*$", re.MULTILINE)
@@ -84,21 +84,21 @@ def boxoban(
     split: Split,
     *,
     path: str | PathLike[str] | Mapping[str, str | PathLike[str]],
+    holdout: float = 0.0,
     max_samples: int | None = None,
 ) -> ListTaskSet:
     """Sokoban levels from text files in the format of DeepMind's Boxoban, with a line ``; ...`` before each level.
 
     Args:
         split: ``"train"`` or ``"test"``.
-        path: a file, whose levels are split by their hash, or a mapping ``{"train": file, "test": file}``.
+        path: a file, or a mapping ``{"train": file, "test": file}``.
+        holdout: share of a single file that is for testing, by the hash of the level. 0: both splits have all of it.
         max_samples: maximum number of levels; they are chosen by their hash. ``None``: all.
     """
     file, official = locate(path, split, (".txt",))
-    tasks = _read_levels(file)
-    tasks = tasks if official else by_hash(tasks, split)
-    if not tasks:
-        raise empty_split(file, split, 0, SEPARATE_FILES)
-    return ListTaskSet("boxoban", split, first_samples(tasks, max_samples))
+    return split_tasks(
+        "boxoban", split, _read_levels(file), file, official=official, holdout=holdout, max_samples=max_samples
+    )
 
 
 def _read_levels(file: Path) -> list[Task]:

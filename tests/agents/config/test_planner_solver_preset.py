@@ -149,10 +149,10 @@ def test_micro_batch_above_the_mini_batch_is_an_error():
 
 def test_numinamath_answers_are_in_the_last_box(preset):
     path = ROOT / "tests" / "data" / "tasks" / "numinamath.jsonl"
-    tasks = make({**preset.env.tasks, "path": str(path), "split_by": "none"}, "train")
+    tasks = make({**preset.env.tasks, "path": str(path)}, "train")
     assert [task.answer for task in tasks] == ["5", r"\frac{5}{12}"]
     assert tasks[0].question.startswith("A rectangle")
-    assert tasks.skipped == 1, "a proof has no box"
+    assert tasks.left_out["without an answer"] == 1, "a proof has no box"
 
 
 def test_documentation_maps_every_parameter_of_the_guide():

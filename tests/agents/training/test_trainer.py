@@ -447,6 +447,26 @@ def test_out_of_memory_error_on_the_cpu_names_the_phase(tiny_model, tmp_path, mo
     assert "can't allocate memory" in message or "you tried to allocate" in message
 
 
+@pytest.mark.parametrize(
+    ("holdout", "line"),
+    [
+        ("0.5", " problems of json, 1 steps; held out: 1"),
+        (
+            "0",
+            "on 20 problems of json, 1 steps; held out: none, because all problems are trained on (",
+        ),
+    ],
+)
+def test_the_first_line_says_what_is_held_out(tiny_model, tmp_path, capsys, holdout, line):
+    file = tmp_path / "problems.jsonl"
+    file.write_text("".join(json.dumps({"question": f"{n} + 1", "answer": n + 1}) + "\n" for n in range(20)))
+    tasks = f"env.tasks={{name: json, path: {file}, holdout: {holdout}}}"
+    train(make_run(tiny_model, tmp_path / "run", tasks, "steps=1"))
+    assert line in capsys.readouterr().out
+    evaluated = any("eval/accuracy" in row for row in rows(tmp_path / "run"))
+    assert evaluated == (holdout == "0.5")
+
+
 def test_overlong_prompts_are_an_error_or_are_counted_and_left_out(tiny_model, tmp_path, capsys, monkeypatch):
     problems = [{"question": "1 + " * n + "1", "answer": str(n + 1)} for n in (1, 2, 3, 30)]
     (tmp_path / "train.jsonl").write_text("".join(json.dumps(p) + "\n" for p in problems))
@@ -458,7 +478,7 @@ def test_overlong_prompts_are_an_error_or_are_counted_and_left_out(tiny_model, t
     trainer = make_run(tiny_model, tmp_path / "b", *options, "policy.overlong_prompts=filter")
     train(trainer)
     assert [task.answer for task in trainer.run.train_tasks] == ["2", "3", "4"]
-    assert "3 problems of json (1 overlong left out)" in capsys.readouterr().out
+    assert "3 problems of json (left out: 1 with a prompt of more than 60 tokens)" in capsys.readouterr().out
     hopeless = [*options, "policy.overlong_prompts=filter", "policy.max_prompt_tokens=2"]
     assert "All 4 prompts are longer" in fails(overrides(tiny_model, tmp_path / "c", *hopeless), capsys, monkeypatch)
 

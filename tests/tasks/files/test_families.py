@@ -14,7 +14,7 @@ DATA = Path(__file__).parents[2] / "data" / "tasks"
 
 
 def whole(name: str, file: str, **options: Any) -> list[Task]:
-    return list(make({"name": name, "path": DATA / file, "split_by": "none", **options}))
+    return list(make({"name": name, "path": DATA / file, **options}))
 
 
 def write(path: Path, records: list[dict[str, Any]]) -> Path:
@@ -58,20 +58,20 @@ def test_math_reads_the_answer_from_a_field_or_the_last_box() -> None:
 def test_missing_answers_raise_or_are_counted() -> None:
     with pytest.raises(ReasonEnvsError, match=r"proofs.jsonl, line 2: no answer field and no closed .*skip_missing"):
         whole("math", "proofs.jsonl")
-    tasks = make({"name": "math", "path": DATA / "proofs.jsonl", "split_by": "none", "skip_missing": True})
-    assert (len(tasks), tasks.skipped) == (1, 1)
+    tasks = make({"name": "math", "path": DATA / "proofs.jsonl", "skip_missing": True})
+    assert (len(tasks), sum(tasks.left_out.values())) == (1, 1)
 
 
 def test_blank_answers_are_missing_answers(tmp_path: Path) -> None:
     blank = [{"question": f"q{i}", "answer": answer} for i, answer in enumerate(["5", " ", "\t\n", "$$", r"\text{ }"])]
     file = write(tmp_path / "a.jsonl", blank)
-    tasks = make({"name": "json", "path": file, "split_by": "none", "skip_missing": True})
-    assert ([task.answer for task in tasks], tasks.skipped) == (["5"], 4)
+    tasks = make({"name": "json", "path": file, "skip_missing": True})
+    assert ([task.answer for task in tasks], sum(tasks.left_out.values())) == (["5"], 4)
 
 
 def test_files_may_have_a_byte_order_mark_and_whole_surrogate_pairs(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'\xef\xbb\xbf{"question": "\\ud83d\\ude00", "answer": "5"}\r\n')
-    (task,) = make({"name": "json", "path": tmp_path / "a.jsonl", "split_by": "none"})
+    (task,) = make({"name": "json", "path": tmp_path / "a.jsonl"})
     assert (task.question, task.answer) == ("\U0001f600", "5")
 
 
@@ -83,17 +83,31 @@ def test_mapping_keeps_official_splits() -> None:
 
 def test_one_file_is_split_by_hash(tmp_path: Path) -> None:
     file = write(tmp_path / "train.jsonl", [{"question": f"q{i}", "answer": i} for i in range(500)])
-    train, test = (list(make({"name": "json", "path": file}, split)) for split in ("train", "test"))
+    spec = {"name": "json", "path": file, "holdout": 0.2}
+    train, test = (list(make(spec, split)) for split in ("train", "test"))
     assert len(train) + len(test) == 500
     assert 60 < len(test) < 140
     assert all(split_of(task.question) == "test" for task in test)
     assert not {task.question for task in train} & {task.question for task in test}
 
 
-def test_split_by_none_leaves_the_test_split_empty() -> None:
-    assert len(whole("json", "answers.json")) == 3
-    with pytest.raises(MissingSplitError, match=r"the test split is empty.*split_by='hash'"):
-        make({"name": "json", "path": DATA / "answers.json", "split_by": "none"}, "test")
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_one_file_is_used_whole(split: str) -> None:
+    tasks = make({"name": "json", "path": DATA / "answers.json"}, split)
+    assert (len(tasks), tasks.disjoint) == (3, False)
+    assert make({"name": "json", "path": DATA / "answers.json", "holdout": 0.5}).disjoint
+
+
+def test_holdout_is_the_share_of_the_test_split(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"question": f"q{i}", "answer": i} for i in range(1000)])
+    sizes = [len(make({"name": "json", "path": file, "holdout": share}, "test")) for share in (0.1, 0.5)]
+    assert sizes == [pytest.approx(100, abs=30), pytest.approx(500, abs=50)]
+
+
+def test_left_out_names_the_reasons(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.jsonl", [{"question": f"q{i}", "answer": i or ""} for i in range(9)])
+    tasks = make({"name": "json", "path": file, "skip_missing": True, "max_samples": 5})
+    assert (len(tasks), tasks.left_out) == (5, {"without an answer": 1, "beyond max_samples": 3})
 
 
 def test_file_families_have_summaries_and_common_options() -> None:
@@ -111,13 +125,14 @@ def test_file_families_have_summaries_and_common_options() -> None:
         ("json", {"path": DATA / "two_part.jsonl"}, r"line 1: no field 'question' or .*The record has 'Body'"),
         ("json", {"path": DATA / "answers.json", "answer_field": "gold"}, r"record 1: .*'gold'. The record has"),
         ("json", {"path": DATA / "answers.json", "answer_field": "correct"}, "text or a finite number, not True"),
-        ("json", {"path": DATA / "answers.json", "split_by": "hsh"}, "Did you mean 'hash'"),
+        ("json", {"path": DATA / "answers.json", "split_by": "hash"}, "new name: 'holdout'"),
         (
             "json",
             {"path": DATA / "answers.json", "max_samples": 0},
             "max_samples=0 must be a whole number",
         ),
-        ("gsm8k", {"path": DATA / "gsm8k", "split_by": "hash"}, "single file"),
+        ("json", {"path": DATA / "answers.json", "holdout": 1.0}, "at least 0 and below 1"),
+        ("gsm8k", {"path": DATA / "gsm8k", "holdout": 0.2}, "single file"),
         ("gsm8k", {"path": DATA / "answers.json"}, "no answer in a field 'answer'"),
         ("math", {"path": DATA / "math"}, "no train split .*contains test.jsonl"),
         ("math", {"path": {"dev": "x"}}, "Unknown split in path 'dev'"),
@@ -160,14 +175,14 @@ def test_bad_options_are_refused(name: str, options: dict[str, Any], message: st
 def test_bad_files_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ReasonEnvsError, match=message):
-        make({"name": "json", "path": tmp_path / name, "split_by": "none"})
+        make({"name": "json", "path": tmp_path / name})
 
 
 def test_empty_split_raises(tmp_path: Path) -> None:
     train_only = next(f"q{i}" for i in range(99) if split_of(f"q{i}") == "train")
     file = write(tmp_path / "a.jsonl", [{"question": train_only, "answer": 1}])
     with pytest.raises(MissingSplitError, match=r"No problem of .* is in the test split.*'env.tasks.path={train: "):
-        make({"name": "json", "path": file}, "test")
+        make({"name": "json", "path": file, "holdout": 0.2}, "test")
     assert len(make({"name": "json", "path": {"train": file, "test": file}}, "test")) == 1
 
 

@@ -31,7 +31,7 @@ def test_hub_keeps_official_splits_of_a_saved_data_set(tmp_path: Path) -> None:
 
 def test_hub_splits_a_single_split_by_hash(tmp_path: Path) -> None:
     rows("a", 300).save_to_disk(tmp_path / "saved")
-    spec = {"name": "hub", "path": str(tmp_path / "saved"), "format": "gsm8k"}
+    spec = {"name": "hub", "path": str(tmp_path / "saved"), "format": "gsm8k", "holdout": 0.2}
     train, test = ({task.question for task in make(spec, split)} for split in ("train", "test"))
     assert len(train | test) == 300
     assert not train & test

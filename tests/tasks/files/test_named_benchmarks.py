@@ -41,11 +41,13 @@ def saved(folder: Path, rows: list[dict], split: str = "train") -> str:
 def test_named_benchmarks_read_questions_and_answers(name: str, tmp_path: Path) -> None:
     rows = [{key: filled(value, i) for key, value in MATH[name].items()} for i in range(40)]
     path = saved(tmp_path / "copy", rows)
-    tasks = make({"name": name, "path": path}, "test")
+    spec = {"name": name, "path": path, **({"holdout": 0.2} if name == "polaris" else {})}
+    tasks = make(spec, "test")
     assert all((t.question, t.answer) == (f"P {t.answer}?", t.question[2:-1]) for t in tasks)
     assert len({t.id for t in tasks}) == len(tasks)
     if name == "polaris":
-        train = make({"name": name, "path": path})
+        train = make(spec)
+        assert len(make({"name": name, "path": path})) == 40
         assert not {t.question for t in train} & {t.question for t in tasks}
         assert len(train) + len(tasks) == 40
         assert train[0].metadata == {"difficulty": "3/8"}
@@ -59,7 +61,7 @@ def test_olympiad_bench_leaves_out_answers_with_several_parts(tmp_path: Path) ->
     rows = [{"question": "a", "final_answer": ["$1$", "$2$"]}, {"question": "b", "final_answer": ["$3$"]}]
     tasks = make({"name": "OlympiadBench", "path": saved(tmp_path / "copy", rows)}, "test")
     assert isinstance(tasks, ListTaskSet)
-    assert ([t.answer for t in tasks], tasks.skipped) == (["3"], 1)
+    assert ([t.answer for t in tasks], tasks.left_out["without an answer"]) == (["3"], 1)
 
 
 def contest(description: str, language: int) -> dict:
@@ -78,7 +80,7 @@ def test_code_contests_have_programs_and_tests(tmp_path: Path) -> None:
     datasets.DatasetDict({"train": split, "valid": split, "test": split}).save_to_disk(path)
     tasks = make({"name": "code_contests", "path": str(path)})
     assert isinstance(tasks, ListTaskSet)
-    assert (len(tasks), tasks.skipped) == (1, 1)
+    assert (len(tasks), tasks.left_out["without an answer"]) == (1, 1)
     tests = read_tests({**tasks[0].metadata, "solution": tasks[0].answer})
     assert tests == StdioTests((("1\n", "2\n"), ("3\n", "4\n")), "print(int(input()) + 1)")
 
@@ -99,7 +101,7 @@ def test_apps_levels_read_their_records(tmp_path: Path) -> None:
     (tmp_path / "test.jsonl").write_text("\n".join(map(json.dumps, rows)))
     tasks = make({"name": "interview", "path": str(tmp_path)}, "test")
     assert isinstance(tasks, ListTaskSet)
-    assert (len(tasks), tasks.skipped) == (1, 3)
+    assert (len(tasks), tasks.left_out["without an answer"]) == (1, 3)
     assert (tasks[0].answer, tasks[0].metadata) == ("print(input())", {"inputs": ["a\n"], "outputs": ["a\n"]})
     assert len(make({"name": "competition", "path": str(tmp_path)}, "test")) == 1
     with pytest.raises(ReasonEnvsError, match=r"No problem of introductory is in the test split"):
@@ -131,4 +133,4 @@ def test_named_benchmarks_have_summaries_and_two_options() -> None:
     for name in [*MATH, "code_contests", "introductory", "interview", "competition"]:
         assert name in names()
         assert family(name).summary
-        assert set(family(name).options) == {"path", "max_samples"}
+        assert set(family(name).options) - {"holdout"} == {"path", "max_samples"}

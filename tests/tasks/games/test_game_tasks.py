@@ -197,7 +197,8 @@ def test_boxoban_reads_and_splits_level_files(tmp_path):
     rooms = [room.replace("#" * 6, "#" * 30) for room in rooms]
     file = tmp_path / "levels.txt"
     file.write_text("\n".join(rooms))
-    splits = {split: make({"name": "boxoban", "path": str(file)}, split) for split in ("train", "test")}
+    spec = {"name": "boxoban", "path": str(file), "holdout": 0.2}
+    splits = {split: make(spec, split) for split in ("train", "test")}
     texts = {split: {task.question for task in tasks} for split, tasks in splits.items()}
     assert not texts["train"] & texts["test"]
     assert len(texts["train"] | texts["test"]) == 20
