@@ -58,26 +58,32 @@ class NativeSandbox(Sandbox):
         return detect().active
 
     def execute(self, program: Program) -> Outcome:
-        """Run a program on an idle server, or on a new one.
+        """Run a program on an idle server, or on a new one. If the server is lost, a new one runs the program again.
 
         Raises:
             EngineError: a required layer is missing or cannot be activated, or the server does not start.
         """
-        request = {**asdict(program), "expressions": list(program.expressions)}
         with self._lock:
             server = self._idle.pop() if self._idle else None
-        server = server or self._start_server()
+        reply = self._ask(server, program) if server else None
+        reply = reply or self._ask(self._start_server(), program)
+        if reply is None:
+            return Outcome("killed", seconds=program.limits.seconds, reason="the program's server was lost")
+        return _outcome(reply, program)
+
+    def _ask(self, server: _Server, program: Program) -> dict[str, Any] | None:
+        """Return the reply of a server; ``None`` if the server was lost, which is then discarded."""
+        request = {**asdict(program), "expressions": list(program.expressions)}
         try:
             reply = server.ask(request, program.limits.seconds + GRACE)
-        except (OSError, ConnectionError):  # TimeoutError is an OSError
+        except BaseException as error:
             self._discard(server)
-            return Outcome("killed", seconds=program.limits.seconds, reason="the program's server was lost")
-        except BaseException:
-            self._discard(server)
+            if isinstance(error, OSError):  # late or ended
+                return None
             raise
         with self._lock:
             self._idle.append(server)
-        return _outcome(reply, program)
+        return reply
 
     def close(self) -> None:
         """End the servers."""

@@ -1,8 +1,12 @@
-"""The fork server of the native sandbox: it forks an isolated process per program and reports its output.
+"""The fork server of the native sandbox: an isolated process per program, whose output it reports.
 
 The texts of ``runner.py`` and of this file are run by an interpreter without environment variables and installed
 packages. Requests and replies are frames on a socket: the length in four bytes, then JSON. The server does not parse
 the output of programs; it only forwards the bytes.
+
+A forked process inherits the memory of its parent, and requests hold tests and data of earlier episodes. Therefore the
+server never forks a program itself. A second process, forked before the first request, does: it receives open files
+only, and each program reads its own request from one of them.
 """
 
 import ctypes
@@ -17,6 +21,7 @@ import struct
 import sys
 from base64 import b64decode
 from collections.abc import Callable
+from contextlib import suppress
 from time import monotonic
 from typing import Any
 
@@ -83,11 +88,29 @@ def seal(settings: dict[str, Any], limits: dict[str, Any]) -> None:
         restrict_system_calls(b64decode(settings["seccomp"]))
 
 
-def become_program(run: Callable[..., None], settings: dict[str, Any], request: dict[str, Any], fds: list[int]) -> None:
-    """Run the program in this forked process. Never returns."""
+def memory_file(data: bytes) -> int:
+    """Return a file in memory with these contents."""
+    file = os.memfd_create("reason_envs")
+    with open(file, "wb", closefd=False) as writer:
+        writer.write(data)
+    os.lseek(file, 0, os.SEEK_SET)
+    return file
+
+
+def become_program(run: Callable[..., None], settings: dict[str, Any], fds: list[int]) -> None:
+    """Run the program in this forked process. Never returns.
+
+    Args:
+        run: runs the program.
+        settings: settings of the server.
+        fds: files of the request, standard output, standard error, and the results.
+    """
     try:
         os.setsid()
-        high = [os.dup(fd) for fd in fds]
+        with open(fds[0], "rb") as file:
+            request = json.loads(file.read())
+        stdin = memory_file(request["stdin"].encode("utf-8", "surrogatepass"))
+        high = [os.dup(fd) for fd in (stdin, *fds[1:])]
         for target, fd in enumerate(high):
             os.dup2(fd, target)
         os.closerange(RESULT_FD + 1, 256)
@@ -111,13 +134,31 @@ def become_program(run: Callable[..., None], settings: dict[str, Any], request: 
         os._exit(0)
 
 
-def supervise(pid: int, pipes: dict[int, str], limits: dict[str, Any]) -> dict[str, Any]:
+def fork_programs(run: Callable[..., None], settings: dict[str, Any], server: socket.socket) -> None:
+    """Fork a process per message of the server, and report its end. Never returns.
+
+    No request, input or output passes through this process, since every program inherits its memory.
+    """
+    check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), "pdeathsig")
+    while fds := socket.recv_fds(server, 1, RESULT_FD + 1)[1]:
+        pid = os.fork()
+        if pid == 0:
+            become_program(run, settings, fds)
+        process = os.pidfd_open(pid)
+        socket.send_fds(server, [b"."], [process])
+        for fd in (*fds, process):
+            os.close(fd)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        server.send(struct.pack("!i", end_process(pid)))
+    os._exit(0)
+
+
+def supervise(process: int, pipes: dict[int, str], limits: dict[str, Any]) -> dict[str, Any]:
     """Collect the output of a program until it ends or exceeds a limit, then end its process."""
     start = monotonic()
     deadline = start + limits["seconds"]
     written = {name: bytearray() for name in pipes.values()}
     ended = "running"
-    process = os.pidfd_open(pid)
     selector = selectors.DefaultSelector()
     for fd in (process, *pipes):
         os.set_blocking(fd, False)
@@ -134,10 +175,10 @@ def supervise(pid: int, pipes: dict[int, str], limits: dict[str, Any]) -> dict[s
         if any(len(data) > limits["output_bytes"] for data in written.values()):
             ended = "output"
     selector.close()
-    os.close(process)
-    code = end_process(pid)
+    with suppress(ProcessLookupError):  # it has ended
+        signal.pidfd_send_signal(process, signal.SIGKILL)
     texts = {name: bytes(data[: limits["output_bytes"]]).decode("utf-8", "replace") for name, data in written.items()}
-    return {"ended": ended, "exit": code, "seconds": monotonic() - start, **texts}
+    return {"ended": ended, "seconds": monotonic() - start, **texts}
 
 
 def drain(fd: int, into: bytearray, enough: int) -> bool:
@@ -158,38 +199,34 @@ def drain(fd: int, into: bytearray, enough: int) -> bool:
 
 
 def end_process(pid: int) -> int:
-    """Kill a process and its group if they still exist, and return the exit code."""
-    for kill in (os.killpg, os.kill):
-        try:
-            kill(pid, signal.SIGKILL)
-        except ProcessLookupError:  # the process may have ended, or not have created its group yet
-            continue
+    """Kill the group of a process that has ended, and return the exit code of the process."""
+    with suppress(ProcessLookupError):  # it may not have created its group yet
+        os.killpg(pid, signal.SIGKILL)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def handle(run: Callable[..., None], settings: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-    """Run one program in a new process."""
-    stdin = os.memfd_create("stdin")
-    with open(stdin, "wb", closefd=False) as file:
-        file.write(request["stdin"].encode("utf-8", "surrogatepass"))
-    os.lseek(stdin, 0, os.SEEK_SET)
-    ends = [os.pipe() for _ in range(3)]
-    theirs = [stdin, *(write for _, write in ends)]
-    pid = os.fork()
-    if pid == 0:
-        become_program(run, settings, request, theirs)
+def handle(programs: socket.socket, data: bytes) -> dict[str, Any]:
+    """Run one program in a new process.
+
+    Args:
+        programs: connection to the process that forks programs.
+        data: the request.
+    """
+    ends = [os.pipe() for _ in range(RESULT_FD)]
+    theirs = [memory_file(data), *(write for _, write in ends)]
+    socket.send_fds(programs, [b"."], theirs)
+    (process,) = socket.recv_fds(programs, 1, 1)[1]
     for fd in theirs:
         os.close(fd)
-    names = ("stdout", "stderr", "results")
-    try:
-        return supervise(pid, {read: name for (read, _), name in zip(ends, names, strict=True)}, request["limits"])
-    finally:
-        for read, _ in ends:
-            os.close(read)
+    pipes = {read: name for (read, _), name in zip(ends, ("stdout", "stderr", "results"), strict=True)}
+    reply = supervise(process, pipes, json.loads(data)["limits"])
+    for fd in (process, *pipes):
+        os.close(fd)
+    return {**reply, "exit": struct.unpack("!i", programs.recv(4))[0]}
 
 
-def receive(connection: socket.socket) -> Any:
-    """Return the next frame. The server ends when the socket is closed."""
+def receive(connection: socket.socket) -> bytes:
+    """Return the contents of the next frame. The server ends when the socket is closed."""
     data = b""
     while len(data) < 4 or len(data) < 4 + struct.unpack("!I", data[:4])[0]:
         missing = 4 - len(data) if len(data) < 4 else 4 + struct.unpack("!I", data[:4])[0] - len(data)
@@ -197,7 +234,7 @@ def receive(connection: socket.socket) -> Any:
         if not piece:
             os._exit(0)
         data += piece
-    return json.loads(data[4:])
+    return data[4:]
 
 
 def send(connection: socket.socket, message: Any) -> None:
@@ -218,7 +255,7 @@ def find_library(ours: str, here: str) -> None:
 def serve(run: Callable[..., None]) -> None:
     """Receive the settings, then answer requests until the socket on standard input is closed."""
     connection = socket.socket(fileno=os.dup(0))
-    settings = receive(connection)
+    settings = json.loads(receive(connection))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     os.environ.clear()
     os.chdir("/")
@@ -230,6 +267,14 @@ def serve(run: Callable[..., None]) -> None:
         restrict_files(settings["landlock"], settings["readable"])
     gc.collect()
     gc.freeze()
+    ours, theirs = socket.socketpair()
+    if os.fork() == 0:
+        os.dup2(theirs.fileno(), 0)
+        for end in (connection, ours):
+            end.close()
+        fork_programs(run, settings, theirs)
+    theirs.close()
+    signal.signal(signal.SIGCHLD, lambda *_: os._exit(1))  # without that process the server is of no use
     send(connection, "ready")
     while True:
-        send(connection, handle(run, settings, receive(connection)))
+        send(connection, handle(ours, receive(connection)))

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -131,17 +133,34 @@ def test_native_workers_run_in_parallel(sandbox):
     assert asyncio.run(main()) < 1.9
 
 
-def test_native_replaces_a_lost_server():
-    sandbox = make_sandbox("native", workers=1)
-    assert values(sandbox, "", "1") == (1,)
+def processes_of(server):
+    """Return the ids of a server and of the process that forks its programs."""
+    pid = server.process.pid
+    return pid, int(Path(f"/proc/{pid}/task/{pid}/children").read_text())
+
+
+@pytest.mark.parametrize("place", [0, 1], ids=["server", "fork"])
+def test_native_runs_a_program_again_if_its_server_is_lost(place):
+    sandbox = make_sandbox("native", workers=2)
+    asyncio.run(sandbox.run(Program("")))
     for server in sandbox._servers:
-        os.kill(server.process.pid, signal.SIGKILL)
-        server.process.wait()
-    assert sandbox.execute(Program("")).status == "killed"
-    assert values(sandbox, "", "2") == (2,)
+        os.kill(processes_of(server)[place], signal.SIGKILL)
+    assert values(sandbox, "", "1") == (1,)
+    killer = threading.Timer(0.3, lambda: os.kill(processes_of(sandbox._servers[0])[place], signal.SIGKILL))
+    killer.start()
+    assert values(sandbox, "import time\ntime.sleep(0.6)", "2") == (2,)
+    killer.join()
     sandbox.close()
     assert values(sandbox, "", "3") == (3,)
     sandbox.close()
+
+
+def test_native_ends_a_program_whose_server_is_lost_each_time(monkeypatch):
+    sandbox = make_sandbox("native", workers=1)
+    monkeypatch.setattr("reason_envs.sandbox.native._Server.ask", lambda *_: (_ for _ in ()).throw(BrokenPipeError))
+    monkeypatch.setattr(sandbox, "_check", lambda server: None)
+    assert sandbox.execute(Program("")).status == "killed"
+    assert sandbox._servers == []
 
 
 def test_native_starts_new_servers_in_a_forked_process(sandbox):
