@@ -23,11 +23,7 @@ def mounted(prefix: str) -> Iterator[None]:
 
 
 def at_least(config: Any, **minimum: float) -> None:
-    """Check that options are not below their minimum. ``None`` passes.
-
-    Args:
-        config: the dataclass that holds the options.
-        minimum: the minimum of each option by name.
+    """Check that options of a dataclass are not below their minimum, given by name. ``None`` passes.
 
     Raises:
         OptionError: an option is below its minimum, or is not a number (NaN).
@@ -63,11 +59,7 @@ def within(config: Any, low: float, high: float, *names: str) -> None:
 
 
 def one_of(config: Any, **choices: Iterable[str]) -> None:
-    """Check that options have one of their valid values.
-
-    Args:
-        config: the dataclass that holds the options.
-        choices: the valid values of each option by name.
+    """Check that options of a dataclass have one of their valid values, given by name.
 
     Raises:
         OptionError: an option has another value; the message suggests near ones.
@@ -134,12 +126,7 @@ def _annotations(target: Any) -> dict[str, Any]:
 
 
 def check_options(owner: str, given: Mapping[str, Any], valid: Mapping[str, Option]) -> None:
-    """Check names and types of options.
-
-    Args:
-        owner: the part that has the options, such as ``"engine 'vllm'"``.
-        given: values by name.
-        valid: the options that exist.
+    """Check names and types of the options of a part, which ``owner`` names, such as ``"engine 'vllm'"``.
 
     Raises:
         OptionError: an option does not exist, is missing, or has a value of the wrong type.

@@ -64,12 +64,7 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def run_apart(coroutine: Coroutine[Any, Any, T], *, stop: Callable[[], None] = lambda: None) -> T:
-    """Run a coroutine in a separate event loop and return its result.
-
-    Args:
-        coroutine: the coroutine.
-        stop: asks the coroutine to end soon. It is called if the caller is interrupted.
-    """
+    """Run a coroutine in a separate event loop and return its result. An interrupt of the caller calls ``stop``."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -46,11 +46,7 @@ class ReasonObservation(Observation):
 
 
 class Session(Served):
-    """Environment of one client.
-
-    Args:
-        environment: a fork that no other session plays.
-    """
+    """Environment of one client: a fork that no other session plays."""
 
     SUPPORTS_CONCURRENT_SESSIONS = True
 

@@ -35,11 +35,9 @@ def parallel_env(name: str, **options: Any) -> ParallelAdapter:
 
 
 def aec_env(name: str, **options: Any) -> AECAdapter:
-    """Build an environment for PettingZoo's agent-environment-cycle API. ``agent_iter`` yields the agents that act.
+    """Build an environment for PettingZoo's agent-environment-cycle API, with the arguments of `parallel_env`.
 
-    Args:
-        name: id or short name, such as ``"petting_plan_path"``.
-        options: ``render_mode`` and the environment's options.
+    ``agent_iter`` yields the agents that act.
     """
     return AECAdapter(make_environment(name, **options))
 
@@ -115,11 +113,7 @@ class _SeatedEnv:
 
 
 class ParallelAdapter(_SeatedEnv, ParallelEnv):
-    """An environment with PettingZoo's parallel API.
-
-    Args:
-        environment: an environment with ``observe(agent)``.
-    """
+    """An environment, which must define ``observe(agent)``, with PettingZoo's parallel API."""
 
     def __init__(self, environment: Environment) -> None:
         self.seats = _Seats(environment)
@@ -155,12 +149,9 @@ class ParallelAdapter(_SeatedEnv, ParallelEnv):
 
 
 class AECAdapter(_SeatedEnv, AECEnv):
-    """An environment with PettingZoo's agent-environment-cycle API.
+    """An environment, which must define ``observe(agent)``, with PettingZoo's agent-environment-cycle API.
 
     Agents that act at the same time choose their actions one after the other. Then the environment is stepped.
-
-    Args:
-        environment: an environment with ``observe(agent)``.
     """
 
     def __init__(self, environment: Environment) -> None:

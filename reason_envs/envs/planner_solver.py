@@ -90,9 +90,6 @@ class PlannerSolver(TextEnvironment):
     After the guideline, ``info`` holds ``solver_texts``, ``correct`` and ``no_answer`` (shares of the solver's
     answers), ``extracted``, ``leak`` and ``leaked_text``, ``valid_action``, ``empty``, ``overlong``, and the cost of
     the solver: ``solver_calls``, ``generated_tokens``.
-
-    Args:
-        config: options; ``None`` takes all defaults.
     """
 
     agents = (PLANNER,)

@@ -25,12 +25,7 @@ def chat(user: str, system: str | None = None) -> list[Message]:
 
 
 def check_places(option: str, template: str, names: Iterable[str]) -> None:
-    """Check that a template has every place that it needs.
-
-    Args:
-        option: name of the template's option.
-        template: the text.
-        names: names of the places.
+    """Check that the template of an option has every place, such as ``{question}``, that it needs.
 
     Raises:
         OptionError: a place is missing.

@@ -34,9 +34,6 @@ class SingleTurnMath(TextEnvironment):
     The observation is the problem, the action is the response. An action that is not text or is too long is graded as
     an empty response. After the response, ``info`` holds the ``info`` of the reward; the default reward gives
     ``correct``, ``extracted``, ``reason`` and ``no_answer``.
-
-    Args:
-        config: options; ``None`` takes all defaults.
     """
 
     agents = (SOLVER,)

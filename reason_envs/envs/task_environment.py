@@ -56,7 +56,8 @@ class TaskEnvironment(Environment):
     A subclass defines `start`, `first_result`, ``step``, ``render_messages`` and ``parse_action``.
 
     Args:
-        config: options, a `TaskConfig` or any dataclass with its fields.
+        config: options, a `TaskConfig` or any dataclass with its fields. Built-in environments take all defaults if it
+            is ``None``.
         observation_space: observation space of every agent.
         action_space: action space of every agent.
     """

@@ -65,6 +65,7 @@ class StepRewardModel(ABC):
     """Scores the steps of solutions.
 
     A subclass must define `score`. Derive from `BatchedStepRewardModel` to score all waiting requests with one call.
+    Built-in models take their ``config``, or its fields as keyword arguments.
     """
 
     model_name: str = ""
@@ -123,10 +124,6 @@ class RandomStepRewardModel(BatchedStepRewardModel):
     """Returns a uniform random number per step: a baseline without information.
 
     A score depends only on the seed, the question and the steps so far.
-
-    Args:
-        config: the options. ``None`` builds them from ``overrides``.
-        overrides: fields of the configuration.
     """
 
     def __init__(self, config: RandomStepRewardModelConfig | None = None, **overrides: Any) -> None:

@@ -30,12 +30,7 @@ class RecordedStepRewardModelConfig:
 
 
 class RecordedStepRewardModel(StepRewardModel):
-    """Returns scores from a record by question and steps. With a live model it creates the record.
-
-    Args:
-        config: the options. ``None`` builds them from ``overrides``.
-        overrides: fields of the configuration.
-    """
+    """Returns scores from a record by question and steps. With a live model it creates the record."""
 
     def __init__(self, config: RecordedStepRewardModelConfig | None = None, **overrides: Any) -> None:
         self.config = config or RecordedStepRewardModelConfig(**overrides)

@@ -112,10 +112,6 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
 
     A causal backbone scores all steps of a solution in one pass. Any other backbone would also see the later steps, so
     it reads each prefix separately. A step that ends beyond the model's positions gets the score 0 and a warning.
-
-    Args:
-        config: the options. ``None`` builds them from ``overrides``.
-        overrides: fields of the configuration.
     """
 
     def __init__(self, config: StepRewardModelConfig | None = None, **overrides: Any) -> None:
@@ -207,12 +203,7 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
 
 
 def positive_index(id2label: Mapping[int, str], positive_label: str | None, model: str) -> int:
-    """Return the index of the label that means a right step.
-
-    Args:
-        id2label: label names of the model by index.
-        positive_label: name of the label; ``None``: a usual name is looked up.
-        model: name of the model, for the error.
+    """Return the index of the label that means a right step; by default, of a label with a usual name.
 
     Raises:
         OptionError: there is only one label, or no label or several labels match.

@@ -15,20 +15,14 @@ from reason_envs.validation import mounted
 
 
 class MixtureTaskSet(TaskSet):
-    """Several task sets, interleaved so that the set and nearly every part of it keep their ratios."""
+    """Several task sets by label, interleaved so that the set and nearly every part of it keep their ratios.
+
+    The sum of the ratios must be 1. The seed shuffles the tasks of each part.
+    """
 
     def __init__(
         self, split: Split, parts: Mapping[str, TaskSet], ratios: Mapping[str, float], size: int, seed: int
     ) -> None:
-        """Interleave task sets.
-
-        Args:
-            split: split of the parts.
-            parts: task sets by label.
-            ratios: share of each part by label; the sum must be 1.
-            size: number of tasks in the mixture.
-            seed: seed that shuffles the tasks of each part.
-        """
         self.name, self.split, self.parts, self.seed = "mixture", split, dict(parts), seed
         counts = apportion(list(ratios.values()), size)
         self.disjoint = all(part.disjoint for part in parts.values())
@@ -53,12 +47,7 @@ class MixtureTaskSet(TaskSet):
 
 
 def mixture(
-    split: Split,
-    *,
-    parts: Any,
-    size: int | None = None,
-    seed: int = 0,
-    max_samples: int | None = None,
+    split: Split, *, parts: Any, size: int | None = None, seed: int = 0, max_samples: int | None = None
 ) -> MixtureTaskSet:
     """A mixture of other families in exact ratios.
 

@@ -21,7 +21,11 @@ class MissingSplitError(ReasonEnvsError):
 
 
 class ListTaskSet(TaskSet):
-    """A task set in memory."""
+    """A task set in memory.
+
+    ``left_out`` counts the problems that were left out, by reason. ``disjoint`` says whether the other split has other
+    problems.
+    """
 
     def __init__(
         self,
@@ -32,15 +36,6 @@ class ListTaskSet(TaskSet):
         *,
         disjoint: bool = True,
     ) -> None:
-        """Store tasks.
-
-        Args:
-            name: name of the set.
-            split: ``"train"`` or ``"test"``.
-            tasks: the tasks in order.
-            left_out: number of problems that were left out, by reason.
-            disjoint: whether the other split has other problems.
-        """
         self.name, self.split, self.left_out, self.disjoint = name, split, left_out, disjoint
         self._tasks = tuple(tasks)
 

@@ -39,9 +39,6 @@ class Petting(TaskEnvironment):
     An unreadable or missing response costs ``bad_format`` and the turn. Actions of agents that are not to act are
     ignored. ``info`` counts all of these. It also holds ``success``, ``progress``, ``episode_length`` (number of turns
     begun), and, for the latest decision, ``role``, ``team_reward`` and ``local_reward``.
-
-    Args:
-        config: options; ``None`` takes all defaults.
     """
 
     metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012
@@ -215,12 +212,7 @@ class Petting(TaskEnvironment):
     # --- for subclasses
 
     def failed(self, outcome: str, *counts: str) -> DecisionResult:
-        """Return the result of a response that contributes nothing and costs ``bad_format``.
-
-        Args:
-            outcome: outcome in one line.
-            counts: counters that increase by 1.
-        """
+        """Return the result of a response that contributes nothing, costs ``bad_format`` and adds 1 to ``counts``."""
         game, cost = self.state.game, self.config.bad_format
         baseline = self.baseline_contribution(game).get(self.role)
         return DecisionResult(game, outcome, -cost, baseline, dict.fromkeys(counts, 1), valid=False)

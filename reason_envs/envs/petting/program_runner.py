@@ -19,15 +19,9 @@ class Printed:
 
 
 class ProgramRunner:
-    """Runs programs with a time limit. All forks of an environment share it."""
+    """Runs programs with a time limit in seconds. All forks of an environment share it."""
 
     def __init__(self, sandbox: Sandbox, seconds: float) -> None:
-        """Store where and how long programs run.
-
-        Args:
-            sandbox: sandbox that runs the programs.
-            seconds: maximum time of a program.
-        """
         self.sandbox = sandbox
         self.limits = sandbox.limits_for(seconds)
 

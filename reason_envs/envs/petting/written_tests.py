@@ -51,11 +51,7 @@ class TestOutcomes:
 
 
 def read_written_tests(code: str, name: str) -> WrittenTests | None:
-    """Read assertions such as ``assert f(1) == 2``.
-
-    Args:
-        code: text of the assertions.
-        name: function that they call.
+    """Read assertions about a function, such as ``assert f(1) == 2``.
 
     Returns:
         The tests; ``None`` if there are none, or if the text has anything else.
@@ -85,18 +81,14 @@ def golden_tests(task: Task) -> Tests:
 
 
 class TestJudge:
-    """Grades programs by golden tests, and tests by mutants of right programs. All forks share it."""
+    """Grades programs by golden tests, and tests by at most ``max_mutants`` mutants of each right program.
+
+    All forks share it. ``limits`` are those of a program with tests that a role wrote.
+    """
 
     __test__ = False
 
     def __init__(self, sandbox: Sandbox, limits: Limits, max_mutants: int) -> None:
-        """Store how to run programs.
-
-        Args:
-            sandbox: sandbox that runs the programs.
-            limits: limits of a program with tests that a role wrote.
-            max_mutants: maximum number of mutants per program.
-        """
         self.sandbox, self.limits, self.max_mutants = sandbox, limits, max_mutants
         self.grader = CodeGrader(sandbox, limits)
         self._wrong_programs = AsyncCache(self._find_wrong_programs)

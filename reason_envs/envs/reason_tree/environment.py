@@ -60,9 +60,6 @@ class ReasonTree(TaskEnvironment):
     Steps are used as generated: an empty step, or one that repeats the previous step, is a node like any other. It
     takes an action and a level of depth. A step that equals a sibling is merged with it. No step is drawn if it would
     not fit into the generator's context.
-
-    Args:
-        config: options; ``None`` takes all defaults.
     """
 
     agents = (SEARCHER,)

@@ -16,12 +16,9 @@ from reason_envs.rewards.math.extract import extract_answer
 
 
 class Grower:
-    """Draws steps for trees. Calls for several trees are batched.
+    """Draws steps for trees, and scores them. Calls for several trees are batched.
 
-    Args:
-        engine: the generator. It must return token ids, because a step continues the tokens of its path.
-        reward_model: model that scores new steps.
-        config: limits and sampling.
+    The engine must return token ids, because a step continues the tokens of its path.
     """
 
     def __init__(self, engine: Engine, reward_model: StepRewardModel, config: GrowthConfig) -> None:

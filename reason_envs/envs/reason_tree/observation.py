@@ -33,12 +33,7 @@ Observation = dict[str, np.ndarray]
 
 
 def observation_space(config: GrowthConfig, actions: int) -> Dict:
-    """Return the space of observations. Every part is a finite, one-dimensional Box, as Gymnasium and SB3 require.
-
-    Args:
-        config: options with the limits of the tree.
-        actions: number of actions.
-    """
+    """Return the space of observations. Every part is a finite, one-dimensional Box, as Gymnasium and SB3 require."""
     n = config.max_nodes
     return Dict(
         {

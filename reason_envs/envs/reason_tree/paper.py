@@ -40,9 +40,6 @@ class ReasonTreePaper(ReasonTree):
     BACKTRACK never reaches the root: only EXPAND is legal there, and it would return to the first child. Therefore k is
     at most ``max_depth - 1``, and there are ``2 + max_depth`` actions, as in the paper. Rewards, observations and
     everything else are as in `ReasonTree`.
-
-    Args:
-        config: options; ``None`` takes all defaults.
     """
 
     def __init__(self, config: ReasonTreePaperConfig | None = None) -> None:

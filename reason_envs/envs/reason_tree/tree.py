@@ -115,13 +115,7 @@ class Tree:
         return next((child for child in self.nodes[parent].children if self.nodes[child].text == text), None)
 
     def add(self, parent: int, text: str, **fields: Any) -> int:
-        """Append a step under ``parent`` and return its index.
-
-        Args:
-            parent: index of the parent.
-            text: text of the step.
-            fields: other fields of the new node, such as ``token_ids``, ``log_prob``, ``tokens`` and ``score``.
-        """
+        """Append a step under ``parent`` and return its index. ``fields`` are the other fields of the new node."""
         above = self.nodes[parent]
         combine = AGGREGATIONS[self.aggregation][1]
         node = Node(

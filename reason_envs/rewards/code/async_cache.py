@@ -9,17 +9,12 @@ Value = TypeVar("Value")
 
 
 class AsyncCache(Generic[Key, Value]):
-    """Computes the value of each key once.
+    """Computes the value of each hashable key once.
 
     Concurrent callers in one event loop wait for the same computation. If it raises, the next call tries again.
     """
 
     def __init__(self, compute: Callable[[Key], Coroutine[Any, Any, Value]]) -> None:
-        """Create an empty cache.
-
-        Args:
-            compute: returns the value of a hashable key.
-        """
         self._compute = compute
         self._values: dict[Key, Value] = {}
         self._running: dict[tuple[asyncio.AbstractEventLoop, Key], asyncio.Future[Value]] = {}

@@ -59,16 +59,15 @@ class CodeGrade:
 
 
 class CodeGrader:
-    """Grades programs in a sandbox. Tests are prepared once and cached."""
+    """Grades programs in a sandbox, which starts with the first program. Tests are prepared once and cached.
+
+    Args:
+        sandbox: a `Sandbox`, or the name of one.
+        limits: limits of a program. The time limit applies only without a reference solution. ``None``: the limits of
+            the sandbox.
+    """
 
     def __init__(self, sandbox: Any = "native", limits: Limits | None = None) -> None:
-        """Create a grader. The sandbox starts with the first program.
-
-        Args:
-            sandbox: a `Sandbox`, or the name of one.
-            limits: limits of a program. The time limit applies only without a reference solution. ``None``: the
-                limits of the sandbox.
-        """
         with mounted("sandbox"):
             self.sandbox: Sandbox = make_sandbox(sandbox)
         self.limits = limits or self.sandbox.limits_for()

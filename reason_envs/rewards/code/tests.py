@@ -54,10 +54,7 @@ def read_tests(
 ) -> Tests:
     """Read tests in the format of HumanEval, of MBPP (sanitized), or with ``inputs`` and ``outputs``.
 
-    Args:
-        own: fields of the task.
-        defaults: values of fields that the task does not have.
-        owner: name of the task in errors.
+    ``defaults`` are the values of fields that the task does not have; ``owner`` names the task in errors.
     """
     record = {**defaults, **own}
     if "entry_point" in record:

@@ -130,13 +130,7 @@ def _load(
 
 
 def locate(path: Source, split: Split, suffixes: tuple[str, ...] = SUFFIXES) -> tuple[Path, bool]:
-    """Return the file of a split, and whether the split is official.
-
-    Args:
-        path: a file, a folder or a mapping of splits to files.
-        split: ``"train"`` or ``"test"``.
-        suffixes: endings of the names of the files in a folder.
-    """
+    """Return the file of a split, and whether the split is official. Files in a folder end with a suffix."""
     if isinstance(path, Mapping):
         unknown = set(path) - {"train", "test"}
         if unknown:

@@ -52,12 +52,7 @@ class NoAnswerError(ReasonEnvsError):
 def read_task(format: str, fields: Fields, record: Record, task_id: str, place: str) -> Task:
     """Convert a record to a task. Fields other than question and answer become metadata.
 
-    Args:
-        format: one of ``FORMATS`` or ``benchmarks.READERS``.
-        fields: names of the fields to read.
-        record: the record.
-        task_id: id of the task.
-        place: file and line of the record, for errors.
+    The format is one of ``FORMATS`` or ``benchmarks.READERS``; errors name the place, which is a file and a line.
 
     Raises:
         NoAnswerError: the record has no answer.
@@ -79,14 +74,9 @@ def read_task(format: str, fields: Fields, record: Record, task_id: str, place: 
 def read_tasks(
     format: str, fields: Fields, records: Iterable[tuple[str, Record]], prefix: str, skip_missing: bool
 ) -> tuple[list[Task], int]:
-    """Convert (place, record) pairs to tasks.
+    """Convert (place, record) pairs to tasks with the ids ``prefix/position``, as `read_task` does.
 
-    Args:
-        format: one of ``FORMATS`` or ``benchmarks.READERS``.
-        fields: names of the fields to read.
-        records: records with their places.
-        prefix: start of the task ids ``prefix/position``.
-        skip_missing: whether to leave out records without an answer, instead of raising.
+    ``skip_missing`` leaves out records without an answer, instead of raising an error.
 
     Returns:
         The tasks, and the number of records that were left out.

@@ -40,12 +40,9 @@ class Walk(Generic[State]):
 
 
 def walk(state: State, moves: str, step: Callable[[State, str], State | None]) -> Walk[State]:
-    """Make moves one by one until the game is solved.
+    """Make moves, which are letters of ``MOVES``, one by one until the game is solved.
 
-    Args:
-        state: state before the moves.
-        moves: letters of ``MOVES``.
-        step: returns the state after one move, or ``None`` if the move is not possible.
+    ``step`` returns the state after one move, or ``None`` if the move is not possible.
     """
     made = blocked = 0
     for move in moves:
@@ -59,13 +56,9 @@ def walk(state: State, moves: str, step: Callable[[State, str], State | None]) -
 
 
 def read_moves(text: str, maximum: int) -> str | None:
-    r"""Read moves such as ``RRDD``, ``r r d d``, ``["R", "D"]`` or ``right, down``.
+    r"""Read at most ``maximum`` moves such as ``RRDD``, ``r r d d``, ``["R", "D"]`` or ``right, down``.
 
     The moves are the content of the last ``\boxed{}``. If there is no box, they are the last line that is not empty.
-
-    Args:
-        text: response of a model.
-        maximum: maximum number of moves.
 
     Returns:
         The letters, or ``None`` if there is no move, if there are more than ``maximum``, or if there is other text.

@@ -32,27 +32,14 @@ def from_random(draw: Callable[[Random], Task]) -> Callable[[int], Problem]:
 
 
 class GeneratedTaskSet(TaskSet):
-    """A finite window on an infinite generator."""
+    """A finite window on an infinite generator.
+
+    ``draw`` is a pure function from an address, below ``addresses``, to a question, an answer and metadata.
+    """
 
     def __init__(
-        self,
-        name: str,
-        split: Split,
-        draw: Callable[[int], Problem],
-        size: int,
-        seed: int,
-        addresses: int = 2**63,
+        self, name: str, split: Split, draw: Callable[[int], Problem], size: int, seed: int, addresses: int = 2**63
     ) -> None:
-        """Wrap a generator.
-
-        Args:
-            name: name of the family.
-            split: ``"train"`` or ``"test"``.
-            draw: pure function from an address to a question, an answer and metadata.
-            size: number of tasks.
-            seed: seed of the tasks.
-            addresses: number of different addresses that ``draw`` accepts.
-        """
         self.name, self.split, self.size, self.seed = name, split, size, seed
         self._draw, self._addresses = draw, addresses
 
@@ -87,12 +74,9 @@ def checked_size(split: Split, size: int | None, seed: int, max_samples: int | N
 
 
 def check_range(low: int, high: int | None, **bounds: int) -> None:
-    """Check two options that are the minimum and the maximum of the same quantity.
+    """Check two options, such as ``min_steps=1, max_steps=3``, that are minimum and maximum of one quantity.
 
-    Args:
-        low: minimum of the first option.
-        high: maximum of the second option; ``None`` for no limit.
-        bounds: the two options by name, such as ``min_steps=1, max_steps=3``.
+    ``high=None`` sets no limit for the maximum.
 
     Raises:
         OptionError: they violate ``low <= minimum <= maximum <= high``.
