@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
+from jinja2 import StrictUndefined, Template
 from omegaconf import OmegaConf
 
 from agents.tracking.metrics_file import Row, read_rows, series
@@ -15,26 +16,6 @@ COMMAND = "command.txt"
 """File of a run folder with the command that started the run and the commands that resumed it."""
 SHOWN = ("eval/accuracy", "eval/greedy_accuracy", "eval/reward", "reward", "accuracy", "kl", "response_length")
 """Metrics of the table, each with its first and its last value."""
-LOADING = {
-    "peft": """from peft import PeftModel
-{more}from transformers import AutoModelForCausalLM, AutoTokenizer
-
-base = AutoModelForCausalLM.from_pretrained({base})
-model = PeftModel.from_pretrained(base, {folder})
-tokenizer = AutoTokenizer.from_pretrained({folder})""",
-    "transformers": """from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained({folder})
-tokenizer = AutoTokenizer.from_pretrained({folder})""",
-    "graph": """from pathlib import Path
-
-import reason_envs
-from agents.policies.graph import GraphPolicy
-
-environment = reason_envs.make_environment({env!r})
-policy = GraphPolicy.from_pretrained(Path({folder}), environment=environment)""",
-}
-"""Code that loads a folder, by library, or by policy if the class of the policy belongs to this package."""
 
 
 def write_cards(folder: Path, run: Path) -> None:
@@ -51,6 +32,13 @@ def write_cards(folder: Path, run: Path) -> None:
     else:
         text = _card(folder, "", config, metrics, run)
     (folder / CARD).write_text(text, encoding="utf-8")
+
+
+def render(template: Path, **values: Any) -> str:
+    """Fill values into the template of a card."""
+    text = template.read_text(encoding="utf-8")
+    layout: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    return Template(text, undefined=StrictUndefined, **layout).render(values)
 
 
 def front_matter(data: ModelCardData) -> str:
@@ -81,44 +69,19 @@ def _data(config: Any, metrics: Sequence[Row], library: str) -> ModelCardData:
 
 def _card(folder: Path, role: str, config: Any, metrics: Sequence[Row], run: Path) -> str:
     library, base = _library(folder), OmegaConf.select(config, "policy.model")
-    where = repr("PATH") if not role else f"{'PATH'!r}, subfolder={role!r}"
-    loading = LOADING.get(library, LOADING.get(config.policy.name, "# as agents.training.build.load_run does"))
-    # A model that ships with the package is not on the hub.
-    shipped = str(base).startswith("embedded")
-    base_path = f"model_path({base!r})" if shipped else repr(base)
-    more = "from reason_envs.llm.loading import model_path\n" if shipped else ""
-    title = f"{config.algo.name} on {config.env.name}{f', role {role}' if role else ''}"
-    kind = {
-        "peft": f"LoRA adapter for `{base}`",
-        "transformers": f"Causal language model, fine-tuned from `{base}`",
-    }.get(library, f"Policy `{config.policy.name}`")
-    return f"""{front_matter(_data(config, metrics, library))}
-# {title}
-
-{kind}, trained by reason-envs with `{config.algo.name}` in the environment `{config.env.name}`.
-
-## Use
-
-```python
-{loading.format(base=base_path, more=more, folder=where, env=config.env.name)}
-```
-
-## Command
-
-```bash
-{_commands(run)}
-```
-
-## Metrics
-
-{_table(metrics)}
-
-## Configuration
-
-```yaml
-{OmegaConf.to_yaml(config).rstrip()}
-```
-"""
+    return render(
+        Path(__file__).with_suffix(".md"),
+        front_matter=front_matter(_data(config, metrics, library)),
+        library=library,
+        base=base,
+        shipped=str(base).startswith("embedded"),
+        folder="'PATH'" if not role else f"'PATH', subfolder={role!r}",
+        role=role,
+        config=config,
+        commands=_commands(run),
+        table=_table(metrics),
+        yaml=OmegaConf.to_yaml(config).rstrip(),
+    )
 
 
 def _library(folder: Path) -> str:
