@@ -90,13 +90,14 @@ ENVIRONMENTS = EnvironmentRegistry("environment", "reason_envs.environments", {}
 
 
 def _built_in(
-    id: str, target: str, config: str, recommends: Mapping[str, str | float] | None = None, **more: Any
+    id: str, target: str, recommends: Mapping[str, str | float], config: str = "", **more: Any
 ) -> EnvironmentEntry:
-    """Describe an environment of this library; import paths start below ``reason_envs.envs``."""
-    target, config = f"reason_envs.envs.{target}", f"reason_envs.envs.{config}"
-    return EnvironmentEntry(
-        target, config, **{"id": id, "name": _short_name(id), "recommends": recommends or {}, **more}
-    )
+    """Describe an environment of this library; import paths start below ``reason_envs.envs``.
+
+    The name of the dataclass of its options is that of its class and ``Config``, unless ``config`` gives a path.
+    """
+    target, config = f"reason_envs.envs.{target}", f"reason_envs.envs.{config or target + 'Config'}"
+    return EnvironmentEntry(target, config, **{"id": id, "name": _short_name(id), "recommends": recommends, **more})
 
 
 def _short_name(id: str) -> str:
@@ -105,29 +106,20 @@ def _short_name(id: str) -> str:
 
 
 _BUILT_IN = (
-    _built_in(
-        "SingleTurnMath-v0",
-        "single_turn_math:SingleTurnMath",
-        "single_turn_math:SingleTurnMathConfig",
-        other_models=_MATHS,
-    ),
-    _built_in("ReasonTree-v0", "reason_tree.environment:ReasonTree", "reason_tree.config:ReasonTreeConfig", _SEARCH),
-    _built_in(
-        "ReasonTreePaper-v0", "reason_tree.paper:ReasonTreePaper", "reason_tree.paper:ReasonTreePaperConfig", _SEARCH
-    ),
-    _built_in(
-        "PettingPlanPath-v0", "petting.plan_path:PettingPlanPath", "petting.plan_path:PettingPlanPathConfig", _TEAM
-    ),
-    _built_in("PettingSokoban-v0", "petting.sokoban:PettingSokoban", "petting.sokoban:PettingSokobanConfig", _TEAM),
-    _built_in("PettingSudoku-v0", "petting.sudoku:PettingSudoku", "petting.sudoku:PettingSudokuConfig", _TEAM),
-    _built_in("PettingMath-v0", "petting.math:PettingMath", "petting.math:PettingMathConfig", _TEAM),
-    _built_in("PettingCode-v0", "petting.code:PettingCode", "petting.code:PettingCodeConfig", _TEAM),
-    _built_in("PlannerSolver-v0", "planner_solver:PlannerSolver", "planner_solver:PlannerSolverConfig", _PLANNER),
+    _built_in("SingleTurnMath-v0", "single_turn_math:SingleTurnMath", {}, other_models=_MATHS),
+    _built_in("ReasonTree-v0", "reason_tree.environment:ReasonTree", _SEARCH, "reason_tree.config:ReasonTreeConfig"),
+    _built_in("ReasonTreePaper-v0", "reason_tree.paper:ReasonTreePaper", _SEARCH),
+    _built_in("PettingPlanPath-v0", "petting.plan_path:PettingPlanPath", _TEAM),
+    _built_in("PettingSokoban-v0", "petting.sokoban:PettingSokoban", _TEAM),
+    _built_in("PettingSudoku-v0", "petting.sudoku:PettingSudoku", _TEAM),
+    _built_in("PettingMath-v0", "petting.math:PettingMath", _TEAM),
+    _built_in("PettingCode-v0", "petting.code:PettingCode", _TEAM),
+    _built_in("PlannerSolver-v0", "planner_solver:PlannerSolver", _PLANNER),
     _built_in(
         "WorkflowExecution-v0",
         "workflow.environment:WorkflowExecution",
-        "workflow.config:WorkflowConfig",
         _WORKFLOW,
+        "workflow.config:WorkflowConfig",
         name="workflow",
     ),
 )

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +43,9 @@ def run_data(folder: Path) -> dict[str, Any]:
         "name": folder.resolve().name,
         "facts": _facts(config, rows),
         "config": dict(_flat(config)),
-        "metrics": {name: _curve(rows, name) for name in _names(rows)},
-        "broken": _broken(rows),
-        "evaluations": _evaluations(rows) + [_evaluation(None, r["result"], name) for name, r in _evaluated(results)],
+        "metrics": {name: _curve(rows, name) for name in dict.fromkeys(chain(*rows)) if name != "step"},
+        "broken": dict(Counter(name for row in rows for name, value in row.items() if value is None)),
+        "evaluations": [*_evaluations(rows), *_results_of_policies(results)],
         "gain": difference(*recordings[:: len(recordings) - 1]) if len(recordings) > 1 else None,
         "frontier": _frontier(results),
         "recordings": _spread(recordings),
@@ -68,21 +69,12 @@ def _facts(config: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
     }
 
 
-def _names(rows: Sequence[Row]) -> list[str]:
-    return [name for name in dict.fromkeys(name for row in rows for name in row) if name != "step"]
-
-
 def _curve(rows: Sequence[Row], name: str) -> list[list[float]]:
     """Return the steps and values of a metric. Of too many, every k-th and the last are kept."""
     steps, values = series(rows, name)
     stride = -(-len(steps) // MAX_POINTS)
     kept = sorted({*range(0, len(steps), max(1, stride)), len(steps) - 1} - {-1})
     return [[steps[i] for i in kept], [float(f"{values[i]:.6g}") for i in kept]]
-
-
-def _broken(rows: Sequence[Row]) -> dict[str, int]:
-    """Count for each metric how often it was not finite."""
-    return dict(Counter(name for row in rows for name, value in row.items() if value is None))
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -135,8 +127,9 @@ def _results(folder: Path) -> dict[str, Mapping[str, Any]]:
     return {name: content for name, content in read.items() if isinstance(content, Mapping)}
 
 
-def _evaluated(results: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(name, content) for name, content in results.items() if isinstance(content.get("result"), Mapping)]
+def _results_of_policies(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    found = {name: content.get("result") for name, content in results.items()}
+    return [_evaluation(None, result, name) for name, result in found.items() if isinstance(result, Mapping)]
 
 
 def _frontier(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:

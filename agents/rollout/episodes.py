@@ -120,9 +120,10 @@ async def _play(
         inputs = policy_inputs(environment, policy, result, latest)
         skipped_agents = result.observations.keys() - inputs.keys()
         overlong += len(skipped_agents)
-        acting = await gather(
-            *(_decide(policy, episode, agent, observation, latest, sampling) for agent, observation in inputs.items())
+        sampled = await gather(
+            *(decide(policy, [episode], agent, observation, latest, sampling) for agent, observation in inputs.items())
         )
+        acting = [decision for (decision,) in sampled]
         decisions += acting
         latest.update({decision.agent: decision for decision in acting})
         try:
@@ -180,31 +181,20 @@ def finish(
     )
 
 
-async def _decide(
+async def decide(
     policy: Policy,
-    episode: EpisodeSpec,
+    rows: Sequence[EpisodeSpec],
     agent: AgentId,
     observation: Any,
     latest: Mapping[AgentId, Decision],
     sampling: Sampling | None,
-) -> Decision:
-    turn = next_turn(agent, latest)
-    seed = derive_seed(episode.seed, "policy", agent, turn)
-    (choice,) = await policy.act([observation], [seed], sampling, agents=[agent])
-    return Decision(
-        episode_id=episode.id,
-        agent=agent,
-        turn=turn,
-        choice=choice,
-        reward=0.0,
-        group_id=f"{episode.group}:{agent}",
-        observation=observation,
-    )
-
-
-def next_turn(agent: AgentId, latest: Mapping[AgentId, Decision]) -> int:
-    """Return the number of decisions that an agent has made so far."""
-    return latest[agent].turn + 1 if agent in latest else 0
+) -> list[Decision]:
+    """Sample a decision of an agent with the seed of each row. All of them belong to the episode of the first row."""
+    turn = latest[agent].turn + 1 if agent in latest else 0
+    seeds = [derive_seed(row.seed, "policy", agent, turn) for row in rows]
+    choices = await policy.act([observation] * len(rows), seeds, sampling, agents=[agent] * len(rows))
+    group = f"{rows[0].group}:{agent}"
+    return [Decision(rows[0].id, agent, turn, choice, 0.0, group, observation=observation) for choice in choices]
 
 
 def bootstrap_observations(

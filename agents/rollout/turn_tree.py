@@ -8,6 +8,7 @@ If several agents act together, their k-th candidates are stepped together as on
 import itertools
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from agents.rollout.episodes import (
     EpisodeSpec,
     actions,
     bootstrap_observations,
+    decide,
     finish,
-    next_turn,
     play_shared,
     policy_inputs,
 )
@@ -124,22 +125,8 @@ async def _sample(
     latest: Joint,
     sampling: Sampling | None,
 ) -> list[Decision]:
-    turn = next_turn(agent, latest)
-    seeds = [derive_seed(row.seed, "policy", agent, turn) for row in rows]
-    choices = await policy.act([observation] * len(rows), seeds, sampling, agents=[agent] * len(rows))
-    return [
-        Decision(
-            episode_id=rows[0].id,
-            agent=agent,
-            turn=turn,
-            choice=choice,
-            reward=0.0,
-            group_id=f"{rows[0].group}:{turn}:{agent}",
-            on_path=False,
-            observation=observation,
-        )
-        for choice in choices
-    ]
+    decisions = await decide(policy, rows, agent, observation, latest, sampling)
+    return [replace(d, group_id=f"{rows[0].group}:{d.turn}:{agent}", on_path=False) for d in decisions]
 
 
 def _pay(joint: Joint, after: StepResult, skipped_agents: Container[AgentId], episode: EpisodeSpec) -> None:

@@ -1,11 +1,14 @@
 """Answers that a search submits, and the selection among finished candidates without the correct answer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.rewards.math.normalise import normalise
+
+COSTS = ("generated_tokens", "reward_model_tokens", "generator_calls", "reward_model_calls", "nodes")
+"""Fields of an ``Answer`` with its cost."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +77,18 @@ def finished(tree: Tree, grower: Grower, index: int) -> bool:
 
 def costs_of(tree: Tree) -> dict[str, int]:
     """Return the cost of a tree as fields of an ``Answer``."""
-    return {
-        "generated_tokens": tree.generated_tokens,
-        "reward_model_tokens": tree.reward_model_tokens,
-        "generator_calls": tree.generator_calls,
-        "reward_model_calls": tree.reward_model_calls,
-        "nodes": len(tree.nodes),
-    }
+    return {"nodes": len(tree.nodes), **{name: getattr(tree, name) for name in COSTS if name != "nodes"}}
+
+
+def choose(
+    candidates: Sequence[Candidate], select: str, otherwise: tuple[str, float], costs: Mapping[str, int]
+) -> Answer:
+    """Select a candidate. Without candidates, the answer has the response and value of ``otherwise``."""
+    if not candidates:
+        response, value = otherwise
+        return Answer(response, None, value, 0, **costs)
+    chosen = SELECTIONS[select](candidates)
+    return Answer(chosen.response, chosen.answer, chosen.value, len(candidates), **costs)
 
 
 def submit(tree: Tree, grower: Grower, leaves: Sequence[int], select: str) -> Answer:
@@ -90,12 +98,8 @@ def submit(tree: Tree, grower: Grower, leaves: Sequence[int], select: str) -> An
         The selected answer. If no leaf is finished, the response is the path with the highest value.
     """
     candidates = [_candidate(tree, grower, leaf) for leaf in leaves]
-    costs = costs_of(tree)
-    if not candidates:
-        best = max(range(len(tree.nodes)), key=lambda i: (i > 0, tree.nodes[i].value))
-        return Answer(grower.response(tree, best), None, tree.nodes[best].value, 0, **costs)
-    chosen = SELECTIONS[select](candidates)
-    return Answer(chosen.response, chosen.answer, chosen.value, len(candidates), **costs)
+    best = max(range(len(tree.nodes)), key=lambda i: (i > 0, tree.nodes[i].value))
+    return choose(candidates, select, (grower.response(tree, best), tree.nodes[best].value), costs_of(tree))
 
 
 def _candidate(tree: Tree, grower: Grower, leaf: int) -> Candidate:

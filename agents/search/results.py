@@ -10,15 +10,13 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.intervals import share_interval
-from agents.search.answer import Answer
+from agents.search.answer import COSTS, Answer
 from agents.search.solvers import Solver
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Task
-
-COSTS = ("generated_tokens", "reward_model_tokens", "generator_calls", "reward_model_calls", "nodes")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.search.answer import SELECTIONS, Answer, Candidate
+from agents.search.answer import SELECTIONS, Answer, Candidate, choose
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.grower import Grower
@@ -78,18 +78,14 @@ def submit_solution(solutions: Sequence[Solution], aggregation: str, select: str
         for s in solutions
         if s.answer is not None
     ]
-    chosen = SELECTIONS[select](candidates) if candidates else None
-    return Answer(
-        response=chosen.response if chosen else solutions[0].text,
-        answer=chosen.answer if chosen else None,
-        value=chosen.value if chosen else 0.0,
-        candidates=len(candidates),
-        generated_tokens=sum(s.tokens for s in solutions),
-        reward_model_tokens=sum(s.scored_tokens or 0 for s in solutions),
-        generator_calls=len(solutions),
-        reward_model_calls=sum(s.scored_tokens is not None for s in solutions),
-        nodes=1,
-    )
+    costs = {
+        "generated_tokens": sum(s.tokens for s in solutions),
+        "reward_model_tokens": sum(s.scored_tokens or 0 for s in solutions),
+        "generator_calls": len(solutions),
+        "reward_model_calls": sum(s.scored_tokens is not None for s in solutions),
+        "nodes": 1,
+    }
+    return choose(candidates, select, (solutions[0].text, 0.0), costs)
 
 
 @dataclass

@@ -5,7 +5,7 @@ from typing import Protocol
 
 from agents.policies.base import Policy
 from agents.search import SearchMethod
-from agents.search.answer import SELECTIONS, Answer, Candidate, costs_of
+from agents.search.answer import COSTS, SELECTIONS, Answer, Candidate, choose, costs_of
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import SEARCHER, ReasonTree
@@ -61,18 +61,8 @@ class Walking:
         seeds = [derive_seed(seed, task.id, k) for k in range(self.samples)]
         answers = await gather(*(self._play(environment.fork(), task, s) for s in seeds))
         candidates = [Candidate(a.response, a.answer, a.value) for a in answers if a.answer is not None]
-        chosen = SELECTIONS[self.select](candidates) if candidates else None
-        return Answer(
-            response=chosen.response if chosen else answers[0].response,
-            answer=chosen.answer if chosen else None,
-            value=chosen.value if chosen else answers[0].value,
-            candidates=len(candidates),
-            generated_tokens=sum(a.generated_tokens for a in answers),
-            reward_model_tokens=sum(a.reward_model_tokens for a in answers),
-            generator_calls=sum(a.generator_calls for a in answers),
-            reward_model_calls=sum(a.reward_model_calls for a in answers),
-            nodes=sum(a.nodes for a in answers),
-        )
+        costs = {name: sum(getattr(answer, name) for answer in answers) for name in COSTS}
+        return choose(candidates, self.select, (answers[0].response, answers[0].value), costs)
 
     async def _play(self, environment: ReasonTree, task: Task, seed: int) -> Answer:
         """Play one episode. A truncated episode has no answer. The tokens of the policy count as generated tokens."""
