@@ -40,6 +40,10 @@ class EngineError(ReasonEnvsError):
     """An engine does not support a request, or its server failed."""
 
 
+class RewardError(ReasonEnvsError):
+    """A reward function raised an exception. Training leaves the episode out, and counts and reports it."""
+
+
 class RunError(ReasonEnvsError):
     """A run, or the folder of a run, cannot be used or continued."""
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,7 +22,7 @@ from reason_envs.validation import check_whole
 _AGENTS = Path(__file__).resolve().parents[1]
 CONF_DIR = next(p for p in (_AGENTS / "conf", _AGENTS.parent / "conf") if p.is_dir())
 """Folder of the YAML files: inside the package in an installed wheel, beside it in a checkout."""
-FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts", "solver", "executors")
+FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts", "solver", "executors", "reward")
 """Options that take a mapping with ``name`` and the options of the part with that name."""
 
 
@@ -95,14 +96,21 @@ def _spelled_out(overrides: Sequence[str], env: str) -> Iterator[str]:
 
     ``env.tasks={...}`` replaces the mapping instead of merging into it; ``env.tasks.x=1`` adds to it. ``env.reward=x``
     becomes ``env.reward.name=x`` if the environment has that key, and ``env.tasks=x`` becomes ``env.tasks.name=x`` if
-    more keys follow.
+    more keys follow. A list for ``env.reward``, or a mapping with options of another reward, replaces its dataclass.
     """
     keys, own = _keys_of("env"), {f"env.{path}" for path in _paths(GROUPS["env"][1](env))}
     free = {key for key in keys if key.rpartition(".")[2] in FREE_FORM} | {"eval_set", "placement.roles"}
+    structured = {path.removesuffix(".name") for path in own if path.endswith(".name")}
+    free -= structured
     for position, override in enumerate(overrides):
         key, _, value = override.partition("=")
         more = any(later.startswith(f"{key}.") for later in overrides[position:])
-        if f"{key}.name" in own and not value.lstrip().startswith("{"):
+        if key in structured and value.lstrip().startswith(("{", "[")):
+            given: Any = OverridesParser.create().parse_override(override).value()
+            if isinstance(given, list) or any(f"{key}.{name}" not in own for name in given):
+                yield f"{key}=null"
+                override = f"++{override}"
+        elif key in structured:
             override = f"{key}.name={value}"
         if key in free and (more or value.lstrip().startswith("{")):
             yield f"{key}=null"

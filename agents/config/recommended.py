@@ -6,7 +6,7 @@ until `fill_in` sets them.
 
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, open_dict
 
 from agents.algorithms.optimizer import OptimizerConfig
 from agents.config.schema import GROUPS, choice
@@ -73,8 +73,16 @@ def fill_in(config: DictConfig) -> None:
     for key in {**OTHER, **text}:
         _fill(config, key, suited.get(key, OTHER.get(key) if other and key in OTHER else OmegaConf.select(own, key)))
     for key, value in _other_models(config.env.name).items():
-        part = f"{key.rpartition('.')[0]}.name"  # another reward has other options
-        suits = other and OmegaConf.select(config, part) == OmegaConf.select(own, part)
+        path, _, option = key.rpartition(".")
+        part = f"{path}.name"  # another reward has other options
+        name = OmegaConf.select(own, part)
+        if isinstance(listed := OmegaConf.select(config, path), ListConfig):
+            for entry in listed if other else ():
+                if isinstance(entry, DictConfig) and entry.get("name") == name:
+                    with open_dict(entry):
+                        entry.setdefault(option, value)
+            continue
+        suits = other and OmegaConf.select(config, part) == name
         _fill(config, key, value if suits else OmegaConf.select(own, key))
 
 

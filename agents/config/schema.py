@@ -193,10 +193,22 @@ def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
         if key not in valid:
             path = f"{where}.{key}" if where in GROUPS else str(key)
             raise renamed_key(path) or unknown_name(f"key of {where}", str(key), valid)
+    replaced = {entry.name: raw[entry.name] for entry in fields(schema) if _replaces(entry, raw.get(entry.name))}
     try:
-        return _instance(OmegaConf.merge(OmegaConf.structured(schema), raw))
+        kept = {key: value for key, value in raw.items() if key not in replaced}
+        return dataclasses.replace(_instance(OmegaConf.merge(OmegaConf.structured(schema), kept)), **replaced)
     except OmegaConfBaseException as error:
         raise ReasonEnvsError(f"Bad value in {where}: {str(error).splitlines()[0]}") from error
+
+
+def _replaces(entry: dataclasses.Field[Any], value: Any) -> bool:
+    """Return whether a list, or a mapping with other keys, replaces the dataclass that is an option's default."""
+    default = _default_of(entry).default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+    if not dataclasses.is_dataclass(default) or entry.type is not Any:
+        return False
+    return isinstance(value, list) or (
+        isinstance(value, Mapping) and not value.keys() <= default.__dataclass_fields__.keys()
+    )
 
 
 def _instance(node: Any) -> Any:

@@ -12,7 +12,7 @@ from agents.policies.base import Policy
 from agents.trajectory import Decision, Trajectory
 from reason_envs.batching import gather
 from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step, derive_seed
-from reason_envs.errors import EngineError, ReasonEnvsError
+from reason_envs.errors import EngineError, ReasonEnvsError, RewardError
 from reason_envs.llm.engine import Sampling
 from reason_envs.tasks.base import Task
 
@@ -75,10 +75,11 @@ async def play(
     played = await play_shared(episodes, group_size, play_one)
     failures = [trajectory.failure for trajectory in played if trajectory.failure]
     if 2 * len(failures) > len(played):
-        raise EngineError(f"{len(failures)} of {len(played)} episodes failed, the first one with: {failures[0]}")
+        kind = RewardError if any("reward_failures" in trajectory.metrics for trajectory in played) else EngineError
+        raise kind(f"{len(failures)} of {len(played)} episodes failed, the first one with: {failures[0]}")
     if failures:
         _log.warning(
-            "An engine failed in %d of %d episodes, which are not trained on: %s",
+            "%d of %d episodes failed and are not trained on. The first error: %s",
             len(failures),
             len(played),
             failures[0],
@@ -87,10 +88,15 @@ async def play(
 
 
 def without_failures(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
-    """Leave out the episodes that an engine failed. The others get their share as the metric ``engine_failures``."""
+    """Leave out the episodes that an engine or a reward failed.
+
+    The others get the shares of these as the metrics ``engine_failures`` and ``reward_failures``.
+    """
     kept = [trajectory for trajectory in trajectories if not trajectory.failure]
-    for trajectory in kept if len(kept) < len(trajectories) else ():
-        trajectory.metrics["engine_failures"] = 1 - len(kept) / len(trajectories)
+    for name in ("engine_failures", "reward_failures"):
+        failed = sum(trajectory.metrics.get(name, 0.0) for trajectory in trajectories if trajectory.failure)
+        for trajectory in kept if failed else ():
+            trajectory.metrics[name] = failed / len(trajectories)
     return kept
 
 
@@ -128,8 +134,9 @@ async def _play(
         latest.update({decision.agent: decision for decision in acting})
         try:
             result = await checked_step(environment, actions(environment, policy, acting, skipped_agents))
-        except EngineError as error:  # not the fault of the policy
-            failed = {"correct": 0.0, "engine_failures": 1.0}
+        except (EngineError, RewardError) as error:  # not the fault of the policy
+            kind = "reward_failures" if isinstance(error, RewardError) else "engine_failures"
+            failed = {"correct": 0.0, kind: 1.0}
             return Trajectory(episode.task.id, episode.id, [], False, True, failed, failure=str(error))
         _pay(result.rewards, latest, skipped_agents, episode)
         final |= bootstrap_observations(environment, policy, result, latest)

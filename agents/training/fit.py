@@ -94,8 +94,9 @@ def fit(
         tasks: problems: a name, a mapping with ``name`` and options, or records with a question and an answer in a
             list, a ``datasets.Dataset`` or a ``pandas.DataFrame``. Records are written to ``tasks.jsonl`` in the run
             folder. ``None``: the environment's default.
-        reward: reward of the environment: a name, a mapping with ``name`` and options, or a function
-            ``(response, task) -> float``. ``None``: the environment's default.
+        reward: reward of the environment: a name, a function ``(response, task) -> float``, a mapping with ``name`` (or
+            function) and options, or a list of these, whose mappings can have a ``weight``. ``None``: the environment's
+            default.
         steps: maximum number of training steps. ``None``: the default of ``python -m agents.train``.
         output_dir: run folder. ``None``: a new folder in ``runs``, named after the time.
         options: further options of ``python -m agents.train``. Mappings set options inside a group, such as
@@ -130,16 +131,21 @@ def _stored(tasks: Any, folder: Path) -> Any:
 
 
 def _by_name(reward: Any) -> Any:
-    """Return the name of a reward function, which is registered unless it can be imported."""
+    """Replace reward functions by their names. A function that cannot be imported is registered."""
+    from reason_envs.rewards import register_reward
+    from reason_envs.rewards.functions import name_of
+
+    if isinstance(reward, list | tuple):
+        return [_by_name(part) for part in reward]
+    if isinstance(reward, Mapping):
+        return {**reward, "name": _by_name(reward.get("name"))} if callable(reward.get("name")) else reward
     if not callable(reward):
         return reward
-    module, name = reward.__module__, reward.__qualname__
+    module, _, name = name_of(reward).rpartition(".")
     if module != "__main__" and getattr(sys.modules.get(module), name, None) is reward:
         return f"{module}:{name}"
-    from reason_envs.rewards import register_reward
-
-    register_reward(reward.__name__, reward)
-    return reward.__name__
+    register_reward(name, reward)
+    return name
 
 
 def _overrides(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

@@ -11,6 +11,8 @@ from agents.policies.language_config import LanguagePolicyConfig
 from agents.reward_model.train import RewardModelConfig
 from agents.training.reward_model_phase import model_options, planned_training
 from reason_envs.errors import OptionError, ReasonEnvsError
+from reason_envs.rewards import RewardConfig, check_reward
+from reason_envs.validation import mounted
 
 BASE_MODEL = "policy"
 """Value of an environment's option that stands for the model under the policy's adapter, in the policy's engine."""
@@ -59,6 +61,10 @@ def resolve(config: TrainConfig) -> RunPlan:
                 f"env={config.env.name} does not have the option {name!r}, which learners need: add the fields tasks "
                 "and split to its configuration (python -m reason_envs.check lists everything that is missing)."
             )
+    reward = env.get("reward")
+    if isinstance(reward, RewardConfig | Mapping | list) or (isinstance(reward, str) and ":" in reward):
+        with mounted("env.reward"):
+            check_reward(reward)
     _check_models(config, writes_text=writes_text)
     engine = {"name": config.engine.name, **options(config.engine)}
     solver = env["engine"] if writes_text and "engine" in env else engine

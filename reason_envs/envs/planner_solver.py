@@ -8,12 +8,12 @@ from typing import Any
 from reason_envs.batching import gather
 from reason_envs.core import AgentId, Message, derive_seed
 from reason_envs.envs.prompt_templates import PLANNER_PROMPT, SOLVER_PROMPT, chat, check_places, fill
-from reason_envs.envs.task_environment import Reply, TaskConfig, TextEnvironment, TextState, build_reward
+from reason_envs.envs.task_environment import Reply, TaskConfig, TextEnvironment, TextState
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.llm.chat import fits
 from reason_envs.llm.engine import ContextLengthError, Generation, GenerationRequest, Sampling
-from reason_envs.rewards import Reward, RewardConfig
+from reason_envs.rewards import Reward, RewardConfig, build_reward
 from reason_envs.rewards.leak.find import find_leak
 from reason_envs.tasks import Task
 from reason_envs.validation import at_least, mounted
@@ -55,8 +55,8 @@ class PlannerSolverConfig(TaskConfig):
     solver_prompt: str = SOLVER_PROMPT
     """Prompt of the solver; ``{question}`` is the problem, ``{guideline}`` the planner's text."""
     reward: Any = field(default_factory=SolverRewardConfig)
-    """Reward of the solver's answer: a ``RewardConfig``, a mapping of its fields, the name of a reward, a function, or
-    the address of one (``"package.module:function"``)."""
+    """Reward of the solver's answer: a ``RewardConfig``, a mapping of its fields, the name of a reward, a function,
+    the address of one (``"package.module:function"``), or a list of these with weights (``weight``)."""
     max_guideline_chars: int = 20_000
     """Maximum number of characters of a guideline; a longer one is invalid."""
 

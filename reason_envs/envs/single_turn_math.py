@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from reason_envs.core import AgentId, derive_seed
-from reason_envs.envs.task_environment import Reply, TaskConfig, TextEnvironment, build_reward
-from reason_envs.rewards import RewardConfig
+from reason_envs.envs.task_environment import Reply, TaskConfig, TextEnvironment
+from reason_envs.rewards import RewardConfig, build_reward
 from reason_envs.validation import at_least, mounted
 
 SOLVER: AgentId = "solver"
@@ -17,8 +17,8 @@ class SingleTurnMathConfig(TaskConfig):
 
     tasks: Any = field(default_factory=lambda: {"name": "chain_sum"})
     reward: Any = field(default_factory=RewardConfig)
-    """Reward of the response: a ``RewardConfig``, a mapping of its fields, the name of a reward, a function, or the
-    address of one (``"package.module:function"``)."""
+    """Reward of the response: a ``RewardConfig``, a mapping of its fields, the name of a reward, a function, the
+    address of one (``"package.module:function"``), or a list of these with weights (``weight``)."""
     system_prompt: str | None = None
     """Text of a system message before the problem; ``None`` sends no system message."""
     max_response_chars: int = 20_000

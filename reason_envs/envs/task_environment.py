@@ -13,7 +13,6 @@ from gymnasium import Space
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult
 from reason_envs.envs.prompt_templates import chat, fill
 from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.rewards import RewardConfig, RewardFunction, make_reward, reward_from_config
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import make
 from reason_envs.tasks.base import Task, TaskSet
@@ -255,20 +254,3 @@ def as_task(value: Task | Mapping[str, Any]) -> Task:
             raise ReasonEnvsError(f"options['task'][{key!r}] must be text; it is {value[key]!r}.")
     digest = hashlib.blake2b(value["question"].encode(), digest_size=8).hexdigest()
     return Task(**{"id": f"given/{digest}", **value})
-
-
-def build_reward(spec: Any, config: type[RewardConfig] = RewardConfig) -> RewardFunction:
-    """Build the reward that an environment's ``reward`` option describes.
-
-    Args:
-        spec: a ``RewardConfig``, or whatever `make_reward` takes: a name, ``"package.module:function"``, a function, or
-            a mapping with options (``name`` too, unless it is that of ``config``).
-        config: holds the defaults of the options that a mapping leaves out.
-    """
-    if isinstance(spec, RewardConfig):
-        return reward_from_config(spec)
-    if not isinstance(spec, Mapping):
-        return make_reward(spec)
-    common = {option: value for option, value in spec.items() if option in config.__dataclass_fields__}
-    others = {str(option): value for option, value in spec.items() if option not in common}
-    return reward_from_config(config(**common), **others)

@@ -7,7 +7,15 @@ May import tasks, engines, sandboxes and reward models; never environments.
 from reason_envs.rewards.base import MathReward, RandomReward, Reward, RewardConfig, RewardFunction
 from reason_envs.rewards.math.extract import extract_answer
 from reason_envs.rewards.math.grade import MathGrade, grade_math, grade_math_async, grade_math_batch
-from reason_envs.rewards.registry import REWARDS, make_reward, register_reward, reward_from_config
+from reason_envs.rewards.registry import (
+    REWARDS,
+    build_reward,
+    check_reward,
+    make_reward,
+    register_reward,
+    reward_from_config,
+    weighted,
+)
 
 __all__ = [
     "REWARDS",
@@ -17,6 +25,8 @@ __all__ = [
     "Reward",
     "RewardConfig",
     "RewardFunction",
+    "build_reward",
+    "check_reward",
     "extract_answer",
     "grade_math",
     "grade_math_async",
@@ -24,4 +34,5 @@ __all__ = [
     "make_reward",
     "register_reward",
     "reward_from_config",
+    "weighted",
 ]

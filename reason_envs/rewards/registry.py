@@ -1,18 +1,17 @@
 """Rewards by name, by import path, or from a function."""
 
-import asyncio
 import inspect
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.registry import Part, Registry
-from reason_envs.rewards.base import Reward, RewardConfig, RewardFunction
-from reason_envs.tasks.base import Task
-from reason_envs.validation import Option, check_options, options_of
+from reason_envs.rewards.base import RewardConfig, RewardFunction
+from reason_envs.rewards.functions import FunctionReward, WeightedReward, name_of
+from reason_envs.validation import Option, check_options, mounted, options_of
 
 
 class RewardRegistry(Registry[RewardFunction]):
@@ -25,24 +24,38 @@ class RewardRegistry(Registry[RewardFunction]):
         super().register(name, target, config)
 
     def make(self, spec: Any, /, *arguments: Any, **options: Any) -> RewardFunction:
-        """Build a reward. ``spec`` can also be a function or a class."""
-        if callable(spec) and not isinstance(spec, RewardFunction):
-            return self.build(Part(spec), f"reward function {_name_of(spec)}", options)
-        return super().make(spec, *arguments, **options)
-
-    def build(
-        self, part: Part, owner: str, options: dict[str, Any], /, *arguments: Any, **keywords: Any
-    ) -> RewardFunction:
-        """Call a class with the options, or bind them to a function."""
-        target = part.load()
-        if inspect.isclass(target):
-            reward = super().build(part, owner, options)
-            return reward if isinstance(reward, RewardFunction) else FunctionReward(reward, owner)
-        _check_parameters(target, owner)
-        check_options(owner, options, reward_options(target))
+        """Build a reward. ``spec`` can also be a function, a class, or a list for a `WeightedReward`."""
+        if isinstance(spec, Sequence) and not isinstance(spec, str):
+            return weighted(spec, self.make)
+        if isinstance(spec, RewardFunction):
+            return super().make(spec, **options)
+        target, owner, options = self.checked(spec, options)
         if isinstance(target, RewardFunction):
             return target
-        return FunctionReward(partial(target, **options) if options else target, owner)
+        reward: Any = (
+            target(**options) if inspect.isclass(target) else partial(target, **options) if options else target
+        )
+        return reward if isinstance(reward, RewardFunction) else FunctionReward(reward, owner)
+
+    def checked(self, spec: Any, options: dict[str, Any]) -> tuple[Any, str, dict[str, Any]]:
+        """Check a reward before it is built.
+
+        Returns:
+            The function or class, its name in messages, and its options.
+
+        Raises:
+            ReasonEnvsError: the reward does not exist, cannot be called with a response and a task, or lacks an option.
+        """
+        if callable(spec):
+            target, owner = spec, f"reward function {name_of(spec)}"
+        elif isinstance(spec, str | Mapping):
+            name, options = self._named(spec, options)
+            target, owner = self[name].load(), f"reward {name!r}"
+        else:
+            raise self.unusable(spec)
+        _check_parameters(target, owner)
+        check_options(owner, options, reward_options(target))
+        return target, owner, options
 
 
 REWARDS = RewardRegistry(
@@ -95,13 +108,88 @@ def reward_from_config(config: RewardConfig, **options: Any) -> RewardFunction:
         config: name and values of the reward. Values that are not options of the reward must be defaults.
         options: further options of the reward.
     """
+    return make_reward(_described(config, options))
+
+
+def build_reward(spec: Any, config: type[RewardConfig] = RewardConfig) -> RewardFunction:
+    """Build the reward that an environment's ``reward`` option describes.
+
+    Args:
+        spec: a ``RewardConfig``, or whatever `make_reward` takes: a name, ``"package.module:function"``, a function, a
+            mapping with options (``name`` too, unless it is that of ``config``), or a list of these with weights.
+        config: holds the defaults of the options that a mapping leaves out.
+    """
+    if isinstance(spec, list | tuple):
+        return weighted(spec, lambda part: build_reward(part, config))
+    return make_reward(_completed(spec, config))
+
+
+def check_reward(spec: Any) -> None:
+    """Check name, options and signature of a reward, or of each one in a list, without building it.
+
+    Raises:
+        ReasonEnvsError: see `build_reward`.
+    """
+    if isinstance(spec, list | tuple):
+        _each(spec, check_reward)
+    elif not isinstance(spec, RewardFunction):
+        REWARDS.checked(_completed(spec, RewardConfig), {})
+
+
+def weighted(specs: Sequence[Any], build: Callable[[Any], RewardFunction]) -> WeightedReward:
+    """Build the weighted sum of the rewards in a list.
+
+    Args:
+        specs: a reward each, as ``build`` takes it. A mapping can have the key ``weight``, 1.0 by default.
+        build: builds one reward.
+    """
+    parts: dict[str, tuple[float, RewardFunction]] = {}
+    for reward, weight, built in _each(specs, build):
+        name = reward.get("name", "math") if isinstance(reward, Mapping) else reward
+        name = (name if isinstance(name, str) else name_of(name)).replace(":", ".").rpartition(".")[2]
+        while name in parts:
+            name += "_"
+        parts[name] = (weight, built)
+    return WeightedReward(parts)
+
+
+def _each(specs: Sequence[Any], use: Callable[[Any], Any]) -> list[tuple[Any, float, Any]]:
+    """Return reward, weight, and result of ``use`` for each entry. Errors name the number of the entry."""
+    entries = []
+    if not specs:
+        raise ReasonEnvsError(
+            "The list of rewards is empty: give at least one, such as reward=[{name: math, weight: 1}]."
+        )
+    for number, spec in enumerate(specs):
+        with mounted(str(number)):
+            weight = spec.get("weight", 1.0) if isinstance(spec, Mapping) else 1.0
+            if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
+                raise OptionError("weight", weight, "must be a finite number.")
+            reward = {k: v for k, v in spec.items() if k != "weight"} if isinstance(spec, Mapping) else spec
+            entries.append((reward, float(weight), use(reward)))
+    return entries
+
+
+def _completed(spec: Any, config: type[RewardConfig]) -> Any:
+    """Return a reward as `make_reward` takes it, with the defaults of ``config``."""
+    if isinstance(spec, RewardConfig):
+        return _described(spec, {})
+    if not isinstance(spec, Mapping):
+        return spec
+    common = {option: value for option, value in spec.items() if option in config.__dataclass_fields__}
+    if callable(common.get("name")):
+        return partial(common["name"], **{key: value for key, value in spec.items() if key != "name"})
+    return _described(config(**common), {str(key): value for key, value in spec.items() if key not in common})
+
+
+def _described(config: RewardConfig, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the mapping of name and options that a configuration stands for."""
     values, defaults = asdict(config), asdict(type(config)())
-    name = values.pop("name")
-    valid = reward_options(REWARDS[name].load())
+    valid = reward_options(REWARDS[config.name].load())
     for option, value in values.items():
-        if option not in valid and value != defaults[option]:
-            raise OptionError(option, value, f"is not an option of reward {name!r}: leave it at its default.")
-    return make_reward(name, **{option: value for option, value in values.items() if option in valid}, **options)
+        if option not in ("name", *valid) and value != defaults[option]:
+            raise OptionError(option, value, f"is not an option of reward {config.name!r}: leave it at its default.")
+    return {**{key: value for key, value in values.items() if key in ("name", *valid)}, **options}
 
 
 def reward_options(target: Any) -> dict[str, Option]:
@@ -111,52 +199,18 @@ def reward_options(target: Any) -> dict[str, Option]:
     return {name: option for name, option in options_of(target, positional=2).items() if name != "seed"}
 
 
-@dataclass(frozen=True)
-class FunctionReward(RewardFunction):
-    """A reward from a plain or ``async`` function."""
-
-    function: Callable[..., Any]
-    """Function that is called with response and task, and with ``seed`` if it has this parameter."""
-    name: str
-    """Name of the function in error messages."""
-
-    async def __call__(self, response: str, task: Task, seed: int) -> Reward:
-        """Call the function and check its result."""
-        extra = {"seed": seed} if "seed" in inspect.signature(self.function).parameters else {}
-        if _is_async(self.function):
-            result = await self.function(response, task, **extra)
-        else:
-            result = await asyncio.to_thread(self.function, response, task, **extra)
-        return self._checked(result)
-
-    def _checked(self, result: Any) -> Reward:
-        value, info = (result.value, result.info) if isinstance(result, Reward) else (result, {})
-        if isinstance(result, tuple) and len(result) == 2:
-            value, info = result
-        is_number = hasattr(value, "__float__") and not isinstance(value, complex)
-        if not is_number or not math.isfinite(float(value)) or not isinstance(info, dict):
-            raise ReasonEnvsError(
-                f"The {self.name} returned {result!r}; it must return a finite number, or such a number and a dict."
-            )
-        return Reward(float(value), info)
-
-
 def _check_parameters(function: Any, owner: str) -> None:
-    """Raise if a function cannot be called with a response and a task."""
-    given = dict.fromkeys(options_of(function, positional=2))
+    """Raise if a function, or the instances of a class, cannot be called with a response and a task."""
+    call: Any = function
+    arguments: tuple[Any, ...] = ("", None)
+    if inspect.isclass(function):
+        call = next((vars(base)["__call__"] for base in function.__mro__ if "__call__" in vars(base)), None)
+        arguments = (None, *arguments)
     try:
-        inspect.signature(function).bind("", None, **given)
+        given = dict.fromkeys(options_of(call, positional=len(arguments)))
+        inspect.signature(call).bind(*arguments, **given)
     except TypeError as error:
         raise ReasonEnvsError(
             f"The {owner} cannot be called with a response and a task ({error}): give the function itself, such as "
             "`def brief(response, task): return 1 / (1 + len(response))`."
         ) from error
-
-
-def _is_async(function: Any) -> bool:
-    target: Any = function.func if isinstance(function, partial) else function
-    return inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(target.__call__)
-
-
-def _name_of(function: Any) -> str:
-    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__qualname__)}"

@@ -14,7 +14,7 @@ from agents.evaluation.evaluate_policy import summarise
 from agents.rollout.episodes import grouped, without_failures
 from agents.rollout.episodes import play as play_episodes
 from agents.trajectory import Choice
-from reason_envs.errors import EngineError
+from reason_envs.errors import EngineError, RewardError
 from reason_envs.llm.engines.scripted import ScriptedEngine
 
 FILTERED = "a sample ended with finish_reason='content_filter'"
@@ -58,7 +58,7 @@ def played(fails, samples=8):
 def test_failed_episodes_are_counted_left_out_and_not_paid(caplog):
     with caplog.at_level(logging.WARNING):
         trajectories = played(lambda number: number in (1, 4))
-    assert f"An engine failed in 2 of 8 episodes, which are not trained on: {FILTERED}" in caplog.text
+    assert f"2 of 8 episodes failed and are not trained on. The first error: {FILTERED}" in caplog.text
     kept = without_failures(trajectories)
     assert len(kept) == 6
     assert {t.total_reward for t in kept} == {1.0}
@@ -66,6 +66,32 @@ def test_failed_episodes_are_counted_left_out_and_not_paid(caplog):
     assert [t.failure for t in trajectories if t not in kept] == [FILTERED] * 2
     result = summarise(trajectories, 8, 0)
     assert result.accuracy == 0.75
+
+
+def rewarded(fails):
+    numbers = iter(range(8))
+
+    def unlucky(response, task):
+        if next(numbers) in fails:
+            raise KeyError("unlucky")
+        return 1.0
+
+    environment = make_env(ScriptedEngine("27"), reward=unlucky)
+    return asyncio.run(play_episodes(environment, Writer(), grouped([MATH], 8, 0)))
+
+
+def test_episodes_whose_reward_raises_are_counted_apart_and_left_out(caplog):
+    with caplog.at_level(logging.WARNING):
+        kept = without_failures(rewarded({1, 4}))
+    assert "unlucky raised KeyError: 'unlucky' (" in caplog.text
+    assert f"for task {MATH.id!r} and the response '27'" in caplog.text
+    assert len(kept) == 6
+    assert {(t.metrics["reward_failures"], "engine_failures" in t.metrics) for t in kept} == {(0.25, False)}
+
+
+def test_a_reward_that_mostly_raises_ends_the_run():
+    with pytest.raises(RewardError, match=r"5 of 8 episodes failed, the first one with: The reward function .*unlucky"):
+        rewarded(range(5))
 
 
 def test_episodes_without_failures_have_no_metric_of_them():

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+import torch
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, ReasonEnvsError, RewardError
 from reason_envs.rewards import (
     REWARDS,
     MathReward,
@@ -13,6 +14,8 @@ from reason_envs.rewards import (
     Reward,
     RewardConfig,
     RewardFunction,
+    build_reward,
+    check_reward,
     make_reward,
     register_reward,
     reward_from_config,
@@ -125,7 +128,22 @@ def test_plain_functions_run_in_a_separate_thread():
     assert pay(reward, "x").info["thread"] != threading.get_ident()
 
 
-@pytest.mark.parametrize("result", [float("nan"), float("inf"), "1.0", None, (1.0, 2.0), (1.0, {}, 3), 1j])
+BAD_RESULTS = [
+    float("nan"),
+    float("inf"),
+    "1.0",
+    b"1",
+    None,
+    (1.0, 2.0),
+    (1.0, {}, 3),
+    1j,
+    torch.ones(2),
+    np.ones(2),
+    [1.0],
+]
+
+
+@pytest.mark.parametrize("result", BAD_RESULTS, ids=repr)
 @pytest.mark.parametrize("is_async", [False, True])
 def test_function_rewards_must_return_a_finite_number(result, is_async):
     def plain(response, task):
@@ -134,16 +152,81 @@ def test_function_rewards_must_return_a_finite_number(result, is_async):
     async def awaited(response, task):
         return result
 
-    with pytest.raises(ReasonEnvsError, match=r"reward function .*(plain|awaited).* returned .*finite number"):
+    message = r"reward function .*(plain|awaited).* returned .* for task 't' and the response 'x'; .*finite number"
+    with pytest.raises(ReasonEnvsError, match=message):
         pay(make_reward(awaited if is_async else plain), "x")
 
 
-def test_errors_of_function_rewards_are_raised():
-    def broken(response, task):
+@pytest.mark.parametrize("is_async", [False, True])
+def test_exception_in_a_reward_names_function_task_and_response(is_async):
+    def plain(response, task):
         raise KeyError("mine")
 
-    with pytest.raises(KeyError, match="mine"):
-        pay(make_reward(broken), "x")
+    async def awaited(response, task):
+        raise KeyError("mine")
+
+    name = "awaited" if is_async else "plain"
+    message = rf"{name} raised KeyError: 'mine' \(.*test_reward_functions\.py:\d+\) for task 't' and the response 'x'"
+    with pytest.raises(RewardError, match=message) as caught:
+        pay(make_reward(awaited if is_async else plain), "x")
+    assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_engine_failure_in_a_reward_stays_an_engine_failure():
+    async def judge(response, task):
+        raise EngineError("The server is down.")
+
+    with pytest.raises(EngineError, match="server is down"):
+        pay(make_reward(judge), "x")
+
+
+def test_weighted_rewards_add_up_and_report_each_part():
+    parts = [
+        {"name": "math", "weight": 2},
+        {"name": "test_reward_functions:length", "weight": 0.5, "scale": 3.0},
+        length,
+    ]
+    paid = pay(make_reward(parts), r"\boxed{42}")
+    assert paid.value == 2 * 1.0 + 0.5 * 3.0 * 10 + 10
+    names = {"rewards/math": 1.0, "rewards/length": 30.0, "rewards/length_": 10.0, "correct": True}
+    assert names.items() <= paid.info.items()
+
+
+def test_weighted_rewards_keep_the_first_entry_of_info():
+    parts = [lambda response, task: (1.0, {"correct": True}), lambda response, task: (0.0, {"correct": False, "b": 1})]
+    assert pay(make_reward(parts), "x").info.items() >= {"correct": True, "b": 1}.items()
+
+
+class NoResponse:
+    def __call__(self, task):
+        return 0.0
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ([], "list of rewards is empty"),
+        ([{"name": "math", "weight": "high"}], "0.weight='high' must be a finite number"),
+        (["math", {"name": "math", "weight": float("nan")}], "1.weight=nan must be a finite number"),
+        (
+            ["math", {"name": "math", "corect": 1}],
+            r"1.corect=1 is not an option of reward 'math'\. Did you mean 'correct'",
+        ),
+        (["maths"], "Did you mean 'math'"),
+        ("test_reward_functions:NoResponse", "cannot be called with a response and a task"),
+        ({"name": "test_reward_functions:length", "size": 1}, r"size=1 is not an option .* Valid: scale"),
+        (3, r"3 \(int\) does not choose the reward"),
+    ],
+)
+@pytest.mark.parametrize("use", [check_reward, build_reward, make_reward])
+def test_rewards_are_checked_before_they_are_built(use, spec, message):
+    with pytest.raises(ReasonEnvsError, match=message):
+        use(spec)
+
+
+def test_check_reward_builds_nothing(monkeypatch):
+    monkeypatch.setattr(LengthReward, "__init__", lambda *arguments, **options: pytest.fail("built"))
+    check_reward([{"name": "test_reward_functions:LengthReward"}, LengthReward, length, "math", RewardConfig()])
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ class ReasonTreeConfig(GrowthConfig, TaskConfig):
     """Text of a system message before the problem, for the generator; ``None`` sends no system message."""
     reward: Any = "math"
     """Reward of the submitted answer: ``math``, ``random`` (a control that ignores the answer; both pay
-    ``final_reward_...``), a function, or the address of one (``"package.module:function"``)."""
+    ``final_reward_...``), a function, the address of one (``"package.module:function"``), a mapping of its ``name``
+    and options, or a list of these with weights (``weight``)."""
     max_steps: int | None = None
     """Maximum number of actions before the episode is truncated; ``None``: ``4 * max_depth``."""
     final_reward_correct: float = 1.0

@@ -19,7 +19,7 @@ from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.envs.task_environment import TaskEnvironment, TaskState
 from reason_envs.llm import make_engine
 from reason_envs.reward_models.base import make_reward_model
-from reason_envs.rewards import MathReward, RandomReward, RewardFunction, make_reward
+from reason_envs.rewards import MathReward, RandomReward, RewardFunction, make_reward, weighted
 from reason_envs.tasks import Task
 from reason_envs.validation import mounted
 from reason_envs.views import EpisodeView, NodeView, TreeView
@@ -72,7 +72,7 @@ class ReasonTree(TaskEnvironment):
         config, actions = config or ReasonTreeConfig(), len(self.action_names)
         super().__init__(config, observation_space(config, actions), Discrete(actions))
         with mounted("reward"):
-            self.reward = _final_reward(config)
+            self.reward = _final_reward(config.reward, config)
         engine = self.own("engine", make_engine, _placed(config.engine, config.device))
         scorer = self.own("reward_model", make_reward_model, _placed(config.reward_model, config.device))
         self.grower = Grower(engine, scorer, config)
@@ -220,13 +220,15 @@ class ReasonTree(TaskEnvironment):
         }
 
 
-def _final_reward(config: ReasonTreeConfig) -> RewardFunction:
+def _final_reward(spec: Any, config: ReasonTreeConfig) -> RewardFunction:
     correct, wrong = config.final_reward_correct, config.final_reward_wrong
-    if config.reward == "math":
+    if isinstance(spec, list | tuple):
+        return weighted(spec, lambda part: _final_reward(part, config))
+    if spec in ("math", {"name": "math"}):
         return MathReward(correct, wrong, no_answer=wrong, fallbacks=config.fallbacks)
-    if config.reward == "random":
+    if spec in ("random", {"name": "random"}):
         return RandomReward(correct, wrong, fallbacks=config.fallbacks)
-    return make_reward(config.reward)
+    return make_reward(spec)
 
 
 def _placed(spec: Any, device: str | None) -> Any:

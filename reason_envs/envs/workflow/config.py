@@ -58,7 +58,8 @@ class WorkflowConfig(TaskConfig):
     """Maximum reward of a program that calls an operator of another domain than the problem's."""
     reward: Any = "tiers"
     """Reward of the answer: ``tiers``, ``random`` (a control that pays 0 or 1 at random), a function of answer and
-    task, or the address of one (``"package.module:function"``)."""
+    task, the address of one (``"package.module:function"``), a mapping of its ``name`` and options, or a list of these
+    with weights (``weight``)."""
     max_program_chars: int = 20_000
     """Maximum number of characters of the policy's response; a longer one is invalid."""
 

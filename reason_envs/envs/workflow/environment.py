@@ -17,7 +17,7 @@ from reason_envs.envs.workflow.operator_signatures import OPERATORS
 from reason_envs.envs.workflow.operators import Operators
 from reason_envs.envs.workflow.prompts import DOMAINS, STYLES
 from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.rewards import make_reward
+from reason_envs.rewards import Reward, make_reward
 from reason_envs.rewards.code.grade import CodeGrader, extract_code
 from reason_envs.rewards.code.tests import read_tests
 from reason_envs.rewards.tiers import NO_ANSWER, TierGrade, capped, code_tier, math_tier, qa_tier
@@ -100,7 +100,8 @@ class WorkflowExecution(TextEnvironment):
             state.grade = await self._grade(outcome, task, domain)
         tier, cap = capped(state.grade.tier, self._caps(outcome, domain))
         reward = await self._pay(tier, outcome, task)
-        return Reply(reward, info={**self._info(outcome), "earned": tier, "capped": cap or ""})
+        info = {**reward.info, **self._info(outcome), "earned": tier, "capped": cap or ""}
+        return Reply(reward.value, info=info)
 
     def render_messages(self, observation: str) -> list[Message]:
         """Return the prompt: the operators, the rule of the task's domain, and the problem."""
@@ -145,12 +146,12 @@ class WorkflowExecution(TextEnvironment):
             caps["misfit"] = self.config.misfit_cap
         return caps
 
-    async def _pay(self, tier: float, outcome: Outcome, task: Task) -> float:
+    async def _pay(self, tier: float, outcome: Outcome, task: Task) -> Reward:
         if self.reward is not None:
-            return (await self.reward(outcome.answer, task, derive_seed(self.state.seed, WRITER, 0, 0))).value
+            return await self.reward(outcome.answer, task, derive_seed(self.state.seed, WRITER, 0, 0))
         if self.config.reward == "random":
-            return float(derive_seed(self.state.seed, WRITER, 0, 0, "reward") % 2)
-        return tier
+            return Reward(float(derive_seed(self.state.seed, WRITER, 0, 0, "reward") % 2))
+        return Reward(tier)
 
     def _info(self, outcome: Outcome) -> dict[str, Any]:
         grade = self.state.grade

@@ -3,7 +3,7 @@
 import re
 import subprocess
 import sys
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -53,6 +53,31 @@ def test_compose_takes_defaults_from_the_dataclasses():
     for group, (_, config_of) in GROUPS.items():
         part = getattr(config, group)
         assert options(part) == vars(config_of(part.name)())
+
+
+@pytest.mark.parametrize("env", ["single_turn_math", "planner_solver", "reason_tree", "workflow"])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("{name: own:f, scale: 2}", {"name": "own:f", "scale": 2}),
+        ("[{name: math, weight: 1}, own:f]", [{"name": "math", "weight": 1}, "own:f"]),
+    ],
+)
+def test_compose_takes_options_of_a_reward_and_lists_of_rewards(env, text, value):
+    config = compose_config([f"env={env}", f"env.reward={text}"])
+    assert config.env.reward == value
+    assert typed(asdict(config)).env.reward == value  # as config.yaml stores it
+
+
+def test_weighted_mathematics_suits_another_model():
+    config = compose_config(["env.reward=[{name: math, weight: 2, wrong: -3}, own:f]", "policy.model=theirs"])
+    assert config.env.reward[0] == {
+        "name": "math",
+        "weight": 2,
+        "wrong": -3,
+        "no_answer": 0,
+        "fallbacks": ["last_number"],
+    }
 
 
 @pytest.mark.parametrize("name", ["random", "my_rewards:score"])

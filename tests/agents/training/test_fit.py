@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 
 import pandas
@@ -73,6 +74,20 @@ def test_fit_takes_a_reward_function(tmp_path):
     assert len(seen) == 4
     assert result.metrics["reward"].iloc[-1] == sum(map(len, seen)) / 4
     assert read_config(small_fit(tmp_path / "named", reward=shorter).folder).env.reward.name.endswith(":shorter")
+
+
+class Scaled:
+    def __call__(self, response, task):
+        return 3.0
+
+
+def test_fit_takes_weighted_rewards_partials_and_callable_objects(tmp_path):
+    rewards = [{"name": shorter, "weight": 0.5}, {"name": "math", "weight": 2}, Scaled()]
+    last = small_fit(tmp_path, reward=rewards).metrics.iloc[-1]
+    shares = (last[f"episode/rewards/{name}"] for name in ("shorter", "math", "Scaled"))
+    assert last["reward"] == pytest.approx(sum(w * value for w, value in zip((0.5, 2, 1), shares, strict=True)))
+    twice = small_fit(tmp_path / "partial", reward=functools.partial(lambda response, task, n: n, n=2.0))
+    assert twice.metrics["reward"].iloc[-1] == 2.0
 
 
 def test_result_evaluates_and_reports(tmp_path):

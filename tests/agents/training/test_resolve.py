@@ -12,7 +12,7 @@ from agents.config.compose import compose_config
 from agents.training.build import load_run
 from agents.training.folder import read_config, write_config
 from agents.training.resolve import resolve, total_steps
-from reason_envs.errors import OptionError, RunError
+from reason_envs.errors import OptionError, ReasonEnvsError, RunError
 
 AGENTS = Path(__file__).resolve().parents[3] / "agents"
 RUNS = (
@@ -72,6 +72,21 @@ def test_resolve_chooses_the_held_out_problems():
 def test_resolve_refuses_a_frozen_model_that_training_would_change(arguments, message):
     with pytest.raises(OptionError, match=message):
         resolve(compose_config(["env=planner_solver", "env.solver=policy", *arguments]))
+
+
+@pytest.mark.parametrize("env", ["single_turn_math", "planner_solver", "reason_tree", "workflow"])
+@pytest.mark.parametrize(
+    ("reward", "message"),
+    [
+        ("os:getcwd", "cannot be called with a response and a task"),
+        ("{name: os:getcwd, alpha: 2}", "cannot be called with a response and a task"),
+        ("[{name: math, weight: 1}, {name: operator:eq, weight: x}]", r"env\.reward\.1\.weight='x' must be a finite"),
+        ("[]", "list of rewards is empty"),
+    ],
+)
+def test_resolve_checks_the_reward_before_anything_is_loaded(env, reward, message):
+    with pytest.raises(ReasonEnvsError, match=message):
+        resolve(compose_config([f"env={env}", f"env.reward={reward}"]))
 
 
 def test_total_steps_is_the_smaller_limit():
