@@ -42,8 +42,8 @@ def aec_env(name: str, **options: Any) -> AECAdapter:
     return AECAdapter(make_environment(name, **options))
 
 
-class _Seats:
-    """The agents and spaces of an environment under PettingZoo names."""
+class _SeatedEnv:
+    """An environment whose agents and spaces have PettingZoo names."""
 
     def __init__(self, environment: Environment) -> None:
         if type(environment).observe is Environment.observe:
@@ -52,100 +52,88 @@ class _Seats:
                 "do not act. Define it, or use gymnasium.make."
             )
         self.environment = environment
-        self.agent_of = {f"{agent}_0": agent for agent in environment.agents}
-        self.names = list(self.agent_of)
+        self.metadata = {**environment.metadata, "name": type(environment).__name__}
+        self.render_mode = environment.render_mode
+        self._agent_of = {f"{agent}_0": agent for agent in environment.agents}
+        self.possible_agents = list(self._agent_of)
+        self.agents: list[str] = []
         self.observation_spaces = {
-            name: _wrapped(environment.observation_space(agent)) for name, agent in self.agent_of.items()
+            name: _wrapped(environment.observation_space(agent)) for name, agent in self._agent_of.items()
         }
-        self.action_spaces = {name: environment.action_space(agent) for name, agent in self.agent_of.items()}
-
-    def start(self, seed: int | None, options: Options) -> StepResult:
-        (result,) = run(gather(checked_reset(self.environment, seed=seed, options=options)))
-        return result
-
-    def move(self, actions: dict[AgentId, Any]) -> StepResult:
-        (result,) = run(gather(checked_step(self.environment, actions)))
-        return result
-
-    def check_started(self) -> None:
-        if self.environment.state is None:
-            raise ReasonEnvsError("No episode has started: call reset first.")
-
-    def see(self, name: str) -> Any:
-        self.check_started()
-        seen = self.environment.observe(self.agent_of[name])
-        return {"text": seen} if isinstance(seen, str) else seen
-
-    def acting(self, result: StepResult) -> list[str]:
-        return [name for name, agent in self.agent_of.items() if agent in result.observations]
-
-    def rewards(self, result: StepResult) -> dict[str, float]:
-        return {name: float(result.rewards.get(agent, 0.0)) for name, agent in self.agent_of.items()}
-
-    def flags(self, ended: dict[AgentId, bool]) -> dict[str, bool]:
-        return {name: bool(ended.get(agent, False)) for name, agent in self.agent_of.items()}
-
-    def infos(self, result: StepResult) -> dict[str, dict[str, Any]]:
-        acting = self.acting(result)
-        return {name: {**result.info, "acts": name in acting} for name in self.names}
-
-
-class _SeatedEnv:
-    """Methods that both adapters share."""
-
-    seats: _Seats
+        self.action_spaces = {name: environment.action_space(agent) for name, agent in self._agent_of.items()}
+        self._acting: list[str] = []
+        """Agents that act next."""
 
     def observation_space(self, agent: str) -> Space:
         """Return the agent's observation space."""
-        return self.seats.observation_spaces[agent]
+        return self.observation_spaces[agent]
 
     def action_space(self, agent: str) -> Space:
         """Return the agent's action space."""
-        return self.seats.action_spaces[agent]
+        return self.action_spaces[agent]
+
+    def observe(self, agent: str) -> Any:
+        """Return the current observation of an agent."""
+        self._check_started()
+        seen = self.environment.observe(self._agent_of[agent])
+        return {"text": seen} if isinstance(seen, str) else seen
 
     def render(self) -> Any:
         """Render according to ``render_mode``."""
-        return self.seats.environment.render()
+        return self.environment.render()
 
     def close(self) -> None:
         """Close the environment and the sandbox that it built. A sandbox that was passed in stays open."""
-        self.seats.environment.close()
+        self.environment.close()
+
+    def _start(self, seed: int | None, options: Options) -> StepResult:
+        (result,) = run(gather(checked_reset(self.environment, seed=seed, options=options)))
+        self.agents = list(self.possible_agents)
+        return result
+
+    def _move(self, actions: dict[AgentId, Any]) -> StepResult:
+        (result,) = run(gather(checked_step(self.environment, actions)))
+        return result
+
+    def _check_started(self) -> None:
+        if self.environment.state is None:
+            raise ReasonEnvsError("No episode has started: call reset first.")
+
+    def _rewards(self, result: StepResult) -> dict[str, float]:
+        return {name: float(result.rewards.get(agent, 0.0)) for name, agent in self._agent_of.items()}
+
+    def _flags(self, ended: dict[AgentId, bool]) -> dict[str, bool]:
+        return {name: bool(ended.get(agent, False)) for name, agent in self._agent_of.items()}
+
+    def _infos(self, result: StepResult) -> dict[str, dict[str, Any]]:
+        """Return the ``info`` for each agent, and note the agents that act next."""
+        self._acting = [name for name, agent in self._agent_of.items() if agent in result.observations]
+        return {name: {**result.info, "acts": name in self._acting} for name in self.possible_agents}
 
 
 class ParallelAdapter(_SeatedEnv, ParallelEnv):
     """An environment, which must define ``observe(agent)``, with PettingZoo's parallel API."""
 
-    def __init__(self, environment: Environment) -> None:
-        self.seats = _Seats(environment)
-        self.metadata = {**environment.metadata, "name": type(environment).__name__}
-        self.render_mode = environment.render_mode
-        self.possible_agents = list(self.seats.names)
-        self.agents: list[str] = []
-        self._acting: list[str] = []
-
     def reset(self, seed: int | None = None, options: Options = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start an episode; ``options={"task": ...}`` fixes the problem."""
-        result = self.seats.start(seed, options)
-        self.agents, self._acting = list(self.possible_agents), self.seats.acting(result)
-        return self._look(), self.seats.infos(result)
+        infos = self._infos(self._start(seed, options))
+        return self._look(), infos
 
     def step(
         self, actions: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         """Step the environment with the actions of the agents that act. A missing action counts as no answer."""
-        self.seats.check_started()
+        self._check_started()
         if not self.agents:
             return {}, {}, {}, {}, {}
-        seats = self.seats
-        result = seats.move({seats.agent_of[name]: actions[name] for name in self._acting if name in actions})
-        seen, self._acting = self._look(), seats.acting(result)
+        result = self._move({self._agent_of[name]: actions[name] for name in self._acting if name in actions})
+        seen, infos = self._look(), self._infos(result)
         if result.done:
             self.agents = []
-        rewards, ended = seats.rewards(result), seats.flags(result.terminated)
-        return seen, rewards, ended, seats.flags(result.truncated), seats.infos(result)
+        return seen, self._rewards(result), self._flags(result.terminated), self._flags(result.truncated), infos
 
     def _look(self) -> dict[str, Any]:
-        return {name: self.seats.see(name) for name in self.possible_agents}
+        return {name: self.observe(name) for name in self.possible_agents}
 
 
 class AECAdapter(_SeatedEnv, AECEnv):
@@ -155,50 +143,38 @@ class AECAdapter(_SeatedEnv, AECEnv):
     """
 
     def __init__(self, environment: Environment) -> None:
-        super().__init__()
-        self.seats = _Seats(environment)
-        self.metadata = {**environment.metadata, "name": type(environment).__name__, "is_parallelizable": False}
-        self.render_mode = environment.render_mode
-        self.possible_agents = list(self.seats.names)
-        self.agents: list[str] = []
+        super().__init__(environment)
+        self.metadata["is_parallelizable"] = False
         self.agent_selection: str = self.possible_agents[0]
         self._chosen: dict[AgentId, Any] = {}
-        self._acting: list[str] = []
-
-    def observe(self, agent: str) -> Any:
-        """Return the current observation of an agent."""
-        return self.seats.see(agent)
 
     def reset(self, seed: int | None = None, options: Options = None) -> None:
         """Start an episode; ``options={"task": ...}`` fixes the problem."""
-        result = self.seats.start(seed, options)
-        self.agents = list(self.possible_agents)
+        result = self._start(seed, options)
         self._cumulative_rewards = dict.fromkeys(self.agents, 0.0)
         self._take(result)
 
     def step(self, action: Any) -> None:
         """Take the action of ``agent_selection``. It must be ``None`` once the episode has ended."""
-        self.seats.check_started()
+        self._check_started()
         agent = self.agent_selection
         if self.terminations[agent] or self.truncations[agent]:
             self._was_dead_step(action)
             return
         self._cumulative_rewards[agent] = 0.0
-        self._chosen[self.seats.agent_of[agent]] = action
+        self._chosen[self._agent_of[agent]] = action
         if len(self._chosen) < len(self._acting):
             self.agent_selection = self._acting[len(self._chosen)]
             self._clear_rewards()
             return
-        self._take(self.seats.move(self._chosen))
+        self._take(self._move(self._chosen))
         self._accumulate_rewards()
         self._deads_step_first()
 
     def _take(self, result: StepResult) -> None:
-        seats = self.seats
-        self._chosen, self._acting = {}, seats.acting(result)
-        self.rewards = seats.rewards(result)
-        self.terminations, self.truncations = seats.flags(result.terminated), seats.flags(result.truncated)
-        self.infos = seats.infos(result)
+        self._chosen = {}
+        self.rewards, self.infos = self._rewards(result), self._infos(result)
+        self.terminations, self.truncations = self._flags(result.terminated), self._flags(result.truncated)
         self.agent_selection = (self._acting or self.agents)[0]
 
 

@@ -18,7 +18,7 @@ from reason_envs.errors import ReasonEnvsError
 
 
 def respond(env):
-    return solver(env.seats.environment)
+    return solver(env.environment)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,7 +110,7 @@ def test_options_tasks_and_rendering_reach_the_environment():
     for build in (reason_envs.parallel_env, reason_envs.aec_env):
         env = build("PettingPlanPath-v0", max_turns=1, render_mode="ansi")
         env.reset(seed=1, options={"task": task})
-        assert env.seats.environment.config.max_turns == 1
+        assert env.environment.config.max_turns == 1
         assert "P.G" in env.render()
         env.close()
 
@@ -162,6 +162,6 @@ def test_a_reset_that_returns_a_tuple_is_rejected(monkeypatch):
     async def reset(**options):
         return {}, {}
 
-    monkeypatch.setattr(env.seats.environment, "reset", reset)
+    monkeypatch.setattr(env.environment, "reset", reset)
     with pytest.raises(ReasonEnvsError, match=r"PettingSudoku\.reset must return a StepResult; it returned \(\{"):
         env.reset(seed=1)

@@ -10,7 +10,7 @@ from typing import Any
 from reason_envs.envs.petting.mutants import mutants
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.code.async_cache import AsyncCache
-from reason_envs.rewards.code.grade import CodeGrade, CodeGrader
+from reason_envs.rewards.code.grade import CodeGrader
 from reason_envs.rewards.code.tests import Case, StdioTests, Tests, UnitTests, read_tests, split
 from reason_envs.sandbox import Limits, Program, Raised, Sandbox
 from reason_envs.sandbox.values import shown
@@ -80,7 +80,7 @@ def golden_tests(task: Task) -> Tests:
     return tests
 
 
-class TestJudge:
+class TestJudge(CodeGrader):
     """Grades programs by golden tests, and tests by at most ``max_mutants`` mutants of each right program.
 
     All forks share it. ``limits`` are those of a program with tests that a role wrote.
@@ -89,17 +89,9 @@ class TestJudge:
     __test__ = False
 
     def __init__(self, sandbox: Sandbox, limits: Limits, max_mutants: int) -> None:
-        self.sandbox, self.limits, self.max_mutants = sandbox, limits, max_mutants
-        self.grader = CodeGrader(sandbox, limits)
+        super().__init__(sandbox, limits)
+        self.max_mutants = max_mutants
         self._wrong_programs = AsyncCache(self._find_wrong_programs)
-
-    async def usable(self, task_id: str, tests: Tests) -> bool:
-        """Return whether the right program of a task passes its tests; the log says why not."""
-        return await self.grader.usable(task_id, tests)
-
-    async def grade(self, code: str, tests: Tests) -> CodeGrade:
-        """Grade a program by the golden tests. A program that takes too long is wrong."""
-        return await self.grader.grade(code, tests)
 
     async def run(self, source: str, tests: Tests, cases: Sequence[Case]) -> TestOutcomes:
         """Run a complete program on the tests that a role wrote."""

@@ -101,7 +101,7 @@ class ReasonTree(TaskEnvironment):
             await self._move(int(action))
         self.state.visit_history.append((self.state.current, len(self.state.tree.nodes)))
         reward = self.config.value_weight * (self._value() - before) - self.config.step_penalty
-        reward -= self._cost(int(action)) if valid else self.config.illegal_penalty
+        reward -= self._costs[int(action)] if valid else self.config.illegal_penalty
         self.state.done = self.state.answered or self.state.steps >= self.config.step_limit
         return await self._end(reward, valid) if self.state.done else self._continue({SEARCHER: reward}, valid)
 
@@ -170,9 +170,6 @@ class ReasonTree(TaskEnvironment):
     def _go(self, node: int) -> None:
         self.state.current = node
         self.state.tree.nodes[node].visits += 1
-
-    def _cost(self, action: int) -> float:
-        return self._costs[action]
 
     def _value(self) -> float:
         return self.state.tree.nodes[self.state.current].value

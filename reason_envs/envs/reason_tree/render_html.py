@@ -2,30 +2,10 @@
 
 from collections.abc import Iterator
 from html import escape
+from pathlib import Path
 
 from reason_envs.envs.reason_tree.tree import Node, Tree
 
-STYLE = """
-:root { color-scheme: light dark; --line: #8886; --path: #d9480f; --faint: #777 }
-body { font: 16px/1.45 system-ui, sans-serif; max-width: 70rem; margin: 0 auto; padding: 1rem }
-h1 { font-size: 1.2rem; white-space: pre-wrap; overflow-wrap: anywhere; margin: 0 0 .5rem }
-p { color: var(--faint); margin: .2rem 0 1rem; font-size: .9rem }
-.tree { overflow-x: auto; padding-bottom: 1rem }
-ul { list-style: none; margin: 0; padding: 0 0 0 .7rem; border-left: 2px solid var(--line) }
-.tree > ul { border: 0; padding: 0 }
-ul:has(> .path) { border-color: var(--path) }
-summary, .leaf { display: block; padding: .3rem .4rem; border-radius: .4rem; min-width: 15rem }
-summary { cursor: pointer }
-summary::before { content: "▸ "; color: var(--faint) }
-details[open] > summary::before { content: "▾ " }
-.leaf::before { content: "· "; color: var(--faint) }
-.step { white-space: pre-wrap; overflow-wrap: anywhere }
-.path > details > summary .step, .path > .leaf .step { font-weight: 700 }
-.current > details > summary, .current > .leaf { outline: 2px solid var(--path); outline-offset: -2px }
-.score { display: inline-block; min-width: 2.6em; text-align: center; border-radius: .3rem; color: #000 }
-.score { margin: 0 .3em }
-.numbers { color: var(--faint); font-size: .8rem; margin-left: .5em }
-"""
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Content security policy of the page: even unescaped text could not run or load anything."""
 
@@ -37,11 +17,11 @@ def write_page(tree: Tree, current: int) -> str:
 
 
 def _document(tree: Tree, current: int) -> Iterator[str]:
-    question = escape(tree.question)
+    question, style = escape(tree.question), Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
     yield (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">\n<title>{question[:80]}</title>\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n<style>{STYLE}</style></head>\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n<style>\n{style}</style></head>\n'
         f'<body><h1>{question}</h1>\n<p>{_totals(tree)}</p>\n<div class="tree">'
     )
     yield from _nodes(tree, current)

@@ -4,6 +4,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 
 from reason_envs.tasks.text import last_boxed
@@ -76,6 +77,7 @@ def neighbour(cell: Cell, move: str) -> Cell:
     return cell[0] + MOVES[move][0], cell[1] + MOVES[move][1]
 
 
+@lru_cache(maxsize=4096)
 def open_cells(rows: int, columns: int, walls: frozenset[Cell]) -> frozenset[Cell]:
     """Return every cell of a grid that is not a wall."""
     return frozenset((row, column) for row in range(rows) for column in range(columns)) - walls

@@ -59,7 +59,7 @@ def step(level: SokobanLevel, move: str) -> SokobanLevel | None:
     """Return the level after one move, or ``None`` if a wall or a box that cannot be pushed is in the way."""
     to = neighbour(level.player, move)
     beyond = neighbour(to, move)
-    floor = _floor(level)
+    floor = level.floor
     if to not in floor:
         return None
     if to not in level.boxes:
@@ -81,7 +81,7 @@ def deadlocked(level: SokobanLevel) -> bool:
 
 def dead_cells(level: SokobanLevel) -> frozenset[Cell]:
     """Return the floor cells from which a single box cannot be pushed onto any goal."""
-    return _dead_cells(_floor(level), level.goals)
+    return _dead_cells(level.floor, level.goals)
 
 
 def distance(level: SokobanLevel) -> int:
@@ -107,7 +107,7 @@ def solve(level: SokobanLevel) -> str | None:
 
 def pushes(level: SokobanLevel) -> Iterable[tuple[SokobanLevel, str]]:
     """Yield the level after each possible next push, with the moves that lead to it."""
-    reached = paths(level.player, _floor(level) - level.boxes)
+    reached = paths(level.player, level.floor - level.boxes)
     for box in sorted(level.boxes):
         for move in MOVES:
             behind = neighbour(box, _BACK[move])
@@ -117,7 +117,7 @@ def pushes(level: SokobanLevel) -> Iterable[tuple[SokobanLevel, str]]:
 
 def pulls(level: SokobanLevel) -> Iterable[SokobanLevel]:
     """Yield each level from which one push leads to this one: a player walks next to a box and pulls it."""
-    free = _floor(level) - level.boxes
+    free = level.floor - level.boxes
     reached = paths(level.player, free)
     for box in sorted(level.boxes):
         for move in MOVES:
@@ -158,15 +158,6 @@ def read(text: str) -> SokobanLevel:
     return SokobanLevel(len(lines), len(lines[0]), all_of(WALL), goals, boxes, player)
 
 
-def _floor(level: SokobanLevel) -> frozenset[Cell]:
-    return _floor_of(level.rows, level.columns, level.walls)
-
-
-@lru_cache(maxsize=4096)
-def _floor_of(rows: int, columns: int, walls: frozenset[Cell]) -> frozenset[Cell]:
-    return open_cells(rows, columns, walls)
-
-
 @lru_cache(maxsize=4096)
 def _dead_cells(floor: frozenset[Cell], goals: frozenset[Cell]) -> frozenset[Cell]:
     alive, queue = set(goals), deque(goals)
@@ -197,7 +188,7 @@ def _stuck(level: SokobanLevel, box: Cell) -> bool:
 
 
 def _corner(level: SokobanLevel) -> Cell:
-    return min(paths(level.player, _floor(level) - level.boxes))
+    return min(paths(level.player, level.floor - level.boxes))
 
 
 def _symbol(level: SokobanLevel, cell: Cell) -> str:
