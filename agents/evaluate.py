@@ -1,29 +1,47 @@
 """Evaluate a policy on held-out tasks: ``python -m agents.evaluate run=runs/NAME output_file=result.json``.
 
 ``run=runs/NAME`` evaluates the latest checkpoint of a run, ``checkpoint=runs/NAME/checkpoints/step_50`` another one,
-and ``run=runs/NAME untrained=true`` the weights that the run started from. The command prints the accuracy with its
-confidence interval. ``python -m agents.frontier`` compares search methods and policies at several budgets.
+and ``run=runs/NAME untrained=true`` the weights that the run started from. ``policy.model=MODEL`` evaluates a model
+without a run. ``benchmarks=[gsm8k,math500]`` evaluates on public benchmarks, and ``eval_set=`` on other problems.
+``env``, ``engine``, ``reward_model``, ``policy`` and ``eval_set`` have the options of ``python -m agents.train``. The
+command prints avg@k (accuracy, with its confidence interval), pass@k and maj@k of k samples per problem.
+``python -m agents.frontier`` compares search methods and policies at several budgets.
 """
 
 import asyncio
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from agents.evaluation.evaluate_policy import EvaluationResult, evaluate_policy, format_result
-from agents.evaluation.intervals import first_tasks
+from agents.config.compose import of_a_run
+from agents.config.schema import options
+from agents.evaluation.evaluate_policy import Evaluation, evaluate_tasks, format_result
 from agents.policies.base import TrainablePolicy
 from agents.policies.roles import RolePolicy
-from agents.trajectory import Trajectory
-from reason_envs.errors import OptionError, ReasonEnvsError
-from reason_envs.llm.engine import Sampling
-from reason_envs.tasks.base import Task
-from reason_envs.validation import at_least
+from agents.training.build import Run, load_run
+from agents.training.prompt_limits import check_prompts
+from reason_envs.core import Environment
+from reason_envs.envs.single_turn_math import SingleTurnMath, SingleTurnMathConfig
+from reason_envs.errors import OptionError, ReasonEnvsError, RunError
+from reason_envs.rewards.code.grade import CodeReward
+from reason_envs.sandbox import Sandbox, make_sandbox
+from reason_envs.tasks import make as make_tasks
+from reason_envs.tasks.base import TaskSet
+from reason_envs.tasks.files.evaluation_sets import BENCHMARKS, benchmark, benchmark_tasks
+from reason_envs.validation import at_least, check_choice
+
+DOMAINS = {
+    "single_turn_math": ("math", "code"),
+    "workflow": ("math", "qa", "code"),
+    "petting_code": ("code",),
+}
+"""Domains of benchmarks that an environment grades; others grade mathematics."""
 
 
 @dataclass
@@ -36,12 +54,16 @@ class EvaluateConfig:
     """Checkpoint folder to evaluate, ``runs/NAME/checkpoints/step_N``; null: the latest one of ``run``."""
     untrained: bool = False
     """Whether to evaluate the weights from which the run started, instead of a checkpoint."""
+    benchmarks: list[str] | None = None
+    """List of public benchmarks: gsm8k, math, math500, aime24, amc23, minerva_math, hotpotqa, drop, humaneval, mbpp;
+    null: the held-out problems of the run. They are read from the folder ``REASON_ENVS_DATA``, or else downloaded."""
     tasks: int = 1024
     """Maximum number of held-out tasks."""
     samples: int = 4
     """Number of episodes per task."""
-    temperature: float = 1.0
-    """Sampling temperature. 0 is greedy decoding, for which one sample per task is enough."""
+    temperature: float | None = None
+    """Sampling temperature; null: the temperature of the training. 0 is greedy decoding, for which one sample per task
+    is enough."""
     seed: int = 0
     """Seed of all random draws."""
     swap_roles: Any = None
@@ -54,6 +76,8 @@ class EvaluateConfig:
         at_least(self, tasks=1, samples=1, temperature=0)
         if not isinstance(self.swap_roles, bool | Mapping | None):
             raise OptionError("swap_roles", self.swap_roles, "must be true or a mapping of roles to roles.")
+        for name in self.benchmarks or ():
+            check_choice("benchmarks", name, BENCHMARKS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -67,47 +91,97 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with report_errors():
         if any(argument.startswith("method=") for argument in given):
             raise ReasonEnvsError("method= is an option of python -m agents.frontier: run that command instead.")
-        config = parse_pairs(EvaluateConfig, given, __doc__ or "")
-        result = asyncio.run(run_evaluation(config))
-        print(format_result(result))
+        own, overrides = of_a_run(given)
+        asyncio.run(run_evaluation(parse_pairs(EvaluateConfig, own, __doc__ or ""), overrides))
 
 
-async def run_evaluation(config: EvaluateConfig) -> EvaluationResult:
-    """Load and evaluate a policy, and write ``output_file`` if it is given.
+async def run_evaluation(
+    config: EvaluateConfig, overrides: Sequence[str] = (), sets: Mapping[str, Any] | None = None
+) -> dict[str, Evaluation]:
+    """Load and evaluate a policy, print the metrics, and write ``output_file`` if it is given.
+
+    Args:
+        config: options of the command.
+        overrides: options of a run, ``key=value``. They change the run that is evaluated, or describe one.
+        sets: task sets by the name of a benchmark, in place of ``config.benchmarks`` and their usual sources.
+
+    Returns:
+        The evaluation of each benchmark by name; ``""`` is the name of the held-out problems of the run.
 
     Raises:
-        ReasonEnvsError: an option is invalid, or the run cannot be loaded.
+        ReasonEnvsError: an option is invalid, the run cannot be loaded, or a benchmark cannot be evaluated. The results
+            of the other benchmarks are printed and written before.
     """
-    from agents.training.build import load_run
-
     if config.output_file:
         _make_folder(Path(config.output_file))
-    run = load_run(config.run, config.checkpoint, untrained=config.untrained)
+    run = load_run(config.run, config.checkpoint, untrained=config.untrained, overrides=overrides)
     if config.swap_roles:
         _swap(run.policy, config.swap_roles)
-    sampling = Sampling(run.policy.sampling.max_tokens, config.temperature, stop=run.policy.sampling.stop)
-    tasks = first_tasks(run.held_out(), config.tasks)
-    print(_subject(config, run.held_out().name, len(tasks)))
-    with tqdm(total=len(tasks) * config.samples, unit=" episodes", disable=None) as bar:
-        result, trajectories = await evaluate_policy(
-            run.environment,
+    named = {name: benchmark_tasks(name) for name in config.benchmarks or ()} if sets is None else sets
+    evaluated: dict[str, Evaluation] = {}
+    failed: dict[str, str] = {}
+    try:
+        for name, source in (named or {"": None}).items():
+            try:
+                evaluated[name] = await _evaluate(run, name, source, config)
+            except ReasonEnvsError as error:
+                if not name:
+                    raise
+                failed[name] = str(error)
+                print(f"{name}: not evaluated: {error}", file=sys.stderr)
+            if config.output_file:
+                write_result(Path(config.output_file), config, evaluated, failed, overrides)
+    finally:
+        run.close()
+    if failed:
+        raise RunError(f"{', '.join(failed)} could not be evaluated (see above); {len(evaluated)} others were.")
+    return evaluated
+
+
+async def _evaluate(run: Run, name: str, source: Any, config: EvaluateConfig) -> Evaluation:
+    """Evaluate on a benchmark, or on the held-out problems of the run, and print the metrics."""
+    sandbox = make_sandbox("native")  # it starts with its first program
+    environment = run.environment if not name else _environment(run, name, sandbox)
+    tasks = await check_prompts(run.policy, environment, make_tasks(source, "test") if name else run.held_out())
+    print(_subject(config, run, tasks, min(config.tasks, len(tasks))), flush=True)
+    bar = tqdm(total=min(config.tasks, len(tasks)) * config.samples, unit=" episodes", disable=None)
+    with bar, closing(sandbox):
+        evaluation = await evaluate_tasks(
+            environment,
             run.policy,
             tasks,
+            maximum=config.tasks,
             samples=config.samples,
             seed=config.seed,
-            sampling=sampling,
+            temperature=config.temperature,
             finished=bar.update,
         )
-    if config.output_file:
-        write_result(Path(config.output_file), config, result, tasks, trajectories)
-    return result
+    print(format_result(evaluation.result), flush=True)
+    return evaluation
 
 
-def _subject(config: EvaluateConfig, tasks: str, count: int) -> str:
+def _environment(run: Run, name: str, sandbox: Sandbox) -> Environment:
+    """Return the environment that asks for the answers of a benchmark and grades them."""
+    config, chosen = run.plan.config.env, benchmark(name)
+    if chosen.domain not in DOMAINS.get(config.name, ("math",)):
+        raise OptionError(
+            "benchmarks", name, f"has problems of the domain {chosen.domain}, which env={config.name} does not grade."
+        )
+    if config.name != "single_turn_math" or chosen.system_prompt is None:
+        return run.environment
+    reward = CodeReward(wrong=0.0, no_answer=0.0, sandbox=sandbox)
+    prompt = chosen.system_prompt
+    return SingleTurnMath(SingleTurnMathConfig(tasks=run.train_tasks, reward=reward, system_prompt=prompt))
+
+
+def _subject(config: EvaluateConfig, run: Run, tasks: TaskSet, count: int) -> str:
     """Return the line that says which weights are evaluated on which tasks."""
-    weights = " before training" if config.untrained else ""
+    policy = run.plan.config.policy
+    weights = config.checkpoint or config.run or options(policy).get("model") or policy.name
+    before = " before training" if config.untrained else ""
     swapped = f" with swap_roles={config.swap_roles}" if config.swap_roles else ""
-    return f"{config.checkpoint or config.run}{weights}{swapped}: {count:,} problems of {tasks} x {config.samples}"
+    reasons = "".join(f", {number:,} left out {why}" for why, number in tasks.left_out.items() if number)
+    return f"{weights}{before}{swapped}: {count:,} problems of {tasks.name} x {config.samples}{reasons}"
 
 
 def _swap(policy: TrainablePolicy, roles: Any) -> None:
@@ -121,32 +195,45 @@ def _swap(policy: TrainablePolicy, roles: Any) -> None:
 
 
 def write_result(
-    path: Path, config: EvaluateConfig, result: EvaluationResult, tasks: list[Task], trajectories: list[Trajectory]
+    path: Path,
+    config: EvaluateConfig,
+    evaluated: Mapping[str, Evaluation],
+    failed: Mapping[str, str],
+    overrides: Sequence[str] = (),
 ) -> None:
     """Write configuration, metrics and answers as JSON.
 
     Args:
         path: the file; its folder is created.
         config: options of the evaluation.
-        result: metrics.
-        tasks: the tasks that were evaluated.
-        trajectories: their episodes.
+        evaluated: evaluations by the name of the benchmark. One with an empty name is not below ``benchmarks``.
+        failed: errors by the name of the benchmark.
+        overrides: options of the run that were given.
     """
-    by_id = {task.id: task for task in tasks}
+    _make_folder(path)
+    sets = {name: _record(evaluation) for name, evaluation in evaluated.items()}
+    errors = {name: {"error": error} for name, error in failed.items()}
+    found = sets.get("", {"benchmarks": {**sets, **errors}})
+    path.write_text(json.dumps({"config": asdict(config), "overrides": list(overrides), **found}, indent=1) + "\n")
+
+
+def _record(evaluation: Evaluation) -> dict[str, Any]:
+    """Return metrics and answers as plain data."""
+    by_id = {task.id: task for task in evaluation.tasks}
     answers = [
         {
             "task": t.task_id,
             "question": by_id[t.task_id].question,
             "answer": by_id[t.task_id].answer,
             "responses": [d.choice.text for d in t.path],
+            **({"solution": t.facts["solution"]} if "solution" in t.facts else {}),
+            "extracted": t.facts.get("extracted"),
             "correct": bool(t.metrics.get("correct", 0.0)),
+            **({"failure": t.failure} if t.failure else {}),
         }
-        for t in trajectories
+        for t in evaluation.trajectories
     ]
-    _make_folder(path)
-    path.write_text(
-        json.dumps({"config": asdict(config), "result": asdict(result), "answers": answers}, indent=1) + "\n"
-    )
+    return {"result": asdict(evaluation.result), "answers": answers}
 
 
 def _make_folder(path: Path) -> None:

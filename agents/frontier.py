@@ -10,24 +10,20 @@ have it. ``env``, ``engine``, ``reward_model`` and ``policy`` (such as ``reward_
 import asyncio
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from agents.config.command_line import parse_pairs, report_errors
-from agents.config.compose import compose_config
-from agents.config.schema import GROUPS
+from agents.config.compose import of_a_run
 from agents.evaluation.intervals import first_tasks
 from agents.search.plans import Plan, plans
 from agents.search.plot import plot_frontier
 from agents.search.results import MethodResult, Solved, record, solve_all, summarise, table, write_json
-from agents.training.build import Run, build, load_run
-from agents.training.resolve import resolve
+from agents.training.build import Run, load_run
 from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import RunError
 from reason_envs.validation import at_least
 
-RUN_KEYS = (*GROUPS, "placement", "eval_set", "experiment")
-"""First parts of the keys of a run's configuration."""
 ONE_VALUE = ("run", "checkpoint", "tasks", "seed", "output_file")
 """Options that take one value. All others take a value or a list."""
 
@@ -83,9 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _run(arguments: Sequence[str]) -> None:
-    of_the_run = [a for a in arguments if a.partition("=")[0].lstrip("+~").partition(".")[0] in RUN_KEYS]
-    own = [_as_list(a) for a in arguments if a not in of_the_run]
-    config = parse_pairs(FrontierConfig, own, __doc__ or "")
+    own, of_the_run = of_a_run(arguments)
+    config = parse_pairs(FrontierConfig, [_as_list(argument) for argument in own], __doc__ or "")
     chosen = _chosen(config)
     run = _load(config, of_the_run)
     try:
@@ -121,11 +116,7 @@ def _chosen(config: FrontierConfig) -> list[Plan]:
 
 def _load(config: FrontierConfig, overrides: Sequence[str]) -> Run:
     """Load the run that is given, or build one from its options alone."""
-    if config.run is None and config.checkpoint is None:
-        composed = compose_config(overrides)
-        run = build(resolve(replace(composed, eval_every=composed.eval_every or 1)))
-    else:
-        run = load_run(config.run, config.checkpoint, overrides=overrides)
+    run = load_run(config.run, config.checkpoint, overrides=overrides)
     if not isinstance(run.environment, ReasonTree):
         raise RunError(
             f"method= searches the tree of env=reason_tree, but the environment is {run.plan.config.env.name}: set "

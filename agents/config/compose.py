@@ -26,6 +26,13 @@ FREE_FORM = ("tasks", "eval_set", "engine", "reward_model", "sandbox", "prompts"
 """Options that take a mapping with ``name`` and the options of the part with that name."""
 
 
+def of_a_run(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Divide the arguments of a command into its own and those that describe a run, such as ``policy.model=MODEL``."""
+    keys = (*GROUPS, "placement", "eval_set", "experiment")
+    given = [a for a in arguments if a.partition("=")[0].lstrip("+~").partition(".")[0] in keys]
+    return [a for a in arguments if a not in given], given
+
+
 def register_schemas(overrides: Sequence[str] = ()) -> None:
     """Register the options dataclass of every part with hydra. It is the only source of the part's defaults.
 

@@ -1,19 +1,20 @@
 """Evaluate a policy on held-out tasks: accuracy with a confidence interval, reward, tokens and lengths."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from agents.evaluation.intervals import share_interval
-from agents.policies.base import Policy
+from agents.evaluation.intervals import first_tasks, share_interval
+from agents.policies.base import Policy, TrainablePolicy
 from agents.rollout.episodes import grouped, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
-from reason_envs.tasks.base import Task
+from reason_envs.rewards.math.normalise import normalise
+from reason_envs.tasks.base import Task, TaskSet
 
 
 @dataclass(frozen=True)
@@ -25,13 +26,16 @@ class EvaluationResult:
     samples: int
     """Number of episodes per task."""
     accuracy: float
-    """Mean over tasks of the share of correct episodes."""
+    """Share of correct episodes (avg@k). Episodes that an engine failed are left out here and below."""
     accuracy_low: float
     """Lower end of the 95 % confidence interval of the accuracy (bootstrap over tasks)."""
     accuracy_high: float
     """Upper end of the 95 % confidence interval of the accuracy."""
     pass_at_n: float
     """Share of tasks with at least one correct episode among ``samples``."""
+    maj_at_n: float | None
+    """Share of tasks whose most frequent answer among ``samples`` is correct. ``None``: the environment does not give
+    answers as ``info["extracted"]``."""
     reward: float
     """Mean return of an episode, summed over all agents."""
     episode_length: float
@@ -42,10 +46,55 @@ class EvaluationResult:
     """Mean number of tokens generated per episode, by the policy and inside the environment."""
     mean_reward_model_tokens: float
     """Mean number of tokens per episode that the step reward model read."""
+    engine_failures: float
+    """Share of episodes that an engine or sandbox failed. They are not the policy's fault."""
 
     def metrics(self, prefix: str = "eval/") -> dict[str, float]:
         """Return the metrics by the names that runs log, such as ``eval/accuracy``."""
-        return {f"{prefix}{name}": float(value) for name, value in asdict(self).items()}
+        return {f"{prefix}{name}": float(value) for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of an evaluation, and what it was computed from."""
+
+    result: EvaluationResult
+    """Metrics over all problems."""
+    tasks: list[Task]
+    """Problems that were evaluated."""
+    trajectories: list[Trajectory]
+    """Episodes, ``result.samples`` in a row for each problem."""
+
+
+async def evaluate_tasks(
+    environment: Environment,
+    policy: TrainablePolicy,
+    tasks: TaskSet,
+    *,
+    maximum: int,
+    samples: int,
+    seed: int,
+    temperature: float | None = None,
+    finished: Callable[[], Any] = lambda: None,
+) -> Evaluation:
+    """Evaluate a policy on a task set.
+
+    Args:
+        environment: prototype environment; every episode plays on a fork of it.
+        policy: policy to evaluate.
+        tasks: held-out problems.
+        maximum: maximum number of problems. Every evaluation takes the same ones of a larger set.
+        samples: number of episodes per problem.
+        seed: seed of all random draws.
+        temperature: sampling temperature, 0 for greedy decoding. ``None``: the policy's own temperature.
+        finished: function to call at the end of each episode.
+    """
+    sampling = policy.sampling if temperature is None else replace(policy.sampling, temperature=temperature)
+    chosen = first_tasks(tasks, maximum)
+    result, trajectories = await evaluate_policy(
+        environment, policy, chosen, samples=samples, seed=seed, sampling=sampling, finished=finished
+    )
+    return Evaluation(result, chosen, trajectories)
 
 
 async def evaluate_policy(
@@ -95,33 +144,56 @@ def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> Ev
                 "accuracy: return (value, {'correct': bool}) from the reward function, or put 'correct' into the last "
                 "info of the environment, or set eval_every=0."
             )
-    correct = np.array([t.metrics["correct"] for t in trajectories]).reshape(-1, samples)
-    low, high = share_interval(correct.mean(axis=1), seed)
+    rows = [[t for t in trajectories[i : i + samples] if not t.failure] for i in range(0, len(trajectories), samples)]
+    rows = [row for row in rows if row]
+    correct = [np.array([t.metrics["correct"] for t in row]) for row in rows]
+    low, high = share_interval(np.array([row.mean() for row in correct]), seed)
+    played, trajectories = len(trajectories), [t for row in rows for t in row]
     return EvaluationResult(
         tasks=len(correct),
         samples=samples,
-        accuracy=float(correct.mean()),
+        accuracy=float(np.concatenate(correct).mean()),
         accuracy_low=low,
         accuracy_high=high,
-        pass_at_n=float(correct.max(axis=1).mean()),
+        pass_at_n=float(np.mean([row.max() for row in correct])),
+        maj_at_n=_majority_share(rows),
         reward=float(np.mean([t.total_reward for t in trajectories])),
         episode_length=float(np.mean([t.length for t in trajectories])),
         frac_no_answer=float(np.mean([t.metrics.get("no_answer", 0.0) for t in trajectories])),
         mean_tokens=float(np.mean([t.generated_tokens for t in trajectories])),
         mean_reward_model_tokens=float(np.mean([t.metrics.get("reward_model_tokens", 0.0) for t in trajectories])),
+        engine_failures=1 - len(trajectories) / played,
     )
+
+
+def _majority_share(rows: Sequence[Sequence[Trajectory]]) -> float | None:
+    """Return the share of tasks whose most frequent answer is correct."""
+    answered = [[t for t in row if "extracted" in t.facts] for row in rows]
+    if not any(answered):
+        return None
+    return sum(_majority(row).metrics["correct"] for row in answered if row) / len(rows)
+
+
+def _majority(episodes: Sequence[Trajectory]) -> Trajectory:
+    """Return the first episode with the most frequent answer; the earlier answer wins a tie."""
+    answers = [normalise(episode.facts["extracted"]) for episode in episodes]
+    return episodes[answers.index(max(answers, key=answers.count))]
 
 
 def format_result(result: EvaluationResult) -> str:
     """Return the metrics as a small table."""
+    majority = [] if result.maj_at_n is None else [f"maj@{result.samples:<11} {result.maj_at_n:7.1%}"]
+    failed = [f"engine failures {result.engine_failures:7.1%}   (left out)"] if result.engine_failures else []
     return "\n".join(
         [
             f"accuracy        {result.accuracy:7.1%}   [{result.accuracy_low:.1%}, {result.accuracy_high:.1%}] 95 %",
             f"pass@{result.samples:<10} {result.pass_at_n:7.1%}",
+            *majority,
             f"no answer       {result.frac_no_answer:7.1%}",
             f"reward          {result.reward:7.3f}",
             f"turns/episode   {result.episode_length:7.2f}",
             f"tokens/episode  {result.mean_tokens:7.1f}",
             f"tasks x samples {result.tasks} x {result.samples}",
+            *failed,
         ]
     )

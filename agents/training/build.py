@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.algorithms.optimizer import OptimizerConfig
+from agents.config.compose import compose_config
 from agents.config.schema import TrainConfig, options
 from agents.policies.base import TrainablePolicy
 from agents.policies.roles import RolePolicy, language_parts
@@ -160,19 +161,28 @@ def load_run(
     untrained: bool = False,
     overrides: Sequence[str] = (),
 ) -> Run:
-    """Build the parts of a run with its trained weights, ready to act.
+    """Build the parts of a run with its trained weights, ready to act; or the parts that options describe, untrained.
 
     Args:
         run: run folder, whose latest checkpoint is loaded.
-        checkpoint_folder: ``<run>/checkpoints/step_N`` instead.
+        checkpoint_folder: ``<run>/checkpoints/step_N`` instead. Without both, ``overrides`` describe a run. It trains
+            nothing, so its problems are held out.
         untrained: keep the weights that the run started from.
         overrides: ``key=value`` changes of the run's configuration, such as ``reward_model.path=FOLDER``.
 
     Raises:
-        RunError: both folders or neither are given, or one does not hold what it should.
+        RunError: both folders or nothing is given, or a folder does not hold what it should.
     """
+    if run is None and checkpoint_folder is None and overrides:
+        config = compose_config(overrides)
+        tasks = config.eval_set or config.env.tasks
+        env = replace(config.env, tasks=tasks, split="test")
+        return build(resolve(replace(config, env=env, eval_set=tasks, eval_every=config.eval_every or 1)))
     if (run is None) == (checkpoint_folder is None):
-        raise RunError("Give either run=<run folder> or checkpoint=<run folder>/checkpoints/step_N.")
+        raise RunError(
+            "Give either run=<run folder> or checkpoint=<run folder>/checkpoints/step_N, or without both the options "
+            "of a run, such as policy.model=MODEL."
+        )
     folder = Path(run) if run else Path(str(checkpoint_folder)).resolve().parent.parent
     config = read_config(folder, overrides)
     config = replace(config, output_dir=str(folder), eval_every=config.eval_every or 1)

@@ -7,7 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,27 +39,33 @@ class Result:
         return self.folder / "policy_final"
 
     def evaluate(
-        self, *, tasks: int = 1024, samples: int = 4, temperature: float = 1.0, seed: int = 0
+        self, *, tasks: int = 1024, samples: int = 4, temperature: float | None = None, seed: int = 0
     ) -> EvaluationResult:
         """Evaluate the trained policy on held-out tasks.
 
         Args:
             tasks: maximum number of tasks.
             samples: episodes per task.
-            temperature: sampling temperature; 0 is greedy decoding.
+            temperature: sampling temperature; 0 is greedy decoding. ``None``: the temperature of the training.
             seed: seed of all random draws.
         """
-        from agents.evaluation.evaluate_policy import evaluate_policy
-        from agents.evaluation.intervals import first_tasks
+        from agents.evaluation.evaluate_policy import evaluate_tasks
         from agents.training.build import load_run
         from reason_envs.adapters.loop import run_apart
 
         run = load_run(str(self.folder))
-        sampling = replace(run.policy.sampling, temperature=temperature)
-        problems = first_tasks(run.held_out(), tasks)
-        episodes = evaluate_policy(run.environment, run.policy, problems, samples=samples, seed=seed, sampling=sampling)
         try:
-            return run_apart(episodes)[0]
+            problems = run.held_out()
+            evaluation = evaluate_tasks(
+                run.environment,
+                run.policy,
+                problems,
+                maximum=tasks,
+                samples=samples,
+                temperature=temperature,
+                seed=seed,
+            )
+            return run_apart(evaluation).result
         finally:
             run.close()
 

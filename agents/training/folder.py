@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from agents import distributed
-from agents.config.schema import TrainConfig, typed
+from agents.config.schema import GROUPS, TrainConfig, typed
 from agents.tracking import hub
 from agents.tracking.model_card import COMMAND
 from agents.tracking.tracker import NullTracker, Tracker
@@ -41,8 +41,13 @@ def read_config(folder: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise RunError(f"{folder} is not a run folder: {CONFIG_FILE} is missing. Check the path.")
-    changes = OmegaConf.from_dotlist(list(overrides))
-    raw: Any = OmegaConf.to_container(OmegaConf.merge(OmegaConf.load(path), changes))
+    config = OmegaConf.load(path)
+    for override in overrides:
+        key = override.partition("=")[0]
+        value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
+        part = {"name": value} if key in GROUPS and isinstance(value, str) else value
+        OmegaConf.update(config, key, part, merge=False, force_add=True)
+    raw: Any = OmegaConf.to_container(config)
     return typed(raw)
 
 

@@ -43,9 +43,9 @@ def test_evaluate_takes_the_latest_checkpoint_another_one_or_the_first_weights(f
     assert "tasks x samples 3 x 2" in shown
     assert latest["config"]["run"] == str(folder)
     assert latest["result"]["tasks"] == 3
-    assert all(math.isfinite(value) for value in latest["result"].values())
+    assert all(math.isfinite(value) for value in latest["result"].values() if value is not None)
     assert len(latest["answers"]) == 6
-    assert latest["answers"][0].keys() == {"task", "question", "answer", "responses", "correct"}
+    assert latest["answers"][0].keys() == {"task", "question", "answer", "responses", "extracted", "correct"}
     last, first = (evaluate(tmp_path, f"checkpoint={folder}/checkpoints/step_{step}", "seed=0") for step in (2, 1))
     untrained = evaluate(tmp_path, f"run={folder}", "untrained=true")
     assert f"{folder} before training: 3 problems of " in capsys.readouterr().out
@@ -94,3 +94,68 @@ def test_evaluate_with_method_names_the_frontier_command(capsys):
         main(["run=runs/any", "method=[policy,mcts]"])
     assert ended.value.code == 2
     assert "method= is an option of python -m agents.frontier: run that command instead" in capsys.readouterr().err
+
+
+# --- without a run, and on other problems
+
+
+def problems(path, count):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    records = ({"problem": f"What is {n} + {n}?", "answer": str(2 * n)} for n in range(count))
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_evaluate_takes_a_model_without_a_run(tiny_model, tmp_path, capsys):
+    file = problems(tmp_path / "aime.jsonl", 5)
+    model = (f"policy.model={tiny_model}", "policy.device=cpu", "policy.max_tokens=8")
+    written = evaluate(tmp_path, *model, f"eval_set={{name: json, path: {file}}}", "temperature=0")
+    assert (written["result"]["tasks"], len(written["answers"])) == (3, 6)
+    assert f"{tiny_model}: 3 problems of json x 2" in capsys.readouterr().out
+    assert written["overrides"][0] == f"policy.model={tiny_model}"
+    again = evaluate(tmp_path, *model, f"env.tasks={{name: json, path: {file}}}", "temperature=0")
+    assert responses(again) == responses(written)
+
+
+def test_evaluate_takes_other_problems_and_another_engine_than_the_run(folder, tmp_path):
+    file = problems(tmp_path / "mine.jsonl", 2)
+    more = ("engine=transformers", "engine.max_batch_size=2", f"eval_set={{name: json, path: {file}}}")
+    written = evaluate(tmp_path, f"run={folder}", *more)
+    assert {answer["question"] for answer in written["answers"]} == {"What is 0 + 0?", "What is 1 + 1?"}
+
+
+def test_evaluate_takes_several_benchmarks_and_keeps_the_others_if_one_fails(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("REASON_ENVS_DATA", str(tmp_path))
+    problems(tmp_path / "math500" / "test.jsonl", 4)
+    problems(tmp_path / "amc23.jsonl", 2)
+    (tmp_path / "aime24" / "test.jsonl").parent.mkdir()
+    (tmp_path / "aime24" / "test.jsonl").write_text("{broken\n")
+    (tmp_path / "mbpp.jsonl").write_text(
+        json.dumps({"prompt": "Add one.", "code": "def f(x):\n    return x + 1", "test_list": ["assert f(1) == 2"]})
+    )
+    with pytest.raises(SystemExit) as ended:
+        evaluate(tmp_path, f"run={folder}", "benchmarks=[math500,aime24,hotpotqa,amc23,mbpp]")
+    assert ended.value.code == 2
+    shown = capsys.readouterr()
+    assert "aime24: not evaluated: " in shown.err
+    assert "env=single_turn_math does not grade" in shown.err
+    assert "aime24, hotpotqa could not be evaluated (see above); 3 others were" in shown.err
+    assert "4 problems of math" not in shown.out  # tasks=3
+    written = json.loads((tmp_path / "new" / "result.json").read_text())["benchmarks"]
+    assert {name: entry.get("result", {}).get("tasks") for name, entry in written.items()} == {
+        "math500": 3,
+        "amc23": 2,
+        "mbpp": 1,
+        "aime24": None,
+        "hotpotqa": None,
+    }
+    assert "error" in written["aime24"]
+    assert written["mbpp"]["answers"][0]["question"].startswith("Add one.")
+
+
+def test_evaluate_writes_the_solutions_of_trees(tmp_path):
+    tree = ("env=reason_tree", "env.max_depth=3", "env.max_nodes=5", "policy.device=cpu")
+    written = evaluate(tmp_path, *tree, "eval_set={name: chain_sum, min_terms: 2, max_terms: 2}")
+    answers = written["answers"]
+    assert len(answers) == 6
+    assert any(answer["extracted"] and answer["extracted"] in answer["solution"] for answer in answers)

@@ -194,7 +194,7 @@ class ReasonTree(TaskEnvironment):
             {SEARCHER: answered},
             {SEARCHER: not answered},
             {SEARCHER: observation},
-            {**info, **final.info},
+            {**info, "solution": response, **final.info},
         )
 
     def _observed(self, valid: bool) -> tuple[Observation, dict[str, Any]]:

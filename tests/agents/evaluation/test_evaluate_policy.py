@@ -8,7 +8,7 @@ import pytest
 from language_toys import make_decision, make_policy, problems, single_turn
 
 from agents.evaluate import EvaluateConfig, main, write_result
-from agents.evaluation.evaluate_policy import evaluate_policy, format_result, summarise
+from agents.evaluation.evaluate_policy import Evaluation, evaluate_policy, format_result, summarise
 from agents.evaluation.intervals import bootstrap_interval, crossed_bootstrap, first_tasks, share_interval
 from agents.trajectory import Trajectory
 from reason_envs.errors import ReasonEnvsError
@@ -16,9 +16,11 @@ from reason_envs.llm.engine import Sampling
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 
 
-def episode(correct, *, reward=0.0, tokens=4, no_answer=False, task="t"):
-    decision = make_decision(3, tokens, reward=reward)
-    return Trajectory(task, "e", [decision], True, False, {"correct": float(correct), "no_answer": float(no_answer)})
+def episode(correct, *, reward=0.0, tokens=4, no_answer=False, task="t", extracted=None, failure=""):
+    decisions = [] if failure else [make_decision(3, tokens, reward=reward)]
+    metrics = {"correct": float(correct), "no_answer": float(no_answer)}
+    facts = {} if extracted is None else {"extracted": extracted}
+    return Trajectory(task, "e", decisions, True, False, metrics, facts=facts, failure=failure)
 
 
 # --- metrics
@@ -39,6 +41,28 @@ def test_summarise_computes_every_metric():
     assert result.metrics()["eval/pass_at_n"] == 0.5
     assert "37.5%" in format_result(result)
     assert "pass@2" in format_result(result)
+
+
+def test_summarise_lets_the_most_frequent_answer_vote():
+    rows = [[(0, "3"), (1, "4"), (1, " 4 ")], [(1, "5"), (0, "6"), (0, "7")], [(0, "8"), (0, "8"), (1, "9")]]
+    result = summarise([episode(c, extracted=a) for row in rows for c, a in row], samples=3, seed=0)
+    assert (result.accuracy, result.pass_at_n) == (pytest.approx(4 / 9), 1.0)
+    assert result.maj_at_n == pytest.approx(2 / 3)  # 4 of two, 5 as the first of a tie, 8 of two
+    assert "maj@3" in format_result(result)
+    unknown = summarise([episode(True)], samples=1, seed=0)
+    assert unknown.maj_at_n is None
+    assert "eval/maj_at_n" not in unknown.metrics()
+    assert "maj@" not in format_result(unknown)
+
+
+def test_summarise_leaves_out_what_an_engine_failed():
+    failed = episode(False, failure="no server")
+    rows = [[episode(True), failed], [episode(True), episode(False)], [failed, failed]]
+    result = summarise([e for row in rows for e in row], samples=2, seed=0)
+    assert (result.tasks, result.accuracy, result.pass_at_n) == (2, pytest.approx(2 / 3), 1.0)
+    assert result.engine_failures == 0.5
+    assert "engine failures   50.0%" in format_result(result)
+    assert result.metrics()["eval/engine_failures"] == 0.5
 
 
 def test_summarise_adds_up_turns_of_an_episode():
@@ -152,7 +176,7 @@ def test_evaluate_policy_plays_every_task_and_write_result_stores_it(tiny_model,
     assert greedy.pass_at_n == pytest.approx(greedy.accuracy)
 
     path = tmp_path / "new" / "result.json"
-    write_result(path, EvaluateConfig(run="somewhere"), result, tasks, trajectories)
+    write_result(path, EvaluateConfig(run="somewhere"), {"": Evaluation(result, tasks, trajectories)}, {})
     written = json.loads(path.read_text())
     assert written["result"]["accuracy"] == result.accuracy
     assert written["config"]["run"] == "somewhere"
@@ -176,6 +200,7 @@ def test_evaluate_policy_plays_every_task_and_write_result_stores_it(tiny_model,
         (["run=x", "samples=0"], "samples=0"),
         (["run=x", "tasks=0"], "tasks=0"),
         (["run=x", "temperature=-1"], "temperature=-1"),
+        (["run=x", "benchmarks=[gsm8]"], "Did you mean 'gsm8k'"),
     ],
 )
 def test_evaluate_prints_each_error_as_one_message(arguments, message, capsys):
@@ -192,4 +217,4 @@ def test_evaluate_help_lists_options(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])
     assert stop.value.code == 0
-    assert "temperature: 1.0" in capsys.readouterr().out
+    assert "temperature: null" in capsys.readouterr().out

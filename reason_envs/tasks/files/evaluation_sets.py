@@ -1,0 +1,88 @@
+"""Public benchmarks by name: where the problems are, what kind they are, and how a model is asked for an answer."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from reason_envs.errors import unknown_name
+from reason_envs.tasks.files.records import SUFFIXES
+
+DATA_VARIABLE = "REASON_ENVS_DATA"
+"""Environment variable with the folder of local copies. Without it, problems are downloaded from the hub."""
+_PROGRAM = "Answer with the complete function, including its imports, in one ```python block."
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A public data set that evaluations name."""
+
+    domain: str
+    """Kind of the problems: ``math``, ``qa`` or ``code``."""
+    hub: Mapping[str, Any]
+    """Options of the family ``hub`` for the data set on the hub."""
+    family: str = "math"
+    """Family that reads a local copy."""
+    system_prompt: str | None = None
+    """Text that asks for an answer which can be graded, for environments without a prompt for the domain. ``None``: the
+    environment has one."""
+
+
+_DEV = {"train": "train", "test": "validation"}
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "gsm8k": Benchmark("math", {"path": "openai/gsm8k", "config": "main"}, "gsm8k"),
+    "math": Benchmark("math", {"path": "DigitalLearningGmbH/MATH-lighteval"}),
+    "math500": Benchmark("math", {"path": "HuggingFaceH4/MATH-500"}),
+    "aime24": Benchmark(
+        "math", {"path": "Maxwell-Jia/AIME_2024", "question_field": "Problem", "answer_field": "Answer"}
+    ),
+    "amc23": Benchmark("math", {"path": "math-ai/amc23"}),
+    "minerva_math": Benchmark("math", {"path": "math-ai/minervamath"}),
+    "hotpotqa": Benchmark("qa", {"path": "hotpotqa/hotpot_qa", "config": "distractor", "hub_split": _DEV}, "hotpotqa"),
+    "drop": Benchmark("qa", {"path": "ucinlp/drop", "hub_split": _DEV}, "drop"),
+    "humaneval": Benchmark(
+        "code", {"path": "openai/openai_humaneval"}, "humaneval", f"Complete the Python function. {_PROGRAM}"
+    ),
+    "mbpp": Benchmark(
+        "code",
+        {"path": "google-research-datasets/mbpp", "config": "sanitized"},
+        "mbpp",
+        f"Write the Python function that is described. {_PROGRAM}",
+    ),
+}
+"""Benchmarks by name."""
+
+
+def benchmark(name: str) -> Benchmark:
+    """Look a benchmark up.
+
+    Raises:
+        ReasonEnvsError: the name is unknown.
+    """
+    if name not in BENCHMARKS:
+        raise unknown_name("benchmark", name, BENCHMARKS)
+    return BENCHMARKS[name]
+
+
+def benchmark_tasks(name: str, folder: Path | None = None) -> dict[str, Any]:
+    """Return the task family and options with which a benchmark is read.
+
+    Args:
+        name: one of `BENCHMARKS`.
+        folder: folder of local copies: ``NAME/train.*`` and ``NAME/test.*``, ``NAME`` with one other file, or a file
+            ``NAME.*``. ``None``: the value of ``REASON_ENVS_DATA``. The hub is used if there is no local copy.
+    """
+    entry = benchmark(name)
+    data = os.environ.get(DATA_VARIABLE) if folder is None else folder
+    files = _local(Path(data).expanduser(), name) if data else []
+    splits = {split: str(file) for file in files for split in ("train", "test") if file.name.startswith(f"{split}.")}
+    if splits or len(files) == 1:
+        return {"name": entry.family, "path": splits or str(files[0])}
+    return {"name": "hub", "format": entry.family, **entry.hub}
+
+
+def _local(folder: Path, name: str) -> list[Path]:
+    """Return the files of a benchmark in a folder of local copies."""
+    places = sorted((folder / name).glob("*")) if (folder / name).is_dir() else sorted(folder.glob(f"{name}.*"))
+    return [place for place in places if place.name.endswith(SUFFIXES)]
