@@ -85,10 +85,7 @@ def _run(arguments: Sequence[str]) -> None:
 
 
 def resume(arguments: Sequence[str]) -> None:
-    """Continue a run with its configuration. Only the limits on its length can change.
-
-    Args:
-        arguments: ``resume=<run folder>`` and options of `ResumeConfig`.
+    """Continue ``resume=<run folder>`` with its configuration. Only the options of `ResumeConfig` can change.
 
     Raises:
         RunError: another option is given, or the folder does not hold a run.

@@ -166,10 +166,7 @@ class Environment(ABC):
     def own(self, option: str, make: Callable[[Any], Resource], spec: Any) -> Resource:
         """Make an engine, reward model or sandbox, which ``close`` closes unless ``spec`` is the object itself.
 
-        Args:
-            option: option that holds ``spec``, for error messages.
-            make: makes the object, or returns ``spec`` if that is one.
-            spec: name, mapping or object.
+        ``option`` is the option that holds ``spec``, for error messages.
         """
         with mounted(option):
             resource = make(spec)
@@ -200,9 +197,7 @@ class Environment(ABC):
 class ResultError(ReasonEnvsError):
     """``reset`` or ``step`` of an environment returned an invalid result.
 
-    Args:
-        problem: the call, the value that it returned and the rule that the value breaks.
-        fix: how to fix it.
+    ``problem`` names the call, the value that it returned and the rule that the value breaks.
     """
 
     def __init__(self, problem: str, fix: str) -> None:

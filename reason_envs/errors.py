@@ -1,7 +1,5 @@
 """Errors that name the value, the rule and the fix."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Iterable
@@ -31,7 +29,7 @@ class OptionError(ReasonEnvsError):
         self.field, self.value, self.rule = field, value, rule
         super().__init__(f"{field} {rule}" if value is REQUIRED else f"{field}={value!r} {rule}")
 
-    def under(self, prefix: str) -> OptionError:
+    def under(self, prefix: str) -> "OptionError":
         """Return the same error for the option ``prefix.field``."""
         return OptionError(f"{prefix}.{self.field}", self.value, self.rule)
 
@@ -53,13 +51,9 @@ OWN_PART = "For a part of another module write module:name."
 
 
 def unknown_name(kind: str, name: str, valid: Iterable[str], fix: str = "") -> ReasonEnvsError:
-    """Build the error for an unknown name. It suggests near names and lists all valid ones.
+    """Build the error for an unknown name of a kind, such as ``"task family"``.
 
-    Args:
-        kind: what the name should refer to, such as ``"task family"``.
-        name: the unknown name.
-        valid: every valid name.
-        fix: another sentence about the fix.
+    It suggests near names, lists all valid ones, and ends with another sentence about the ``fix``.
     """
     names = sorted(valid)
     hint = did_you_mean(name, names)

@@ -127,20 +127,11 @@ class Part:
         return load_attribute(self.config) if isinstance(self.config, str) else self.config
 
     def options(self, positional: int = 0) -> dict[str, Option]:
-        """Return the options by name.
-
-        Args:
-            positional: number of leading parameters of a target without a dataclass that are not options.
-        """
+        """Return the options by name, without ``positional`` leading parameters of a target without a dataclass."""
         return options_of(self.load(), positional) if self.config is None else options_of(self.config_class())
 
     def configure(self, owner: str, options: Mapping[str, Any]) -> Any:
-        """Build an instance of the dataclass after checking names and types.
-
-        Args:
-            owner: the part in messages, such as ``"engine 'vllm'"``.
-            options: values by name.
-        """
+        """Build an instance of the dataclass after checking names and types. ``owner`` names the part in errors."""
         check_options(owner, options, self.options())
         return self.config_class()(**options)
 

@@ -1,9 +1,7 @@
 """Several episodes at once. The caller chooses which environments are stepped and reset."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from reason_envs.batching import gather
 from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step
@@ -27,7 +25,7 @@ class VectorEpisodes:
         self._results: list[StepResult | None] = [None] * len(environments)
 
     @classmethod
-    def of(cls, environment: Environment, count: int) -> VectorEpisodes:
+    def of(cls, environment: Environment, count: int) -> Self:
         """Use an environment, before its first reset, and ``count - 1`` forks of it."""
         if count < 1:
             raise OptionError("num_envs", count, "must be at least 1.")

@@ -118,8 +118,7 @@ class Learner(ABC):
     def credit(self, trajectories: Sequence[SampledTrajectory]) -> tuple[list[Sample], dict[str, float]]:
         """Set the ``advantage`` of each sample, starting from ``Sample.reward``.
 
-        Args:
-            trajectories: the episodes of the training step. Log-probabilities and values are already computed.
+        Log-probabilities and values are already computed.
 
         Returns:
             The samples to train on, and metrics.
@@ -127,10 +126,6 @@ class Learner(ABC):
 
     def loss(self, inputs: LossInputs, config: Any) -> tuple[Tensor, dict[str, float]]:
         """Compute the loss of a micro-batch: the clipped policy loss plus KL and entropy terms.
-
-        Args:
-            inputs: tensors [B, T] and the counts of the whole mini-batch.
-            config: the options of the algorithm.
 
         Returns:
             The loss (a scalar), and metrics. Metrics of micro-batches are averaged over tokens (see

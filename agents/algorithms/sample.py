@@ -1,9 +1,8 @@
 """Samples: decisions on their way from trajectories into the loss."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -51,7 +50,7 @@ class SampledTrajectory:
     """One sample per decision of the trajectory, in the same order."""
 
     @classmethod
-    def of(cls, trajectory: Trajectory) -> SampledTrajectory:
+    def of(cls, trajectory: Trajectory) -> Self:
         """Make a sample of each decision."""
         return cls(trajectory, [Sample(decision) for decision in trajectory.decisions])
 

@@ -103,12 +103,9 @@ def without_failures(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
 async def play_shared(
     plans: Sequence[Plan], block: int, play_one: Callable[[Plan], Coroutine[Any, Any, Trajectory]]
 ) -> list[Trajectory]:
-    """Play this process's share of the plans concurrently; return the trajectories of all processes.
+    """Play this process's share of the plans concurrently; return the trajectories of all processes in order.
 
-    Args:
-        plans: the plans, in the order of the result.
-        block: number of neighbours that the same process plays.
-        play_one: coroutine function that plays one plan.
+    The same process plays ``block`` neighbours.
     """
     played = await gather(*(play_one(plan) for plan in distributed.shard(plans, block)))
     return distributed.unshard(played, len(plans), block)

@@ -45,17 +45,11 @@ async def play_turn_tree(
     *,
     sampling: Sampling | None = None,
 ) -> list[Trajectory]:
-    """Play each task once, with as many candidates per turn as the task has episodes.
+    """Play each task once, with as many candidates per turn as the task has episodes in the result of ``grouped``.
 
     The k-th candidate is sampled with the seed of that turn in the k-th episode. So tasks with one turn get the same
-    choices as independent episodes. If several processes train together, each plays some tasks.
-
-    Args:
-        environment: the environment; each task plays on forks, which share engine and reward model.
-        policy: the policy that acts. Candidates of all tasks that are sampled at the same time form one batch.
-        episodes: the result of ``grouped``. The first episode of each group is played.
-        select: one of ``SELECTIONS``.
-        sampling: sampling parameters. ``None``: those of the policy.
+    choices as independent episodes. Candidates of all tasks that are sampled at the same time form one batch. If
+    several processes train together, each plays some tasks. ``sampling=None`` takes the parameters of the policy.
 
     Returns:
         One trajectory per task. Its decisions are all candidates, grouped by (task, turn, agent), each with the reward

@@ -1,13 +1,12 @@
 """What ends a run early and in good order: SIGINT, SIGTERM and ``max_minutes``."""
 
-from __future__ import annotations
-
 import math
 import os
 import signal
 import threading
 import time
 from types import FrameType
+from typing import Self
 
 from agents import distributed
 
@@ -15,8 +14,7 @@ from agents import distributed
 class StopRequest:
     """A context that remembers the first signal, so that the step under way ends; a second one ends the process.
 
-    Args:
-        max_minutes: training time after which the run stops; ``None``: no limit.
+    After ``max_minutes`` of training, the run stops too.
     """
 
     def __init__(self, max_minutes: float | None = None) -> None:
@@ -24,7 +22,7 @@ class StopRequest:
         self._limit = math.inf if max_minutes is None else 60 * max_minutes
         self._started: float | None = None
 
-    def __enter__(self) -> StopRequest:
+    def __enter__(self) -> Self:
         """Take over SIGINT and SIGTERM, which only the main thread can do. In other threads they keep their meaning."""
         ours = threading.current_thread() is threading.main_thread()
         self._previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM) if ours}

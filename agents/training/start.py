@@ -8,12 +8,10 @@ from reason_envs.errors import OptionError
 
 
 def train(config: TrainConfig, *, resuming: bool = False, command: str | None = None) -> None:
-    """Train a policy.
+    """Train a policy with a configuration from `agents.config.compose.compose_config`.
 
-    Args:
-        config: configuration of the run, from `agents.config.compose.compose_config`.
-        resuming: whether ``config.output_dir`` holds the run to continue.
-        command: command line that started the training, for the model card.
+    With ``resuming``, ``config.output_dir`` holds the run to continue. ``command`` is the command line for the model
+    card.
 
     Raises:
         ReasonEnvsError: the configuration is invalid, a part cannot be built, or the run cannot continue.

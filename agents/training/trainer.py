@@ -25,12 +25,9 @@ SAMPLE_EVERY = 20
 
 
 class Trainer:
-    """Trains a run from its first step, or from its folder's latest checkpoint, to its last.
+    """Trains a run from its first step to its last; with ``resuming``, from its folder's latest checkpoint.
 
-    Args:
-        run: the built parts of the run.
-        resuming: whether the run folder holds the run to continue.
-        command: the command line that started the training, for the model card; ``None`` if there is none.
+    ``command`` is the command line that started the training, for the model card; ``None`` if there is none.
     """
 
     def __init__(self, run: Run, *, resuming: bool = False, command: str | None = None) -> None:

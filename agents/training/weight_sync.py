@@ -50,10 +50,6 @@ class WeightSync:
 
     A LoRA policy sends only its adapter if the engine takes adapters, and merged weights otherwise.
 
-    Args:
-        policy: the policy that is trained.
-        engine: the engine that samples for it.
-
     Raises:
         EngineError: the engine cannot take new weights.
     """
@@ -160,10 +156,7 @@ class WeightSync:
         return gaps
 
     async def push(self, version: int) -> float:
-        """Send the present weights and check that they arrived.
-
-        Args:
-            version: training steps behind these weights.
+        """Send the weights after ``version`` training steps and check that they arrived.
 
         Returns:
             The mean difference of a sampled token's log-probability between learner and engine (nats).
@@ -229,10 +222,7 @@ class WeightSync:
 class PolicySync:
     """Sends the weights of each part of a policy to its engine and checks that each engine holds its part's weights.
 
-    For a policy that samples without an engine, every method does nothing.
-
-    Args:
-        policy: the policy whose parts (one for each role, or one for all) have engines.
+    The parts are one for each role, or one for all. For a policy without engines, every method does nothing.
     """
 
     def __init__(self, policy: TrainablePolicy) -> None:
@@ -263,10 +253,9 @@ class PolicySync:
             self._syncs[role].watch(choice)
 
     async def push(self, version: int) -> dict[str, float]:
-        """Make the present weights act: send all, then check all, since roles may share an engine by mistake.
+        """Make the weights after ``version`` training steps act.
 
-        Args:
-            version: training steps behind these weights.
+        All are sent, then all are checked, since roles may share an engine by mistake.
 
         Returns:
             ``sync_gap``, the largest gap of any part (see `WeightSync.push`); nothing without engines.

@@ -27,14 +27,11 @@ class ControllerState:
 
 
 class Controller(Environment):
-    """One agent in place of several.
+    """One agent in place of several, which must have the same observation space and action space.
 
     If several agents act at the same time, the controller chooses their actions one after the other, and then the
     environment is stepped. The reward is the sum over all agents. ``info["rewards"]`` has the reward per agent, and
     ``info["agent"]`` the agent that acts next (no such key at the end of an episode).
-
-    Args:
-        environment: the controlled environment. All its agents must have the same observation space and action space.
     """
 
     agents = (CONTROLLER,)

@@ -4,8 +4,6 @@ The sessions play forks that share the engine and the reward model. Their steps 
 so that simultaneous requests are answered in one batch, and the server stays responsive while a model generates.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math
@@ -139,12 +137,10 @@ class Session(Served):
 
 
 def make_app(environment: Environment, max_sessions: int, session_timeout: float) -> Any:
-    """Build OpenEnv's web application (ASGI) of an environment.
+    """Build OpenEnv's web application (ASGI) of an environment. Each session plays a fork of it.
 
-    Args:
-        environment: the original; each session plays a fork of it.
-        max_sessions: maximum number of sessions at the same time; further ones are refused.
-        session_timeout: seconds without an answer after which a session ends. Steps must be shorter.
+    More than ``max_sessions`` sessions at the same time are refused. A session ends after ``session_timeout`` seconds
+    without an answer, so steps must be shorter.
     """
     return create_fastapi_app(
         lambda: Session(environment.fork()),

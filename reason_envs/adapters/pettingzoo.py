@@ -4,8 +4,6 @@ Agents are named ``role_0``, as PettingZoo recommends. Text observations become 
 AEC test rejects plain strings. ``environment.observe(agent)`` gives the observations of agents that do not act.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from gymnasium import Space
@@ -21,7 +19,7 @@ from reason_envs.registration import make_environment
 Options = dict[str, Any] | None
 
 
-def parallel_env(name: str, **options: Any) -> ParallelAdapter:
+def parallel_env(name: str, **options: Any) -> "ParallelAdapter":
     """Build an environment for PettingZoo's parallel API.
 
     Every agent gets an observation at every step. ``infos[agent]["acts"]`` is true for the agents that act next, and
@@ -34,7 +32,7 @@ def parallel_env(name: str, **options: Any) -> ParallelAdapter:
     return ParallelAdapter(make_environment(name, **options))
 
 
-def aec_env(name: str, **options: Any) -> AECAdapter:
+def aec_env(name: str, **options: Any) -> "AECAdapter":
     """Build an environment for PettingZoo's agent-environment-cycle API, with the arguments of `parallel_env`.
 
     ``agent_iter`` yields the agents that act.

@@ -45,11 +45,9 @@ class Dialogue:
 
 
 class Speaker:
-    """Generates responses in dialogues with the model of a trainer.
+    """Generates responses in dialogues with the model of TRL's ``GRPOTrainer``.
 
-    Args:
-        trainer: TRL's ``GRPOTrainer``.
-        max_turn_tokens: maximum number of tokens per response; ``None``: as many as the dialogue has left.
+    A response has at most ``max_turn_tokens`` tokens; ``None``: as many as the dialogue has left.
     """
 
     def __init__(self, trainer: Any, max_turn_tokens: int | None) -> None:

@@ -1,12 +1,10 @@
 """Plays the checked environment, in the same way each time, and compares the results."""
 
-from __future__ import annotations
-
 import asyncio
 import copy
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from gymnasium.spaces import Discrete, Text
@@ -56,7 +54,7 @@ class Subject:
         return result
 
     @property
-    def examples(self) -> list[Subject]:
+    def examples(self) -> list[Self]:
         """Copies of this subject with ``EPISODES`` different seeds."""
         return [replace(self, seed=self.seed + i) for i in range(EPISODES)]
 

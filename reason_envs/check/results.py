@@ -23,12 +23,7 @@ class CheckResult:
 
 
 class CheckFailure(Exception):
-    """An environment breaks a rule.
-
-    Args:
-        detail: observed behaviour, in one sentence.
-        fix: how to fix it; empty: the general fix of the check.
-    """
+    """An environment breaks a rule; an empty ``fix`` stands for the general fix of the check."""
 
     def __init__(self, detail: str, fix: str = "") -> None:
         super().__init__(detail)

@@ -1,7 +1,5 @@
 """Step (process) reward models: the interface, and two models without a language model."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +10,7 @@ from reason_envs.core import derive_seed
 from reason_envs.errors import EngineError
 from reason_envs.registry import Part, Registry
 
-REWARD_MODELS: Registry[StepRewardModel] = Registry(
+REWARD_MODELS: Registry["StepRewardModel"] = Registry(
     "reward model",
     "reason_envs.reward_models",
     {
@@ -141,8 +139,7 @@ class RandomStepRewardModel(BatchedStepRewardModel):
 class ScriptedStepRewardModel(BatchedStepRewardModel):
     """A step reward model for tests: a Python function returns the scores, and each character counts as a token.
 
-    Args:
-        function: maps a question and its steps to one score per step.
+    The function maps a question and its steps to one score per step.
     """
 
     def __init__(self, function: Callable[[str, tuple[str, ...]], list[float]]) -> None:

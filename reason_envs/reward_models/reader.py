@@ -47,14 +47,9 @@ class Row:
 
 
 class StepReader:
-    """Reads rows in batches.
+    """Reads rows in batches of at most ``max_batch_tokens`` tokens, including padding, with a token classifier.
 
-    Args:
-        model: a token classifier.
-        positive: index of the label whose probability is the score.
-        pad_id: token id for padding.
-        store: memory for keys and values.
-        max_batch_tokens: maximum number of tokens per forward pass, including padding.
+    The probability of the label with the index ``positive`` is the score.
     """
 
     def __init__(self, model: Any, positive: int, pad_id: int, store: PrefixStore, max_batch_tokens: int) -> None:

@@ -21,12 +21,9 @@ PAPER, EDGE, INK = "#ffffff", "#c3cad1", "#1f2933"
 
 
 def draw_image(board: str, colours: Mapping[str, str], texts: Sequence[str]) -> np.ndarray:
-    """Draw a board and, beside it, the newest texts that fit.
+    """Draw a board of characters and, beside it, the newest texts that fit.
 
-    Args:
-        board: lines of characters.
-        colours: colour of each character's cell; if empty, the board is written as text.
-        texts: texts beside the board, the oldest first. The first one always stays on top.
+    The first text always stays on top. Without colours of the characters' cells, the board is written as text.
 
     Returns:
         Image [HEIGHT, WIDTH, 3] of bytes.

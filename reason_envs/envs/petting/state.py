@@ -1,10 +1,8 @@
 """State of the Petting environments, and result of a decision."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from reason_envs.envs.task_environment import TaskState
 
@@ -59,7 +57,7 @@ class PettingState(TaskState):
     contribution_values: dict[str, float] = field(default_factory=dict)
     """Value of the latest contribution of each role that cannot change the game."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> PettingState:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copy the containers; forks share games and entries, which never change."""
         return replace(
             self,

@@ -1,12 +1,10 @@
 """Tree of reasoning steps: plain data without models or randomness."""
 
-from __future__ import annotations
-
 import copy
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 AGGREGATIONS: dict[str, tuple[float, Callable[[float, float], float]]] = {
     "product": (1.0, operator.mul),
@@ -81,7 +79,7 @@ class Tree:
     reward_model_tokens: int = 0
     """Number of tokens that the reward model read."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tree:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         """Copy the nodes and share their texts and tokens, which never change."""
         nodes = [replace(node, children=list(node.children)) for node in self.nodes]
         return replace(self, nodes=nodes, prompt=copy.copy(self.prompt))
