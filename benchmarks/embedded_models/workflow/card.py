@@ -19,10 +19,12 @@ from benchmarks.embedded_models.workflow.demonstrations import (
 )
 from benchmarks.embedded_models.workflow.programs import CAREFUL, CODE, HASTY, LOOP, MISTAKEN, MISTAKES, OPEN
 from reason_envs.core import derive_seed
-from reason_envs.envs.workflow.brief_prompts import ASK
+from reason_envs.envs.workflow.prompts import prompts
 from reason_envs.llm.engine import GenerationRequest, Sampling
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 from reason_envs.tasks.base import Task, split_of
+
+BRIEF = prompts("brief")
 
 INSTRUCTED = ("Custom", "CustomCodeGenerate")
 SKILLS = (
@@ -76,7 +78,7 @@ def _skill(
 
 def _prompt(operator: str, domain: str, instruction: str, task: Task) -> str:
     values = {"instruction": instruction, "input": task.question, "problem": task.question, "analysis": "None"}
-    return ASK[operator].format(**values, entry_point=task.metadata.get("entry_point", ""))
+    return BRIEF.ask[operator].format(**values, entry_point=task.metadata.get("entry_point", ""))
 
 
 def _answers(engine: TransformersEngine, prompts: list[str], temperature: float, seed: int) -> tuple[list[str], float]:
@@ -160,7 +162,7 @@ Programs that the model writes before reinforcement learning:
 {_program_rows(facts["programs"])}
 
 The model was not trained to answer for `Review` and `Revise`, to repeat `Programmer` after an error, or to choose among
-different solutions of an ensemble (it answers A). It knows only the prompts of `brief_prompts.py`
+different solutions of an ensemble (it answers A). It knows only the prompts of `brief_prompts.yaml`
 (`env.prompts=brief`). Licence: that of the package.
 """
 

@@ -12,9 +12,11 @@ from random import Random
 from benchmarks.embedded_models.base import demonstrations as demo
 from benchmarks.embedded_models.base.demonstrations import QUESTION, Demonstration
 from benchmarks.embedded_models.workflow.programs import CAREFUL, HASTY, OPEN, draw_program
-from reason_envs.envs.workflow.brief_prompts import ASK, DOMAINS, OPERATORS, POLICY
+from reason_envs.envs.workflow.prompts import prompts
 from reason_envs.tasks.base import Task
 from reason_envs.tasks.generated import fact_qa, one_line_code
+
+BRIEF = prompts("brief")
 
 RATIOS = {"math": 0.4, "qa": 0.35, "code": 0.25}
 """Share of each domain."""
@@ -62,7 +64,9 @@ def draw_task(domain: str, rng: Random, *, easy: bool = False) -> Task:
 
 def policy_prompt(domain: str, task: Task) -> str:
     """Return the prompt of the policy."""
-    return POLICY.format(operators="\n".join(OPERATORS.values()), domain=DOMAINS[domain], problem=task.question)
+    return BRIEF.policy.format(
+        operators="\n".join(BRIEF.operators.values()), domain=BRIEF.domains[domain], problem=task.question
+    )
 
 
 def ask(operator: str, domain: str, task: Task, rng: Random) -> tuple[str, str]:
@@ -71,26 +75,26 @@ def ask(operator: str, domain: str, task: Task, rng: Random) -> tuple[str, str]:
     hasty = rng.random() < SLIPS[instruction]
     problem = task.question
     if operator == "Custom":
-        return ASK["Custom"].format(instruction=instruction, input=problem), custom(domain, task, hasty, rng)
+        return BRIEF.ask["Custom"].format(instruction=instruction, input=problem), custom(domain, task, hasty, rng)
     if operator == "AnswerGenerate":
         thought = task.metadata["fact"] if domain == "qa" else "I guess."
         answer = task.answer if domain == "qa" else "7" if domain == "code" else _guess(task)
         text = f"<thought> {thought}</thought><answer> {answer}</answer>"
-        return ASK[operator].format(input=problem), text
+        return BRIEF.ask[operator].format(input=problem), text
     if operator == "Programmer":
         code = f"def solve():\n    return {task.metadata['expression']}" if domain == "math" else _solve_wrongly(task)
-        return ASK[operator].format(problem=problem, analysis="None"), code
+        return BRIEF.ask[operator].format(problem=problem, analysis="None"), code
     if operator == "CustomCodeGenerate":
         name = task.metadata["entry_point"]
-        prompt = ASK[operator].format(entry_point=name, instruction=instruction, problem=problem)
+        prompt = BRIEF.ask[operator].format(entry_point=name, instruction=instruction, problem=problem)
         return prompt, _code(task, hasty and rng.random() < HASTY_MISTAKES, rng)
     if operator == "Test":
         error = f"{task.metadata['public_tests'][0]}: AssertionError"
         fields = {"problem": problem, "solution": _code(task, True, rng), "entry_point": task.metadata["entry_point"]}
-        return ASK[operator].format(**fields, error=error), task.answer
+        return BRIEF.ask[operator].format(**fields, error=error), task.answer
     solutions = [custom(domain, task, True, rng) for _ in range(3)]
     listed = "\n".join(f"{letter}: {solution}" for letter, solution in zip("ABC", solutions, strict=True))
-    return ASK["ScEnsemble"].format(problem=problem, solutions=listed), "A"
+    return BRIEF.ask["ScEnsemble"].format(problem=problem, solutions=listed), "A"
 
 
 def custom(domain: str, task: Task, hasty: bool, rng: Random) -> str:

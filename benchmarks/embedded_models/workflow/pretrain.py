@@ -18,10 +18,12 @@ from benchmarks.embedded_models.workflow.card import write_card
 from benchmarks.embedded_models.workflow.demonstrations import WorkflowsAndOperators
 from benchmarks.embedded_models.workflow.programs import CAREFUL, HASTY, OPEN, PIECES
 from reason_envs.core import derive_seed
-from reason_envs.envs.workflow.brief_prompts import ASK, DOMAINS, OPERATORS, POLICY
+from reason_envs.envs.workflow.prompts import prompts
 from reason_envs.llm.embedded import path
 from reason_envs.tasks.generated import one_line_code
 from reason_envs.tasks.generated.fact_qa import KINDS, WORDS
+
+BRIEF = prompts("brief")
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ _SLOT = re.compile(r" ?\{\w+\}")
 
 def phrases() -> list[str]:
     """Return the fixed texts that become one token each."""
-    openings = [ASK[name].split("{", 1)[0] for name in ASK]
+    openings = [BRIEF.ask[name].split("{", 1)[0] for name in BRIEF.ask]
     words = [form for words in WORDS.values() for word in words for form in (f" {word}", word)]
     facts = ["Passage:", "Question:"]
     for text in (f" {text}" for kind in KINDS for text in kind[:2]):
@@ -53,8 +55,11 @@ def phrases() -> list[str]:
     code = ["def solve():\n    return ", "\n    return ", " that returns ", ", times ", ", plus ", ", minus ", "def "]
     tags = ["<thought>", "</thought>", "<answer>", "</answer>", "Write a function "]
     kinds = [text for kind in one_line_code.KINDS for text in (kind.words, f"({kind.parameters})", kind.code)]
-    listed = [POLICY.split("{", 1)[0], *(f"{line}\n" for line in (*OPERATORS.values(), *DOMAINS.values()))]
-    last = list(OPERATORS.values())[-1]
+    listed = [
+        BRIEF.policy.split("{", 1)[0],
+        *(f"{line}\n" for line in (*BRIEF.operators.values(), *BRIEF.domains.values())),
+    ]
+    last = list(BRIEF.operators.values())[-1]
     found = [*PIECES, CAREFUL, OPEN, HASTY, *listed, *openings, *words, *facts, *code, *tags, *kinds, last]
     return [text for text in dict.fromkeys(found) if len(text) > 2]
 

@@ -15,7 +15,7 @@ from reason_envs.envs.workflow.executors import build_executors, read_descriptio
 from reason_envs.envs.workflow.interpreter import Interpreter
 from reason_envs.envs.workflow.operator_signatures import OPERATORS
 from reason_envs.envs.workflow.operators import Operators
-from reason_envs.envs.workflow.prompts import DOMAINS, STYLES
+from reason_envs.envs.workflow.prompts import DOMAINS, prompts
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.rewards import Reward, make_reward
 from reason_envs.rewards.code.grade import CodeGrader, extract_code
@@ -69,7 +69,7 @@ class WorkflowExecution(TextEnvironment):
     def __init__(self, config: WorkflowConfig | None = None) -> None:
         config = config or WorkflowConfig()
         super().__init__(config, max_response_chars=config.max_program_chars)
-        self.prompts = STYLES[config.prompts]
+        self.prompts = prompts(config.prompts)
         if config.aflow_operator_descriptions_path is not None:
             self.prompts = self.prompts.describing(read_descriptions(Path(config.aflow_operator_descriptions_path)))
         sandbox = self.own("sandbox", make_sandbox, config.sandbox)

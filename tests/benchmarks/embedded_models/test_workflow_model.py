@@ -15,7 +15,7 @@ from benchmarks.embedded_models.workflow.card import SKILLS, _skill, card, held_
 from benchmarks.embedded_models.workflow.pretrain import WorkflowPretrainConfig, phrases
 from benchmarks.embedded_models.workflow.programs import HABITS, MISTAKES, draw_program
 from reason_envs.envs.workflow.interpreter import Interpreter
-from reason_envs.envs.workflow.prompts import BRIEF
+from reason_envs.envs.workflow.prompts import prompts
 from reason_envs.envs.workflow.repair import prepare
 from reason_envs.llm import embedded, make_engine
 from reason_envs.llm.loading import load_tokenizer
@@ -46,7 +46,7 @@ def test_programs_have_few_tokens_and_decode_unchanged(tokenizer):
 
 def test_policy_prompt_equals_that_of_the_environment(tokenizer):
     task = demo.draw_task("qa", Random(1))
-    assert demo.policy_prompt("qa", task) == BRIEF.workflow("qa", task.question)
+    assert demo.policy_prompt("qa", task) == prompts("brief").workflow("qa", task.question)
     assert len(tokenizer.encode(demo.policy_prompt("qa", task))) < 60
 
 
