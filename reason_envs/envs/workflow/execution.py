@@ -85,9 +85,9 @@ async def run_workflow(
 async def _run_to_end(
     outcome: Outcome, task: Task, domain: str, interpreter: Interpreter, operators: Operators, budget: Budget
 ) -> Suspension:
-    arguments = {"problem": without_surrogates(task.question)}
-    if outcome.program.takes_entry_point:
-        arguments["entry_point"] = str(task.metadata.get("entry_point", ""))
+    entry_point = str(task.metadata.get("entry_point", ""))
+    known = {"problem": without_surrogates(task.question), "entry_point": entry_point, "question_id": task.id}
+    arguments = dict(list(known.items())[: outcome.program.parameters])
     at = await interpreter.start(outcome.program.source, arguments)
     first = 0
     while not at.verdict:

@@ -17,6 +17,8 @@ MAX_VALUE_BYTES = 2**20
 """Maximum size of the fields of a call, and of the result of a workflow."""
 MAX_SOLUTIONS = 26
 """Maximum number of solutions of an ensemble: each has a letter."""
+LEVELS = ("debug", "info", "warning", "error")
+"""Methods of ``logger``, whose messages are dropped."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ OPERATORS: Mapping[str, Operator] = {
         {"problem": "str", "entry_point": "str", "instruction": "str"}, {"response": "str"}, frozenset({"code"})
     ),
     "Test": Operator(
-        {"problem": "str", "solution": "str", "entry_point": "str", "test_loop": "int = 3"},
+        {"problem": "str", "solution": "str", "entry_point": "str", "test_loop": "int = 3", "question_id": "str = ''"},
         {"result": "bool", "solution": "str"},
         frozenset({"code"}),
     ),
@@ -99,14 +101,16 @@ def stubs() -> str:
         "    def get_usage_summary(self) -> dict[str, float]: ...",
         "def create_llm_instance(config: Any) -> LLM: ...",
         "DatasetType = str",
-        "class operator:",
+        "class logger:",
+        *(f"    @staticmethod\n    def {level}(*values: Any) -> None: ..." for level in LEVELS),
     ]
     for name, operator in OPERATORS.items():
         lines += [
-            f"    class {name}:",
-            "        def __init__(self, llm: Any, name: str = '') -> None: ...",
-            f"        async def __call__(self, {operator.arguments(typed=True)}) -> {name}Result: ...",
+            f"class {name}:",
+            "    def __init__(self, llm: Any, name: str = '') -> None: ...",
+            f"    async def __call__(self, {operator.arguments(typed=True)}) -> {name}Result: ...",
         ]
+    lines += ["class operator:", *(f"    {name} = {name}" for name in OPERATORS)]
     return "\n".join(lines) + "\n"
 
 
@@ -120,6 +124,9 @@ def prelude() -> str:
         "def create_llm_instance(config):",
         "    return LLM()",
         "DatasetType = str",
+        "class Logger:",
+        *(f"    def {level}(self, *values):\n        pass" for level in LEVELS),
+        "logger = Logger()",
     ]
     for name, operator in OPERATORS.items():
         fields = ", ".join(f"{field!r}: {field}" for field in operator.takes)

@@ -6,8 +6,9 @@ Each repair has a name and caps the reward:
 * ``import NAME``: a module of the standard library is used without an import;
 * ``initialisation of NAME``: an operator is called by its usual name and never built.
 
-AFlow's own imports (``operator``, ``create_llm_instance``, ``DatasetType``) are removed without a cap, because every
-program has these names.
+Files of both editions of AFlow run without a cap. Its own imports and ``DatasetType`` are removed, because every
+program has these names. ``cost_manager.total_cost`` of the older edition is read as
+``get_usage_summary()["total_cost"]``. The texts in a ``<prompt>`` after the ``<graph>`` are those of ``prompt_custom``.
 """
 
 import ast
@@ -15,6 +16,7 @@ import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 from reason_envs.envs.workflow.operator_signatures import ATTRIBUTES
 from reason_envs.rewards.code.grade import extract_code
@@ -23,7 +25,8 @@ MODULES = ("asyncio", "collections", "itertools", "json", "math", "random", "re"
 """Modules whose import is added if it is missing."""
 _TYPING = ("Any", "Dict", "List", "Literal", "Optional", "Tuple", "Union")
 _OURS = re.compile(r"(^|\.)(operator|async_llm|evaluator|prompt)$|^(metagpt|scripts|workspace)(\.|$)")
-_GRAPH = re.compile(r"<graph>(.*?)</graph>", re.DOTALL)
+_GRAPH = re.compile(r"<graph>(.*?)</graph>(?:.*?<prompt>(.*?)</prompt>)?", re.DOTALL)
+_TOTAL_COST = '.get_usage_summary()["total_cost"]'
 WORKFLOW = "Workflow"
 
 
@@ -35,8 +38,8 @@ class Prepared:
     """Source that is checked and run."""
     repairs: tuple[str, ...] = ()
     """Names of the repairs."""
-    takes_entry_point: bool = False
-    """Whether ``__call__`` takes a second argument."""
+    parameters: int = 1
+    """Number of arguments of ``__call__``: the problem, the entry point, and the id of the problem."""
     verdict: str = ""
     """Verdict: empty if the program can be checked, else ``no_program``, ``syntax_error`` or ``no_workflow``."""
     error: str = ""
@@ -50,14 +53,14 @@ def prepare(response: str) -> Prepared:
     if not code.strip():
         return Prepared(verdict="no_program", error="The response has no program: write one in a ```python block.")
     try:
-        return _prepare(code)
+        return _prepare(code, extract_code(graph[2]) if graph and graph[2] else "")
     except (SyntaxError, ValueError) as error:
         return Prepared(verdict="syntax_error", error=_describe(error))
     except (RecursionError, MemoryError):
         return Prepared(verdict="syntax_error", error="The program is nested too deeply.")
 
 
-def _prepare(code: str) -> Prepared:
+def _prepare(code: str, prompts: str) -> Prepared:
     repairs: list[str] = []
     try:
         tree = ast.parse(code)
@@ -65,7 +68,7 @@ def _prepare(code: str) -> Prepared:
         code = reindent(code)
         tree = ast.parse(code)
         repairs.append("indentation")
-    if _drop_our_imports(tree):
+    if _adapt(tree, prompts):
         code = ""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == WORKFLOW]
     calls = [node for one in classes for node in one.body if isinstance(node, ast.AsyncFunctionDef) and _is_call(node)]
@@ -75,7 +78,7 @@ def _prepare(code: str) -> Prepared:
     repairs += [*_add_imports(tree), *_add_operators(classes[0])]
     if not code or len(repairs) > ("indentation" in repairs):
         code = ast.unparse(ast.fix_missing_locations(tree))
-    return Prepared(code, tuple(repairs), len(calls[0].args.args) > 2)
+    return Prepared(code, tuple(repairs), len(calls[0].args.args) - 1)
 
 
 def reindent(code: str) -> str:
@@ -103,17 +106,43 @@ def _is_call(node: ast.AsyncFunctionDef) -> bool:
     return node.name == "__call__" and len(node.args.args) >= 2
 
 
-def _drop_our_imports(tree: ast.Module) -> bool:
-    """Remove imports of names that every program has; return whether there were any."""
-    before = len(tree.body)
-    tree.body = [node for node in tree.body if not _names_ours(node)]
-    return len(tree.body) < before
+def _adapt(tree: ast.Module, prompts: str) -> bool:
+    """Remove what every program has, read the older edition as the newer one, and define ``prompt_custom``.
+
+    Returns:
+        Whether the program changed.
+    """
+    before = ast.dump(tree)
+    _Adapter().visit(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and not node.body:
+            node.body.append(ast.Pass())
+    named = [node for node in ast.parse(prompts).body if isinstance(node, ast.Assign)]
+    if named:
+        tree.body.insert(0, ast.ClassDef("prompt_custom", [], [], cast("list[ast.stmt]", named), []))
+    return ast.dump(tree) != before
 
 
-def _names_ours(node: ast.stmt) -> bool:
-    if isinstance(node, ast.Import):
-        return all(_OURS.search(alias.name) for alias in node.names)
-    return isinstance(node, ast.ImportFrom) and bool(_OURS.search(node.module or ""))
+class _Adapter(ast.NodeTransformer):
+    """Adapts files of AFlow to the names that every program has."""
+
+    def visit_Import(self, node: ast.Import) -> ast.Import | None:
+        return None if all(_OURS.search(alias.name) for alias in node.names) else node
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        return None if node.level or _OURS.search(node.module or "") else node
+
+    def visit_Assign(self, node: ast.Assign) -> ast.AST | None:
+        match node.targets:
+            case [ast.Name(id="DatasetType") | ast.Attribute(attr="cost_manager")]:
+                return None
+        return self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        match node:
+            case ast.Attribute(value=ast.Attribute(value=llm, attr="cost_manager"), attr="total_cost"):
+                return ast.parse(ast.unparse(llm) + _TOTAL_COST, mode="eval").body
+        return self.generic_visit(node)
 
 
 def _add_imports(tree: ast.Module) -> Iterator[str]:
