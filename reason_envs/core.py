@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Discrete
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import NoEpisodeError, ReasonEnvsError
 from reason_envs.validation import mounted
 from reason_envs.views import EpisodeView
 
@@ -40,7 +40,11 @@ def derive_seed(*address: int | str) -> int:
 
 @dataclass(frozen=True)
 class StepResult:
-    """Result of ``reset`` and ``step``; the keys of ``observations`` are the agents that act next."""
+    """Result of ``reset`` and ``step``; the keys of ``observations`` are the agents that act next.
+
+    Fields: ``observations``, ``rewards``, ``terminated`` (a terminal state was reached), ``truncated`` (a limit ended
+    the episode) and ``final_observations`` (after the last step), each a dict by agent; ``info``, a dict by name.
+    """
 
     observations: dict[AgentId, Any]
     """Observation of each agent that must act next; empty when the episode is over."""
@@ -89,6 +93,8 @@ class Environment(ABC):
     """Discount factor that the rewards are designed for; other values are refused. ``None`` allows any value."""
     decisions_per_episode: int | None = None
     """Number of decisions in every episode, over all agents; ``None`` if episodes differ in length."""
+    reset_options: tuple[str, ...] = ("task",)
+    """Keys of ``options`` that ``reset`` reads. The adapters of Gymnasium refuse others."""
     _base_seed: int | None = None
     _episode: int = 0
     _owned: tuple[Any, ...] = ()
@@ -107,7 +113,8 @@ class Environment(ABC):
 
         Args:
             seed: seed of the episode; ``None`` continues the sequence of seeds that the last number started.
-            options: ``{"task": ...}`` fixes the problem; unknown options are ignored.
+            options: ``{"task": ...}`` fixes the problem. An environment that reads other keys names them in
+                ``reset_options``.
         """
 
     @abstractmethod
@@ -147,13 +154,31 @@ class Environment(ABC):
             ReasonEnvsError: ``seed`` is given and no episode has started.
         """
         if seed is not None and self.state is None:
-            raise ReasonEnvsError(f"fork(seed={seed}) needs an episode: call reset first.")
+            raise NoEpisodeError(f"fork(seed={seed}) needs an episode: call reset first.")
         clone = copy.copy(self)
         clone._owned = ()
         clone.state = copy.deepcopy(self.state)
         if seed is not None:
             clone.state.seed = derive_seed(self.state.seed, "fork", seed)
         return clone
+
+    def __copy__(self) -> Self:
+        clone = object.__new__(type(self))
+        vars(clone).update(vars(self))
+        return clone
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Fork the episode: engines, reward models and tasks are shared."""
+        return self.fork()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the options and the episode. Unpickling builds engines, reward models and tasks anew."""
+        episode = {name: vars(self)[name] for name in _EPISODE if name in vars(self)}
+        return _rebuilt, (type(self), self._built_from(), episode)
+
+    def _built_from(self) -> Any:
+        """Return the argument of the constructor; ``None``: it takes none."""
+        return self.config
 
     def render(self) -> Any:
         """Render the episode according to ``render_mode``; ``None`` renders nothing."""
@@ -192,6 +217,15 @@ class Environment(ABC):
             self._base_seed = int(np.random.SeedSequence().generate_state(1, np.uint64)[0] >> np.uint64(1))
         self._episode += 1
         return derive_seed(self._base_seed, "episode", self._episode)
+
+
+_EPISODE = ("state", "render_mode", "_base_seed", "_episode")
+
+
+def _rebuilt(kind: type[Environment], argument: Any, episode: dict[str, Any]) -> Environment:
+    environment = kind() if argument is None else kind(argument)  # type: ignore[call-arg]
+    vars(environment).update(episode)
+    return environment
 
 
 class ResultError(ReasonEnvsError):

@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Iterable
 from typing import Any
 
+from gymnasium.error import ResetNeeded
+
 REQUIRED = inspect.Parameter.empty
 """Stands for the default of an option that must be given, and for the value of one that is missing."""
 
@@ -36,6 +38,13 @@ class OptionError(ReasonEnvsError):
 
 class EngineError(ReasonEnvsError):
     """An engine does not support a request, or its server failed."""
+
+
+class NoEpisodeError(ReasonEnvsError, ResetNeeded):
+    """An episode is needed, but none has started or the last one has ended."""
+
+    def __init__(self, problem: str = "No episode has started: call reset first.") -> None:
+        super().__init__(problem)
 
 
 class RewardError(ReasonEnvsError):

@@ -207,7 +207,9 @@ def _add(new: EnvironmentEntry) -> None:
     ENVIRONMENTS.parts[new.name] = new
     gymnasium.register(
         new.id,
-        entry_point="reason_envs.adapters.gymnasium:make_env",
-        vector_entry_point="reason_envs.adapters.gymnasium:make_vector_env",
+        entry_point="reason_envs.adapters.reason_envs:make_env",
+        vector_entry_point="reason_envs.adapters.reason_envs:make_vector_env",
+        order_enforce=False,  # the adapter does this; without wrappers, help(env) describes the environment
+        disable_env_checker=True,
         kwargs={"environment": new.id},
     )

@@ -16,6 +16,7 @@ from agents.config.command_line import bad_value, refused_key
 from agents.config.recommended import CHOICES, fill_in, leave_open, recommended_choice
 from agents.config.renamed import renamed_key, renamed_preset
 from agents.config.schema import GROUPS, TrainConfig, check_name, choice, typed
+from reason_envs import registration
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.validation import check_whole
 
@@ -67,6 +68,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
 
 def composed(overrides: Sequence[str]) -> DictConfig:
     """Compose the options of a run like `compose_config`, but do not validate their values."""
+    overrides = [_short_name(override) for override in overrides]
     register_schemas(overrides)
     for override in overrides:
         group, equals, value = override.partition("=")
@@ -88,6 +90,12 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     except (HydraException, OmegaConfBaseException) as error:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
             raise _explain(error, overrides) from error
+
+
+def _short_name(override: str) -> str:
+    """Write an environment's Gymnasium id as its short name."""
+    key, _, value = override.partition("=")
+    return f"env={registration.entry(value).name}" if key == "env" and value in registration.ids() else override
 
 
 def _parts(overrides: Sequence[str]) -> dict[str, str]:

@@ -6,8 +6,16 @@ from typing import Any, Self
 
 from gymnasium import Space
 
-from reason_envs.core import Action, AgentId, Environment, Message, StepResult, checked_reset, checked_step
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.core import (
+    Action,
+    AgentId,
+    Environment,
+    Message,
+    StepResult,
+    checked_reset,
+    checked_step,
+)
+from reason_envs.errors import NoEpisodeError, ReasonEnvsError
 
 CONTROLLER: AgentId = "controller"
 
@@ -39,6 +47,7 @@ class Controller(Environment):
     def __init__(self, environment: Environment) -> None:
         self.environment = environment
         self.metadata = environment.metadata
+        self.reset_options = environment.reset_options
         self.render_mode = environment.render_mode
         self._observation_space = _common(environment, "observation_space")
         self._action_space = _common(environment, "action_space")
@@ -59,11 +68,14 @@ class Controller(Environment):
         """Store the action of the next agent. The last action of a round steps the environment."""
         state = self.state
         if state is None or not state.asked:
-            raise ReasonEnvsError("No episode has started: call reset first.")
+            raise NoEpisodeError
         state.actions[self._next_agent()] = actions[CONTROLLER]
         if len(state.actions) < len(state.asked):
             return self._ask({}, {})
         return self._open_round(await checked_step(self.environment, state.actions))
+
+    def _built_from(self) -> Environment:
+        return self.environment
 
     def render_messages(self, observation: Any) -> list[Message]:
         """Convert an observation to chat messages, as the controlled environment does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
@@ -18,8 +19,7 @@ from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
 from reason_envs.core import Environment, StepResult, checked_reset, checked_step
-from reason_envs.errors import ReasonEnvsError
-from reason_envs.registration import make_environment
+from reason_envs.errors import NoEpisodeError, OptionError, ReasonEnvsError, unknown_name
 from reason_envs.validation import check_choice
 from reason_envs.vector import VectorEpisodes
 
@@ -60,15 +60,21 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
 
     Args:
         environment: the asynchronous environment.
+        strict: whether an action outside of the action space is an error. By default such actions are passed on,
+            counted in ``invalid_actions``, and warned about once.
+        human: whether to print the episode after each reset and step, as ``render_mode="human"`` does.
     """
 
     metadata = Environment.metadata
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, *, strict: bool = False, human: bool = False) -> None:
         self.environment = single_agent(environment)
         (self.agent,) = self.environment.agents
-        self.metadata = environment.metadata
-        self.render_mode = environment.render_mode
+        self.strict = strict
+        self.invalid_actions = 0
+        """Number of actions outside of the action space so far."""
+        self.metadata = {**environment.metadata, "render_modes": ["human", *environment.metadata["render_modes"]]}
+        self.render_mode = "human" if human else environment.render_mode
         self.observation_space = self.environment.observation_space(self.agent)
         self.action_space = self.environment.action_space(self.agent)
         self.render_messages = self.environment.render_messages
@@ -76,21 +82,45 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
         if isinstance(self.action_space, Discrete):
             self.action_masks = self.environment.action_masks
         self._observation: Any = None
+        self.__doc__ = (
+            f"{inspect.getdoc(type(environment))}\n\nActions: {self.action_space}\nObservations: "
+            f"{self.observation_space}\n\nThe interface is Gymnasium's (see {type(self).__name__}).\n"
+        )
 
     def reset(self, *, seed: int | None = None, options: Options = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; ``options={"task": ...}`` fixes the problem."""
         super().reset(seed=seed)
+        _check_options(self.environment, options)
         result = self._run(checked_reset(self.environment, seed=seed, options=options))
         return self._observation, result.info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
-        """Take one step. An invalid action does not raise an error."""
+        """Take one step. An invalid action raises an error only if the environment is ``strict``."""
+        self._check_started()
+        if not self.action_space.contains(action):
+            self._refuse(action)
         result = self._run(checked_step(self.environment, {self.agent: action}))
         return self._observation, *outcome(result, self.agent), result.info
 
     def render(self) -> Any:
-        """Render according to ``render_mode``."""
-        return self.environment.render()
+        """Render according to ``render_mode``; ``human`` prints the episode and returns ``None``."""
+        self._check_started()
+        drawn = self.environment.render()
+        if self.render_mode != "human":
+            return drawn
+        return print(drawn)
+
+    def _check_started(self) -> None:
+        if self.environment.state is None:
+            raise NoEpisodeError
+
+    def _refuse(self, action: Any) -> None:
+        rule = f"The action {action!r} ({type(action).__name__}) is not in the action space {self.action_space}"
+        if self.strict:
+            raise ReasonEnvsError(f"{rule}: choose one of its actions, or make the environment without strict=True.")
+        self.invalid_actions += 1
+        if self.invalid_actions == 1:
+            gym.logger.warn(f"{rule}. It counts as an invalid action; strict=True makes it an error.")
 
     def close(self) -> None:
         """Close the environment and the models that it built. Models that were passed in stay open."""
@@ -99,6 +129,8 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
     def _run(self, move: Any) -> StepResult:
         (result,) = run(gather(move))
         self._observation = seen(result, self.agent, self._observation)
+        if self.render_mode == "human":
+            self.render()
         return result
 
 
@@ -147,6 +179,7 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
             options: options of every environment, and ``reset_mask``, booleans [num_envs].
         """
         seeds = self._spread(seed)
+        _check_options(self.environments[0], options, "reset_mask")
         passed = dict(options or {})
         slots = self._masked(passed.pop("reset_mask", None))
         results = run(self.episodes.reset(slots, {s: seeds[s] for s in slots}, dict.fromkeys(slots, passed)))
@@ -230,16 +263,13 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
         return [int(slot) for slot in np.flatnonzero(mask)]
 
 
-def make_env(environment: str, **options: Any) -> GymnasiumAdapter:
-    """Build a registered environment for ``gymnasium.make``."""
-    return GymnasiumAdapter(make_environment(environment, **options))
-
-
-def make_vector_env(
-    environment: str, num_envs: int, autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP, **options: Any
-) -> GymnasiumVectorAdapter:
-    """Build a registered environment for ``gymnasium.make_vec``."""
-    return GymnasiumVectorAdapter(make_environment(environment, **options), num_envs, autoreset_mode)
+def _check_options(environment: Environment, options: Any, *more: str) -> None:
+    """Refuse reset options that nothing reads."""
+    if not isinstance(options, Mapping | None):
+        raise OptionError("options", options, 'must be a dict, such as {"task": {"question": ..., "answer": ...}}.')
+    for key in options or {}:
+        if key not in (valid := (*environment.reset_options, *more)):
+            raise unknown_name("option of reset", key, valid, "Name further keys in the environment's reset_options.")
 
 
 def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:

@@ -13,7 +13,7 @@ from pettingzoo import AECEnv, ParallelEnv
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
 from reason_envs.core import AgentId, Environment, StepResult, checked_reset, checked_step
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import NoEpisodeError, ReasonEnvsError
 from reason_envs.registration import make_environment
 
 Options = dict[str, Any] | None
@@ -95,7 +95,7 @@ class _SeatedEnv:
 
     def _check_started(self) -> None:
         if self.environment.state is None:
-            raise ReasonEnvsError("No episode has started: call reset first.")
+            raise NoEpisodeError
 
     def _rewards(self, result: StepResult) -> dict[str, float]:
         return {name: float(result.rewards.get(agent, 0.0)) for name, agent in self._agent_of.items()}

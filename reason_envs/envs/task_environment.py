@@ -12,7 +12,7 @@ from gymnasium import Space
 
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult
 from reason_envs.envs.prompt_templates import chat, fill
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import NoEpisodeError, ReasonEnvsError, unknown_name
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import make
 from reason_envs.tasks.base import Task, TaskSet
@@ -86,8 +86,7 @@ class TaskEnvironment(Environment):
     @property
     def task(self) -> Task:
         """Problem of the current episode."""
-        if self.state is None:
-            raise ReasonEnvsError("No episode has started: call reset first.")
+        self.check_started()
         return self.state.task
 
     def observation_space(self, agent: AgentId) -> Space:
@@ -110,10 +109,16 @@ class TaskEnvironment(Environment):
         self.state = self.start(seed, task)
         return self.first_result()
 
+    def check_started(self) -> None:
+        """Raise an error if no episode has started."""
+        if self.state is None:
+            raise NoEpisodeError
+
     def check_running(self) -> None:
         """Raise an error if no episode is running."""
-        if self.state is None or self.state.done:
-            raise ReasonEnvsError("No episode is running: call reset first.")
+        self.check_started()
+        if self.state.done:
+            raise NoEpisodeError("The episode has ended: call reset first.")
 
 
 @dataclass

@@ -2,6 +2,8 @@
 
 import importlib.util
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +146,8 @@ def load_model(
     if load_in_8bit or load_in_4bit:
         # Quantized layers cannot be moved afterwards.
         options |= {"device_map": {"": device}, **_quantization(dtype, load_in_8bit, load_in_4bit)}
-    model, found = _load(name, "model", loader, **options)
+    with _no_progress_bars():
+        model, found = _load(name, "model", loader, **options)
     if found["missing_keys"] and auto_class == "AutoModelForCausalLM":
         raise OptionError(
             "model",
@@ -156,6 +159,20 @@ def load_model(
         _check_causal(name, model)
     _complete_generation_config(model)
     return (model if is_quantized(model) else model.to(device)).eval()
+
+
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Hide the bars with which transformers loads weights."""
+    from transformers.utils import logging as transformers_logging
+
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
 
 
 def _check_causal(name: str, model: Any) -> None:

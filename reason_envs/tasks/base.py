@@ -18,7 +18,11 @@ TEST_SHARE = 0.2
 
 @dataclass(frozen=True)
 class Task:
-    """One problem with its gold answer."""
+    """One problem with its gold answer.
+
+    Fields: ``id`` (unique in its task set), ``question`` (text for the model), ``answer`` (gold answer as text) and
+    ``metadata`` (further data, such as tests).
+    """
 
     id: str
     """Unique id within the task set; the same in every run."""

@@ -152,8 +152,8 @@ def test_disabled_autoreset_needs_a_reset_mask():
         (lambda e: gym.make_vec("Toy-v0", autoreset_mode="SameStp"), "Did you mean 'SameStep'"),
         (lambda e: gym.make("Toy-v0", turnz=1), "Did you mean 'turns'"),
         (
-            lambda e: gym.make("Toy-v0", render_mode="human"),
-            "render_mode='human' is not supported by env",
+            lambda e: gym.make("Toy-v0", render_mode="html"),
+            "render_mode='html' is not supported by env",
         ),
     ],
 )

@@ -114,6 +114,7 @@ class ReasonTree(TaskEnvironment):
 
     def action_masks(self) -> np.ndarray:
         """Return which actions are legal now, as booleans [4]."""
+        self.check_started()
         tree, current = self.state.tree, self.state.current
         below_root = current != 0
         mask = np.array(

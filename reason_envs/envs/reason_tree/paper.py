@@ -51,6 +51,7 @@ class ReasonTreePaper(ReasonTree):
 
     def action_masks(self) -> np.ndarray:
         """Return which actions are legal now, as booleans [actions]."""
+        self.check_started()
         tree, current = self.state.tree, self.state.current
         node = tree.nodes[current]
         mask = np.zeros(len(self.action_names), np.bool_)

@@ -69,6 +69,10 @@ def test_compose_takes_options_of_a_reward_and_lists_of_rewards(env, text, value
     assert typed(asdict(config)).env.reward == value  # as config.yaml stores it
 
 
+def test_compose_takes_a_gymnasium_id():
+    assert compose_config(["env=PettingSudoku-v0"]) == compose_config(["env=petting_sudoku"])
+
+
 def test_weighted_mathematics_suits_another_model():
     config = compose_config(["env.reward=[{name: math, weight: 2, wrong: -3}, own:f]", "policy.model=theirs"])
     assert config.env.reward[0] == {

@@ -1,0 +1,34 @@
+"""Entry points of the Gymnasium ids. ``gymnasium.pprint_registry`` lists the ids under the last name of this module."""
+
+from typing import Any
+
+from gymnasium.vector import AutoresetMode
+from gymnasium.wrappers import RenderCollection
+
+from reason_envs.adapters.gymnasium import GymnasiumAdapter, GymnasiumVectorAdapter
+from reason_envs.registration import make_environment
+
+
+def make_env(
+    environment: str, *, render_mode: str | None = None, strict: bool = False, **options: Any
+) -> GymnasiumAdapter | RenderCollection:
+    """Build a registered environment for ``gymnasium.make``.
+
+    Args:
+        environment: id of the environment.
+        render_mode: a mode of the environment; ``human`` prints the episode as text, and ``MODE_list`` collects what
+            the mode returns.
+        strict: whether an action outside of the action space is an error.
+        options: options of the environment.
+    """
+    human = render_mode == "human"
+    mode = "ansi" if human else render_mode and render_mode.removesuffix("_list")
+    adapter = GymnasiumAdapter(make_environment(environment, render_mode=mode, **options), strict=strict, human=human)
+    return adapter if mode == render_mode or human else RenderCollection(adapter)
+
+
+def make_vector_env(
+    environment: str, num_envs: int, autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP, **options: Any
+) -> GymnasiumVectorAdapter:
+    """Build a registered environment for ``gymnasium.make_vec``."""
+    return GymnasiumVectorAdapter(make_environment(environment, **options), num_envs, autoreset_mode)
