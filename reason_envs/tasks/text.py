@@ -2,8 +2,8 @@
 
 import re
 
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s*((?:[-+\d\\(.]|[A-Za-z]\b)(?:[^\s${}]|\{[^{}]*\})*)")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?P<bare>(?:[-+\d\\(.]|[A-Za-z]\b)(?:[^\s${}]|\{[^{}]*\})*))")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BLANK = re.compile(
     r"(?:[\s$~{}]|\\(?:[!,;: ()$]|\[|\]|(?:boxed|fbox|text|mathrm|mbox|left|right|q?quad)(?![a-zA-Z])))*+"
 )
@@ -22,24 +22,25 @@ def last_boxed(text: str) -> str | None:
     Returns:
         The content, or ``None`` if there is no box or the last one is not closed.
     """
-    start = None
-    for match in _BOX.finditer(text):
-        start = match.end()
-    bare = next(_BARE_BOX.finditer(text, start or 0), None)
-    if start is None or bare:
-        return bare[1] if bare else None
-    depth, position = 1, start
-    while position < len(text):
-        character = text[position]
-        if character == "\\":
-            position += 1  # skip the escaped character
-        elif character == "{":
-            depth += 1
-        elif character == "}":
-            depth -= 1
-            if depth == 0:
-                return text[start:position].strip()
-        position += 1
+    box = last_box(text)
+    return box[2] if box else None
+
+
+def last_box(text: str, before: int | None = None) -> tuple[int, int, str] | None:
+    """Return start, end and content of the last box that starts before a position (default: the end of the text)."""
+    match, start = None, len(text) if before is None else before
+    while match is None:
+        start = max(text.rfind("\\boxed", 0, start), text.rfind("\\fbox", 0, start))
+        if start < 0:
+            return None
+        match = _BOX.match(text, start)
+    if match["bare"]:
+        return start, match.end(), match["bare"]
+    depth = 1
+    for brace in _BRACE.finditer(text, match.end()):
+        depth += {"{": 1, "}": -1}.get(brace[0], 0)
+        if depth == 0:
+            return start, brace.end(), text[match.end() : brace.start()].strip()
     return None
 
 

@@ -4,7 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 
 from reason_envs.errors import OptionError, did_you_mean
-from reason_envs.tasks.text import NUMBER, after_hashes, last_boxed
+from reason_envs.rewards.math.boxes import boxed_answer
+from reason_envs.tasks.text import NUMBER, after_hashes
 
 _NUMBER = re.compile(rf"(?<![\w.]){NUMBER}")
 
@@ -34,7 +35,7 @@ def check_answer_fallbacks(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def extract_answer(response: str, answer_fallbacks: Sequence[str] = ()) -> str | None:
-    r"""Return the answer in the last ``\boxed{}`` of a response.
+    r"""Return the answer in the last ``\boxed{}`` of a response (see `boxed_answer`).
 
     Args:
         response: text that the model generated.
@@ -43,6 +44,6 @@ def extract_answer(response: str, answer_fallbacks: Sequence[str] = ()) -> str |
     Returns:
         The answer as written, or ``None``. An empty or unclosed box has no answer.
     """
-    readers = [last_boxed, *(ANSWER_FALLBACKS[name] for name in check_answer_fallbacks(answer_fallbacks))]
+    readers = [boxed_answer, *(ANSWER_FALLBACKS[name] for name in check_answer_fallbacks(answer_fallbacks))]
     answers = (reader(response) for reader in readers)
     return next((answer for answer in answers if answer), None)

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal, cast
 
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.rewards.math.boxes import OR
 from reason_envs.rewards.math.extract import extract_answer
 from reason_envs.rewards.math.normalise import named_value, normalise, quick_verdict
 from reason_envs.rewards.math.notation import asks_for_number, read_number, without_unit
@@ -99,9 +101,7 @@ class _Case:
 
 def _begin(response: str, answer: str, answer_fallbacks: Sequence[str], pool: GradingPool | None) -> _Case:
     """Decide without algebra if possible; otherwise queue the pair for a worker."""
-    gold = normalise(last_boxed(answer) or answer)
-    if not gold:
-        raise ReasonEnvsError(f"The gold answer {answer!r} is empty; every task that is graded needs an answer.")
+    gold, asks_number = _read_gold(answer)
     extracted = extract_answer(response, answer_fallbacks)
     if extracted is None:
         return _Case(None, "no_answer")
@@ -109,11 +109,20 @@ def _begin(response: str, answer: str, answer_fallbacks: Sequence[str], pool: Gr
     if "=" not in gold:  # without an equation in the gold answer, the answer is a value
         candidate = named_value(candidate)
     is_in_form = True
-    if asks_for_number(gold):
-        number, gold = read_number(candidate), read_number(gold) or gold
-        is_in_form = number is not None
-        if number and "=" not in candidate and "approx" not in candidate:
-            candidate = number
+    if asks_number and candidate != gold:
+        numbers, gold = [read_number(part) for part in candidate.split(OR)], read_number(gold) or gold
+        is_in_form = None not in numbers
+        if numbers[0] and len(numbers) == 1 and "=" not in candidate and "approx" not in candidate:
+            candidate = numbers[0]
     gold, candidate = without_unit(gold), without_unit(candidate)
     verdict = quick_verdict(gold, candidate) or (pool or default_pool()).submit(gold, candidate)
     return _Case(extracted, verdict, is_in_form)
+
+
+@lru_cache(maxsize=4096)
+def _read_gold(answer: str) -> tuple[str, bool]:
+    """Return the normalised gold answer, and whether it is a number. Many responses have the same gold answer."""
+    gold = normalise(last_boxed(answer) or answer)
+    if not gold:
+        raise ReasonEnvsError(f"The gold answer {answer!r} is empty; every task that is graded needs an answer.")
+    return gold, asks_for_number(gold)

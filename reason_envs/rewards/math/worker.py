@@ -26,6 +26,7 @@ from sympy import (
     MatrixBase,
     Mul,
     N,
+    Number,
     Rational,
     Set,
     Symbol,
@@ -55,7 +56,18 @@ _UNITS: dict[str, tuple[re.Pattern[str], Expr]] = {
 
 
 def judge(gold: str, answer: str) -> str:
-    """Return ``"equal"`` (all sides of an answer such as ``3+4=7`` are), ``"different"`` or ``"unparsable"``."""
+    """Return ``"equal"`` (all sides of an answer such as ``3+4=7`` are), ``"different"`` or ``"unparsable"``.
+
+    If the answer offers several values, together they are the gold answer, or each of them equals it.
+    """
+    verdict, parts = _judge(gold, answer), answer.split(r"\text{or}")
+    if verdict == "equal" or len(parts) == 1 or len({_split_unit(part)[1] for part in parts}) > 1:
+        return verdict
+    is_list = not all(isinstance(_expression(_parse(part)), (Expr, Eq)) for part in parts)
+    return "different" if is_list or any(_judge(gold, part) != "equal" for part in parts) else "equal"
+
+
+def _judge(gold: str, answer: str) -> str:
     first, *rounded = [answer] if r"\approx" in gold else answer.split(r"\approx")
     (gold_text, gold_unit), (text, unit) = _split_unit(gold), _split_unit(first)
     parsed_gold, parsed = _parse(gold_text), _parse(text)
@@ -67,8 +79,17 @@ def judge(gold: str, answer: str) -> str:
     if gold_unit != unit:  # with the same unit on both sides only the values are compared
         found[-1] = any(_equal([g], [v]) for g in _readings(left, gold_unit) for v in _readings(sides[-1], unit))
     values = [_expression(_parse(part)) for part in rounded]
-    close = all(_is_number(v) and _is_number(left) and _relative_difference(v, left) < 0.01 for v in values)
-    return "equal" if close and all(found) else "different"
+    if values and not all(found) and isinstance(left, Float):  # 3.46 is the answer of 2\sqrt{3} \approx 3.46
+        found, left = [_equal([left], [value]) for value in values], sides[-1]
+    return "equal" if all(found) and all(_is_rounded(value, left) for value in values) else "different"
+
+
+def _is_rounded(value: Any, exact: Any) -> bool:
+    """Return whether a decimal is the rounded value of a number."""
+    if not isinstance(value, Number) or not _is_number(exact) or _relative_difference(value, exact) > 0.01:
+        return False
+    places = len(str(value).partition(".")[2].rstrip("0"))
+    return bool(abs(N(exact, 30) - value) <= Rational(51, 100) / 10**places)
 
 
 def _sides(gold: Any, answer: Any) -> tuple[Any, list[Any]]:
@@ -104,17 +125,17 @@ def _expression(parsed: list[Any]) -> Any:
 
 
 def _equal(gold: list[Any], answer: list[Any]) -> bool:
-    accepted = verify(gold, answer, timeout_seconds=None)
     left, right = _expression(gold), _expression(answer)
+    if isinstance(left, Eq) and isinstance(right, Eq) and not isinstance(left.rhs, Set):
+        return _same_equation(left, right)
+    accepted = verify(gold, answer, timeout_seconds=None)
     if left is None or right is None:
         return accepted
     return accepted and _is_consistent(left, right)
 
 
 def _is_consistent(left: Any, right: Any) -> bool:
-    """Check cases that math-verify accepts too easily: tiny numbers, and equations without solutions."""
-    if isinstance(left, Eq) and isinstance(right, Eq) and not isinstance(left.rhs, Set):
-        return _same_equation(left, right)
+    """Check numbers that math-verify accepts too easily, because they are tiny."""
     parts = list(zip(_parts(left), _parts(right), strict=False))
     return all(_agree(a, b) for a, b in parts if _is_number(a) and _is_number(b))
 

@@ -12,9 +12,10 @@ balanced = st.recursive(
     max_leaves=6,
 )
 prose = st.text(st.characters(exclude_characters="\\{}"), max_size=30)
+said = prose.map(lambda text: f"so = {text} = so")  # offers no other answer
 
 
-@given(before=prose, earlier=balanced, between=prose, answer=balanced, after=prose)
+@given(before=said, earlier=balanced, between=said, answer=balanced, after=said)
 def test_extract_answer_reads_the_last_box(before, earlier, between, answer, after):
     response = f"{before}\\boxed{{{earlier}}}{between}\\boxed{{{answer}}}{after}"
     assert extract_answer(response) == (answer.strip() or None)
@@ -25,7 +26,7 @@ def test_extract_answer_without_a_box_is_none(response):
     assert extract_answer(response) is None
 
 
-@given(prose, st.integers())
+@given(said, st.integers())
 def test_extract_answer_prefers_a_box_to_fallbacks(after, number):
     response = f"\\boxed{{x{number}}} {after}\n#### 7 8"
     assert extract_answer(response, ("####", "last_number")) == f"x{number}"

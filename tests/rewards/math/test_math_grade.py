@@ -25,6 +25,7 @@ WRONG = (r"so \boxed{(x-1)^2}", "x^2+2x+1")
         (r"it is \boxed{\frac{42}", "42", MathGrade(False, None, "no_answer")),
         (r"it is \boxed{\approx 42}", "42", MathGrade(True, r"\approx 42", "string_match")),
         (r"it is \boxed 42.", "42", MathGrade(True, "42.", "string_match")),
+        (r"\boxed{4} or \boxed{42}", "42", MathGrade(False, r"4 \text{or} 42", "different")),
         (r"it is \boxed{x = 10,080}", "10080", MathGrade(True, "x = 10,080", "equal")),
         (
             r"it is \boxed{v_{0} = \text{Friday}}",
