@@ -58,8 +58,10 @@ class LearnerConfig:
     target_kl: float | None = None
     """KL divergence from the sampling weights, in nats, that ends the passes over a batch early: they end once a
     mini-batch exceeds 1.5 times this value; ``None``: never."""
-    micro_batch_tokens: int = 16384
-    """Maximum number of tokens, padding included, per forward and backward pass. Lower it if memory runs out."""
+    micro_batch_tokens: int | None = None
+    """Maximum number of tokens, padding included, per forward and backward pass; ``None``: 16,384, or less if the
+    activations of a pass would take more than 3 GiB (on a GPU: half of its free memory). It is halved if memory runs
+    out. The loss does not depend on it."""
     micro_batch_size: int | None = None
     """Maximum number of decisions per forward and backward pass; ``None``: only ``micro_batch_tokens`` limits a pass.
     The loss does not depend on it."""

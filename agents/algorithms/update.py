@@ -12,12 +12,12 @@ from torch import Tensor
 from agents import distributed
 from agents.algorithms.config import LearnerConfig
 from agents.algorithms.optimizer import Optimizer
+from agents.algorithms.pass_size import PassSize
 from agents.algorithms.policy_loss import LossInputs
 from agents.algorithms.sample import Sample, masked_mean, stack, stack_advantages
 from agents.losses import LEVELS, combine_metrics, importance_correction, kl_estimate
 from agents.masking import spread
 from agents.policies.base import TrainablePolicy
-from agents.policies.padding import micro_batches
 from agents.trajectory import Decision
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
@@ -54,6 +54,7 @@ class PolicyUpdate:
         self.optimizer = optimizer
         self.loss = loss
         self.seed = seed
+        self._pass_size = PassSize(policy, config.micro_batch_tokens)
         self._needs_all = not skips_zero_advantages or bool(config.kl_coef or config.entropy_coef)
 
     def evaluate(
@@ -69,7 +70,7 @@ class PolicyUpdate:
             Log-probabilities and values (``None`` if the policy has none) of each decision's tokens, [T] each.
         """
         result: list[tuple[Tensor, Tensor | None]] = [(torch.empty(0), None)] * len(decisions)
-        cuts = self._micro_batches(decisions, micro_batch_size)
+        cuts = self._pass_size.cut(decisions, micro_batch_size or self.config.micro_batch_size)
         with torch.no_grad(), self.policy.training_mode(False):
             mine = [self._rows(decisions, indices) for indices in distributed.shard(cuts)]
         for indices, rows in zip(cuts, distributed.unshard(mine, len(cuts)), strict=True):
@@ -127,24 +128,32 @@ class PolicyUpdate:
             for number, start in enumerate(range(0, len(samples), size)):
                 yield (step, epoch, number), [samples[i] for i in order[start : start + size]]
 
-    def _micro_batches(self, decisions: Sequence[Decision], size: int | None = None) -> list[list[int]]:
-        config = self.config
-        return micro_batches(self.policy.lengths(decisions), config.micro_batch_tokens, size or config.micro_batch_size)
-
     def _backward(
         self, samples: list[Sample], counts: Metrics, address: tuple[int, ...]
     ) -> list[tuple[float, Metrics]]:
         """Add a mini-batch's gradients; return loss and metrics of every micro-batch, those of all processes."""
-        parts = []
-        cuts = list(enumerate(self._micro_batches([s.decision for s in samples])))
-        for cut, indices in distributed.shard(cuts):
-            with self._seeded(derive_seed(self.seed, "dropout", *address, cut)), self.policy.training_mode(True):
-                loss, metrics = self._loss([samples[i] for i in indices], counts)
-                parts.append((float(loss.detach()), metrics))
-                self.optimizer.backward(loss)
+        decisions = [s.decision for s in samples]
+        while True:
+            cuts = self._pass_size.cut(decisions, self.config.micro_batch_size)
+            try:
+                parts = list(self._passes(samples, cuts, counts, address))
+                break
+            except RuntimeError as error:
+                self.optimizer.clear()
+                self._pass_size.halve(error, decisions, cuts)
         gathered = [part for each in distributed.all_gather(parts) for part in each]
         self._check_finite([loss for loss, _ in gathered], address[0])
         return gathered
+
+    def _passes(
+        self, samples: list[Sample], cuts: list[list[int]], counts: Metrics, address: tuple[int, ...]
+    ) -> Iterator[tuple[float, Metrics]]:
+        """Run the forward and backward passes of this process; yield the loss and the metrics of each."""
+        for cut, indices in distributed.shard(list(enumerate(cuts))):
+            with self._seeded(derive_seed(self.seed, "dropout", *address, cut)), self.policy.training_mode(True):
+                loss, metrics = self._loss([samples[i] for i in indices], counts)
+                self.optimizer.backward(loss)
+                yield float(loss.detach()), metrics
 
     def _loss(self, samples: list[Sample], counts: Metrics) -> tuple[Tensor, Metrics]:
         """Return a micro-batch's share of the mini-batch loss, with the metrics that every algorithm reports."""

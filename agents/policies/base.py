@@ -108,6 +108,10 @@ class TrainablePolicy(Policy):
         """Return the cost of each decision in ``evaluate``; by default the tokens of prompt and response."""
         return [len(d.choice.prompt_ids) + len(d.choice.token_ids) for d in decisions]
 
+    def activation_bytes(self) -> int:
+        """Return the bytes per token that a forward pass keeps for its backward pass; 0, the default, if negligible."""
+        return 0
+
     def training_mode(self, enabled: bool) -> AbstractContextManager[None]:
         """Return a context in which dropout is on or off; by default it changes nothing."""
         return nullcontext()

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents.policies.activations import SavedBytes
 from agents.policies.base import Evaluation, TrainablePolicy, sampling_temperatures
 from agents.policies.hidden_states import token_states
 from agents.policies.language_config import LanguagePolicyConfig
@@ -29,6 +30,8 @@ from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, re
 
 _log = logging.getLogger(__name__)
 
+PROBE_TOKENS = 128
+"""Length of the sequence on which the memory of a pass is measured."""
 VALUE_HEAD = "value_head."
 """Prefix of the value head's weights in checkpoints."""
 
@@ -173,6 +176,17 @@ class LanguagePolicy(TrainablePolicy):
         if self.value_head is not None and model is self.model:
             rows.append(empty.masked_scatter(mask, self.value_head(states)))
         return Evaluation(*(tensor.index_select(0, place).to(self.device) for tensor in rows))
+
+    def activation_bytes(self) -> int:
+        """Return the bytes per token that a forward pass keeps, measured on one sequence; the head is not counted."""
+        ids = [self.tokenizer.eos_token_id] * PROBE_TOKENS
+        base = self.model.get_base_model() if self.uses_lora else self.model
+        choice = Choice(ids[: PROBE_TOKENS // 2], None, self.sampling, "stop", 0, ids[PROBE_TOKENS // 2 :], "")
+        batch = collate([Decision("", "", 0, choice, 0.0, "")], self.tokenizer.pad_token_id).to(base.device)
+        saved = SavedBytes(base.parameters())
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]), self.training_mode(True), self._autocast(), saved:
+            token_states(base, batch, share_prompts=False)
+        return saved.total // PROBE_TOKENS
 
     def prepare_values(self) -> None:
         """Add the value head, unless a checkpoint has added it."""

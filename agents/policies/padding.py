@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -99,11 +98,17 @@ def pad(sequences: Sequence[Sequence[int]], value: int, *, side: Literal["left",
     return padded
 
 
-def micro_batches(lengths: Sequence[int], max_tokens: int, max_rows: int | None = None) -> list[list[int]]:
-    """Divide items into passes of bounded size; items of a pass have similar lengths, so that there is little padding.
+def micro_batches(
+    lengths: Sequence[int], prompts: Sequence[Hashable], max_tokens: int, max_rows: int | None = None
+) -> list[list[int]]:
+    """Divide items into passes of bounded size.
+
+    Items of a pass have similar lengths, so that there is little padding. Items with the same prompt share a pass if
+    the limits allow it, since a pass computes each prompt once.
 
     Args:
         lengths: number of tokens of each item, [N].
+        prompts: the prompt of each item, or a name for it, [N].
         max_tokens: maximum of ``rows x longest`` per pass.
         max_rows: maximum number of items per pass. ``None``: no limit.
 
@@ -113,17 +118,35 @@ def micro_batches(lengths: Sequence[int], max_tokens: int, max_rows: int | None 
     Raises:
         ReasonEnvsError: a single item is longer than ``max_tokens``.
     """
-    result: list[list[int]] = []
+    longest = max(lengths, default=0)
+    if longest > max_tokens:
+        raise ReasonEnvsError(
+            f"A sequence of {longest} tokens exceeds algo.micro_batch_tokens={max_tokens}: raise it, or lower "
+            "policy.max_tokens or policy.max_prompt_tokens."
+        )
+    rows = max_rows or len(lengths)
+    passes: list[list[int]] = []
+    for band in _bands(lengths):
+        if len(band) > min(rows, max_tokens // lengths[band[0]]):
+            first = {prompts[i]: place for place, i in reversed([*enumerate(band)])}
+            band.sort(key=lambda i: first[prompts[i]])
+        open_pass: list[int] = []
+        for index in band:
+            filled = [*open_pass, index]
+            if len(filled) > rows or len(filled) * max(lengths[i] for i in filled) > max_tokens:
+                passes.append(open_pass)
+                filled = [index]
+            open_pass = filled
+        passes.append(open_pass)
+    return passes
+
+
+def _bands(lengths: Sequence[int]) -> list[list[int]]:
+    """Divide items, longest first, so that each is at least `MINIMUM_LENGTH_RATIO` as long as its band's longest."""
+    bands: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        if lengths[index] > max_tokens:
-            raise ReasonEnvsError(
-                f"A sequence of {lengths[index]} tokens exceeds algo.micro_batch_tokens={max_tokens}: raise it, or "
-                "lower policy.max_tokens or policy.max_prompt_tokens."
-            )
-        rows, longest = (len(result[-1]) + 1, lengths[result[-1][0]]) if result else (1, math.inf)
-        fits = rows * longest <= max_tokens and (max_rows is None or rows <= max_rows)
-        if fits and lengths[index] >= MINIMUM_LENGTH_RATIO * longest:
-            result[-1].append(index)
+        if bands and lengths[index] >= MINIMUM_LENGTH_RATIO * lengths[bands[-1][0]]:
+            bands[-1].append(index)
         else:
-            result.append([index])
-    return result
+            bands.append([index])
+    return bands

@@ -7,10 +7,9 @@ from contextlib import contextmanager
 import torch
 
 from agents.config.schema import TrainConfig, options
+from agents.policies.activations import is_out_of_memory
 from reason_envs.errors import RunError
 
-CPU_ALLOCATOR = "DefaultCPUAllocator"
-"""Part of PyTorch's message when the machine's memory runs out, which is a plain ``RuntimeError``."""
 SIZES = (
     *("policy.model", "policy.max_tokens", "algo.micro_batch_tokens", "engine.model", "engine.max_batch_size"),
     *("reward_model.model", "reward_model.max_batch_tokens", "env.max_depth", "env.max_nodes"),
@@ -25,9 +24,9 @@ def explain_out_of_memory(phase: str, config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        on_gpu = isinstance(error, torch.OutOfMemoryError)
-        if not on_gpu and CPU_ALLOCATOR not in str(error):
+        if not is_out_of_memory(error):
             raise
+        on_gpu = isinstance(error, torch.OutOfMemoryError)
         sizes = _sizes(config)
         given = ", ".join(f"{key}={value}" for key, value in sizes.items())
         fix = (

@@ -1,15 +1,18 @@
-"""Seconds per GRPO step of our trainer and of ``GRPOTrainer`` of TRL.
+"""Seconds and memory per GRPO step of our trainer and of ``GRPOTrainer`` of TRL.
 
     pip install trl==1.16.0
     python -m benchmarks.throughput.grpo_step                     # from the root of the repository; about 20 minutes
     python -m benchmarks.throughput.grpo_step --lengths natural --train full
+    python -m benchmarks.throughput.grpo_step --model FOLDER --tasks 8 --max-tokens 48 --trl-micro-batches 64 16
 
-Both sides use the embedded model in float32, the same 32 problems x 8 samples in every step, temperature 1, at most 128
-new tokens, one AdamW step at learning rate 0 (so that responses do not change), two threads, raised allocator
-thresholds of glibc, and a reward without cost (the parity of a checksum). ``natural``: responses end where the model
-ends them. ``long``: a copy of the model very rarely ends a response, so every response has 128 tokens.
+Both sides use the same model in float32 (by default the embedded one), the same problems (by default 32) x 8 samples in
+every step, temperature 1, at most 128 new tokens (by default), one AdamW step at learning rate 0 (so that responses do
+not change), two threads, raised allocator thresholds of glibc, and a reward without cost (the parity of a checksum).
+``natural``: responses end where the model
+ends them. ``long``: a copy of the model very rarely ends a response, so every response has the maximum length.
 
-Each side runs in separate processes, which alternate. The table has medians over the steps of all processes.
+Each side runs in separate processes, which alternate. The table has medians over the steps of all processes, and the
+peak of the resident memory of a process, weights and libraries included.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import asyncio
 import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -26,18 +30,35 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from agents.train import ALLOCATOR
 from benchmarks.throughput.trl_side import MAX_TOKENS, SAMPLES, TASKS, require_trl, scratch, trl_trainer
 
-WARM_UP = 2
+WARM_UP = 1
 STEPS = 6
 TURNS = 2
 THREADS = 2
 LORA_RANK = 16
 SECTIONS = ("generation", "log-probs", "loss and backward")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What both sides do in a step."""
+
+    model: str = "embedded"
+    """Name or folder of the model."""
+    lora_rank: int = 0
+    """Rank of the trained LoRA; 0 trains all weights."""
+    tasks: int = TASKS
+    """Number of problems per step."""
+    max_tokens: int = MAX_TOKENS
+    """Maximum number of tokens per response."""
+    micro_batch: int | None = None
+    """Number of responses per micro-batch of TRL; ``None``: all of a step."""
 
 
 def parity(response: str, answer: str) -> float:
@@ -87,7 +108,7 @@ class Stopwatch:
         self._started = ended
 
 
-def measure_ours(model: str, lora_rank: int, steps: int) -> list[dict[str, float]]:
+def measure_ours(setting: Setting, steps: int) -> list[dict[str, float]]:
     """Measure complete steps of our trainer."""
     from agents.config.compose import compose_config
     from agents.training.build import build
@@ -112,16 +133,17 @@ def measure_ours(model: str, lora_rank: int, steps: int) -> list[dict[str, float
 
     with scratch() as folder:
         overrides = [
-            *(f"output_dir={folder}/run", f"steps={steps}", f"policy.model={model}", f"policy.lora_rank={lora_rank}"),
-            *("eval_every=0", "save_every=0", "algo.optimizer.learning_rate=0"),
-            *(f"algo.tasks_per_step={TASKS}", f"algo.samples_per_task={SAMPLES}", f"policy.max_tokens={MAX_TOKENS}"),
+            *(f"output_dir={folder}/run", f"steps={steps}", f"policy.model={setting.model}"),
+            *("eval_every=0", "save_every=0", "algo.optimizer.learning_rate=0", "env.system_prompt=null"),
+            *(f"algo.tasks_per_step={setting.tasks}", f"algo.samples_per_task={SAMPLES}"),
+            *(f"policy.lora_rank={setting.lora_rank}", f"policy.max_tokens={setting.max_tokens}"),
             "env.reward.name=benchmarks.throughput.grpo_step:parity_reward",
         ]
         asyncio.run(Watched(build(resolve(compose_config(overrides)))).train())
     return watch.steps
 
 
-def measure_trl(model: str, lora_rank: int, steps: int) -> list[dict[str, float]]:
+def measure_trl(setting: Setting, steps: int) -> list[dict[str, float]]:
     """Measure complete steps of the trainer of TRL."""
     from transformers import TrainerCallback
 
@@ -134,9 +156,19 @@ def measure_trl(model: str, lora_rank: int, steps: int) -> list[dict[str, float]
             watch.lap()
 
     problems = make("chain_sum")
-    tasks = [problems.ordered(i, 0) for i in range(TASKS * steps)]
+    tasks = [problems.ordered(i, 0) for i in range(setting.tasks * steps)]
     with scratch() as folder:
-        trainer = trl_trainer(model, tasks, parity, folder, learning_rate=0.0, lora_rank=lora_rank)
+        trainer = trl_trainer(
+            setting.model,
+            tasks,
+            parity,
+            folder,
+            learning_rate=0.0,
+            lora_rank=setting.lora_rank,
+            tasks_per_step=setting.tasks,
+            max_tokens=setting.max_tokens,
+            micro_batch=setting.micro_batch,
+        )
         trainer.add_callback(Laps())
         count_tokens(trainer, "_generate_single_turn", watch, lambda out: out[0])
         watch.watch(trainer, "_generate_single_turn", "generation")
@@ -164,70 +196,95 @@ SIDES = {"ours": measure_ours, "trl": measure_trl}
 
 def main() -> None:
     """Measure, write the results as JSON and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--lengths", nargs="+", choices=("natural", "long"), default=["natural", "long"], help="lengths of responses"
-    )
-    parser.add_argument(
-        "--train", nargs="+", choices=("full", "lora"), default=["full", "lora"], help="trained weights"
-    )
-    parser.add_argument("--sides", nargs="+", choices=tuple(SIDES), default=list(SIDES), help="trainers to measure")
-    parser.add_argument("--output", type=Path, default=Path("runs/grpo_step.json"), help="file for the results")
-    parser.add_argument("--child", nargs=4, metavar=("SIDE", "MODEL", "RANK", "FILE"), help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = parsed()
     if arguments.child:
-        side, model, rank, file = arguments.child
-        Path(file).write_text(json.dumps(SIDES[side](model, int(rank), WARM_UP + STEPS)[WARM_UP:]))
+        side, setting, steps, file = arguments.child
+        rows = SIDES[side](Setting(**json.loads(setting)), WARM_UP + int(steps))[WARM_UP:]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        Path(file).write_text(json.dumps([{**row, "peak": peak} for row in rows]))
         return
-    require_trl()
+    if "trl" in arguments.sides:
+        require_trl()
     results: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "threads": THREADS, "rows": []}
     with scratch() as folder:
         for lengths in arguments.lengths:
-            model = "embedded" if lengths == "natural" else endless(folder)
+            model = arguments.model if lengths == "natural" else endless(arguments.model, folder)
             for train in arguments.train:
-                steps = turns(arguments.sides, model, LORA_RANK if train == "lora" else 0, folder)
-                results["rows"] += [{"lengths": lengths, "train": train, "side": s, "steps": steps[s]} for s in steps]
-                print(table(results["rows"][-len(steps) :], heading=len(results["rows"]) == len(steps)), flush=True)
+                rank = LORA_RANK if train == "lora" else 0
+                setting = Setting(model, rank, arguments.tasks, arguments.max_tokens)
+                rows = turns(sides(arguments, setting), arguments.steps, folder)
+                results["rows"] += [{"lengths": lengths, "train": train, "side": s, "steps": rows[s]} for s in rows]
+                print(table(results["rows"][-len(rows) :], heading=len(results["rows"]) == len(rows)), flush=True)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(results) + "\n")
 
 
-def endless(folder: str) -> str:
-    """Save a copy of the model whose responses very rarely end. Return the folder."""
+def parsed() -> argparse.Namespace:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add, choices = parser.add_argument, {"lengths": ("natural", "long"), "train": ("full", "lora"), "sides": (*SIDES,)}
+    add("--lengths", nargs="+", choices=choices["lengths"], default=["natural", "long"], help="lengths of responses")
+    add("--train", nargs="+", choices=choices["train"], default=["full", "lora"], help="trained weights")
+    add("--sides", nargs="+", choices=choices["sides"], default=list(SIDES), help="trainers to measure")
+    add("--model", default=Setting.model, help="name or folder of the model (default: %(default)s)")
+    add("--tasks", type=int, default=TASKS, help="problems per step (default: %(default)s)")
+    add("--max-tokens", type=int, default=MAX_TOKENS, help="maximum tokens per response (default: %(default)s)")
+    add("--steps", type=int, default=STEPS, help="measured steps per process (default: %(default)s)")
+    add("--trl-micro-batches", type=int, nargs="+", help="responses per micro-batch of TRL (default: all of a step)")
+    add("--output", type=Path, default=Path("runs/grpo_step.json"), help="file for the results")
+    add("--child", nargs=4, metavar=("SIDE", "SETTING", "STEPS", "FILE"), help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def sides(arguments: argparse.Namespace, setting: Setting) -> dict[str, tuple[str, Setting]]:
+    """Return the sides to measure by label: TRL once for each size of its micro-batches."""
+    found = {"ours": ("ours", setting)}
+    for size in arguments.trl_micro_batches or [None]:
+        label = "trl" if size is None else f"trl, micro-batches of {size}"
+        found[label] = ("trl", replace(setting, micro_batch=size))
+    return {label: each for label, each in found.items() if each[0] in arguments.sides}
+
+
+def endless(model: str, folder: str) -> str:
+    """Save a copy of a model whose responses very rarely end. Return the folder."""
     from benchmarks.throughput.generation import without_end
 
-    return without_end("embedded", Path(folder) / "endless")
+    return without_end(model, Path(folder) / "endless")
 
 
-def turns(sides: list[str], model: str, lora_rank: int, folder: str) -> dict[str, list[dict[str, float]]]:
+def turns(sides: dict[str, tuple[str, Setting]], steps: int, folder: str) -> dict[str, list[dict[str, float]]]:
     """Run the sides alternately, each time in a new process."""
     environment = {**os.environ, **ALLOCATOR, "OMP_NUM_THREADS": str(THREADS), "TOKENIZERS_PARALLELISM": "false"}
-    steps: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    rows: dict[str, list[dict[str, float]]] = {label: [] for label in sides}
     for _ in range(TURNS):
-        for side in sides:
+        for label, (side, setting) in sides.items():
             file = Path(folder) / "steps.json"
             child = [sys.executable, "-m", "benchmarks.throughput.grpo_step"]
-            child += ["--child", side, model, str(lora_rank), str(file)]
+            child += ["--child", side, json.dumps(asdict(setting)), str(steps), str(file)]
             out = subprocess.run(child, env=environment, capture_output=True, text=True, check=False)
             if out.returncode:
                 raise SystemExit(f"{' '.join(child)} ended with {out.returncode}:\n{out.stderr[-2000:]}")
-            steps[side] += json.loads(file.read_text())
-    return steps
+            rows[label] += json.loads(file.read_text())
+    return rows
 
 
 def table(rows: list[dict[str, Any]], *, heading: bool) -> str:
-    """Return the medians as a markdown table."""
-    columns = ("lengths", "train", "side", "tokens a step", "seconds a step", *SECTIONS, "rest", "against TRL")
+    """Return the medians as a markdown table. The ratio is that to the fastest setting of TRL."""
+    columns = ("lengths", "train", "side", "tokens a step", "seconds a step", *SECTIONS, "rest", "peak GiB")
+    columns = (*columns, "against TRL")
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)] if heading else []
     whole = {row["side"]: statistics.median(step["step"] for step in row["steps"]) for row in rows}
+    peers = [seconds for side, seconds in whole.items() if side != "ours"]
     for row in rows:
         steps = row["steps"]
         parts = [statistics.median(step.get(section, 0.0) for step in steps) for section in SECTIONS]
         rest = statistics.median(step["step"] - sum(step.get(section, 0.0) for section in SECTIONS) for step in steps)
         seconds = " | ".join(f"{value:.2f}" for value in (whole[row["side"]], *parts, rest))
-        tokens = statistics.median(step["tokens"] for step in steps)
-        ratio = f"{whole[row['side']] / whole['trl']:.2f}" if "trl" in whole else "-"
-        lines.append(f"| {row['lengths']} | {row['train']} | {row['side']} | {tokens:,.0f} | {seconds} | {ratio} |")
+        tokens, peak = statistics.median(step["tokens"] for step in steps), max(step["peak"] for step in steps)
+        ratio = f"{whole[row['side']] / min(peers):.2f}" if peers else "-"
+        lines.append(
+            f"| {row['lengths']} | {row['train']} | {row['side']} | {tokens:,.0f} | {seconds} | {peak:.1f} | {ratio} |"
+        )
     return "\n".join(lines)
 
 

@@ -33,21 +33,27 @@ def trl_trainer(
     learning_rate: float,
     lora_rank: int = 0,
     seed: int = 0,
+    tasks_per_step: int = TASKS,
+    max_tokens: int = MAX_TOKENS,
+    micro_batch: int | None = None,
 ) -> Any:
-    """Build a trainer that takes one optimizer step on ``TASKS x SAMPLES`` responses per step, in float32 on the CPU.
+    """Build a trainer that takes one optimizer step per ``tasks_per_step x SAMPLES`` responses, in float32 on the CPU.
 
     The loss is the mean over all tokens of the batch. Advantages are divided by the standard deviation of the group.
-    There is no KL penalty. A step is one micro-batch: TRL pads all micro-batches of a step to the longest response of
-    the step, so smaller ones are not faster.
+    There is no KL penalty.
 
     Args:
         model: name or folder of the model.
-        tasks: tasks in order, ``TASKS`` per step.
+        tasks: tasks in order, ``tasks_per_step`` per step.
         reward: returns the reward of a response and a gold answer.
         folder: output folder of TRL.
         learning_rate: constant learning rate without warm-up.
         lora_rank: rank of a LoRA on all linear layers; 0 trains all weights.
         seed: seed of the samples.
+        tasks_per_step: number of tasks per step, with ``SAMPLES`` responses each.
+        max_tokens: maximum number of tokens per response.
+        micro_batch: number of responses per micro-batch; ``None``: all of a step. TRL pads all micro-batches of a step
+            to the step's longest response.
     """
     require_trl()
     from datasets import Dataset
@@ -57,16 +63,19 @@ def trl_trainer(
     def pay(completions: list[Any], answer: list[str], **_: Any) -> list[float]:
         return [reward(c[0]["content"], gold) for c, gold in zip(completions, answer, strict=True)]
 
+    responses = tasks_per_step * SAMPLES
+    micro_batch = micro_batch or responses
     config = GRPOConfig(
         output_dir=folder,
         seed=seed,
         learning_rate=learning_rate,
         lr_scheduler_type="constant",
-        max_steps=len(tasks) // TASKS,
-        per_device_train_batch_size=TASKS * SAMPLES,
+        max_steps=len(tasks) // tasks_per_step,
+        per_device_train_batch_size=micro_batch,
+        gradient_accumulation_steps=responses // micro_batch,
         num_generations=SAMPLES,
         shuffle_dataset=False,
-        max_completion_length=MAX_TOKENS,
+        max_completion_length=max_tokens,
         temperature=1.0,
         loss_type="dapo",
         beta=0.0,

@@ -80,7 +80,7 @@ def test_optimizer_step_has_the_effective_batch_of_the_guide(preset):
     assert responses == number("per_device_train_batch_size") * number("gradient_accumulation_steps") == 16
     assert preset.algo.minibatch_size is None
     assert preset.algo.epochs_per_batch == 1
-    assert preset.algo.micro_batch_tokens >= preset.policy.max_tokens + preset.policy.max_prompt_tokens
+    assert preset.algo.micro_batch_tokens is None
 
 
 def test_run_has_as_many_steps_as_the_guide(preset):

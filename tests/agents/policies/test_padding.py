@@ -42,32 +42,49 @@ def test_collate_refuses_an_empty_prompt():
 
 
 def test_micro_batches_respect_area_and_rows():
-    assert micro_batches([3, 1, 4, 1, 5], max_tokens=8) == [[4], [2, 0], [1, 3]]
-    assert micro_batches([3, 1, 4, 1, 5], max_tokens=100, max_rows=2) == [[4, 2], [0], [1, 3]]
-    assert micro_batches([10, 6, 5], max_tokens=100) == [[0, 1], [2]]
-    assert micro_batches([], max_tokens=8) == []
+    assert micro_batches([3, 1, 4, 1, 5], "abcde", max_tokens=8) == [[4], [2, 0], [1, 3]]
+    assert micro_batches([3, 1, 4, 1, 5], "abcde", max_tokens=100, max_rows=2) == [[4, 2], [0], [1, 3]]
+    assert micro_batches([10, 6, 5], "aaa", max_tokens=100) == [[0, 1], [2]]
+    assert micro_batches([], [], max_tokens=8) == []
+
+
+def test_micro_batches_keep_items_of_a_prompt_together():
+    lengths, prompts = [10, 9, 9, 8, 8, 7], "abbaab"
+    assert micro_batches(lengths, prompts, max_tokens=30) == [[0, 3, 4], [1, 2, 5]]
+    assert micro_batches(lengths, prompts, max_tokens=60) == [[0, 1, 2, 3, 4, 5]]
 
 
 def test_micro_batches_refuse_an_item_that_is_too_long():
     with pytest.raises(ReasonEnvsError, match=r"9 tokens .*micro_batch_tokens=8"):
-        micro_batches([3, 9], max_tokens=8)
+        micro_batches([3, 9], "ab", max_tokens=8)
 
 
 @given(
-    lengths=st.lists(st.integers(1, 30), max_size=40),
+    items=st.lists(st.tuples(st.integers(1, 30), st.integers(0, 5)), max_size=40),
     max_tokens=st.integers(30, 120),
     max_rows=st.none() | st.integers(1, 6),
 )
-def test_micro_batches_contain_every_item_once(lengths, max_tokens, max_rows):
-    batches = micro_batches(lengths, max_tokens, max_rows)
+def test_micro_batches_contain_every_item_once(items, max_tokens, max_rows):
+    lengths, prompts = [length for length, _ in items], [prompt for _, prompt in items]
+    batches = micro_batches(lengths, prompts, max_tokens, max_rows)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     for batch in batches:
         assert len(batch) * max(lengths[i] for i in batch) <= max_tokens
         assert max_rows is None or len(batch) <= max_rows
         assert min(lengths[i] for i in batch) >= MINIMUM_LENGTH_RATIO * max(lengths[i] for i in batch)
-    # Greedy: no batch has room for the first item of the next one.
+    # Greedy: no pass has room for the first item of the next one, unless that begins a band of shorter items.
+    starts = band_starts(lengths)
     for batch, following in pairwise(batches):
-        rows = len(batch) + 1
-        full = rows * lengths[batch[0]] > max_tokens or rows > (max_rows or rows)
-        assert full or lengths[following[0]] < MINIMUM_LENGTH_RATIO * lengths[batch[0]]
-        assert lengths[batch[-1]] >= lengths[following[0]]
+        longest = max(lengths[i] for i in [*batch, following[0]])
+        full = (len(batch) + 1) * longest > max_tokens or len(batch) + 1 > (max_rows or len(items))
+        bands = [max(s for s in starts if s <= -lengths[i]) for i in (batch[0], following[0])]
+        assert full or bands[0] != bands[1]
+
+
+def band_starts(lengths):
+    """Return the negative length of the longest item of each band."""
+    starts = []
+    for length in sorted(lengths, reverse=True):
+        if not starts or length < MINIMUM_LENGTH_RATIO * -starts[-1]:
+            starts.append(-length)
+    return starts

@@ -1,0 +1,70 @@
+"""The size of forward and backward passes: given, planned from the memory of activations, halved if memory runs out."""
+
+import logging
+from collections.abc import Sequence
+
+import torch
+
+from agents import distributed
+from agents.policies.activations import is_out_of_memory
+from agents.policies.base import TrainablePolicy
+from agents.policies.padding import micro_batches
+from agents.trajectory import Decision
+
+_log = logging.getLogger(__name__)
+
+MAXIMUM_TOKENS = 16384
+"""Maximum number of tokens per pass that is planned. Larger passes are not faster."""
+ACTIVATION_BYTES = 3 << 30
+"""Bytes that the activations of a planned pass may take on a CPU. Fixed, so that all machines compute the same."""
+
+
+class PassSize:
+    """Cuts decisions into passes that fit into memory.
+
+    Args:
+        policy: the policy that evaluates the decisions.
+        tokens: maximum number of tokens per pass; ``None``: planned at the first use.
+    """
+
+    def __init__(self, policy: TrainablePolicy, tokens: int | None) -> None:
+        self._policy = policy
+        self._given = tokens
+        self._tokens = tokens
+
+    def cut(self, decisions: Sequence[Decision], rows: int | None) -> list[list[int]]:
+        """Return the indices of the decisions of each pass, with at most ``rows`` decisions each."""
+        if not decisions:
+            return []
+        if self._tokens is None:
+            self._tokens = self._planned()
+        lengths = self._policy.lengths(decisions)
+        prompts = [tuple(decision.choice.prompt_ids) for decision in decisions]
+        limit = max(self._tokens, min(max(lengths), self._given or max(lengths)))
+        return micro_batches(lengths, prompts, limit, rows)
+
+    def halve(self, error: RuntimeError, decisions: Sequence[Decision], cuts: Sequence[Sequence[int]]) -> None:
+        """Halve the size after an error in the passes ``cuts``.
+
+        Raises:
+            RuntimeError: ``error``, if it is not about memory or if smaller passes cannot help: each pass has one
+                decision, or other processes have other passes.
+        """
+        rows = max(len(cut) for cut in cuts)
+        if rows == 1 or distributed.size() > 1 or not is_out_of_memory(error):
+            raise error
+        lengths = self._policy.lengths(decisions)
+        largest = max(len(cut) * max(lengths[i] for i in cut) for cut in cuts)
+        self._tokens = largest // 2
+        _log.warning(
+            "Out of memory in passes of up to %d tokens. The mini-batch is repeated with passes of up to %d tokens, "
+            "which does not change the loss. Set algo.micro_batch_tokens=%d to start with this size.",
+            *(largest, self._tokens, self._tokens),
+        )
+
+    def _planned(self) -> int:
+        per_token = self._policy.activation_bytes()
+        budget, device = ACTIVATION_BYTES, self._policy.device
+        if device.type == "cuda":
+            budget = torch.cuda.mem_get_info(device)[0] // 2
+        return min(MAXIMUM_TOKENS, budget // per_token) if per_token else MAXIMUM_TOKENS

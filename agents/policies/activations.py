@@ -1,0 +1,35 @@
+"""Memory of training: the bytes that a forward pass keeps for its backward pass, and memory that runs out."""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+
+CPU_ALLOCATOR = "DefaultCPUAllocator"
+"""Part of PyTorch's message when the machine's memory runs out, which is a plain ``RuntimeError``."""
+
+
+class SavedBytes(saved_tensors_hooks):
+    """Counts the bytes that autograd saves while this context is open. A storage counts once, and weights do not.
+
+    Args:
+        weights: tensors whose memory exists anyway.
+    """
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        self._known = {tensor.untyped_storage().data_ptr() for tensor in weights}
+        self.total = 0
+        super().__init__(self._count, lambda tensor: tensor)
+
+    def _count(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._known:
+            self._known.add(storage.data_ptr())
+            self.total += storage.nbytes()
+        return tensor
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error says that the memory of a GPU or of the machine has run out."""
+    return isinstance(error, torch.OutOfMemoryError) or CPU_ALLOCATOR in str(error)
