@@ -20,7 +20,7 @@ from reason_envs.validation import at_least, mounted
 
 MINIMUM = {
     **{"eval_every": 0, "eval_episodes": 0, "save_every": 0, "max_minutes": 0},
-    **{"eval_tasks": 1, "eval_samples": 1, "keep_last": 1, "log_every": 1},
+    **{"max_decisions": 1, "eval_tasks": 1, "eval_samples": 1, "keep_last": 1, "log_every": 1},
 }
 """Minimum value of each option."""
 
@@ -59,6 +59,8 @@ class TrainConfig:
     epochs: float | None = None
     """Maximum number of passes over the training tasks; null: only ``steps`` ends the run. If both are given, the
     smaller one ends it."""
+    max_decisions: int = 1000
+    """Maximum number of decisions per episode, over all agents; a longer episode is truncated, with a warning."""
     max_minutes: float | None = None
     """Minutes of training after which the run saves and stops; null: no limit."""
     eval_set: Any = None

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Callable, Container, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -135,9 +136,29 @@ async def _play(
             kind = "reward_failures" if isinstance(error, RewardError) else "engine_failures"
             failed = {"correct": 0.0, kind: 1.0}
             return Trajectory(episode.task.id, episode.id, [], False, True, failed, failure=str(error))
+        result = limited(environment, result, latest)
         _pay(result.rewards, latest, skipped_agents, episode)
         final |= bootstrap_observations(environment, policy, result, latest)
     return finish(environment, episode, decisions, result, final, overlong)
+
+
+def limited(environment: Environment, result: StepResult, latest: Mapping[AgentId, Decision]) -> StepResult:
+    """Truncate an episode that has not ended after ``environment.max_decisions`` decisions."""
+    if result.done or sum(decision.turn + 1 for decision in latest.values()) < environment.max_decisions:
+        return result
+    _warn_of_limit(type(environment).__name__, environment.max_decisions)
+    truncated = {agent: True for agent in environment.agents if not result.terminated.get(agent)}
+    return replace(result, observations={}, truncated=truncated, final_observations=result.observations)
+
+
+@cache
+def _warn_of_limit(environment: str, limit: int) -> None:
+    _log.warning(
+        "Episodes of %s do not end within max_decisions=%d decisions and are truncated there. End them in the "
+        "environment (return truncated and no observations after a maximum number of turns), or raise max_decisions.",
+        environment,
+        limit,
+    )
 
 
 def policy_inputs(

@@ -20,6 +20,7 @@ from agents.rollout.episodes import (
     bootstrap_observations,
     decide,
     finish,
+    limited,
     play_shared,
     policy_inputs,
 )
@@ -86,7 +87,8 @@ async def _play(
         spent += _spent(result, [after for k, after in enumerate(stepped) if k != chosen])
         for other in (environment, *(fork for k, fork in enumerate(forks) if k != chosen)):
             other.close()
-        environment, result, latest = forks[chosen], stepped[chosen], latest | candidates[chosen]
+        environment, latest = forks[chosen], latest | candidates[chosen]
+        result = limited(environment, stepped[chosen], latest)
         for decision in candidates[chosen].values():
             decision.on_path = True
         decisions += [decision for joint in candidates for decision in joint.values()]

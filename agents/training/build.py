@@ -106,6 +106,7 @@ def _build(plan: RunPlan) -> Run:
         models |= {name: AdapterView(engines[""], BASE_MODEL) for name in plan.base_model_options}
     with mounted("env"):
         environment = make_environment(config.env.name, **{**options(config.env), **models, "tasks": train_tasks})
+    environment.max_decisions = config.max_decisions
     if "ansi" in environment.metadata["render_modes"]:
         environment.render_mode = "ansi"
     if plan.writes_text:

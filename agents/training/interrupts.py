@@ -39,6 +39,10 @@ class StopRequest:
         """Ask the run to stop after the step under way, as SIGINT does."""
         self._number = signal.SIGINT
 
+    def pending(self) -> bool:
+        """Return whether a signal arrived, if this is the only process of the run: others could not stop with it."""
+        return self._number is not None and distributed.size() == 1
+
     def received(self) -> int | None:
         """Return the signal that any process of the run received."""
         return next((number for number in distributed.all_gather(self._number) if number is not None), None)

@@ -1,5 +1,6 @@
 """The training loop: collect, update, push the weights, evaluate, log, save."""
 
+import asyncio
 import signal
 from dataclasses import replace
 
@@ -19,7 +20,10 @@ from agents.training.prompt_limits import check_prompts
 from agents.training.resolve import total_steps
 from agents.training.saving import Progress, Saver, export
 from agents.training.weight_sync import PolicySync
+from agents.trajectory import Trajectory
 
+POLL_SECONDS = 0.5
+"""Seconds between two checks for a signal while episodes are played."""
 SAMPLE_EVERY = 20
 """Training steps between two responses that the console and ``train.log`` show."""
 
@@ -87,7 +91,9 @@ class Trainer:
         """Run one training step."""
         step, clock = self.progress.step, StepClock(self.config)
         with clock.phase(GENERATING):
-            trajectories = await self.learner.collect(step)
+            trajectories = await self._collect(step)
+        if trajectories is None:
+            return
         metrics, sample = describe(trajectories), as_text(trajectories[0])
         with clock.phase(UPDATING):
             metrics |= self.learner.update(trajectories, step)
@@ -96,6 +102,16 @@ class Trainer:
         with clock.phase(SENDING):
             gaps = await self._push()
         await self._log({**gaps, **clock.metrics(tokens)})
+
+    async def _collect(self, step: int) -> list[Trajectory] | None:
+        """Collect episodes; ``None`` if a signal ended them between two decisions. Single decisions are completed."""
+        playing = asyncio.ensure_future(self.learner.collect(step))
+        while not (await asyncio.wait([playing], timeout=POLL_SECONDS))[0]:
+            if self._stop.pending() and self.run.environment.decisions_per_episode != 1:
+                playing.cancel()
+                await asyncio.wait([playing])
+                return None
+        return playing.result()
 
     async def _push(self) -> dict[str, float]:
         """Send the weights of a step that is not logged yet to the engine, and compare it on the step's responses."""

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from itertools import pairwise
 from typing import Any
@@ -99,7 +100,13 @@ def ends(subject: Subject) -> str:
                 raise CheckFailure(f"{sorted(back)} must act although the episode has ended for it.")
         over += results[-1].done
     if not over:
-        return f"no episode of an arbitrary player ended within {subject.max_steps} steps; all steps before are valid"
+        limit = environment.max_decisions
+        if not subject.run(replace(subject, max_steps=limit).episode(environment))[-1].done:
+            raise CheckFailure(
+                f"An episode did not end within {limit} steps.",
+                "Return truncated={agent: True} and no observations after a maximum number of turns.",
+            )
+        return f"an episode of an arbitrary player ended after more than {subject.max_steps} steps"
     return f"{over} of {EPISODES} episodes ended within {subject.max_steps} steps, for every agent"
 
 

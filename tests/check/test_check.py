@@ -163,6 +163,21 @@ def test_rewards_of_endless_episodes_are_not_applicable():
     assert "no episode with a decision ended within 50 steps" in result.detail
 
 
+@pytest.mark.parametrize(("turns", "status"), [(60, "pass"), (10**6, "FAIL")])
+def test_episodes_must_end_within_the_limit_of_a_run(turns, status):
+    class Long(SOUND[0]):
+        max_decisions = 80
+
+        async def step(self, actions):
+            self.state.answers.append(0)
+            done = len(self.state.answers) == turns
+            return StepResult({} if done else {"player": self.observe("player")}, {"player": 0.0}, {"player": done})
+
+    (result,) = (result for result in check_environment(Long) if result.name == "ends")
+    assert result.status == status, result.detail
+    assert ("did not end within 80 steps" if status == "FAIL" else "after more than 50 steps") in result.detail
+
+
 @dataclass
 class Splitless:
     tasks: object = TASKS

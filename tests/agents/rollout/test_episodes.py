@@ -1,13 +1,16 @@
 """Rollouts of episodes: seeds, rewards that reach the right decision, and one engine call per turn."""
 
 import asyncio
+import logging
+from functools import partial
 
 import pytest
 from language_toys import make_policy, problems, single_turn
 from toys import Forgetful, TogetherToy, Toy, ToyConfig, TurnToy
 
 from agents.policies.base import Policy
-from agents.rollout.episodes import EpisodeSpec, grouped, play
+from agents.rollout.episodes import EpisodeSpec, _warn_of_limit, grouped, play
+from agents.rollout.turn_tree import play_turn_tree
 from agents.trajectory import Choice
 from reason_envs.core import StepResult, derive_seed
 from reason_envs.errors import ReasonEnvsError
@@ -54,6 +57,26 @@ def test_grouped_forms_one_group_per_position():
 
 
 # --- playing
+
+
+class EndlessToy(TogetherToy):
+    max_decisions = 7
+
+    async def step(self, actions):
+        result = await super().step(actions)
+        observation = await self._observe("on")
+        return StepResult(dict.fromkeys(self.agents, observation), result.rewards, info=result.info)
+
+
+@pytest.mark.parametrize("rollout", [play, partial(play_turn_tree, select="best")])
+def test_endless_episodes_are_truncated_with_a_warning(rollout, caplog):
+    _warn_of_limit.cache_clear()
+    with caplog.at_level(logging.WARNING):
+        played = asyncio.run(rollout(EndlessToy(), Copycat(), episodes(2)))
+    assert {(t.length, t.truncated, t.terminated) for t in played} == {(8, True, False)}  # both agents act four times
+    assert all(t.final_observations.keys() == set(EndlessToy.agents) for t in played)
+    (warning,) = caplog.messages
+    assert "Episodes of EndlessToy do not end within max_decisions=7 decisions" in warning
 
 
 def test_play_records_every_turn_of_an_episode():

@@ -1,5 +1,6 @@
 """A run from its first step to its last: files, metrics, interruption, resumption and errors."""
 
+import asyncio
 import errno
 import json
 import os
@@ -19,6 +20,7 @@ from agents.algorithms.update import PolicyUpdate
 from agents.tracking.metrics_file import MetricsFile
 from agents.training.evaluator import Evaluator
 from agents.training.saving import Saver
+from reason_envs.envs.single_turn_math import SingleTurnMath
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.loading import load_model, load_tokenizer
 
@@ -184,6 +186,19 @@ def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(
     assert not (tmp_path / "run" / "policy_final").exists()
     assert train(make_run(tiny_model, tmp_path / "run", *KINDS[kind], resuming=True)) is None
     assert_same_run(tmp_path / "run", whole[kind])
+
+
+def test_signal_ends_episodes_that_never_end(tiny_model, tmp_path, monkeypatch):
+    async def endless(self, step):
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Learner, "collect", endless)
+    monkeypatch.setattr(SingleTurnMath, "decisions_per_episode", None)
+    assert train(make_run(tiny_model, tmp_path / "run", "eval_every=0")) == signal.SIGTERM
+    assert checkpoints(tmp_path / "run") == ["step_0"]
+    assert "Stopped by SIGTERM; step 0 is saved." in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_run_interrupted_in_an_evaluation_resumes_exactly(whole, tiny_model, tmp_path, monkeypatch):
