@@ -84,11 +84,6 @@ def all_gather(value: T) -> list[T]:
     return values
 
 
-def any_rank(flag: bool) -> bool:
-    """Return whether the flag is true in any process."""
-    return any(all_gather(flag))
-
-
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Sum the gradients over all processes, in place; a missing gradient counts as 0."""
     if size() == 1:

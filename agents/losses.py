@@ -149,11 +149,7 @@ def clipped_policy_loss(
 
 
 def combine_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Combine the metrics of several micro-batches: means are weighted by ``loss_tokens`` (see ``MAXIMA``).
-
-    Args:
-        parts: the metrics of at least one micro-batch, each with ``loss_tokens``.
-    """
+    """Combine the metrics of micro-batches: means are weighted by ``loss_tokens``, which each has (see ``MAXIMA``)."""
     tokens = sum(part["loss_tokens"] for part in parts)
     means = [name for name in parts[0] if name not in ("loss_tokens", *MAXIMA)]
     combined = {name: sum(p[name] * p["loss_tokens"] for p in parts) / max(tokens, 1.0) for name in means}

@@ -98,7 +98,9 @@ class Learner(ABC):
             The metric ``kl_in_reward`` if ``kl_reward_coef`` is not 0.
         """
         config, decisions = self.config, [sample.decision for sample in samples]
-        if self.uses_values or config.kl_reward_coef or self._updates_twice(len(decisions)):
+        # Some forward pass of several optimizer steps no longer runs at the weights that sampled.
+        updates_twice = config.epochs_per_batch > 1 or (config.minibatch_size or len(decisions)) < len(decisions)
+        if self.uses_values or config.kl_reward_coef or updates_twice:
             evaluated = self.policy_update.evaluate(decisions, config.log_prob_micro_batch_size)
             for sample, (log_probs, values) in zip(samples, evaluated, strict=True):
                 sample.old_log_probs, sample.old_values = log_probs, values
@@ -176,10 +178,6 @@ class Learner(ABC):
     @property
     def _uses_reference(self) -> bool:
         return self.config.kl_coef != 0 or self.config.kl_reward_coef != 0
-
-    def _updates_twice(self, decisions: int) -> bool:
-        """Return whether some forward pass of the update no longer runs at the weights that sampled."""
-        return self.config.epochs_per_batch > 1 or (self.config.minibatch_size or decisions) < decisions
 
     def _penalise_kl(self, samples: Sequence[Sample]) -> dict[str, float]:
         """Set the KL penalties: the coefficient times the KL (k1) summed over the response."""

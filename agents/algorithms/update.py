@@ -28,15 +28,9 @@ Loss = Callable[[LossInputs, Any], tuple[Tensor, Metrics]]
 
 
 class PolicyUpdate:
-    """Updates one policy on samples.
+    """Updates one policy on samples. The seed keys the order of mini-batches and dropout.
 
-    Args:
-        config: the learner's options.
-        policy: the policy to train.
-        optimizer: the optimizer of its parameters.
-        loss: the learner's loss.
-        seed: the run's seed; it keys the order of mini-batches and dropout.
-        skips_zero_advantages: whether a sample with advantage 0 has no gradient unless KL or entropy terms are on.
+    With ``skips_zero_advantages``, a sample with advantage 0 has no gradient unless KL or entropy terms are on.
     """
 
     def __init__(
@@ -60,11 +54,9 @@ class PolicyUpdate:
     def evaluate(
         self, decisions: Sequence[Decision], micro_batch_size: int | None = None
     ) -> list[tuple[Tensor, Tensor | None]]:
-        """Evaluate decisions without gradients and dropout.
+        """Evaluate decisions without gradients and dropout, at most ``micro_batch_size`` per pass.
 
-        Args:
-            decisions: the decisions to evaluate.
-            micro_batch_size: maximum number of decisions per pass. ``None``: ``config.micro_batch_size``.
+        ``None`` stands for ``config.micro_batch_size``.
 
         Returns:
             Log-probabilities and values (``None`` if the policy has none) of each decision's tokens, [T] each.

@@ -56,10 +56,7 @@ class ActorCritic(nn.Module, ABC):
         """Return the features that actor and critic read, [B, readout_size]."""
 
     def forward(self, observation: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Evaluate a batch.
-
-        Args:
-            observation: tensors [B, ...] by name; padding does not change the result.
+        """Evaluate a batch: tensors [B, ...] by name. Padding does not change the result.
 
         Returns:
             Logits [B, A], ``ILLEGAL`` where the mask is 0, and values [B].

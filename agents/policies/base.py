@@ -97,11 +97,9 @@ class TrainablePolicy(Policy):
 
     @abstractmethod
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
-        """Evaluate stored choices under the current weights.
+        """Evaluate stored choices of at least one decision under the current weights.
 
-        Args:
-            decisions: at least one decision that this policy made.
-            entropy_gradient: whether the entropy has a gradient.
+        ``entropy_gradient`` says whether the entropy has a gradient.
         """
 
     def lengths(self, decisions: Sequence[Decision]) -> list[int]:

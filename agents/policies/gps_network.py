@@ -79,10 +79,6 @@ class TreeShape:
     def of(cls, space: Space, environment: str = "this one") -> TreeShape:
         """Return the shape of an observation space.
 
-        Args:
-            space: the observation space.
-            environment: name of the environment, for the error.
-
         Raises:
             ReasonEnvsError: the observations are not trees.
         """
@@ -119,10 +115,6 @@ class GPSNetwork(ActorCritic):
 
     The readout consists of the current node's state, the mean over the tree and the action mask. Actor and critic are
     linear. Without dropout, sampling and training compute the same function.
-
-    Args:
-        shape: sizes of trees and actions.
-        config: the options.
     """
 
     def __init__(self, shape: TreeShape, config: GPSNetworkConfig) -> None:

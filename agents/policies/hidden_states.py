@@ -13,10 +13,7 @@ from agents.policies.padding import Batch
 def token_states(model: Any, batch: Batch, *, share_prompts: bool) -> Tensor:
     """Return the last hidden states before each response token, [B, T, width].
 
-    Args:
-        model: a causal language model (its head is not used).
-        batch: the batch, on the model's device.
-        share_prompts: whether keys and values may be kept between two passes; gradient checkpointing does not allow it.
+    With ``share_prompts``, keys and values are kept between two passes, which gradient checkpointing does not allow.
     """
     prompts, which = batch.same_prompt.unique(return_inverse=True)
     cache = DynamicCache(config=model.config)

@@ -67,12 +67,7 @@ class ArrayShape:
 
 
 class MLPNetwork(ActorCritic):
-    """Hidden layers with tanh, followed by actor and critic.
-
-    Args:
-        shape: sizes of observations and actions.
-        config: the options.
-    """
+    """Hidden layers with tanh, followed by actor and critic."""
 
     def __init__(self, shape: ArrayShape, config: MLPPolicyConfig) -> None:
         super().__init__()

@@ -59,11 +59,7 @@ def deduplicate(decisions: Sequence[Decision]) -> tuple[list[Decision], Tensor]:
 
 
 def collate(decisions: Sequence[Decision], pad_id: int) -> Batch:
-    """Pad the prompts and sampled tokens of decisions into one batch.
-
-    Args:
-        decisions: at least one decision.
-        pad_id: token id of ``input_ids`` where ``attention_mask`` is 0.
+    """Pad the prompts and sampled tokens of at least one decision into one batch; padded ids are ``pad_id``.
 
     Raises:
         ReasonEnvsError: a prompt is empty, but the first token is conditioned on the last token of the prompt.

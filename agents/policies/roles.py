@@ -63,11 +63,7 @@ class RolePolicy(TrainablePolicy):
         return any(role.external_engine for role in self.roles.values())
 
     def swap_roles(self, role_map: Mapping[AgentId, AgentId] | None = None) -> None:
-        """Let roles act with the weights of other roles.
-
-        Args:
-            role_map: for each role to change, the role whose weights act. ``None``: each role acts with the weights of
-                the next one.
+        """Let roles act with the weights of other roles; ``None``: each role acts with those of the next one.
 
         Raises:
             ReasonEnvsError: a role is unknown, or there is only one role.

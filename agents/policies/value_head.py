@@ -4,13 +4,10 @@ from torch import Tensor, nn
 
 
 class ValueHead(nn.Module):
-    """A linear map from a hidden state to the value of the state before its token; 0 before training.
+    """A linear map from a hidden state of ``width`` numbers to the value of the state before its token.
 
-    It is not part of the language model: it is neither sent to engines nor written by ``save_pretrained``. It computes
-    in float32.
-
-    Args:
-        width: width of the hidden states.
+    It is 0 before training. It is not part of the language model: it is neither sent to engines nor written by
+    ``save_pretrained``. It computes in float32.
     """
 
     def __init__(self, width: int) -> None:

@@ -40,19 +40,15 @@ def document(runs: Sequence[Mapping[str, Any]], title: str) -> str:
     body = "\n".join(_part(f"{name}.js") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{body}\n}})();\n'
     policy = f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
+    data = json.dumps({"runs": runs}, ensure_ascii=False, allow_nan=False)
     places = {
         "title": escape(title),
         "policy": policy,
         "style": style,
-        "data": _harmless(json.dumps({"runs": runs}, ensure_ascii=False, allow_nan=False)),
+        "data": data.replace("<", r"\u003c"),  # the same in JSON, but not markup in HTML
         "script": script,
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda match: places[match[1]], _part("page.html"))
-
-
-def _harmless(text: str) -> str:
-    r"""Write ``<`` as ``\u003c``, which is the same in JSON but is not markup in HTML."""
-    return text.replace("<", r"\u003c")
 
 
 def _digest(text: str) -> str:

@@ -53,7 +53,7 @@ class StopRequest:
             self._started = time.monotonic()
         if self.received() is not None:
             return True
-        return distributed.any_rank(time.monotonic() - self._started >= self._limit)
+        return any(distributed.all_gather(time.monotonic() - self._started >= self._limit))
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self._number = number

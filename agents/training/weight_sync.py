@@ -169,7 +169,13 @@ class WeightSync:
 
     def send(self, version: int) -> None:
         """Send the current weights to the engine without a check."""
-        self._send(self._weights(), version)
+        weights = self._weights()
+        if not self._sends_adapter:
+            self._engine.load_weights(weights, version)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            write_adapter(self._policy.model, weights, Path(folder))
+            self._engine.load_weights(Path(folder), version)
 
     async def check(self, version: int) -> float:
         """Check that the engine holds the present weights (see `push`)."""
@@ -189,14 +195,6 @@ class WeightSync:
         """Return the weights to send: the policy's adapter or its full weights, in the engine's dtype."""
         weights = adapter_weights(self._policy.model) if self._sends_adapter else self._policy.export_weights()
         return cast_weights(weights, self._engine.dtype)
-
-    def _send(self, weights: Mapping[str, Tensor], version: int) -> None:
-        if not self._sends_adapter:
-            self._engine.load_weights(weights, version)
-            return
-        with tempfile.TemporaryDirectory() as folder:
-            write_adapter(self._policy.model, weights, Path(folder))
-            self._engine.load_weights(Path(folder), version)
 
     def _compare_digests(self, weights: Mapping[str, Tensor], version: int) -> None:
         theirs = self._engine.weights_digest()

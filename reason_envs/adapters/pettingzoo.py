@@ -55,8 +55,9 @@ class _SeatedEnv:
         self._agent_of = {f"{agent}_0": agent for agent in environment.agents}
         self.possible_agents = list(self._agent_of)
         self.agents: list[str] = []
+        spaces = {name: environment.observation_space(agent) for name, agent in self._agent_of.items()}
         self.observation_spaces = {
-            name: _wrapped(environment.observation_space(agent)) for name, agent in self._agent_of.items()
+            name: Dict({"text": space}) if isinstance(space, Text) else space for name, space in spaces.items()
         }
         self.action_spaces = {name: environment.action_space(agent) for name, agent in self._agent_of.items()}
         self._acting: list[str] = []
@@ -174,7 +175,3 @@ class AECAdapter(_SeatedEnv, AECEnv):
         self.rewards, self.infos = self._rewards(result), self._infos(result)
         self.terminations, self.truncations = self._flags(result.terminated), self._flags(result.truncated)
         self.agent_selection = (self._acting or self.agents)[0]
-
-
-def _wrapped(space: Space) -> Space:
-    return Dict({"text": space}) if isinstance(space, Text) else space

@@ -186,11 +186,7 @@ def _what(error: Exception) -> str:
     if isinstance(error, ReasonEnvsError):
         return str(error)
     frames = traceback.extract_tb(error.__traceback__)
-    theirs = [frame for frame in frames if not Path(frame.filename).is_relative_to(OURS) and _is_own(frame.filename)]
+    others = [OURS, *(Path(sysconfig.get_path(kind)) for kind in ("stdlib", "platlib", "purelib"))]
+    theirs = [f for f in frames if not any(Path(f.filename).is_relative_to(folder) for folder in others)]
     place = (theirs or frames)[-1]
     return f"{type(error).__name__}: {error} ({place.filename}, line {place.lineno})"
-
-
-def _is_own(file: str) -> bool:
-    """Whether a file belongs neither to an installed package nor to Python."""
-    return not any(Path(file).is_relative_to(sysconfig.get_path(kind)) for kind in ("stdlib", "platlib", "purelib"))

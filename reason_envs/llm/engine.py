@@ -126,6 +126,7 @@ class Engine(ABC):
 
     A subclass must define `generate`. All other members have defaults; attributes may be set on the class or in
     ``__init__``. Register an engine with ``ENGINES.register(name, engine, config)``, or pass an instance.
+    Built-in engines take their ``config``, or its fields as keyword arguments.
     """
 
     capabilities: frozenset[Capability] = frozenset()

@@ -44,14 +44,10 @@ class Prefix:
 
 
 class PrefixStore:
-    """Creates the prefixes of one model, and frees the oldest ones between batches if they exceed a limit.
+    """Creates the prefixes of one model, and frees the oldest ones between batches if they exceed a limit in bytes.
 
     A prefix exists as long as something refers to it. Therefore the reuse of a prefix depends on the history of its
     owner alone.
-
-    Args:
-        config: configuration of the model.
-        limit_bytes: maximum memory of all prefixes together.
     """
 
     def __init__(self, config: PretrainedConfig, limit_bytes: int) -> None:
@@ -136,9 +132,7 @@ class PromptReader:
     def prefixes(self, prompts: Sequence[Tokens], cached: Sequence[Prefix | None]) -> list[Prefix | None]:
         """Return a prefix for each prompt that covers all of its tokens but the last.
 
-        Args:
-            prompts: token ids of each prompt.
-            cached: prefix of each prompt that exists already. Only the tokens after it are read.
+        Only the tokens after the prefix that exists already, in ``cached``, are read.
         """
         prefixes = list(cached)
         unread = [i for i, prompt in enumerate(prompts) if _length(cached[i]) < len(prompt) - 1]

@@ -56,11 +56,7 @@ class TokenSampler:
         self._top_p, self._top_k = self._top_p[rows], self._top_k[rows]
 
     def __call__(self, logits: Tensor, uniform: np.ndarray) -> tuple[Tensor, Tensor]:
-        """Sample one token per row.
-
-        Args:
-            logits: [N, vocabulary].
-            uniform: random numbers in [0, 1), [N].
+        """Sample one token per row of logits, [N, vocabulary], by random numbers in [0, 1), [N].
 
         Returns:
             Token ids [N] and their log-probabilities [N] at the sampling temperature, before top-p and top-k. Greedy

@@ -5,12 +5,7 @@ from typing import Any
 
 
 class StopStrings:
-    """Finds stop strings in the text of sampled tokens.
-
-    Args:
-        tokenizer: decodes tokens.
-        stop: the stop strings.
-    """
+    """Finds stop strings in the text of sampled tokens."""
 
     def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
         self._tokenizer = tokenizer

@@ -15,11 +15,7 @@ _CHUNK = 1 << 24
 
 @torch.no_grad()
 def copy_weights(model: nn.Module, source: Mapping[str, Tensor]) -> None:
-    """Copy weights into a model, cast to its data types and devices.
-
-    Args:
-        model: the model whose weights are replaced.
-        source: a tensor for each entry of the model's state dict.
+    """Copy a tensor for each entry of a model's state dict into the model, cast to its data types and devices.
 
     Raises:
         EngineError: a tensor is missing, unknown, or of another shape. The model is unchanged.
@@ -40,11 +36,7 @@ def weight_shapes(model: str) -> dict[str, torch.Size]:
 
 
 def check_weights(shapes: Mapping[str, torch.Size], source: Mapping[str, Tensor]) -> None:
-    """Check that weights match an engine's model exactly.
-
-    Args:
-        shapes: shape of each tensor of the engine's model, by name.
-        source: weights from the learner.
+    """Check that weights from the learner match the shapes of an engine's model, by name, exactly.
 
     Raises:
         EngineError: a tensor is missing, unknown, or of another shape.

@@ -130,10 +130,8 @@ class RandomStepRewardModel(BatchedStepRewardModel):
 
     def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
         """Return a hash of each prefix as its score."""
-        return [StepScores([self._score(r.question, r.steps[: i + 1]) for i in range(len(r.steps))]) for r in requests]
-
-    def _score(self, question: str, steps: tuple[str, ...]) -> float:
-        return derive_seed(self.config.seed, "step score", question, *steps) / 2**63
+        keys = [[(r.question, *r.steps[: i + 1]) for i in range(len(r.steps))] for r in requests]
+        return [StepScores([derive_seed(self.config.seed, "step score", *k) / 2**63 for k in ks]) for ks in keys]
 
 
 class ScriptedStepRewardModel(BatchedStepRewardModel):

@@ -53,6 +53,7 @@ def stats(tasks: TaskSet) -> Stats:
     """Read a complete task set and return its statistics."""
     problems = list(tasks)
     questions = [task.question for task in problems]
+    sources = Counter(task.metadata["source"] for task in problems if "source" in task.metadata)
     return Stats(
         count=len(problems),
         skipped=tasks.left_out.get(NO_ANSWER, 0),
@@ -60,7 +61,7 @@ def stats(tasks: TaskSet) -> Stats:
         characters=_lengths([len(question) for question in questions]),
         tokens=_token_lengths(questions),
         answer_kinds=dict(Counter(map(_kind, problems)).most_common()),
-        sources=_sources(problems),
+        sources=dict(sources.most_common()),
     )
 
 
@@ -83,10 +84,6 @@ def answer_kind(answer: str) -> str:
 
 def _kind(task: Task) -> str:
     return "program" if task.answer and any(name in task.metadata for name in _TESTS) else answer_kind(task.answer)
-
-
-def _sources(problems: list[Task]) -> dict[str, int]:
-    return dict(Counter(task.metadata["source"] for task in problems if "source" in task.metadata).most_common())
 
 
 def _lengths(values: list[int]) -> Lengths:

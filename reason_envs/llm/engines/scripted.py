@@ -13,10 +13,9 @@ Script = Callable[[GenerationRequest, int], str]
 
 
 class ScriptedEngine(Engine):
-    """Answers with a Python function. Each Unicode code point is a token, and there is no end-of-sequence token.
+    """Answers with a Python function, a fixed response, or one of several that the sample's seed selects.
 
-    Args:
-        script: a fixed response, a list of responses from which the sample's seed selects, or a function.
+    Each Unicode code point is a token, and there is no end-of-sequence token.
     """
 
     capabilities = frozenset({Capability.LOG_PROBS})

@@ -76,12 +76,7 @@ def deadlocked(level: SokobanLevel) -> bool:
     are not detected.
     """
     astray = level.boxes - level.goals
-    return bool(astray & dead_cells(level)) or any(_stuck(level, box) for box in astray)
-
-
-def dead_cells(level: SokobanLevel) -> frozenset[Cell]:
-    """Return the floor cells from which a single box cannot be pushed onto any goal."""
-    return _dead_cells(level.floor, level.goals)
+    return bool(astray & dead_cells(level.floor, level.goals)) or any(_stuck(level, box) for box in astray)
 
 
 def distance(level: SokobanLevel) -> int:
@@ -159,7 +154,8 @@ def read(text: str) -> SokobanLevel:
 
 
 @lru_cache(maxsize=4096)
-def _dead_cells(floor: frozenset[Cell], goals: frozenset[Cell]) -> frozenset[Cell]:
+def dead_cells(floor: frozenset[Cell], goals: frozenset[Cell]) -> frozenset[Cell]:
+    """Return the floor cells from which a single box cannot be pushed onto any goal."""
     alive, queue = set(goals), deque(goals)
     while queue:
         cell = queue.popleft()

@@ -71,13 +71,10 @@ class _Connection:
 
 
 class Transport:
-    """Sends requests to one server.
+    """Sends requests to one server. The key is read when an event loop first connects.
 
     The retries of the openai client are off: their jitter comes from a global random generator, and they do not cover
     incomplete responses.
-
-    Args:
-        config: the options. The key is read when an event loop first connects.
     """
 
     def __init__(self, config: OpenAIEngineConfig) -> None:
@@ -89,12 +86,9 @@ class Transport:
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
 
     async def post(self, body: dict[str, Any], seed: int, read: Callable[[dict[str, Any]], T]) -> T:
-        """Send a request until ``read`` accepts the response.
+        """Send a request, a chat completion if it has ``messages``, until ``read`` accepts the response.
 
-        Args:
-            body: the request. It is a chat completion if it has ``messages``.
-            seed: seed of the jitter.
-            read: converts the decoded response to the result, or raises `ServerFailure`.
+        ``read`` converts the decoded response to the result, or raises `ServerFailure`. The seed is that of the jitter.
 
         Raises:
             EngineError: all attempts failed. A `ContextLengthError` if the prompt is too long.

@@ -22,13 +22,10 @@ _log = logging.getLogger(__name__)
 
 
 class RecordFile:
-    """The entries of one kind in a record. If a key occurs several times, the first entry counts.
+    """The entries of one kind in a record; others are ignored. If a key occurs several times, the first entry counts.
 
-    Args:
-        path: path of the file.
-        kind: kind of the entries. Other entries are ignored.
-        source: description of the model that will answer missing requests. The file is created if it does not exist,
-            and an existing file must have the same source. ``None`` opens the file for reading.
+    ``source`` describes the model that will answer missing requests: the file is created if it does not exist, and an
+    existing file must have the same source. ``None`` opens the file for reading.
 
     Raises:
         EngineError: the file is missing and ``source`` is ``None``, it is not a record, or it has another source.
@@ -100,8 +97,12 @@ class RecordFile:
         except ValueError as error:
             raise self._bad_line(number, error) from error
         match entry:
+            case {"record": version} if number == 1 and version == VERSION:
+                pass
             case {"record": int(version)} if number == 1:
-                self._check_version(version)
+                raise EngineError(
+                    f"The record {str(self.path)!r} has version {version}, but this library reads version {VERSION}."
+                )
             case {"kind": self.kind, "key": str(key), "value": {}} if number > 1:
                 self._lines.setdefault(key, line)
             case {"kind": self.kind, "source": dict(source)} if number > 1:
@@ -113,12 +114,6 @@ class RecordFile:
 
     def _bad_line(self, number: int, reason: object) -> EngineError:
         return EngineError(f"{self.path}: line {number} is not a line of a record ({reason}). Correct or delete it.")
-
-    def _check_version(self, version: int) -> None:
-        if version != VERSION:
-            raise EngineError(
-                f"The record {str(self.path)!r} has version {version}, but this library reads version {VERSION}."
-            )
 
     def _append(self, entry: dict[str, Any]) -> bytes:
         if self._file is None:

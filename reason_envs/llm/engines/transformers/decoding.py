@@ -45,11 +45,8 @@ class Row:
 class Decoder:
     """Samples the rows of a batch with a causal language model.
 
-    Args:
-        model: the language model.
-        tokenizer: decodes tokens to find stop strings.
-        eos: token ids that end a response.
-        prefixes: store for the prefixes of requests with ``keep_prefix``.
+    The tokenizer finds stop strings, ``eos`` are the tokens that end a response, and ``prefixes`` stores the prefixes
+    of requests with ``keep_prefix``.
     """
 
     def __init__(self, model: Any, tokenizer: Any, eos: frozenset[int], prefixes: PrefixStore) -> None:
@@ -62,13 +59,7 @@ class Decoder:
         self._stops: dict[tuple[str, ...], StopStrings] = {}
 
     def decode(self, rows: list[Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]) -> None:
-        """Sample until all rows have ended.
-
-        Args:
-            rows: the samples, to which tokens are added.
-            prompts: token ids of all prompts.
-            requests: all requests.
-        """
+        """Sample until all rows have ended, given the prompts and requests of all. Tokens are added to the rows."""
         samplings = [requests[row.request].sampling for row in rows]
         sampler = TokenSampler(samplings, self.device)
         stops = [self._stop_strings(sampling.stop) for sampling in samplings]
@@ -119,10 +110,7 @@ class Decoder:
     ) -> tuple[Tensor, Any, Tensor, Tensor]:
         """Read each distinct prompt once, after its cached prefix, and repeat its cache row for its samples.
 
-        Args:
-            rows: the samples.
-            prompts: token ids of all prompts.
-            cached: prefix of each prompt by index. ``None``: prefixes are not kept.
+        ``cached`` has the prefix of each prompt by index; ``None``: prefixes are not kept.
 
         Returns:
             Logits after the prompts [rows, vocabulary], the cache, its attention mask, and the last positions.

@@ -75,10 +75,6 @@ class TransformersEngine(TrainableEngine):
 
     A sample depends only on the seed and the prompt of its request. In float32, a request gets the same tokens alone
     and in a batch.
-
-    Args:
-        config: the options. ``None`` builds them from ``overrides``.
-        overrides: fields of the configuration.
     """
 
     def __init__(self, config: TransformersEngineConfig | None = None, **overrides: Any) -> None:
@@ -172,12 +168,7 @@ class TransformersEngine(TrainableEngine):
         )
 
     def load_weights(self, source: Mapping[str, Tensor] | Path, version: int, adapter: str | None = None) -> None:
-        """Replace the full weights.
-
-        Args:
-            source: the full weights with all adapters merged.
-            version: policy version of these weights, reported by later generations.
-            adapter: must be ``None``.
+        """Replace the full weights (see `TrainableEngine.load_weights`).
 
         Raises:
             EngineError: a tensor is missing, unknown, or of another shape; ``source`` is an adapter; or the engine's

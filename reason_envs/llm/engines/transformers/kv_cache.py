@@ -11,8 +11,7 @@ from transformers.cache_utils import DynamicLayer
 class GrowingLayer(DynamicLayer):
     """A dynamic layer that writes new tokens into spare room instead of copying all tokens at each step.
 
-    Args:
-        spare: number of positions that are added when the room is full.
+    If the room is full, ``spare`` positions are added.
     """
 
     def __init__(self, spare: int) -> None:

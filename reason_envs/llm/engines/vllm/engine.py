@@ -51,10 +51,6 @@ class VllmEngine(TrainableEngine):
     Each sample has its own seed, as in every engine. However, vLLM's rounding may depend on the batch, so a token can
     change if two tokens are almost equally likely. Log-probabilities of requests with top-p or top-k are ``None``,
     because vLLM computes them after these cuts.
-
-    Args:
-        config: the options. ``None`` builds them from ``overrides``.
-        overrides: fields of the configuration.
     """
 
     def __init__(self, config: VllmEngineConfig | None = None, **overrides: Any) -> None:
@@ -166,10 +162,7 @@ class VllmEngine(TrainableEngine):
     def load_weights(self, source: Mapping[str, Tensor] | Path, version: int, adapter: str | None = None) -> None:
         """Replace the full weights, which removes all adapters, or load a LoRA adapter from its folder.
 
-        Args:
-            source: full weights, or the folder of an adapter.
-            version: policy version of these weights, reported by later generations.
-            adapter: name under which requests select the adapter. ``None``: it belongs to the current weights.
+        See `TrainableEngine.load_weights`.
 
         Raises:
             EngineError: a tensor is missing, unknown, or of another shape, or an adapter does not fit.
