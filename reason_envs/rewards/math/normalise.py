@@ -21,7 +21,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\\frac\s*(\d)\s*(?=[\d{\\])", r"\\frac{\1}"),
         (r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}"),
         (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
-        (r"(?<=\d)(?:(?<!\\)\\[,!;:]|\{,\}|,\\!|[\u2009\u202f\xa0~])\s*(?=\d{3}(?!\d))", ","),  # thousands separators
+        (r"(?<=\d)(?:(?<!\\)\\[,!;:]|\s*\{,\s*\}|,\\!|[\u2009\u202f\xa0~ ])\s*(?=\d{3}(?![\d/]))", ","),  # thousands
         (r"(?<!\\)\\[!,;: ]|[\u2009\u202f\xa0]", " "),
         (r"\\\\\[-?[\d.]+ ?[a-z]{2}\]", r"\\\\"),  # space between rows
         (r"\\\\\s*(?=\\end\{)", ""),
@@ -34,7 +34,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"(\^\{?\\circ\}?|°)\s*(?:\\(?:text|mathrm)\s*\{\s*)?[CF]\}?$", r"\1"),
         (r"\\text\s*\{\s*\}", ""),
         (r"\s+", " "),
-        (r"(?<![a-zA-Z0-9]) | (?![a-zA-Z0-9])", ""),
+        (r"(?<![a-zA-Z0-9])(?<!\d,) | (?![a-zA-Z0-9])|(?<=\d,) (?!\d{3}(?!\d))", ""),  # 32, 349 is a list
     )
 )
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "千": 3, "万": 4, "亿": 8}
@@ -107,7 +107,7 @@ def quick_verdict(gold: str, answer: str) -> QuickReason | None:
     Returns:
         The reason, or ``None`` if algebra must decide.
     """
-    if gold == answer:
+    if answer in (gold, gold.replace(", ", ",")):
         return "string_match"
     gold_number, number = plain_number(gold), plain_number(answer)
     if gold_number is not None and number is not None and gold_number == number:

@@ -29,7 +29,7 @@ _LETTERS = r"\u00c0-\u00d6\u00d8-\u00f6\u0370-\u1fff\u3040-\u9fff\uac00-\ud7a3" 
 _LETTERED = rf"(?:[a-z]{{2,}}+|[mgshl](?![a-z])|(?:{_CAPITALS})(?![A-Za-z])|[{_LETTERS}]++)"
 _WORD = rf"(?:(?!(?:{_NO_UNITS})(?![a-z])){_LETTERED}\.?{_RAISED})"
 _BETWEEN = r"(?: ?/ ?| ?\\cdot ?|[ ~·'-]|(?<=\.))"
-_SYMBOL = r"(?:[cmkdn]m|[km]g|m[lL]|hrs?|min|sec|ft|in|lbs?|oz|mph|km/h|am|pm|th|cc)(?![a-zA-Z])" + _RAISED
+_SYMBOL = r"(?:m(?=[²³])|[cmkdn]m|[km]g|m[lL]|hrs?|min|sec|ft|in|lbs?|oz|mph|km/h|am|pm|th|cc)(?![a-zA-Z])" + _RAISED
 _MARK = r"(?:\\?%|\^(?:\\circ|\{\\circ\}|\\degree)|\\degree|°)"
 _MORE = rf"(?:{_BETWEEN}{_WORD})*+"
 _BARE_UNIT = rf"(?: (?=[^ ]{{2}}|[mgshLlJNWVK]$){_WORD}|{_SYMBOL}|(?=[a-z]{{3}}|[{_LETTERS}]){_WORD}){_MORE}"

@@ -55,7 +55,8 @@ def hedges(step):
         for one, other in pairs:
             is_name = "text" in one and "=" in form  # words can be names: Area = 12
             is_unit = "text" in one and re.search(r"\\boxed\{B\}\W*(\bquad\W*|and\W*)?A", form)
-            if not is_name and not is_unit:
+            is_one_value = {one, other} == {r"\frac{\pi}{4}", r"45^\circ"}
+            if not is_name and not is_unit and not is_one_value:
                 yield from ((filled(form, one, other), gold) for gold in (one, other))
 
 
