@@ -28,11 +28,7 @@ def require_shape(shape: torch.Size, **tensors: Tensor | None) -> None:
 
 
 def spread(values: Tensor, mask: Tensor, name: str) -> Tensor:
-    """Repeat one value per sequence, [B], for each of its tokens; values [B, T] keep their shape.
-
-    Returns:
-        Values [B, T], 0 where masked.
-    """
+    """Repeat one value per sequence, [B], for each of its tokens; values [B, T] keep their shape. 0 where masked."""
     if values.ndim == 1:
         require_shape(mask.shape[:1], **{name: values})
         values = values[:, None].expand(mask.shape)

@@ -81,11 +81,7 @@ class Learner(ABC):
         return without_failures(played)
 
     def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
-        """Update the policy on the episodes of a training step.
-
-        Returns:
-            The metrics of the KL penalty, of ``credit`` and of the update.
-        """
+        """Update the policy on the episodes of a training step; return the metrics of all parts."""
         sampled = [SampledTrajectory.of(trajectory) for trajectory in trajectories]
         kl_metrics = self.evaluate([sample for each in sampled for sample in each.samples])
         samples, credit_metrics = self.credit(sampled)
@@ -94,8 +90,7 @@ class Learner(ABC):
     def evaluate(self, samples: Sequence[Sample]) -> dict[str, float]:
         """Compute the old and reference log-probabilities, values and KL penalties that the options need.
 
-        Returns:
-            The metric ``kl_in_reward`` if ``kl_reward_coef`` is not 0.
+        The metric ``kl_in_reward`` is returned if ``kl_reward_coef`` is not 0.
         """
         config, decisions = self.config, [sample.decision for sample in samples]
         # Some forward pass of several optimizer steps no longer runs at the weights that sampled.
@@ -118,12 +113,9 @@ class Learner(ABC):
 
     @abstractmethod
     def credit(self, trajectories: Sequence[SampledTrajectory]) -> tuple[list[Sample], dict[str, float]]:
-        """Set the ``advantage`` of each sample, starting from ``Sample.reward``.
+        """Set the ``advantage`` of each sample, starting from ``Sample.reward``; return the samples and metrics.
 
         Log-probabilities and values are already computed.
-
-        Returns:
-            The samples to train on, and metrics.
         """
 
     def loss(self, inputs: LossInputs, config: Any) -> tuple[Tensor, dict[str, float]]:

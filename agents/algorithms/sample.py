@@ -62,11 +62,7 @@ class SampledTrajectory:
 
 
 def with_advantages(groups: Sequence[Sequence[Sample]], advantages: Tensor) -> list[Sample]:
-    """Give all samples of a group, such as a stream, the advantage of the group, [groups].
-
-    Returns:
-        The samples of all groups in order.
-    """
+    """Give all samples of a group the advantage of the group, [groups]; return the samples in order."""
     for group, advantage in zip(groups, advantages.tolist(), strict=True):
         for sample in group:
             sample.advantage = advantage

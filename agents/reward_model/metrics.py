@@ -24,12 +24,10 @@ THRESHOLDS = np.linspace(0.01, 0.99, 99)
 
 
 def roc_auc(scores: np.ndarray, right: np.ndarray) -> float:
-    """Return the probability that a right step scores higher than a wrong one (Mann-Whitney; ties count half).
+    """Return the area under the ROC curve: the probability that a right step scores higher than a wrong one.
 
-    ``scores`` and the booleans ``right`` have the shape [N].
-
-    Returns:
-        The area under the ROC curve; NaN if all steps are right or all are wrong.
+    Ties count half (Mann-Whitney). ``scores`` and the booleans ``right`` have the shape [N]. The result is NaN if all
+    steps are right or all are wrong.
     """
     values, places = np.unique(scores, return_inverse=True)
     counts = np.bincount(places, minlength=len(values))
@@ -115,11 +113,7 @@ def step_metrics(
 
 
 def check_step(line: str) -> bool | None:
-    """Check the arithmetic of one line.
-
-    Returns:
-        Whether every equation of integers or decimals in the line holds; ``None`` if it contains no equation.
-    """
+    """Return whether every equation of integers or decimals in a line holds; ``None`` if there is none."""
     equations = _EQUATION.findall(line)
     if not equations:
         return None

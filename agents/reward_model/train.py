@@ -67,10 +67,7 @@ class RewardModelConfig(SamplingConfig, FineTuningConfig):
 
 
 def train_reward_model(config: RewardModelConfig) -> Path:
-    """Train and evaluate a step reward model, and write its card.
-
-    Returns:
-        The folder of the model, for ``reward_model.path=``.
+    """Train and evaluate a step reward model, and write its card; return its folder for ``reward_model.path=``.
 
     Raises:
         ReasonEnvsError: the folder contains a model already, there are too few problems, or the generator cannot be
@@ -188,9 +185,7 @@ async def score_solutions(model: StepRewardModel, solutions: Sequence[LabelledSo
 def arithmetic_agreement(solutions: Sequence[LabelledSolution]) -> dict[str, float]:
     """Recompute the equations in steps and compare with the labels, up to the first step labelled wrong.
 
-    Returns:
-        ``checked_steps``, the number of steps with an equation, and ``agreement``, the share of them whose label agrees
-        with the arithmetic.
+    ``checked_steps`` is the number of steps with an equation, and ``agreement`` the share of them whose label agrees.
     """
     agrees = []
     for solution in solutions:

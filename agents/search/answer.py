@@ -94,8 +94,7 @@ def choose(
 def submit(tree: Tree, grower: Grower, leaves: Sequence[int], select: str) -> Answer:
     """Select one of the finished leaves, which are given in the order of their draws, once for each draw.
 
-    Returns:
-        The selected answer. If no leaf is finished, the response is the path with the highest value.
+    If no leaf is finished, the response is the path with the highest value.
     """
     candidates = [_candidate(tree, grower, leaf) for leaf in leaves]
     best = max(range(len(tree.nodes)), key=lambda i: (i > 0, tree.nodes[i].value))

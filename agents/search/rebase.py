@@ -48,10 +48,9 @@ class Rebase:
 
 
 def allocate(values: Sequence[float], budget: int, balance: float) -> list[int]:
-    """Divide a budget in proportion to ``exp(value / balance)`` by largest remainders. Earlier values win ties.
+    """Divide a budget into whole numbers in proportion to ``exp(value / balance)`` by largest remainders.
 
-    Returns:
-        One whole number per value. The numbers sum to ``budget``. The list is empty if there are no values.
+    Earlier values win ties. There is one number per value; the list is empty if there are no values.
     """
     if not len(values):
         return []

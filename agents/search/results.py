@@ -66,11 +66,7 @@ class MethodResult:
 async def solve_all(
     environment: ReasonTree, solver: Solver, tasks: Sequence[Task], seed: int
 ) -> tuple[list[Solved], float]:
-    """Solve all problems together, then grade the answers.
-
-    Returns:
-        The graded answers, and the seconds before grading.
-    """
+    """Solve all problems together, then grade the answers; return them, and the seconds before grading."""
     started = perf_counter()
     answers = await gather(*(solver.solve(environment, task, seed) for task in tasks))
     seconds = perf_counter() - started

@@ -116,11 +116,8 @@ def evaluation_record(
 ) -> dict[str, Any]:
     """Return the record of an evaluation after ``step`` training steps.
 
-    The episodes are ``samples`` in a row for each task. The first episodes of the first ``max_episodes`` tasks are
-    recorded.
-
-    Returns:
-        ``step``, ``correct`` (mean grade of each task), and ``episodes`` (see ``EpisodeRecord``).
+    The episodes are ``samples`` in a row for each task. The record has the ``step``, ``correct`` (mean grade of each
+    task), and ``episodes`` (see ``EpisodeRecord``): the first episodes of the first ``max_episodes`` tasks.
     """
     groups = [trajectories[i : i + samples] for i in range(0, len(trajectories), samples)]
     shown = list(zip(groups, tasks, strict=True))[:max_episodes]

@@ -35,10 +35,7 @@ def create_repository(repository: str) -> None:
 
 
 def push(repository: str, folder: Path, step: int) -> str:
-    """Upload the folder of the policy in one commit, whose message names the training step.
-
-    Returns:
-        URL of the commit.
+    """Upload the folder of the policy in one commit, whose message names the training step; return its URL.
 
     Raises:
         ReasonEnvsError: the hub refuses or does not answer. The folder does not change and can be uploaded later.

@@ -12,12 +12,9 @@ from reason_envs.tasks.task_list import ListTaskSet
 
 
 async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -> TaskSet:
-    """Apply the limit on prompts to a task set, as ``policy.overlong_prompts`` says.
+    """Return the tasks of a set whose prompts are within the limit, as ``policy.overlong_prompts`` says.
 
-    Policies that are not language models take all tasks.
-
-    Returns:
-        The tasks to use. A filtered set counts the tasks that were left out in ``left_out``.
+    The set counts the others in ``left_out``. Policies that are not language models take all tasks.
 
     Raises:
         RunError: a prompt is too long and ``policy.overlong_prompts=error``, or all prompts are too long.

@@ -127,10 +127,9 @@ class Saver:
 
 
 def export(plan: RunPlan, policy: TrainablePolicy, step: int) -> str | None:
-    """Write the trained model or adapter with its card to ``policy_final``, and upload it if ``push_to_hub`` is set.
+    """Write the trained model or adapter with its card to ``policy_final``.
 
-    Returns:
-        The address of the upload, if there was one.
+    It is uploaded if ``push_to_hub`` is set; the address of the upload is returned.
 
     Raises:
         RunError: the disk is full or cannot be written.

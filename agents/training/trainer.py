@@ -48,11 +48,7 @@ class Trainer:
         self._stop.request()
 
     async def train(self) -> int | None:
-        """Train to the end, or until a signal or ``max_minutes`` stops the run after a step.
-
-        Returns:
-            The signal that ended the run early, or ``None``.
-        """
+        """Train to the end, or until a signal or ``max_minutes`` stops the run; return the signal or ``None``."""
         await self.prepare()
         with self.tracker, self._stop:
             self.tracker.note(announcement(self.run, self.total_steps))

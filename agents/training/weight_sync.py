@@ -158,8 +158,7 @@ class WeightSync:
     async def push(self, version: int) -> float:
         """Send the weights after ``version`` training steps and check that they arrived.
 
-        Returns:
-            The mean difference of a sampled token's log-probability between learner and engine (nats).
+        The mean difference of a sampled token's log-probability between learner and engine is returned (nats).
 
         Raises:
             EngineError: digests differ, or the probe's scores are further apart than rounding explains.
@@ -253,10 +252,8 @@ class PolicySync:
     async def push(self, version: int) -> dict[str, float]:
         """Make the weights after ``version`` training steps act.
 
-        All are sent, then all are checked, since roles may share an engine by mistake.
-
-        Returns:
-            ``sync_gap``, the largest gap of any part (see `WeightSync.push`); nothing without engines.
+        All are sent, then all are checked, since roles may share an engine by mistake. ``sync_gap`` is the largest gap
+        of any part (see `WeightSync.push`); without engines there is none.
         """
         self._policy.version = version
         self.send(version)

@@ -10,26 +10,17 @@ from typing import Any
 from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest, Sampling, TrainableEngine
 from reason_envs.registry import Part, Registry
 
+_AT = "reason_envs.llm.engines"
 ENGINES: Registry[Engine] = Registry(
     "engine",
     "reason_envs.engines",
     {
         "transformers": Part(
-            "reason_envs.llm.engines.transformers.engine:TransformersEngine",
-            "reason_envs.llm.engines.transformers.engine:TransformersEngineConfig",
+            f"{_AT}.transformers.engine:TransformersEngine", f"{_AT}.transformers.engine:TransformersEngineConfig"
         ),
-        "vllm": Part(
-            "reason_envs.llm.engines.vllm.engine:VllmEngine",
-            "reason_envs.llm.engines.vllm.options:VllmEngineConfig",
-        ),
-        "openai": Part(
-            "reason_envs.llm.engines.openai.engine:OpenAIEngine",
-            "reason_envs.llm.engines.openai.options:OpenAIEngineConfig",
-        ),
-        "recorded": Part(
-            "reason_envs.llm.engines.recorded.engine:RecordedEngine",
-            "reason_envs.llm.engines.recorded.engine:RecordedEngineConfig",
-        ),
+        "vllm": Part(f"{_AT}.vllm.engine:VllmEngine", f"{_AT}.vllm.options:VllmEngineConfig"),
+        "openai": Part(f"{_AT}.openai.engine:OpenAIEngine", f"{_AT}.openai.options:OpenAIEngineConfig"),
+        "recorded": Part(f"{_AT}.recorded.engine:RecordedEngine", f"{_AT}.recorded.engine:RecordedEngineConfig"),
     },
     Engine,
 )

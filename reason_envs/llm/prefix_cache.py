@@ -117,11 +117,7 @@ class PromptReader:
     """Device of the model."""
 
     def read(self, rows: Sequence[Tokens], prefixes: Sequence[Prefix | None]) -> tuple[Tensor, Any, Tensor]:
-        """Read token rows, each after its prefix.
-
-        Returns:
-            The logits of the model, the cache, and the attention mask of the cache, [rows, longest].
-        """
+        """Read token rows, each after its prefix; return the logits, the cache and its mask, [rows, longest]."""
         cache, width = self.new_cache(), max(map(len, rows))
         ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=self.device)
         new = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=self.device)
@@ -157,11 +153,7 @@ def states_of(cache: Any, rows: Tensor, start: int) -> Tensor:
 
 
 def fill_cache(prefixes: Sequence[Prefix | None], cache: Any, device: torch.device) -> Tensor:
-    """Write one prefix per row into an empty cache, padded on the left.
-
-    Returns:
-        The attention mask, [rows, longest].
-    """
+    """Write one prefix per row into an empty cache, padded on the left; return the mask, [rows, longest]."""
     longest = max(map(_length, prefixes))
     mask = torch.zeros(len(prefixes), longest, dtype=torch.long)
     chains = [[] if prefix is None else prefix.chain() for prefix in prefixes]

@@ -33,10 +33,6 @@ class StopStrings:
 
     @staticmethod
     def cut(text: str, stop: tuple[str, ...]) -> tuple[str, str | None]:
-        """Cut a text at its first stop string.
-
-        Returns:
-            The text before the stop string, and the stop string; the whole text and ``None`` if there is none.
-        """
+        """Return the text before its first stop string, and that string; ``None`` in its place if there is none."""
         found = min(((at, s) for s in stop if (at := text.find(s)) >= 0), default=None)
         return (text, None) if found is None else (text[: found[0]], found[1])

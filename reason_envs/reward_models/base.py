@@ -10,24 +10,18 @@ from reason_envs.core import derive_seed
 from reason_envs.errors import EngineError
 from reason_envs.registry import Part, Registry
 
+_AT = "reason_envs.reward_models"
 REWARD_MODELS: Registry["StepRewardModel"] = Registry(
     "reward model",
-    "reason_envs.reward_models",
+    _AT,
     {
         "transformers": Part(
-            "reason_envs.reward_models.transformers:TransformersStepRewardModel",
-            "reason_envs.reward_models.transformers:StepRewardModelConfig",
+            f"{_AT}.transformers:TransformersStepRewardModel", f"{_AT}.transformers:StepRewardModelConfig"
         ),
-        "recorded": Part(
-            "reason_envs.reward_models.recorded:RecordedStepRewardModel",
-            "reason_envs.reward_models.recorded:RecordedStepRewardModelConfig",
-        ),
-        "random": Part(
-            "reason_envs.reward_models.base:RandomStepRewardModel",
-            "reason_envs.reward_models.base:RandomStepRewardModelConfig",
-        ),
+        "recorded": Part(f"{_AT}.recorded:RecordedStepRewardModel", f"{_AT}.recorded:RecordedStepRewardModelConfig"),
+        "random": Part(f"{_AT}.base:RandomStepRewardModel", f"{_AT}.base:RandomStepRewardModelConfig"),
     },
-    "reason_envs.reward_models.base:StepRewardModel",
+    f"{_AT}.base:StepRewardModel",
 )
 """Step reward models by name; ``REWARD_MODELS.register(name, reward_model, config)`` adds one."""
 

@@ -119,11 +119,7 @@ def question_cache(cache: CachedSteps) -> CachedSteps | None:
 
 
 def pad_rows(rows: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Pad token rows on the right.
-
-    Returns:
-        Token ids and attention mask, both [rows, longest].
-    """
+    """Pad token rows on the right; return token ids and attention mask, both [rows, longest]."""
     width = max(map(len, rows))
     ids = torch.tensor([[*row, *[pad_id] * (width - len(row))] for row in rows])
     mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])

@@ -21,12 +21,9 @@ PAPER, EDGE, INK = "#ffffff", "#c3cad1", "#1f2933"
 
 
 def draw_image(board: str, colours: Mapping[str, str], texts: Sequence[str]) -> np.ndarray:
-    """Draw a board of characters and, beside it, the newest texts that fit.
+    """Draw a board of characters and, beside it, the newest texts that fit, as bytes [HEIGHT, WIDTH, 3].
 
     The first text always stays on top. Without colours of the characters' cells, the board is written as text.
-
-    Returns:
-        Image [HEIGHT, WIDTH, 3] of bytes.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -53,8 +53,7 @@ class TestOutcomes:
 def read_written_tests(code: str, name: str) -> WrittenTests | None:
     """Read assertions about a function, such as ``assert f(1) == 2``.
 
-    Returns:
-        The tests; ``None`` if there are none, or if the text has anything else.
+    ``None``: there are none, or the text has anything else.
     """
     try:
         cases = split(UnitTests(code, name, name))

@@ -28,11 +28,7 @@ QUESTION_LINES = 2
 
 
 def draw_image(tree: Tree, current: int) -> np.ndarray:
-    """Draw a tree and its current node without matplotlib's global state.
-
-    Returns:
-        Image [HEIGHT, WIDTH, 3] of bytes.
-    """
+    """Draw a tree and its current node as bytes [HEIGHT, WIDTH, 3], without matplotlib's global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -98,12 +98,10 @@ class Case:
 
 
 def split(tests: UnitTests) -> list[Case] | None:
-    """Split tests into calls and expected values.
+    """Split tests into calls and expected values, without assertions of a constant.
 
-    This is possible if every statement is ``assert f(literals)``, also with ``not``, ``==`` or ``is``.
-
-    Returns:
-        The cases without assertions of a constant, or ``None`` if a statement has another form.
+    This is possible if every statement is ``assert f(literals)``, also with ``not``, ``==`` or ``is``; otherwise the
+    result is ``None``.
     """
     cases = []
     for statement in _statements(ast.parse(tests.code), tests.called):

@@ -76,10 +76,7 @@ def read_tasks(
 ) -> tuple[list[Task], int]:
     """Convert (place, record) pairs to tasks with the ids ``prefix/position``, as `read_task` does.
 
-    ``skip_missing`` leaves out records without an answer, instead of raising an error.
-
-    Returns:
-        The tasks, and the number of records that were left out.
+    ``skip_missing`` leaves out records without an answer and counts them, instead of raising an error.
     """
     tasks, skipped = [], 0
     for position, (place, record) in enumerate(records):

@@ -60,9 +60,7 @@ def read_moves(text: str, maximum: int) -> str | None:
     r"""Read at most ``maximum`` moves such as ``RRDD``, ``r r d d``, ``["R", "D"]`` or ``right, down``.
 
     The moves are the content of the last ``\boxed{}``. If there is no box, they are the last line that is not empty.
-
-    Returns:
-        The letters, or ``None`` if there is no move, if there are more than ``maximum``, or if there is other text.
+    ``None``: there is no move, there are more, or there is other text.
     """
     boxed = last_boxed(text)
     lines = [line for line in text.splitlines() if line.strip()]

@@ -101,10 +101,7 @@ def read_cells(text: str, side: int) -> Cells | None:
     r"""Read a grid from a response: the last ``\boxed{}``, or the last rows if there is no box.
 
     Spaces, commas, brackets and the usual lines of drawn grids may separate digits. Line breaks or slashes separate
-    rows. ``.``, ``_`` and ``0`` are empty cells.
-
-    Returns:
-        The cells, or ``None`` if there is no complete grid.
+    rows. ``.``, ``_`` and ``0`` are empty cells. ``None``: there is no complete grid.
     """
     boxed = last_boxed(text)
     rows = [row for line in re.split(r"\\\\|[\n/]", text if boxed is None else boxed) if (row := _row(line))]

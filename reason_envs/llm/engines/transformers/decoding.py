@@ -110,10 +110,8 @@ class Decoder:
     ) -> tuple[Tensor, Any, Tensor, Tensor]:
         """Read each distinct prompt once, after its cached prefix, and repeat its cache row for its samples.
 
-        ``cached`` has the prefix of each prompt by index; ``None``: prefixes are not kept.
-
-        Returns:
-            Logits after the prompts [rows, vocabulary], the cache, its attention mask, and the last positions.
+        ``cached`` has the prefix of each prompt by index; ``None``: prefixes are not kept. Returns the logits after the
+        prompts [rows, vocabulary], the cache, its attention mask, and the last positions.
         """
         distinct = sorted({row.prompt for row in rows})
         texts = [prompts[p] for p in distinct]
