@@ -36,11 +36,6 @@ _WIDTHS = 80, 120
 def parse_pairs(schema: type[Config], arguments: Sequence[str], description: str) -> Config:
     """Fill a dataclass from ``name=value`` arguments. ``--help`` prints the description and the options.
 
-    Args:
-        schema: dataclass of the command's options.
-        arguments: arguments of the command line.
-        description: text that ``--help`` prints above the options.
-
     Raises:
         ReasonEnvsError: an option is unknown or its value is invalid.
         SystemExit: after ``--help``.
@@ -148,12 +143,7 @@ def report_errors() -> Iterator[None]:
 
 
 def bad_value(error: BaseException, otherwise: str) -> ReasonEnvsError:
-    """Return the error for a value that OmegaConf or YAML refuse.
-
-    Args:
-        error: their error.
-        otherwise: name of the value if their error does not contain a key.
-    """
+    """Return the error for a value that OmegaConf or YAML refuse; ``otherwise`` names it if their error has no key."""
     return ReasonEnvsError(f"Bad value of {refused_key(error) or otherwise}: {str(error).strip().splitlines()[0]}.")
 
 

@@ -37,8 +37,7 @@ def of_a_run(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def register_schemas(overrides: Sequence[str] = ()) -> None:
     """Register the options dataclass of every part with hydra. It is the only source of the part's defaults.
 
-    Args:
-        overrides: the command line. Modules of parts that it chooses as ``module:name`` are imported.
+    Modules of parts that the overrides choose as ``module:name`` are imported.
     """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)

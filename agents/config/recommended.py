@@ -40,13 +40,7 @@ def ships_with_the_library(model: str | None) -> bool:
 
 
 def leave_open(group: str, name: str, node: DictConfig) -> None:
-    """Remove the defaults of a part that follow from other choices.
-
-    Args:
-        group: the part's group, such as ``algo``.
-        name: the part's name.
-        node: its options, changed in place.
-    """
+    """Remove the defaults of a group's part that follow from other choices from the node of its options."""
     keys = [MODEL, RATE, *OTHER, *TEXT.get(name, {}), *(_other_models(name) if group == "env" else ())]
     for path in [key.partition(".")[2] for key in keys if key.startswith(f"{group}.")]:
         owner = OmegaConf.select(node, path.rpartition(".")[0]) if "." in path else node

@@ -85,9 +85,8 @@ def _check_messages(written: Any) -> None:
     if not isinstance(written, list) or not written:
         raise CheckFailure(f"render_messages must return a list of messages; it returned {str(written)[:60]!r}.")
     for message in written:
-        if not isinstance(message, dict) or message.keys() != {"role", "content"}:
-            raise CheckFailure(f"render_messages returned the invalid message {str(message)[:60]!r}.")
-        if message["role"] not in ROLES or not isinstance(message["content"], str):
+        is_complete = isinstance(message, dict) and message.keys() == {"role", "content"}
+        if not is_complete or message["role"] not in ROLES or not isinstance(message["content"], str):
             raise CheckFailure(f"render_messages returned the invalid message {str(message)[:60]!r}.")
 
 

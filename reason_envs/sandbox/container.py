@@ -34,11 +34,7 @@ class ContainerConfig(SandboxConfig):
 
 
 class ContainerSandbox(Sandbox):
-    """Runs each program in a new container, with the Python and the packages of the image.
-
-    Args:
-        config: the options. ``None`` uses the defaults.
-    """
+    """Runs each program in a new container, with the Python and the packages of the image."""
 
     def __init__(self, config: ContainerConfig | None = None) -> None:
         self.config = config or ContainerConfig()

@@ -38,11 +38,7 @@ class HttpConfig(SandboxConfig):
 
 
 class HttpSandbox(Sandbox):
-    """Runs programs on a server, which enforces the limits and isolates the programs.
-
-    Args:
-        config: the options. ``None`` uses the defaults.
-    """
+    """Runs programs on a server, which enforces the limits and isolates the programs."""
 
     def __init__(self, config: HttpConfig | None = None) -> None:
         self.config = config or HttpConfig()

@@ -42,9 +42,6 @@ class NativeSandbox(Sandbox):
 
     It cannot write files, and has no network, child processes, environment variables or installed packages. Each
     program starts from a new fork. Nothing is started or checked before the first program.
-
-    Args:
-        config: the options. ``None`` uses the defaults.
     """
 
     def __init__(self, config: NativeConfig | None = None) -> None:

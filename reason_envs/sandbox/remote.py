@@ -23,15 +23,9 @@ def wrap(program: Program) -> tuple[str, str]:
 
 
 def unwrap(program: Program, marker: str, stdout: str, stderr: str, seconds: float, why_incomplete: str) -> Outcome:
-    """Return the outcome of a wrapped program from its output.
+    """Return the outcome of a wrapped program from its output and the marker that `wrap` returned.
 
-    Args:
-        program: the program.
-        marker: marker that `wrap` returned.
-        stdout: complete standard output.
-        stderr: standard error.
-        seconds: duration in seconds.
-        why_incomplete: reason of the outcome if the results are incomplete.
+    ``why_incomplete`` is the reason of the outcome if the results are incomplete.
     """
     printed, _, results = stdout.partition(marker)
     limit = program.limits.output_bytes

@@ -83,14 +83,9 @@ def read_results(text: str) -> tuple[list[Any], list[str] | None]:
 
 
 def finished(results: str, stdout: str, stderr: str, seconds: float, why_incomplete: str) -> Outcome:
-    """Return the outcome of a program that ended within its limits.
+    """Return the outcome of a program that ended within its limits from the lines that the runner emitted.
 
-    Args:
-        results: lines that the runner emitted.
-        stdout: standard output.
-        stderr: standard error.
-        seconds: duration in seconds.
-        why_incomplete: reason of the outcome if the results are incomplete.
+    ``why_incomplete`` is the reason of the outcome if the results are incomplete.
     """
     try:
         values, ended = read_results(results)

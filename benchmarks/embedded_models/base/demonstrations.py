@@ -10,7 +10,7 @@ from typing import Any
 
 from agents.reward_model.metrics import check_step
 from reason_envs.tasks.base import Split, split_of
-from reason_envs.tasks.generated.defaults import FAMILY_DEFAULTS
+from reason_envs.tasks.generated.reasoning_gym import FAMILY_DEFAULTS
 
 QUESTION = "State the final answer to the following arithmetic problem: {expression} ="
 """Wording of ``chain_sum`` in reasoning-gym."""

@@ -11,7 +11,7 @@ from reason_envs.core import derive_seed
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import GenerationRequest, Sampling
 from reason_envs.tasks.base import split_of
-from reason_envs.tasks.generated.defaults import FAMILY_DEFAULTS
+from reason_envs.tasks.generated.reasoning_gym import FAMILY_DEFAULTS
 
 if TYPE_CHECKING:
     from reason_envs.llm.engines.transformers.engine import TransformersEngine

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cache
 from typing import Any
 
 from reason_envs.envs.workflow.operator_signatures import CALL, COST, MAX_VALUE_BYTES, prelude, stubs
@@ -49,10 +48,7 @@ class Suspension:
 class Interpreter(MontySandbox):
     """A pool of interpreters for workflows.
 
-    Args:
-        seconds: time limit of a program between two suspensions.
-        memory_mb: memory limit of a program, in units of 2**20 bytes.
-        workers: number of processes; ``None``: the number of processors.
+    ``seconds`` limits the time of a program between two suspensions, ``memory_mb`` its memory in units of 2**20 bytes.
     """
 
     def __init__(self, seconds: float = 2.0, memory_mb: int = 64, workers: int | None = None) -> None:
@@ -95,7 +91,7 @@ class Interpreter(MontySandbox):
             limits=self.limits,
             os_policy=_POLICY,
             type_check=True,
-            type_check_stubs=_stubs(),
+            type_check_stubs=stubs(),
             type_check_format="concise",
         )
         try:
@@ -111,7 +107,7 @@ class Interpreter(MontySandbox):
         call = f"{GUARD}(await Workflow('workflow', None, 'dataset')({', '.join(arguments)}))"
 
         def start(session: Any, printed: _Printed) -> Any:
-            session.feed_run(_prelude())
+            session.feed_run(prelude())
             snapshot = session.feed_start(source, print_callback=printed)
             snapshot = _answer(snapshot, {}, cost)  # a program may build its operators at module level
             if not _is_complete(snapshot):
@@ -226,13 +222,3 @@ def _readable(diagnostics: str) -> str:
             rule, _, text = message.partition("] ")
             kept.append(f"line {place.split(':')[1]}: {text} {rule}]")
     return "\n".join(kept)[:MAX_ERROR_CHARS]
-
-
-@cache
-def _stubs() -> str:
-    return stubs()
-
-
-@cache
-def _prelude() -> str:
-    return prelude()

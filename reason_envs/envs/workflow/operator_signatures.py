@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from reason_envs.sandbox.monty import GUARD, guard
@@ -91,6 +92,7 @@ ATTRIBUTES = {attribute_name(name): name for name in OPERATORS}
 """Class name of each operator by its usual attribute name."""
 
 
+@cache
 def stubs() -> str:
     """Return the type stubs for the type checker."""
     lines = ["from typing import Any, TypedDict"]
@@ -114,6 +116,7 @@ def stubs() -> str:
     return "\n".join(lines) + "\n"
 
 
+@cache
 def prelude() -> str:
     """Return the code that runs before the program: the names of the stubs, whose calls reach the host."""
     lines = [

@@ -40,11 +40,7 @@ class Call:
 class Operators:
     """Carries out calls of operators. All workflows share it.
 
-    Args:
-        prompts: prompts of the executors.
-        executors: executor of each operator.
-        sandbox: sandbox that runs code.
-        seconds: time limit of a run of code.
+    Each operator has an executor. Code runs in the sandbox, for at most ``seconds`` at a time.
     """
 
     def __init__(self, prompts: Prompts, executors: Mapping[str, Executor], sandbox: Sandbox, seconds: float) -> None:
@@ -64,15 +60,9 @@ class Operators:
     async def call(
         self, name: str, fields: Mapping[str, Any], budget: Budget, number: int, task: Task, domain: str
     ) -> tuple[dict[str, Any], int]:
-        """Carry out one call.
+        """Carry out one call, whose fields are already checked by ``Operator.problem_with``.
 
-        Args:
-            name: class name of the operator.
-            fields: fields of the call, already checked by ``Operator.problem_with``.
-            budget: budget that counts the calls of executors.
-            number: number of this call in its workflow, for its seed.
-            task: task that the workflow solves.
-            domain: domain of the task.
+        The seed depends on the number of the call in its workflow. The budget counts the calls of executors.
 
         Returns:
             All outputs by name, and the number of answers of executors behind them.

@@ -28,8 +28,11 @@ from reasoning_gym.factory import DATASETS
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks.base import Split
 from reason_envs.tasks.generated.base import GeneratedTaskSet, Problem, checked_size
-from reason_envs.tasks.generated.defaults import FAMILY_DEFAULTS
 
+FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
+    "chain_sum": {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 2},
+}
+"""Defaults of options that differ from reasoning-gym's. The embedded model was trained on sums of this size."""
 _ADDRESSES = 2**32
 _LIMITED_ADDRESSES = {"gsm_symbolic": 2**18, "list_functions": 2**18, "acre": 20_000, "word_ladder": 20_000}
 """Number of indices of the datasets that prepare or check their indices beforehand."""

@@ -28,7 +28,7 @@ from benchmarks.embedded_models.base.training import Schedule, Trainer, solution
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import embedded, make_engine
 from reason_envs.tasks.base import split_of
-from reason_envs.tasks.generated.defaults import FAMILY_DEFAULTS
+from reason_envs.tasks.generated.reasoning_gym import FAMILY_DEFAULTS
 
 NUMBER = st.integers(0, 99)
 SUM = st.builds(
