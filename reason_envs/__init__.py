@@ -18,11 +18,13 @@ from reason_envs.registration import env_config, make_environment, register, reg
 if TYPE_CHECKING:
     from reason_envs.adapters.pettingzoo import aec_env, parallel_env
 
+__version__ = "0.1.0"
 __all__ = [
     "Environment",
     "MicroBatcher",
     "ReasonEnvsError",
     "StepResult",
+    "__version__",
     "aec_env",
     "derive_seed",
     "env_config",

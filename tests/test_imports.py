@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
 HEAVY = [
     "torch",
     "transformers",
@@ -41,6 +44,35 @@ def test_import_loads_no_heavy_package(module):
     code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+UNIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "uvloop"}
+
+
+@pytest.mark.parametrize("package", ["reason_envs", "agents"])
+def test_no_module_needs_unix_when_it_is_imported(package):
+    """The program of the sandbox server runs on Linux only, as a text."""
+    found = {
+        (path.name, alias.name)
+        for path in (ROOT / package).rglob("*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.Import | ast.ImportFrom) and path.name != "server.py"
+        for alias in node.names
+        if {alias.name, getattr(node, "module", None)} & UNIX
+    }
+    assert found == set()
+
+
+def test_version_is_that_of_the_metadata():
+    import reason_envs
+
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert f"version: {reason_envs.__version__}\n" in citation
+
+
+@pytest.mark.parametrize("package", ["reason_envs", "agents"])
+def test_packages_are_typed(package):
+    assert (ROOT / package / "py.typed").is_file()
 
 
 @pytest.mark.parametrize("package", ["vllm", "ray", "wandb", "openenv"])

@@ -178,11 +178,13 @@ class NullTracker(nullcontext[None]):
 
 
 def peak_memory_mb() -> float:
-    """Return the peak memory so far in MB: of the CUDA device if one is in use, else of this process."""
+    """Return the peak memory so far in MB: of the CUDA device in use, or else of this process (0 on Windows)."""
     import torch
 
     if torch.cuda.is_initialized():
         return torch.cuda.max_memory_allocated() / 1e6
+    if sys.platform == "win32":
+        return 0.0
     import resource
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,8 +96,6 @@ def owning(folder: Path) -> Iterator[None]:
     Raises:
         RunError: another process owns the folder, or it cannot be written.
     """
-    import fcntl
-
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = (folder / OWNER).open("a+", encoding="utf-8")
@@ -104,7 +103,10 @@ def owning(folder: Path) -> Iterator[None]:
         raise RunError(f"output_dir={folder} cannot be written ({error.strerror}): choose another.") from error
     with file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if sys.platform != "win32":  # which has no such lock
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.fstat(file.fileno()).st_nlink:  # its owner has just deleted it
                 raise BlockingIOError
         except BlockingIOError:

@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import re
-import resource
 import signal
 import sys
 from typing import Any
@@ -192,6 +191,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent
     logging.disable(logging.CRITICAL)
     if sys.platform == "linux":
+        import resource
+
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
     replies = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)  # output of libraries must not reach the replies
@@ -212,6 +213,10 @@ def _answer(gold: str, answer: str) -> str:
 
 def _limit_processor_time(seconds: float) -> None:
     """Let the kernel end this process if the parent ends during a computation that ignores all signals."""
+    if sys.platform == "win32":
+        return
+    import resource
+
     usage = resource.getrusage(resource.RUSAGE_SELF)
     allowed = int(usage.ru_utime + usage.ru_stime + seconds) + 2
     resource.setrlimit(resource.RLIMIT_CPU, (allowed, resource.getrlimit(resource.RLIMIT_CPU)[1]))
