@@ -13,7 +13,6 @@ from reason_envs.rewards.registry import (
     check_reward,
     make_reward,
     register_reward,
-    reward_from_config,
     weighted,
 )
 
@@ -33,6 +32,5 @@ __all__ = [
     "grade_math_batch",
     "make_reward",
     "register_reward",
-    "reward_from_config",
     "weighted",
 ]

@@ -101,16 +101,6 @@ def make_reward(spec: Any, **options: Any) -> RewardFunction:
     return REWARDS.make(spec, **options)
 
 
-def reward_from_config(config: RewardConfig, **options: Any) -> RewardFunction:
-    """Build the reward that a configuration describes.
-
-    Args:
-        config: name and values of the reward. Values that are not options of the reward must be defaults.
-        options: further options of the reward.
-    """
-    return make_reward(_described(config, options))
-
-
 def build_reward(spec: Any, config: type[RewardConfig] = RewardConfig) -> RewardFunction:
     """Build the reward that an environment's ``reward`` option describes.
 

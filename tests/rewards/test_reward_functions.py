@@ -18,7 +18,6 @@ from reason_envs.rewards import (
     check_reward,
     make_reward,
     register_reward,
-    reward_from_config,
 )
 from reason_envs.rewards import __main__ as self_test
 from reason_envs.tasks.base import Task
@@ -242,13 +241,13 @@ def test_make_reward_refuses_bad_specs(spec, message):
         make_reward(spec)
 
 
-def test_reward_from_config_known_values():
-    assert reward_from_config(RewardConfig()) == MathReward()
+def test_build_reward_from_a_config_known_values():
+    assert build_reward(RewardConfig()) == MathReward()
     config = RewardConfig(correct=2.0, fallbacks=["####"])
-    assert reward_from_config(config) == MathReward(correct=2.0, fallbacks=("####",))
-    assert reward_from_config(RewardConfig(name="random", wrong=0.0)) == RandomReward(wrong=0.0)
+    assert build_reward(config) == MathReward(correct=2.0, fallbacks=("####",))
+    assert build_reward(RewardConfig(name="random", wrong=0.0)) == RandomReward(wrong=0.0)
     with pytest.raises(ReasonEnvsError, match=r"no_answer=0.0 is not an option of reward 'random'"):
-        reward_from_config(RewardConfig(name="random", no_answer=0.0))
+        build_reward(RewardConfig(name="random", no_answer=0.0))
     with pytest.raises(ReasonEnvsError, match=r"fallbacks='numbr' is not an answer fallback"):
         RewardConfig(fallbacks=("numbr",))
 

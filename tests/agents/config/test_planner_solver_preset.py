@@ -16,7 +16,7 @@ from agents.training.folder import check_start
 from agents.training.resolve import resolve, total_steps
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engines.vllm.options import VllmEngineConfig
-from reason_envs.rewards import MathReward, reward_from_config
+from reason_envs.rewards import MathReward, build_reward
 from reason_envs.tasks import make
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -73,7 +73,7 @@ def test_reference_matches_guide(preset):
 
 def test_solver_and_reward_match_guide(preset):
     assert preset.env.solver["model"] == preset.policy.model == GUIDE["VERL_GUIDELINES_SOLVER_MODEL"]
-    reward = reward_from_config(preset.env.reward)
+    reward = build_reward(preset.env.reward)
     assert isinstance(reward, MathReward)
     assert GUIDE["VERL_GUIDELINES_USE_MATH_VERIFY"] == 1
     assert (reward.correct, reward.wrong, reward.no_answer) == (GUIDE["reward"], 0.0, 0.0)
