@@ -1,7 +1,6 @@
 """Fine-tuning of a token classifier on labelled solutions."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -171,20 +170,17 @@ def _train(config: FineTuningConfig, model: Any, examples: Sequence[Example], se
         learning_rate=config.learning_rate, schedule="cosine", warmup_steps=int(WARMUP_SHARE * len(groups))
     )
     optimizer = Optimizer(options, (p for p in model.parameters() if p.requires_grad), len(groups))
+    device = model.device.type
     model.train()
     with tqdm(groups, desc="fine-tuning") as bar:
         for group in bar:
             for batch in group:
-                with _autocast(model.device):
+                with torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
                     loss = step_loss(model, [examples[i] for i in batch], pad_id)
                 optimizer.backward(loss / len(group))
             optimizer.step()
             bar.set_postfix(loss=f"{loss.item():.4f}", refresh=False)
     model.eval()
-
-
-def _autocast(device: torch.device) -> AbstractContextManager[Any]:
-    return torch.autocast("cuda", dtype=torch.bfloat16) if device.type == "cuda" else nullcontext()
 
 
 def _batches(examples: Sequence[Example], size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:

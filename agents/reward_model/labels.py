@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
+from reason_envs.envs.prompt_templates import chat
 from reason_envs.errors import EngineError, RunError
 from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling
 from reason_envs.rewards import extract_answer, grade_math_batch
@@ -119,7 +120,7 @@ async def _sample(engine: Engine, tasks: Sequence[Task], config: SamplingConfig,
     """Sample solutions step by step, like a tree. A step ends at the separator, a solution at its answer."""
     sampling = Sampling(config.max_step_tokens, config.temperature, top_p=config.top_p, stop=(config.separator,))
     rows = [
-        _Solution(task, _messages(task, config), derive_seed(seed, "solution", task.id, number))
+        _Solution(task, chat(task.question, config.system_prompt), derive_seed(seed, "solution", task.id, number))
         for task in tasks
         for number in range(config.solutions)
     ]
@@ -186,29 +187,22 @@ class _Rollouts:
     async def _complete(self, solutions: Sequence[_Solution], depth: int, number: int) -> None:
         """Sample one completion from the step at ``depth`` of each solution, and count those that reach the answer."""
         sampling = Sampling(self.config.max_rollout_tokens, self.config.temperature, top_p=self.config.top_p)
-        requests = [
-            GenerationRequest([*s.prompt, *_joined(s.tokens[:depth])], self._key(s, depth, number), sampling)
-            for s in solutions
-        ]
+        requests = []
+        for solution in solutions:
+            tokens = _joined(solution.tokens[:depth])
+            seed = derive_seed(self.seed, "rollout", solution.task.id, *tokens, number)
+            requests.append(GenerationRequest([*solution.prompt, *tokens], seed, sampling))
         drawn = await _generate(self.engine, requests, f"rollout {number + 1} of step {depth}")
         pairs = [(g.text, s.task.answer) for s, g in zip(solutions, drawn, strict=True)]
         grades = grade_math_batch(pairs, self.config.fallbacks)
         for solution, grade in zip(solutions, grades, strict=True):
             self.reached[solution.task.id, solution.tokens[:depth]] += grade.correct
 
-    def _key(self, solution: _Solution, depth: int, number: int) -> int:
-        return derive_seed(self.seed, "rollout", solution.task.id, *_joined(solution.tokens[:depth]), number)
-
     def _labels(self, solution: _Solution, right: bool) -> tuple[float, ...]:
         before = [self.reached[solution.task.id, solution.tokens[:i]] for i in range(1, len(solution.texts))]
         if self.config.labels == "hard":
             return (*(float(count > 0) for count in before), float(right))
         return (*(count / self.config.rollouts for count in before), float(right))
-
-
-def _messages(task: Task, config: SamplingConfig) -> list[dict[str, str]]:
-    user = {"role": "user", "content": task.question}
-    return [user] if config.system_prompt is None else [{"role": "system", "content": config.system_prompt}, user]
 
 
 def _joined(tokens: Prefix) -> list[int]:

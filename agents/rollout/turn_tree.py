@@ -108,21 +108,13 @@ async def _candidates(
 ) -> list[Joint]:
     """Sample the candidates of every agent; the k-th candidates of all agents form one joint action."""
     sampled = await gather(
-        *(_sample(policy, rows, agent, observation, latest, sampling) for agent, observation in inputs.items())
+        *(decide(policy, rows, agent, observation, latest, sampling) for agent, observation in inputs.items())
     )
-    return [{decisions[k].agent: decisions[k] for decisions in sampled} for k in range(len(rows))]
-
-
-async def _sample(
-    policy: Policy,
-    rows: list[EpisodeSpec],
-    agent: AgentId,
-    observation: Any,
-    latest: Joint,
-    sampling: Sampling | None,
-) -> list[Decision]:
-    decisions = await decide(policy, rows, agent, observation, latest, sampling)
-    return [replace(d, group_id=f"{rows[0].group}:{d.turn}:{agent}", on_path=False) for d in decisions]
+    joints: list[Joint] = [{} for _ in rows]
+    for joint, decision in ((joint, d) for decisions in sampled for joint, d in zip(joints, decisions, strict=True)):
+        group = f"{rows[0].group}:{decision.turn}:{decision.agent}"
+        joint[decision.agent] = replace(decision, group_id=group, on_path=False)
+    return joints
 
 
 def _pay(joint: Joint, after: StepResult, skipped_agents: Container[AgentId], episode: EpisodeSpec) -> None:

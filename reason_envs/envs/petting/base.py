@@ -82,12 +82,12 @@ class Petting(TaskEnvironment):
         """Apply the response of a role to ``state.game``, which stays unchanged, and return the result."""
 
     @abstractmethod
-    def board(self, game: Any) -> str:
-        """Return the current game as text, the same for every role."""
-
-    @abstractmethod
     def progress(self, game: Any) -> float:
         """Return the solved share of the problem, from 0 to 1."""
+
+    def board(self, game: Any) -> str:
+        """Return the current game as text, the same for every role; by default its question."""
+        return game.question
 
     def value(self, game: Any) -> float:
         """Return the value of a game to the team; a decision earns its change. By default it is the progress."""

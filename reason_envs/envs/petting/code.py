@@ -93,10 +93,6 @@ class PettingCode(Petting):
         named = re.search(rf"\b{re.escape(tests.entry_point)}\b", task.question)
         return CodeGame(task.question if named else f"{task.question}\nName: {tests.entry_point}", tests)
 
-    def board(self, game: CodeGame) -> str:
-        """Return the problem."""
-        return game.question
-
     def role_hint(self, role: str, game: CodeGame) -> str:
         """Return how programs and tests use standard input, if the problem reads it."""
         if isinstance(game.tests, UnitTests):

@@ -58,10 +58,6 @@ class PettingMath(Petting):
         """Return the problem without answers."""
         return MathGame(task.question, task.answer)
 
-    def board(self, game: MathGame) -> str:
-        """Return the problem."""
-        return game.question
-
     def progress(self, game: MathGame) -> float:
         """Return 1.0 if the latest answer is right, else 0.0."""
         return float(game.correct)

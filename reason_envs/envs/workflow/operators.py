@@ -6,9 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from reason_envs.envs.prompt_templates import fill
 from reason_envs.envs.workflow.budget import Budget
 from reason_envs.envs.workflow.executors import Executor
-from reason_envs.envs.workflow.prompts import Prompts, fill
+from reason_envs.envs.workflow.prompts import Prompts
 from reason_envs.rewards.code.grade import extract_code
 from reason_envs.rewards.code.tests import UnitTests, read_tests, split
 from reason_envs.rewards.qa import normalise_words

@@ -1,6 +1,5 @@
 """Prompts of policy and executor: full ones for language models, brief ones for the embedded model."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -9,10 +8,11 @@ from typing import Self
 
 import yaml
 
+from reason_envs.envs.prompt_templates import fill
+
 DOMAINS = ("math", "qa", "code")
 STYLES = ("full", "brief")
 """Names of the sets of prompts."""
-_SLOT = re.compile(r"\{(\w+)\}")
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,6 @@ class Prompts:
     def describing(self, descriptions: Mapping[str, str]) -> Self:
         """Return these prompts with other descriptions of operators."""
         return replace(self, operators={**self.operators, **descriptions})
-
-
-def fill(template: str, **values: str) -> str:
-    """Put values into a template, all at once: braces within a value mean nothing."""
-    return _SLOT.sub(lambda slot: values.get(slot[1], slot[0]), template)
 
 
 @cache
