@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,8 @@ from reason_envs.llm import embedded
 from reason_envs.validation import check_choice
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+_loading = threading.Lock()
+"""Held while a model is loaded, because transformers replaces functions of torch for all threads meanwhile."""
 ATTENTION = ("auto", "sdpa", "eager", "flash_attention_2")
 # bitsandbytes warns about rounding at every matrix product in 8 bits, and whenever PEFT looks for it.
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -230,7 +233,8 @@ def _quantization(dtype: torch.dtype, load_in_8bit: bool, load_in_4bit: bool) ->
 def _load(name: str, kind: str, loader: Any, **options: Any) -> Any:
     path = model_path(name)
     try:
-        return loader(path, **options)
+        with _loading:
+            return loader(path, **options)
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

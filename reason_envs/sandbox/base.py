@@ -28,7 +28,7 @@ class Limits:
     """Maximum size in bytes, for each of standard output, standard error and the serialised values."""
     processes: int = 8
     """Maximum number of threads at the same time. The sandboxes ``container`` and ``http`` count processes as well; in
-    the others a program cannot start any."""
+    the others a program cannot start any. ``native`` enforces it if root runs it or user namespaces are allowed."""
 
     def __post_init__(self) -> None:
         above(self, **dict.fromkeys(vars(self), 0))

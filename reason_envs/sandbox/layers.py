@@ -33,7 +33,7 @@ INSIDE_BUBBLEWRAP = "/library"
 
 ALLOWED = """
     access arch_prctl brk capget clock_getres clock_gettime clock_nanosleep close close_range dup dup2 dup3 epoll_create
-    epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 exit exit_group faccessat faccessat2 fcntl fstat fstatfs
+    epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 exit exit_group faccessat faccessat2 fstat fstatfs
     futex getcwd getdents64 getegid geteuid getgid getgroups getpgrp getpid getppid getpriority getrandom getresgid
     getresuid getrlimit getrusage getsid gettid gettimeofday getuid lseek lstat madvise mmap mprotect mremap munmap
     nanosleep newfstatat pipe pipe2 poll ppoll pread64 preadv pselect6 read readlink readlinkat readv restart_syscall
@@ -44,6 +44,9 @@ ALLOWED = """
 """System calls that are allowed with any arguments. Others fail with "operation not permitted"."""
 TERMINAL_QUESTIONS = (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)
 """Allowed ``ioctl`` requests: whether it is a terminal, its size, (non-)blocking mode, close on exec."""
+DESCRIPTOR_COMMANDS = (0, 1, 2, 3, 1030)
+"""Allowed ``fcntl`` commands: copies, close on exec, and reading of the mode. Others send signals or lock files."""
+F_SETFL, O_ASYNC = 4, 0o20000
 CLONE_THREAD, OPEN_TO_WRITE, SOCK_STREAM, AF_UNIX = 0x10000, 0o3 | 0o100 | 0o1000 | 0o20000000, 1, 1
 
 
@@ -107,6 +110,9 @@ def compile_filter() -> str:
     rules.add_rule(pyseccomp.ALLOW, "prlimit64", Arg(0, EQ, 0), Arg(2, EQ, 0))
     # An event loop creates a pair of connected sockets. Datagram sockets could reach other programs.
     rules.add_rule(pyseccomp.ALLOW, "socketpair", Arg(0, EQ, AF_UNIX), Arg(1, MASKED_EQ, 0xF, SOCK_STREAM))
+    for command in DESCRIPTOR_COMMANDS:
+        rules.add_rule(pyseccomp.ALLOW, "fcntl", Arg(1, EQ, command))
+    rules.add_rule(pyseccomp.ALLOW, "fcntl", Arg(1, EQ, F_SETFL), Arg(2, MASKED_EQ, O_ASYNC, 0))
     for request in TERMINAL_QUESTIONS:
         rules.add_rule(pyseccomp.ALLOW, "ioctl", Arg(1, EQ, request))
     with tempfile.TemporaryFile() as file:

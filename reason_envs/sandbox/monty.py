@@ -5,6 +5,7 @@ supports neither inheritance nor generators, and only a small part of the standa
 ends with the status ``error`` and a message that names the missing feature.
 """
 
+import ctypes
 import json
 import os
 import secrets
@@ -21,6 +22,8 @@ from reason_envs.sandbox.values import Raised, decode_value, without_surrogates
 
 GUARD = f"guard_{secrets.token_hex(8)}"
 """Name of the function that `guard` defines. Programs cannot know it, so they cannot replace it."""
+_started_in: dict[str, int] = {}
+"""The process whose threads run the interpreters, once there is one."""
 
 
 def guard(limit: int) -> str:
@@ -67,6 +70,8 @@ class MontySandbox(Sandbox):
         config: the options. ``None`` uses the defaults.
     """
 
+    _monty: Any = None
+
     def __init__(self, config: MontyConfig | None = None) -> None:
         config = config or MontyConfig()
         super().__init__(config.workers, config.output_bytes)
@@ -92,16 +97,25 @@ class MontySandbox(Sandbox):
         super().close()
         if self._monty is not None:
             self._monty.__exit__(None, None, None)
+            self._monty = None
         self._start_over()
 
     def _start_over(self) -> None:
         super()._start_over()
-        self._monty: Any = None
+        if self._monty is not None:  # after a fork its destructor would end the interpreters of the parent
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._monty))
+        self._monty = None
 
     def _interpreters(self) -> Any:
         from pydantic_monty import Monty
 
         with self._lock:
+            if _started_in.setdefault("process", os.getpid()) != os.getpid():
+                raise EngineError(
+                    f"Process {os.getpid()} was forked from {_started_in['process']} after that had run a program in "
+                    "the sandbox monty, whose threads do not survive a fork. Start processes with the method 'spawn', "
+                    "or use another sandbox."
+                )
             if self._monty is None:
                 self._monty = Monty(binary_path=_interpreter(), max_processes=self.workers).__enter__()
             return self._monty

@@ -30,6 +30,7 @@ LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
 READ_FILE_AND_FOLDER = 1 << 2 | 1 << 3
 FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 """Number of file access rights per Landlock version. All are restricted, so only reading is allowed."""
+CLONE_NEWUSER, CAPABILITY_VERSION = 0x10000000, 0x20080522
 RESULT_FD = 3
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -65,6 +66,24 @@ def restrict_system_calls(code: bytes) -> None:
     check(_libc.prctl(PR_SET_SECCOMP, 2, program), "seccomp")
 
 
+def change_user(uid: int | None) -> bool:
+    """Change the user of this process, or else its user namespace, so that the kernel counts its threads alone.
+
+    Returns:
+        Whether its threads are counted alone. Namespaces may be forbidden, and before Linux 5.14 they share the count.
+    """
+    if uid is not None:
+        os.setgroups([])
+        os.setresgid(uid, uid, uid)
+        os.setresuid(uid, uid, uid)
+        return True
+    if _libc.unshare(CLONE_NEWUSER):
+        return False
+    no_capabilities = struct.pack("Ii", CAPABILITY_VERSION, 0), bytes(24)
+    check(_libc.capset(*no_capabilities), "capset")
+    return tuple(int(part) for part in os.uname().release.split(".")[:2]) >= (5, 14)
+
+
 def seal(settings: dict[str, Any], limits: dict[str, Any]) -> None:
     """Irrevocably drop all rights of this process that a program does not need."""
     sizes = {
@@ -77,12 +96,10 @@ def seal(settings: dict[str, Any], limits: dict[str, Any]) -> None:
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_NPROC: limits["processes"],
     }
+    if not change_user(settings["uid"]) and settings["seccomp"]:  # the threads of the trainer count as well
+        sizes[resource.RLIMIT_NPROC] = resource.getrlimit(resource.RLIMIT_NPROC)[0] // 2
     for name, size in sizes.items():
         resource.setrlimit(name, (size, size))
-    if settings["uid"] is not None:
-        os.setgroups([])
-        os.setresgid(settings["uid"], settings["uid"], settings["uid"])
-        os.setresuid(settings["uid"], settings["uid"], settings["uid"])
     check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), "pdeathsig")
     if settings["seccomp"]:
         restrict_system_calls(b64decode(settings["seccomp"]))

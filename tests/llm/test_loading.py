@@ -1,6 +1,7 @@
 """Loading models, devices and engines by name, and the errors for missing ones."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pytest
@@ -192,3 +193,13 @@ def test_registry_imports_parts_when_they_are_needed():
         registry.register("number", "builtins:str", f"{__name__}:PartConfig")
     with pytest.raises(ReasonEnvsError, match="cannot import 'no_such_module'"):
         registry["missing"].load()
+
+
+def test_load_model_can_be_called_from_several_threads_at_once():
+    def load(_):
+        return loading.load_model("embedded:planner_solver", device=torch.device("cpu"), dtype=torch.float32)
+
+    with ThreadPoolExecutor(4) as threads:
+        models = list(threads.map(load, range(8)))
+    weights = [model.get_output_embeddings().weight for model in models]
+    assert all(torch.equal(weight, weights[0]) for weight in weights)

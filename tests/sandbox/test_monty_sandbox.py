@@ -1,6 +1,7 @@
 """The Monty sandbox: small programs with the same outcomes as in the other sandboxes."""
 
 import asyncio
+import os
 import subprocess
 import sys
 import sysconfig
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import reason_envs
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.sandbox import Limits, Program, Raised, make_sandbox
 
 
@@ -88,3 +90,20 @@ def test_monty_runs_in_a_nested_virtual_environment(tmp_path):
     python = next((tmp_path / "above").glob("*/python"))
     done = subprocess.run([str(python), "-c", script], capture_output=True, text=True, env={"PATH": ""}, check=False)
     assert done.stdout == "42\n", done.stderr
+
+
+def test_monty_refuses_a_forked_process():
+    sandbox = make_sandbox("monty", workers=1)
+    assert sandbox.execute(Program("", expressions=("1",))).values == (1,)
+    pid = os.fork()
+    if pid == 0:
+        try:
+            with pytest.raises(ReasonEnvsError, match=r"was forked from .* whose threads do not survive a fork"):
+                sandbox.execute(Program(""))
+            sandbox.close()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert sandbox.execute(Program("", expressions=("2",))).values == (2,)
+    sandbox.close()

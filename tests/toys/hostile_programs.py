@@ -120,6 +120,22 @@ PROGRAMS = {
     "queue_signal": Hostile(C + "if libc.sigqueue(os.getppid(), 9, None) == 0: print('ESCAPED')"),
     "pidfd_signal": tries("import os, signal\nsignal.pidfd_send_signal(os.pidfd_open(os.getppid()), signal.SIGKILL)"),
     "ptrace_server": Hostile(C + "if libc.ptrace(16, os.getppid(), None, None) == 0: print('ESCAPED')"),
+    "signal_by_pipe": Hostile(
+        "import fcntl, os, signal\nout, into = os.pipe()\nfor command, value in ((8, {parent}), (10, signal.SIGCONT), (4, 0o22000)):\n"
+        "    try: fcntl.fcntl(out, command, value)\n    except PermissionError: continue\n    print('ESCAPED')\nos.write(into, b'x')",
+        works_unsealed=True,
+    ),
+    "descriptor_commands": Hostile(
+        "import fcntl, os\nfd = os.pipe()[0]\nfor command in [*range(5, 64), *range(1024, 1060), 2**31, 2**32 + 8]:\n"
+        "    if command == 1030: continue\n    try: fcntl.fcntl(fd, command, 0)\n    except PermissionError: continue\n"
+        "    except (OSError, OverflowError) as error:\n        if isinstance(error, OverflowError): continue\n"
+        "    print('ESCAPED', command)",
+        works_unsealed=True,
+    ),
+    "descriptor_commands_by_number": Hostile(
+        C + "fd = os.pipe()[0]\nfor command in (8, 10, 15, 8 + 2**32, 10 + 2**32):\n"
+        "    if libc.syscall(72, fd, ctypes.c_ulong(command), ctypes.c_ulong({parent})) >= 0 or ctypes.get_errno() != 1: print('ESCAPED', command)",
+    ),
     "read_server_memory": Hostile(
         C + "class V(ctypes.Structure):\n    _fields_ = [('b', ctypes.c_void_p), ('n', ctypes.c_size_t)]\n"
         "b = ctypes.create_string_buffer(8)\nv = V(ctypes.addressof(b), 8)\nr = V(id(b), 8)\n"
