@@ -22,6 +22,23 @@ from reason_envs.sandbox.values import Raised, decode_value, without_surrogates
 
 GUARD = f"guard_{secrets.token_hex(8)}"
 """Name of the function that `guard` defines. Programs cannot know it, so they cannot replace it."""
+END = f"end_{secrets.token_hex(8)}"
+"""Name of the function that raises ``EOFError``, which programs in Monty cannot name."""
+INPUT = f"""
+def input(prompt='', /, lines=iter({END}_lines), write=print):
+    write(prompt, end='')
+    try:
+        return next(lines)
+    except StopIteration:
+        pass
+    {END}()
+"""
+EXIT = """
+def exit(code=None, /, stop=SystemExit, is_a=isinstance, number=int, text=str):
+    raise stop() if code is None or is_a(code, number) and code == 0 else stop(text(code))
+quit = exit
+"""
+"""Definitions inside the interpreter, because it limits the number of calls that leave it."""
 _started_in: dict[str, int] = {}
 """The process whose threads run the interpreters, once there is one."""
 
@@ -129,7 +146,7 @@ class _Run:
         self.start = monotonic()
         self.printed = {"stdout": "", "stderr": ""}
         self.values: list[Any] = []
-        self.lines = iter(without_surrogates(program.stdin).splitlines())
+        self.lines = without_surrogates(program.stdin).splitlines()
         self.over: Outcome | None = None
 
     def finish(self, session: Any) -> Outcome:
@@ -137,8 +154,8 @@ class _Run:
         from pydantic_monty import MontyError
 
         try:
-            if self.program.expressions:
-                self.feed(session, guard(self.program.limits.output_bytes))
+            if definitions := self.definitions():
+                self.feed(session, definitions)
             self.run_source(session)
             for expression in self.program.expressions:
                 if monotonic() - self.start > self.program.limits.seconds:
@@ -148,6 +165,14 @@ class _Run:
         except MontyError as error:
             return self.over or self.outcome(_status(error), _describe(error))
         return self.over or self.outcome("ok", "")
+
+    def definitions(self) -> str:
+        """Return the code of the functions that the program needs."""
+        text = "\n".join([self.program.source, *self.program.expressions])
+        parts = [INPUT] if "input" in text else []
+        parts += [EXIT] if "exit" in text or "quit" in text else []
+        parts += [guard(self.program.limits.output_bytes)] if self.program.expressions else []
+        return "".join(parts)
 
     def run_source(self, session: Any) -> None:
         """Run the program. It may end with ``exit()``, ``quit()`` or ``raise SystemExit``."""
@@ -178,8 +203,8 @@ class _Run:
 
     def feed(self, session: Any, code: str) -> Any:
         """Run one piece of code in the session."""
-        functions = {"input": self.read_line, "exit": _leave, "quit": _leave}
-        return session.feed_run(code, print_callback=self.take, external_lookup=functions)
+        names = {END: _end_of_input, f"{END}_lines": self.lines}
+        return session.feed_run(code, print_callback=self.take, external_lookup=names)
 
     def take(self, stream: str, text: str) -> None:
         """Store printed text. Above the limit ``print`` raises, and the outcome is ``output`` in any case."""
@@ -194,23 +219,14 @@ class _Run:
             self.over = self.outcome("output", too_large(limit))
             raise EngineError(self.over.reason)
 
-    def read_line(self, prompt: str = "") -> str:
-        """Return the next line of standard input: the program's ``input``."""
-        self.take("stdout", prompt)
-        try:
-            return next(self.lines)
-        except StopIteration:
-            raise EOFError("EOF when reading a line") from None
-
     def outcome(self, status: Status, reason: str) -> Outcome:
         """Return the outcome with this status."""
         values = tuple(self.values)
         return Outcome(status, self.printed["stdout"], self.printed["stderr"], values, monotonic() - self.start, reason)
 
 
-def _leave(code: Any = None) -> None:
-    """End a program: its ``exit``."""
-    raise SystemExit(*(() if code in (None, 0) else (str(code),)))
+def _end_of_input() -> None:
+    raise EOFError("EOF when reading a line")
 
 
 def _interpreter() -> str | None:

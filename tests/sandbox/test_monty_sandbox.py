@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import pytest
@@ -107,3 +108,49 @@ def test_monty_refuses_a_forked_process():
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert sandbox.execute(Program("", expressions=("2",))).values == (2,)
     sandbox.close()
+
+
+@pytest.mark.parametrize(
+    ("source", "stdin", "printed"),
+    [
+        (
+            "x = 0\nfor _ in range(int(input())): x += int(input())\nprint(x)",
+            "5000\n" + "2\n" * 5000,
+            "10000",
+        ),
+        ("print(input(5), input(None), input([1, 'a']), input())", "a\nb\nc\nd\n", "5None[1, 'a']a b c d"),
+        ("read = input\nprint([read() for _ in range(2)])", "a\nb", "['a', 'b']"),
+        ("print(1)\nexit(0)\nprint(2)", "", "1"),
+        ("print(1)\nquit()", "", "1"),
+        ("def exit(x): print(x)\nexit(3)", "", "3"),
+    ],
+)
+def test_monty_programs_read_lines_and_exit(sandbox, source, stdin, printed):
+    outcome = sandbox.execute(Program(source, stdin))
+    assert (outcome.status, outcome.stdout.strip()) == ("ok", printed), outcome
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("input()", "EOF when reading a line"),
+        ("while True:\n    try: input()\n    except Exception: pass", "limit"),
+        ("exit(3)", "SystemExit: 3"),
+        ("exit('bad')", "SystemExit: bad"),
+        ("input(1, 2)", "TypeError"),
+        ("input(print='x')", "TypeError"),
+    ],
+)
+def test_monty_names_wrong_inputs_and_exits(sandbox, source, words):
+    outcome = sandbox.execute(Program(source, limits=Limits(seconds=2.0)))
+    assert outcome.status == "error"
+    assert words in outcome.reason
+
+
+@pytest.mark.parametrize("function", ["input", "exit"])
+def test_monty_does_not_write_out_values_that_share_themselves(sandbox, function):
+    start = time.monotonic()
+    source = f"a = [1]\nfor _ in range(40): a = [a, a]\n{function}(a)"
+    outcome = sandbox.execute(Program(source, limits=Limits(seconds=1.0)))
+    assert outcome.status in ("timeout", "memory", "error")
+    assert time.monotonic() - start < 4
