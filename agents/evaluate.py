@@ -201,14 +201,10 @@ def write_result(
     failed: Mapping[str, str],
     overrides: Sequence[str] = (),
 ) -> None:
-    """Write configuration, metrics and answers as JSON.
+    """Write configuration, metrics and answers as JSON. The folder of the file is created.
 
-    Args:
-        path: the file; its folder is created.
-        config: options of the evaluation.
-        evaluated: evaluations by the name of the benchmark. One with an empty name is not below ``benchmarks``.
-        failed: errors by the name of the benchmark.
-        overrides: options of the run that were given.
+    Evaluations and errors are by the name of the benchmark. An evaluation with an empty name is not below
+    ``benchmarks``.
     """
     _make_folder(path)
     sets = {name: _record(evaluation) for name, evaluation in evaluated.items()}

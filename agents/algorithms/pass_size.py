@@ -22,9 +22,7 @@ ACTIVATION_BYTES = 3 << 30
 class PassSize:
     """Cuts decisions into passes that fit into memory.
 
-    Args:
-        policy: the policy that evaluates the decisions.
-        tokens: maximum number of tokens per pass; ``None``: planned at the first use.
+    A pass has at most ``tokens`` tokens; ``None``: their number is planned at the first use.
     """
 
     def __init__(self, policy: TrainablePolicy, tokens: int | None) -> None:

@@ -77,17 +77,10 @@ async def evaluate_tasks(
     temperature: float | None = None,
     finished: Callable[[], Any] = lambda: None,
 ) -> Evaluation:
-    """Evaluate a policy on a task set.
+    """Evaluate a policy on at most ``maximum`` problems of a task set, as `evaluate_policy` does.
 
-    Args:
-        environment: prototype environment; every episode plays on a fork of it.
-        policy: policy to evaluate.
-        tasks: held-out problems.
-        maximum: maximum number of problems. Every evaluation takes the same ones of a larger set.
-        samples: number of episodes per problem.
-        seed: seed of all random draws.
-        temperature: sampling temperature, 0 for greedy decoding. ``None``: the policy's own temperature.
-        finished: function to call at the end of each episode.
+    Every evaluation takes the same problems of a larger set. ``temperature=0`` is greedy decoding; ``None``: the
+    policy's own temperature.
     """
     sampling = policy.sampling if temperature is None else replace(policy.sampling, temperature=temperature)
     chosen = first_tasks(tasks, maximum)
@@ -127,12 +120,7 @@ async def evaluate_policy(
 
 
 def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> EvaluationResult:
-    """Summarise episodes.
-
-    Args:
-        trajectories: episodes, ``samples`` in a row for each task.
-        samples: number of episodes per task.
-        seed: seed of the bootstrap.
+    """Summarise episodes, ``samples`` in a row for each task. The seed is that of the bootstrap.
 
     Raises:
         ReasonEnvsError: an episode does not report whether it was correct.

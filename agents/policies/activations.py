@@ -11,10 +11,9 @@ CPU_ALLOCATOR = "DefaultCPUAllocator"
 
 
 class SavedBytes(saved_tensors_hooks):
-    """Counts the bytes that autograd saves while this context is open. A storage counts once, and weights do not.
+    """Counts the bytes that autograd saves while this context is open. A storage counts once.
 
-    Args:
-        weights: tensors whose memory exists anyway.
+    The memory of ``weights`` does not count, since it exists anyway.
     """
 
     def __init__(self, weights: Iterable[Tensor]) -> None:

@@ -1,22 +1,14 @@
 """Metrics of step scores: ranking, calibration, and the first wrong step. Pure functions on arrays."""
 
-import ast
-import operator
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
 
+from reason_envs.rewards.leak.expressions import evaluate
+
 _EQUATION = re.compile(r"([-(]?\d[\d\s.+\-*/()]*?)\s*=\s*(-?\d+(?:\.\d+)?)")
-_OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-}
-
-
 ALL_RIGHT = -1
 """Index of the first wrong step of a solution without wrong steps."""
 THRESHOLDS = np.linspace(0.01, 0.99, 99)
@@ -117,22 +109,4 @@ def check_step(line: str) -> bool | None:
     equations = _EQUATION.findall(line)
     if not equations:
         return None
-    return all(_value(left) == Fraction(right) for left, right in equations)
-
-
-def _value(expression: str) -> Fraction | None:
-    """Evaluate an expression of numbers with + - * /; return ``None`` for other expressions."""
-    try:
-        return _fold(ast.parse(expression.strip(), mode="eval").body)
-    except (SyntaxError, KeyError, ZeroDivisionError):
-        return None
-
-
-def _fold(node: ast.expr) -> Fraction:
-    if isinstance(node, ast.BinOp):
-        return _OPERATIONS[type(node.op)](_fold(node.left), _fold(node.right))
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_fold(node.operand)
-    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        return Fraction(str(node.value))
-    raise KeyError(ast.dump(node))
+    return all(evaluate(left) == Fraction(right) for left, right in equations)

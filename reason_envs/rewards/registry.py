@@ -127,11 +127,9 @@ def check_reward(spec: Any) -> None:
 
 
 def weighted(specs: Sequence[Any], build: Callable[[Any], RewardFunction]) -> WeightedReward:
-    """Build the weighted sum of the rewards in a list.
+    """Build the weighted sum of the rewards in a list; ``build`` builds one.
 
-    Args:
-        specs: a reward each, as ``build`` takes it. A mapping can have the key ``weight``, 1.0 by default.
-        build: builds one reward.
+    A mapping can have the key ``weight``, 1.0 by default.
     """
     parts: dict[str, tuple[float, RewardFunction]] = {}
     for reward, weight, built in _each(specs, build):
