@@ -92,12 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if any(argument.startswith("method=") for argument in given):
             raise ReasonEnvsError("method= is an option of python -m agents.frontier: run that command instead.")
         own, overrides = of_a_run(given)
-        asyncio.run(run_evaluation(parse_pairs(EvaluateConfig, own, __doc__ or ""), overrides))
+        evaluated, failed = asyncio.run(run_evaluation(parse_pairs(EvaluateConfig, own, __doc__ or ""), overrides))
+        if failed:
+            raise RunError(f"{', '.join(failed)} could not be evaluated (see above); {len(evaluated)} others were.")
 
 
 async def run_evaluation(
     config: EvaluateConfig, overrides: Sequence[str] = (), sets: Mapping[str, Any] | None = None
-) -> dict[str, Evaluation]:
+) -> tuple[dict[str, Evaluation], dict[str, str]]:
     """Load and evaluate a policy, print the metrics, and write ``output_file`` if it is given.
 
     Args:
@@ -106,11 +108,11 @@ async def run_evaluation(
         sets: task sets by the name of a benchmark, in place of ``config.benchmarks`` and their usual sources.
 
     Returns:
-        The evaluation of each benchmark by name; ``""`` is the name of the held-out problems of the run.
+        The evaluation of each benchmark by name, and the error of each benchmark that could not be evaluated. ``""`` is
+        the name of the held-out problems of the run.
 
     Raises:
-        ReasonEnvsError: an option is invalid, the run cannot be loaded, or a benchmark cannot be evaluated. The results
-            of the other benchmarks are printed and written before.
+        ReasonEnvsError: an option is invalid, or the run cannot be loaded.
     """
     if config.output_file:
         _make_folder(Path(config.output_file))
@@ -133,9 +135,7 @@ async def run_evaluation(
                 write_result(Path(config.output_file), config, evaluated, failed, overrides)
     finally:
         run.close()
-    if failed:
-        raise RunError(f"{', '.join(failed)} could not be evaluated (see above); {len(evaluated)} others were.")
-    return evaluated
+    return evaluated, failed
 
 
 async def _evaluate(run: Run, name: str, source: Any, config: EvaluateConfig) -> Evaluation:

@@ -210,6 +210,13 @@ class Environment(ABC):
         for resource in resources:
             resource.close()
 
+    async def check_servers(self) -> None:  # noqa: B027  (optional)
+        """Check that the servers which the environment asks can answer. By default there are none.
+
+        Raises:
+            EngineError: a server does not answer.
+        """
+
     def episode_seed(self, seed: int | None) -> int:
         """Return the seed of an episode: the ``seed`` of ``reset``, or the next one of the sequence for ``None``."""
         if seed is not None:

@@ -19,6 +19,7 @@ from agents.training.phases import explain_out_of_memory
 from agents.training.resolve import RunPlan, resolve
 from agents.training.reward_model_phase import check_trained
 from agents.training.weight_sync import PolicySync
+from reason_envs.adapters.loop import run_apart
 from reason_envs.core import AgentId, Environment
 from reason_envs.errors import RunError
 from reason_envs.llm import make_engine
@@ -107,6 +108,7 @@ def _build(plan: RunPlan) -> Run:
     with mounted("env"):
         environment = make_environment(config.env.name, **{**options(config.env), **models, "tasks": train_tasks})
     environment.max_decisions = config.max_decisions
+    run_apart(environment.check_servers())
     if "ansi" in environment.metadata["render_modes"]:
         environment.render_mode = "ansi"
     if plan.writes_text:

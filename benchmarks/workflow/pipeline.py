@@ -6,8 +6,9 @@
     python benchmarks/workflow/pipeline.py evaluate --checkpoint checkpoints/qwen25-7b/grpo_mixed/checkpoints/step_100
     python benchmarks/workflow/pipeline.py --smoke                                              # offline, in minutes
 
-Each benchmark is read from ``DATA/NAME`` (a folder with ``train.*`` and ``test.*``, or a file ``NAME.*``) if it exists,
-otherwise from the hub. ``--smoke`` uses the embedded model and generated problems instead.
+Each benchmark is read from ``DATA/NAME`` (a folder with ``train.*`` and ``test.*``, or with one file) or a file
+``DATA/NAME.*`` if it exists, otherwise from the hub. A fifth of a single file is held out: training uses the rest.
+HumanEval is for evaluation only, and all of it is used. ``--smoke`` uses the embedded model and generated problems.
 """
 
 from __future__ import annotations
@@ -17,34 +18,28 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from agents.evaluation.evaluate_policy import evaluate_policy
-from agents.evaluation.intervals import bootstrap_interval, first_tasks
-from agents.training.build import load_run
+from agents.config.command_line import report_errors
+from agents.evaluate import EvaluateConfig, run_evaluation
+from agents.evaluation.evaluate_policy import Evaluation
+from agents.evaluation.intervals import bootstrap_interval
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.engine import greedy
 from reason_envs.tasks import make
-from reason_envs.tasks.files.records import SUFFIXES
+from reason_envs.tasks.files.evaluation_sets import BENCHMARKS, benchmark_tasks
 from reason_envs.tasks.generated.workflow_problems import RATIOS
 
-BENCHMARKS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "gsm8k": ("math", "correct", {"path": "openai/gsm8k", "config": "main"}),
-    "math": ("math", "correct", {"path": "DigitalLearningGmbH/MATH-lighteval"}),
-    "hotpotqa": (
-        "qa",
-        "score",
-        {"path": "hotpotqa/hotpot_qa", "config": "distractor", "hub_split": {"train": "train", "test": "validation"}},
-    ),
-    "drop": ("qa", "score", {"path": "ucinlp/drop", "hub_split": {"train": "train", "test": "validation"}}),
-    "humaneval": ("code", "correct", {"path": "openai/openai_humaneval"}),
-    "mbpp": ("code", "correct", {"path": "google-research-datasets/mbpp", "config": "sanitized"}),
-}
-"""Domain, metric (share of correct answers, or mean F1) and hub options of each benchmark."""
+NAMES = ("gsm8k", "math", "hotpotqa", "drop", "humaneval", "mbpp")
+"""Benchmarks of the experiment."""
+EVALUATION_ONLY = ("humaneval",)
+"""Benchmarks that are never trained on."""
+HOLDOUT = 0.2
+"""Share of a benchmark without splits that is held out."""
 PRESET = "workflow_aflow"
 OUTPUT = "checkpoints/qwen25-7b/grpo_mixed"
 SMOKE = [
@@ -74,56 +69,68 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path(OUTPUT), help="folder of the run")
     parser.add_argument("--checkpoint", help="checkpoint to evaluate (default: the latest one of the run)")
     parser.add_argument("--problems", type=int, default=500, help="number of problems per benchmark")
-    parser.add_argument(
-        "--benchmarks", nargs="+", choices=list(BENCHMARKS), default=list(BENCHMARKS), help="benchmarks to use"
-    )
+    parser.add_argument("--benchmarks", nargs="+", choices=NAMES, default=NAMES, help="benchmarks to use")
+    parser.add_argument("--size", type=int, help="number of mixed problems (default: no problem is repeated)")
     parser.add_argument("--smoke", action="store_true", help="use the embedded model and generated problems")
     options = parser.parse_intermixed_args(arguments)
-    if options.step in ("all", "prepare") and not options.smoke:
-        prepare(options.data, options.benchmarks)
-    if options.step in ("all", "train"):
-        train(options)
-    if options.step in ("all", "evaluate"):
-        evaluate(options)
+    with report_errors():
+        if options.step in ("all", "prepare") and not options.smoke:
+            prepare(options.data, options.benchmarks, options.size)
+        if options.step in ("all", "train"):
+            train(options)
+        if options.step in ("all", "evaluate"):
+            evaluate(options)
 
 
 def source(name: str, data: Path) -> dict[str, Any]:
-    """Return the task specification of a benchmark: its files if there are any, otherwise the data set of the hub."""
-    places = [data / name, *(data / f"{name}{suffix}" for suffix in SUFFIXES)]
-    for place in places:
-        if place.exists():
-            return {"name": name, "path": str(place)}
-    return {"name": "hub", "format": name, **BENCHMARKS[name][2]}
+    """Return the task specification of a benchmark. Training and evaluation share it, so that they never overlap."""
+    spec = benchmark_tasks(name, data)
+    if isinstance(spec.get("path"), dict) and set(spec["path"]) == {"test"}:
+        spec["path"] = spec["path"]["test"]  # training needs a part of the only file
+    if name in EVALUATION_ONLY or isinstance(spec.get("path"), dict) or make(spec, "test").disjoint:
+        return spec
+    return {**spec, "holdout": HOLDOUT}
 
 
-def prepare(data: Path, benchmarks: Sequence[str]) -> None:
-    """Write ``mixed/train_mixed.jsonl`` and ``mixed/test_mixed.jsonl`` with the ratios of the domains."""
-    domains = [domain for domain in RATIOS if any(BENCHMARKS[name][0] == domain for name in benchmarks)]
-    parts = {}
+def prepare(data: Path, benchmarks: Sequence[str], size: int | None = None) -> None:
+    """Write ``mixed/train_mixed.jsonl`` and ``mixed/test_mixed.jsonl`` with the ratios of the domains.
+
+    Raises:
+        ReasonEnvsError: a domain of the benchmarks has no problem to train on.
+    """
+    sources: dict[str, dict[str, Any]] = {}
     for name in benchmarks:
-        domain = BENCHMARKS[name][0]
-        among = sum(BENCHMARKS[other][0] == domain for other in benchmarks)
-        parts[name] = {"ratio": RATIOS[domain] / among, **source(name, data)}
+        try:
+            if name in EVALUATION_ONLY:
+                raise ReasonEnvsError("it is for evaluation only.")
+            sources[name] = source(name, data)
+            make(sources[name], "train")
+        except ReasonEnvsError as error:
+            sources.pop(name, None)
+            print(f"{name} is not mixed: {error}", file=sys.stderr)
+    counts = Counter(BENCHMARKS[name].domain for name in sources)
+    for domain in dict.fromkeys(BENCHMARKS[name].domain for name in benchmarks):
+        if not counts[domain]:
+            raise ReasonEnvsError(f"No benchmark of the domain {domain} has problems to train on (see above).")
+    parts = {
+        name: {"ratio": RATIOS[BENCHMARKS[name].domain] / counts[BENCHMARKS[name].domain], **spec}
+        for name, spec in sources.items()
+    }
     folder = data / "mixed"
     folder.mkdir(parents=True, exist_ok=True)
     for split in ("train", "test"):
-        there = {name: part for name, part in parts.items() if _has(part, split)}
-        tasks = make({"name": "mixture", "parts": there}, split)
+        tasks = make({"name": "mixture", "parts": parts, "size": size if split == "train" else None}, split)
+        used: Counter[str] = Counter()
         with (folder / f"{split}_mixed.jsonl").open("w", encoding="utf-8") as file:
             for task in tasks:
-                metadata = {**task.metadata, "domain": BENCHMARKS[task.metadata["source"]][0]}
+                domain = BENCHMARKS[task.metadata["source"]].domain
+                used[domain] += 1
+                metadata = {**task.metadata, "domain": domain}
                 record = {"id": task.id, "question": task.question, "answer": task.answer, "metadata": metadata}
                 file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
-        print(f"wrote {len(tasks)} tasks ({', '.join(there)}; {', '.join(domains)}) to {file.name}")
-
-
-def _has(part: dict[str, Any], split: str) -> bool:
-    try:
-        make({key: value for key, value in part.items() if key != "ratio"}, split)
-    except ReasonEnvsError as error:
-        print(f"left out of {split}: {error}", file=sys.stderr)
-        return False
-    return True
+        print(f"wrote {len(tasks)} tasks ({', '.join(parts)}) to {file.name}: {dict(used)}")
+        for reason, number in tasks.left_out.items():
+            print(f"  left out: {number:,} {reason}")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -135,9 +142,7 @@ def train(options: argparse.Namespace) -> None:
         mixed = options.data / "mixed"
         preset = SMOKE if options.smoke else [f"+experiment={PRESET}", *_data(mixed)]
         command += [*preset, f"output_dir={options.output}"]
-        command += [f"policy.model={options.model}"] if options.model else []
-        command += [f"placement.policy={options.device}"] if options.device else []
-        command += options.overrides
+        command += [*_chosen(options), *options.overrides]
     print("$", " ".join(command), flush=True)
     subprocess.run(command, check=True)
 
@@ -146,30 +151,51 @@ def _data(mixed: Path) -> list[str]:
     return [f"env.tasks.path.{split}={mixed / f'{split}_mixed.jsonl'}" for split in ("train", "test")]
 
 
+def _chosen(options: argparse.Namespace) -> list[str]:
+    model = [f"policy.model={options.model}"] if options.model else []
+    return [*model, *([f"placement.policy={options.device}"] if options.device else [])]
+
+
 def evaluate(options: argparse.Namespace) -> None:
-    """Evaluate greedily on every benchmark. Print and write the results."""
-    run = load_run(None if options.checkpoint else str(options.output), options.checkpoint)
-    results = {}
-    specifications: dict[str, Any] = {name: source(name, options.data) for name in options.benchmarks}
-    if options.smoke:
-        specifications = {"gsm8k": "chain_sum", "hotpotqa": "fact_qa", "mbpp": "one_line_code"}
-    for name, specification in specifications.items():
-        domain, metric, _ = BENCHMARKS[name]
-        tasks = first_tasks(
-            make({"name": "mixture", "parts": {domain: _part(specification)}}, "test"), options.problems
-        )
-        _, trajectories = asyncio.run(
-            evaluate_policy(run.environment, run.policy, tasks, samples=1, seed=0, sampling=greedy(run.policy.sampling))
-        )
-        values = np.array([trajectory.metrics[metric] for trajectory in trajectories])
-        low, high = bootstrap_interval(values, seed=0)
-        results[name] = {"metric": metric, "mean": float(values.mean()), "low": low, "high": high, "n": len(values)}
-        reward = np.mean([sum(d.reward for d in t.decisions) for t in trajectories])
-        results[name]["reward"] = float(reward)
-        print(
-            f"{name:10} {metric:8} {values.mean():6.1%} [{low:.1%}, {high:.1%}]  reward {reward:.3f}  n={len(values)}"
-        )
-    (options.output / "six_benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
+    """Evaluate greedily on every benchmark. Print and write the results, also if some benchmarks fail."""
+    folder = Path(options.checkpoint).resolve().parents[1] if options.checkpoint else options.output
+    config = EvaluateConfig(
+        run=None if options.checkpoint else str(folder),
+        checkpoint=options.checkpoint,
+        tasks=options.problems,
+        samples=1,
+        temperature=0.0,
+        output_file=str(folder / "six_benchmarks_answers.json"),
+    )
+    sets = {"gsm8k": "chain_sum", "hotpotqa": "fact_qa", "mbpp": "one_line_code"} if options.smoke else {}
+    missing = {}
+    for name in () if options.smoke else options.benchmarks:
+        try:
+            sets[name] = source(name, options.data)
+        except ReasonEnvsError as error:
+            missing[name] = str(error)
+    labelled = {name: {"name": "mixture", "parts": {BENCHMARKS[name].domain: _part(s)}} for name, s in sets.items()}
+    evaluated, failed = asyncio.run(run_evaluation(config, _chosen(options), labelled))
+    results = {name: summary(name, evaluation) for name, evaluation in evaluated.items()}
+    results |= {name: {"error": error} for name, error in {**missing, **failed}.items()}
+    (folder / "six_benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
+    print("\n".join(f"{name:10} {_line(result)}" for name, result in results.items()))
+
+
+def summary(name: str, evaluation: Evaluation) -> dict[str, Any]:
+    """Return mean and interval of a benchmark's metric: the share of correct answers, or the mean F1 for questions."""
+    metric = "score" if BENCHMARKS[name].domain == "qa" else "correct"
+    values = np.array([t.metrics[metric] for t in evaluation.trajectories if not t.failure])
+    low, high = bootstrap_interval(values, seed=0)
+    found = {"metric": metric, "mean": float(values.mean()), "low": low, "high": high, "n": len(values)}
+    return {**found, "reward": evaluation.result.reward, "engine_failures": evaluation.result.engine_failures}
+
+
+def _line(result: dict[str, Any]) -> str:
+    if "error" in result:
+        return f"not evaluated: {result['error']}"
+    interval = f"[{result['low']:.1%}, {result['high']:.1%}]"
+    return f"{result['metric']:8} {result['mean']:6.1%} {interval}  reward {result['reward']:.3f}  n={result['n']}"
 
 
 def _part(specification: Any) -> dict[str, Any]:

@@ -120,6 +120,10 @@ class PlannerSolver(TextEnvironment):
             )
         return PlannerSolverState(seed, task)
 
+    async def check_servers(self) -> None:
+        """Check that the solver answers."""
+        await self.solver.check_server()
+
     async def answer(self, guideline: str) -> Reply:
         """Let the solver follow the guideline, and end the episode."""
         state, task, valid = self.state, self.task, bool(guideline.strip())

@@ -108,6 +108,8 @@ class Generation:
     """Token ids of the prompt. Empty if the engine does not return them."""
     usage_tokens: int | None = None
     """Number of sampled tokens that a server reported without their ids. ``None``: ``token_ids`` is complete."""
+    usage_prompt_tokens: int | None = None
+    """Number of prompt tokens that a server reported. ``None``: ``prompt_ids`` is complete."""
     stop_string: str | None = None
     """The stop string that ended the completion. ``None``: it ended for another reason, or the engine cannot tell."""
     prefix_cache: Any = field(default=None, compare=False, repr=False)
@@ -119,6 +121,11 @@ class Generation:
     def generated_tokens(self) -> int:
         """Number of sampled tokens."""
         return len(self.token_ids) if self.usage_tokens is None else self.usage_tokens
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Number of tokens of the prompt."""
+        return len(self.prompt_ids) if self.usage_prompt_tokens is None else self.usage_prompt_tokens
 
 
 class Engine(ABC):
@@ -145,6 +152,13 @@ class Engine(ABC):
     def can_answer(self, seed: int) -> bool:
         """Return whether the engine can answer a request with this seed. Only replayed records may return False."""
         return True
+
+    async def check_server(self) -> None:  # noqa: B027  (optional)
+        """Check that the engine's server answers. Engines without a server do nothing.
+
+        Raises:
+            EngineError: the server cannot be reached, refuses the key, or does not answer.
+        """
 
     def weights_digest(self, adapter: str | None = None) -> str | None:
         """Return a hash of the weights, or of the named adapter, as loaded last. ``None``: the engine cannot tell."""

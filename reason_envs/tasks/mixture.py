@@ -108,7 +108,7 @@ def _left_out(parts: Mapping[str, TaskSet], counts: Mapping[str, int]) -> dict[s
         for label, count in counts.items()
         if (n := len(parts[label]) - count) > 0
     }
-    inner = {f"of {label} {why}": n for label, part in parts.items() for why, n in part.left_out.items()}
+    inner = {f"of {label} {why}": n for label, part in parts.items() for why, n in part.left_out.items() if n}
     return {**inner, **reasons}
 
 

@@ -7,6 +7,7 @@ from time import monotonic
 from reason_envs.core import derive_seed
 from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.executors import Executor
+from reason_envs.errors import EngineError
 from reason_envs.llm.chat import fits
 from reason_envs.llm.engine import ContextLengthError, GenerationRequest, Sampling
 from reason_envs.sandbox.values import without_surrogates
@@ -37,6 +38,7 @@ class Budget:
     cost: float = 0.0
     """Cost of all calls by the prices of the executors."""
     _started: float = field(default_factory=monotonic)
+    _longest_wait: float = 0.0
 
     async def ask(self, executor: Executor, prompt: str, address: tuple[int | str, ...]) -> str:
         """Return an executor's answer.
@@ -48,7 +50,8 @@ class Budget:
 
         Raises:
             WorkflowAborted: the prompt is too long, or the budget is spent.
-            EngineError: the executor failed, which is not the fault of the program.
+            EngineError: the executor failed, or it does not answer: the time limit ended while it needed longer than
+                for every earlier answer. That is not the fault of the program.
         """
         config = self.config
         if self.calls >= config.max_calls:
@@ -67,14 +70,22 @@ class Budget:
                 f"executor's {executor.engine.context_length} positions.",
             )
         request = GenerationRequest(messages, derive_seed(self.seed, "executor", *address), sampling)
+        left, asked = self.seconds_left(), monotonic()
         try:
-            async with asyncio.timeout(self.seconds_left()):
+            async with asyncio.timeout(left):
                 (generation,) = await executor.engine.generate(request)
         except TimeoutError:
+            if left > self._longest_wait:
+                limit = config.execution_timeout
+                raise EngineError(
+                    f"The executor did not answer for {left:.1f} s, when execution_timeout={limit:g} ended the "
+                    "workflow: check its server, or raise execution_timeout."
+                ) from None
             raise self._late() from None
         except ContextLengthError as error:  # of a server, which counts tokens itself
             raise WorkflowAborted("prompt_too_long", str(error)) from None
-        prompt_tokens = len(generation.prompt_ids)
+        self._longest_wait = max(self._longest_wait, monotonic() - asked)
+        prompt_tokens = generation.prompt_tokens
         self.generated_tokens += generation.generated_tokens
         self.prompt_tokens += prompt_tokens
         self.cost += executor.cost(prompt_tokens, generation.generated_tokens)

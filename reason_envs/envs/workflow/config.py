@@ -35,8 +35,8 @@ class WorkflowConfig(TaskConfig):
     """YAML or JSON file of operator descriptions for the policy's prompt; ``None``: the built-in ones."""
     prompts: str = "brief"
     """Prompts of policy and executor: ``brief`` (for the embedded model, which was trained on them) or ``full``."""
-    executor_max_tokens: int = 96
-    """Maximum number of tokens per answer of an executor."""
+    executor_max_tokens: int | None = None
+    """Maximum number of tokens per answer of an executor; ``None``: 96 for the embedded executor, 2,048 for others."""
     executor_temperature: float = 0.7
     """Sampling temperature of the executors; 0 is greedy."""
     executor_top_p: float = 1.0

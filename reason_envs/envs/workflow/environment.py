@@ -90,6 +90,11 @@ class WorkflowExecution(TextEnvironment):
         """Return the entries of every ``info``."""
         return {**super().info(), "domain": domain_of(self.task)}
 
+    async def check_servers(self) -> None:
+        """Check that every executor answers."""
+        for engine in {id(executor.engine): executor.engine for executor in self.executors.values()}.values():
+            await engine.check_server()
+
     async def answer(self, response: str) -> Reply:
         """Run the workflow, grade its answer and end the episode."""
         task, state, domain = self.task, self.state, domain_of(self.task)

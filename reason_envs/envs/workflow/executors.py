@@ -67,7 +67,7 @@ def build_executors(config: WorkflowConfig, own: Callable[..., Engine]) -> dict[
             if known is spec or known == spec:
                 return there
         prices: dict[str, float] = {}
-        engine, sampling = spec, Sampling(*default)
+        engine, sampling = spec, _sampling(spec, config)
         if isinstance(spec, str) and spec in models:
             with mounted(option):
                 engine, sampling, prices = _read_model(models[spec], config)
@@ -75,7 +75,6 @@ def build_executors(config: WorkflowConfig, own: Callable[..., Engine]) -> dict[
         built.append((spec, made))
         return made
 
-    default = config.executor_max_tokens, config.executor_temperature, config.executor_top_p
     special = config.executors
     return {
         name: executor(special[name], f"executors.{name}") if name in special else executor(main, "engine")
@@ -150,13 +149,20 @@ def _read_model(model: dict[str, Any], config: WorkflowConfig) -> tuple[dict[str
         options |= {"base_url": model["base_url"]} if "base_url" in model else {}
         if model.get("api_key"):
             options["api_key_env"] = _VARIABLE.fullmatch(model["api_key"])[1]  # type: ignore[index]  # checked
-    sampling = Sampling(
-        model.get("max_tokens", config.executor_max_tokens),
+    sampling = _sampling(model, config)
+    prices = {name: float(model.get(name, 0.0)) for name in ("input_price", "output_price")}
+    return {"name": kind, **options}, sampling, prices
+
+
+def _sampling(spec: Any, config: WorkflowConfig) -> Sampling:
+    """Return the sampling of an engine, or that of a model of the file."""
+    model = spec if isinstance(spec, Mapping) else {}
+    length = config.executor_max_tokens or (96 if str(model.get("model")).startswith("embedded") else 2048)
+    return Sampling(
+        model.get("max_tokens", length),
         model.get("temperature", config.executor_temperature),
         model.get("top_p", config.executor_top_p),
     )
-    prices = {name: float(model.get(name, 0.0)) for name in ("input_price", "output_price")}
-    return {"name": kind, **options}, sampling, prices
 
 
 def _placed(spec: Any, device: str | None) -> Any:

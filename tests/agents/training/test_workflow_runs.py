@@ -7,9 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from openai_server import Server, reply
 from run_toys import make_trainer, rows, train
 
 from agents.config.compose import compose_config
+from agents.evaluation.evaluate_policy import Evaluation, summarise
+from agents.trajectory import Trajectory
+from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.tasks import make
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,15 +57,20 @@ def test_short_run_trains_evaluates_and_counts_the_tokens_of_the_executors(tmp_p
     assert any("eval/accuracy" in row for row in rows(tmp_path / "run"))
 
 
-def test_pipeline_mixes_benchmarks_in_the_ratios_of_their_domains(pipeline, tmp_path):
+def test_pipeline_mixes_benchmarks_in_the_ratios_of_their_domains(pipeline, tmp_path, capsys):
     shutil.copytree(ROOT / "tests" / "data" / "tasks", tmp_path / "data")
     for name, count in (("hotpotqa", 40), ("drop", 40), ("humaneval", 30), ("mbpp", 30)):
         file = tmp_path / "data" / f"{name}.jsonl"
         record = file.read_text().splitlines()[0]
         words = {"hotpotqa": "Lime Hall", "drop": "Reds", "humaneval": "double", "mbpp": "double"}[name]
         file.write_text("\n".join(record.replace(words, f"{words}{chr(97 + i % 26)}{i}") for i in range(count)) + "\n")
-    benchmarks = [name for name in pipeline.BENCHMARKS if name != "math"]
+    benchmarks = [name for name in pipeline.NAMES if name != "math"]
     pipeline.prepare(tmp_path / "data", benchmarks)
+    shown = capsys.readouterr()
+    assert "humaneval is not mixed: it is for evaluation only" in shown.err
+    assert "(gsm8k, hotpotqa, drop, mbpp)" in shown.out
+    assert "{'math': 2, 'qa': 2, 'code': 1}" in shown.out
+    assert "of hotpotqa to keep the ratios, because gsm8k has 2" in shown.out
     path = {split: str(tmp_path / "data" / "mixed" / f"{split}_mixed.jsonl") for split in ("train", "test")}
     tasks = list(make({"name": "json", "path": path}, "train"))
     domains = [task.metadata["domain"] for task in tasks]
@@ -69,6 +78,64 @@ def test_pipeline_mixes_benchmarks_in_the_ratios_of_their_domains(pipeline, tmp_
     assert all("tests" in task.metadata for task in tasks if task.metadata["domain"] == "code")
     preset = compose_config(["+experiment=workflow_aflow", *pipeline._data(tmp_path / "data" / "mixed")])
     assert preset.env.tasks["path"] == path
+
+
+def test_pipeline_takes_folders_with_one_file_and_holds_out_what_it_trains_on(pipeline, tmp_path):
+    for name in ("humaneval", "mbpp"):
+        (tmp_path / name).mkdir()
+        record = (ROOT / "tests" / "data" / "tasks" / f"{name}.jsonl").read_text().splitlines()[0]
+        lines = [record.replace("double", f"double{i}") for i in range(50)]
+        file = {"humaneval": "HumanEval.jsonl", "mbpp": "test.jsonl"}[name]
+        (tmp_path / name / file).write_text("\n".join(lines) + "\n")
+    assert len(make(pipeline.source("humaneval", tmp_path), "test")) == 50
+    train, test = (make(pipeline.source("mbpp", tmp_path), split) for split in ("train", "test"))
+    assert len(train) + len(test) == 50
+    assert not {task.question for task in train} & {task.question for task in test}
+    with pytest.raises(ReasonEnvsError, match="No benchmark of the domain code has problems to train on"):
+        pipeline.prepare(tmp_path, ["humaneval"])
+
+
+def test_pipeline_keeps_the_results_of_the_benchmarks_that_can_be_evaluated(pipeline, tmp_path, capsys, monkeypatch):
+    seen = {}
+
+    async def evaluated(config, overrides, sets):
+        seen.update(vars(config), overrides=overrides, sets=sets)
+        played = [
+            Trajectory("t", "e", [], True, False, {"correct": c}, failure=f) for c, f in ((1, ""), (0, ""), (0, "x"))
+        ]
+        return {"gsm8k": Evaluation(summarise(played, 1, 0), [], played)}, {"mbpp": "3 of 4 episodes failed"}
+
+    monkeypatch.setattr(pipeline, "run_evaluation", evaluated)
+    checkpoint = tmp_path / "run" / "checkpoints" / "step_4"
+    checkpoint.mkdir(parents=True)
+    shutil.copytree(ROOT / "tests" / "data" / "tasks", tmp_path / "data")
+    (tmp_path / "data" / "drop.jsonl").write_text("{broken")
+    chosen = ["--benchmarks", "gsm8k", "drop", "mbpp", "--model", "other", "--device", "cpu"]
+    pipeline.main(["evaluate", "--checkpoint", str(checkpoint), "--data", str(tmp_path / "data"), *chosen])
+    assert seen["checkpoint"] == str(checkpoint)
+    assert seen["overrides"] == ["policy.model=other", "placement.policy=cpu"]
+    assert set(seen["sets"]) == {"gsm8k", "mbpp"}
+    results = json.loads((tmp_path / "run" / "six_benchmarks.json").read_text())
+    assert (results["gsm8k"]["mean"], results["gsm8k"]["n"]) == (0.5, 2)
+    assert results["gsm8k"]["engine_failures"] == pytest.approx(1 / 3)
+    assert "error" in results["drop"]
+    shown = capsys.readouterr().out
+    assert "mbpp       not evaluated: 3 of 4 episodes failed" in shown
+    assert " 0.0%" not in shown
+
+
+@pytest.mark.parametrize("status", [401, None])
+def test_run_checks_its_executor_before_it_loads_a_model(tmp_path, monkeypatch, status):
+    server = Server()
+    server.script = lambda body, number: reply(status=status)
+    if status is None:
+        server.close()
+    monkeypatch.setattr("agents.training.build.policy_engines", lambda *_: pytest.fail("a model was loaded"))
+    engine = f"{{name: openai, model: m, base_url: '{server.url}', backoff_s: 0.01}}"
+    with pytest.raises(EngineError, match="requires a key" if status else "connection failed"):
+        make_trainer(["env=workflow", f"env.engine={engine}", f"output_dir={tmp_path / 'run'}"])
+    if status is not None:
+        server.close()
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from reason_envs.envs.workflow.environment import WorkflowExecution
 from reason_envs.envs.workflow.executors import read_descriptions, read_models
 from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm import Engine, make_engine
+from reason_envs.llm.engine import Generation
 from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.tasks.task_list import ListTaskSet
 
@@ -152,17 +153,28 @@ def test_budget_limits_tokens_and_time():
     assert play(make_env(max_executor_tokens=50, max_calls=99), MATH, loop).info["verdict"] == "tokens"
     info = play(make_env(max_executor_tokens=50, max_calls=99), MATH, loop).info
     assert info["generated_tokens"] == 50
-    slow = make_env(Sleeper(), execution_timeout=0.2)
+    slow = make_env(Sleeper([0.15, 3600]), execution_timeout=0.2)
     began = time.monotonic()
-    assert play(slow, MATH, SIMPLE).info["verdict"] == "timeout"
+    assert play(slow, MATH, program(ASK + ASK + RETURN)).info["verdict"] == "timeout"
     assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("seconds", [[3600], [0.01, 3600]])
+def test_executor_that_hangs_is_not_paid_as_the_fault_of_the_program(seconds):
+    env = make_env(Sleeper(seconds), execution_timeout=0.3)
+    with pytest.raises(EngineError, match=r"did not answer for 0\.\d s, when execution_timeout=0.3 ended"):
+        play(env, MATH, program(ASK + ASK + RETURN))
+
+
 class Sleeper(Engine):
-    """An executor that never answers."""
+    """An executor that answers after some seconds each."""
+
+    def __init__(self, seconds):
+        self.seconds = list(seconds)
 
     async def generate(self, request):
-        await asyncio.sleep(3600)
+        await asyncio.sleep(self.seconds.pop(0))
+        return [Generation("27", [1], None, "stop", 0, [1])]
 
 
 def test_too_long_prompts_do_not_affect_their_batch(tiny_model):
@@ -229,7 +241,30 @@ def test_hanging_server_ends_at_the_time_limit(server):
     server.script = lambda body, number: time.sleep(1.5) or reply()
     env = served(server)
     env.config.execution_timeout = 0.3
-    assert play(env, MATH, SIMPLE).info["verdict"] == "timeout"
+    with pytest.raises(EngineError, match="did not answer"):
+        play(env, MATH, SIMPLE)
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (lambda body, number: reply(status=401), "the environment variable OPENAI_API_KEY"),
+        (lambda body, number: reply(status=429), "status 429"),
+        (lambda body, number: time.sleep(1.5) or reply(), "did not answer a short request within 0.2 s"),
+    ],
+)
+def test_servers_are_checked(server, monkeypatch, script, message):
+    asyncio.run(served(server).check_servers())
+    monkeypatch.setattr("reason_envs.llm.engines.openai.engine.CHECK_S", 0.2 if "short" in message else 60)
+    server.script = script
+    with pytest.raises(EngineError, match=message):
+        asyncio.run(served(server).check_servers())
+
+
+def test_cost_counts_the_prompt_tokens_that_the_server_reports(server):
+    server.script = lambda body, number: reply()
+    end = play(served(server), MATH, SIMPLE)
+    assert end.info["prompt_tokens"] == 5
 
 
 def test_lone_surrogates_are_replaced(server):

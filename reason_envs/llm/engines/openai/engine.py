@@ -11,18 +11,23 @@ Some server behaviour cannot be changed by a request:
   ``None``.
 """
 
+import asyncio
 import threading
 from typing import Any
 
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.errors import EngineError, OptionError
-from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest
+from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest, Sampling
 from reason_envs.llm.engines.openai.options import OpenAIEngineConfig
 from reason_envs.llm.engines.openai.responses import read_generations, read_usage
 
 SEED_BITS = 31
 """Number of bits of the seeds that are sent. Servers store seeds in at least 32 bits."""
+
+
+CHECK_S = 60
+"""Time limit of the check of a server, in seconds."""
 
 
 class OpenAIEngine(Engine):
@@ -69,6 +74,17 @@ class OpenAIEngine(Engine):
         samples = await self._ask(request, 0, request.n if request.sampling.temperature else 1)
         rest = await gather(*(self._ask(request, i, 1) for i in range(len(samples), request.n)))
         return samples + [generation for (generation,) in rest]
+
+    async def check_server(self) -> None:
+        """Request a few tokens, which finds a wrong address, key or model."""
+        messages = [{"role": "user", "content": "Answer with one word."}]
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await self.generate(GenerationRequest(messages, 0, Sampling(max_tokens=16)))
+        except TimeoutError:
+            raise EngineError(
+                f"{self.config.base_url} did not answer a short request within {CHECK_S} s: check the server."
+            ) from None
 
     async def _ask(self, request: GenerationRequest, first: int, n: int) -> list[Generation]:
         """Request samples ``first`` to ``first + n - 1``. At least one is returned."""

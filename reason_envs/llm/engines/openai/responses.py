@@ -107,6 +107,7 @@ def _generations(body: Mapping[str, Any], usage: Usage, log_probs: bool) -> list
             policy_version=0,
             prompt_ids=_token_ids(choice.get("prompt_token_ids") or body.get("prompt_token_ids")),
             usage_tokens=None if choice.get("token_ids") else count,
+            usage_prompt_tokens=usage.prompt_tokens,
             stop_string=_stop_string(choice),
         )
         for choice, text, score, count in zip(choices, texts, scores, counts, strict=True)

@@ -73,7 +73,7 @@ def in_turn(*answers):
 def test_openai_engine_sends_one_request_and_reads_one_answer(server, make):
     engine = make()
     answer = ask(engine, max_tokens=9, temperature=0.5, top_p=0.9, stop=("\n",))
-    assert answer == [Generation("ok", [], None, "stop", 0, [], usage_tokens=3)]
+    assert answer == [Generation("ok", [], None, "stop", 0, [], usage_tokens=3, usage_prompt_tokens=5)]
     assert answer[0].generated_tokens == engine.generated_tokens == 3
     assert engine.prompt_tokens == 5
     (body,) = server.bodies
