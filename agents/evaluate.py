@@ -33,7 +33,7 @@ from reason_envs.rewards.code.grade import CodeReward
 from reason_envs.sandbox import Sandbox, make_sandbox
 from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import TaskSet
-from reason_envs.tasks.files.evaluation_sets import BENCHMARKS, benchmark, benchmark_tasks
+from reason_envs.tasks.files.evaluation_sets import BENCHMARKS, benchmark_tasks
 from reason_envs.validation import at_least, check_choice
 
 DOMAINS = {
@@ -162,7 +162,7 @@ async def _evaluate(run: Run, name: str, source: Any, config: EvaluateConfig) ->
 
 def _environment(run: Run, name: str, sandbox: Sandbox) -> Environment:
     """Return the environment that asks for the answers of a benchmark and grades them."""
-    config, chosen = run.plan.config.env, benchmark(name)
+    config, chosen = run.plan.config.env, BENCHMARKS[name]
     if chosen.domain not in DOMAINS.get(config.name, ("math",)):
         raise OptionError(
             "benchmarks", name, f"has problems of the domain {chosen.domain}, which env={config.name} does not grade."

@@ -211,11 +211,7 @@ class Environment(ABC):
             resource.close()
 
     async def check_servers(self) -> None:  # noqa: B027  (optional)
-        """Check that the servers which the environment asks can answer. By default there are none.
-
-        Raises:
-            EngineError: a server does not answer.
-        """
+        """Raise `EngineError` if a server that the environment asks does not answer. By default it asks none."""
 
     def episode_seed(self, seed: int | None) -> int:
         """Return the seed of an episode: the ``seed`` of ``reset``, or the next one of the sequence for ``None``."""

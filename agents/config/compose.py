@@ -1,6 +1,7 @@
 """Compose the configuration of a run from ``key=value`` overrides, with hydra. Every mistake gets one message."""
 
 import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from agents.config.command_line import bad_value, refused_key
 from agents.config.recommended import CHOICES, fill_in, leave_open, recommended_choice
 from agents.config.renamed import renamed_key, renamed_preset
 from agents.config.schema import GROUPS, TrainConfig, check_name, choice, typed
+from agents.config.swapped import drop_foreign_options, swapped_groups
 from reason_envs import registration
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.validation import check_whole
@@ -48,6 +50,8 @@ def register_schemas(overrides: Sequence[str] = ()) -> None:
             leave_open(group, name, node)
             if group == "env" and isinstance(node.get("tasks"), str):
                 node.tasks = {"name": node.tasks}  # so that env.tasks.x=1 adds to it
+            if group in swapped_groups(overrides):  # a preset may set options that this part does not have
+                node = OmegaConf.create(OmegaConf.to_container(node))
             store.store(group=group, name=name, node=node)
 
 
@@ -81,6 +85,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
             given = {override.partition("=")[0] for override in overrides}
             recommended = [f"{group}={parts[group]}" for group in CHOICES if group not in given]
             config = compose("config", overrides=[*recommended, *_spelled_out(overrides, parts["env"])])
+            _drop(config, overrides)
         for group in GROUPS:
             check_name(group, str(config[group].name))
         fill_in(config)
@@ -95,6 +100,18 @@ def _short_name(override: str) -> str:
     """Write an environment's Gymnasium id as its short name."""
     key, _, value = override.partition("=")
     return f"env={registration.entry(value).name}" if key == "env" and value in registration.ids() else override
+
+
+def _drop(config: DictConfig, overrides: Sequence[str]) -> None:
+    """Remove options of a preset that a part chosen on the command line does not have, and say so."""
+    dropped = drop_foreign_options(config, swapped_groups(overrides))
+    given = [override.partition("=")[0] for override in overrides]
+    for key in dropped:
+        if key in given and not key.startswith("placement."):
+            raise _unknown_key(key, overrides)
+    if dropped:
+        options = ", ".join(f"{key}={value}" for key, value in dropped.items())
+        print(f"Options of the preset that the chosen parts do not have are left out: {options}", file=sys.stderr)
 
 
 def _parts(overrides: Sequence[str]) -> dict[str, str]:

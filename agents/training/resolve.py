@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.config.schema import TrainConfig, changed, options
+from agents.config.swapped import PLACED
 from agents.policies.language_config import LanguagePolicyConfig
 from agents.reward_model.train import RewardModelConfig
 from agents.training.reward_model_phase import model_options, planned_training
@@ -18,8 +19,6 @@ BASE_MODEL = "policy"
 """Value of an environment's option that stands for the model under the policy's adapter, in the policy's engine."""
 FOLLOW_POLICY = ("model", "device", "attention")
 """Engine options that take the policy's value unless they are set: learner and engine must hold the same model."""
-PLACED = {"generator": "engine", "reward_model": "reward_model", "policy": "policy"}
-"""The group whose ``device`` each option of ``placement`` sets."""
 
 
 @dataclass(frozen=True)

@@ -154,11 +154,7 @@ class Engine(ABC):
         return True
 
     async def check_server(self) -> None:  # noqa: B027  (optional)
-        """Check that the engine's server answers. Engines without a server do nothing.
-
-        Raises:
-            EngineError: the server cannot be reached, refuses the key, or does not answer.
-        """
+        """Raise `EngineError` if the engine's server does not answer. Engines without a server do nothing."""
 
     def weights_digest(self, adapter: str | None = None) -> str | None:
         """Return a hash of the weights, or of the named adapter, as loaded last. ``None``: the engine cannot tell."""

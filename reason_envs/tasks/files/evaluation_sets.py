@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reason_envs.errors import unknown_name
 from reason_envs.tasks.files.records import SUFFIXES
 
 DATA_VARIABLE = "REASON_ENVS_DATA"
@@ -54,17 +53,6 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 """Benchmarks by name."""
 
 
-def benchmark(name: str) -> Benchmark:
-    """Look a benchmark up.
-
-    Raises:
-        ReasonEnvsError: the name is unknown.
-    """
-    if name not in BENCHMARKS:
-        raise unknown_name("benchmark", name, BENCHMARKS)
-    return BENCHMARKS[name]
-
-
 def benchmark_tasks(name: str, folder: Path | None = None) -> dict[str, Any]:
     """Return the task family and options with which a benchmark is read.
 
@@ -73,7 +61,7 @@ def benchmark_tasks(name: str, folder: Path | None = None) -> dict[str, Any]:
         folder: folder of local copies: ``NAME/train.*`` and ``NAME/test.*``, ``NAME`` with one other file, or a file
             ``NAME.*``. ``None``: the value of ``REASON_ENVS_DATA``. The hub is used if there is no local copy.
     """
-    entry = benchmark(name)
+    entry = BENCHMARKS[name]
     data = os.environ.get(DATA_VARIABLE) if folder is None else folder
     files = _local(Path(data).expanduser(), name) if data else []
     splits = {split: str(file) for file in files for split in ("train", "test") if file.name.startswith(f"{split}.")}
