@@ -105,14 +105,10 @@ async def run_evaluation(
     Args:
         config: options of the command.
         overrides: options of a run, ``key=value``. They change the run that is evaluated, or describe one.
-        sets: task sets by the name of a benchmark, in place of ``config.benchmarks`` and their usual sources.
+        sets: task sets by the name of a benchmark, in place of ``config.benchmarks``.
 
     Returns:
-        The evaluation of each benchmark by name, and the error of each benchmark that could not be evaluated. ``""`` is
-        the name of the held-out problems of the run.
-
-    Raises:
-        ReasonEnvsError: an option is invalid, or the run cannot be loaded.
+        The evaluation of each benchmark by name (``""``: the held-out problems), and the errors of those that failed.
     """
     if config.output_file:
         _make_folder(Path(config.output_file))

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,17 +56,9 @@ class Result:
 
         run = load_run(str(self.folder))
         try:
-            problems = run.held_out()
-            evaluation = evaluate_tasks(
-                run.environment,
-                run.policy,
-                problems,
-                maximum=tasks,
-                samples=samples,
-                temperature=temperature,
-                seed=seed,
-            )
-            return run_apart(evaluation).result
+            evaluate = partial(evaluate_tasks, run.environment, run.policy, run.held_out())
+            played = evaluate(maximum=tasks, samples=samples, temperature=temperature, seed=seed)
+            return run_apart(played).result
         finally:
             run.close()
 
