@@ -77,7 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _check(options, token)
         with _bind(options.host, options.port) as listener:
-            _serve(_make(options), listener, options, token)
+            engine = engine_options(options.engine) if options.engine else []
+            environment = make_environment(options.environment, **parse_options([*engine, *options.option]))
+            _serve(environment, listener, options, token)
     except ReasonEnvsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -178,11 +180,6 @@ def _bind(host: str, port: int) -> socket.socket:
             "an address of this machine."
         ) from error
     return listener
-
-
-def _make(options: argparse.Namespace) -> Environment:
-    engine = engine_options(options.engine) if options.engine else []
-    return make_environment(options.environment, **parse_options([*engine, *options.option]))
 
 
 def _serve(environment: Environment, listener: socket.socket, options: argparse.Namespace, token: str) -> None:

@@ -88,8 +88,7 @@ class LearnerConfig:
     kl_kind: str = "k3"
     """Estimator of the KL divergence in the loss: ``k1``, ``k2`` or ``k3`` (low variance)."""
     kl_reward_coef: float = 0.0
-    """Coefficient of the KL divergence (k1, summed over the response) that is subtracted from the reward; 0 turns it
-    off."""
+    """Coefficient of the KL divergence (k1, summed over the response) that is subtracted from the reward; 0: none."""
     entropy_coef: float = 0.0
     """Coefficient of the entropy bonus in the loss; 0 turns it off."""
     mask_truncated: bool = False

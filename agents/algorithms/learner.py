@@ -64,7 +64,8 @@ class Learner(ABC):
             policy.prepare_values()
         self.validate()
         check_minibatches(config, environment.decisions_per_episode)
-        self.policy_update = self._build_update()
+        roles = {role: self._update_of(part) for role, part in policy.roles.items()}
+        self.policy_update = RoleUpdate(roles) if roles else self._update_of(policy)
         if self._uses_reference:
             policy.prepare_reference()
 
@@ -148,11 +149,6 @@ class Learner(ABC):
         """Return the sampling parameters of a training step; ``None`` unless the temperature follows a schedule."""
         schedule = self.config.temperature_schedule
         return replace(self.policy.sampling, temperature=schedule.at(step)) if schedule.enabled else None
-
-    def _build_update(self) -> PolicyUpdate | RoleUpdate:
-        if not self.policy.roles:
-            return self._update_of(self.policy)
-        return RoleUpdate({role: self._update_of(policy) for role, policy in self.policy.roles.items()})
 
     def _update_of(self, policy: TrainablePolicy) -> PolicyUpdate:
         optimizer = Optimizer(

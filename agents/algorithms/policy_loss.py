@@ -37,8 +37,7 @@ class LossInputs:
     tokens: float
     """Number of tokens in the whole mini-batch."""
     reference_log_probs: Tensor | None = None
-    """Log-probabilities of the same tokens under the reference policy. ``None``: ``kl_coef`` and ``kl_reward_coef``
-    are both 0."""
+    """Log-probabilities of the same tokens under the reference policy. ``None``: the options need no reference."""
     values: Tensor | None = None
     """State value before each token, with gradient. ``None``: the policy has no values."""
     old_values: Tensor | None = None

@@ -47,8 +47,7 @@ class PPOConfig(LearnerConfig):
     lam: float = 0.95
     """Lambda of the advantage estimation: 0 relies on the values (one-step errors), 1 on the rewards (Monte Carlo)."""
     gae_level: str = "token"
-    """Steps of the advantage estimation: each ``token``, or each decision (``turn``), whose tokens share one value and
-    one advantage."""
+    """Steps of the advantage estimation: ``token``, or ``turn``: the tokens of a decision share value and advantage."""
     value_coef: float = 0.5
     """Coefficient of the value loss."""
     value_learning_rate: float | None = None

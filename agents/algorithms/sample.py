@@ -29,8 +29,7 @@ class Sample:
     old_values: Tensor | None = None
     """State values at the weights that sampled, [T]. ``None``: the learner uses no values."""
     returns: Tensor | None = None
-    """Targets of the first values: [T] for one target per token, [1] for one target per decision. ``None``: no values
-    are trained."""
+    """Targets of the first values: [T], one per token, or [1], one per decision. ``None``: no values are trained."""
     kl_penalty: float = 0.0
     """Amount that ``reward`` subtracts for the distance from the reference policy (``kl_reward_coef``)."""
 

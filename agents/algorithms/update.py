@@ -93,7 +93,7 @@ class PolicyUpdate:
         minibatches, stopped = 0, False
         for address, minibatch in self._minibatches(samples, step):
             minibatches += 1
-            contributing = [sample for sample in minibatch if self._has_gradient(sample)]
+            contributing = [s for s in minibatch if self._needs_all or isinstance(s.advantage, Tensor) or s.advantage]
             if not contributing:
                 continue
             parts = self._backward(contributing, self._counts(minibatch), address)
@@ -113,7 +113,8 @@ class PolicyUpdate:
 
     def _minibatches(self, samples: Sequence[Sample], step: int) -> Iterator[tuple[tuple[int, ...], list[Sample]]]:
         """Iterate over the mini-batches of every pass, each with its address (step, pass, number)."""
-        samples = [sample for sample in samples if not self._masked_out(sample.decision)]
+        if self.config.mask_truncated:
+            samples = [sample for sample in samples if sample.decision.choice.finish_reason != "length"]
         size = self.config.minibatch_size or max(len(samples), 1)
         for epoch in range(self.config.epochs_per_batch):
             order = np.random.default_rng(derive_seed(self.seed, "minibatches", step, epoch)).permutation(len(samples))
@@ -208,12 +209,6 @@ class PolicyUpdate:
         if level == "off":
             return torch.ones_like(old), gap
         return importance_correction(old, sampler, mask, level, self.config.correction_cap), gap
-
-    def _masked_out(self, decision: Decision) -> bool:
-        return self.config.mask_truncated and decision.choice.finish_reason == "length"
-
-    def _has_gradient(self, sample: Sample) -> bool:
-        return self._needs_all or isinstance(sample.advantage, Tensor) or sample.advantage != 0
 
     def _counts(self, samples: Sequence[Sample]) -> Metrics:
         """Count a mini-batch, so that its loss does not depend on how it is cut into micro-batches."""

@@ -49,8 +49,7 @@ class TrainConfig:
     output_dir: str = "runs/${now:%Y%m%d-%H%M%S}"
     """Folder for all files of the run. A folder that holds a run already is refused: resume that run instead."""
     resume: str | None = None
-    """Folder of a run to continue exactly; null: a new run. Only ``steps``, ``epochs`` and ``max_minutes`` may
-    differ."""
+    """Folder of a run to continue exactly, except for ``steps``, ``epochs`` and ``max_minutes``; null: a new run."""
     init_from: str | None = None
     """Checkpoint folder (``checkpoints/step_N``) whose weights a new run starts from; null: initial weights."""
     steps: int | None = 60

@@ -45,8 +45,7 @@ class LanguagePolicyConfig:
     lora_dropout: float = 0.0
     """Dropout rate before the LoRA matrices during updates."""
     adapter: str | None = None
-    """Folder of an existing LoRA adapter to continue training, with its rank, scale, dropout and layers; ``None``: no
-    existing adapter."""
+    """Folder of a LoRA adapter to continue training, with its rank, scale, dropout and layers; ``None``: none."""
     reference_device: str = "policy"
     """Place of the reference, a frozen copy of the model: ``policy`` (the policy's device), ``cpu`` (it also
     computes there), or ``offload`` (in the computer's memory; it computes on the policy's device)."""
@@ -55,8 +54,7 @@ class LanguagePolicyConfig:
     temperature: float = 1.0
     """Sampling temperature of training episodes."""
     top_p: float = 1.0
-    """Probability mass of nucleus sampling in training episodes. Below 1, importance ratios still use the full
-    distribution."""
+    """Probability mass of nucleus sampling in training episodes. Importance ratios use the full distribution."""
     top_k: int = 0
     """Number of most likely tokens to sample from in training episodes; 0 keeps all tokens."""
     stop: list[str] = field(default_factory=list)

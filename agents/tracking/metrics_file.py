@@ -17,11 +17,9 @@ _log = logging.getLogger(__name__)
 
 
 class MetricsFile:
-    """The file ``metrics.jsonl``, to which lines are appended.
+    """The file ``metrics.jsonl``, to which lines are appended. It is created with the first line.
 
-    Args:
-        path: path of the file, which is created with the first line. To continue an existing file, call
-            ``keep_until`` first.
+    To continue an existing file, call ``keep_until`` first.
     """
 
     def __init__(self, path: Path) -> None:

@@ -41,16 +41,11 @@ class CheckpointError(RunError):
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> Path:
-    """Write the checkpoint ``<folder>/step_<step>``. An incomplete checkpoint never gets that name.
+    """Write the checkpoint ``<folder>/step_<step>``, and return it. An incomplete checkpoint never gets that name.
 
-    Args:
-        folder: folder of the checkpoints. It is created if absent; leftovers of interrupted writes are removed.
-        step: number of training steps done. A checkpoint of the same step is replaced.
-        tensors: groups of tensors; each group is written to ``<group>.safetensors``.
-        state: nested plain data (see `agents.training.state_tree`), which `load` returns unchanged.
-
-    Returns:
-        The folder of the checkpoint.
+    Each group of tensors is written to ``<group>.safetensors``. ``state`` is nested plain data (see
+    `agents.training.state_tree`), which `load` returns unchanged. A checkpoint of the same step is replaced, and
+    leftovers of interrupted writes are removed.
 
     Raises:
         CheckpointError: the disk is full or cannot be written. Earlier checkpoints are unchanged.
@@ -119,15 +114,9 @@ def latest(folder: Path) -> Path:
 
 
 def prune(folder: Path, keep_last: int, keep: set[int]) -> list[int]:
-    """Delete all but the latest checkpoints.
+    """Delete all but the ``keep_last`` checkpoints with the highest steps, and return the deleted steps.
 
-    Args:
-        folder: folder of the checkpoints.
-        keep_last: number of checkpoints with the highest steps to keep; at least 1.
-        keep: further steps to keep, such as the step with the best accuracy.
-
-    Returns:
-        The steps whose checkpoints were deleted.
+    ``keep`` names further steps to keep, such as the step with the best accuracy.
 
     Raises:
         CheckpointError: ``keep_last`` is below 1.

@@ -26,8 +26,7 @@ class RunRewardModelConfig(StepRewardModelConfig):
     """Options of ``reward_model=transformers`` in a run."""
 
     path: str | None = None
-    """Folder of a trained step reward model to use instead of ``model``; null: use ``model``. Nothing is trained
-    then."""
+    """Folder of a trained step reward model to use instead of ``model``, without training; null: use ``model``."""
     train: bool = False
     """Train a step reward model on the run's problems and generator first, into ``<output_dir>/reward_model``."""
     training: RewardModelConfig = field(default_factory=RewardModelConfig)

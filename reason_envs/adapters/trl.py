@@ -90,7 +90,8 @@ def rollout_function(
 
     def rollout(prompts: list[Prompt], trainer: Any) -> dict[str, Any]:
         speaker = Speaker(trainer, max_turn_tokens)
-        dialogues = [speaker.begin(_messages(prompt)) for prompt in prompts]
+        plain = [[{"role": m["role"], "content": m["content"]} for m in prompt] for prompt in prompts]
+        dialogues = [speaker.begin(messages) for messages in plain]
         rewards = [0.0] * len(prompts)
         with closing(_begin(player, prompts)) as episodes:
             while live := episodes.live:
@@ -150,10 +151,6 @@ def _seed(prompt: Any) -> int:
             "reason_envs.adapters.trl.prompt_dataset(environment, count)."
         )
     return prompt[0]["seed"]
-
-
-def _messages(prompt: Prompt) -> list[Message]:
-    return [{"role": message["role"], "content": message["content"]} for message in prompt]
 
 
 def _several_turns(environment: Environment) -> ReasonEnvsError:

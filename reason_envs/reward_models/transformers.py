@@ -37,8 +37,7 @@ class StepRewardModelConfig:
     device: str = "auto"
     """Device of the model: ``cpu``, ``cuda:N``, or ``auto`` (a GPU if there is one)."""
     dtype: str = "auto"
-    """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (float32 on a CPU, bfloat16 on a
-    GPU)."""
+    """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (CPU: float32, GPU: bfloat16)."""
     attention: str = "auto"
     """Attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model supports it)."""
     load_in_8bit: bool = False

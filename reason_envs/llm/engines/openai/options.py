@@ -39,8 +39,7 @@ class OpenAIEngineConfig:
     timeout_s: float = 300.0
     """Maximum duration of one attempt in seconds."""
     max_retries: int = 4
-    """Maximum number of retries after a refused connection, a timeout, status 429 or at least 500, or an incomplete
-    response."""
+    """Maximum number of retries after a refused connection, a timeout, status 429 or 5xx, or an incomplete response."""
     backoff_s: float = 0.5
     """Wait before the first retry in seconds. It doubles with each retry and has random jitter. If the server sends a
     longer ``Retry-After``, that applies."""
@@ -48,8 +47,7 @@ class OpenAIEngineConfig:
     """Whether to request log-probabilities. A response without them is then an error. vLLM returns them at the sampling
     temperature only if it is started with ``--logprobs-mode processed_logprobs``."""
     max_tokens_field: str = "max_tokens"
-    """Name of the request field for the token limit: ``max_tokens``, or ``max_completion_tokens`` for hosted reasoning
-    models."""
+    """Request field for the token limit: ``max_tokens``, or ``max_completion_tokens`` for hosted reasoning models."""
     extra_body: dict[str, Any] = field(default_factory=dict)
     """Additional fields of each request, such as ``{return_token_ids: true}``, with which vLLM returns token ids."""
 

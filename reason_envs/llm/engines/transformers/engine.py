@@ -51,16 +51,13 @@ class TransformersEngineConfig:
     device: str = "auto"
     """Device of the model: ``cpu``, ``cuda:N``, or ``auto`` (a GPU if there is one)."""
     dtype: str = "auto"
-    """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (float32 on a CPU, bfloat16 on a
-    GPU)."""
+    """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (CPU: float32, GPU: bfloat16)."""
     attention: str = "auto"
     """Attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model supports it)."""
     load_in_8bit: bool = False
-    """Whether to quantize the linear layers to 8 bits (extra ``[quantization]``). A quantized model cannot be
-    trained."""
+    """Whether to quantize the linear layers to 8 bits (extra ``[quantization]``), which excludes training."""
     load_in_4bit: bool = False
-    """Whether to quantize the linear layers to 4 bits (extra ``[quantization]``). A quantized model cannot be
-    trained."""
+    """Whether to quantize the linear layers to 4 bits (extra ``[quantization]``), which excludes training."""
     max_batch_size: int = 256
     """Maximum number of samples decoded at the same time. Reduce it if memory runs out."""
     prefix_cache_mb: int = 512

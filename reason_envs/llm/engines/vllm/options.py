@@ -29,8 +29,7 @@ class VllmEngineConfig:
     device: str = "auto"
     """Device of the model: ``cpu``, ``cuda:N`` (the first of ``tensor_parallel_size`` GPUs), or ``auto``."""
     dtype: str = "auto"
-    """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (float32 on a CPU, bfloat16 on a
-    GPU)."""
+    """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (CPU: float32, GPU: bfloat16)."""
     tensor_parallel_size: int = 1
     """Number of GPUs over which the model is split. Must be 1 if there are several learner processes, because each has
     its own engine."""
