@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 
 from reason_envs.errors import OptionError, first_line
-from reason_envs.llm import embedded
+from reason_envs.llm import embedded, gguf
 from reason_envs.validation import check_choice
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -60,16 +61,18 @@ def model_path(name: str) -> str:
     """Return the path or hub name of a model.
 
     Args:
-        name: ``embedded`` or ``embedded:NAME`` (models that ship with this package), a folder, or a hub name.
+        name: ``embedded`` or ``embedded:NAME`` (models that ship with this package), a folder, a GGUF file, or a hub
+            name.
 
     Raises:
-        ReasonEnvsError: the folder or the embedded model does not exist.
+        ReasonEnvsError: the folder, the file or the embedded model does not exist.
     """
     kind, _, shipped = name.partition(":")
     if kind == "embedded":
         return str(embedded.path(shipped or "base"))
-    if name.startswith((".", "/", "~")) and not Path(name).expanduser().is_dir():
-        raise OptionError("model", name, "is a path, but this folder does not exist. Check the path.")
+    exists = Path(name).expanduser().is_file() if gguf.is_gguf(name) else Path(name).expanduser().is_dir()
+    if not exists and (name.startswith((".", "/", "~")) or gguf.is_gguf(name)):
+        raise OptionError("model", name, "is a path, but it does not exist. Check the path.")
     return str(Path(name).expanduser()) if name.startswith("~") else name
 
 
@@ -125,7 +128,7 @@ def load_model(
     """Load a model in evaluation mode.
 
     Args:
-        name: ``embedded``, ``embedded:NAME``, a folder, or a hub name.
+        name: ``embedded``, ``embedded:NAME``, a folder, a GGUF file (its weights become plain ones), or a hub name.
         device: device of the weights.
         dtype: data type of the weights that are not quantized.
         attention: attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model
@@ -143,7 +146,7 @@ def load_model(
 
     _check_attention(attention)
     loader = getattr(transformers, auto_class).from_pretrained
-    options |= {"dtype": dtype, "output_loading_info": True}
+    options = {**gguf.dequantized(name), **options, "dtype": dtype, "output_loading_info": True}
     if attention != "auto":
         options["attn_implementation"] = attention
     if load_in_8bit or load_in_4bit:
@@ -151,15 +154,9 @@ def load_model(
         options |= {"device_map": {"": device}, **_quantization(dtype, load_in_8bit, load_in_4bit)}
     with _no_progress_bars():
         model, found = _load(name, "model", loader, **options)
-    if found["missing_keys"] and auto_class == "AutoModelForCausalLM":
-        raise OptionError(
-            "model",
-            name,
-            f"is incomplete: {len(found['missing_keys'])} weights are missing from its files "
-            f"({', '.join(sorted(found['missing_keys'])[:3])}) and would stay random. Use the complete model.",
-        )
     if auto_class == "AutoModelForCausalLM":
-        _check_causal(name, model)
+        _check_causal(name, model, sorted(found["missing_keys"]))
+    gguf.forget_quantizer(name, model)
     _complete_generation_config(model)
     return (model if is_quantized(model) else model.to(device)).eval()
 
@@ -178,8 +175,15 @@ def _no_progress_bars() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def _check_causal(name: str, model: Any) -> None:
-    """Refuse an encoder such as BERT, whose tokens see the tokens after them."""
+def _check_causal(name: str, model: Any, missing: list[str]) -> None:
+    """Refuse a model with missing weights, and an encoder such as BERT, whose tokens see the tokens after them."""
+    if missing:
+        raise OptionError(
+            "model",
+            name,
+            f"is incomplete: {len(missing)} weights are missing from its files ({', '.join(missing[:3])}) and would "
+            "stay random. Use the complete model.",
+        )
     is_encoder = model.config.to_dict().get("is_decoder") is False
     if is_encoder and any(vars(module).get("is_causal") is False for module in model.modules()):
         raise OptionError(
@@ -231,17 +235,17 @@ def _quantization(dtype: torch.dtype, load_in_8bit: bool, load_in_4bit: bool) ->
 
 
 def _load(name: str, kind: str, loader: Any, **options: Any) -> Any:
-    path = model_path(name)
+    path, more = gguf.source(model_path(name))
     try:
         with _loading:
-            return loader(path, **options)
+            return loader(path, **more, **options)
     except torch.OutOfMemoryError:
         raise
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, RuntimeError, SafetensorError, struct.error) as error:
         raise OptionError(
             "model",
             name,
             f"cannot be loaded ({kind}): {first_line(error)} Give `embedded`, a folder with config.json, "
-            "tokenizer.json, tokenizer_config.json and model.safetensors, or the name of a model on the Hugging Face "
-            "hub, which requires network access or a filled cache.",
+            "tokenizer.json, tokenizer_config.json and model.safetensors, a GGUF file, or the name of a model on the "
+            "Hugging Face hub, which requires network access or a filled cache.",
         ) from error

@@ -59,8 +59,25 @@ def test_load_model_refuses_unknown_attention(tiny_model):
 
 
 def test_load_tokenizer_refuses_a_missing_folder():
-    with pytest.raises(ReasonEnvsError, match="this folder does not exist"):
+    with pytest.raises(ReasonEnvsError, match="it does not exist"):
         loading.load_tokenizer("./nowhere")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"GGUF", b"GGUF" + bytes(64), b"no model at all" * 99])
+def test_load_model_refuses_a_damaged_gguf_file(content, tmp_path):
+    file = tmp_path / "model.gguf"
+    if content is not None:
+        file.write_bytes(content)
+    for load in (loading.load_tokenizer, lambda name: loading.load_model(name, device=CPU, dtype=torch.float32)):
+        with pytest.raises(ReasonEnvsError, match=r"model=.*model\.gguf"):
+            load(str(file))
+
+
+def test_load_model_names_the_extra_that_reads_gguf_files(tmp_path, monkeypatch):
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ReasonEnvsError, match=r"pip install 'reason-envs\[gguf\]'"):
+        loading.load_tokenizer(str(tmp_path / "model.gguf"))
 
 
 def test_model_path_knows_the_embedded_models():

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from reason_envs.errors import OptionError
+from reason_envs.llm.gguf import is_gguf
 from reason_envs.llm.loading import model_path
 from reason_envs.validation import above, at_least, within
 
@@ -77,6 +78,10 @@ def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.
     Raises:
         OptionError: an option does not work on this device or with several learner processes.
     """
+    if is_gguf(config.model):
+        raise OptionError(
+            "model", config.model, "is a GGUF file, whose weights vLLM cannot exchange: use engine=transformers."
+        )
     if config.enable_sleep and device.type == "cpu":
         raise OptionError("enable_sleep", True, "requires a GPU: vLLM cannot sleep on a CPU. Use false.")
     processes = int(os.environ.get("WORLD_SIZE", "1"))

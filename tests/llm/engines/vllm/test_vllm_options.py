@@ -56,6 +56,7 @@ def test_vllm_arguments_leave_out_disabled_options():
         ({"max_sequences": 0}, "^max_sequences=0 must be at least 1"),
         ({"tensor_parallel_size": 0}, "^tensor_parallel_size=0 must be at least 1"),
         ({"enable_sleep": True}, "requires a GPU"),
+        ({"model": "folder/model.gguf"}, "vLLM cannot exchange: use engine=transformers"),
         ({"chunked_prefill": True}, r"^chunked_prefill=True requires a GPU"),
     ],
 )
