@@ -80,8 +80,8 @@ def test_walking_votes_and_counts_the_tokens_of_the_policy():
     assert all(s.answer.candidates == 5 for s in five)
     assert {s.answer.generator_calls for s in one} == {1}
     # One step and two decisions of one token each.
-    assert {s.answer.generated_tokens for s in one} == {len("0.5 \\boxed{0}") + 2}
-    assert {s.answer.generated_tokens for s in five} == {5 * (len("0.5 \\boxed{0}") + 2)}
+    assert {s.answer.generated_tokens for s in one} == {len("0.5 so \\boxed{0}") + 2}
+    assert {s.answer.generated_tokens for s in five} == {5 * (len("0.5 so \\boxed{0}") + 2)}
     answers = [solve(environment, Walking(Scripted(), samples=1), seed=seed)[0].answer.answer for seed in range(9)]
     assert len(set(answers)) > 1
 
@@ -129,11 +129,11 @@ def test_summarise_computes_the_metrics_of_a_method():
     assert result.accuracy == pytest.approx(sum(right) / 8)
     assert result.accuracy_low <= result.accuracy <= result.accuracy_high
     assert (result.problems, result.frac_no_answer, result.generator_calls) == (8, 0.0, 1.0)
-    assert result.generated_tokens == pytest.approx(13)
+    assert result.generated_tokens == pytest.approx(16)
     assert "| label | " in table([result])
     columns = json.loads(json.dumps(record(result, solved)))["problems"]
     assert columns["correct"] == right
-    assert columns["generated_tokens"] == [13] * 8
+    assert columns["generated_tokens"] == [16] * 8
     assert {len(column) for column in columns.values()} == {8}
 
 

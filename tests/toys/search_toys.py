@@ -73,7 +73,7 @@ def texts(tree):
 
 def needle_environment(**options):
     """Return a search tree of eight problems. Its first steps answer 0 to 3; 2 is correct and has the best score."""
-    texts = [f"0.{9 if answer == 2 else 5} \\boxed{{{answer}}}" for answer in range(4)]
+    texts = [f"0.{9 if answer == 2 else 5} so \\boxed{{{answer}}}" for answer in range(4)]
     reward_model = ScriptedStepRewardModel(lambda question, steps: [float(step.split()[0]) for step in steps])
     tasks = ListTaskSet("needles", "test", [Task(f"t{i}", f"{QUESTION} {i}", "2") for i in range(8)])
     engine = ScriptedEngine(texts)

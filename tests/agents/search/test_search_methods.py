@@ -81,12 +81,12 @@ def test_draw_steps_at_once_equals_one_by_one():
 # --- whole solutions
 
 SOLUTIONS = (
-    "0.9 a\n0.2 \\boxed{3}",
-    "0.5 b\n0.8 \\boxed{4}",
-    "0.6 c\n\n0.6 \\boxed{4}",
-    "0.9 a\n0.2 \\boxed{3}",
+    "0.9 a\n0.2 so \\boxed{3}",
+    "0.5 b\n0.8 so \\boxed{4}",
+    "0.6 c\n\n0.6 so \\boxed{4}",
+    "0.9 a\n0.2 so \\boxed{3}",
     "0.1 d",
-    "0.1 \\boxed{3}",
+    "0.1 so \\boxed{3}",
 )
 
 
@@ -145,7 +145,7 @@ def two_families(address, draw):
         return f"{(0.9, 0.8, 0.5, 0.6)[draw]} first"
     if len(address) == 1:
         return f"{0.9 - 0.1 * draw:.1f} second"
-    return f"{0.7 + 0.1 * draw:.1f} \\boxed{{{''.join(map(str, address))}{draw}}}"
+    return f"{0.7 + 0.1 * draw:.1f} so \\boxed{{{''.join(map(str, address))}{draw}}}"
 
 
 def kept(tree):
@@ -175,7 +175,7 @@ def test_dvts_prunes_each_subtree_separately():
 
 
 def test_beam_keeps_finished_steps_in_their_places():
-    grower = known_tree(lambda address, draw: f"0.{9 - draw} \\boxed{{{draw}}}" if draw < 2 else f"0.{draw} on")
+    grower = known_tree(lambda address, draw: f"0.{9 - draw} so \\boxed{{{draw}}}" if draw < 2 else f"0.{draw} on")
     answer, tree = search(BeamSearch(width=4, branch=2), grower)
     assert answer.answer == "0"
     assert grower.engine.batcher.calls == 1
@@ -223,8 +223,8 @@ def test_allocate_spends_the_whole_budget(values, budget, balance):
 def test_rebase_draws_one_step_per_missing_candidate():
     def write(address, draw):
         if not address:
-            return ("0.9 a", "0.8 b", "0.9 \\boxed{1}", "0.7 c")[draw]
-        return f"0.{9 - draw} \\boxed{{2}}"
+            return ("0.9 a", "0.8 b", "0.9 so \\boxed{1}", "0.7 c")[draw]
+        return f"0.{9 - draw} so \\boxed{{2}}"
 
     grower = known_tree(write)
     answer, tree = search(Rebase(width=4), grower)
@@ -260,14 +260,14 @@ def test_statistics_choose_the_child_computed_by_hand():
 
 
 def test_mcts_ends_if_no_step_can_be_drawn():
-    grower = known_tree(lambda address, draw: f"0.5 \\boxed{{{draw}}}" if address else f"0.5 {draw}")
+    grower = known_tree(lambda address, draw: f"0.5 so \\boxed{{{draw}}}" if address else f"0.5 {draw}")
     answer, tree = search(MonteCarloTreeSearch(budget=50, branch=2), grower)
     assert len(tree.nodes) == 1 + 2 + 4
     assert answer.generator_calls == 6
 
 
 def test_mcts_without_exploration_goes_straight_down():
-    grower = known_tree(lambda address, draw: f"0.9 \\boxed{{{draw}}}" if len(address) == 3 else "0.9 on")
+    grower = known_tree(lambda address, draw: f"0.9 so \\boxed{{{draw}}}" if len(address) == 3 else "0.9 on")
     answer, tree = search(MonteCarloTreeSearch(budget=8, c_puct=0.0), grower)
     # After the first answer it draws alternatives to the last step.
     assert [node.depth for node in tree.nodes] == [0, 1, 2, 3, 4, 4, 4, 4, 4]
@@ -277,7 +277,7 @@ def test_mcts_without_exploration_goes_straight_down():
 def needle(address, draw):
     """Only the path of third draws is good, and the first draws of each level are bad."""
     if len(address) == 3:
-        return f"{0.95 if draw == 2 else 0.1} \\boxed{{{''.join(map(str, address))}{draw}}}"
+        return f"{0.95 if draw == 2 else 0.1} so \\boxed{{{''.join(map(str, address))}{draw}}}"
     return f"{0.95 if draw == 2 else 0.1} go {draw}"
 
 
@@ -295,7 +295,7 @@ def test_mcts_gives_an_end_without_an_answer_value_zero():
 
     def write(address, draw):
         if address[:1] == (1,):
-            return "0.5 \\boxed{8}"
+            return "0.5 so \\boxed{8}"
         return "0.99 on" if draw == 0 else "0.5 aside"
 
     grower = known_tree(write, max_depth=2)
@@ -312,7 +312,7 @@ def test_search_of_eight_problems_makes_one_call_per_round(name):
 
     def write(address, draw):
         mixed = derive_seed(*address, draw)
-        return f"0.{1 + mixed % 9} \\boxed{{{mixed % 5}}}" if len(address) > mixed % 3 else f"0.{1 + mixed % 9} on"
+        return f"0.{1 + mixed % 9} so \\boxed{{{mixed % 5}}}" if len(address) > mixed % 3 else f"0.{1 + mixed % 9} on"
 
     grower = known_tree(write, seeds=EIGHT, solutions=SOLUTIONS)
     options = {"n": 6} if name in ("sc", "best_of_n") else {"width": 4} if name in ("beam", "dvts", "rebase") else {}
