@@ -31,11 +31,7 @@ def load_attribute(path: str) -> Any:
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read options from a command line.
-
-    Args:
-        pairs: ``key=value`` each. Values are YAML, and ``a.b=value`` sets ``b`` in the mapping ``a``.
-    """
+    """Read ``key=value`` options from a command line. Values are YAML; ``a.b=x`` sets ``b`` in the mapping ``a``."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError

@@ -16,12 +16,8 @@ SAMPLE_CHARACTERS = string.printable + "äéñß√≤π∑漢字🙂"
 class UnicodeText(Text):
     """Every string of ``min_length`` to ``max_length`` characters.
 
-    Gymnasium's ``Text`` accepts only the characters of a fixed set, and chat text contains others.
-
-    Args:
-        max_length: maximum number of characters.
-        min_length: minimum number of characters.
-        seed: seed of `sample`, which draws a length and then as many of `SAMPLE_CHARACTERS`.
+    Gymnasium's ``Text`` accepts only the characters of a fixed set, and chat text contains others. `sample` draws a
+    length and then as many of `SAMPLE_CHARACTERS`.
     """
 
     def __init__(self, max_length: int, *, min_length: int = 0, seed: int | np.random.Generator | None = None) -> None:

@@ -9,11 +9,9 @@ from reason_envs.errors import OptionError, ReasonEnvsError
 
 
 class VectorEpisodes:
-    """Environments whose awaited calls are answered in common batches.
+    """Environments, distinct objects, whose awaited calls are answered in common batches.
 
-    Args:
-        environments: distinct objects, which may share tasks, engines and reward models. Their positions are called
-            slots.
+    They may share tasks, engines and reward models. Their positions are called slots.
     """
 
     def __init__(self, environments: Sequence[Environment]) -> None:

@@ -26,15 +26,8 @@ class Learner(ABC):
     """Trains a policy: collect -> log-probs -> credit -> mini-batches -> loss -> optimizer step.
 
     A subclass must implement ``credit``. It may override ``loss``, ``collect``, ``validate`` and
-    ``value_parameter_group``.
-
-    Args:
-        config: the options of the algorithm.
-        policy: the policy to train.
-        environment: the environment to play in; every episode plays on a fork of it.
-        tasks: the training tasks.
-        total_steps: number of training steps of the whole run.
-        seed: the run's seed.
+    ``value_parameter_group``. Every episode plays on a fork of the environment. ``total_steps`` is the number of
+    training steps of the whole run.
     """
 
     config: LearnerConfig

@@ -39,16 +39,10 @@ class OptimizerConfig:
 
 
 class Optimizer:
-    """Accumulates gradients over micro-batches and steps.
+    """Accumulates gradients over micro-batches and steps. The schedule needs the training steps of the whole run.
 
-    Args:
-        config: the options.
-        parameters: the trained parameters.
-        total_steps: number of training steps of the whole run, for the schedule.
-        value_group: parameters that are clipped separately, and their peak learning rate. ``None``: the configured
-            learning rate applies to all parameters.
-        scale_loss: whether forward passes run in float16, so that the loss must be scaled.
-        device_type: ``"cpu"`` or ``"cuda"``, for the loss scaler.
+    ``value_group`` are parameters that are clipped separately, and their peak learning rate; ``None``: the configured
+    rate applies to all. ``scale_loss`` is needed if forward passes run in float16.
     """
 
     def __init__(

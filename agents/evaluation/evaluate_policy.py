@@ -100,16 +100,9 @@ async def evaluate_policy(
     sampling: Sampling,
     finished: Callable[[], Any] = lambda: None,
 ) -> tuple[EvaluationResult, list[Trajectory]]:
-    """Play ``samples`` episodes of every task and summarise them.
+    """Play ``samples`` episodes of every task and summarise them. Every episode plays on a fork of the environment.
 
-    Args:
-        environment: prototype environment; every episode plays on a fork of it.
-        policy: policy to evaluate.
-        tasks: held-out problems.
-        samples: number of episodes per task.
-        seed: seed of all random draws. Equal seeds give different weights the same random numbers.
-        sampling: sampling parameters, such as the temperature.
-        finished: function to call at the end of each episode.
+    Equal seeds give different weights the same random numbers. ``finished`` is called at the end of each episode.
 
     Returns:
         The metrics, and the episodes: ``samples`` in a row for each task.

@@ -39,10 +39,8 @@ VALUE_HEAD = "value_head."
 class LanguagePolicy(TrainablePolicy):
     """Samples responses with an engine, and evaluates and trains them with its own copy of the model.
 
-    Args:
-        config: the options.
-        seed: the run's seed; it keys the initial weights of a new adapter.
-        base: the model to train, or to add the adapter to. ``None``: ``load_base(config)``.
+    The seed keys the initial weights of a new adapter. ``base`` is the model to train, or to add the adapter to;
+    ``None``: ``load_base(config)``.
     """
 
     def __init__(self, config: LanguagePolicyConfig, *, seed: int = 0, base: Any = None) -> None:

@@ -35,16 +35,10 @@ def add_adapter(
     seed: int,
     targets: Sequence[str] = (),
 ) -> Any:
-    """Wrap a model with a trainable LoRA adapter.
+    """Wrap a model with a trainable LoRA adapter: that of a folder, or a new one (``adapter=None``).
 
-    Args:
-        model: the base model.
-        adapter: folder of an existing adapter. ``None``: a new adapter.
-        rank: rank of a new adapter.
-        alpha: scale of a new adapter; updates are scaled by ``alpha / rank``.
-        dropout: dropout before the matrices of a new adapter.
-        seed: the run's seed; it keys the initial weights of a new adapter.
-        targets: names of the layers that get matrices, such as ``q_proj``. Empty: all linear layers.
+    Updates of a new adapter are scaled by ``alpha / rank``, and the seed keys its initial weights. ``targets`` names
+    the layers that get matrices, such as ``q_proj``; empty: all linear layers.
 
     Raises:
         ReasonEnvsError: the folder does not hold an adapter for this model, or a layer is unknown.

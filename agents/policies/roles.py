@@ -24,13 +24,8 @@ from reason_envs.llm.engine import Sampling
 class RolePolicy(TrainablePolicy):
     """Combines one language policy per role. Each acts for its role and learns from the decisions of its role.
 
-    With ``sharing=lora_per_role`` the models of all roles share the memory of their frozen weights.
-
-    Args:
-        config: the options of every role's policy.
-        agents: the roles.
-        seed: the run's seed; each role derives its own, so that new adapters differ.
-        devices: device of each role that is not on ``config.device`` (``sharing=model_per_role``).
+    With ``sharing=lora_per_role`` the models of all roles share the memory of their frozen weights. Each role derives a
+    seed, so that new adapters differ. ``devices`` has the roles that are not on ``config.device``.
     """
 
     def __init__(

@@ -159,10 +159,6 @@ class TextEnvironment(TaskEnvironment):
 
     ``info`` names the task (``task_id``); after a response it also holds ``valid_action`` (``False`` if the action is
     not text or is too long) and the entries of the reply.
-
-    Args:
-        config: options, a `TaskConfig` or any dataclass with its fields.
-        max_response_chars: maximum number of characters of a response.
     """
 
     agents = ("player",)

@@ -11,15 +11,11 @@ from reason_envs.llm.engine import BASE_MODEL, Capability, Generation, Generatio
 
 
 class AdapterView(TrainableEngine):
-    """Sends every request to one adapter of an engine.
+    """Sends every request to one adapter of an engine with `Capability.ADAPTERS`.
 
     Several views share one engine, so one set of full weights in memory serves several policies, or a policy and a
-    frozen model. Their requests are batched together. Closing a view closes the engine.
-
-    Args:
-        engine: an engine with `Capability.ADAPTERS`.
-        adapter: name of the adapter, which `load_weights` loads. ``BASE_MODEL`` selects the full weights without any
-            adapter, which cannot be trained.
+    frozen model. Their requests are batched together. Closing a view closes the engine. `load_weights` loads the
+    adapter; ``BASE_MODEL`` selects the full weights without any adapter, which cannot be trained.
 
     Raises:
         EngineError: the engine does not hold adapters.

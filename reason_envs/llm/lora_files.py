@@ -15,12 +15,7 @@ _PREFIX = "base_model.model."
 
 
 def check_adapter(folder: Path, shapes: Mapping[str, torch.Size], max_rank: int) -> None:
-    """Check that an adapter fits an engine's model.
-
-    Args:
-        folder: contains ``adapter_config.json`` and ``adapter_model.safetensors``.
-        shapes: shape of every tensor of the engine's model, by name.
-        max_rank: maximum rank that the engine supports.
+    """Check that the adapter in a folder fits the shapes of an engine's tensors, by name, and its maximum rank.
 
     Raises:
         EngineError: a file is missing, the rank is too high, or a matrix does not belong to the model.

@@ -13,11 +13,10 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Hash (seed, position) pairs to uniform random numbers with the finaliser of SplitMix64 (Steele et al. 2014).
+    """Hash pairs of seed and position, [N] each, to uniform random numbers.
 
-    Args:
-        seeds: unsigned 64-bit seeds, [N].
-        positions: positions of the tokens within their completions, [N].
+    The hash is the finaliser of SplitMix64 (Steele et al. 2014). Seeds are unsigned 64-bit numbers, positions those of
+    the tokens within their completions.
 
     Returns:
         Numbers in [0, 1) with 53 random bits, [N].
@@ -34,12 +33,7 @@ def _mix(z: np.ndarray) -> np.ndarray:
 
 
 class TokenSampler:
-    """Samples one token per row by inverting the row's cumulative distribution at a uniform random number.
-
-    Args:
-        samplings: sampling parameters of each row.
-        device: device of the logits.
-    """
+    """Samples one token per row by inverting the row's cumulative distribution at a uniform random number."""
 
     def __init__(self, samplings: Sequence[Sampling], device: torch.device) -> None:
         temperatures = torch.tensor([s.temperature for s in samplings], dtype=torch.float32)

@@ -36,10 +36,6 @@ class OpenAIEngine(Engine):
     Requests are sent at once, because the server batches them: chat messages to ``/chat/completions``, token ids to
     ``/completions``. Whether equal seeds give equal samples depends on the server. vLLM repeats samples within
     rounding; hosted models often do not. The weights cannot be replaced, so the engine cannot be trained.
-
-    Args:
-        config: the options. ``None`` builds them from ``overrides``.
-        overrides: fields of the configuration.
     """
 
     def __init__(self, config: OpenAIEngineConfig | None = None, **overrides: Any) -> None:

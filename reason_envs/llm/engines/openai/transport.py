@@ -35,12 +35,9 @@ CLOSE_S = 10.0
 
 
 def backoff(seed: int, attempt: int, first: float) -> float:
-    """Return the seconds to wait after a failed attempt.
+    """Return the seconds to wait after the failed attempt with an index from 0. The wait doubles with each one.
 
-    Args:
-        seed: seed of the jitter, so that waits are the same in every run.
-        attempt: index of the failed attempt, from 0. The wait doubles with each one.
-        first: wait after the first attempt in seconds, of which the jitter keeps between half and all.
+    The jitter keeps between half and all of it. Its seed makes waits the same in every run.
     """
     draw = derive_seed(seed, "backoff", attempt) / 2**63
     return min(first * 2**attempt, MAX_BACKOFF_S) * (0.5 + 0.5 * draw)
