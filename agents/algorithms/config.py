@@ -51,8 +51,8 @@ class LearnerConfig:
     """Number of episodes per task."""
     minibatch_size: int | None = None
     """Number of decisions per optimizer step; ``None``: one optimizer step per training step (fully on-policy). If all
-    episodes have the same number of decisions, the size must divide the decisions of a training step or hold whole
-    groups. The last mini-batch of a pass can be smaller. Roles with separate weights have separate mini-batches."""
+    episodes have the same number of decisions, the size must divide the decisions of a training step. Otherwise the
+    last mini-batch of a pass is smaller. Roles with separate weights have separate mini-batches."""
     epochs_per_batch: int = 1
     """Number of passes over the decisions of a training step."""
     target_kl: float | None = None
@@ -138,8 +138,7 @@ def check_discount(gamma: float, environment: Environment) -> None:
 def check_minibatches(config: LearnerConfig, decisions_per_episode: int | None) -> None:
     """Check that mini-batches divide a training step, since a smaller last one would weigh as much as a whole one.
 
-    Whole groups are accepted, as in verl: 24 of 30 prompts are one mini-batch, and the other 6 are the next one. So are
-    the algorithm's default size, and every size if episodes differ in length (``None``).
+    The algorithm's default size is always accepted, and so is every size if episodes differ in length (``None``).
 
     Raises:
         ReasonEnvsError: the mini-batch size does not divide the decisions of a training step.
@@ -148,9 +147,7 @@ def check_minibatches(config: LearnerConfig, decisions_per_episode: int | None) 
     if size is None or size == type(config).minibatch_size or decisions_per_episode is None:
         return
     decisions = config.tasks_per_step * config.samples_per_task * decisions_per_episode
-    group = config.samples_per_task * decisions_per_episode
-    has_whole_groups = config.samples_per_task > 1 and size <= decisions and size % group == 0
-    if decisions % size and not has_whole_groups:
+    if decisions % size:
         per_episode = "" if decisions_per_episode == 1 else f" x {decisions_per_episode} decisions"
         raise ReasonEnvsError(
             f"algo.minibatch_size={size} must divide the {decisions} responses of a training step (algo.tasks_per_step="

@@ -46,7 +46,7 @@ class LanguagePolicy(TrainablePolicy):
     def __init__(self, config: LanguagePolicyConfig, *, seed: int = 0, base: Any = None) -> None:
         self.config = config
         self.device = resolve_device(config.device)
-        self.tokenizer = load_tokenizer(config.model)
+        self.tokenizer = load_tokenizer(config.model, config.template_options)
         self.model = self._build(load_base(config) if base is None else base, seed)
         self.sampling = config.sampling()
         self.max_tokens = config.max_tokens

@@ -1,6 +1,7 @@
 """Options of a language policy."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from reason_envs.errors import OptionError
 from reason_envs.llm.engine import Sampling
@@ -24,6 +25,8 @@ class LanguagePolicyConfig:
     sharing: str = "shared"
     """Sharing of weights between the roles of a multi-agent environment: ``shared`` (one model plays all roles, and the
     prompt names the role), ``lora_per_role`` (one adapter per role) or ``model_per_role`` (one model per role)."""
+    template_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the model's chat template, such as ``{enable_thinking: false}``. Empty: the template's defaults."""
     device: str = "auto"
     """Device of the model: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda:N``."""
     dtype: str = "auto"

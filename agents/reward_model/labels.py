@@ -6,6 +6,7 @@ little from whether the step is right. With hard labels, every step after a wron
 """
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -16,15 +17,21 @@ from tqdm import tqdm
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.prompt_templates import chat
+from reason_envs.envs.reason_tree.steps import StepRule, draw_step
 from reason_envs.errors import EngineError, RunError
 from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling
 from reason_envs.rewards import extract_answer, grade_math_batch
 from reason_envs.rewards.math.extract import check_answer_fallbacks
 from reason_envs.tasks.base import Task
+from reason_envs.tasks.text import without_thoughts
 from reason_envs.validation import at_least, one_of
+
+_log = logging.getLogger(__name__)
 
 LABELLINGS = ("hard", "soft", "solution")
 """Ways to label the steps of a solution."""
+MINIMUM_SHARE = 0.2
+"""Minimum share of the steps that should have either label."""
 CHUNK = 1024
 """Number of requests that are sent to the generator together."""
 Prefix = tuple[tuple[int, ...], ...]
@@ -45,8 +52,8 @@ class SamplingConfig:
     """Maximum number of steps per solution."""
     max_step_tokens: int = 64
     """Maximum number of tokens per step."""
-    separator: str = "\n"
-    """Text that ends a step."""
+    separator: str | None = None
+    """Text that ends a step, or ``paragraphs``; null: as in a search tree (see ``env.separator``)."""
     system_prompt: str | None = None
     """Text of a system message before the problem; null: no system message."""
     fallbacks: tuple[str, ...] = ()
@@ -91,25 +98,40 @@ class _Solution:
     texts: tuple[str, ...] = ()
     tokens: Prefix = ()
     ended: bool = False
+    finished: bool = False
 
 
 async def label_problems(
-    engine: Engine, tasks: Sequence[Task], config: SamplingConfig, seed: int
+    engine: Engine, tasks: Sequence[Task], config: SamplingConfig, seed: int, *, warns: bool = True
 ) -> list[LabelledSolution]:
     """Sample solutions of each problem and label their steps. Equal solutions of a problem are kept once.
+
+    A solution that is cut at ``max_depth`` or ``max_step_tokens`` before its answer is left out. If most solutions
+    are cut, or few steps have one of the labels, ``warns`` logs a warning.
 
     The problems must differ. All draws depend on the seed and the problem, so problems do not influence each other.
 
     Raises:
         EngineError: the engine does not return token ids, or did not answer.
     """
-    solutions = await _sample(engine, tasks, config, seed)
-    grades = grade_math_batch([(config.separator.join(s.texts), s.task.answer) for s in solutions], config.fallbacks)
+    rule = StepRule.of(config.separator, engine.model_name)
+    sampled = await _sample(engine, tasks, config, seed)
+    solutions = [solution for solution in sampled if solution.finished]
+    _log.log(
+        logging.WARNING if warns and len(solutions) < len(sampled) / 2 else logging.INFO,
+        "%d of %d solutions were cut and are left out: increase max_step_tokens or max_depth.",
+        *(len(sampled) - len(solutions), len(sampled)),
+    )
+    grades = grade_math_batch([(rule.separator.join(s.texts), s.task.answer) for s in solutions], config.fallbacks)
     correct = [grade.correct for grade in grades]
     if config.labels == "solution":
         labels = [(float(right),) * len(s.texts) for s, right in zip(solutions, correct, strict=True)]
     else:
         labels = await _Rollouts(engine, config, seed, solutions, correct).labels()
+    marks = [mark for row in labels for mark in row]
+    right = sum(marks) / max(1, len(marks))
+    if warns and marks and not MINIMUM_SHARE <= right <= 1 - MINIMUM_SHARE:
+        _log.warning("%.0f %% of the steps are labelled right: choose easier or harder problems.", 100 * right)
     return [
         LabelledSolution(s.task.id, s.task.question, s.texts, marks, right)
         for s, marks, right in zip(solutions, labels, correct, strict=True)
@@ -118,7 +140,8 @@ async def label_problems(
 
 async def _sample(engine: Engine, tasks: Sequence[Task], config: SamplingConfig, seed: int) -> list[_Solution]:
     """Sample solutions step by step, like a tree. A step ends at the separator, a solution at its answer."""
-    sampling = Sampling(config.max_step_tokens, config.temperature, top_p=config.top_p, stop=(config.separator,))
+    rule = StepRule.of(config.separator, engine.model_name)
+    sampling = Sampling(config.max_step_tokens, config.temperature, top_p=config.top_p, stop=(rule.separator,))
     rows = [
         _Solution(task, chat(task.question, config.system_prompt), derive_seed(seed, "solution", task.id, number))
         for task in tasks
@@ -130,7 +153,7 @@ async def _sample(engine: Engine, tasks: Sequence[Task], config: SamplingConfig,
             GenerationRequest([*rows[i].prompt, *_joined(rows[i].tokens)], derive_seed(rows[i].seed, depth), sampling)
             for i in live
         ]
-        drawn = await _generate(engine, requests, f"step {depth + 1} of the solutions")
+        drawn = await _generate(engine, requests, f"step {depth + 1} of the solutions", rule)
         for i, generation in zip(live, drawn, strict=True):
             rows[i] = _extended(rows[i], generation, config)
     return list({(row.task.id, row.texts): row for row in rows}.values())
@@ -143,13 +166,15 @@ def _extended(row: _Solution, generation: Generation, config: SamplingConfig) ->
             "Use engine=transformers or engine=vllm (with engine=openai and vllm serve: "
             "engine.extra_body={return_token_ids: true}), or give labelled solutions with labels_from."
         )
-    text = generation.text.strip()
+    text, is_last = without_thoughts(generation.text).strip(), generation.stop_string is None
+    has_answer = extract_answer(text, config.fallbacks) is not None
     return replace(
         row,
         prompt=generation.prompt_ids if not row.texts else row.prompt,
         texts=(*row.texts, text),
         tokens=(*row.tokens, tuple(generation.token_ids)),
-        ended=generation.stop_string is None or extract_answer(text, config.fallbacks) is not None,
+        ended=is_last or has_answer,
+        finished=has_answer or (is_last and generation.finish_reason != "length"),
     )
 
 
@@ -192,7 +217,7 @@ class _Rollouts:
             tokens = _joined(solution.tokens[:depth])
             seed = derive_seed(self.seed, "rollout", solution.task.id, *tokens, number)
             requests.append(GenerationRequest([*solution.prompt, *tokens], seed, sampling))
-        drawn = await _generate(self.engine, requests, f"rollout {number + 1} of step {depth}")
+        drawn = await _generate(self.engine, requests, f"rollout {number + 1} of step {depth}", StepRule("\n"))
         pairs = [(g.text, s.task.answer) for s, g in zip(solutions, drawn, strict=True)]
         grades = grade_math_batch(pairs, self.config.fallbacks)
         for solution, grade in zip(solutions, grades, strict=True):
@@ -209,13 +234,13 @@ def _joined(tokens: Prefix) -> list[int]:
     return [token for step in tokens for token in step]
 
 
-async def _generate(engine: Engine, requests: Sequence[GenerationRequest], what: str) -> list[Generation]:
+async def _generate(engine: Engine, requests: list[GenerationRequest], what: str, rule: StepRule) -> list[Generation]:
     """Return the generation of each request, in chunks and with a progress bar."""
     drawn: list[Generation] = []
     with tqdm(total=len(requests), desc=what, leave=False) as bar:
         for start in range(0, len(requests), CHUNK):
             chunk = requests[start : start + CHUNK]
-            drawn += [generation for (generation,) in await gather(*(engine.generate(r) for r in chunk))]
+            drawn += await gather(*(draw_step(engine, request, rule) for request in chunk))
             bar.update(len(chunk))
     return drawn
 

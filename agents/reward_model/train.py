@@ -145,7 +145,7 @@ async def _label(
     engine: Engine, parts: dict[str, list[Task]], config: RewardModelConfig
 ) -> dict[str, list[LabelledSolution]]:
     return {
-        part: await label_problems(engine, tasks, config, derive_seed(config.seed, part))
+        part: await label_problems(engine, tasks, config, derive_seed(config.seed, part), warns=part == "train")
         for part, tasks in parts.items()
     }
 

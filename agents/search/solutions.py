@@ -41,7 +41,7 @@ async def sample_solutions(tree: Tree, grower: Grower, n: int, *, is_greedy: boo
     return [
         Solution(
             sample.text,
-            steps=tuple(filter(None, map(str.strip, sample.text.split(grower.config.separator)))),
+            steps=grower.rule.split(sample.text),
             answer=grower.answer(sample.text),
             tokens=sample.generated_tokens,
         )

@@ -17,7 +17,7 @@ from reason_envs.validation import mounted
 
 BASE_MODEL = "policy"
 """Value of an environment's option that stands for the model under the policy's adapter, in the policy's engine."""
-FOLLOW_POLICY = ("model", "device", "attention")
+FOLLOW_POLICY = ("model", "template_options", "device", "attention")
 """Engine options that take the policy's value unless they are set: learner and engine must hold the same model."""
 
 

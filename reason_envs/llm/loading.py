@@ -2,9 +2,10 @@
 
 import importlib.util
 import logging
+import re
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -76,15 +77,17 @@ def model_path(name: str) -> str:
     return str(Path(name).expanduser()) if name.startswith("~") else name
 
 
-def load_tokenizer(name: str, *, generates: bool = True) -> Any:
+def load_tokenizer(name: str, template_options: Mapping[str, Any] | None = None, *, generates: bool = True) -> Any:
     """Load a model's tokenizer. A tokenizer without a padding token pads with its end-of-sequence token.
 
     Args:
         name: name or folder of the model.
+        template_options: options of the chat template, by name. They become a part of the template.
         generates: the model writes text, which must end.
 
     Raises:
-        OptionError: the tokenizer cannot be loaded, or it does not have an end-of-sequence token and needs one.
+        OptionError: the tokenizer cannot be loaded, it lacks a needed end-of-sequence token, or its template lacks an
+            option.
     """
     from transformers import AutoTokenizer
 
@@ -95,6 +98,11 @@ def load_tokenizer(name: str, *, generates: bool = True) -> Any:
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    for option, value in (template_options or {}).items():
+        if not re.search(rf"\b{re.escape(option)}\b", str(tokenizer.chat_template)):
+            rule = f"must name options of the model's chat template, which does not read {option!r}. Leave it out."
+            raise OptionError("template_options", dict(template_options or {}), rule)
+        tokenizer.chat_template = f"{{% set {option} = {value!r} %}}{tokenizer.chat_template}"
     return tokenizer
 
 

@@ -5,6 +5,8 @@ import string
 from collections import Counter
 from collections.abc import Sequence
 
+from reason_envs.tasks.text import without_thoughts
+
 _ARTICLES = re.compile(r"\b(a|an|the)\b")
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 VERDICTS = frozenset({"yes", "no", "noanswer"})
@@ -22,7 +24,9 @@ def f1(prediction: str, answers: Sequence[str]) -> float:
     Precision counts as much as recall, so an answer among many other words, as in a copy of the passage, has
     a low F1.
     """
-    return max((_f1(normalise_words(prediction), normalise_words(answer)) for answer in answers), default=0.0)
+    return max(
+        (_f1(normalise_words(without_thoughts(prediction)), normalise_words(answer)) for answer in answers), default=0.0
+    )
 
 
 def _f1(predicted: list[str], gold: list[str]) -> float:

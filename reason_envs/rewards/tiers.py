@@ -12,14 +12,11 @@ of another grounded operator. A program that returns its own number, word or cod
 mathematics require more: the number must be the final answer of an operator, and the input that the program added for
 that operator must not contain it. So a program that prints a digit, which is often within 50 %, earns nothing. A copy
 of the passage has a low F1. The size of a program does not matter.
-
-``env.tiers=source`` takes the tiers of the AFlow training guide as they are: an answer needs no operator, and one that
-reaches no other tier earns 0.2 ("has output"), so a program that prints a digit is paid.
 """
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -74,50 +71,45 @@ class TierGrade:
 NO_ANSWER = TierGrade(0.0, False, None, 0.0, "no_answer")
 
 
-async def math_tier(answer: str, gold: str, grounded: Sequence[OperatorOutput] | None) -> TierGrade:
-    """Grade a number or expression: the last box of the answer, or the text after ``####``, or the last number.
-
-    Here and below, ``grounded=None`` gives the tiers of the source.
-    """
+async def math_tier(answer: str, gold: str, grounded: Sequence[OperatorOutput]) -> TierGrade:
+    """Grade a number or expression: the last box of the answer, or the text after ``####``, or the last number."""
     extracted = final_answer(answer)
     if extracted is None:
         return NO_ANSWER
-    if not _given(grounded, lambda text: _mentions(text, extracted)):
+    if not any(_mentions(text, extracted) for output in grounded for text in output.fields):
         return TierGrade(0.0, False, extracted, 0.0, "unsupported")
     error = relative_error(extracted, gold)
     right = error < EXACT or (await grade_math_async(rf"\boxed{{{extracted}}}", gold)).correct
     if right or error < EQUAL:
         return TierGrade(1.0, right, extracted, 1.0, "right")
     score = max(0.0, 1 - error)
-    own = grounded is None or any(_finds(output, extracted) for output in grounded)
+    own = any(_finds(output, extracted) for output in grounded)
     if error < NEAR and own:
         return TierGrade(0.7 if error < CLOSE else 0.4, False, extracted, score, "partial")
-    if grounded is None:
-        return TierGrade(0.2, False, extracted, score, "wrong")
     found = [final_answer(text) for output in grounded for text in output.fields]
     if number(extracted) is not None and any(f is not None and relative_error(f, gold) < CLOSE for f in found):
         return TierGrade(0.2, False, extracted, score, "lost")
     return TierGrade(0.0, False, extracted, score, "wrong")
 
 
-def qa_tier(answer: str, golds: Sequence[str], grounded: Sequence[OperatorOutput] | None) -> TierGrade:
+def qa_tier(answer: str, golds: Sequence[str], grounded: Sequence[OperatorOutput]) -> TierGrade:
     """Grade an answer in words by its F1."""
     words = normalise_words(answer)
     if not words:
         return NO_ANSWER
     wanted = f" {' '.join(words)} "
-    if not _given(grounded, lambda text: wanted in f" {' '.join(normalise_words(text))} "):
+    if not any(wanted in f" {' '.join(normalise_words(text))} " for output in grounded for text in output.fields):
         return TierGrade(0.0, False, answer, 0.0, "unsupported")
-    return _by_share(answer, f1(answer, golds), WORDS, 0.2 if grounded is None else 0.0)
+    return _by_share(answer, f1(answer, golds), WORDS)
 
 
-def code_tier(code: str, share: float, grounded: Sequence[OperatorOutput] | None) -> TierGrade:
+def code_tier(code: str, share: float, grounded: Sequence[OperatorOutput]) -> TierGrade:
     """Grade a program by its share of passed tests."""
     if not code.strip():
         return NO_ANSWER
-    if not _given(grounded, lambda text: _squeeze(code) in _squeeze(text)):
+    if not any(_squeeze(code) in _squeeze(text) for output in grounded for text in output.fields):
         return TierGrade(0.0, False, code, share, "unsupported")
-    return _by_share(code, share, TESTS, 0.2 if grounded is None else 0.0)
+    return _by_share(code, share, TESTS)
 
 
 def capped(tier: float, caps: Mapping[str, float]) -> tuple[float, str | None]:
@@ -152,14 +144,9 @@ def relative_error(answer: str, gold: str) -> float:
     return math.inf if error is None or error > 1e300 else float(error)  # a larger fraction does not fit a float
 
 
-def _given(grounded: Sequence[OperatorOutput] | None, matches: Callable[[str], bool]) -> bool:
-    """Return whether the output of a grounded operator matches. The source's tiers do not ask."""
-    return grounded is None or any(matches(text) for output in grounded for text in output.fields)
-
-
-def _by_share(answer: str, share: float, steps: Sequence[tuple[float, float]], least: float) -> TierGrade:
-    tier = next((tier for minimum, tier in steps if share >= minimum), least)
-    reason = "right" if tier == 1 else "partial" if tier > least else "wrong"
+def _by_share(answer: str, share: float, steps: Sequence[tuple[float, float]]) -> TierGrade:
+    tier = next((tier for minimum, tier in steps if share >= minimum), 0.0)
+    reason = "right" if tier == 1 else "partial" if tier else "wrong"
     return TierGrade(tier, tier == 1, answer, share, reason)
 
 

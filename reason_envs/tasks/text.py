@@ -7,6 +7,7 @@ _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _BLANK = re.compile(
     r"(?:[\s$~{}]|\\(?:[!,;: ()$]|\[|\]|(?:boxed|fbox|text|mathrm|mbox|left|right|q?quad)(?![a-zA-Z])))*+"
 )
+_THOUGHT = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
 _CALCULATION = re.compile(r"<<[^<>]*>>")
 NUMBER = r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
 """Pattern of a plain decimal number, with or without thousands separators."""
@@ -17,10 +18,8 @@ def last_boxed(text: str) -> str | None:
     r"""Return the content of the last ``\boxed{...}`` (or ``\fbox{...}``) of a text.
 
     Nested braces belong to the content. Escaped braces (``\{``, ``\}``) open and close nothing. If boxes are nested,
-    the one that starts last is read. White space around the content is removed, so an empty box gives ``""``.
-
-    Returns:
-        The content, or ``None`` if there is no box or the last one is not closed.
+    the one that starts last is read. White space around the content is removed, so an empty box gives ``""``. ``None``:
+    there is no box, or the last one is not closed.
     """
     box = last_box(text)
     return box[2] if box else None
@@ -42,6 +41,11 @@ def last_box(text: str, before: int | None = None) -> tuple[int, int, str] | Non
         if depth == 0:
             return start, brace.end(), text[match.end() : brace.start()].strip()
     return None
+
+
+def without_thoughts(text: str) -> str:
+    """Remove ``<think>`` blocks, also one that is not closed, and all text before a ``</think>`` without a start."""
+    return _THOUGHT.sub("", text).rpartition("</think>")[2] if "think>" in text else text
 
 
 def is_blank(answer: str) -> bool:

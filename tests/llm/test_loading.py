@@ -220,3 +220,37 @@ def test_load_model_can_be_called_from_several_threads_at_once():
         models = list(threads.map(load, range(8)))
     weights = [model.get_output_embeddings().weight for model in models]
     assert all(torch.equal(weight, weights[0]) for weight in weights)
+
+
+def thinking_tokenizer(folder):
+    """Save a tokenizer whose chat template thinks unless an option forbids it, and return its folder."""
+    tokenizer = loading.load_tokenizer("embedded")
+    tokenizer.chat_template = (
+        "{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
+        "{% for message in messages %}{{ message['content'] }}{% endfor %}{{ style }}"
+    )
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [({}, "<think>1"), ({"enable_thinking": False}, "1"), ({"enable_thinking": False, "style": "'2'"}, "1'2'")],
+)
+def test_load_tokenizer_sets_options_of_the_template(tmp_path, options, text):
+    tokenizer = loading.load_tokenizer(thinking_tokenizer(tmp_path), options)
+    prompt = [{"role": "user", "content": "1"}]
+    assert encode_prompt(tokenizer, prompt) == tokenizer(text, add_special_tokens=False).input_ids
+    tokenizer.save_pretrained(tmp_path / "again")
+    again = loading.load_tokenizer(str(tmp_path / "again"), options)
+    assert encode_prompt(again, prompt) == encode_prompt(tokenizer, prompt)
+
+
+def test_load_tokenizer_refuses_options_that_the_template_lacks():
+    rule = (
+        r"template_options=\{'enable_thinking': False\} must name options of the model's chat template, which does not"
+    )
+    with pytest.raises(ReasonEnvsError, match=rule):
+        loading.load_tokenizer("embedded", {"enable_thinking": False})
+    with pytest.raises(ReasonEnvsError, match=rule):
+        make_engine("transformers", template_options={"enable_thinking": False})

@@ -98,26 +98,3 @@ def test_capped_takes_the_lowest_cap():
     assert capped(1.0, {}) == (1.0, None)
     assert capped(1.0, {"repaired": 0.7, "misfit": 0.4}) == (0.4, "misfit")
     assert capped(0.2, {"repaired": 0.7}) == (0.2, None)
-
-
-@pytest.mark.parametrize(
-    ("answer", "gold", "tier"),
-    [
-        ("27", "27", 1.0),
-        ("27", "26", 0.7),
-        ("27", "20", 0.4),
-        ("5", "1000", 0.2),
-        (r"\boxed{x + 1}", "27", 0.2),
-        ("no number", "27", 0.0),
-        ("", "27", 0.0),
-    ],
-)
-def test_math_tier_of_the_source_pays_every_answer(answer, gold, tier):
-    assert asyncio.run(math_tier(answer, gold, None)).tier == tier
-    assert asyncio.run(math_tier(answer, gold, ())).tier == 0.0
-
-
-def test_qa_and_code_tiers_of_the_source_pay_every_answer():
-    assert [qa_tier(text, ["red ball"], None).tier for text in ("red ball", "a blue kite", " ")] == [1.0, 0.2, 0.0]
-    assert [code_tier("x = 1", share, None).tier for share in (1.0, 0.8, 0.5, 0.0)] == [1.0, 0.7, 0.4, 0.2]
-    assert code_tier("", 0.0, None).tier == 0.0

@@ -30,8 +30,10 @@ class GrowthConfig:
     """Sampling temperature of the generator; 0 is greedy."""
     top_p: float = 1.0
     """Nucleus sampling of the generator: probability mass of the tokens that are kept; 1 keeps all tokens."""
-    separator: str = "\n"
-    """Text that ends a step."""
+    separator: str | None = None
+    """Text that ends a step, or ``paragraphs``: a blank line ends a step, blank steps are skipped, and display
+    mathematics and blocks of code stay whole. ``None``: ``paragraphs`` if the generator's model does not ship with this
+    package, and otherwise the end of a line."""
     aggregation: str = "product"
     """Aggregation of the step scores along a path into its value: ``product``, ``min``, ``last`` or ``sum``."""
     fallbacks: tuple[str, ...] = ()
@@ -40,7 +42,7 @@ class GrowthConfig:
     def __post_init__(self) -> None:
         at_least(self, max_depth=1, max_nodes=2, max_branch=1, max_step_tokens=1)
         one_of(self, aggregation=AGGREGATIONS)
-        if not self.separator:
+        if self.separator == "":
             raise OptionError("separator", self.separator, "must not be empty: it ends a step.")
         self.fallbacks = check_answer_fallbacks(self.fallbacks)
 

@@ -58,8 +58,8 @@ class ReasonTree(TaskEnvironment):
     an episode, only the value of the last path counts.
 
     Steps are used as generated: an empty step, or one that repeats the previous step, is a node like any other. It
-    takes an action and a level of depth. A step that equals a sibling is merged with it. No step is drawn if it would
-    not fit into the generator's context.
+    takes an action and a level of depth. A step that equals a sibling is merged with it. EXPAND continues a step that
+    was cut at ``max_step_tokens``. No step is drawn if it would not fit into the generator's context.
     """
 
     agents = (SEARCHER,)
@@ -209,6 +209,7 @@ class ReasonTree(TaskEnvironment):
         return {
             "generated_tokens": tree.generated_tokens,
             "generator_calls": tree.generator_calls,
+            "cut_steps": tree.cut_steps,
             "reward_model_calls": tree.reward_model_calls,
             "reward_model_tokens": tree.reward_model_tokens,
             "illegal_actions": self.state.illegal,

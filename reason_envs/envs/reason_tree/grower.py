@@ -7,12 +7,14 @@ from typing import Any
 from reason_envs.batching import gather
 from reason_envs.core import Message, derive_seed
 from reason_envs.envs.reason_tree.config import GrowthConfig
+from reason_envs.envs.reason_tree.steps import THOUGHT, StepRule, draw_step
 from reason_envs.envs.reason_tree.tree import Tree, new_tree
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling
 from reason_envs.reward_models.base import StepRewardModel, StepScoreRequest
 from reason_envs.rewards.math.extract import extract_answer
+from reason_envs.tasks.text import without_thoughts
 
 
 class Grower:
@@ -25,8 +27,10 @@ class Grower:
         self.engine = engine
         self.reward_model = reward_model
         self.config = config
+        self.rule = StepRule.of(config.separator, engine.model_name)
+        """Rule that ends a step."""
         self.sampling = Sampling(
-            config.max_step_tokens, config.temperature, top_p=config.top_p, stop=(config.separator,)
+            config.max_step_tokens, config.temperature, top_p=config.top_p, stop=(self.rule.separator,)
         )
         self._tokenizer = engine.tokenizer
         self.context_length = engine.context_length
@@ -40,6 +44,8 @@ class Grower:
         """
         prompt: list[Any] = messages if self._tokenizer is None else encode_prompt(self._tokenizer, messages)
         tree = new_tree(question, prompt, seed, self.config.aggregation)
+        if self._tokenizer is not None and self._tokenizer.decode(prompt[-8:]).rstrip().endswith(THOUGHT):
+            tree.nodes[0].unfinished = THOUGHT
         if not self._fits(tree, 0):
             raise ReasonEnvsError(
                 f"A prompt of {len(prompt)} tokens and max_step_tokens={self.config.max_step_tokens} exceed the "
@@ -91,7 +97,7 @@ class Grower:
         request = self.request(tree, parent)
         tree.nodes[parent].draw_count += 1
         tree.generator_calls += 1
-        (generation,) = await self.engine.generate(request)
+        generation = await draw_step(self.engine, request, self.rule, tree.nodes[parent].unfinished)
         if generation.finish_reason == "exhausted":
             tree.nodes[parent].closed = True
             return None
@@ -105,7 +111,14 @@ class Grower:
             tree.prompt = generation.prompt_ids or tree.prompt
         if parent == 0 and generation.prompt_prefix_cache is not None:
             tree.nodes[0].generator_prefix_cache = generation.prompt_prefix_cache
-        text = generation.text.strip()
+        before = tree.nodes[parent].unfinished
+        whole = before + generation.text
+        has_answer = self.answer(whole) is not None
+        cut = generation.finish_reason == "length" and generation.stop_string is None and not has_answer
+        tree.cut_steps += cut
+        text = without_thoughts(whole if THOUGHT in before else generation.text)
+        text = text if before else text.lstrip()
+        text = text if cut else text.rstrip()
         duplicate = tree.duplicate_child(parent, text)
         if duplicate is not None:
             tree.nodes[duplicate].tokens += tokens
@@ -126,7 +139,8 @@ class Grower:
             min_log_prob=min(generation.log_probs or [0.0]),
             tokens=tokens,
             score=scored_steps.scores[-1],
-            terminal=generation.stop_string is None or self.answer(text) is not None,
+            terminal=has_answer or (generation.stop_string is None and not cut),
+            unfinished=whole if cut else "",
             generator_prefix_cache=generation.prefix_cache,
             reward_model_prefix_cache=scored_steps.prefix_cache,
         )
@@ -137,7 +151,8 @@ class Grower:
 
     def response(self, tree: Tree, index: int) -> str:
         """Return the text of the path to ``index`` for the grader."""
-        return self.config.separator.join(tree.steps(index))
+        nodes, separator = [tree.nodes[i] for i in tree.path(index)], self.rule.separator
+        return "".join(node.text + ("" if node.unfinished else separator) for node in nodes).removesuffix(separator)
 
     def _seed(self, tree: Tree, index: int) -> int:
         return derive_seed(tree.seed, "step", *tree.address(index), tree.nodes[index].draw_count)

@@ -9,20 +9,8 @@ from reason_envs.envs.reason_tree.config import GrowthConfig
 from reason_envs.envs.reason_tree.tree import Node, Tree
 
 FEATURES = (
-    "score",
-    "value",
-    "log_prob",
-    "probability",
-    "min_probability",
-    "depth",
-    "sibling",
-    "tokens",
-    "is_answer",
-    "on_path",
-    "is_current",
-    "is_root",
-    "children",
-    "closed",
+    *("score", "value", "log_prob", "probability", "min_probability", "depth", "sibling", "tokens"),
+    *("is_answer", "on_path", "is_current", "is_root", "children", "closed"),
 )
 """Features of each node in ``nodes``, scaled to [-1, 1]. ``probability`` is the geometric mean over the tokens of a
 step, ``min_probability`` the probability of its least likely token."""

@@ -44,6 +44,8 @@ class Node:
     """Whether no step may follow: the step holds an answer, or the generator ended its text."""
     closed: bool = False
     """Whether the generator has no further child for this node, as when a record is exhausted."""
+    unfinished: str = ""
+    """Text of a step that was cut at ``max_step_tokens``, which the children continue; empty for a whole step."""
     children: list[int] = field(default_factory=list)
     """Indices of the children in the order of their draws."""
     draw_count: int = 0
@@ -74,6 +76,8 @@ class Tree:
     """Number of tokens generated for this tree, duplicates and empty steps included."""
     generator_calls: int = 0
     """Number of samples requested from the generator."""
+    cut_steps: int = 0
+    """Number of steps that were cut at ``max_step_tokens``."""
     reward_model_calls: int = 0
     """Number of paths scored by the reward model."""
     reward_model_tokens: int = 0

@@ -52,9 +52,6 @@ class WorkflowConfig(TaskConfig):
     sandbox: Any = "monty"
     """Sandbox that runs the code of operators and answers: ``monty``, ``native`` (any Python, on Linux), a mapping of a
     ``name`` and options, or a ``Sandbox``."""
-    tiers: str = "strict"
-    """Tiers of the answers: ``strict`` (an operator must have given the answer) or ``source`` (those of the AFlow
-    training guide: every answer counts, and one that reaches no other tier earns 0.2)."""
     repair_cap: float = 0.7
     """Maximum reward of a program that had to be repaired before it ran."""
     misfit_cap: float = 0.4
@@ -67,7 +64,7 @@ class WorkflowConfig(TaskConfig):
     """Maximum number of characters of the policy's response; a longer one is invalid."""
 
     def __post_init__(self) -> None:
-        one_of(self, prompts=STYLES, tiers=("strict", "source"))
+        one_of(self, prompts=STYLES)
         at_least(self, executor_max_tokens=1, executor_temperature=0, max_calls=1, max_executor_tokens=1)
         at_least(self, max_program_chars=1)
         above(self, execution_timeout=0, program_seconds=0)

@@ -131,18 +131,17 @@ class WorkflowExecution(TextEnvironment):
     # --- grading
 
     async def _grade(self, outcome: Outcome, task: Task, domain: str) -> TierGrade:
-        grounded = outcome.grounded if self.config.tiers == "strict" else None
         if domain == "math":
-            return await math_tier(outcome.answer, task.answer, grounded)
+            return await math_tier(outcome.answer, task.answer, outcome.grounded)
         if domain == "qa":
-            return qa_tier(outcome.answer, task.metadata.get("answers") or [task.answer], grounded)
+            return qa_tier(outcome.answer, task.metadata.get("answers") or [task.answer], outcome.grounded)
         code = extract_code(outcome.answer)
         try:
             grade = await self.grader.grade(code, read_tests(task.metadata["tests"]))
         except ReasonEnvsError as error:
             advice = "Tests that monty cannot run need env.sandbox=native."
             raise ReasonEnvsError(f"Task {task.id!r} cannot be graded: {error} {advice}") from error
-        return code_tier(code, grade.share, grounded)
+        return code_tier(code, grade.share, outcome.grounded)
 
     def _caps(self, outcome: Outcome, domain: str) -> dict[str, float]:
         caps = {}

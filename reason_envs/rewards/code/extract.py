@@ -3,6 +3,8 @@
 import re
 from typing import Any
 
+from reason_envs.tasks.text import without_thoughts
+
 _FENCE = re.compile(r"(?P<lead>.*?)(?<![`~])(?P<fence>`{3,}+|~{3,}+)(?P<info>[^`~]*)")
 _MARGIN = re.compile(r"[\s>]*(?:(?:[-*+]|\d+[.)])\s+)?")
 _PYTHON = re.compile(r"[\s{.]*i?py(?:thon)?(?![a-z])", re.IGNORECASE)
@@ -14,6 +16,7 @@ def extract_code(response: str) -> str:
     Fences are three or more backticks or tildes. They may be indented, quoted or follow text. A block that is never
     closed ends with the text, and nested blocks are paired. Without a block, the whole response is the code.
     """
+    response = without_thoughts(response)
     lines = response.replace("\r\n", "\n").split("\n")
     blocks: list[dict[str, Any]] = []
     opened: list[dict[str, Any]] = []

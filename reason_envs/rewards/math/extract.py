@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from reason_envs.errors import OptionError, did_you_mean
 from reason_envs.rewards.math.boxes import boxed_answer
-from reason_envs.tasks.text import NUMBER, after_hashes
+from reason_envs.tasks.text import NUMBER, after_hashes, without_thoughts
 
 _NUMBER = re.compile(rf"(?<![\w.]){NUMBER}")
 
@@ -35,15 +35,14 @@ def check_answer_fallbacks(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def extract_answer(response: str, answer_fallbacks: Sequence[str] = ()) -> str | None:
-    r"""Return the answer in the last ``\boxed{}`` of a response (see `boxed_answer`).
+    r"""Return the answer in the last ``\boxed{}`` of a response (see `boxed_answer`), or ``None``.
 
     Args:
-        response: text that the model generated.
-        answer_fallbacks: names of ``ANSWER_FALLBACKS``, tried in this order if no box has an answer.
-
-    Returns:
-        The answer as written, or ``None``. An empty or unclosed box has no answer.
+        response: text that the model generated. Its ``<think>`` blocks are not read.
+        answer_fallbacks: names of ``ANSWER_FALLBACKS``, tried in this order if no box has an answer. An empty or
+            unclosed box has none.
     """
     readers = [boxed_answer, *(ANSWER_FALLBACKS[name] for name in check_answer_fallbacks(answer_fallbacks))]
+    response = without_thoughts(response)
     answers = (reader(response) for reader in readers)
     return next((answer for answer in answers if answer), None)

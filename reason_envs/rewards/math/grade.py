@@ -10,22 +10,12 @@ from typing import Literal, cast
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.math.boxes import OR
 from reason_envs.rewards.math.extract import extract_answer
-from reason_envs.rewards.math.normalise import named_value, normalise, quick_verdict
+from reason_envs.rewards.math.normalise import QuickReason, named_value, normalise, quick_verdict
 from reason_envs.rewards.math.notation import asks_for_number, read_number, without_unit
 from reason_envs.rewards.math.worker_pool import GradingPool, default_pool
 from reason_envs.tasks.text import last_boxed
 
-Reason = Literal[
-    "equal",
-    "string_match",
-    "different",
-    "no_answer",
-    "unevaluated",
-    "unparsable",
-    "algebra_error",
-    "timeout",
-    "worker_died",
-]
+Reason = Literal[QuickReason, "no_answer", "unparsable", "algebra_error", "timeout", "worker_died"]
 
 
 @dataclass(frozen=True)

@@ -69,11 +69,7 @@ def named_value(answer: str) -> str:
 
 
 def plain_number(text: str) -> Fraction | None:
-    """Read an integer, a ratio of integers, or a decimal that is short enough to be exact for every grader.
-
-    Returns:
-        The value, or ``None`` for all other texts.
-    """
+    """Read an integer, a ratio of integers, or a decimal that is exact for every grader; ``None`` for other texts."""
     if len(text) > _MAX_LENGTH:
         return None
     if ratio := _RATIO.fullmatch(text):
@@ -102,10 +98,8 @@ def quick_verdict(gold: str, answer: str) -> QuickReason | None:
 
     Equal strings and equal plain numbers are equal, and unequal plain numbers are different. If the gold answer is in
     ``\text{}``, the answers are compared as words, because algebra would read them as products of letters. If the gold
-    answer is a number, a computation without letters is ``"unevaluated"`` (see `notation`).
-
-    Returns:
-        The reason, or ``None`` if algebra must decide.
+    answer is a number, a computation without letters is ``"unevaluated"`` (see `notation`). ``None``: algebra must
+    decide.
     """
     if answer in (gold, gold.replace(", ", ",")):
         return "string_match"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Generic, Protocol, TypeVar
 
-from reason_envs.tasks.text import last_boxed
+from reason_envs.tasks.text import last_boxed, without_thoughts
 
 Cell = tuple[int, int]
 """Row and column, counted from the upper left corner."""
@@ -62,6 +62,7 @@ def read_moves(text: str, maximum: int) -> str | None:
     The moves are the content of the last ``\boxed{}``. If there is no box, they are the last line that is not empty.
     ``None``: there is no move, there are more, or there is other text.
     """
+    text = without_thoughts(text)
     boxed = last_boxed(text)
     lines = [line for line in text.splitlines() if line.strip()]
     found = boxed if boxed is not None else lines[-1] if lines else ""

@@ -8,7 +8,7 @@ from itertools import islice
 from random import Random
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks.text import last_boxed
+from reason_envs.tasks.text import last_boxed, without_thoughts
 
 BOXES = {4: (2, 2), 6: (2, 3), 9: (3, 3)}
 """Rows and columns of a box for each side length of the grid."""
@@ -103,6 +103,7 @@ def read_cells(text: str, side: int) -> Cells | None:
     Spaces, commas, brackets and the usual lines of drawn grids may separate digits. Line breaks or slashes separate
     rows. ``.``, ``_`` and ``0`` are empty cells. ``None``: there is no complete grid.
     """
+    text = without_thoughts(text)
     boxed = last_boxed(text)
     rows = [row for line in re.split(r"\\\\|[\n/]", text if boxed is None else boxed) if (row := _row(line))]
     whole = "".join(rows[-1:]) if rows and len(rows[-1]) == side * side else "".join(rows[-side:])

@@ -69,11 +69,6 @@ def test_labels_of_a_problem_do_not_depend_on_other_problems():
     assert {s.steps[0]: s for s in both if s.task_id == "one"} == alone
 
 
-def test_solution_can_end_without_an_answer():
-    (found,) = labels_of("hard", engine=ScriptedEngine("again\n"), max_depth=3, rollouts=2).values()
-    assert (found.steps, found.labels, found.correct) == (("again",) * 3, (0, 0, 0), False)
-
-
 def test_label_problems_names_invalid_options_and_engines():
     with pytest.raises(ReasonEnvsError, match="returns the token ids"):
         labels_of("hard", engine=ScriptedEngine(""))
@@ -125,3 +120,17 @@ def truth(solution):
         right = solution.correct if i == len(solution.steps) - 1 else i < len(due) and step == due[i]
         verdicts.append(right and all(verdicts))
     return verdicts
+
+
+@pytest.mark.parametrize("text", ["again\n", "x" * 64])
+def test_label_problems_leaves_out_unfinished_solutions(text, caplog):
+    engine = ScriptedEngine(lambda request, seed: text)
+    assert labels_of("hard", engine=engine, max_depth=3, rollouts=2) == {}
+    assert "1 of 1 solutions were cut and are left out: increase max_step_tokens or max_depth." in caplog.text
+
+
+def test_label_problems_warns_once_when_few_steps_have_a_label(caplog):
+    labels_of("solution", engine=ScriptedEngine("so \\boxed{8}"))
+    assert caplog.text.count("0 % of the steps are labelled right: choose easier or harder problems.") == 1
+    labels_of("solution", engine=ScriptedEngine(["so \\boxed{8}", "so \\boxed{7}"]))
+    assert caplog.text.count("labelled right") == 1

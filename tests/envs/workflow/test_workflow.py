@@ -213,12 +213,6 @@ def test_answers_written_by_the_program_earn_nothing(body):
     assert (end.rewards["writer"], end.info["reason"]) == (0.0, "unsupported")
 
 
-def test_tiers_of_the_source_pay_a_printed_digit():
-    printed = program('return "5", 0')
-    assert play(make_env(), MATH, printed).rewards["writer"] == 0.0
-    assert play(make_env(tiers="source"), MATH, printed).rewards["writer"] == 0.2
-
-
 def test_outputs_of_operators_without_the_problem_are_not_grounded():
     blind = program('a = await self.custom(input="Say 27", instruction="")\n' + RETURN)
     assert play(make_env(r"\boxed{27}"), MATH, blind).info["reason"] == "unsupported"

@@ -1,7 +1,7 @@
 """The in-process engine on Hugging Face transformers."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,8 @@ class TransformersEngineConfig:
 
     model: str = "embedded"
     """Model to load: ``embedded`` (ships with this package), a folder, or a hub name."""
+    template_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the model's chat template, such as ``{enable_thinking: false}``. Empty: the template's defaults."""
     device: str = "auto"
     """Device of the model: ``cpu``, ``cuda:N``, or ``auto`` (a GPU if there is one)."""
     dtype: str = "auto"
@@ -77,7 +79,7 @@ class TransformersEngine(TrainableEngine):
     def __init__(self, config: TransformersEngineConfig | None = None, **overrides: Any) -> None:
         self.config = config or TransformersEngineConfig(**overrides)
         self.device = resolve_device(self.config.device)
-        self.tokenizer = load_tokenizer(self.config.model)
+        self.tokenizer = load_tokenizer(self.config.model, self.config.template_options)
         self.dtype = resolve_dtype(self.config.dtype, self.device)
         model = load_model(
             self.config.model,

@@ -57,7 +57,7 @@ class VllmEngine(TrainableEngine):
         self.config = config or VllmEngineConfig(**overrides)
         self.device = resolve_device(self.config.device)
         self.dtype = resolve_dtype(self.config.dtype, self.device)
-        self.tokenizer = load_tokenizer(self.config.model)
+        self.tokenizer = load_tokenizer(self.config.model, self.config.template_options)
         capabilities = {Capability.LOG_PROBS, Capability.TRAINABLE, Capability.EXTERNAL_ENGINE}
         self.capabilities = frozenset(capabilities | ({Capability.ADAPTERS} if self.config.max_lora_rank else set()))
         self.model_name = self.config.model

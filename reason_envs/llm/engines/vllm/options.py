@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -27,6 +27,8 @@ class VllmEngineConfig:
 
     model: str = "embedded"
     """Model to load: ``embedded`` (ships with this package), a folder, or a hub name."""
+    template_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the model's chat template, such as ``{enable_thinking: false}``. Empty: the template's defaults."""
     device: str = "auto"
     """Device of the model: ``cpu``, ``cuda:N`` (the first of ``tensor_parallel_size`` GPUs), or ``auto``."""
     dtype: str = "auto"
