@@ -158,19 +158,9 @@ def register(
     _add(EnvironmentEntry(environment, config, id=id, name=name or _short_name(id), **more))
 
 
-def names() -> list[str]:
-    """Return every short name, sorted."""
-    return ENVIRONMENTS.names()
-
-
 def ids() -> list[str]:
     """Return every Gymnasium id, sorted."""
-    return sorted(ENVIRONMENTS[name].id for name in names())
-
-
-def entry(name: str) -> EnvironmentEntry:
-    """Look an environment up by its id or short name; ``module:`` before it imports the module first."""
-    return ENVIRONMENTS[name]
+    return sorted(ENVIRONMENTS[name].id for name in ENVIRONMENTS.names())
 
 
 def env_config(name: str) -> type:

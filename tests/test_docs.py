@@ -160,7 +160,7 @@ def test_table_of_ids_is_the_registry():
     table = read_page(ROOT / "docs" / "environments" / "index.md")
     rows = re.findall(r"^\| \[`(\w+-v\d+)`\]\((\w+)\.md\) \| `(\w+)` \|", table, re.MULTILINE)
     assert sorted((ident, name) for ident, _, name in rows) == sorted(
-        (registration.entry(name).id, name) for name in registration.names()
+        (registration.ENVIRONMENTS[name].id, name) for name in registration.ENVIRONMENTS.names()
     )
     for ident, page, name in rows:
         text = read_page(ROOT / "docs" / "environments" / f"{page}.md")

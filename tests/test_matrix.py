@@ -33,9 +33,12 @@ def test_every_cell_trains_from_its_command_line(cell, tmp_path):
 
 def test_matrix_has_every_combination():
     """Every environment that the package registers, all learners, and each policy where it fits."""
-    assert {cell.environment for cell in CELLS} == {*registration.names()}
+    assert {cell.environment for cell in CELLS} == {*registration.ENVIRONMENTS.names()}
     rows = {(cell.environment, cell.policy) for cell in CELLS}
-    assert rows == {*((name, "language") for name in registration.names()), *((name, "graph") for name in matrix.TREES)}
+    assert rows == {
+        *((name, "language") for name in registration.ENVIRONMENTS.names()),
+        *((name, "graph") for name in matrix.TREES),
+    }
     for row in rows:
         found = [cell.algorithm for cell in CELLS if (cell.environment, cell.policy) == row]
         assert found == ["ppo", "grpo", "at_grpo", *(["sb3_ppo", "sb3_maskable_ppo"] if row[1] == "graph" else [])]

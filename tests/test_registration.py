@@ -71,14 +71,14 @@ def test_unknown_names_raise_an_error_with_near_names():
     with pytest.raises(ReasonEnvsError, match="Did you mean 'single_turn_math'"):
         reason_envs.make_environment("single_turn_maths")
     with pytest.raises(ReasonEnvsError, match="Did you mean 'SingleTurnMath-v0'"):
-        registration.entry("SingleTurnMath-v1")
+        registration.ENVIRONMENTS["SingleTurnMath-v1"]
 
 
 def test_entries_recommend_options_of_a_run():
-    assert registration.entry("ReasonTree-v0").recommends == {"algo": "ppo", "policy": "graph"}
-    assert registration.entry("planner_solver").recommends["model"] == "embedded:planner_solver"
-    assert registration.entry("single_turn_math").recommends == {}
+    assert registration.ENVIRONMENTS["ReasonTree-v0"].recommends == {"algo": "ppo", "policy": "graph"}
+    assert registration.ENVIRONMENTS["planner_solver"].recommends["model"] == "embedded:planner_solver"
+    assert registration.ENVIRONMENTS["single_turn_math"].recommends == {}
     reason_envs.register("Own-v0", Toy, ToyConfig, recommends={"learning_rate": 1e-4})
-    assert registration.entry("own").recommends == {"learning_rate": 1e-4}
+    assert registration.ENVIRONMENTS["own"].recommends == {"learning_rate": 1e-4}
     with pytest.raises(ReasonEnvsError, match=r"Unknown recommendation of Other-v0 'algorithm'\. Did you mean 'algo'"):
         reason_envs.register("Other-v0", Toy, ToyConfig, recommends={"algorithm": "ppo"})

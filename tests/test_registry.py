@@ -237,7 +237,7 @@ def test_plugins_are_loaded_once(installed):
 def test_plugins_add_environments_with_names_and_ids(installed):
     installed("reason_envs.environments", "add_environment")
     assert registration.env_config("installed") is ToyConfig
-    assert "installed" in registration.names()
+    assert "installed" in registration.ENVIRONMENTS.names()
     assert "Installed-v0" in registration.ids()
 
 

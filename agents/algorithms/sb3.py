@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from gymnasium import Space
 from gymnasium.spaces import Dict
+from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
@@ -151,11 +152,7 @@ class SB3PPO:
 class SB3MaskablePPO(SB3PPO):
     """Runs ``sb3_contrib.MaskablePPO``, which gives illegal actions probability 0."""
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        from sb3_contrib import MaskablePPO
-
-        self.algorithm = MaskablePPO
-        super().__init__(*args, **options)
+    algorithm = MaskablePPO
 
 
 class SB3Optimizer:

@@ -99,7 +99,7 @@ def composed(overrides: Sequence[str]) -> DictConfig:
 def _short_name(override: str) -> str:
     """Write an environment's Gymnasium id as its short name."""
     key, _, value = override.partition("=")
-    return f"env={registration.entry(value).name}" if key == "env" and value in registration.ids() else override
+    return f"env={registration.ENVIRONMENTS[value].name}" if key == "env" and value in registration.ids() else override
 
 
 def _drop(config: DictConfig, overrides: Sequence[str]) -> None:

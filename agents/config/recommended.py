@@ -31,7 +31,7 @@ TEXT: dict[str, dict[str, float | None]] = {
 
 def recommended_choice(group: str, env: str) -> str:
     """Return the algorithm (``group="algo"``) or policy (``"policy"``) that an environment recommends."""
-    return str(registration.entry(env).recommends.get(group, CHOICES[group]))
+    return str(registration.ENVIRONMENTS[env].recommends.get(group, CHOICES[group]))
 
 
 def ships_with_the_library(model: str | None) -> bool:
@@ -50,7 +50,7 @@ def leave_open(group: str, name: str, node: DictConfig) -> None:
 
 def fill_in(config: DictConfig) -> None:
     """Set the options that `leave_open` removed and that nothing else set."""
-    recommends = registration.entry(config.env.name).recommends
+    recommends = registration.ENVIRONMENTS[config.env.name].recommends
     own = OmegaConf.create({group: _defaults(group, config[group].name) for group in (*CHOICES, "env")})
     text = TEXT.get(config.algo.name, {})
     suited = text if issubclass(GROUPS["policy"][1](config.policy.name), LanguagePolicyConfig) else {}
@@ -82,7 +82,7 @@ def fill_in(config: DictConfig) -> None:
 
 def _other_models(env: str) -> dict[str, Any]:
     """Return an environment's defaults for models that do not ship with this library, by key."""
-    return {f"env.{key}": value for key, value in registration.entry(env).other_models.items()}
+    return {f"env.{key}": value for key, value in registration.ENVIRONMENTS[env].other_models.items()}
 
 
 def _defaults(group: str, name: str) -> DictConfig:

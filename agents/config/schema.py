@@ -110,7 +110,7 @@ class TrainConfig:
 
 
 GROUPS: dict[str, tuple[Callable[[], list[str]], Callable[[str], type]]] = {
-    "env": (registration.names, registration.env_config),
+    "env": (registration.ENVIRONMENTS.names, registration.env_config),
     "algo": (ALGORITHMS.names, lambda name: ALGORITHMS[name].config_class()),
     "policy": (POLICIES.names, lambda name: POLICIES[name].config_class()),
     "engine": (ENGINES.names, lambda name: ENGINES[name].config_class()),

@@ -128,22 +128,19 @@ def evaluation_record(
     }
 
 
-def plain(episode: EpisodeRecord) -> dict[str, Any]:
+def plain(value: Any) -> Any:
     """Convert a record to JSON types. Long texts are cut, and empty entries are left out."""
-    whole: dict[str, Any] = _plain(asdict(episode))
-    return whole
-
-
-def _plain(value: Any) -> Any:
+    if isinstance(value, EpisodeRecord):
+        return plain(asdict(value))
     if isinstance(value, str):
         return value if len(value) <= MAX_CHARS else f"{value[:MAX_CHARS]}… ({len(value):,} characters)"
     if isinstance(value, Mapping):
-        parts = {str(name): _plain(part) for name, part in value.items()}
+        parts = {str(name): plain(part) for name, part in value.items()}
         return {name: part for name, part in parts.items() if part not in (None, "", [], {})}
     if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if isinstance(value, np.generic):
-        return _plain(value.item())
+        return plain(value.item())
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
     return value if value is None or isinstance(value, bool | int) else str(value)

@@ -44,7 +44,7 @@ PROBLEMS = 512
 TOKENS = (20_000, 40_000, 80_000)
 """Numbers of generated tokens at which arms are compared, each with its nearest checkpoint."""
 AT_GRPO = ("algo=at_grpo", "algo.tasks_per_step=16")
-TEAM = registration.entry("petting_math").recommends
+TEAM = registration.ENVIRONMENTS["petting_math"].recommends
 """The model of the Petting environments and the learning rate that suits it."""
 GRPO = ("algo=grpo", "algo.tasks_per_step=8", "algo.samples_per_task=4")
 BATCH, GROUP = ("algo.scale=batch",), ("algo.scale=std",)

@@ -43,7 +43,7 @@ def test_gymnasium_checker_passes_without_warnings(name):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for roles in ("team", "single"):
-            check_env(gym.make(registration.entry(name).id, roles=roles).unwrapped)
+            check_env(gym.make(registration.ENVIRONMENTS[name].id, roles=roles).unwrapped)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -131,7 +131,7 @@ def test_environments_without_observe_are_rejected():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_simultaneous_games_play_like_single_ones(name):
-    id = registration.entry(name).id
+    id = registration.ENVIRONMENTS[name].id
     env, envs = gym.make(id), gym.make_vec(id, num_envs=3)
     first, info = env.reset(seed=6)
     observations, infos = envs.reset(seed=[5, 6, 7])
@@ -151,7 +151,7 @@ def test_simultaneous_games_play_like_single_ones(name):
 def test_a_broken_import_is_an_error(monkeypatch):
     monkeypatch.delitem(sys.modules, "reason_envs.envs.petting.plan_path", raising=False)
     monkeypatch.setitem(sys.modules, "reason_envs.envs.petting.grid", None)
-    assert "petting_plan_path" in registration.names()
+    assert "petting_plan_path" in registration.ENVIRONMENTS.names()
     with pytest.raises(ReasonEnvsError, match=r"cannot import .*petting\.grid"):
         reason_envs.make_environment("petting_plan_path")
 

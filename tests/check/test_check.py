@@ -39,7 +39,7 @@ def failures(results):
     return {result.name: result for result in results if result.status == "FAIL"}
 
 
-@pytest.mark.parametrize("name", registration.names())
+@pytest.mark.parametrize("name", registration.ENVIRONMENTS.names())
 def test_built_in_environments_pass(name):
     results = check_environment(name, responses=(SIMPLE,) if name == "workflow" else (), **OPTIONS.get(name, {}))
     assert failures(results) == {}

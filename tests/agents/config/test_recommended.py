@@ -40,7 +40,7 @@ def parts(monkeypatch):
     monkeypatch.setattr(ALGORITHMS, "parts", dict(ALGORITHMS.parts))
     POLICIES.register("writer", LanguagePolicy, WriterConfig)
     ALGORITHMS.register("slow_grpo", GRPO, SlowGRPOConfig)
-    if "recommending" not in registration.names():
+    if "recommending" not in registration.ENVIRONMENTS.names():
         recommends = {"algo": "ppo", "model": "theirs", "learning_rate": 2e-4}
         reason_envs.register("Recommending-v0", Toy, ToyConfig, recommends=recommends)
 

@@ -168,7 +168,7 @@ def test_mlp_policy_refuses_spaces_and_options_that_do_not_fit(make, message):
 
 @pytest.mark.parametrize("name", ["sb3_ppo", "at_grpo"])
 def test_registered_environment_trains_from_the_command_line(name, tmp_path):
-    if "signals" not in registration.names():
+    if "signals" not in registration.ENVIRONMENTS.names():
         registration.register("Signals-v0", Signals, SignalConfig)
     options = ["env=signals", "policy=mlp", "policy.device=cpu", f"algo={name}", "steps=2", "eval_tasks=4"]
     sizes = [f"algo.{key}={value}" for key, value in SB3.items()] if name == "sb3_ppo" else ["algo.tasks_per_step=4"]

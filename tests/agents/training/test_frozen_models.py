@@ -66,7 +66,10 @@ def test_planner_and_solver_are_the_embedded_models_by_default():
         compose_config(["env=planner_solver", *more]).algo.optimizer.learning_rate
         for more in ([], ["policy.model=embedded"])
     ]
-    assert rates == [registration.entry("planner_solver").recommends["learning_rate"], OptimizerConfig().learning_rate]
+    assert rates == [
+        registration.ENVIRONMENTS["planner_solver"].recommends["learning_rate"],
+        OptimizerConfig().learning_rate,
+    ]
 
 
 def test_solver_options_are_changed_by_key():
