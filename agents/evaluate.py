@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,7 @@ from reason_envs.tasks.base import TaskSet
 from reason_envs.tasks.files.evaluation_sets import BENCHMARKS, benchmark_tasks
 from reason_envs.validation import at_least, check_choice
 
-DOMAINS = {
-    "single_turn_math": ("math", "code"),
-    "workflow": ("math", "qa", "code"),
-    "petting_code": ("code",),
-}
+DOMAINS = {"single_turn_math": ("math", "code"), "workflow": ("math", "qa", "code"), "petting_code": ("code",)}
 """Domains of benchmarks that an environment grades; others grade mathematics."""
 
 
@@ -139,19 +136,11 @@ async def _evaluate(run: Run, name: str, source: Any, config: EvaluateConfig) ->
     sandbox = make_sandbox("native")  # it starts with its first program
     environment = run.environment if not name else _environment(run, name, sandbox)
     tasks = await check_prompts(run.policy, environment, make_tasks(source, "test") if name else run.held_out())
-    print(_subject(config, run, tasks, min(config.tasks, len(tasks))), flush=True)
+    print(_subject(config, run, name or tasks.name, tasks), flush=True)
     bar = tqdm(total=min(config.tasks, len(tasks)) * config.samples, unit=" episodes", disable=None)
+    evaluate = partial(evaluate_tasks, environment, run.policy, tasks, maximum=config.tasks, samples=config.samples)
     with bar, closing(sandbox):
-        evaluation = await evaluate_tasks(
-            environment,
-            run.policy,
-            tasks,
-            maximum=config.tasks,
-            samples=config.samples,
-            seed=config.seed,
-            temperature=config.temperature,
-            finished=bar.update,
-        )
+        evaluation = await evaluate(seed=config.seed, temperature=config.temperature, finished=bar.update)
     print(format_result(evaluation.result), flush=True)
     return evaluation
 
@@ -165,19 +154,19 @@ def _environment(run: Run, name: str, sandbox: Sandbox) -> Environment:
         )
     if config.name != "single_turn_math" or chosen.system_prompt is None:
         return run.environment
-    reward = CodeReward(wrong=0.0, no_answer=0.0, sandbox=sandbox)
-    prompt = chosen.system_prompt
+    reward, prompt = CodeReward(wrong=0.0, no_answer=0.0, sandbox=sandbox), chosen.system_prompt
     return SingleTurnMath(SingleTurnMathConfig(tasks=run.train_tasks, reward=reward, system_prompt=prompt))
 
 
-def _subject(config: EvaluateConfig, run: Run, tasks: TaskSet, count: int) -> str:
+def _subject(config: EvaluateConfig, run: Run, name: str, tasks: TaskSet) -> str:
     """Return the line that says which weights are evaluated on which tasks."""
     policy = run.plan.config.policy
     weights = config.checkpoint or config.run or options(policy).get("model") or policy.name
     before = " before training" if config.untrained else ""
     swapped = f" with swap_roles={config.swap_roles}" if config.swap_roles else ""
     reasons = "".join(f", {number:,} left out {why}" for why, number in tasks.left_out.items() if number)
-    return f"{weights}{before}{swapped}: {count:,} problems of {tasks.name} x {config.samples}{reasons}"
+    count = min(config.tasks, len(tasks))
+    return f"{weights}{before}{swapped}: {count:,} problems of {name} x {config.samples}{reasons}"
 
 
 def _swap(policy: TrainablePolicy, roles: Any) -> None:

@@ -120,8 +120,9 @@ def choose_problems(config: RewardModelConfig) -> dict[str, list[Task]]:
         train = make(config.tasks, "train")
     with mounted("tasks" if config.eval_set is None else "eval_set"):
         test = make(config.tasks if config.eval_set is None else config.eval_set, "test")
-    if test.split != "test":
-        raise OptionError("eval_set", test.name, "is not a test split: set eval_set to held-out problems.")
+    if test.split != "test" or (config.eval_set is None and not test.disjoint):
+        rule = "is not a test split: set eval_set to held-out problems, or tasks.holdout=0.2 for a single file."
+        raise OptionError("eval_set", test.name, rule)
     learnt = _different(train, config.problems + config.validation_problems, config.seed)
     parts = (learnt[: config.problems], learnt[config.problems :], _different(test, config.test_problems, config.seed))
     return dict(zip(PARTS, parts, strict=True))

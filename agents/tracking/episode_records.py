@@ -123,7 +123,7 @@ def evaluation_record(
     shown = list(zip(groups, tasks, strict=True))[:max_episodes]
     return {
         "step": step,
-        "correct": [fmean(t.metrics["correct"] for t in group) for group in groups],
+        "correct": [fmean([t.metrics["correct"] for t in group if not t.failure] or [0.0]) for group in groups],
         "episodes": [plain(record(group[0], task)) for group, task in shown],
     }
 

@@ -55,6 +55,8 @@ def _indented(text: str, by: int = 2) -> str:
 
 
 def _outcome(trajectory: Trajectory) -> str:
+    if trajectory.failure:
+        return f"left out, because an engine failed: {trajectory.failure}"
     correct = trajectory.metrics.get("correct")
     if correct is None:
         verdict = ""

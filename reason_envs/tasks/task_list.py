@@ -61,18 +61,10 @@ def split_tasks(
     skipped: int = 0,
     max_samples: int | None = None,
 ) -> ListTaskSet:
-    """Build the task set of a split.
+    """Build the task set of a split from the tasks of a source, which is named in errors.
 
-    Args:
-        name: name of the set.
-        split: ``"train"`` or ``"test"``.
-        tasks: the tasks of the source.
-        source: the source, for errors.
-        official: whether the source has only this split. Otherwise both splits have all of its tasks, or the hash of
-            their questions divides them.
-        holdout: share of the test split if the hash divides the tasks; 0: both splits have all tasks.
-        skipped: number of records without an answer, which were left out.
-        max_samples: maximum number of tasks.
+    An ``official`` source has only this split. Of any other, the hash of the questions puts the share ``holdout`` into
+    the test split; 0: both splits have all tasks. ``skipped`` records without an answer were left out before.
 
     Raises:
         MissingSplitError: the split is empty.

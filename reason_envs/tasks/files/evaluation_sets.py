@@ -56,10 +56,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 def benchmark_tasks(name: str, folder: Path | None = None) -> dict[str, Any]:
     """Return the task family and options with which a benchmark is read.
 
-    Args:
-        name: one of `BENCHMARKS`.
-        folder: folder of local copies: ``NAME/train.*`` and ``NAME/test.*``, ``NAME`` with one other file, or a file
-            ``NAME.*``. ``None``: the value of ``REASON_ENVS_DATA``. The hub is used if there is no local copy.
+    A local copy in ``folder`` is ``NAME/train.*`` and ``NAME/test.*``, one other file in ``NAME``, or ``NAME.*``.
+    ``folder=None`` is the value of ``REASON_ENVS_DATA``. Without a local copy, the hub is used.
     """
     entry = BENCHMARKS[name]
     data = os.environ.get(DATA_VARIABLE) if folder is None else folder

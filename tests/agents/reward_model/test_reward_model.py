@@ -177,6 +177,15 @@ class TestPhaseOne:
         with pytest.raises(ReasonEnvsError, match="set eval_set to held-out problems"):
             choose_problems(RewardModelConfig(tasks=problems("train"), problems=2, validation_problems=2))
 
+    def test_choose_problems_refuses_to_evaluate_on_the_file_that_it_trains_on(self, tmp_path):
+        file = tmp_path / "a.jsonl"
+        file.write_text("".join(f'{{"question": "q{i}", "answer": "1"}}\n' for i in range(60)))
+        sizes = {"problems": 9, "validation_problems": 9, "test_problems": 3}
+        with pytest.raises(ReasonEnvsError, match=r"tasks.holdout=0.2 for a single file"):
+            choose_problems(RewardModelConfig(tasks={"name": "json", "path": str(file)}, **sizes))
+        parts = choose_problems(RewardModelConfig(tasks={"name": "json", "path": str(file), "holdout": 0.2}, **sizes))
+        assert [len(parts[part]) for part in PARTS] == [9, 9, 3]
+
 
 SMALL = {"problems": 4, "validation_problems": 2, "test_problems": 3, "solutions": 2, "rollouts": 1}
 

@@ -136,6 +136,11 @@ def test_evaluation_record_holds_all_grades_and_some_episodes():
     assert evaluation_record(7, trajectories, tasks, samples=2, max_episodes=0)["episodes"] == []
 
 
+def test_evaluation_record_leaves_failed_episodes_out_of_the_grades():
+    played = [Trajectory("t", "e", [], True, False, {"correct": c}, failure=f) for c, f in ((1.0, ""), (0.0, "down"))]
+    assert evaluation_record(1, played, [Task("t", "q", "a")], samples=2, max_episodes=0)["correct"] == [1.0]
+
+
 def test_record_with_nan_surrogates_and_long_texts_can_be_read_back(tmp_path):
     tree = TreeView([NodeView(-1, "?", float("nan"), np.float32(0.5), 0.0, 0, False)], 0, [(0, 1)])
     view = report_toys.tree_toys.make_tree().view()

@@ -49,6 +49,11 @@ def test_transcript_of_a_policy_without_text_shows_its_actions():
     assert as_text(trajectory) == f"policy writes (-0.10)\n  EXPAND\n{result}"
 
 
+def test_transcript_of_a_failed_episode_names_the_failure():
+    failed = Trajectory("t", "e", [], False, True, {"correct": 0.0}, failure="no server")
+    assert as_text(failed) == "left out, because an engine failed: no server"
+
+
 def test_transcript_cuts_long_prompts():
     prompt = "begin" + "x" * 5000 + "end"
     text = as_text(Trajectory("t", "0", [decision("solver", [("user", prompt)], "4")], True, False))
