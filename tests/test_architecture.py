@@ -16,7 +16,7 @@ ORDER = {
     "<- reward_models <- rewards <- envs <- vector registration <- adapters <- serve check __init__",
     "agents": "trajectory masking distributed registry <- advantages losses policies tracking <- rollout "
     "<- algorithms evaluation <- search config <- reward_model report <- training "
-    "<- train evaluate frontier __init__",
+    "<- train evaluate frontier command __init__",
 }
 """Files and folders directly inside each package. Imports point to the left; each place is one room."""
 LAYERS = {

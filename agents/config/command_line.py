@@ -142,6 +142,11 @@ def report_errors() -> Iterator[None]:
     raise SystemExit(2)
 
 
+def quoted(text: str) -> str:
+    """Write a text in the grammar of overrides."""
+    return '"' + re.sub(r"(\\*)(\"|$)", r"\1\1\2", text).replace('"', '\\"') + '"'
+
+
 def bad_value(error: BaseException, otherwise: str) -> ReasonEnvsError:
     """Return the error for a value that OmegaConf or YAML refuse; ``otherwise`` names it if their error has no key."""
     return ReasonEnvsError(f"Bad value of {refused_key(error) or otherwise}: {str(error).strip().splitlines()[0]}.")

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from agents.config.command_line import bad_value, refused_key
+from agents.config.command_line import bad_value, quoted, refused_key
 from agents.config.recommended import CHOICES, fill_in, leave_open, recommended_choice
-from agents.config.renamed import renamed_key, renamed_preset
+from agents.config.renamed import meant, renamed_key, renamed_preset
 from agents.config.schema import GROUPS, TrainConfig, check_name, choice, typed
 from agents.config.swapped import drop_foreign_options, swapped_groups
 from reason_envs import registration
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import OptionError, ReasonEnvsError, unknown_name
 from reason_envs.validation import check_whole
 
 _AGENTS = Path(__file__).resolve().parents[1]
@@ -71,7 +72,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
 
 def composed(overrides: Sequence[str]) -> DictConfig:
     """Compose the options of a run like `compose_config`, but do not validate their values."""
-    overrides = [_short_name(override) for override in overrides]
+    overrides = [_as_text(_short_name(override)) for override in overrides]
     register_schemas(overrides)
     for override in overrides:
         group, equals, value = override.partition("=")
@@ -112,6 +113,23 @@ def _drop(config: DictConfig, overrides: Sequence[str]) -> None:
     if dropped:
         options = ", ".join(f"{key}={value}" for key, value in dropped.items())
         print(f"Options of the preset that the chosen parts do not have are left out: {options}", file=sys.stderr)
+
+
+def _as_text(override: str) -> str:
+    """Quote a value that hydra cannot read, such as a sentence with commas. ``@file`` stands for the text of a file."""
+    key, _, value = override.partition("=")
+    if value.startswith("@"):
+        try:
+            return f"{key}={quoted(Path(value[1:]).expanduser().read_text(encoding='utf-8'))}"
+        except (OSError, UnicodeDecodeError) as error:
+            rule = f"cannot be read ({error}): give the path of a text file after @."
+            raise OptionError(key, value, rule) from error
+    try:
+        if not OverridesParser.create().parse_override(override).is_sweep_override():
+            return override
+    except HydraException:
+        pass
+    return override if value.lstrip()[:1] in ("", "{", "[", '"', "'") else f"{key}={quoted(value)}"
 
 
 def _parts(overrides: Sequence[str]) -> dict[str, str]:
@@ -176,7 +194,7 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
         return gone
     group, _, path = key.partition(".")
     if group not in GROUPS:
-        return unknown_name("key", key, {f.name for f in dataclasses.fields(TrainConfig)})
+        return meant(key) or unknown_name("key", key, {f.name for f in dataclasses.fields(TrainConfig)})
     names, config_of = GROUPS[group]
     chosen = dict(override.partition("=")[::2] for override in overrides).get(group)
     valid = {f"{group}.{path}" for path in _paths(config_of(_parts(overrides)[group]))}
@@ -189,7 +207,8 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
         return ReasonEnvsError(
             f"The key {key!r} is an option of {' and '.join(owners)}, which {user}: {fix}, or leave the key out.{hint}"
         )
-    return unknown_name("key", key, valid)
+    near = get_close_matches(key, valid, n=1, cutoff=0.85)
+    return (None if near else meant(key)) or unknown_name("key", key, valid)
 
 
 def _keys_of(group: str) -> set[str]:

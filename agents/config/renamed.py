@@ -1,5 +1,9 @@
 """Configuration keys and presets that have a new name or no longer exist."""
 
+from pathlib import Path
+
+import yaml
+
 from reason_envs.errors import ReasonEnvsError
 
 RENAMED = {
@@ -19,6 +23,23 @@ RENAMED_PRESETS = {
     f"petting_{game}_{team}": f"petting_{game}{more}" for game in _GAMES for team, more in _TEAMS.items()
 }
 """What to write after ``+experiment=`` instead of a preset that no longer exists."""
+
+SYNONYMS: dict[str, str] = yaml.safe_load(Path(__file__).with_name("synonyms.yaml").read_text(encoding="utf-8"))
+"""Names under which other libraries know a key, separated by spaces, by key."""
+
+
+def meant(key: str) -> ReasonEnvsError | None:
+    """Return the error for a key that has another name here; ``None`` if the name is unknown too."""
+    if key == "experiment":
+        return ReasonEnvsError("'experiment=' needs a plus sign, because a run has no preset yet: +experiment=NAME.")
+    if key.startswith("env.reward."):
+        return ReasonEnvsError(
+            f"{key!r} is not an option of the default reward. Give options of another reward together with its name: "
+            "env.reward='{name: my_module:my_reward, alpha: 0.9}'."
+        )
+    name = key.rpartition(".")[2].lower()
+    found = [new for new, old in SYNONYMS.items() if name in (new.rpartition(".")[2], *old.split()) and new != key]
+    return ReasonEnvsError(f"Unknown key {key!r}. Did you mean {found[0]!r}?") if found else None
 
 
 def renamed_key(key: str) -> ReasonEnvsError | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -163,11 +162,12 @@ def _overrides(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
 def _written(value: Any) -> str:
     """Write a value in the grammar of overrides."""
+    from agents.config.command_line import quoted
+
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_written(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_written, value)) + "]"
     if value is None or isinstance(value, bool | int | float):
         return json.dumps(value)
-    text = re.sub(r"(\\*)(\"|$)", r"\1\1\2", str(value)).replace('"', '\\"')
-    return f'"{text}"'
+    return quoted(str(value))

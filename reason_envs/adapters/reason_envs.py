@@ -14,12 +14,8 @@ def make_env(
 ) -> GymnasiumAdapter | RenderCollection:
     """Build a registered environment for ``gymnasium.make``.
 
-    Args:
-        environment: id of the environment.
-        render_mode: a mode of the environment; ``human`` prints the episode as text, and ``MODE_list`` collects what
-            the mode returns.
-        strict: whether an action outside of the action space is an error.
-        options: options of the environment.
+    ``human`` prints the episode as text, ``MODE_list`` collects what ``MODE`` returns, and ``strict=True`` refuses
+    actions outside of the action space.
     """
     human = render_mode == "human"
     mode = "ansi" if human else render_mode and render_mode.removesuffix("_list")

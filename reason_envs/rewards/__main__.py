@@ -26,6 +26,9 @@ CHECKS = (
 
 def main() -> int:
     """Print every check. Return 1 if a check failed, otherwise 0."""
+    if sys.argv[1:]:
+        print(__doc__)
+        return 0 if sys.argv[1:] in (["--help"], ["-h"]) else 2
     reward = MathReward()
     grades = grade_math_batch((generated, truth) for generated, truth, _ in CHECKS)
     failed = 0

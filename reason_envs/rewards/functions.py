@@ -25,12 +25,7 @@ class FunctionReward(RewardFunction):
     """Name of the function in error messages."""
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
-        """Call the function and check its result.
-
-        Raises:
-            RewardError: the function raised an exception.
-            ReasonEnvsError: the function returned another result than a number, or a number and a dict.
-        """
+        """Call the function and check its result. An exception of the function becomes a `RewardError`."""
         extra = {"seed": seed} if "seed" in inspect.signature(self.function).parameters else {}
         try:
             if _is_async(self.function):

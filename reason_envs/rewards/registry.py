@@ -38,14 +38,7 @@ class RewardRegistry(Registry[RewardFunction]):
         return reward if isinstance(reward, RewardFunction) else FunctionReward(reward, owner)
 
     def checked(self, spec: Any, options: dict[str, Any]) -> tuple[Any, str, dict[str, Any]]:
-        """Check a reward before it is built.
-
-        Returns:
-            The function or class, its name in messages, and its options.
-
-        Raises:
-            ReasonEnvsError: the reward does not exist, cannot be called with a response and a task, or lacks an option.
-        """
+        """Check a reward before it is built. Returns the function or class, its name in messages, and its options."""
         if callable(spec):
             target, owner = spec, f"reward function {name_of(spec)}"
         elif isinstance(spec, str | Mapping):
@@ -115,11 +108,7 @@ def build_reward(spec: Any, config: type[RewardConfig] = RewardConfig) -> Reward
 
 
 def check_reward(spec: Any) -> None:
-    """Check name, options and signature of a reward, or of each one in a list, without building it.
-
-    Raises:
-        ReasonEnvsError: see `build_reward`.
-    """
+    """Check name, options and signature of a reward, or of each one in a list, without building it."""
     if isinstance(spec, list | tuple):
         _each(spec, check_reward)
     elif not isinstance(spec, RewardFunction):
@@ -127,10 +116,7 @@ def check_reward(spec: Any) -> None:
 
 
 def weighted(specs: Sequence[Any], build: Callable[[Any], RewardFunction]) -> WeightedReward:
-    """Build the weighted sum of the rewards in a list; ``build`` builds one.
-
-    A mapping can have the key ``weight``, 1.0 by default.
-    """
+    """Build the weighted sum of rewards as ``build`` takes them. A mapping can have a ``weight``, 1.0 by default."""
     parts: dict[str, tuple[float, RewardFunction]] = {}
     for reward, weight, built in _each(specs, build):
         name = reward.get("name", "math") if isinstance(reward, Mapping) else reward

@@ -1,0 +1,31 @@
+"""The command ``reason-envs``: one name for every command of the library."""
+
+import runpy
+import sys
+from difflib import get_close_matches
+
+COMMANDS = {
+    "train": ("agents.train", "train a policy, or continue a run with resume="),
+    "evaluate": ("agents.evaluate", "evaluate a trained policy on held-out problems"),
+    "report": ("agents.report", "write an HTML page about one or more runs"),
+    "frontier": ("agents.frontier", "compare search methods and policies at equal numbers of tokens"),
+    "tasks": ("reason_envs.tasks", "list and show problems"),
+    "check": ("reason_envs.check", "check an environment"),
+    "serve": ("reason_envs.serve", "serve an environment over HTTP"),
+    "new": ("agents.command.new", "write a package with an environment and its tests"),
+}
+"""Module and meaning of each subcommand."""
+
+
+def main() -> None:
+    """Run the module of the subcommand with the other arguments."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help"):
+        rows = "\n".join(f"  {command:<10}{meaning}" for command, (_, meaning) in COMMANDS.items())
+        print(f"usage: reason-envs COMMAND [ARGUMENT ...]\n\n{rows}\n\nreason-envs COMMAND --help shows its options.")
+        return
+    if name not in COMMANDS:
+        near = "".join(f" Did you mean {found!r}?" for found in get_close_matches(name, COMMANDS, n=1))
+        raise SystemExit(f"error: Unknown command {name!r}.{near} Valid: {', '.join(COMMANDS)}.")
+    sys.argv = [f"reason-envs {name}", *arguments]
+    runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
