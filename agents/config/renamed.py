@@ -1,4 +1,4 @@
-"""Configuration keys and presets that have a new name or no longer exist."""
+"""Configuration keys and presets that have another name or no longer exist."""
 
 from pathlib import Path
 
@@ -6,26 +6,10 @@ import yaml
 
 from reason_envs.errors import ReasonEnvsError
 
-RENAMED = {
-    "algo.kl_reward_kind": "algo.kl_reward_coef always penalises the log-ratio (k1)",
-    "hub_private": "a new repository is private; change its visibility on the hub",
-    "samples_every": "a response is shown every 20 steps; python -m agents.report shows whole episodes",
-}
-"""What to do instead of giving a key that no longer exists."""
-_GAMES = ("math", "code", "sokoban", "sudoku", "plan_path")
-_TEAMS = {
-    "shared": "",
-    "single": " env.roles=single",
-    "lora_per_role": " policy.sharing=lora_per_role policy.lora_rank=16",
-    "model_per_role": " policy.sharing=model_per_role",
-}
-RENAMED_PRESETS = {
-    f"petting_{game}_{team}": f"petting_{game}{more}" for game in _GAMES for team, more in _TEAMS.items()
-}
-"""What to write after ``+experiment=`` instead of a preset that no longer exists."""
-
-SYNONYMS: dict[str, str] = yaml.safe_load(Path(__file__).with_name("synonyms.yaml").read_text(encoding="utf-8"))
-"""Names under which other libraries know a key, separated by spaces, by key."""
+RENAMED, RENAMED_PRESETS, SYNONYMS = yaml.safe_load(
+    Path(__file__).with_name("names.yaml").read_text(encoding="utf-8")
+).values()
+"""What to do instead of giving a removed key; what to write instead of a removed preset; names in other libraries."""
 
 
 def meant(key: str) -> ReasonEnvsError | None:

@@ -1,27 +1,14 @@
 """``python -m reason_envs.rewards``: grade known cases and print the results."""
 
 import sys
+from pathlib import Path
+
+import yaml
 
 from reason_envs.rewards.base import MathReward
 from reason_envs.rewards.math.grade import grade_math_batch
 
-CHECKS = (
-    (r"The answer is \boxed{42}", "42", 1.0),
-    (r"The answer is \boxed{43}", "42", -1.0),
-    ("The answer is 42", "42", -0.5),
-    (r"First \boxed{1}, then \boxed{\frac{1}{2}}", r"\frac{1}{2}", 1.0),
-    (r"\boxed{0.5}", r"\frac{1}{2}", 1.0),
-    (r"\boxed{1,234}", "1234", 1.0),
-    (r"\boxed{(x+1)^2}", "x^2+2x+1", 1.0),
-    (r"\boxed{(x-1)^2}", "x^2+2x+1", -1.0),
-    (r"\boxed{\{2, 1\}}", r"\{1, 2\}", 1.0),
-    (r"\boxed{\text{Friday}}", "Friday", 1.0),
-    (r"\boxed{\frac{\pi}{4}}", r"45^\circ", 1.0),
-    (r"\boxed{\frac{1}{2^{98}}}", r"\frac{1}{2^{99}}", -1.0),
-    (r"\boxed{9^{9^{9}}}", "1", -1.0),
-    (r"\boxed{40 + 2}", "42", -1.0),
-    (r"\boxed{42", "42", -0.5),
-)
+CHECKS = yaml.safe_load(Path(__file__).with_name("known_grades.yaml").read_text(encoding="utf-8"))
 
 
 def main() -> int:
