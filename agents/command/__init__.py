@@ -1,4 +1,7 @@
-"""The command ``reason-envs``: one name for every command of the library."""
+"""The command ``reason-envs``: one name for every command of the library, and the package that it writes.
+
+It imports a command when it runs it.
+"""
 
 import runpy
 import sys

@@ -147,8 +147,10 @@ def _spelled_out(overrides: Sequence[str], env: str) -> Iterator[str]:
     becomes ``env.reward.name=x`` if the environment has that key, and ``env.tasks=x`` becomes ``env.tasks.name=x`` if
     more keys follow. A list for ``env.reward``, or a mapping with options of another reward, replaces its dataclass.
     """
-    keys, own = _keys_of("env"), {f"env.{path}" for path in _paths(GROUPS["env"][1](env))}
-    free = {key for key in keys if key.rpartition(".")[2] in FREE_FORM} | {"eval_set", "placement.roles"}
+    names, config_of = GROUPS["env"]
+    own = {f"env.{path}" for path in _paths(config_of(env))}
+    paths = {path for name in names() for path in _paths(config_of(name)) if path.rpartition(".")[2] in FREE_FORM}
+    free = {f"env.{path}" for path in paths} | {"eval_set", "placement.roles"}
     structured = {path.removesuffix(".name") for path in own if path.endswith(".name")}
     free -= structured
     for position, override in enumerate(overrides):
@@ -209,12 +211,6 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
         )
     near = get_close_matches(key, valid, n=1, cutoff=0.85)
     return (None if near else meant(key)) or unknown_name("key", key, valid)
-
-
-def _keys_of(group: str) -> set[str]:
-    """Return all keys of a group's parts."""
-    names, config_of = GROUPS[group]
-    return {f"{group}.{path}" for name in names() for path in _paths(config_of(name))}
 
 
 def _paths(schema: type) -> Iterator[str]:
