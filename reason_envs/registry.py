@@ -245,21 +245,15 @@ class Registry(Generic[T]):
         return name, {**given, **options}
 
     def _passed_through(self, spec: Any, options: Mapping[str, Any]) -> T:
-        if not isinstance(spec, self._interface_class()):
-            raise self.unusable(spec)
+        interface = load_attribute(self._interface) if isinstance(self._interface, str) else self._interface
+        if not isinstance(spec, interface):
+            raise ReasonEnvsError(
+                f"{spec!r} ({type(spec).__name__}) does not choose the {self.kind}: give a name, a mapping with 'name' "
+                f"and options, or an instance of {interface.__name__}."
+            )
         if options:
             raise ReasonEnvsError(
                 f"{', '.join(sorted(options))}: the {self.kind} is an object already, and takes no options. Set them "
                 "where the object is built."
             )
         return spec
-
-    def _interface_class(self) -> Any:
-        return load_attribute(self._interface) if isinstance(self._interface, str) else self._interface
-
-    def unusable(self, spec: Any) -> ReasonEnvsError:
-        """Build the error for an object that does not choose a part."""
-        return ReasonEnvsError(
-            f"{spec!r} ({type(spec).__name__}) does not choose the {self.kind}: give a name, a mapping with 'name' "
-            f"and options, or an instance of {self._interface_class().__name__}."
-        )

@@ -12,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from reason_envs.check import batching, episodes, forks, interfaces, playable, texts
 from reason_envs.check.play import Subject
 from reason_envs.check.results import CheckFailure, CheckResult, NotApplicable, verdict
@@ -27,74 +29,17 @@ __all__ = ["CheckResult", "check_environment", "verdict"]
 OURS = Path(__file__).resolve().parents[1]
 """Folder of this package."""
 
-CHECKS: dict[str, tuple[Callable[[Subject], str], str]] = {
-    "play": (
-        playable.playing,
-        "Write `async def reset(self, *, seed=None, options=None)` and `async def step(self, actions)`. They and "
-        "parse_action must not raise for any seed, actions or text.",
-    ),
-    "gymnasium": (interfaces.gymnasium, "Follow the message of Gymnasium's checker."),
-    "pettingzoo parallel": (interfaces.pettingzoo_parallel, "Follow the message of PettingZoo's test."),
-    "pettingzoo aec": (interfaces.pettingzoo_aec, "Follow the message of PettingZoo's test."),
-    "spaces": (
-        episodes.spaces,
-        "Return observations that observation_space(agent) contains, for names in `agents` only.",
-    ),
-    "determinism": (
-        episodes.determinism,
-        "Draw every random number with a seed from derive_seed(self.state.seed, agent, turn, call), and build a new "
-        "state in reset.",
-    ),
-    "clocks": (episodes.clocks, "Remove times from info: it must be equal for equal seeds and actions."),
-    "rewards": (episodes.rewards, "Return finite rewards, for agents that have acted."),
-    "ends": (
-        episodes.ends,
-        "At the end of the episode return no observations, and terminated or truncated for every agent.",
-    ),
-    "wrong actions": (
-        episodes.wrong_actions,
-        "If action_space does not contain an action, step must not raise: return info['valid_action'] = False.",
-    ),
-    "turns": (episodes.turns, "In step, ignore the actions of agents that do not act."),
-    "tasks": (
-        episodes.tasks,
-        "Give the configuration the fields `tasks` and `split`. If options['task'] is given, reset must pose it and "
-        "return its id as info['task_id'].",
-    ),
-    "messages": (
-        texts.messages,
-        "Return [{'role': 'user', 'content': text}] from render_messages, with an optional system message before it.",
-    ),
-    "round trip": (
-        texts.round_trip,
-        "parse_action must convert the texts that the prompt asks for, and its own result to the same action.",
-    ),
-    "garbage": (
-        texts.garbage,
-        "parse_action must return a value outside the action space, or a text that step reports as invalid; step must "
-        "return info['valid_action'].",
-    ),
-    "fork isolation": (
-        forks.isolation,
-        "Keep everything that changes during an episode in self.state, a dataclass that fork copies, and derive seeds "
-        "from the place of a draw, not from the number of draws before it.",
-    ),
-    "fork re-keying": (
-        forks.rekeying,
-        "Keep everything that changes in self.state, which fork copies, and derive all seeds from self.state.seed.",
-    ),
-    "batching": (
-        batching.batching,
-        "Await the shared engine once per request, without locks, threads or an engine per environment.",
-    ),
-}
+FIXES: dict[str, str] = yaml.safe_load(Path(__file__).with_name("fixes.yaml").read_text(encoding="utf-8"))
+_FUNCTIONS: tuple[Callable[[Subject], str], ...] = (
+    *(playable.playing, interfaces.gymnasium, interfaces.pettingzoo_parallel, interfaces.pettingzoo_aec),
+    *(episodes.spaces, episodes.determinism, episodes.clocks, episodes.rewards, episodes.ends, episodes.wrong_actions),
+    *(episodes.turns, episodes.tasks, texts.messages, texts.round_trip, texts.garbage, forks.isolation),
+    *(forks.rekeying, batching.batching),
+)
+CHECKS = {name: (check, fix) for check, (name, fix) in zip(_FUNCTIONS, FIXES.items(), strict=True)}
 """Function and general fix of each check. If the first one fails, the others are not run."""
-
-
 MODELS: dict[str, Callable[..., Any]] = {
-    "engine": make_engine,
-    "solver": make_engine,
-    "reward_model": make_reward_model,
+    **{"engine": make_engine, "solver": make_engine, "reward_model": make_reward_model}
 }
 """Options that choose a model, and the functions that build it."""
 

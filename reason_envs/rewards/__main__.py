@@ -13,9 +13,6 @@ CHECKS = yaml.safe_load(Path(__file__).with_name("known_grades.yaml").read_text(
 
 def main() -> int:
     """Print every check. Return 1 if a check failed, otherwise 0."""
-    if sys.argv[1:]:
-        print(__doc__)
-        return 0 if sys.argv[1:] in (["--help"], ["-h"]) else 2
     reward = MathReward()
     grades = grade_math_batch((generated, truth) for generated, truth, _ in CHECKS)
     failed = 0
@@ -31,4 +28,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(print(__doc__) if sys.argv[1:] else main())

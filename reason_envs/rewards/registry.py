@@ -45,7 +45,7 @@ class RewardRegistry(Registry[RewardFunction]):
             name, options = self._named(spec, options)
             target, owner = self[name].load(), f"reward {name!r}"
         else:
-            raise self.unusable(spec)
+            return self._passed_through(spec, options), "", {}  # raises
         _check_parameters(target, owner)
         check_options(owner, options, reward_options(target))
         return target, owner, options
