@@ -1,7 +1,7 @@
 """Task families by name: built-in families, those of reasoning-gym, and those of other packages."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -9,6 +9,7 @@ from typing import Any, get_args
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.registry import Part, Registry
 from reason_envs.tasks.base import Split, TaskSet
+from reason_envs.tasks.task_list import split_tasks
 
 
 class TaskRegistry(Registry[TaskSet]):
@@ -27,6 +28,20 @@ class TaskRegistry(Registry[TaskSet]):
         from reason_envs.tasks.generated import reasoning_gym
 
         return Part(reasoning_gym.family(name)) if name in reasoning_gym.family_names() else None
+
+    def make(self, spec: Any, /, *arguments: Any, **options: Any) -> TaskSet:
+        """Build a task set. ``spec`` can also be records: a list, a ``datasets.Dataset`` or a ``pandas.DataFrame``."""
+        if isinstance(spec, str | Mapping | TaskSet) or not isinstance(spec, Iterable):
+            return super().make(spec, *arguments, **options)
+        from reason_envs.tasks.files.formats import Fields, read_tasks
+
+        rows = spec.to_dict("records") if hasattr(spec, "iterrows") else spec
+        records = [(f"tasks, record {number}", row) for number, row in enumerate(rows, start=1)]
+        for place, row in records:
+            if not isinstance(row, Mapping):
+                raise ReasonEnvsError(f"{place}: must be a mapping with a question and an answer, not {row!r:.80}.")
+        tasks, _ = read_tasks("plain", Fields(), records, "records", False)
+        return split_tasks("records", arguments[0], tasks, Path("tasks"), official=False)
 
     def unknown(self, name: str, others: Sequence[str] = ()) -> ReasonEnvsError:
         """Build the error for an unknown family. For a file it names the family that reads files."""
@@ -91,7 +106,8 @@ def make(spec: TaskSet | str | Mapping[str, Any], split: str = "train") -> TaskS
 
     Args:
         spec: name of a family (``"chain_sum"``), mapping with ``name`` and options (``{"name": "chain_sum",
-            "min_terms": 3}``), or task set, which is returned unchanged.
+            "min_terms": 3}``), records with a question and an answer in a list, a ``datasets.Dataset`` or a
+            ``pandas.DataFrame``, or task set, which is returned unchanged.
         split: ``"train"`` or ``"test"``.
 
     Raises:

@@ -2,8 +2,11 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 
+import pandas
 import pytest
+from datasets import Dataset
 
+import reason_envs
 from reason_envs import registry as plugins
 from reason_envs.errors import REQUIRED, ReasonEnvsError
 from reason_envs.tasks import Task, TaskSet, family, make, names, register
@@ -30,6 +33,43 @@ def _own_registry(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_make_returns_a_task_set_unchanged() -> None:
     tasks = count_up("train", to=3)
     assert make(tasks) is tasks
+
+
+@pytest.mark.parametrize("form", [list, tuple, Dataset.from_list, pandas.DataFrame], ids=lambda form: form.__name__)
+def test_make_accepts_records_in_memory(form) -> None:
+    records = [{"question": f"{n} + 1?", "answer": str(n + 1), "level": n} for n in range(3)]
+    tasks = make(form(records))
+    assert [(task.question, task.answer, task.metadata["level"]) for task in tasks] == [
+        (f"{n} + 1?", str(n + 1), n) for n in range(3)
+    ]
+    env = reason_envs.make_environment("single_turn_math", tasks=form(records))
+    assert len(env.tasks) == 3
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([], "No problem of tasks is in the train split"),
+        ([3], "tasks, record 1: must be a mapping with a question and an answer, not 3"),
+        ([{"question": "1"}], r"tasks, record 1.*answer"),
+        (3, r"3 \(int\) does not choose the task family"),
+    ],
+)
+def test_make_refuses_records_that_are_not_problems(records, message) -> None:
+    with pytest.raises(ReasonEnvsError, match=message):
+        make(records)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_json_family_reads_tables(suffix, tmp_path) -> None:
+    frame = pandas.DataFrame({"question": ["1, 2 and?", 'Say "x"', "é\n?"], "answer": ["3", "007", "1.50"]})
+    path = tmp_path / f"problems.{suffix}"
+    frame.to_csv(path, index=False) if suffix == "csv" else frame.to_parquet(path)
+    tasks = make({"name": "json", "path": str(path)})
+    assert [(task.question, task.answer) for task in tasks] == list(frame.itertuples(index=False, name=None))
+    path.write_bytes(b"\xff\xfe\x00broken")
+    with pytest.raises(ReasonEnvsError, match=r"Cannot read .*problems"):
+        make({"name": "json", "path": str(path)})
 
 
 def test_register_adds_a_family() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
 
-SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz")
+TABLES = (".csv", ".parquet")
+SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", *TABLES)
 """Endings of the names of files that can be read."""
 
 Record = dict[str, Any]
@@ -21,7 +22,7 @@ def read_records(path: Path) -> list[tuple[str, Record]]:
 
     Args:
         path: a ``.json`` file (an array of objects) or a ``.jsonl`` file (one object per line; empty lines are
-            ignored). Either can be compressed as ``.gz``.
+            ignored), either compressed as ``.gz`` or not; or a ``.csv`` or ``.parquet`` file, whose columns are fields.
 
     Returns:
         Each record with its place for errors, such as ``"train.jsonl, line 3"``.
@@ -29,8 +30,8 @@ def read_records(path: Path) -> list[tuple[str, Record]]:
     Raises:
         ReasonEnvsError: the file is missing, empty or malformed.
     """
-    text = read_text(path, SUFFIXES)
-    lines = path.name.removesuffix(".gz").endswith(".jsonl")
+    text = _table_as_lines(path) if path.suffix in TABLES and path.is_file() else read_text(path, SUFFIXES)
+    lines = path.name.removesuffix(".gz").endswith((".jsonl", *TABLES))
     records = list(_parse_lines(path, text) if lines else _parse_array(path, text))
     if not records:
         raise ReasonEnvsError(f"The file {path} has no records; a task set needs at least one.")
@@ -43,6 +44,18 @@ def read_records(path: Path) -> list[tuple[str, Record]]:
                 f"{place}: half of a surrogate pair, {half[0]!a}, is not a valid character. Fix or remove the record."
             )
     return records
+
+
+def _table_as_lines(path: Path) -> str:
+    """Return the rows of a table as lines of JSON. Values of a CSV file are texts."""
+    import pandas
+
+    try:
+        csv = path.suffix == ".csv"
+        frame = pandas.read_csv(path, dtype=str, keep_default_na=False) if csv else pandas.read_parquet(path)
+    except (OSError, ValueError) as error:  # pandas and pyarrow raise subclasses of these
+        raise ReasonEnvsError(f"Cannot read {path}: {error}.") from error
+    return str(frame.to_json(orient="records", lines=True, double_precision=15))
 
 
 def read_text(path: Path, suffixes: tuple[str, ...]) -> str:

@@ -121,7 +121,7 @@ def test_file_families_have_summaries_and_common_options() -> None:
     [
         ("json", {"path": DATA / "nowhere.json"}, "The file .*nowhere.json does not exist in "),
         ("json", {"path": DATA / "malformed.jsonl"}, r"malformed.jsonl, line 2: not valid JSON"),
-        ("json", {"path": DATA / "a.parquet"}, r"format of .*a.parquet.*\.jsonl"),
+        ("json", {"path": DATA / "a.xlsx"}, r"format of .*a.xlsx.*\.jsonl"),
         ("json", {"path": DATA / "two_part.jsonl"}, r"line 1: no field 'question' or .*The record has 'Body'"),
         ("json", {"path": DATA / "answers.json", "answer_field": "gold"}, r"record 1: .*'gold'. The record has"),
         ("json", {"path": DATA / "answers.json", "answer_field": "correct"}, "text or a finite number, not True"),
