@@ -35,7 +35,8 @@ class TaskRegistry(Registry[TaskSet]):
             return super().make(spec, *arguments, **options)
         from reason_envs.tasks.files.formats import Fields, read_tasks
 
-        rows = spec.to_dict("records") if hasattr(spec, "iterrows") else spec
+        frame: Any = spec
+        rows = frame.to_dict("records") if type(spec).__name__ == "DataFrame" else spec
         records = [(f"tasks, record {number}", row) for number, row in enumerate(rows, start=1)]
         for place, row in records:
             if not isinstance(row, Mapping):
