@@ -1,23 +1,37 @@
 """Extraction of the code from a response: lines are read and fences are paired."""
 
+import ast
 import re
 from typing import Any
 
 from reason_envs.tasks.text import without_thoughts
 
 _FENCE = re.compile(r"(?P<lead>.*?)(?<![`~])(?P<fence>`{3,}+|~{3,}+)(?P<info>[^`~]*)")
+_TAG = re.compile(r"^\[/?PYTHON\]\s*$", re.MULTILINE)
 _MARGIN = re.compile(r"[\s>]*(?:(?:[-*+]|\d+[.)])\s+)?")
 _PYTHON = re.compile(r"[\s{.]*i?py(?:thon)?(?![a-z])", re.IGNORECASE)
+
+
+def _as_fence(tag: re.Match[str]) -> str:
+    return "```" if "/" in tag[0] else "```python"
+
+
+def _is_python(lines: list[str]) -> bool:
+    try:
+        compile("\n".join(lines), "<response>", "exec", flags=ast.PyCF_ONLY_AST)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def extract_code(response: str) -> str:
     """Return the code of a response: the last block in Python, or else the last block without a language, or any block.
 
-    Fences are three or more backticks or tildes. They may be indented, quoted or follow text. A block that is never
-    closed ends with the text, and nested blocks are paired. Without a block, the whole response is the code.
+    Fences are three or more backticks or tildes, or ``[PYTHON]``. They may be indented, quoted or follow text. A block
+    that is never closed ends with the text, and nested blocks are paired. Without a block, the response is the code.
     """
     response = without_thoughts(response)
-    lines = response.replace("\r\n", "\n").split("\n")
+    lines = _TAG.sub(_as_fence, response.replace("\r\n", "\n")).split("\n")
     blocks: list[dict[str, Any]] = []
     opened: list[dict[str, Any]] = []
     for line in lines:
@@ -39,8 +53,8 @@ def extract_code(response: str) -> str:
     if not blocks:
         return response
     code = max(reversed(blocks), key=lambda block: block["rank"])
-    if len(blocks) == 1 and code["rank"] == 1 and not code["closed"] and not "".join(code["lines"]).strip():
-        code["lines"] = lines[
-            : len(lines) - len(code["lines"]) - 1
-        ]  # a closing fence: the opening one is in the prompt
+    if len(blocks) == 1 and code["rank"] == 1 and not code["closed"]:
+        before = lines[: len(lines) - len(code["lines"]) - 1]
+        if not "".join(code["lines"]).strip() or (_is_python(before) and not _is_python(code["lines"])):
+            code["lines"] = before  # a closing fence: the opening one is in the prompt
     return "".join(f"{line}\n" for line in code["lines"])
