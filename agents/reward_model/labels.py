@@ -117,11 +117,9 @@ async def label_problems(
     rule = StepRule.of(config.separator, engine.model_name)
     sampled = await _sample(engine, tasks, config, seed)
     solutions = [solution for solution in sampled if solution.finished]
-    _log.log(
-        logging.WARNING if warns and len(solutions) < len(sampled) / 2 else logging.INFO,
-        "%d of %d solutions were cut and are left out: increase max_step_tokens or max_depth.",
-        *(len(sampled) - len(solutions), len(sampled)),
-    )
+    cut, level = len(sampled) - len(solutions), logging.WARNING if warns else logging.INFO
+    message = "%d of %d solutions were cut and are left out: increase max_step_tokens or max_depth."
+    _log.log(level if cut > len(solutions) else logging.INFO, message, cut, len(sampled))
     grades = grade_math_batch([(rule.separator.join(s.texts), s.task.answer) for s in solutions], config.fallbacks)
     correct = [grade.correct for grade in grades]
     if config.labels == "solution":

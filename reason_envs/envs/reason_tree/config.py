@@ -31,9 +31,8 @@ class GrowthConfig:
     top_p: float = 1.0
     """Nucleus sampling of the generator: probability mass of the tokens that are kept; 1 keeps all tokens."""
     separator: str | None = None
-    """Text that ends a step, or ``paragraphs``: a blank line ends a step, blank steps are skipped, and display
-    mathematics and blocks of code stay whole. ``None``: ``paragraphs`` if the generator's model does not ship with this
-    package, and otherwise the end of a line."""
+    """Text that ends a step, or ``paragraphs``: a blank line ends a step, but display mathematics and blocks of code
+    stay whole. ``None``: ``paragraphs`` for a model that does not ship with this package, otherwise a line break."""
     aggregation: str = "product"
     """Aggregation of the step scores along a path into its value: ``product``, ``min``, ``last`` or ``sum``."""
     fallbacks: tuple[str, ...] = ()

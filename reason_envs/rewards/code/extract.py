@@ -7,13 +7,8 @@ from typing import Any
 from reason_envs.tasks.text import without_thoughts
 
 _FENCE = re.compile(r"(?P<lead>.*?)(?<![`~])(?P<fence>`{3,}+|~{3,}+)(?P<info>[^`~]*)")
-_TAG = re.compile(r"^\[/?PYTHON\]\s*$", re.MULTILINE)
 _MARGIN = re.compile(r"[\s>]*(?:(?:[-*+]|\d+[.)])\s+)?")
 _PYTHON = re.compile(r"[\s{.]*i?py(?:thon)?(?![a-z])", re.IGNORECASE)
-
-
-def _as_fence(tag: re.Match[str]) -> str:
-    return "```" if "/" in tag[0] else "```python"
 
 
 def _is_python(lines: list[str]) -> bool:
@@ -30,8 +25,8 @@ def extract_code(response: str) -> str:
     Fences are three or more backticks or tildes, or ``[PYTHON]``. They may be indented, quoted or follow text. A block
     that is never closed ends with the text, and nested blocks are paired. Without a block, the response is the code.
     """
-    response = without_thoughts(response)
-    lines = _TAG.sub(_as_fence, response.replace("\r\n", "\n")).split("\n")
+    response = without_thoughts(response).replace("\r\n", "\n")
+    lines = response.replace("[PYTHON]\n", "```python\n").replace("\n[/PYTHON]", "\n```").split("\n")
     blocks: list[dict[str, Any]] = []
     opened: list[dict[str, Any]] = []
     for line in lines:

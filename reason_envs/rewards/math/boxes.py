@@ -113,9 +113,9 @@ def _value_after(line: str) -> list[str]:
     rest = tokens[size:]
     end = next((n for n, token in enumerate(rest) if token != "=" and _BREAK.fullmatch(token)), len(rest))
     value = re.split(r"[.;]\s", "".join(rest[:end]))[0].strip(" $*.)")
-    is_whole = words <= {"and"} and "(" not in tokens[:size] and end == len(rest) and "=" not in value
     if words <= {"and"} and (bracketed := _IN_BRACKETS.fullmatch(line)):
         return [bracketed[1]]
+    is_whole = words <= {"and"} and "(" not in tokens[:size] and end == len(rest) and "=" not in value
     is_list = is_whole and ("," in tokens[:size] or _LISTED.match(value))
     return [value] if (is_list or words & _OFFERS) and _VALUE.fullmatch(value) else []
 

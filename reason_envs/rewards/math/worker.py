@@ -37,10 +37,7 @@ _UNITS: dict[str, tuple[re.Pattern[str], sp.Expr]] = {
 
 
 def judge(gold: str, answer: str) -> str:
-    """Return ``"equal"`` (all sides of an answer such as ``3+4=7`` are), ``"different"`` or ``"unparsable"``.
-
-    If the answer offers several values, together they are the gold answer, or each of them equals it.
-    """
+    """Return ``"equal"`` (all sides of ``3+4=7`` and all offered values are), ``"different"`` or ``"unparsable"``."""
     verdict, parts = _judge(gold, answer), answer.split(r"\text{or}")
     if verdict == "equal" or len(parts) == 1 or len({_split_unit(part)[1] for part in parts}) > 1:
         return verdict
