@@ -2,7 +2,9 @@
 
 import difflib
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from gymnasium.error import ResetNeeded
@@ -53,6 +55,17 @@ class RewardError(ReasonEnvsError):
 
 class RunError(ReasonEnvsError):
     """A run, or the folder of a run, cannot be used or continued."""
+
+
+@contextmanager
+def reading(place: Path | str, fix: str) -> Iterator[None]:
+    """Raise a `RunError` with the place and the fix if code in this context fails on the contents of a file."""
+    try:
+        yield
+    except (ReasonEnvsError, MemoryError):
+        raise
+    except Exception as error:
+        raise RunError(f"{place} cannot be used ({type(error).__name__}: {first_line(error)[:200]}). {fix}") from error
 
 
 OWN_PART = "For a part of another module write module:name."

@@ -13,7 +13,7 @@ import yaml
 from agents.evaluation.intervals import share_interval
 from agents.tracking.episode_records import FOLDER, recorded
 from agents.tracking.metrics_file import Row, read_rows, series
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError, reading
 
 MAX_POINTS = 1000
 """Approximate maximum number of points of a curve. Longer curves show every k-th point."""
@@ -33,23 +33,24 @@ def run_data(folder: Path) -> dict[str, Any]:
         raise ReasonEnvsError(
             f"{folder} is not a run folder: metrics.jsonl is missing. Give a folder that agents.train wrote.{started}"
         )
-    rows = read_rows(metrics)
-    config_file = folder / "config.yaml"
-    # A full disk may leave an empty file.
-    config = (yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else None) or {}
-    recordings = [_read(path) for path in recorded(folder).values()]
-    results = _results(folder)
-    return {
-        "name": folder.resolve().name,
-        "facts": _facts(config, rows),
-        "config": dict(_flat(config)),
-        "metrics": {name: _curve(rows, name) for name in dict.fromkeys(chain(*rows)) if name != "step"},
-        "broken": dict(Counter(name for row in rows for name, value in row.items() if value is None)),
-        "evaluations": [*_evaluations(rows), *_results_of_policies(results)],
-        "gain": difference(*recordings[:: len(recordings) - 1]) if len(recordings) > 1 else None,
-        "frontier": _frontier(results),
-        "recordings": _spread(recordings),
-    }
+    with reading(folder, "Fix or delete the damaged file there: config.yaml, or the JSON file of an evaluation."):
+        rows = read_rows(metrics)
+        config_file = folder / "config.yaml"
+        # A full disk may leave an empty file.
+        config = (yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else None) or {}
+        recordings = [_read(path) for path in recorded(folder).values()]
+        results = _results(folder)
+        return {
+            "name": folder.resolve().name,
+            "facts": _facts(config, rows),
+            "config": dict(_flat(config)),
+            "metrics": {name: _curve(rows, name) for name in dict.fromkeys(chain(*rows)) if name != "step"},
+            "broken": dict(Counter(name for row in rows for name, value in row.items() if value is None)),
+            "evaluations": [*_evaluations(rows), *_results_of_policies(results)],
+            "gain": difference(*recordings[:: len(recordings) - 1]) if len(recordings) > 1 else None,
+            "frontier": _frontier(results),
+            "recordings": _spread(recordings),
+        }
 
 
 def _facts(config: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, Any]:
@@ -150,7 +151,5 @@ def _spread(recordings: Sequence[Any]) -> list[Any]:
 
 
 def _read(path: Path) -> Any:
-    try:
+    with reading(path, "It must be JSON: fix or delete the file."):
         return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ReasonEnvsError(f"{path} is not valid JSON ({error}): fix or delete the file.") from error

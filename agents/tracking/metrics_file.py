@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError, reading
 
 Row = dict[str, float | None]
 """One line of the file: ``step``, and metrics by name. ``None`` means that the value was not finite."""
@@ -160,25 +160,24 @@ def series(rows: Sequence[Row], metric: str) -> tuple[list[float], list[float]]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Return the rows of a file. The list is empty if the file does not exist. An incomplete last line is left out.
-
-    Raises:
-        ReasonEnvsError: a line is not valid JSON.
-    """
+    """Return the rows of a file. The list is empty if the file does not exist. An incomplete last line is left out."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    with reading(path, "Restore or delete it."):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     rows = []
     for number, line in enumerate(lines, start=1):
         if not line.endswith("\n"):
             # A process that ended while it wrote leaves a last line without a line end.
             break
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
-            raise ReasonEnvsError(
-                f"{path}, line {number} is not a JSON object ({error}): fix or delete the line."
-            ) from error
+        with reading(f"{path}, line {number},", "It must be a JSON object with numbers: fix or delete the line."):
+            row = json.loads(line)
+            if (
+                not all(value is None or isinstance(value, int | float) for value in row.values())
+                or row["step"] is None
+            ):
+                raise TypeError("a value is not a number")
+            rows.append(row)
     return rows
 
 

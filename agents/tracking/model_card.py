@@ -94,7 +94,7 @@ def _commands(run: Path) -> str:
     path = run / COMMAND
     if not path.exists():
         return "# started from Python with the configuration below"
-    return path.read_text(encoding="utf-8").rstrip()
+    return path.read_text(encoding="utf-8", errors="replace").rstrip()
 
 
 def _table(metrics: Sequence[Row]) -> str:

@@ -24,14 +24,8 @@ class Tracker:
 
     It writes ``metrics.jsonl``, ``summary.log``, ``train.log``, ``curves.png`` and TensorBoard events. Metrics under
     ``time/`` and ``memory/`` depend on the machine. All other metrics depend only on the configuration and the seed.
-
-    Args:
-        output_dir: run folder. It is created if it does not exist.
-        total_steps: number of training steps of the whole run.
-        wandb: also log to Weights & Biases.
-        tensorboard: also write TensorBoard events.
-        log_every: number of steps between lines of ``summary.log`` and points of the curves. Evaluations are always
-            written.
+    ``log_every`` is the number of steps between lines of ``summary.log`` and points of the curves; evaluations are
+    always written.
     """
 
     def __init__(
@@ -92,6 +86,9 @@ class Tracker:
         lines = [summary_header(), *(summary_line(row) for row in self._shown_rows())]
         self._summary.write_text("\n".join(lines) + "\n", encoding="utf-8")
         self._console.begin_at(step)
+        known = {row["step"] for row in self._file.rows}
+        if lost := [each for each in range(1, step + is_logged) if each not in known]:
+            _log.warning("metrics.jsonl lacks %d steps up to step %d, such as %d", len(lost), step, lost[0])
         _log.info("Resumed after step %d", step)
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:

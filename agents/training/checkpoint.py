@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from agents.training.state_tree import flatten, unflatten
-from reason_envs.errors import RunError
+from reason_envs.errors import RunError, reading
 
 MANIFEST = "manifest.json"
 """File that lists all files of a checkpoint."""
@@ -68,49 +68,46 @@ def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], s
 
 
 def load(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
-    """Check the size and digest of every file of a checkpoint, then load it on the CPU.
-
-    Returns:
-        The tensors by group, and the state, as they were passed to `save`.
+    """Check the size and digest of every file, then load tensors and state on the CPU, as they were passed to `save`.
 
     Raises:
         CheckpointError: a file is missing, truncated or changed; the message names it.
     """
-    files = _read_manifest(path)["files"]
-    for name, entry in files.items():
-        _check_file(path / name, entry)
-    groups = [name for name in files if name != STATE]
-    tensors = {name.removesuffix(".safetensors"): load_file(path / name) for name in groups}
-    return tensors, read_state(path)
+    with reading(path, _FIX):
+        files = _read_manifest(path)["files"]
+        for name, entry in files.items():
+            _check_file(path / name, entry)
+        groups = [name for name in files if name != STATE]
+        tensors = {name.removesuffix(".safetensors"): load_file(path / name) for name in groups}
+        return tensors, read_state(path)
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Read the state of a checkpoint that is not a tensor, without checking the other files.
-
-    Raises:
-        CheckpointError: the state is missing or damaged.
-    """
-    entry = _read_manifest(path)["files"].get(STATE)
-    if entry is None:
-        raise CheckpointError(f"Checkpoint {path} is incomplete: its manifest lacks {STATE}. {_FIX}")
-    _check_file(path / STATE, entry)
-    state: dict[str, Any] = unflatten({}, json.loads((path / STATE).read_text(encoding="utf-8")))
-    return state
+    """Read the state of a checkpoint that is not a tensor, without checking the other files."""
+    with reading(path, _FIX):
+        entry = _read_manifest(path)["files"].get(STATE)
+        if entry is None:
+            raise CheckpointError(f"Checkpoint {path} is incomplete: its manifest lacks {STATE}. {_FIX}")
+        _check_file(path / STATE, entry)
+        state: dict[str, Any] = unflatten({}, json.loads((path / STATE).read_text(encoding="utf-8")))
+        return state
 
 
 def latest(folder: Path) -> Path:
-    """Return the checkpoint of the highest step.
-
-    Raises:
-        CheckpointError: the folder holds no checkpoint.
-    """
+    """Return the checkpoint of the highest step. An error if there is none."""
     _undo_replacement(folder)
     found = _steps(folder)
     if not found:
         raise CheckpointError(
-            f"{folder} holds no checkpoint (a folder step_N): give the folder of a run that has saved one."
+            f"{folder} holds no checkpoint (a folder step_N): give the folder of a run that has saved one, or start "
+            "the run again with the same command."
         )
     return found[max(found)]
+
+
+def exists(folder: Path) -> bool:
+    """Return whether the folder holds a checkpoint."""
+    return bool(_steps(folder))
 
 
 def prune(folder: Path, keep_last: int, keep: set[int]) -> list[int]:
@@ -153,7 +150,7 @@ def _write_files(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Ten
     manifest = {"format": FORMAT, "step": step, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
     for path in (*folder.iterdir(), folder):
-        _flush(path)
+        flush(path)
 
 
 def _separate(group: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -173,12 +170,13 @@ def _put_in_place(temporary: Path, target: Path) -> None:
     if target.exists():
         target.rename(old)
     temporary.rename(target)
-    _flush(target.parent)
+    flush(target.parent)
     if old.exists():
         shutil.rmtree(old)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Write a file or a folder to the disk, so that it survives a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -210,10 +208,8 @@ def _read_manifest(path: Path) -> Any:
         raise CheckpointError(
             f"{path} is not a complete checkpoint: {MANIFEST} is missing. Give a folder .../checkpoints/step_N."
         )
-    try:
+    with reading(path / MANIFEST, _FIX):
         manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise CheckpointError(f"{path / MANIFEST} is damaged ({error}). {_FIX}") from error
     if manifest["format"] != FORMAT:
         raise CheckpointError(f"{path} has checkpoint format {manifest['format']}; this version reads format {FORMAT}.")
     return manifest

@@ -13,11 +13,12 @@ from omegaconf import OmegaConf
 from agents import distributed
 from agents.config.schema import GROUPS, TrainConfig, typed
 from agents.tracking import hub
+from agents.tracking.metrics_file import read_rows
 from agents.tracking.model_card import COMMAND
 from agents.tracking.tracker import NullTracker, Tracker
 from agents.training import checkpoint
 from agents.training.resolve import RunPlan
-from reason_envs.errors import ReasonEnvsError, RunError
+from reason_envs.errors import ReasonEnvsError, RunError, reading
 
 CONFIG_FILE = "config.yaml"
 """A run's configuration. It exists once everything that acts in the run is built."""
@@ -29,6 +30,8 @@ MAY_DIFFER = (
     *("output_dir", "resume", "init_from"),
 )
 """Options that can change when a run is resumed: its length, how often it records, and paths."""
+LOGS = ("metrics.jsonl", "summary.log", "train.log")
+"""Files to which a run appends."""
 CHECKPOINTS = "checkpoints"
 """Folder of the checkpoints, one ``step_N`` each."""
 
@@ -42,7 +45,9 @@ def read_config(folder: Path, overrides: Sequence[str] = ()) -> TrainConfig:
     path = folder / CONFIG_FILE
     if not path.is_file():
         raise RunError(f"{folder} is not a run folder: {CONFIG_FILE} is missing. Check the path.")
-    config = OmegaConf.load(path)
+    with reading(path, f"Restore it, or start a new run with init_from={folder / CHECKPOINTS}/step_N."):
+        config = OmegaConf.create(dict(OmegaConf.load(path)))
+        typed(OmegaConf.to_container(config))  # type: ignore[arg-type]
     for override in overrides:
         key = override.partition("=")[0]
         value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
@@ -98,6 +103,7 @@ def owning(folder: Path) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        _check_entries(folder)
         file = (folder / OWNER).open("a+", encoding="utf-8")
     except OSError as error:
         raise RunError(f"output_dir={folder} cannot be written ({error.strerror}): choose another.") from error
@@ -126,6 +132,18 @@ def owning(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
+def _check_entries(folder: Path) -> None:
+    """Check that the run can write into its folder, before a model is loaded for it."""
+    for path in (folder, *folder.iterdir()):
+        is_file = path.name in (CONFIG_FILE, COMMAND, OWNER, *LOGS)
+        if path != folder and is_file == path.is_dir() and (is_file or path.name == CHECKPOINTS):
+            raise RunError(
+                f"{path} must be a {'file' if is_file else 'folder'}: move it, or choose another output_dir."
+            )
+        if not os.access(path, os.W_OK):
+            raise RunError(f"{path} cannot be written: change its rights, or choose another output_dir.")
+
+
 def check_start(plan: RunPlan, *, resuming: bool = False) -> None:
     """Check, before anything is computed, that a run can keep its results.
 
@@ -136,7 +154,10 @@ def check_start(plan: RunPlan, *, resuming: bool = False) -> None:
     if resuming:
         check_same_config(plan.config, checkpoint.latest(plan.folder / CHECKPOINTS))
     elif distributed.rank() == 0 and (plan.folder / CONFIG_FILE).exists():
-        raise output_dir_in_use(plan.folder)
+        if checkpoint.exists(plan.folder / CHECKPOINTS) or any(row["step"] for row in read_rows(plan.folder / LOGS[0])):
+            raise output_dir_in_use(plan.folder)
+        for name in (CONFIG_FILE, *LOGS):  # it was killed before its first checkpoint and its first step
+            (plan.folder / name).unlink(missing_ok=True)
     if plan.config.push_to_hub and distributed.rank() == 0:
         hub.create_repository(plan.config.push_to_hub)
 

@@ -21,7 +21,7 @@ from agents.training.folder import CHECKPOINTS, plain_config
 from agents.training.resolve import RunPlan
 from agents.training.state_tree import flatten, unflatten
 from agents.trajectory import Choice
-from reason_envs.errors import RunError
+from reason_envs.errors import RunError, reading
 from reason_envs.llm.engine import Sampling
 
 FINAL = "policy_final"
@@ -85,6 +85,8 @@ class Saver:
         tensors, structure = flatten(self._optimizer.state_dict())
         state = {**vars(progress), "optimizer": structure, "config": plain_config(self._plan.config)}
         weights = self._policy.state_tensors()
+        if (metrics := self._plan.folder / "metrics.jsonl").exists():
+            checkpoint.flush(metrics)  # its rows must not be older than the checkpoint
         checkpoint.save(self._folder, progress.step, {"policy": weights, "optimizer": tensors}, state)
         self._saved = progress.step
         checkpoint.prune(self._folder, self._plan.config.keep_last, {progress.best[1]} if progress.best else set())
@@ -116,12 +118,14 @@ class Saver:
 
     def restore(self) -> Progress:
         """Load the latest checkpoint into policy and optimizer."""
-        tensors, state = checkpoint.load(checkpoint.latest(self._folder))
-        self._policy.load_state_tensors(tensors["policy"])
-        structure = state.pop("optimizer")
-        state.pop("config", None)
-        self._optimizer.load_state_dict(unflatten(tensors["optimizer"], structure))
-        progress = Progress(**state)
+        path = checkpoint.latest(self._folder)
+        tensors, state = checkpoint.load(path)
+        with reading(path, "Delete that folder to use the previous checkpoint."):
+            self._policy.load_state_tensors(tensors["policy"])
+            structure = state.pop("optimizer")
+            state.pop("config", None)
+            self._optimizer.load_state_dict(unflatten(tensors["optimizer"], structure))
+            progress = Progress(**state)
         self._saved = progress.step
         return progress
 
@@ -138,6 +142,7 @@ def export(plan: RunPlan, policy: TrainablePolicy, step: int) -> str | None:
         return None
     partial, final = plan.folder / f"{FINAL}.partial", plan.folder / FINAL
     try:
+        shutil.rmtree(partial, ignore_errors=True)  # of an interrupted run
         policy.save_pretrained(partial)
         write_cards(partial, plan.folder)
         if final.exists():

@@ -21,6 +21,7 @@ from agents.training.resolve import total_steps
 from agents.training.saving import Progress, Saver, export
 from agents.training.weight_sync import PolicySync
 from agents.trajectory import Trajectory
+from reason_envs.errors import reading
 
 POLL_SECONDS = 0.5
 """Seconds between two checks for a signal while episodes are played."""
@@ -134,7 +135,8 @@ class Trainer:
             await self.sync.canary()
             if self._resuming:
                 self.progress = self.saver.restore()
-                self.tracker.resume(self.progress.step, is_logged=self.progress.unlogged is None)
+                with reading(self.run.plan.folder, "Restore or delete what is damaged there."):
+                    self.tracker.resume(self.progress.step, is_logged=self.progress.unlogged is None)
                 self.tracker.note(f"Continues after step {self.progress.step}.")
                 if self.progress.unlogged is None:
                     await self.sync.push(self.progress.step)

@@ -95,12 +95,7 @@ class SandboxConfig:
 
 
 class Sandbox(ABC):
-    """Runs untrusted programs, several at the same time. It can be awaited, or called from any thread.
-
-    Args:
-        workers: maximum number of programs at the same time. ``None``: the number of processors.
-        output_bytes: maximum output of programs, for callers that build their limits with `limits_for`.
-    """
+    """Runs untrusted programs, at most ``workers`` at the same time. It can be awaited, or called from any thread."""
 
     def __init__(self, workers: int | None = None, output_bytes: int = Limits.output_bytes) -> None:
         self.workers = os.cpu_count() or 1 if workers is None else workers

@@ -1,16 +1,7 @@
 """Isolation layers of native programs: which are available on this machine, and which required ones are missing.
 
-=================  =====================================================================================
-``rlimits``        memory, processor time, threads; no new files, no core dumps
-``no_new_privs``   started programs cannot gain privileges
-``uid``            the program never runs as root
-``landlock``       files: only the Python library and shared system libraries can be read
-``bubblewrap``     namespaces without other files, network or processes
-``seccomp``        system calls from a list: no sockets, processes, signals, tracing, writable files
-=================  =====================================================================================
-
-``rlimits``, ``no_new_privs`` and ``uid`` are available on every Linux. ``seccomp`` and one of ``landlock`` and
-``bubblewrap`` are required as well.
+``docs/sandboxes.md`` lists what each layer restricts. ``rlimits``, ``no_new_privs`` and ``uid`` are available on every
+Linux. ``seccomp`` and one of ``landlock`` and ``bubblewrap`` are required as well.
 """
 
 import base64

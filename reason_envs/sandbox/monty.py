@@ -81,11 +81,7 @@ class MontyConfig(SandboxConfig):
 
 
 class MontySandbox(Sandbox):
-    """Runs small programs on every platform. ``input()`` reads the lines of standard input.
-
-    Args:
-        config: the options. ``None`` uses the defaults.
-    """
+    """Runs small programs on every platform. ``input()`` reads the lines of standard input."""
 
     _monty: Any = None
 

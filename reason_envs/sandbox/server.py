@@ -1,12 +1,9 @@
 """The fork server of the native sandbox: an isolated process per program, whose output it reports.
 
 The texts of ``runner.py`` and of this file are run by an interpreter without environment variables and installed
-packages. Requests and replies are frames on a socket: the length in four bytes, then JSON. The server does not parse
-the output of programs; it only forwards the bytes.
-
-A forked process inherits the memory of its parent, and requests hold tests and data of earlier episodes. Therefore the
-server never forks a program itself. A second process, forked before the first request, does: it receives open files
-only, and each program reads its own request from one of them.
+packages. Requests and replies are frames on a socket: the length in four bytes, then JSON. The output of programs is
+not parsed. A program inherits the memory of the process that forks it, so a second process, forked before the first
+request, forks the programs: it receives open files only, and each program reads its own request from one of them.
 """
 
 import ctypes
@@ -67,10 +64,9 @@ def restrict_system_calls(code: bytes) -> None:
 
 
 def change_user(uid: int | None) -> bool:
-    """Change the user of this process, or else its user namespace, so that the kernel counts its threads alone.
+    """Change the user of this process, or else its user namespace, and return whether its threads count alone.
 
-    Returns:
-        Whether its threads are counted alone. Namespaces may be forbidden, and before Linux 5.14 they share the count.
+    Namespaces may be forbidden, and before Linux 5.14 they share the count.
     """
     if uid is not None:
         os.setgroups([])
@@ -117,10 +113,7 @@ def memory_file(data: bytes) -> int:
 def become_program(run: Callable[..., None], settings: dict[str, Any], fds: list[int]) -> None:
     """Run the program in this forked process. Never returns.
 
-    Args:
-        run: runs the program.
-        settings: settings of the server.
-        fds: files of the request, standard output, standard error, and the results.
+    ``fds`` are the files of the request, standard output, standard error, and the results.
     """
     try:
         os.setsid()
@@ -152,10 +145,7 @@ def become_program(run: Callable[..., None], settings: dict[str, Any], fds: list
 
 
 def fork_programs(run: Callable[..., None], settings: dict[str, Any], server: socket.socket) -> None:
-    """Fork a process per message of the server, and report its end. Never returns.
-
-    No request, input or output passes through this process, since every program inherits its memory.
-    """
+    """Fork a process per message of the server, and report its end. No request passes through. Never returns."""
     check(_libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL), "pdeathsig")
     while fds := socket.recv_fds(server, 1, RESULT_FD + 1)[1]:
         pid = os.fork()
@@ -199,11 +189,7 @@ def supervise(process: int, pipes: dict[int, str], limits: dict[str, Any]) -> di
 
 
 def drain(fd: int, into: bytearray, enough: int) -> bool:
-    """Read the available data of a pipe, at most slightly more than ``enough`` bytes in total.
-
-    Returns:
-        Whether the pipe was closed.
-    """
+    """Read the available data of a pipe, slightly more than ``enough`` bytes at most; return whether it was closed."""
     while len(into) <= enough:
         try:
             piece = os.read(fd, 65536)
@@ -223,12 +209,7 @@ def end_process(pid: int) -> int:
 
 
 def handle(programs: socket.socket, data: bytes) -> dict[str, Any]:
-    """Run one program in a new process.
-
-    Args:
-        programs: connection to the process that forks programs.
-        data: the request.
-    """
+    """Run the program of a request in a new process, which the process at the other end of ``programs`` forks."""
     ends = [os.pipe() for _ in range(RESULT_FD)]
     theirs = [memory_file(data), *(write for _, write in ends)]
     socket.send_fds(programs, [b"."], theirs)

@@ -61,10 +61,7 @@ def decode_value(encoded: Any) -> Any:
 
 
 def read_results(text: str) -> tuple[list[Any], list[str] | None]:
-    """Read the lines that the runner emitted.
-
-    Returns:
-        The values, and how the program ended (``None`` if that line is missing).
+    """Return the values in the lines that the runner emitted, and how the program ended (``None``: that line lacks).
 
     Raises:
         ValueError: the runner cannot have written these lines, so the program wrote them.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError, reading
 from reason_envs.sandbox.values import Opaque, Raised
 
 
@@ -57,9 +57,24 @@ def read_tests(
     ``defaults`` are the values of fields that the task does not have; ``owner`` names the task in errors.
     """
     record = {**defaults, **own}
+    with reading(f"{owner}'s tests", "Fix them, or remove the task."):
+        if tests := _tests_of(record):
+            cases = tests.cases if isinstance(tests, StdioTests) else ()
+            texts = [*(text for case in cases for text in case), *(v for k, v in vars(tests).items() if k != "cases")]
+            "".join(texts).encode()
+            return tests
+    has = f" among its other fields {sorted(own)}" if own else ", only a question and an answer"
+    raise ReasonEnvsError(
+        f"{owner} has no tests{has}. Add 'test' and 'entry_point' (HumanEval), 'test_list' (MBPP), or 'inputs' and "
+        "'outputs'."
+    )
+
+
+def _tests_of(record: Mapping[str, Any]) -> Tests | None:
     if "entry_point" in record:
         prompt = record["prompt"]
         code = f"{record['test']}\ncheck(candidate)\n"
+        ast.parse(code)
         reference = prompt + record["canonical_solution"] if record.get("canonical_solution") else ""
         return UnitTests(code, record["entry_point"], "candidate", reference, prompt)
     if "test_list" in record:
@@ -68,11 +83,7 @@ def read_tests(
         return UnitTests(code, name, name, record.get("code", ""))
     if "inputs" in record and "outputs" in record:
         return StdioTests(tuple(zip(record["inputs"], record["outputs"], strict=True)), record.get("solution", ""))
-    has = f" among its other fields {sorted(own)}" if own else ", only a question and an answer"
-    raise ReasonEnvsError(
-        f"{owner} has no tests{has}. Add 'test' and 'entry_point' (HumanEval), 'test_list' (MBPP), or 'inputs' and "
-        "'outputs'."
-    )
+    return None
 
 
 def _function_under_test(tests: str, reference: str) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError, reading, unknown_name
 from reason_envs.tasks.base import Task
 from reason_envs.tasks.files.benchmarks import READERS
 from reason_envs.tasks.files.records import Record
@@ -81,7 +81,8 @@ def read_tasks(
     tasks, skipped = [], 0
     for position, (place, record) in enumerate(records):
         try:
-            tasks.append(read_task(format, fields, record, f"{prefix}/{position}", place))
+            with reading(place, "Fix or remove the record."):
+                tasks.append(read_task(format, fields, record, f"{prefix}/{position}", place))
         except NoAnswerError:
             if not skip_missing:
                 raise

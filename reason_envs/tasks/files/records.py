@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError, reading
 
 TABLES = (".csv", ".parquet")
 SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", *TABLES)
@@ -30,9 +30,10 @@ def read_records(path: Path) -> list[tuple[str, Record]]:
     Raises:
         ReasonEnvsError: the file is missing, empty or malformed.
     """
-    text = _table_as_lines(path) if path.suffix in TABLES and path.is_file() else read_text(path, SUFFIXES)
-    lines = path.name.removesuffix(".gz").endswith((".jsonl", *TABLES))
-    records = list(_parse_lines(path, text) if lines else _parse_array(path, text))
+    with reading(path, "Fix or replace the file."):
+        text = _table_as_lines(path) if path.suffix in TABLES and path.is_file() else read_text(path, SUFFIXES)
+        lines = path.name.removesuffix(".gz").endswith((".jsonl", *TABLES))
+        records = list(_parse_lines(path, text) if lines else _parse_array(path, text))
     if not records:
         raise ReasonEnvsError(f"The file {path} has no records; a task set needs at least one.")
     is_escaped = re.search(r"\\u[dD]", text) is not None
@@ -68,22 +69,17 @@ def read_text(path: Path, suffixes: tuple[str, ...]) -> str:
         raise ReasonEnvsError(f"The format of {path} is unknown: the file name must end in {' or '.join(suffixes)}.")
     if not path.is_file():
         raise ReasonEnvsError(f"The file {path} does not exist in {path.parent.absolute()}.")
-    try:
+    with reading(path, "Fix or replace the file."):
         data = path.read_bytes()
         return (gzip.decompress(data) if path.name.endswith(".gz") else data).decode("utf-8-sig")
-    except (EOFError, OSError, UnicodeDecodeError) as error:
-        raise ReasonEnvsError(f"Cannot read {path}: {error}.") from error
 
 
 def _parse_lines(path: Path, text: str) -> Iterator[tuple[str, Any]]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            try:
-                yield f"{path}, line {number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise ReasonEnvsError(
-                    f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno}): {line:.80}"
-                ) from error
+            with reading(f"{path}, line {number},", f"It must be a JSON object: {line:.80}"):
+                record = json.loads(line)
+            yield f"{path}, line {number}", record
 
 
 def _parse_array(path: Path, text: str) -> Iterator[tuple[str, Any]]:

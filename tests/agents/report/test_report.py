@@ -193,7 +193,7 @@ def test_invalid_folders_are_errors(tmp_path, capsys):
     assert "is not a run folder" in capsys.readouterr().err
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "reward": 1.0}\n')
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(ReasonEnvsError, match=r"broken\.json is not valid JSON"):
+    with pytest.raises(ReasonEnvsError, match=r"broken\.json cannot be used .JSONDecodeError"):
         run_data(tmp_path)
     (tmp_path / "broken.json").unlink()
     (tmp_path / "file").write_text("")

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from agents.training import checkpoint
 from agents.training.checkpoint import CheckpointError
 from agents.training.state_tree import flatten, unflatten
+from reason_envs.errors import RunError
 
 TENSORS = {
     "policy": {"weight": torch.arange(6.0).reshape(2, 3).T, "half": torch.tensor([1.5], dtype=torch.bfloat16)},
@@ -95,7 +96,7 @@ def test_load_detects_damage(tmp_path):
     with pytest.raises(CheckpointError, match=r"policy.safetensors has \d+ bytes instead of"):
         checkpoint.load(path)
     (path / "manifest.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"manifest.json is damaged"):
+    with pytest.raises(RunError, match=r"manifest.json cannot be used .JSONDecodeError"):
         checkpoint.load(path)
 
 

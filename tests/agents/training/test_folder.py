@@ -138,3 +138,48 @@ def test_resume_accepts_another_length_cadence_and_place(whole, stopped, tiny_mo
 def test_check_same_config_accepts_a_checkpoint_that_holds_none(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr("agents.training.checkpoint.read_state", lambda path: {"step": 2})
     check_same_config(compose_config(overrides(tiny_model, tmp_path)), tmp_path / "step_2")
+
+
+def test_owning_refuses_entries_of_the_wrong_kind_before_a_model_loads(tmp_path):
+    for name, kind in (("metrics.jsonl", "file"), ("checkpoints", "folder")):
+        folder = tmp_path / name / "run"
+        (folder / name).mkdir(parents=True) if kind == "file" else folder.mkdir(parents=True)
+        if kind == "folder":
+            (folder / name).touch()
+        with pytest.raises(RunError, match=f"{name} must be a {kind}"), owning(folder):
+            pass
+
+
+def test_owning_refuses_a_folder_that_cannot_be_written(tmp_path, monkeypatch):
+    (tmp_path / "config.yaml").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "config.yaml")
+    with pytest.raises(RunError, match=r"config\.yaml cannot be written"), owning(tmp_path):
+        pass
+
+
+def test_run_killed_before_its_first_checkpoint_starts_again(whole, tiny_model, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    shutil.copy(whole / "config.yaml", folder)
+    (folder / "metrics.jsonl").write_text("")
+    (folder / "summary.log").write_text("cut")
+    with pytest.raises(RunError, match="start the run again with the same command"):
+        command.resume([f"resume={folder}", "steps=4"])
+    train(make_run(tiny_model, folder))
+    assert rows(folder) == rows(whole)
+
+
+def test_export_carries_no_files_of_an_interrupted_export(tiny_model, tmp_path):
+    partial = tmp_path / "run" / "policy_final.partial"
+    partial.mkdir(parents=True)
+    (partial / "foreign").touch()
+    train(make_run(tiny_model, tmp_path / "run", "steps=1", "eval_every=0"))
+    assert not (tmp_path / "run" / "policy_final" / "foreign").exists()
+    assert not partial.exists()
+
+
+def test_resume_warns_of_lost_metrics(stopped, caplog):
+    lines = (stopped / "metrics.jsonl").read_text().splitlines(keepends=True)
+    (stopped / "metrics.jsonl").write_text("".join(line for line in lines if '"step": 1,' not in line))
+    command.resume([f"resume={stopped}", "steps=2"])
+    assert "metrics.jsonl lacks 1 steps up to step 2, such as 1" in caplog.text

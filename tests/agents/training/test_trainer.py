@@ -307,7 +307,7 @@ def test_wrong_data_is_an_error_before_the_model_loads(tiny_model, tmp_path, cap
     (tmp_path / "answerless.jsonl").write_text('{"question": "1 + 1"}\n')
     for name, expected in (
         ("absent.jsonl", "does not exist"),
-        ("bad.jsonl", "bad.jsonl, line 2: not valid JSON"),
+        ("bad.jsonl", "bad.jsonl, line 2, cannot be used (JSONDecodeError"),
         ("empty.jsonl", "has no records"),
         ("answerless.jsonl", "line 1"),
     ):

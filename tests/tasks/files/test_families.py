@@ -120,7 +120,7 @@ def test_file_families_have_summaries_and_common_options() -> None:
     ("name", "options", "message"),
     [
         ("json", {"path": DATA / "nowhere.json"}, "The file .*nowhere.json does not exist in "),
-        ("json", {"path": DATA / "malformed.jsonl"}, r"malformed.jsonl, line 2: not valid JSON"),
+        ("json", {"path": DATA / "malformed.jsonl"}, r"malformed.jsonl, line 2, cannot be used .JSONDecodeError"),
         ("json", {"path": DATA / "a.xlsx"}, r"format of .*a.xlsx.*\.jsonl"),
         ("json", {"path": DATA / "two_part.jsonl"}, r"line 1: no field 'question' or .*The record has 'Body'"),
         ("json", {"path": DATA / "answers.json", "answer_field": "gold"}, r"record 1: .*'gold'. The record has"),
@@ -169,7 +169,7 @@ def test_bad_options_are_refused(name: str, options: dict[str, Any], message: st
         ),
         ("a.jsonl", '{"question": "a", "answer": "b", "c": [{"\\uDE00": 1}]}', r"line 1: half .* '\\ude00'"),
         ("a.json", '[{"question": "a", "answer": "\\ud83d b"}]', "record 1: half of a surrogate pair"),
-        ("a.jsonl.gz", "plain text", "Cannot read"),
+        ("a.jsonl.gz", "plain text", "cannot be used"),
     ],
 )
 def test_bad_files_are_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
