@@ -49,7 +49,8 @@ class ResumeConfig:
 
 def main() -> None:
     """Run the command line."""
-    _tune_allocator()
+    if not HELP & set(sys.argv):
+        _tune_allocator()
     status: Any = 0
     try:
         _run(sys.argv[1:])
@@ -71,6 +72,8 @@ def _leave(status: int) -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     with report_errors():
+        if sys.stderr.isatty() and not HELP & set(arguments):
+            print("Loading ...", file=sys.stderr, flush=True)
         flags = [a for a in arguments if a.startswith("-") and a not in HELP]
         if flags:
             raise RunError(f"Unknown flag {flags[0]!r}: options are written key=value. --help shows all of them.")

@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
         overrides: ``key=value`` texts, such as ``["algo=grpo", "algo.kl_coef=0.05", "+experiment=grpo_math_lora"]``.
 
     Raises:
-        ReasonEnvsError: a key, name or experiment is unknown (the message lists the valid ones), or a value is
-            invalid.
+        ReasonEnvsError: a key, name or experiment is unknown, or a value is invalid.
     """
     raw: Any = OmegaConf.to_container(composed(overrides), resolve=True)
     return typed(raw)
@@ -124,11 +124,9 @@ def _as_text(override: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             rule = f"cannot be read ({error}): give the path of a text file after @."
             raise OptionError(key, value, rule) from error
-    try:
+    with suppress(HydraException):
         if not OverridesParser.create().parse_override(override).is_sweep_override():
             return override
-    except HydraException:
-        pass
     return override if value.lstrip()[:1] in ("", "{", "[", '"', "'") else f"{key}={quoted(value)}"
 
 
@@ -143,9 +141,8 @@ def _parts(overrides: Sequence[str]) -> dict[str, str]:
 def _spelled_out(overrides: Sequence[str], env: str) -> Iterator[str]:
     """Yield the overrides in a form in which hydra replaces mappings and accepts options of named parts.
 
-    ``env.tasks={...}`` replaces the mapping instead of merging into it; ``env.tasks.x=1`` adds to it. ``env.reward=x``
-    becomes ``env.reward.name=x`` if the environment has that key, and ``env.tasks=x`` becomes ``env.tasks.name=x`` if
-    more keys follow. A list for ``env.reward``, or a mapping with options of another reward, replaces its dataclass.
+    ``env.tasks={...}`` replaces the mapping; ``env.tasks.x=1`` adds to it. ``env.reward=x`` becomes
+    ``env.reward.name=x``. A list, or a mapping with options of another reward, replaces the dataclass.
     """
     names, config_of = GROUPS["env"]
     own = {f"env.{path}" for path in _paths(config_of(env))}

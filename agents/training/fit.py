@@ -101,8 +101,7 @@ def fit(
             ``policy={"lora_rank": 16}``.
 
     Raises:
-        ReasonEnvsError: an option is unknown or invalid, or the run cannot go on.
-        SystemExit: a signal ended the run early.
+        ReasonEnvsError: an option is invalid, or the run cannot go on. SystemExit: a signal ended the run early.
     """
     from agents.config.compose import compose_config
     from agents.training.start import train

@@ -60,8 +60,7 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
 
     Args:
         environment: the asynchronous environment.
-        strict: whether an action outside of the action space is an error. By default such actions are passed on,
-            counted in ``invalid_actions``, and warned about once.
+        strict: whether an action outside of the action space is an error; otherwise the first one gives a warning.
         human: whether to print the episode after each reset and step, as ``render_mode="human"`` does.
     """
 

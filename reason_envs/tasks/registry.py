@@ -53,25 +53,17 @@ class TaskRegistry(Registry[TaskSet]):
         return super().unknown(name, others)
 
 
+_FILES = ("json", "gsm8k", "math", "hotpotqa", "drop", "humaneval", "mbpp")
+_BENCHMARKS = ("polaris", "code_contests", "introductory", "interview", "competition")
 TASKS = TaskRegistry(
     "task family",
     "reason_envs.tasks",
     {
-        "polaris": Part("reason_envs.tasks.files.named_benchmarks:polaris"),
+        **{name: Part(f"reason_envs.tasks.files.families:{name}_files") for name in _FILES},
+        **{name: Part(f"reason_envs.tasks.files.named_benchmarks:{name}") for name in _BENCHMARKS},
         "AIME24": Part("reason_envs.tasks.files.named_benchmarks:aime24"),
         "AIME25": Part("reason_envs.tasks.files.named_benchmarks:aime25"),
         "OlympiadBench": Part("reason_envs.tasks.files.named_benchmarks:olympiad_bench"),
-        "code_contests": Part("reason_envs.tasks.files.named_benchmarks:code_contests"),
-        "introductory": Part("reason_envs.tasks.files.named_benchmarks:introductory"),
-        "interview": Part("reason_envs.tasks.files.named_benchmarks:interview"),
-        "competition": Part("reason_envs.tasks.files.named_benchmarks:competition"),
-        "json": Part("reason_envs.tasks.files.families:json_files"),
-        "gsm8k": Part("reason_envs.tasks.files.families:gsm8k_files"),
-        "math": Part("reason_envs.tasks.files.families:math_files"),
-        "hotpotqa": Part("reason_envs.tasks.files.families:hotpotqa_files"),
-        "drop": Part("reason_envs.tasks.files.families:drop_files"),
-        "humaneval": Part("reason_envs.tasks.files.families:humaneval_files"),
-        "mbpp": Part("reason_envs.tasks.files.families:mbpp_files"),
         "fact_qa": Part("reason_envs.tasks.generated.fact_qa:fact_qa"),
         "one_line_code": Part("reason_envs.tasks.generated.one_line_code:one_line_code"),
         "workflow_problems": Part("reason_envs.tasks.generated.workflow_problems:workflow_problems"),
