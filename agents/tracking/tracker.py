@@ -14,6 +14,7 @@ from agents.tracking.dashboards import Dashboards
 from agents.tracking.episode_records import recorded, write_evaluation
 from agents.tracking.metrics_file import CANDIDATES, CHOSEN, MetricsFile, Row, final_table, summary_header, summary_line
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.tasks.text import printable
 
 _log = logging.getLogger(__name__)
 _OURS = ("agents", "reason_envs")
@@ -115,7 +116,7 @@ class Tracker:
 
     def sample(self, step: int, text: str) -> None:
         """Show a sample response."""
-        block = f"--- sample at step {step}\n{text}\n---"
+        block = printable(f"--- sample at step {step}\n{text}\n---")
         self._console.write(block)
         _log.info("%s", block)
         self._dashboards.texts("sample", step, [text])

@@ -4,6 +4,7 @@ Monty (an interpreter), native (Linux isolation), container, and http (a server)
 May import the registry and the errors only.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +12,8 @@ from reason_envs.registry import Part, Registry
 from reason_envs.sandbox.base import Limits, Outcome, Program, Sandbox
 from reason_envs.sandbox.values import Opaque, Raised, literal
 
+# Parsed code of models is a text of others: its warnings do not belong on standard error.
+warnings.filterwarnings("ignore", category=SyntaxWarning, module=r"<(unknown|response)>")
 SANDBOXES: Registry[Sandbox] = Registry(
     "sandbox",
     "reason_envs.sandboxes",

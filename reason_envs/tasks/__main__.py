@@ -15,6 +15,7 @@ from reason_envs.tasks.base import Split, TaskSet
 from reason_envs.tasks.registry import family, make, names
 from reason_envs.tasks.report import Stats, overlap, stats
 from reason_envs.tasks.task_list import MissingSplitError
+from reason_envs.tasks.text import printable
 
 EXAMPLES = """\
 examples:
@@ -96,9 +97,10 @@ def _show(options: argparse.Namespace) -> None:
         print(f"== {options.name} / {tasks.split}: {len(tasks)} tasks")
         for index in range(min(options.count, len(tasks))):
             task = tasks[index]
-            print(f"\n[{task.id}]\n{textwrap.indent(task.question, '  ')}\n  -> {task.answer or '(no gold answer)'}")
+            answer = task.answer or "(no gold answer)"
+            print(printable(f"\n[{task.id}]\n{textwrap.indent(task.question, '  ')}\n  -> {answer}"))
             for key, value in task.metadata.items():
-                print(f"     {key}: {textwrap.shorten(str(value), 90, placeholder='...')}")
+                print(printable(f"     {key}: {textwrap.shorten(str(value), 90, placeholder='...')}"))
         print()
 
 

@@ -324,6 +324,12 @@ def test_other_hosts_need_a_token(host, capsys, monkeypatch):
     [
         ("", {}, True),
         ("", {b"origin": b"http://localhost"}, False),
+        *(("", {b"host": host}, True) for host in (b"localhost", b"localhost:1", b"127.0.0.1:8000", b"[::1]:80")),
+        *(
+            ("", {b"host": host}, False)
+            for host in (b"evil.com", b"evil.com:8000", b"", b"[", b"127.0.0.1.evil.com", b"\xff")
+        ),
+        ("s", {b"authorization": b"Bearer s", b"host": b"my.server:80"}, True),
         ("s", {b"authorization": b"Bearer s"}, True),
         ("s", {b"authorization": b"Bearer s", b"origin": b"http://localhost"}, True),
         ("s", {b"authorization": b"Bearer S"}, False),

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+MAX_VALUES = 10_000
+"""Maximum number of values that are kept; the oldest is dropped."""
 Key = TypeVar("Key")
 Value = TypeVar("Value")
 
@@ -26,5 +28,7 @@ class AsyncCache(Generic[Key, Value]):
             if place not in self._running:
                 self._running[place] = asyncio.ensure_future(self._compute(key))
                 self._running[place].add_done_callback(lambda _: self._running.pop(place))
+            if len(self._values) >= MAX_VALUES:
+                del self._values[next(iter(self._values))]
             self._values[key] = await asyncio.shield(self._running[place])
         return self._values[key]
