@@ -7,6 +7,7 @@ scripts of ``benchmarks/learning`` wrote.
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 import matplotlib as mpl
@@ -132,5 +133,7 @@ def read_row(table: Path, name: str) -> tuple[float, float, tuple[float, float]]
 
 
 if __name__ == "__main__":
+    if "--help" in sys.argv:
+        raise SystemExit(print(__doc__))
     draw_loop(ASSETS / "loop.png")
     draw_results(ASSETS / "results.png")

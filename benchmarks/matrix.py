@@ -164,4 +164,6 @@ def main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    if "--help" in sys.argv:
+        raise SystemExit(print(__doc__))
     main(sys.argv[1:])

@@ -99,6 +99,9 @@ def speed(generate: Generate, prompts: list[list[dict[str, str]]]) -> float:
 
 def main() -> None:
     """Measure and print."""
+    if "--help" in sys.argv:
+        print(__doc__)
+        return
     options = {"model": "embedded", "device": "cpu", "dtype": "float32"}
     options.update(argument.split("=", 1) for argument in sys.argv[1:])
     tasks = make("chain_sum")

@@ -44,6 +44,9 @@ async def one_by_one(environment: Environment, calls: int) -> list[StepResult]:
 
 def main() -> None:
     """Measure and print."""
+    if "--help" in sys.argv:
+        print(__doc__)
+        return
     options = {"calls": 120, "repeats": 3}
     options.update((name, int(value)) for name, value in (argument.split("=", 1) for argument in sys.argv[1:]))
     engine = make_engine("transformers", model="embedded:planner_solver")

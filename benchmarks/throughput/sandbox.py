@@ -40,6 +40,9 @@ async def median_speed(sandbox: Sandbox, count: int) -> float:
 
 def main() -> None:
     """Measure and print."""
+    if "--help" in sys.argv:
+        print(__doc__)
+        return
     options = {"programs": 300, "workers": os.cpu_count() or 1}
     options.update((name, int(value)) for name, value in (argument.split("=", 1) for argument in sys.argv[1:]))
     print("| sandbox | programs/s |\n|---|---|")

@@ -99,6 +99,9 @@ def replay(path: str) -> float:
 
 def main() -> int:
     """Measure and print the table. Return the exit status."""
+    if "--help" in sys.argv:
+        print(__doc__)
+        return 0
     options = {"engine": "transformers", "model": "embedded", "reward_model": "transformers"}
     options.update(dict(argument.split("=", 1) for argument in sys.argv[1:]))
     engine: Any = make_engine(options["engine"], model=options["model"])
