@@ -62,12 +62,15 @@ class LearningBenchmark:
         parser.add_argument("--runs", type=Path, default=Path(f"runs/benchmark_{self.name}"), help="folder of the runs")
         parser.add_argument("--report", type=Path, default=self.reports / self.name, help="folder of table and plot")
         parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="seeds of the runs")
+        parser.add_argument("--control-seeds", type=int, nargs="+", help="seeds of the control (default: --seeds)")
         parser.add_argument("overrides", nargs="*", help="options of agents.train (key=value) for every run")
         arguments = parser.parse_args()
+        learns, control = self.arms
+        seeds = {learns: arguments.seeds, control: arguments.control_seeds or arguments.seeds}
         results = {}
         for arm, options in self.arms.items():
-            folders = [arguments.runs / f"{arm}_{seed}" for seed in arguments.seeds]
-            for seed, folder in zip(arguments.seeds, folders, strict=True):
+            folders = [arguments.runs / f"{arm}_{seed}" for seed in seeds[arm]]
+            for seed, folder in zip(seeds[arm], folders, strict=True):
                 train(folder, [f"seed={seed}", *self.options, *options, *arguments.overrides])
                 for which in ("before", "after"):
                     self.evaluate(folder, which, seed)
@@ -76,7 +79,7 @@ class LearningBenchmark:
         print(table)
         arguments.report.mkdir(parents=True, exist_ok=True)
         (arguments.report / "table.md").write_text(table + "\n")
-        self.plot(arguments.runs, arguments.seeds, arguments.report / "curves.png")
+        self.plot(arguments.runs, seeds, arguments.report / "curves.png")
 
     def evaluate(self, folder: Path, which: str, seed: int) -> None:
         """Evaluate a run before or after training on held-out problems, sampled at temperature 1 and greedily."""
@@ -99,17 +102,17 @@ class LearningBenchmark:
         run.close()
         path.write_text(json.dumps(results) + "\n")
 
-    def plot(self, runs: Path, seeds: Sequence[int], path: Path) -> None:
+    def plot(self, runs: Path, seeds: Mapping[str, Sequence[int]], path: Path) -> None:
         """Plot the accuracy of the training episodes of every run."""
         figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
         for arm, colour in zip(self.arms, COLOURS, strict=True):
-            for seed in seeds:
+            for seed in seeds[arm]:
                 steps, accuracy = zip(*curves(runs / f"{arm}_{seed}"), strict=True)
                 smooth = np.convolve(accuracy, np.ones(5) / 5, mode="valid")
-                label = None if seed != seeds[0] else f"{'control: ' if arm == 'random' else ''}{arm} rewards"
+                label = None if seed != seeds[arm][0] else f"{'control: ' if arm == 'random' else ''}{arm} rewards"
                 axes.plot(steps[2 : 2 + len(smooth)], 100 * smooth, color=colour, alpha=0.85, label=label)
         axes.set(xlabel="training step", ylabel=f"{self.score_name}, % (mean of 5 steps)", ylim=(0, 100))
-        axes.set_title(f"{self.title}, {len(seeds)} seeds")
+        axes.set_title(f"{self.title}, {' and '.join(dict.fromkeys(str(len(s)) for s in seeds.values()))} seeds")
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
         figure.savefig(path, dpi=130)
