@@ -73,7 +73,8 @@ def model_path(name: str) -> str:
         return str(embedded.path(shipped or "base"))
     exists = Path(name).expanduser().is_file() if gguf.is_gguf(name) else Path(name).expanduser().is_dir()
     if not exists and (name.startswith((".", "/", "~")) or gguf.is_gguf(name)):
-        raise OptionError("model", name, "is a path, but it does not exist. Check the path.")
+        kind = "file" if gguf.is_gguf(name) else "folder"
+        raise OptionError("model", name, f"is a path, but this {kind} does not exist. Check the path.")
     return str(Path(name).expanduser()) if name.startswith("~") else name
 
 

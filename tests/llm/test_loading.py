@@ -59,7 +59,7 @@ def test_load_model_refuses_unknown_attention(tiny_model):
 
 
 def test_load_tokenizer_refuses_a_missing_folder():
-    with pytest.raises(ReasonEnvsError, match="it does not exist"):
+    with pytest.raises(ReasonEnvsError, match="this folder does not exist"):
         loading.load_tokenizer("./nowhere")
 
 

@@ -109,6 +109,7 @@ def test_second_run_in_the_folder_is_an_error(preset, tmp_path):
     folder = tmp_path / name
     folder.mkdir()
     (folder / "config.yaml").write_text("{}")
+    (folder / "metrics.jsonl").write_text('{"step": 1, "reward": 0.5}\n')
     with pytest.raises(ReasonEnvsError, match=r"holds a run already\. Continue it with resume="):
         check_start(resolve(compose_config([PRESET, f"output_dir={folder}"])))
 
