@@ -153,7 +153,7 @@ def test_budget_limits_tokens_and_time():
     assert play(make_env(max_executor_tokens=50, max_calls=99), MATH, loop).info["verdict"] == "tokens"
     info = play(make_env(max_executor_tokens=50, max_calls=99), MATH, loop).info
     assert info["generated_tokens"] == 50
-    slow = make_env(Sleeper([0.15, 3600]), execution_timeout=0.2)
+    slow = make_env(Sleeper([1.5, 3600]), execution_timeout=2)
     began = time.monotonic()
     assert play(slow, MATH, program(ASK + ASK + RETURN)).info["verdict"] == "timeout"
     assert time.monotonic() - began < 5
