@@ -91,6 +91,9 @@ def test_smollm2_grows_a_search_tree(model):
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed (extra [vllm])")
 def test_vllm_continues_smollm2_like_transformers(trained):
     folder = str(trained.policy)
-    ours, theirs = (answer(make_engine(name, model=folder, dtype="float32")) for name in ("transformers", "vllm"))
+    engines = [make_engine(name, model=folder, dtype="float32") for name in ("transformers", "vllm")]
+    ours, theirs = map(answer, engines)
+    for engine in engines:
+        engine.close()
     assert theirs.token_ids == ours.token_ids
     assert theirs.finish_reason == "stop"
