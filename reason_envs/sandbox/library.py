@@ -39,15 +39,22 @@ def is_open(folder: str) -> bool:
     return all(path.stat().st_mode & 0o5 == 0o5 for path in (Path(folder), *Path(folder).parents))
 
 
+def remove_abandoned() -> None:
+    """Remove the copies of processes that were killed."""
+    for other in Path(tempfile.gettempdir()).glob(f"{COPY}*"):
+        if lock := _lock(other):
+            with lock:
+                shutil.rmtree(other, ignore_errors=True)
+
+
 @cache
 def copied_library() -> str:
     """Copy the library for other users, because only root may be able to read its folder. Copies once per process."""
-    for other in Path(tempfile.gettempdir()).glob(f"{COPY}*"):
-        if lock := _lock(other):  # the process that made it was killed
-            with lock:
-                shutil.rmtree(other, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=COPY))
-    atexit.register(_remove, folder, _lock(folder), os.getpid())
+    remove_abandoned()
+    unlocked = Path(tempfile.mkdtemp(prefix=f"new_{COPY}"))
+    lock = _lock(unlocked)
+    folder = unlocked.rename(unlocked.with_name(unlocked.name.removeprefix("new_")))
+    atexit.register(_remove, folder, lock, os.getpid())
     folder.chmod(0o755)
     return shutil.copytree(library(), str(folder / "lib"), ignore=LEFT_OUT)
 
