@@ -135,6 +135,7 @@ async def _play(
         except (EngineError, RewardError) as error:  # not the fault of the policy
             kind = "reward_failures" if isinstance(error, RewardError) else "engine_failures"
             failed = {"correct": 0.0, kind: 1.0}
+            environment.close()
             return Trajectory(episode.task.id, episode.id, [], False, True, failed, failure=str(error))
         result = limited(environment, result, latest)
         _pay(result.rewards, latest, skipped_agents, episode)

@@ -14,6 +14,7 @@ from agents.evaluation.evaluate_policy import summarise
 from agents.rollout.episodes import grouped, without_failures
 from agents.rollout.episodes import play as play_episodes
 from agents.trajectory import Choice
+from reason_envs.envs.workflow.environment import WorkflowExecution
 from reason_envs.errors import EngineError, RewardError
 from reason_envs.llm.engines.scripted import ScriptedEngine
 
@@ -67,6 +68,13 @@ def test_failed_episodes_are_counted_left_out_and_not_paid(caplog):
     result = summarise(trajectories, 8, 0)
     assert result.accuracy == 1.0  # of the six that did not fail
     assert result.engine_failures == 0.25
+
+
+def test_environment_of_a_failed_episode_is_closed(monkeypatch):
+    closed = []
+    monkeypatch.setattr(WorkflowExecution, "close", lambda environment: closed.append(environment))
+    played(lambda number: number in (1, 4))
+    assert len(set(map(id, closed))) == 8
 
 
 def rewarded(fails):
