@@ -12,6 +12,7 @@ from agents.algorithms.optimizer import OptimizerConfig
 from agents.config.schema import GROUPS, choice
 from agents.policies.language_config import LanguagePolicyConfig
 from reason_envs import registration
+from reason_envs.llm.embedded import is_embedded
 
 CHOICES = {"algo": "grpo", "policy": "language"}
 """Algorithm and policy of environments that recommend no others."""
@@ -34,11 +35,6 @@ def recommended_choice(group: str, env: str) -> str:
     return str(registration.ENVIRONMENTS[env].recommends.get(group, CHOICES[group]))
 
 
-def ships_with_the_library(model: str | None) -> bool:
-    """Return whether a model is embedded, that is, made for the environments. ``None`` counts as embedded."""
-    return model is None or model.partition(":")[0] == "embedded"
-
-
 def leave_open(group: str, name: str, node: DictConfig) -> None:
     """Remove the defaults of a group's part that follow from other choices from the node of its options."""
     keys = [MODEL, RATE, *OTHER, *TEXT.get(name, {}), *(_other_models(name) if group == "env" else ())]
@@ -57,7 +53,7 @@ def fill_in(config: DictConfig) -> None:
     recommended = recommends.get("model", OmegaConf.select(own, MODEL))
     _fill(config, MODEL, recommended)
     model = OmegaConf.select(config, MODEL)
-    other = not (ships_with_the_library(model) or model == recommended)
+    other = model is not None and not is_embedded(model) and model != recommended
     rate = suited.get(RATE, OmegaConf.select(own, RATE))
     if model is None and rate == OptimizerConfig().learning_rate:
         rate = NETWORK_RATE

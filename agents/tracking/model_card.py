@@ -9,6 +9,7 @@ from jinja2 import StrictUndefined, Template
 from omegaconf import OmegaConf
 
 from agents.tracking.metrics_file import Row, read_rows, series
+from reason_envs.llm.embedded import is_embedded
 
 CARD = "README.md"
 """File name of a card on the hub."""
@@ -48,7 +49,7 @@ def front_matter(data: ModelCardData) -> str:
 
 def hub_name(model: str | None) -> str | None:
     """Return the name of a model on the hub; ``None`` for a folder and for a model that ships with the package."""
-    if model is None or model.startswith((".", "/", "~", "embedded")) or Path(model).exists():
+    if model is None or is_embedded(model) or model.startswith((".", "/", "~")) or Path(model).exists():
         return None
     return model
 
@@ -74,7 +75,7 @@ def _card(folder: Path, role: str, config: Any, metrics: Sequence[Row], run: Pat
         front_matter=front_matter(_data(config, metrics, library)),
         library=library,
         base=base,
-        shipped=str(base).startswith("embedded"),
+        shipped=is_embedded(str(base)),
         folder="'PATH'" if not role else f"'PATH', subfolder={role!r}",
         role=role,
         config=config,

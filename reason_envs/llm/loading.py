@@ -68,9 +68,8 @@ def model_path(name: str) -> str:
     Raises:
         ReasonEnvsError: the folder, the file or the embedded model does not exist.
     """
-    kind, _, shipped = name.partition(":")
-    if kind == "embedded":
-        return str(embedded.path(shipped or "base"))
+    if embedded.is_embedded(name):
+        return str(embedded.path(name.partition(":")[2] or "base"))
     exists = Path(name).expanduser().is_file() if gguf.is_gguf(name) else Path(name).expanduser().is_dir()
     if not exists and (name.startswith((".", "/", "~")) or gguf.is_gguf(name)):
         kind = "file" if gguf.is_gguf(name) else "folder"

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 
 from reason_envs.core import derive_seed
+from reason_envs.llm.embedded import is_embedded
 from reason_envs.llm.engine import Engine, Generation, GenerationRequest
 from reason_envs.tasks.text import without_thoughts
 
@@ -26,7 +27,7 @@ class StepRule:
     @classmethod
     def of(cls, separator: str | None, model: str) -> "StepRule":
         """Return the rule of an option. ``None``: `PARAGRAPHS` for a model that does not ship, and otherwise lines."""
-        is_default = separator is None and model != "" and not model.startswith("embedded")
+        is_default = separator is None and model != "" and not is_embedded(model)
         return cls("\n\n", True) if is_default or separator == PARAGRAPHS else cls(separator or "\n")
 
     def is_whole(self, text: str) -> bool:

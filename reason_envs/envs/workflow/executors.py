@@ -10,6 +10,7 @@ from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.operator_signatures import OPERATORS
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm import make_engine
+from reason_envs.llm.embedded import is_embedded
 from reason_envs.llm.engine import Engine, Sampling
 from reason_envs.validation import mounted
 
@@ -157,7 +158,7 @@ def _read_model(model: dict[str, Any], config: WorkflowConfig) -> tuple[dict[str
 def _sampling(spec: Any, config: WorkflowConfig) -> Sampling:
     """Return the sampling of an engine, or that of a model of the file."""
     model = spec if isinstance(spec, Mapping) else {}
-    length = config.executor_max_tokens or (96 if str(model.get("model")).startswith("embedded") else 2048)
+    length = config.executor_max_tokens or (96 if is_embedded(str(model.get("model"))) else 2048)
     return Sampling(
         model.get("max_tokens", length),
         model.get("temperature", config.executor_temperature),

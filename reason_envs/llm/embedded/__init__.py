@@ -12,6 +12,11 @@ EMBEDDED_DIR = Path(__file__).parent
 """Folder with one folder per shipped model."""
 
 
+def is_embedded(model: str) -> bool:
+    """Return whether a model ships with the package: ``embedded`` or ``embedded:NAME``."""
+    return model.partition(":")[0] == "embedded"
+
+
 def path(name: str = "base") -> Path:
     """Return the folder of a shipped model, which ``AutoModelForCausalLM.from_pretrained`` can load.
 
