@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.intervals import first_tasks, share_interval
+from agents.evaluation.vote import vote
 from agents.policies.base import Policy, TrainablePolicy
 from agents.rollout.episodes import grouped, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
-from reason_envs.rewards.math.normalise import normalise
 from reason_envs.tasks.base import Task, TaskSet
 
 
@@ -152,13 +152,8 @@ def _majority_share(rows: Sequence[Sequence[Trajectory]]) -> float | None:
     answered = [[t for t in row if "extracted" in t.facts] for row in rows]
     if not any(answered):
         return None
-    return sum(_majority(row).metrics["correct"] for row in answered if row) / len(rows)
-
-
-def _majority(episodes: Sequence[Trajectory]) -> Trajectory:
-    """Return the first episode with the most frequent answer; the earlier answer wins a tie."""
-    answers = [normalise(episode.facts["extracted"]) for episode in episodes]
-    return episodes[answers.index(max(answers, key=answers.count))]
+    chosen = [row[vote([t.facts["extracted"] for t in row])] for row in answered if row]
+    return sum(trajectory.metrics["correct"] for trajectory in chosen) / len(rows)
 
 
 def format_result(result: EvaluationResult) -> str:

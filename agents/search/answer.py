@@ -3,9 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from agents.evaluation.vote import vote
 from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import Tree
-from reason_envs.rewards.math.normalise import normalise
 
 COSTS = ("generated_tokens", "reward_model_tokens", "generator_calls", "reward_model_calls", "nodes")
 """Fields of an ``Answer`` with its cost."""
@@ -49,12 +49,12 @@ class Answer:
 
 def majority_vote(candidates: Sequence[Candidate]) -> Candidate:
     """Return the first candidate with the most frequent answer. The earlier answer wins a tie."""
-    return _vote(candidates, [1.0] * len(candidates))
+    return candidates[vote([candidate.answer for candidate in candidates])]
 
 
 def weighted_vote(candidates: Sequence[Candidate]) -> Candidate:
     """Return the first candidate with the answer whose values have the highest sum. The earlier answer wins a tie."""
-    return _vote(candidates, [candidate.value for candidate in candidates])
+    return candidates[vote([candidate.answer for candidate in candidates], [c.value for c in candidates])]
 
 
 def most_valuable(candidates: Sequence[Candidate]) -> Candidate:
@@ -106,13 +106,3 @@ def _candidate(tree: Tree, grower: Grower, leaf: int) -> Candidate:
     answer = grower.answer(node.text)
     assert answer is not None  # the leaf is finished
     return Candidate(grower.response(tree, leaf), answer, node.value)
-
-
-def _vote(candidates: Sequence[Candidate], weights: Sequence[float]) -> Candidate:
-    sums: dict[str, float] = {}
-    first: dict[str, Candidate] = {}
-    for candidate, weight in zip(candidates, weights, strict=True):
-        key = normalise(candidate.answer)
-        sums[key] = sums.get(key, 0.0) + weight
-        first.setdefault(key, candidate)
-    return first[max(sums, key=lambda key: sums[key])]
