@@ -18,6 +18,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES
 from reason_envs.registration import make_environment
 from reason_envs.registry import parse_options
+from reason_envs.validation import whole_number
 
 TOKEN = "REASON_ENVS_TOKEN"
 """Environment variable with the token; an argument would be visible to every user of the machine."""
@@ -97,53 +98,30 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "environment", help="id or short name of an environment; module:ID imports a module that registers it"
-    )
-    parser.add_argument(
-        "--engine",
-        help="name of an engine, or a model for the transformers engine (embedded:base, a folder, a hub name)",
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("environment", help="id or short name of an environment; module:ID imports a module that registers it")
+    add("--engine", help="an engine, or a model for the transformers engine (embedded:base, a folder, a hub name)")
+    add(
         "--option",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="option of the environment (repeatable); KEY may be nested, as in engine.device",
     )
-    parser.add_argument(
+    add(
         "--host",
         default="127.0.0.1",
         help=f"address to bind (default %(default)s); an address that other machines can reach needs {TOKEN}",
     )
-    parser.add_argument("--port", type=_port, default=8000, help="port; 0 chooses a free one (default %(default)s)")
-    parser.add_argument(
-        "--max-sessions",
-        type=_positive,
-        default=512,
-        help="maximum number of sessions at the same time (default %(default)s)",
-    )
-    parser.add_argument(
+    add("--port", type=whole_number(0, 65535), default=8000, help="port; 0 chooses a free one (default %(default)s)")
+    add("--max-sessions", type=whole_number(1), default=512, help="maximum of sessions at a time (default %(default)s)")
+    add(
         "--session-timeout",
-        type=_positive,
+        type=whole_number(1),
         default=600,
         help="seconds without an answer after which a session ends; steps must be shorter (default %(default)s)",
     )
     return parser
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} must be at least 1")
-    return value
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 1 << 16:
-        raise argparse.ArgumentTypeError(f"{value} must lie in [0, 65535]")
-    return value
 
 
 def _check(options: argparse.Namespace, token: str) -> None:

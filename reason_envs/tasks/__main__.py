@@ -16,6 +16,7 @@ from reason_envs.tasks.registry import family, make, names
 from reason_envs.tasks.report import Stats, overlap, stats
 from reason_envs.tasks.task_list import MissingSplitError
 from reason_envs.tasks.text import printable
+from reason_envs.validation import whole_number
 
 EXAMPLES = """\
 examples:
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("name", nargs="?", help="name of a family, to list its options")
     listing.set_defaults(run=_list)
     show = _add_command(commands, "show", "print a few tasks", _show)
-    show.add_argument("--count", type=_positive, default=3, help="number of tasks (default 3)")
+    show.add_argument("--count", type=whole_number(1), default=3, help="number of tasks (default 3)")
     _add_command(commands, "stats", "print counts, lengths, kinds of answers, duplicates and overlap", _stats)
     prepare = _add_command(commands, "prepare", "write train.jsonl and test.jsonl", _prepare)
     prepare.add_argument("--output", type=Path, required=True, help="output folder")
@@ -69,13 +70,6 @@ def _add_command(commands: Any, name: str, description: str, run: Any) -> argpar
     command.add_argument("--split", choices=get_args(Split), help="use only one split (default: both)")
     command.set_defaults(run=run)
     return command
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} must be at least 1")
-    return value
 
 
 def _list(options: argparse.Namespace) -> None:
