@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.throughput.trl_side import SAMPLES, TASKS, require_trl, trl_trainer
+from benchmarks.throughput.trl_side import SAMPLES, TASKS, Setting, require_trl, trl_trainer
 
 STEPS = 30
 SEEDS = (0, 1, 2)
@@ -54,7 +54,7 @@ def train_trl(seed: int, folder: Path) -> None:
         return reward.pay(grade)
 
     tasks = [problems.ordered(i, seed) for i in range(TASKS * STEPS)]
-    trainer = trl_trainer("embedded", tasks, pay, str(folder), learning_rate=LEARNING_RATE, seed=seed)
+    trainer = trl_trainer(Setting(), tasks, pay, str(folder), learning_rate=LEARNING_RATE, seed=seed)
     trainer.train()
     trainer.save_model(str(folder / "model"))
     write_curve(folder, np.array(correct).reshape(STEPS, -1).mean(axis=1).tolist())

@@ -30,35 +30,19 @@ import time
 import zlib
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from agents.train import ALLOCATOR
-from benchmarks.throughput.trl_side import MAX_TOKENS, SAMPLES, TASKS, require_trl, scratch, trl_trainer
+from benchmarks.throughput.trl_side import MAX_TOKENS, SAMPLES, TASKS, Setting, require_trl, scratch, trl_trainer
 
-WARM_UP = 1
+WARM_UP = 2
 STEPS = 6
 TURNS = 2
 THREADS = 2
 LORA_RANK = 16
 SECTIONS = ("generation", "log-probs", "loss and backward")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What both sides do in a step."""
-
-    model: str = "embedded"
-    """Name or folder of the model."""
-    lora_rank: int = 0
-    """Rank of the trained LoRA; 0 trains all weights."""
-    tasks: int = TASKS
-    """Number of problems per step."""
-    max_tokens: int = MAX_TOKENS
-    """Maximum number of tokens per response."""
-    micro_batch: int | None = None
-    """Number of responses per micro-batch of TRL; ``None``: all of a step."""
 
 
 def parity(response: str, answer: str) -> float:
@@ -158,17 +142,7 @@ def measure_trl(setting: Setting, steps: int) -> list[dict[str, float]]:
     problems = make("chain_sum")
     tasks = [problems.ordered(i, 0) for i in range(setting.tasks * steps)]
     with scratch() as folder:
-        trainer = trl_trainer(
-            setting.model,
-            tasks,
-            parity,
-            folder,
-            learning_rate=0.0,
-            lora_rank=setting.lora_rank,
-            tasks_per_step=setting.tasks,
-            max_tokens=setting.max_tokens,
-            micro_batch=setting.micro_batch,
-        )
+        trainer = trl_trainer(setting, tasks, parity, folder, learning_rate=0.0)
         trainer.add_callback(Laps())
         count_tokens(trainer, "_generate_single_turn", watch, lambda out: out[0])
         watch.watch(trainer, "_generate_single_turn", "generation")
