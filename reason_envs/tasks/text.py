@@ -24,7 +24,7 @@ def last_boxed(text: str) -> str | None:
 
     Nested braces belong to the content. Escaped braces (``\{``, ``\}``) open and close nothing. If boxes are nested,
     the one that starts last is read. White space around the content is removed, so an empty box gives ``""``. ``None``:
-    there is no box, or the last one is not closed.
+    the text has no box, or the last one is not closed.
     """
     box = last_box(text)
     return box[2] if box else None

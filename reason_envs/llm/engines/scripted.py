@@ -15,7 +15,7 @@ Script = Callable[[GenerationRequest, int], str]
 class ScriptedEngine(Engine):
     """Answers with a Python function, a fixed response, or one of several that the sample's seed selects.
 
-    Each Unicode code point is a token, and there is no end-of-sequence token.
+    Each Unicode code point is a token. No token ends a sequence.
     """
 
     capabilities = frozenset({Capability.LOG_PROBS})

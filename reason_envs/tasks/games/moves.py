@@ -59,8 +59,8 @@ def walk(state: State, moves: str, step: Callable[[State, str], State | None]) -
 def read_moves(text: str, maximum: int) -> str | None:
     r"""Read at most ``maximum`` moves such as ``RRDD``, ``r r d d``, ``["R", "D"]`` or ``right, down``.
 
-    The moves are the content of the last ``\boxed{}``. If there is no box, they are the last line that is not empty.
-    ``None``: there is no move, there are more, or there is other text.
+    The moves are the content of the last ``\boxed{}``. Without a box, they are the last line that is not empty.
+    ``None``: the response has no move, more moves, or other text beside them.
     """
     text = without_thoughts(text)
     boxed = last_boxed(text)

@@ -98,10 +98,10 @@ def read(text: str) -> Sudoku:
 
 
 def read_cells(text: str, side: int) -> Cells | None:
-    r"""Read a grid from a response: the last ``\boxed{}``, or the last rows if there is no box.
+    r"""Read a grid from a response: the last ``\boxed{}``, or the last rows without a box.
 
     Spaces, commas, brackets and the usual lines of drawn grids may separate digits. Line breaks or slashes separate
-    rows. ``.``, ``_`` and ``0`` are empty cells. ``None``: there is no complete grid.
+    rows. ``.``, ``_`` and ``0`` are empty cells. ``None``: the response has no complete grid.
     """
     text = without_thoughts(text)
     boxed = last_boxed(text)
