@@ -114,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"address to bind (default %(default)s); an address that other machines can reach needs {TOKEN}",
     )
     add("--port", type=whole_number(0, 65535), default=8000, help="port; 0 chooses a free one (default %(default)s)")
-    add("--max-sessions", type=whole_number(1), default=512, help="maximum of sessions at a time (default %(default)s)")
+    add("--max-sessions", type=whole_number(1), default=512, help="maximum number of sessions (default %(default)s)")
     add(
         "--session-timeout",
         type=whole_number(1),
