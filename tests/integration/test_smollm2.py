@@ -69,11 +69,11 @@ def test_smollm2_is_saved_as_a_plain_model(trained):
     assert "Paris" in answer(make_engine("transformers", model=str(trained.policy))).text
 
 
-def test_smollm2_grows_a_search_tree(model):
+def test_smollm2_grows_a_search_tree(trained):
     env = gym.make(
         "ReasonTree-v0",
         tasks=SUMS,
-        engine={"name": "transformers", "model": model},
+        engine={"name": "transformers", "model": str(trained.policy)},
         reward_model="random",
         max_depth=2,
         max_step_tokens=16,
