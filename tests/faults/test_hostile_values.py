@@ -26,7 +26,7 @@ from reason_envs.sandbox.layers import detect
 from reason_envs.sandbox.values import shown
 from reason_envs.tasks import Task
 
-SECONDS = 30.0
+SECONDS = 20.0
 """Limit of an episode, which runs up to three programs with limits of 2 to 5 seconds each."""
 NINES = "9" * 400
 ANSWERS = [
