@@ -1,13 +1,12 @@
-"""Step (process) reward models: the interface, and two models without a language model."""
+"""Step (process) reward models: the interface, and a baseline without a language model."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
-from reason_envs.errors import EngineError
 from reason_envs.registry import Part, Registry
 
 _AT = "reason_envs.reward_models"
@@ -126,35 +125,6 @@ class RandomStepRewardModel(BatchedStepRewardModel):
         """Return a hash of each prefix as its score."""
         keys = [[(r.question, *r.steps[: i + 1]) for i in range(len(r.steps))] for r in requests]
         return [StepScores([derive_seed(self.config.seed, "step score", *k) / 2**63 for k in ks]) for ks in keys]
-
-
-class ScriptedStepRewardModel(BatchedStepRewardModel):
-    """A step reward model for tests: a Python function returns the scores, and each character counts as a token.
-
-    The function maps a question and its steps to one score per step.
-    """
-
-    def __init__(self, function: Callable[[str, tuple[str, ...]], list[float]]) -> None:
-        super().__init__()
-        self._function = function
-
-    def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
-        """Call the function for each request. The tokens of equal requests are counted once."""
-        self.scored_tokens += sum(map(self.count_tokens, dict.fromkeys(requests)))
-        return [self._checked(request) for request in requests]
-
-    def count_tokens(self, request: StepScoreRequest) -> int:
-        """Return the number of characters."""
-        return len(request.question) + sum(map(len, request.steps))
-
-    def _checked(self, request: StepScoreRequest) -> StepScores:
-        scores = self._function(request.question, request.steps)
-        if len(scores) != len(request.steps) or not all(0 <= score <= 1 for score in scores):
-            raise EngineError(
-                f"The function returned {scores!r} for {len(request.steps)} steps. It must return one number in [0, 1] "
-                "per step."
-            )
-        return StepScores(scores)
 
 
 def make_reward_model(spec: StepRewardModel | str | Mapping[str, Any], **options: Any) -> StepRewardModel:

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+from step_reward_toys import ScriptedStepRewardModel
 
 from reason_envs.batching import gather
 from reason_envs.errors import ReasonEnvsError
@@ -10,7 +11,6 @@ from reason_envs.llm.engines.recorded.engine import RecordedEngine
 from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.reward_models.base import (
     RandomStepRewardModel,
-    ScriptedStepRewardModel,
     StepRewardModel,
     StepScoreRequest,
     make_reward_model,

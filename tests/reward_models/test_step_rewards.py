@@ -1,11 +1,12 @@
 import asyncio
 
 import pytest
+from step_reward_toys import ScriptedStepRewardModel
 
 from reason_envs.batching import gather
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.reward_models import StepRewardModel, StepScoreRequest, make_reward_model
-from reason_envs.reward_models.base import RandomStepRewardModel, ScriptedStepRewardModel
+from reason_envs.reward_models.base import RandomStepRewardModel
 
 REQUEST = StepScoreRequest("1 + 2 + 3 =", ("1 + 2 = 3", "3 + 3 = 6", "\\boxed{6}"))
 

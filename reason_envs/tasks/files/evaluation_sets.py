@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from reason_envs.tasks.files.records import SUFFIXES
 
 DATA_VARIABLE = "REASON_ENVS_DATA"
 """Environment variable with the folder of local copies. Without it, problems are downloaded from the hub."""
-_PROGRAM = "Answer with the complete function, including its imports, in one ```python block."
 
 
 @dataclass(frozen=True)
@@ -28,28 +29,8 @@ class Benchmark:
     environment has one."""
 
 
-_DEV = {"train": "train", "test": "validation"}
-BENCHMARKS: Mapping[str, Benchmark] = {
-    "gsm8k": Benchmark("math", {"path": "openai/gsm8k", "config": "main"}, "gsm8k"),
-    "math": Benchmark("math", {"path": "DigitalLearningGmbH/MATH-lighteval"}),
-    "math500": Benchmark("math", {"path": "HuggingFaceH4/MATH-500"}),
-    "aime24": Benchmark(
-        "math", {"path": "Maxwell-Jia/AIME_2024", "question_field": "Problem", "answer_field": "Answer"}
-    ),
-    "amc23": Benchmark("math", {"path": "math-ai/amc23"}),
-    "minerva_math": Benchmark("math", {"path": "math-ai/minervamath"}),
-    "hotpotqa": Benchmark("qa", {"path": "hotpotqa/hotpot_qa", "config": "distractor", "hub_split": _DEV}, "hotpotqa"),
-    "drop": Benchmark("qa", {"path": "ucinlp/drop", "hub_split": _DEV}, "drop"),
-    "humaneval": Benchmark(
-        "code", {"path": "openai/openai_humaneval"}, "humaneval", f"Complete the Python function. {_PROGRAM}"
-    ),
-    "mbpp": Benchmark(
-        "code",
-        {"path": "google-research-datasets/mbpp", "config": "sanitized"},
-        "mbpp",
-        f"Write the Python function that is described. {_PROGRAM}",
-    ),
-}
+_TABLE = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
+BENCHMARKS = {name: Benchmark(**entry) for name, entry in yaml.safe_load(_TABLE).items()}
 """Benchmarks by name."""
 
 
