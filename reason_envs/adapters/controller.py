@@ -6,15 +6,7 @@ from typing import Any, Self
 
 from gymnasium import Space
 
-from reason_envs.core import (
-    Action,
-    AgentId,
-    Environment,
-    Message,
-    StepResult,
-    checked_reset,
-    checked_step,
-)
+from reason_envs.core import Action, AgentId, Environment, Message, StepResult, checked_reset, checked_step
 from reason_envs.errors import NoEpisodeError, ReasonEnvsError
 
 CONTROLLER: AgentId = "controller"

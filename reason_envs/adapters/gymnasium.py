@@ -154,7 +154,9 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
         (self.agent,) = first.agents
         self.episodes = VectorEpisodes.of(first, num_envs)
         self.num_envs = num_envs
-        self.autoreset_mode = _autoreset_mode(autoreset_mode)
+        if isinstance(autoreset_mode, str):
+            check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**environment.metadata, "autoreset_mode": self.autoreset_mode}
         self.render_mode = environment.render_mode
         self.single_observation_space = first.observation_space(self.agent)
@@ -269,13 +271,6 @@ def _check_options(environment: Environment, options: Any, *more: str) -> None:
     for key in options or {}:
         if key not in (valid := (*environment.reset_options, *more)):
             raise unknown_name("option of reset", key, valid, "Name further keys in the environment's reset_options.")
-
-
-def _autoreset_mode(mode: AutoresetMode | str) -> AutoresetMode:
-    values = {m.value: m for m in AutoresetMode}
-    if isinstance(mode, str):
-        check_choice("autoreset_mode", mode, values)
-    return mode if isinstance(mode, AutoresetMode) else values[mode]
 
 
 def seen(result: StepResult, agent: str, last: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from reason_envs.check import batching, episodes, forks, interfaces, playable, texts
+from reason_envs.check import copies, episodes, interfaces, play, texts
 from reason_envs.check.play import Subject
 from reason_envs.check.results import CheckFailure, CheckResult, NotApplicable, verdict
 from reason_envs.core import Environment, ResultError
@@ -31,16 +31,14 @@ OURS = Path(__file__).resolve().parents[1]
 
 FIXES: dict[str, str] = yaml.safe_load(Path(__file__).with_name("fixes.yaml").read_text(encoding="utf-8"))
 _FUNCTIONS: tuple[Callable[[Subject], str], ...] = (
-    *(playable.playing, interfaces.gymnasium, interfaces.pettingzoo_parallel, interfaces.pettingzoo_aec),
+    *(play.playing, interfaces.gymnasium, interfaces.pettingzoo_parallel, interfaces.pettingzoo_aec),
     *(episodes.spaces, episodes.determinism, episodes.clocks, episodes.rewards, episodes.ends, episodes.wrong_actions),
-    *(episodes.turns, episodes.tasks, texts.messages, texts.round_trip, texts.garbage, forks.isolation),
-    *(forks.rekeying, batching.batching),
+    *(episodes.turns, episodes.tasks, texts.messages, texts.round_trip, texts.garbage, copies.isolation),
+    *(copies.rekeying, copies.batching),
 )
 CHECKS = {name: (check, fix) for check, (name, fix) in zip(_FUNCTIONS, FIXES.items(), strict=True)}
 """Function and general fix of each check. If the first one fails, the others are not run."""
-MODELS: dict[str, Callable[..., Any]] = {
-    **{"engine": make_engine, "solver": make_engine, "reward_model": make_reward_model}
-}
+MODELS: dict[str, Any] = {"engine": make_engine, "solver": make_engine, "reward_model": make_reward_model}
 """Options that choose a model, and the functions that build it."""
 
 

@@ -114,7 +114,7 @@ def wrong_actions(subject: Subject) -> str:
     """Take actions that are not in the action space."""
     environment, count = subject.build(), 0
     for wrong in _wrong(environment.action_space(environment.agents[0])):
-        result = subject.run(_take(environment, subject.seed, wrong))
+        result = subject.run(take(environment, subject.seed, wrong))
         shown = repr(wrong)[:40]
         check_finite(result, shown)
         if not reports_invalid(result.info):
@@ -181,7 +181,7 @@ def check_finite(result: StepResult, shown: str) -> None:
             raise CheckFailure(f"The reward of {agent!r} after the action {shown}, {reward!r}, is not a finite number.")
 
 
-async def _take(environment: Environment, seed: int, action: Any) -> StepResult:
+async def take(environment: Environment, seed: int, action: Any) -> StepResult:
     """Reset and let every agent that acts take the same action."""
     begun = await checked_reset(environment, seed=seed)
     return await checked_step(environment, dict.fromkeys(begun.observations, action))

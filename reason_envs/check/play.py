@@ -1,4 +1,4 @@
-"""Plays the checked environment, in the same way each time, and compares the results."""
+"""Plays the checked environment, in the same way each time, and compares the results. The first check only plays."""
 
 import asyncio
 import copy
@@ -13,6 +13,7 @@ from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
 from reason_envs.check.results import CheckFailure
 from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step, derive_seed
+from reason_envs.tasks import Task, TaskSet
 
 T = TypeVar("T")
 
@@ -20,6 +21,8 @@ RESPONSES = ("42", r"\boxed{7}", "I do not know.", "print(1)", "Work step by ste
 """Responses of the player in environments with text actions."""
 EPISODES = 3
 """Number of seeds that are played by checks of whole episodes."""
+FEW = 3
+"""Minimum length of the longest episode; shorter ones may be due to a bad player."""
 INVALID = "valid_action"
 """Key of ``info`` that reports whether a decision was a valid action."""
 
@@ -66,7 +69,8 @@ class Subject:
         self, environment: Environment, steps: int | None = None, options: dict[str, Any] | None = None
     ) -> list[StepResult]:
         """Reset and take ``steps`` actions, or all if ``None``. Returns every result."""
-        results = [kept(await checked_reset(environment, seed=self.seed, options=options))]
+        # copied, so that later changes of a result by the environment are noticed
+        results = [copy.deepcopy(await checked_reset(environment, seed=self.seed, options=options))]
         return results + await self.go_on(environment, results[0], steps=steps)
 
     async def go_on(
@@ -78,7 +82,7 @@ class Subject:
         for turn in range(first, end):
             if last.done:
                 break
-            last = kept(await checked_step(environment, self.actions(environment, last, turn, salt)))
+            last = copy.deepcopy(await checked_step(environment, self.actions(environment, last, turn, salt)))
             results.append(last)
         return results
 
@@ -101,11 +105,6 @@ class Subject:
         return space.sample()
 
 
-def kept(result: StepResult) -> StepResult:
-    """Copy a result, so that later changes of it by the environment are noticed."""
-    return copy.deepcopy(result)
-
-
 def difference(ours: Any, theirs: Any, where: str = "") -> str | None:
     """Describe the first difference of two values; ``None`` if they are equal (NaN equals NaN)."""
     if isinstance(ours, StepResult) and isinstance(theirs, StepResult):
@@ -126,6 +125,44 @@ def compare(ours: Sequence[StepResult], theirs: Sequence[StepResult], first: int
     if len(ours) != len(theirs):
         return f"one has {len(ours)} results, the other {len(theirs)}"
     return None
+
+
+def playing(subject: Subject) -> str:
+    """Play several episodes."""
+    environment = subject.build()
+    steps = [_play(example, environment) for example in subject.examples]
+    detail = f"{EPISODES} episodes of {', '.join(map(str, steps[:-1]))} and {steps[-1]} steps"
+    if max(steps) < FEW and _may_be_few(subject, environment):
+        detail += "; if a good player's episodes are longer, add its responses with --response TEXT (repeatable)"
+    return detail
+
+
+def _play(subject: Subject, environment: Environment) -> int:
+    """Play an episode of a known task, if the environment has tasks. Returns the number of steps."""
+    posed = environment.tasks
+    if not isinstance(posed, TaskSet):
+        return len(subject.play(environment)) - 1
+    task = posed.sample(subject.seed)
+    before = copy.deepcopy(task)
+    comparable = difference(_parts(before), _parts(task)) is None
+    results = subject.play(environment, {"task": task})
+    found = difference(_parts(before), _parts(task)) if comparable else None
+    if found is not None:
+        raise CheckFailure(
+            f"The episode of the task {before.id!r} changed the task: {found} (before and after).",
+            "Episodes share tasks: copy what an episode changes into self.state in reset.",
+        )
+    return len(results) - 1
+
+
+def _parts(task: Task) -> dict[str, Any]:
+    return {field.name: getattr(task, field.name) for field in fields(task)}
+
+
+def _may_be_few(subject: Subject, environment: Environment) -> bool:
+    """Whether better responses could make episodes longer, and none were given."""
+    space = environment.action_space(environment.agents[0])
+    return isinstance(space, Text) and environment.decisions_per_episode is None and not subject.responses
 
 
 def _first(triples: Any, where: str) -> str | None:

@@ -4,10 +4,10 @@ from typing import Any
 
 from gymnasium.spaces import Discrete, Text
 
-from reason_envs.check.episodes import check_finite, reports_invalid
+from reason_envs.check.episodes import check_finite, reports_invalid, take
 from reason_envs.check.play import INVALID, RESPONSES, Subject
 from reason_envs.check.results import CheckFailure, NotApplicable
-from reason_envs.core import Environment, StepResult, checked_reset, checked_step
+from reason_envs.core import Environment, checked_reset, checked_step
 
 LONG = 100_000
 """Number of characters of a very long text."""
@@ -60,10 +60,12 @@ def round_trip(subject: Subject) -> str:
 def garbage(subject: Subject) -> str:
     """Check the handling of unreadable responses."""
     environment = subject.build()
+    subject.run(checked_reset(environment, seed=subject.seed))
     space = environment.action_space(environment.agents[0])
     for text in GARBAGE:
         shown = f"{text[:20]!r}{f' ({len(text)} characters)' if len(text) > 20 else ''}"
-        result, action = subject.run(_say(environment, subject.seed, text))
+        action = environment.parse_action(text)
+        result = subject.run(take(environment, subject.seed, action))
         check_finite(result, shown)
         if INVALID not in result.info:
             raise CheckFailure(f"info has no key {INVALID!r} after the response {shown}.")
@@ -73,12 +75,6 @@ def garbage(subject: Subject) -> str:
                 f"info[{INVALID!r}] is {result.info[INVALID]!r}."
             )
     return f"{len(GARBAGE)} empty, unreadable and very long texts raise no error; invalid ones are reported"
-
-
-async def _say(environment: Environment, seed: int, text: str) -> tuple[StepResult, Any]:
-    begun = await checked_reset(environment, seed=seed)
-    action = environment.parse_action(text)
-    return await checked_step(environment, dict.fromkeys(begun.observations, action)), action
 
 
 def _check_messages(written: Any) -> None:
