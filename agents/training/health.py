@@ -65,7 +65,7 @@ def _cut_off(metrics: Mapping[str, float], config: TrainConfig) -> str | None:
 
 
 def _runs_away(metrics: Mapping[str, float], config: TrainConfig) -> str | None:
-    name = max(("kl", "approx_kl"), key=lambda key: metrics.get(key, 0.0))
+    name = max(("kl", "approx_kl", "step_kl"), key=lambda key: metrics.get(key, 0.0))
     optimizer = options(config.algo).get("optimizer")
     if metrics.get(name, 0.0) < KL_LIMIT or not isinstance(optimizer, OptimizerConfig):
         return None

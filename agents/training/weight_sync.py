@@ -10,6 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from agents.losses import kl_estimate
 from agents.policies.base import TrainablePolicy
 from agents.policies.language import LanguagePolicy
 from agents.policies.lora import adapter_weights, write_adapter
@@ -34,6 +35,8 @@ TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 3e-3, torch.float16: 1e-3}
 """Mean difference per sampled token between learner and engine that is always allowed, by the coarser dtype (nats)."""
 START_LIMIT = {torch.float32: 2e-3, torch.bfloat16: 2e-1, torch.float16: 5e-2}
 """Maximum mean difference per sampled token that can be rounding, by the coarser dtype (nats)."""
+MAX_KL = 20.0
+"""Largest KL estimate of a token that counts (nats)."""
 CANARY_LIMIT = 0.15
 """Maximum difference after the canary's change as a share of its effect on the scores."""
 ROUNDING_FACTOR = 10
@@ -71,7 +74,8 @@ class WeightSync:
     def watch(self, choice: Choice) -> None:
         """Compare learner and engine on this sampled response from now on."""
         if choice.prompt_ids and choice.token_ids:
-            self._probes = [replace(choice, token_ids=choice.token_ids[:PROBE_TOKENS], log_probs=None)]
+            log_probs = choice.log_probs and choice.log_probs[:PROBE_TOKENS]
+            self._probes = [replace(choice, token_ids=choice.token_ids[:PROBE_TOKENS], log_probs=log_probs)]
 
     async def canary(self) -> None:
         """Calibrate the check with equal weights, change all trained weights, and require that the engine follows.
@@ -155,10 +159,11 @@ class WeightSync:
             )
         return gaps
 
-    async def push(self, version: int) -> float:
+    async def push(self, version: int) -> dict[str, float]:
         """Send the weights after ``version`` training steps and check that they arrived.
 
-        The mean difference of a sampled token's log-probability between learner and engine is returned (nats).
+        ``sync_gap`` is the mean difference of a sampled token's log-probability between learner and engine (nats), and
+        ``step_kl`` the KL divergence per token from the weights that sampled the watched response to the present ones.
 
         Raises:
             EngineError: digests differ, or the probe's scores are further apart than rounding explains.
@@ -176,19 +181,23 @@ class WeightSync:
             write_adapter(self._policy.model, weights, Path(folder))
             self._engine.load_weights(Path(folder), version)
 
-    async def check(self, version: int) -> float:
+    async def check(self, version: int) -> dict[str, float]:
         """Check that the engine holds the present weights (see `push`)."""
         self._compare_digests(self._weights(), version)
         if not self._probes:
             await self._calibrate()
-        gap = _mean_gap(self._learner_scores(self._probes)[0], await self._engine_scores())
+        ours, before = self._learner_scores(self._probes)[0], self._probes[0].log_probs
+        gap = _mean_gap(ours, await self._engine_scores())
         if not gap <= self._tolerance:
             raise EngineError(
                 f"After weights version {version} were sent, learner and engine score a sampled response {gap:.4f} "
                 f"nats per token apart (tolerance {self._tolerance:.2g}). The engine does not sample from the "
                 "learner's weights: use another engine, or resume from the last checkpoint."
             )
-        return gap
+        if before is None:
+            return {"sync_gap": gap}
+        kl = kl_estimate(torch.tensor(before), torch.tensor(ours), clamp=MAX_KL)
+        return {"sync_gap": gap, "step_kl": kl.mean().item()}
 
     def _weights(self) -> dict[str, Tensor]:
         """Return the weights to send: the policy's adapter or its full weights, in the engine's dtype."""
@@ -252,16 +261,17 @@ class PolicySync:
     async def push(self, version: int) -> dict[str, float]:
         """Make the weights after ``version`` training steps act.
 
-        All are sent, then all are checked, since roles may share an engine by mistake. ``sync_gap`` is the largest gap
-        of any part (see `WeightSync.push`); without engines there is none.
+        All are sent, then all are checked, since roles may share an engine by mistake. Each metric is the largest of
+        all parts (see `WeightSync.push`); without engines there are none.
         """
         self._policy.version = version
         self.send(version)
-        gaps = []
+        metrics: dict[str, float] = {}
         for role, sync in self._syncs.items():
             with _naming(role):
-                gaps.append(await sync.check(version))
-        return {"sync_gap": max(gaps)} if gaps else {}
+                checked = await sync.check(version)
+            metrics |= {name: max(value, metrics.get(name, value)) for name, value in checked.items()}
+        return metrics
 
 
 @contextmanager

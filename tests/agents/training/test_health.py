@@ -19,6 +19,7 @@ def given(health, **metrics):
         ({"frac_zero_std": 1.0}, r"the gradient is zero.*algo\.samples_per_task"),
         ({"accuracy": 0.09}, r"10% of the answers.*earns -0\.80.*no answer earns -0\.5.*env\.reward\.wrong=0"),
         ({"frac_truncated": 0.75}, r"75% of the responses end at policy\.max_tokens=128"),
+        ({"step_kl": 0.2}, r"step_kl is 0\.2 nats per token.*Lower algo\.optimizer\.learning_rate=5e-05"),
         ({"approx_kl": 0.3}, r"approx_kl is 0\.3 nats per token.*Lower algo\.optimizer\.learning_rate=5e-05"),
     ],
 )

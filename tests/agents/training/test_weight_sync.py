@@ -1,6 +1,7 @@
 """Verified weight synchronisation: engines that lose, delay or ignore weights are detected."""
 
 import asyncio
+import math
 
 import pytest
 import torch
@@ -9,7 +10,10 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from agents.training.weight_sync import WeightSync
+from agents.trajectory import Choice
 from reason_envs.errors import EngineError, ReasonEnvsError
+from reason_envs.llm.chat import encode_prompt
+from reason_envs.llm.engine import GenerationRequest, Sampling
 from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 
@@ -102,7 +106,7 @@ async def train(policy, engine, scale=0.05):
     sync = WeightSync(policy, engine)
     await sync.canary()
     change(policy, scale)
-    return await sync.push(1)
+    return (await sync.push(1))["sync_gap"]
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])
@@ -269,6 +273,25 @@ def test_calibration_never_allows_more_than_its_limit(tiny_model):
     engine.bias = 0.003
     with pytest.raises(EngineError, match=r"0\.0030 nats per token apart"):
         asyncio.run(sync.push(1))
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.02])
+def test_push_measures_how_far_a_step_moved_the_policy(tiny_model, scale):
+    """By hand: the mean of exp(d) - 1 - d, where d is the change of a token's log-probability."""
+    policy, engine = make_policy(tiny_model), TransformersEngine(model=tiny_model, device="cpu")
+    sync = WeightSync(policy, engine)
+    asyncio.run(sync.canary())
+    assert "step_kl" not in asyncio.run(sync.push(0))  # no sampled response is watched yet
+    request = GenerationRequest([{"role": "user", "content": "1 + 2"}], 0, Sampling(max_tokens=8))
+    (answer,) = asyncio.run(engine.generate(request))
+    prompt = encode_prompt(policy.tokenizer, request.prompt)
+    sync.watch(Choice(answer.token_ids, answer.log_probs, request.sampling, "stop", 0, prompt, answer.text))
+    change(policy, scale)
+    measured = asyncio.run(sync.push(1))["step_kl"]
+    after = asyncio.run(engine.score([*prompt, *answer.token_ids], len(prompt), 1.0))
+    moved = [new - old for new, old in zip(after, answer.log_probs, strict=True)]
+    assert measured == pytest.approx(sum(math.expm1(d) - d for d in moved) / len(moved), abs=1e-5)
+    assert (measured > 1e-3) == (scale > 0)
 
 
 def bfloat16(tiny_model, kind, lora_rank=0):
