@@ -11,19 +11,17 @@ from reason_envs.core import Environment
 from reason_envs.errors import OptionError, ReasonEnvsError, did_you_mean, unknown_name
 from reason_envs.registry import Part, Registry
 
+Recommendation = Mapping[str, str | float]
 RECOMMENDABLE = ("algo", "policy", "model", "learning_rate")
 """Options of a run that an environment can recommend."""
 _MATHS: dict[str, Any] = {
     "system_prompt": "Please reason step by step, and put your final answer within \\boxed{}.",
     **{"reward.wrong": 0.0, "reward.no_answer": 0.0, "reward.fallbacks": ["last_number"]},
 }
-_SEARCH: dict[str, str | float] = {"algo": "ppo", "policy": "graph"}
-_TEAM: dict[str, str | float] = {
-    **{"algo": "at_grpo", "policy": "language"},
-    **{"model": "embedded:petting", "learning_rate": 6e-4},
-}
-_PLANNER: dict[str, str | float] = {"model": "embedded:planner_solver", "learning_rate": 6e-4}
-_WORKFLOW: dict[str, str | float] = {"model": "embedded:workflow", "learning_rate": 3e-4}
+_SEARCH: Recommendation = {"algo": "ppo", "policy": "graph"}
+_TEAM: Recommendation = {"algo": "at_grpo", "policy": "language", "model": "embedded:petting", "learning_rate": 6e-4}
+_PLANNER: Recommendation = {"model": "embedded:planner_solver", "learning_rate": 6e-4}
+_WORKFLOW: Recommendation = {"model": "embedded:workflow", "learning_rate": 3e-4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,7 @@ class EnvironmentEntry(Part):
     """Gymnasium id, such as ``"SingleTurnMath-v0"``."""
     name: str
     """Short name, such as ``"single_turn_math"``."""
-    recommends: Mapping[str, str | float] = field(default_factory=dict)
+    recommends: Recommendation = field(default_factory=dict)
     """Options of a run that trains well in the environment: ``algo``, ``policy``, ``model``, and the ``learning_rate``
     for this model. Missing options keep the learners' defaults."""
     other_models: Mapping[str, Any] = field(default_factory=dict)
@@ -89,9 +87,7 @@ ENVIRONMENTS = EnvironmentRegistry("environment", "reason_envs.environments", {}
 """Every environment; `register` adds one."""
 
 
-def _built_in(
-    id: str, target: str, recommends: Mapping[str, str | float], config: str = "", **more: Any
-) -> EnvironmentEntry:
+def _built_in(id: str, target: str, recommends: Recommendation, config: str = "", **more: Any) -> EnvironmentEntry:
     """Describe an environment of this library; import paths start below ``reason_envs.envs``.
 
     The name of the dataclass of its options is that of its class and ``Config``, unless ``config`` gives a path.
@@ -130,7 +126,7 @@ def register(
     environment: type[Environment] | str,
     config: type | str,
     name: str | None = None,
-    recommends: Mapping[str, str | float] | None = None,
+    recommends: Recommendation | None = None,
     other_models: Mapping[str, Any] | None = None,
 ) -> None:
     """Add an environment, so that `make_environment`, ``gymnasium.make`` and ``gymnasium.make_vec`` know it.

@@ -56,12 +56,4 @@ def make_method(name: str, **options: Any) -> SearchMethod:
     return METHODS[name](**options)
 
 
-__all__ = [
-    "METHODS",
-    "SELECTIONS",
-    "WALKS",
-    "Answer",
-    "Candidate",
-    "SearchMethod",
-    "make_method",
-]
+__all__ = ["METHODS", "SELECTIONS", "WALKS", "Answer", "Candidate", "SearchMethod", "make_method"]

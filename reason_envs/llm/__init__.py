@@ -10,6 +10,16 @@ from typing import Any
 from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest, Sampling, TrainableEngine
 from reason_envs.registry import Part, Registry
 
+__all__ = [
+    "ENGINES",
+    "Capability",
+    "Engine",
+    "Generation",
+    "GenerationRequest",
+    "Sampling",
+    "TrainableEngine",
+    "make_engine",
+]
 _AT = "reason_envs.llm.engines"
 ENGINES: Registry[Engine] = Registry(
     "engine",
@@ -36,13 +46,8 @@ def make_engine(spec: Engine | str | Mapping[str, Any], **options: Any) -> Engin
     return ENGINES.make(spec, **options)
 
 
-__all__ = [
-    "ENGINES",
-    "Capability",
-    "Engine",
-    "Generation",
-    "GenerationRequest",
-    "Sampling",
-    "TrainableEngine",
-    "make_engine",
-]
+def placed(spec: Any, device: str | None) -> Any:
+    """Add a device to an engine or reward model that is given by name, unless it names one or is on a server."""
+    spec = {"name": spec} if isinstance(spec, str) else spec
+    described = device is not None and isinstance(spec, Mapping) and spec.get("name") != "openai"
+    return {"device": device, **spec} if described else spec

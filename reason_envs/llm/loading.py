@@ -1,4 +1,4 @@
-"""Loading of models, optionally quantized, and tokenizers."""
+"""Loading of models, optionally quantized or from GGUF files, and tokenizers."""
 
 import importlib.util
 import logging
@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 
 from reason_envs.errors import OptionError, first_line
-from reason_envs.llm import embedded, gguf
+from reason_envs.llm import embedded
 from reason_envs.validation import check_choice
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -58,6 +58,11 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     return DTYPES[name]
 
 
+def is_gguf(name: str) -> bool:
+    """Return whether a model's name is a GGUF file."""
+    return name.endswith(".gguf")
+
+
 def model_path(name: str) -> str:
     """Return the path or hub name of a model.
 
@@ -70,9 +75,9 @@ def model_path(name: str) -> str:
     """
     if embedded.is_embedded(name):
         return str(embedded.path(name.partition(":")[2] or "base"))
-    exists = Path(name).expanduser().is_file() if gguf.is_gguf(name) else Path(name).expanduser().is_dir()
-    if not exists and (name.startswith((".", "/", "~")) or gguf.is_gguf(name)):
-        kind = "file" if gguf.is_gguf(name) else "folder"
+    exists = Path(name).expanduser().is_file() if is_gguf(name) else Path(name).expanduser().is_dir()
+    if not exists and (name.startswith((".", "/", "~")) or is_gguf(name)):
+        kind = "file" if is_gguf(name) else "folder"
         raise OptionError("model", name, f"is a path, but this {kind} does not exist. Check the path.")
     return str(Path(name).expanduser()) if name.startswith("~") else name
 
@@ -154,7 +159,7 @@ def load_model(
 
     _check_attention(attention)
     loader = getattr(transformers, auto_class).from_pretrained
-    options = {**gguf.dequantized(name), **options, "dtype": dtype, "output_loading_info": True}
+    options = {**_dequantized(name), **options, "dtype": dtype, "output_loading_info": True}
     if attention != "auto":
         options["attn_implementation"] = attention
     if load_in_8bit or load_in_4bit:
@@ -164,7 +169,8 @@ def load_model(
         model, found = _load(name, "model", loader, **options)
     if auto_class == "AutoModelForCausalLM":
         _check_causal(name, model, sorted(found["missing_keys"]))
-    gguf.forget_quantizer(name, model)
+    if is_gguf(name):  # its weights are plain ones, so it can be trained and saved
+        model.hf_quantizer = None
     _complete_generation_config(model)
     return (model if is_quantized(model) else model.to(device)).eval()
 
@@ -242,8 +248,24 @@ def _quantization(dtype: torch.dtype, load_in_8bit: bool, load_in_4bit: bool) ->
     return {"quantization_config": config}
 
 
+def _source(path: str) -> tuple[str, dict[str, Any]]:
+    """Return the first argument of ``from_pretrained`` and the others that a GGUF file needs; none for other models."""
+    if not is_gguf(path):
+        return path, {}
+    if importlib.util.find_spec("gguf") is None:
+        raise OptionError("model", path, "is a GGUF file, which needs a package: `pip install 'reason-envs[gguf]'`.")
+    return str(Path(path).parent), {"gguf_file": Path(path).name}
+
+
+def _dequantized(name: str) -> dict[str, Any]:
+    """Return the arguments of ``from_pretrained`` that turn the weights of a GGUF file into plain ones."""
+    from transformers import GgufConfig
+
+    return {"quantization_config": GgufConfig(dequantize=True)} if is_gguf(name) else {}
+
+
 def _load(name: str, kind: str, loader: Any, **options: Any) -> Any:
-    path, more = gguf.source(model_path(name))
+    path, more = _source(model_path(name))
     try:
         with _loading:
             return loader(path, **more, **options)

@@ -7,14 +7,7 @@ May import tasks, engines, sandboxes and reward models; never environments.
 from reason_envs.rewards.base import MathReward, RandomReward, Reward, RewardConfig, RewardFunction
 from reason_envs.rewards.math.extract import extract_answer
 from reason_envs.rewards.math.grade import MathGrade, grade_math, grade_math_async, grade_math_batch
-from reason_envs.rewards.registry import (
-    REWARDS,
-    build_reward,
-    check_reward,
-    make_reward,
-    register_reward,
-    weighted,
-)
+from reason_envs.rewards.registry import REWARDS, build_reward, check_reward, make_reward, register_reward, weighted
 
 __all__ = [
     "REWARDS",

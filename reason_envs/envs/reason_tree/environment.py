@@ -17,7 +17,7 @@ from reason_envs.envs.reason_tree.render_html import write_page
 from reason_envs.envs.reason_tree.render_image import draw_image
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.envs.task_environment import TaskEnvironment, TaskState
-from reason_envs.llm import make_engine
+from reason_envs.llm import make_engine, placed
 from reason_envs.reward_models.base import make_reward_model
 from reason_envs.rewards import MathReward, RandomReward, RewardFunction, make_reward, weighted
 from reason_envs.tasks import Task
@@ -73,8 +73,8 @@ class ReasonTree(TaskEnvironment):
         super().__init__(config, observation_space(config, actions), Discrete(actions))
         with mounted("reward"):
             self.reward = _final_reward(config.reward, config)
-        engine = self.own("engine", make_engine, _placed(config.engine, config.device))
-        scorer = self.own("reward_model", make_reward_model, _placed(config.reward_model, config.device))
+        engine = self.own("engine", make_engine, placed(config.engine, config.device))
+        scorer = self.own("reward_model", make_reward_model, placed(config.reward_model, config.device))
         self.grower = Grower(engine, scorer, config)
         self._costs: tuple[float, ...] = (config.expand_cost, config.branch_cost, config.backtrack_cost, 0.0)
 
@@ -228,9 +228,3 @@ def _final_reward(spec: Any, config: ReasonTreeConfig) -> RewardFunction:
     if spec in ("random", {"name": "random"}):
         return RandomReward(correct, wrong, fallbacks=config.fallbacks)
     return make_reward(spec)
-
-
-def _placed(spec: Any, device: str | None) -> Any:
-    """Add the environment's device to a part that is given by name, unless its options name a device."""
-    spec = {"name": spec} if isinstance(spec, str) else spec
-    return {"device": device, **spec} if device is not None and isinstance(spec, Mapping) else spec

@@ -131,12 +131,13 @@ class Grower:
         scored_steps = await self.reward_model.score(scored)
         if tree.nodes[0].reward_model_prefix_cache is None:
             tree.nodes[0].reward_model_prefix_cache = scored_steps.prompt_prefix_cache
+        log_probs = generation.log_probs or [0.0]
         return tree.add(
             parent,
             text,
             token_ids=generation.token_ids,
-            log_prob=_mean(generation.log_probs),
-            min_log_prob=min(generation.log_probs or [0.0]),
+            log_prob=sum(log_probs) / len(log_probs),
+            min_log_prob=min(log_probs),
             tokens=tokens,
             score=scored_steps.scores[-1],
             terminal=has_answer or (generation.stop_string is None and not cut),
@@ -171,10 +172,6 @@ class Grower:
                 "With engine=openai and vllm serve set engine.extra_body={return_token_ids: true}; otherwise use "
                 "engine=transformers or engine=vllm."
             )
-
-
-def _mean(log_probs: list[float] | None) -> float:
-    return sum(log_probs) / len(log_probs) if log_probs else 0.0
 
 
 async def draw_steps(tree: Tree, grower: Grower, parents: Sequence[int]) -> list[int | None]:

@@ -1,5 +1,6 @@
 """WorkflowExecution-v0: a policy writes a program over operators, a model runs them, the answer is graded."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,7 +8,6 @@ from typing import Any, ClassVar
 from reason_envs.core import AgentId, Message, derive_seed
 from reason_envs.envs.prompt_templates import chat
 from reason_envs.envs.task_environment import Reply, TextEnvironment, TextState
-from reason_envs.envs.workflow import render_text as text
 from reason_envs.envs.workflow.budget import Budget
 from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.execution import Outcome, run_workflow
@@ -22,11 +22,14 @@ from reason_envs.rewards.code.grade import CodeGrader, extract_code
 from reason_envs.rewards.code.tests import read_tests
 from reason_envs.rewards.tiers import NO_ANSWER, TierGrade, capped, code_tier, math_tier, qa_tier
 from reason_envs.sandbox import make_sandbox
+from reason_envs.sandbox.values import shown
 from reason_envs.tasks import Task
 from reason_envs.validation import mounted
 from reason_envs.views import CallView, EpisodeView, TurnView
 
 WRITER: AgentId = "writer"
+WIDTH = 160
+"""Maximum number of characters of a value in a rendered episode."""
 
 
 @dataclass
@@ -115,7 +118,18 @@ class WorkflowExecution(TextEnvironment):
 
     def draw(self) -> str:
         """Write the problem, the program, its operator calls and its reward as text."""
-        return text.draw(self.task, self.state.outcome, self.state.reward)
+        lines, outcome = [f"Problem: {self.task.question}"], self.state.outcome
+        if outcome is None:
+            return lines[0]
+        lines.append(outcome.program.source or "(no program)")
+        lines += [f"repaired: {repair}" for repair in outcome.program.repairs]
+        for number, call in enumerate(outcome.calls, 1):
+            lines.append(f"{number}. {call.operator}({_values(call.fields)})")
+            lines.append(f"   -> {_values(call.outputs)}")
+        is_ok = outcome.verdict == "ok"
+        lines.append(f"Answer: {_short(outcome.answer)}" if is_ok else f"{outcome.verdict}: {outcome.error}")
+        used = f"{outcome.executor_calls} executor calls, {outcome.generated_tokens} tokens, cost {outcome.cost:.6f}"
+        return "\n".join([*lines, f"Reward: {self.state.reward} ({used})"])
 
     def view(self) -> EpisodeView | None:
         """Return the result of the workflow, its operator calls, and the program if it was repaired."""
@@ -194,3 +208,12 @@ def domain_of(task: Task) -> str:
     if domain == "code" and "tests" not in task.metadata:
         raise ReasonEnvsError(f"Task {task.id!r} has domain 'code' and no tests: set metadata['tests'].")
     return domain
+
+
+def _values(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={_short(value)}" for name, value in values.items())
+
+
+def _short(value: Any) -> str:
+    text = shown(value, WIDTH + 1, repr)
+    return text if len(text) <= WIDTH else f"{text[: WIDTH - 1]}…"

@@ -9,22 +9,13 @@ from typing import Any
 from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.operator_signatures import OPERATORS
 from reason_envs.errors import ReasonEnvsError, unknown_name
-from reason_envs.llm import make_engine
+from reason_envs.llm import make_engine, placed
 from reason_envs.llm.embedded import is_embedded
 from reason_envs.llm.engine import Engine, Sampling
 from reason_envs.validation import mounted
 
 _VARIABLE = re.compile(r"\$\{?(?:oc\.env:)?([A-Za-z_]\w*)\}?")
-MODEL_FIELDS = (
-    "api_type",
-    "base_url",
-    "api_key",
-    "temperature",
-    "top_p",
-    "max_tokens",
-    "input_price",
-    "output_price",
-)
+MODEL_FIELDS = ("api_type", "base_url", "api_key", "temperature", "top_p", "max_tokens", "input_price", "output_price")
 """Keys of a model in the file that are not options of its engine."""
 MILLION = 1e6
 
@@ -72,7 +63,7 @@ def build_executors(config: WorkflowConfig, own: Callable[..., Engine]) -> dict[
         if isinstance(spec, str) and spec in models:
             with mounted(option):
                 engine, sampling, prices = _read_model(models[spec], config)
-        made = Executor(own(option, make_engine, _placed(engine, config.device)), sampling, **prices)
+        made = Executor(own(option, make_engine, placed(engine, config.device)), sampling, **prices)
         built.append((spec, made))
         return made
 
@@ -164,10 +155,3 @@ def _sampling(spec: Any, config: WorkflowConfig) -> Sampling:
         model.get("temperature", config.executor_temperature),
         model.get("top_p", config.executor_top_p),
     )
-
-
-def _placed(spec: Any, device: str | None) -> Any:
-    """Add the environment's device to an engine that is given by name and runs on this machine."""
-    spec = {"name": spec} if isinstance(spec, str) else spec
-    described = device is not None and isinstance(spec, Mapping) and spec.get("name") != "openai"
-    return {"device": device, **spec} if described else spec

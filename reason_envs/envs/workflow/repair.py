@@ -15,7 +15,7 @@ import ast
 import re
 import textwrap
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import cast
 
 from reason_envs.envs.workflow.operator_signatures import ATTRIBUTES
@@ -163,25 +163,18 @@ def _add_imports(tree: ast.Module) -> Iterator[str]:
             yield f"import {name}"
 
 
-@dataclass
-class _Attributes:
-    """Names of the attributes of ``self`` in a class."""
-
-    stored: set[str] = field(default_factory=set)
-    loaded: set[str] = field(default_factory=set)
-
-
 def _add_operators(workflow: ast.ClassDef) -> Iterator[str]:
     """Build the operators and the model that are used by their usual names and never built."""
-    found = _Attributes()
+    stored: set[str] = set()
+    loaded: set[str] = set()
     for node in ast.walk(workflow):
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
-            (found.stored if isinstance(node.ctx, ast.Store) else found.loaded).add(node.attr)
+            (stored if isinstance(node.ctx, ast.Store) else loaded).add(node.attr)
     methods = {node.name for node in workflow.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-    missing = sorted((found.loaded - found.stored - methods) & {*ATTRIBUTES, "llm"})
+    missing = sorted((loaded - stored - methods) & {*ATTRIBUTES, "llm"})
     operators = [name for name in missing if name != "llm"]
     lines = [f"self.{name} = operator.{ATTRIBUTES[name]}(self.llm)" for name in operators]
-    if "llm" in missing or (lines and "llm" not in found.stored):
+    if "llm" in missing or (lines and "llm" not in stored):
         lines.insert(0, "self.llm = create_llm_instance(llm_config)")
     if not lines:
         return

@@ -2,41 +2,18 @@ r"""Normal spelling of answers, and verdicts that need no computer algebra syste
 
 import re
 from fractions import Fraction
+from pathlib import Path
 from typing import Literal
+
+import yaml
 
 from reason_envs.rewards.math.notation import asks_for_number, is_computation
 from reason_envs.tasks.text import NUMBER
 
 QuickReason = Literal["equal", "string_match", "different", "unevaluated"]
 
-_REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"(?:US ?)?\\\$|[€£¥₹₩₽₺₪฿元円]|\\(?:text)?(?:euro|pounds|dollar|yen|rupee)(?![a-z])", ""),  # currencies
-        (r"\$", " "),
-        (r"[\u2212\u2013]", "-"),
-        (r"^\s*\\[(\[]|(?<!\\)\\[)\]]\s*$", ""),  # delimiters around the whole answer
-        (r"\\(?:left|right|displaystyle|textstyle|limits)(?![a-zA-Z])", ""),
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        (r"\\frac\s*(\d)\s*(?=[\d{\\])", r"\\frac{\1}"),
-        (r"\\frac\s*(\{[^{}]*\})\s*(\d)", r"\\frac\1{\2}"),
-        (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
-        (r"(?<=\d)(?:(?<!\\)\\[,!;:]|\s*\{,\s*\}|,\\!|[\u2009\u202f\xa0~ ])\s*(?=\d{3}(?![\d/]))", ","),  # thousands
-        (r"(?<!\\)\\[!,;: ]|[\u2009\u202f\xa0]", " "),
-        (r"\\\\\[-?[\d.]+ ?[a-z]{2}\]", r"\\\\"),  # space between rows
-        (r"\\\\\s*(?=\\end\{)", ""),
-        (r"^\s*(?:\\approx|\\text\s*\{\s*(?:about|approximately)\s*\}|=)", ""),
-        (r"(?<=\d)[eE]([-+]?\d+)\b", r" \\times 10^{\1}"),  # scientific notation, not Euler's number
-        (r"(?<=\d)\.(?![\d\\])|[.,;]\s*$", ""),
-        (r"_\{(\w)\}", r"_\1"),
-        (r"\((\d+)\)_", r"\1_"),
-        (r"(?<=\d)\s*(?:\\text\s*\{\s*)?percent\s*\}?$", r"\\%"),
-        (r"(\^\{?\\circ\}?|°)\s*(?:\\(?:text|mathrm)\s*\{\s*)?[CF]\}?$", r"\1"),
-        (r"\\text\s*\{\s*\}", ""),
-        (r"\s+", " "),
-        (r"(?<![a-zA-Z0-9])(?<!\d,) | (?![a-zA-Z0-9])|(?<=\d,) (?!\d{3}(?!\d))", ""),  # 32, 349 is a list
-    )
-)
+_TABLE = yaml.safe_load(Path(__file__).with_name("rewrites.yaml").read_text(encoding="utf-8"))
+_REWRITES = [(re.compile(pattern), replacement) for pattern, replacement in _TABLE]
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "千": 3, "万": 4, "亿": 8}
 _MAGNITUDE = re.compile(rf"(?<=\d)\$?\s*(\\text\s*\{{)?\s*({'|'.join(_POWERS)})s?(?![a-z])")
 _NUMBER = re.compile(NUMBER)

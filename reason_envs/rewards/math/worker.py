@@ -173,14 +173,11 @@ def main() -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         _limit_processor_time(request["limit"])
-        replies.write(json.dumps(_answer(request["gold"], request["answer"])).encode() + b"\n")
-
-
-def _answer(gold: str, answer: str) -> str:
-    try:
-        return judge(gold, answer)
-    except Exception:  # noqa: BLE001  (exceptions of sympy have no common base; the reason reports them)
-        return "algebra_error"
+        try:
+            reason = judge(request["gold"], request["answer"])
+        except Exception:  # noqa: BLE001  (exceptions of sympy have no common base; the reason reports them)
+            reason = "algebra_error"
+        replies.write(json.dumps(reason).encode() + b"\n")
 
 
 def _limit_processor_time(seconds: float) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import torch
 
 from reason_envs.errors import OptionError
-from reason_envs.llm.gguf import is_gguf
-from reason_envs.llm.loading import model_path
+from reason_envs.llm.loading import is_gguf, model_path
 from reason_envs.validation import above, at_least, within
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
