@@ -24,6 +24,15 @@ TOKEN = "REASON_ENVS_TOKEN"
 """Environment variable with the token; an argument would be visible to every user of the machine."""
 MAX_MESSAGE_BYTES = 1 << 20
 """Maximum size of a client's message in bytes."""
+REQUEST_SECONDS = 10
+"""Maximum time in seconds to send the body of a request."""
+REFUSALS = {
+    401: "Wrong or missing token.\n",
+    403: "Web pages are refused.\n",
+    408: f"The body did not arrive within {REQUEST_SECONDS} seconds.\n",
+    413: f"The body has more than {MAX_MESSAGE_BYTES} bytes.\n",
+}
+"""Answer to a refused request by HTTP status."""
 SHUTDOWN_SECONDS = 1
 """Seconds for which a stopping server waits for HTTP requests. Sessions are closed at once."""
 EXAMPLES = """\
@@ -36,7 +45,7 @@ examples:
 
 
 class Guard:
-    """Accepts requests that contain the token. Without a token, it accepts requests that no web page has sent.
+    """Accepts small requests that contain the token. Without a token, it accepts those that no web page has sent.
 
     Otherwise a web page in a browser on this machine could reach a server on loopback. Browsers mark such requests with
     the header ``Origin``. Clients send the token as ``Authorization: Bearer TOKEN``; if it is empty, none is needed.
@@ -48,17 +57,23 @@ class Guard:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Pass a request on, or refuse it before a session starts."""
-        if scope["type"] == "lifespan" or self.admits(dict(scope["headers"])):
-            # Only a stopping server cancels, and uvicorn would print a traceback for each running step.
-            with contextlib.suppress(asyncio.CancelledError):
+        # Only a stopping server cancels, and uvicorn would print a traceback for each running step.
+        with contextlib.suppress(asyncio.CancelledError):
+            status = 0
+            if scope["type"] != "lifespan" and not self.admits(dict(scope["headers"])):
+                status = 401 if self.expected else 403
+            elif scope["type"] == "http":
+                receive, status = await _with_body(receive)
+            if not status:
                 await self.app(scope, receive, send)
-            return
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close"})  # before it is accepted: the client gets status 403
-            return
-        status, reason = (401, b"Wrong or missing token.\n") if self.expected else (403, b"Web pages are refused.\n")
-        await send({"type": "http.response.start", "status": status, "headers": [(b"content-type", b"text/plain")]})
-        await send({"type": "http.response.body", "body": reason})
+            elif scope["type"] == "websocket":
+                await send({"type": "websocket.close"})  # before it is accepted: the client gets status 403
+            else:
+                body = REFUSALS[status].encode()
+                headers = {"content-type": "text/plain", "content-length": str(len(body)), "connection": "close"}
+                raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+                await send({"type": "http.response.start", "status": status, "headers": raw})
+                await send({"type": "http.response.body", "body": body})
 
     def admits(self, headers: dict[bytes, bytes]) -> bool:
         """Whether a request with these headers is accepted. Every wrong token takes the same time."""
@@ -66,6 +81,26 @@ class Guard:
             host = headers.get(b"host", b"localhost").decode("latin-1")
             return b"origin" not in headers and _is_loopback((host.rpartition(":")[0] or host).strip("[]"))
         return hmac.compare_digest(headers.get(b"authorization", b""), self.expected)
+
+
+async def _with_body(receive: Any) -> tuple[Any, int]:
+    """Receive a request's body within the limits; return a function that replays it, and a refusal's status or 0."""
+    body, message = b"", {"type": "http.request", "more_body": True}
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REQUEST_SECONDS):
+            while message.get("more_body") and len(body) <= MAX_MESSAGE_BYTES:
+                message = await receive()
+                body += message.get("body", b"")
+    if len(body) > MAX_MESSAGE_BYTES:
+        return receive, 413
+    if message["type"] != "http.request" or message.get("more_body"):
+        return receive, 408
+    messages = [{"type": "http.request", "body": body}]
+
+    async def replay() -> Any:
+        return messages.pop() if messages else await receive()
+
+    return replay, 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -160,11 +195,16 @@ def _bind(host: str, port: int) -> socket.socket:
 def _serve(environment: Environment, listener: socket.socket, options: argparse.Namespace, token: str) -> None:
     import uvicorn
 
+    from reason_envs.adapters.connections import LimitedProtocol
     from reason_envs.adapters.openenv import make_app
 
     app = Guard(make_app(environment, options.max_sessions, options.session_timeout), token)
     config = uvicorn.Config(
-        app, log_level="warning", ws_max_size=MAX_MESSAGE_BYTES, timeout_graceful_shutdown=SHUTDOWN_SECONDS
+        app,
+        http=LimitedProtocol,
+        log_level="warning",
+        ws_max_size=MAX_MESSAGE_BYTES,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     listener.listen(config.backlog)  # clients may connect as soon as they read the line below
     server = uvicorn.Server(config)

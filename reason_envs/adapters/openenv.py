@@ -7,18 +7,20 @@ so that simultaneous requests are answered in one batch, and the server stays re
 import asyncio
 import json
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
 from openenv.core.env_server.http_server import create_fastapi_app
 from openenv.core.env_server.interfaces import Environment as Served
 from openenv.core.env_server.types import Action, ConcurrencyConfig, EnvironmentMetadata, Observation, State
+from starlette.responses import JSONResponse
 
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.gymnasium import outcome, seen
 from reason_envs.adapters.loop import run_from_loop
 from reason_envs.core import Environment, StepResult, checked_reset, checked_step
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError, first_line
 
 
 class ReasonAction(Action):
@@ -142,13 +144,21 @@ def make_app(environment: Environment, max_sessions: int, session_timeout: float
     More than ``max_sessions`` sessions at the same time are refused. A session ends after ``session_timeout`` seconds
     without an answer, so steps must be shorter.
     """
-    return create_fastapi_app(
+    app = create_fastapi_app(
         lambda: Session(environment.fork()),
         ReasonAction,
         ReasonObservation,
         concurrency_config=ConcurrencyConfig(max_concurrent_envs=max_sessions, session_timeout=session_timeout),
         env_name=type(environment).__name__,
     )
+    for kind, status in ((ReasonEnvsError, 400), (Exception, 500)):
+        app.add_exception_handler(kind, partial(_explained, status))
+    return app
+
+
+async def _explained(status: int, request: Any, error: Exception) -> Any:
+    """Return the answer to a request that raised an error. The server prints the traceback of a status of 500."""
+    return JSONResponse({"detail": f"{type(error).__name__}: {first_line(error)}"}, status)
 
 
 def _plain(value: Any) -> Any:

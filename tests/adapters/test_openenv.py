@@ -1,15 +1,12 @@
 """``python -m reason_envs.serve`` in a separate process, played by OpenEnv's client over loopback."""
 
 import asyncio
-import contextlib
 import importlib.util
 import json
-import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from pathlib import Path
@@ -18,6 +15,7 @@ from urllib.error import HTTPError
 import gymnasium as gym
 import numpy as np
 import pytest
+from openenv_toys import serving, start
 
 from reason_envs import make_environment, serve
 from reason_envs.adapters.controller import single_agent
@@ -30,31 +28,6 @@ needs_openenv = pytest.mark.skipif(
 SMALL_TREE = {"max_depth": 4, "max_nodes": 12, "max_step_tokens": 16}
 TREE_OPTIONS = [part for key, value in SMALL_TREE.items() for part in ("--option", f"{key}={value}")]
 TOKEN = "a long secret"
-
-
-def start(*arguments, stderr=None, **environment):
-    """Start a server on a free port. Returns its address and the process."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "reason_envs.serve", *arguments, "--port", "0"],
-        stdout=subprocess.PIPE,
-        stderr=stderr,
-        text=True,
-        env={**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS / 'toys'}", **environment},
-    )
-    line = process.stdout.readline()
-    assert "Serving" in line, line
-    return re.search(r"http://\S+", line)[0], process
-
-
-@contextlib.contextmanager
-def serving(*arguments, **environment):
-    url, process = start(*arguments, **environment)
-    try:
-        yield url
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(100) == 0
-        process.stdout.close()
 
 
 @pytest.fixture(scope="module")

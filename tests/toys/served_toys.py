@@ -21,7 +21,12 @@ class CountedTree(ReasonTree):
 
 
 class SlowToy(Toy):
-    """Takes a minute for the action "wait", and returns an infinite reward for the action "owe"."""
+    """Takes a minute for the action "wait", returns an infinite reward for "owe", and fails with the seed 13."""
+
+    async def reset(self, *, seed=None, options=None):
+        if seed == 13:
+            raise KeyError("thirteen")
+        return await super().reset(seed=seed, options=options)
 
     async def step(self, actions):
         if "wait" in actions.values():
