@@ -15,7 +15,7 @@ from agents.algorithms.update import PolicyUpdate
 from agents.algorithms.update_per_role import RoleOptimizer, RoleUpdate
 from agents.losses import kl_estimate
 from agents.policies.base import TrainablePolicy
-from agents.rollout.episodes import EpisodeSpec, grouped, play, without_failures
+from agents.rollout.episodes import EpisodeSpec, grouped, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
 from reason_envs.llm.engine import Sampling
@@ -70,9 +70,8 @@ class Learner(ABC):
     # --- the training step
 
     async def collect(self, step: int) -> list[Trajectory]:
-        """Play the episodes of a training step. The result depends only on seed, step and weights."""
-        played = await play(self.environment, self.policy, self.plan(step), sampling=self.sampling(step))
-        return without_failures(played)
+        """Play the episodes of a training step, failed ones included. The result depends on seed, step and weights."""
+        return await play(self.environment, self.policy, self.plan(step), sampling=self.sampling(step))
 
     def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
         """Update the policy on the episodes of a training step; return the metrics of all parts."""

@@ -73,19 +73,7 @@ async def play(
         finished()
         return trajectory
 
-    played = await play_shared(episodes, group_size, play_one)
-    failures = [trajectory.failure for trajectory in played if trajectory.failure]
-    if 2 * len(failures) > len(played):
-        kind = RewardError if any("reward_failures" in trajectory.metrics for trajectory in played) else EngineError
-        raise kind(f"{len(failures)} of {len(played)} episodes failed, the first one with: {failures[0]}")
-    if failures:
-        _log.warning(
-            "%d of %d episodes failed and are not trained on. The first error: %s",
-            len(failures),
-            len(played),
-            failures[0],
-        )
-    return played
+    return await play_shared(episodes, group_size, play_one)
 
 
 def without_failures(trajectories: Sequence[Trajectory]) -> list[Trajectory]:
@@ -107,9 +95,20 @@ async def play_shared(
     """Play this process's share of the plans concurrently; return the trajectories of all processes in order.
 
     The same process plays ``block`` neighbours.
+
+    Raises:
+        EngineError, RewardError: more than half of the trajectories failed.
     """
-    played = await gather(*(play_one(plan) for plan in distributed.shard(plans, block)))
-    return distributed.unshard(played, len(plans), block)
+    own = await gather(*(play_one(plan) for plan in distributed.shard(plans, block)))
+    played = distributed.unshard(own, len(plans), block)
+    failures = [trajectory.failure for trajectory in played if trajectory.failure]
+    if 2 * len(failures) > len(played):
+        kind = RewardError if any("reward_failures" in trajectory.metrics for trajectory in played) else EngineError
+        raise kind(f"{len(failures)} of {len(played)} episodes failed, the first one with: {failures[0]}")
+    if failures:
+        counts = (len(failures), len(played), failures[0])
+        _log.warning("%d of %d episodes failed and are not trained on. The first error: %s", *counts)
+    return played
 
 
 async def _play(
@@ -132,15 +131,24 @@ async def _play(
         latest.update({decision.agent: decision for decision in acting})
         try:
             result = await checked_step(environment, actions(environment, policy, acting, skipped_agents))
-        except (EngineError, RewardError) as error:  # not the fault of the policy
-            kind = "reward_failures" if isinstance(error, RewardError) else "engine_failures"
-            failed = {"correct": 0.0, kind: 1.0}
-            environment.close()
-            return Trajectory(episode.task.id, episode.id, [], False, True, failed, failure=str(error))
+        except (EngineError, RewardError) as error:
+            return failed(episode, decisions, result, error, environment)
         result = limited(environment, result, latest)
         _pay(result.rewards, latest, skipped_agents, episode)
         final |= bootstrap_observations(environment, policy, result, latest)
     return finish(environment, episode, decisions, result, final, overlong)
+
+
+def failed(
+    episode: EpisodeSpec, decisions: Sequence[Decision], before: StepResult, error: Exception, *forks: Environment
+) -> Trajectory:
+    """Close the environments of an episode that an engine or a reward failed; return what counts it and its tokens."""
+    for fork in forks:
+        fork.close()
+    tokens = sum(decision.choice.generated_tokens for decision in decisions) + before.info.get("generated_tokens", 0)
+    kind = "reward_failures" if isinstance(error, RewardError) else "engine_failures"
+    metrics = {"correct": 0.0, kind: 1.0, "generated_tokens": float(tokens)}
+    return Trajectory(episode.task.id, episode.id, [], False, True, metrics, failure=str(error))
 
 
 def limited(environment: Environment, result: StepResult, latest: Mapping[AgentId, Decision]) -> StepResult:

@@ -19,6 +19,7 @@ from agents.rollout.episodes import (
     actions,
     bootstrap_observations,
     decide,
+    failed,
     finish,
     limited,
     play_shared,
@@ -27,7 +28,7 @@ from agents.rollout.episodes import (
 from agents.trajectory import Decision, Trajectory
 from reason_envs.batching import gather
 from reason_envs.core import AgentId, Environment, StepResult, checked_reset, checked_step, derive_seed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, ReasonEnvsError, RewardError
 from reason_envs.llm.engine import Sampling
 
 SELECTIONS = ("best", "sample", "first")
@@ -80,7 +81,11 @@ async def _play(
             checked_step(fork, actions(fork, policy, joint.values(), skipped_agents))
             for fork, joint in zip(forks, candidates, strict=True)
         )
-        stepped = await gather(*steps)
+        try:
+            stepped = await gather(*steps)
+        except (EngineError, RewardError) as error:
+            sampled = [decision for joint in candidates for decision in joint.values()]
+            return failed(episode, [*decisions, *sampled], result, error, environment, *forks)
         for joint, after in zip(candidates, stepped, strict=True):
             _pay(joint, after, skipped_agents, episode)
         chosen = _select(candidates, select, derive_seed(episode.seed, "select", len(decisions)))

@@ -130,7 +130,7 @@ def _stored(tasks: Any, folder: Path) -> Any:
 def _by_name(reward: Any) -> Any:
     """Replace reward functions by their names. A function that cannot be imported is registered."""
     from reason_envs.rewards import register_reward
-    from reason_envs.rewards.functions import name_of
+    from reason_envs.rewards.base import name_of
 
     if isinstance(reward, list | tuple):
         return [_by_name(part) for part in reward]

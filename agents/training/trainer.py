@@ -7,6 +7,7 @@ from dataclasses import replace
 from agents.algorithms.learner import Learner
 from agents.config.schema import options
 from agents.registry import ALGORITHMS
+from agents.rollout.episodes import without_failures
 from agents.tracking.episode_metrics import describe
 from agents.tracking.transcript import as_text
 from agents.training.announcement import announcement
@@ -88,13 +89,14 @@ class Trainer:
         """Run one training step."""
         step, clock = self.progress.step, StepClock(self.config)
         with clock.phase(GENERATING):
-            trajectories = await self._collect(step)
-        if trajectories is None:
+            played = await self._collect(step)
+        if played is None:
             return
+        trajectories = without_failures(played)
         metrics, sample = describe(trajectories), as_text(trajectories[0])
         with clock.phase(UPDATING):
             metrics |= self.learner.update(trajectories, step)
-        tokens = sum(t.generated_tokens for t in trajectories)
+        tokens = sum(t.generated_tokens for t in played)
         self.progress.advance(tokens, metrics, sample, self.sync.watched(trajectories))
         with clock.phase(SENDING):
             gaps = await self._push()

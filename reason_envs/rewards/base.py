@@ -1,10 +1,15 @@
 """The reward interface that environments use, and the built-in rewards for mathematics."""
 
+import math
+import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import Any
 
 from reason_envs.core import derive_seed
+from reason_envs.errors import EngineError, ReasonEnvsError, RewardError, first_line
 from reason_envs.rewards.math.extract import check_answer_fallbacks
 from reason_envs.rewards.math.grade import MathGrade, grade_math_async
 from reason_envs.tasks.base import Task
@@ -21,7 +26,17 @@ class Reward:
 
 
 class RewardFunction(ABC):
-    """Computes the reward of responses. It is awaited, so that a slow grader does not block other episodes."""
+    """Computes the reward of responses. It is awaited, so that a slow grader does not block other episodes.
+
+    Exceptions of a subclass become a `RewardError`, except those of this library's engines. A number, or a number and a
+    dict, becomes a `Reward`.
+    """
+
+    def __init_subclass__(cls) -> None:
+        """Check the calls of the subclass."""
+        super().__init_subclass__()
+        if "__call__" in vars(cls):
+            cls.__call__ = _explained(vars(cls)["__call__"])  # type: ignore[method-assign]
 
     @abstractmethod
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
@@ -32,6 +47,50 @@ class RewardFunction(ABC):
             task: task with its gold answer.
             seed: seed of any randomness in the reward.
         """
+
+    def title(self) -> str:
+        """Return the name of the reward in error messages."""
+        return f"reward function {name_of(self)}"
+
+
+def _explained(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the method with a checked result. Its exceptions name the reward, the task and the response."""
+
+    @wraps(call)
+    async def checked(self: RewardFunction, response: str, task: Task, seed: int) -> Reward:
+        asked = f" for task {task.id!r} and the response {response[:200]!r}"
+        try:
+            result = await call(self, response, task, seed)
+        except (EngineError, RewardError):
+            raise
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            what = f"{type(error).__name__}: {first_line(error)} ({frame.filename}:{frame.lineno})"
+            raise RewardError(f"The {self.title()} raised {what}{asked}.") from error
+        try:
+            return _checked(result)
+        except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
+            raise ReasonEnvsError(
+                f"The {self.title()} returned {repr(result)[:200]} ({type(result).__name__}){asked}; it must return a "
+                "finite number, or such a number and a dict."
+            ) from None
+
+    return checked
+
+
+def _checked(result: Any) -> Reward:
+    """Convert the result of a reward; raise a `ValueError`, `TypeError` or `RuntimeError` if it is invalid."""
+    value, info = (result.value, result.info) if isinstance(result, Reward) else (result, {})
+    if isinstance(result, tuple) and len(result) == 2:
+        value, info = result
+    if isinstance(value, str | bytes) or not math.isfinite(number := float(value)) or not isinstance(info, dict):
+        raise ValueError
+    return Reward(number, info)
+
+
+def name_of(function: Any) -> str:
+    """Return module and name of a function, or of the class of another callable."""
+    return f"{getattr(function, '__module__', '?')}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
 
 @dataclass

@@ -9,8 +9,8 @@ from typing import Any
 
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.registry import Part, Registry
-from reason_envs.rewards.base import RewardConfig, RewardFunction
-from reason_envs.rewards.functions import FunctionReward, WeightedReward, name_of
+from reason_envs.rewards.base import RewardConfig, RewardFunction, name_of
+from reason_envs.rewards.functions import FunctionReward, WeightedReward
 from reason_envs.validation import Option, check_options, mounted, options_of
 
 

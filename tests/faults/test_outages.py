@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 
 import pytest
-from run_toys import make_trainer, rows, train
+from run_toys import make_run, make_trainer, rows, train
 from workflow_toys import ASK, CODE, MATH, RETURN, make_env, play, program
 
 from agents.algorithms.learner import Learner
 from agents.evaluation.evaluate_policy import summarise
 from agents.rollout.episodes import grouped, without_failures
 from agents.rollout.episodes import play as play_episodes
+from agents.rollout.turn_tree import play_turn_tree
 from agents.trajectory import Choice
 from reason_envs.envs.workflow.environment import WorkflowExecution
-from reason_envs.errors import EngineError, RewardError
+from reason_envs.errors import EngineError, ReasonEnvsError, RewardError
 from reason_envs.llm.engines.scripted import ScriptedEngine
+from reason_envs.rewards import Reward, RewardFunction
+from reason_envs.tasks import Task
 
 FILTERED = "a sample ended with finish_reason='content_filter'"
 
@@ -96,6 +100,91 @@ def test_episodes_whose_reward_raises_are_counted_apart_and_left_out(caplog):
     assert f"for task {MATH.id!r} and the response '27'" in caplog.text
     assert len(kept) == 6
     assert {(t.metrics["reward_failures"], "engine_failures" in t.metrics) for t in kept} == {(0.25, False)}
+
+
+class Unlucky(RewardFunction):
+    """Raises at its calls of some numbers, and otherwise pays what is given."""
+
+    def __init__(self, fails, pays=1.0):
+        self.fails, self.pays, self.number = fails, pays, -1
+
+    async def __call__(self, response, task, seed):
+        self.number += 1
+        if self.fails(self.number):
+            raise KeyError("unlucky")
+        return self.pays
+
+
+def test_rewards_of_a_class_fail_like_those_of_a_function(caplog):
+    environment = make_env(ScriptedEngine("27"), reward=Unlucky(lambda number: number in (1, 4)))
+    with caplog.at_level(logging.WARNING):
+        played = asyncio.run(play_episodes(environment, Writer(), grouped([MATH], 8, 0)))
+    assert f"{__name__}.Unlucky raised KeyError: 'unlucky' (" in caplog.text
+    assert f"for task {MATH.id!r} and the response '27'" in caplog.text
+    assert {t.metrics["reward_failures"] for t in without_failures(played)} == {0.25}
+
+
+@pytest.mark.parametrize("pays", [float("nan"), "1", None, (1.0, 2), Reward(float("inf"))], ids=str)
+def test_rewards_of_a_class_are_checked(pays):
+    with pytest.raises(ReasonEnvsError, match=r"Unlucky returned .* for task 'm' .* must return a finite number"):
+        asyncio.run(Unlucky(lambda number: False, pays)("1", Task("m", "?", "1", {}), 0))
+
+
+def test_rewards_of_a_class_may_be_numbers():
+    assert asyncio.run(Unlucky(lambda number: False, 2)("1", MATH, 0)) == Reward(2.0, {})
+    assert asyncio.run(Unlucky(lambda number: False, (2, {"a": 1}))("1", MATH, 0)) == Reward(2.0, {"a": 1})
+
+
+def test_engine_errors_of_a_reward_stay_engine_errors():
+    class Judge(RewardFunction):
+        async def __call__(self, response, task, seed):
+            raise EngineError(FILTERED)
+
+    with pytest.raises(EngineError, match=FILTERED):
+        asyncio.run(Judge()("1", MATH, 0))
+
+
+def grown(reward, tasks=4, engine="27"):
+    environment = make_env(engine if isinstance(engine, ScriptedEngine) else ScriptedEngine(engine), reward=reward)
+    episodes = grouped([replace(MATH, id=f"m{number}") for number in range(tasks)], 2, 0)
+    return asyncio.run(play_turn_tree(environment, Writer(), episodes, "best"))
+
+
+def test_turn_trees_that_fail_are_counted_and_left_out(monkeypatch, caplog):
+    closed = []
+    monkeypatch.setattr(WorkflowExecution, "close", lambda environment: closed.append(environment))
+    with caplog.at_level(logging.WARNING):
+        played = grown(Unlucky(lambda number: number == 3))
+    assert "1 of 4 episodes failed and are not trained on" in caplog.text
+    kept = without_failures(played)
+    assert len(kept) == 3
+    assert {t.metrics["reward_failures"] for t in kept} == {0.25}
+    assert len(set(map(id, closed))) == 4 * (1 + 2)
+    assert sum(t.metrics["engine_failures"] for t in grown("tiers", engine=Failing(lambda n: n == 3)) if t.failure) == 1
+
+
+def test_turn_trees_that_mostly_fail_end_the_run():
+    with pytest.raises(RewardError, match="4 of 4 episodes failed, the first one with: The reward function"):
+        grown(Unlucky(lambda number: True))
+    with pytest.raises(EngineError, match=f"4 of 4 episodes failed, the first one with: {FILTERED}"):
+        grown("tiers", engine=Failing(lambda number: True))
+
+
+def test_tokens_of_failed_episodes_are_counted():
+    for played in (rewarded({1, 4}), grown(Unlucky(lambda number: number == 3))):
+        tokens = {bool(t.failure): t.generated_tokens for t in played}
+        assert tokens[True] > 0
+
+
+@pytest.mark.parametrize("algo", ["grpo", "at_grpo", "ppo"])
+def test_training_goes_on_when_a_reward_of_a_class_raises(algo, tiny_model, tmp_path):
+    reward = Unlucky(lambda number: number in (1, 13, 20))
+    arguments = ["save_every=1", "eval_every=0", f"algo={algo}", "steps=3"]
+    trainer = make_run(tiny_model, tmp_path / algo, *arguments)
+    trainer.run.environment.reward = reward
+    train(trainer)
+    assert len(rows(tmp_path / algo)) >= 3
+    assert any("episode/reward_failures" in row for row in rows(tmp_path / algo))
 
 
 def test_a_reward_that_mostly_raises_ends_the_run():
