@@ -2,6 +2,7 @@
 
 import difflib
 import inspect
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,16 @@ REQUIRED = inspect.Parameter.empty
 """Stands for the default of an option that must be given, and for the value of one that is missing."""
 
 
+def printable(text: str) -> str:
+    """Replace control characters, with which a text could command a terminal, by their escapes."""
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: ascii(match[0])[1:-1], text)
+
+
 class ReasonEnvsError(ValueError):
-    """Base of the errors that this library raises."""
+    """Base of the errors that this library raises. Control characters in their messages are shown as escapes."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class OptionError(ReasonEnvsError):

@@ -8,6 +8,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from reason_envs.errors import printable
+
 PLAIN_LINES = 20
 """Approximate number of progress lines of a run if standard output is not a terminal."""
 RECENT = 20
@@ -68,8 +70,8 @@ class Console:
             self._bar.set_postfix_str(text)
 
     def write(self, text: str) -> None:
-        """Print text above the bar."""
-        tqdm.write(text, file=sys.stdout)
+        """Print text above the bar, with escapes in place of control characters."""
+        tqdm.write(printable(text), file=sys.stdout)
         sys.stdout.flush()
 
     def close(self) -> None:

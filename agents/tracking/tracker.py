@@ -13,8 +13,7 @@ from agents.tracking.curves import plot_curves
 from agents.tracking.dashboards import Dashboards
 from agents.tracking.episode_records import recorded, write_evaluation
 from agents.tracking.metrics_file import CANDIDATES, CHOSEN, MetricsFile, Row, final_table, summary_header, summary_line
-from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks.text import printable
+from reason_envs.errors import ReasonEnvsError, printable
 
 _log = logging.getLogger(__name__)
 _OURS = ("agents", "reason_envs")
@@ -116,9 +115,7 @@ class Tracker:
 
     def sample(self, step: int, text: str) -> None:
         """Show a sample response."""
-        block = printable(f"--- sample at step {step}\n{text}\n---")
-        self._console.write(block)
-        _log.info("%s", block)
+        self.note(f"--- sample at step {step}\n{text}\n---")
         self._dashboards.texts("sample", step, [text])
 
     def episodes(self, evaluation: Mapping[str, Any], texts: Sequence[str]) -> None:
@@ -189,12 +186,19 @@ def peak_memory_mb() -> float:
     return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
 
 
+class _Formatter(logging.Formatter):
+    """Shows control characters of messages and tracebacks as escapes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 class _ConsoleHandler(logging.Handler):
     """Handler that prints warnings without breaking the progress bar."""
 
     def __init__(self, console: Console) -> None:
         super().__init__(logging.WARNING)
-        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+        self.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
         self.addFilter(lambda record: "file_only" not in record.__dict__)
         self._console = console
 
@@ -204,5 +208,5 @@ class _ConsoleHandler(logging.Handler):
 
 def _file_handler(path: Path) -> logging.Handler:
     handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     return handler

@@ -19,7 +19,7 @@ from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
 from reason_envs.core import Environment, StepResult, checked_reset, checked_step
-from reason_envs.errors import NoEpisodeError, OptionError, ReasonEnvsError, unknown_name
+from reason_envs.errors import NoEpisodeError, OptionError, ReasonEnvsError, printable, unknown_name
 from reason_envs.validation import check_choice
 from reason_envs.vector import VectorEpisodes
 
@@ -107,7 +107,7 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
         drawn = self.environment.render()
         if self.render_mode != "human":
             return drawn
-        return print(drawn)
+        return print(printable(str(drawn)))
 
     def _check_started(self) -> None:
         if self.environment.state is None:

@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
-from reason_envs.errors import REQUIRED, ReasonEnvsError
+from reason_envs.errors import REQUIRED, ReasonEnvsError, printable
 from reason_envs.registry import parse_options
 from reason_envs.tasks.base import Split, TaskSet
 from reason_envs.tasks.registry import family, make, names
 from reason_envs.tasks.report import Stats, overlap, stats
 from reason_envs.tasks.task_list import MissingSplitError
-from reason_envs.tasks.text import printable
 from reason_envs.validation import whole_number
 
 EXAMPLES = """\

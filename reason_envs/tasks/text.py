@@ -14,11 +14,6 @@ NUMBER = r"[-+]?(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+)"
 _PLAIN = re.compile(rf"{NUMBER}\.?")
 
 
-def printable(text: str) -> str:
-    """Replace control characters, with which a text could command a terminal, by their escapes."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda match: ascii(match[0])[1:-1], text)
-
-
 def last_boxed(text: str) -> str | None:
     r"""Return the content of the last ``\boxed{...}`` (or ``\fbox{...}``) of a text.
 

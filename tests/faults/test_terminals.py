@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 import subprocess
 import sys
 
+import gymnasium as gym
 import pytest
 
+import reason_envs  # noqa: F401
+from agents import evaluate as evaluate_command
 from agents.tracking.tracker import Tracker
+from reason_envs.check import __main__ as check_command
+from reason_envs.errors import ReasonEnvsError, printable
 from reason_envs.rewards.code import async_cache
 from reason_envs.tasks import __main__ as tasks_command
-from reason_envs.tasks.text import printable
 
 ATTACKS = ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\x08\x7f", "\x00"]
 
@@ -26,6 +32,78 @@ def test_control_characters_reach_no_terminal(attack, tmp_path, capsys):
         tracker.sample(1, f"text{attack}")
     shown = capsys.readouterr().out + (tmp_path / "run" / "train.log").read_text()
     assert "text" in shown
+    assert attack not in shown
+
+
+def shown_by(actions, tmp_path, capsys):
+    """Return what the actions write to the terminal and to ``train.log``."""
+    root = logging.getLogger()
+    handlers, root.handlers = root.handlers, []  # as in a command
+    try:
+        with Tracker(tmp_path / "run", 1, tensorboard=False) as tracker:
+            actions(tracker)
+    finally:
+        root.handlers = handlers
+    captured = capsys.readouterr()
+    return captured.out + captured.err + (tmp_path / "run" / "train.log").read_text()
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_messages_of_a_run_contain_no_control_characters(attack, tmp_path, capsys):
+    log = logging.getLogger("agents.rollout.episodes")
+
+    def write(tracker):
+        log.warning("task %s failed: %s", f"id{attack}", ReasonEnvsError(f"text{attack}"))
+        tracker.note(f"note{attack}")
+        try:
+            raise KeyError(f"key{attack}") from OSError(f"cause{attack}")
+        except KeyError:
+            log.exception("of others")
+        logging.getLogger("someone.else").warning(f"line{attack}")
+
+    shown = shown_by(write, tmp_path, capsys)
+    assert all(word in shown for word in ("id", "text", "note", "key", "cause", "line"))
+    assert attack not in shown
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_failures_of_a_run_contain_no_control_characters(attack, tmp_path, capsys):
+    def fail(tracker):
+        raise RuntimeError(f"model{attack}")
+
+    with pytest.raises(RuntimeError):
+        shown_by(fail, tmp_path, capsys)
+    assert attack not in (tmp_path / "run" / "train.log").read_text()
+
+
+@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if "\0" not in attack])
+@pytest.mark.parametrize(
+    "command",
+    [
+        lambda folder, attack: tasks_command.main(["stats", "json", f"path={folder}/a{attack}.jsonl"]),
+        lambda folder, attack: tasks_command.main(["show", f"json{attack}"]),
+        lambda folder, attack: check_command.main([f"Nothing{attack}-v0"]),
+        lambda folder, attack: evaluate_command.main([f"run={folder}/a{attack}"]),
+        lambda folder, attack: evaluate_command.main([f"env=single{attack}"]),
+    ],
+    ids=["file", "family", "environment", "run", "override"],
+)
+def test_errors_of_commands_contain_no_control_characters(attack, command, tmp_path, capsys):
+    with contextlib.suppress(SystemExit):
+        assert command(tmp_path, attack) != 0
+    captured = capsys.readouterr()
+    assert "error: " in captured.err
+    assert attack not in captured.out + captured.err
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_episodes_for_people_contain_no_control_characters(attack, capsys):
+    env = gym.make("SingleTurnMath-v0", render_mode="human", tasks=[{"question": f"q{attack}", "answer": "1"}])
+    env.reset(seed=1)
+    env.step(f"answer{attack}")
+    env.render()
+    shown = capsys.readouterr().out
+    assert "answer" in shown
     assert attack not in shown
 
 
