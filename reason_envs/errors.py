@@ -91,7 +91,7 @@ def unknown_name(kind: str, name: str, valid: Iterable[str], fix: str = "") -> R
     return ReasonEnvsError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.{f' {fix}' if fix else ''}")
 
 
-RENAMED = {"draws": "seed_scope", "split_by": "holdout"}
+RENAMED = {"draws": "seed_scope", "split_by": "holdout", "allow_weaker": "require"}
 """New name of each option that was renamed."""
 
 

@@ -2,6 +2,7 @@
 
 from agents import distributed
 from agents.training.build import Run
+from reason_envs.sandbox.base import summaries
 from reason_envs.tasks.base import TaskSet
 
 
@@ -14,7 +15,7 @@ def announcement(run: Run, total_steps: int) -> str:
     return (
         f"{config.algo.name} trains {parameters:,} parameters of {policy} on "
         f"{_problems(run.train_tasks)}, {total_steps:,} steps{processes}; held out: {_held_out(run)}. "
-        f"Everything goes to {run.plan.folder}"
+        f"Everything goes to {run.plan.folder}" + "".join(f". Programs run in {each}" for each in summaries())
     )
 
 

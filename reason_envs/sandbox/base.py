@@ -109,6 +109,11 @@ class Sandbox(ABC):
         """Names of the isolation layers that are active on this machine. Empty for sandboxes without layers."""
         return ()
 
+    @property
+    def summary(self) -> str:
+        """Name of the sandbox and its isolation, for the first line of a run."""
+        return type(self).__name__.removesuffix("Sandbox").lower()
+
     def limits_for(self, seconds: float = Limits.seconds) -> Limits:
         """Return limits of a program with the maximum output of this sandbox."""
         return Limits(seconds, output_bytes=self.output_bytes)
@@ -132,6 +137,11 @@ class Sandbox(ABC):
 
 
 _sandboxes: weakref.WeakSet[Sandbox] = weakref.WeakSet()
+
+
+def summaries() -> list[str]:
+    """Return the summary of each kind of sandbox that this process has built."""
+    return sorted({sandbox.summary for sandbox in _sandboxes})
 
 
 def _after_fork_in_child() -> None:

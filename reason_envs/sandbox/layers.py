@@ -1,7 +1,7 @@
 """Isolation layers of native programs: which are available on this machine, and which required ones are missing.
 
-``docs/sandboxes.md`` lists what each layer restricts. ``rlimits``, ``no_new_privs`` and ``uid`` are available on every
-Linux. ``seccomp`` and one of ``landlock`` and ``bubblewrap`` are required as well.
+``docs/sandboxes.md`` lists what each layer restricts. ``rlimits`` and ``no_new_privs`` are available on every Linux,
+``uid`` if root runs the library. ``seccomp`` and one of ``landlock`` and ``bubblewrap`` are required as well.
 """
 
 import base64
@@ -9,7 +9,9 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -41,6 +43,18 @@ F_SETFL, O_ASYNC = 4, 0o20000
 CLONE_THREAD, OPEN_TO_WRITE, SOCK_STREAM, AF_UNIX = 0x10000, 0o3 | 0o100 | 0o1000 | 0o20000000, 1, 1
 
 
+REQUIRED = ("seccomp", "files")
+"""Layers that are required by default."""
+FIXES = {
+    "seccomp": "install the package pyseccomp and the system library libseccomp 2",
+    "landlock": (kernel := "use a kernel of 5.13 or later with Landlock enabled"),
+    "bubblewrap": (package := "install the package bubblewrap of your distribution where user namespaces are allowed"),
+    "files": f"landlock or bubblewrap: {kernel}, or {package}",
+    "uid": "run as root",
+}
+"""Layers that can be required, each with its fix. ``files`` is one of Landlock and bubblewrap."""
+
+
 @dataclass(frozen=True)
 class Layers:
     """Isolation layers of this machine."""
@@ -57,31 +71,32 @@ class Layers:
     @property
     def active(self) -> tuple[str, ...]:
         """Names of the active layers."""
-        found = {"uid": True, "landlock": self.landlock, "bubblewrap": self.bubblewrap, "seccomp": self.seccomp}
+        root = os.geteuid() == 0
+        found = {"uid": root, "landlock": self.landlock, "bubblewrap": self.bubblewrap, "seccomp": self.seccomp}
         return ("rlimits", "no_new_privs", *(name for name, there in found.items() if there))
 
     @property
     def missing(self) -> list[str]:
-        """Required layers that are missing, each with its fix."""
-        found = []
-        if not self.seccomp:
-            found.append(f"seccomp ({self.seccomp_missing})")
-        if not self.landlock and not self.bubblewrap:
-            found.append(
-                "landlock or bubblewrap (use a kernel of 5.13 or later with Landlock enabled, or install the package "
-                "bubblewrap of your distribution where user namespaces are allowed)"
-            )
-        return found
+        """Layers that are required by default and missing, each with its fix."""
+        return self.lacking(REQUIRED)
+
+    def lacking(self, required: Iterable[str]) -> list[str]:
+        """Return those of the required layers that are missing, each with its fix."""
+        here = {*self.active, *(["files"] if self.landlock or self.bubblewrap else [])}
+        fixes = {**FIXES, "seccomp": self.seccomp_missing}
+        return [f"{name} ({fixes[name]})" for name in required if name not in here]
 
 
 @cache
 def detect() -> Layers:
     """Detect the layers, once per process."""
+    if sys.platform != "linux":
+        return Layers(0, None, None, f"it requires Linux, but this system is {sys.platform!r}")
     seccomp, why = None, ""
     try:
         seccomp = compile_filter()
     except (ImportError, RuntimeError, OSError) as error:
-        why = f"{error}; install the package pyseccomp and the system library libseccomp 2"
+        why = f"{error}; {FIXES['seccomp']}"
     version = ctypes.CDLL(None).syscall(LANDLOCK_CREATE, None, 0, 1)
     return Layers(max(0, version), working_bubblewrap(), seccomp, why)
 

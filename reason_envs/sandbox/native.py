@@ -7,17 +7,26 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import sysconfig
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from json import dumps, loads
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from reason_envs.errors import EngineError
+from reason_envs.errors import EngineError, OptionError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig
-from reason_envs.sandbox.layers import FIRST_UID, INSIDE_BUBBLEWRAP, UIDS, Layers, bubblewrap_command, detect
+from reason_envs.sandbox.layers import (
+    FIRST_UID,
+    FIXES,
+    INSIDE_BUBBLEWRAP,
+    REQUIRED,
+    UIDS,
+    Layers,
+    bubblewrap_command,
+    detect,
+)
 from reason_envs.sandbox.library import copied_library, interpreter, is_open, library, readable_paths
 from reason_envs.sandbox.values import finished
 
@@ -33,8 +42,15 @@ PRELOADED = ("math", "cmath", "re", "json", "random", "itertools", "collections"
 class NativeConfig(SandboxConfig):
     """Options of ``sandbox=native``."""
 
-    allow_weaker: bool = False
-    """Whether to run programs even if a required isolation layer is missing on this machine."""
+    require: tuple[str, ...] = REQUIRED
+    """Isolation layers without which no program runs: ``seccomp``, ``landlock``, ``bubblewrap``, ``uid``, or ``files``
+    for one of Landlock and bubblewrap. Those that differ from the default are checked at once. Empty: none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require = tuple(self.require)
+        if unknown := set(self.require) - FIXES.keys():
+            raise OptionError("require", sorted(unknown), f"must be names of layers: {', '.join(FIXES)}.")
 
 
 class NativeSandbox(Sandbox):
@@ -48,11 +64,19 @@ class NativeSandbox(Sandbox):
         self.config = config or NativeConfig()
         self._servers: list[_Server] = []
         super().__init__(self.config.workers, self.config.output_bytes)
+        if self.config.require != REQUIRED:
+            checked_layers(self.config.require)
 
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the isolation layers that are active on this machine."""
         return detect().active
+
+    @property
+    def summary(self) -> str:
+        """The layers of this machine, and those that are required and missing."""
+        lacking = "".join(f", WITHOUT {layer}" for layer in detect().missing)
+        return f"native ({', '.join(self.layers)}{lacking})"
 
     def execute(self, program: Program) -> Outcome:
         """Run a program on an idle server, or on a new one. If the server is lost, a new one runs the program again.
@@ -97,7 +121,7 @@ class NativeSandbox(Sandbox):
         self._servers = []
 
     def _start_server(self) -> _Server:
-        layers = checked_layers(self.config.allow_weaker)
+        layers = checked_layers(self.config.require)
         with self._lock:
             server = _Server(layers, shared_uid=FIRST_UID + len(self._servers) % UIDS)
             self._servers.append(server)
@@ -128,22 +152,18 @@ class NativeSandbox(Sandbox):
             self._servers.remove(server)
 
 
-def checked_layers(allow_weaker: bool) -> Layers:
+def checked_layers(required: Sequence[str]) -> Layers:
     """Return the layers of this machine.
 
     Raises:
-        EngineError: the system is not Linux, or a required layer is missing and ``allow_weaker`` is false.
+        EngineError: a required layer is missing.
     """
-    if sys.platform != "linux":
-        raise EngineError(
-            f"The native sandbox requires Linux, but this system is {sys.platform!r}. Use the sandbox monty for small "
-            "programs, or container or http for all programs."
-        )
     layers = detect()
-    if layers.missing and not allow_weaker:
+    if lacking := layers.lacking(required):
         raise EngineError(
-            f"The native sandbox lacks {' and '.join(layers.missing)}. Active layers: {', '.join(layers.active)}. Set "
-            "allow_weaker=true to run programs with these only, or use the sandbox monty or container."
+            f"The native sandbox lacks {' and '.join(lacking)}. Active layers: {', '.join(layers.active)}. Use the "
+            "sandbox monty for small programs, container or http for all programs, or set require=[] to run programs "
+            "with the active layers only."
         )
     return layers
 

@@ -13,7 +13,8 @@ import pytest
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.sandbox import Limits, Opaque, Program, Raised, layers, make_sandbox
-from reason_envs.sandbox.layers import Layers
+from reason_envs.sandbox.base import summaries
+from reason_envs.sandbox.layers import Layers, detect
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the native sandbox needs Linux"),
@@ -198,8 +199,11 @@ def test_native_servers_end_with_their_parent():
 
 
 def test_native_names_its_layers(sandbox):
-    assert {"rlimits", "no_new_privs", "uid", "seccomp"} <= set(sandbox.layers)
+    assert {"rlimits", "no_new_privs", "seccomp"} <= set(sandbox.layers)
     assert {"landlock", "bubblewrap"} & set(sandbox.layers)
+    assert ("uid" in sandbox.layers) == (os.geteuid() == 0)
+    assert sandbox.summary == f"native ({', '.join(sandbox.layers)})"
+    assert sandbox.summary in summaries()
 
 
 @pytest.mark.parametrize(
@@ -212,15 +216,16 @@ def test_native_names_its_layers(sandbox):
 def test_native_refuses_missing_layers(found, words, monkeypatch):
     monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: found)
     sandbox = make_sandbox("native")  # building it succeeds on every machine
-    with pytest.raises(ReasonEnvsError, match="Set allow_weaker=true") as error:
+    with pytest.raises(ReasonEnvsError, match=r"set require=\[\]") as error:
         sandbox.execute(Program(""))
     assert all(word in str(error.value) for word in words)
 
 
 def test_native_runs_with_fewer_layers_if_allowed(monkeypatch):
     monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: Layers(0, None, None, "none"))
-    sandbox = make_sandbox("native", workers=1, allow_weaker=True)
-    assert sandbox.layers == ("rlimits", "no_new_privs", "uid")
+    sandbox = make_sandbox("native", workers=1, require=[])
+    assert sandbox.layers == ("rlimits", "no_new_privs", *(["uid"] if os.geteuid() == 0 else []))
+    assert "WITHOUT seccomp (none), WITHOUT files (landlock or bubblewrap: " in sandbox.summary
     assert values(sandbox, "import os\nx = os.listdir('/')", "len(x) > 0") == (True,)
     late = sandbox.execute(Program("import os, time\nif not os.fork(): time.sleep(60)", limits=Limits(seconds=0.5)))
     assert late.seconds < 5  # a child that keeps the pipes open does not block the server
@@ -230,15 +235,33 @@ def test_native_runs_with_fewer_layers_if_allowed(monkeypatch):
 def test_native_refuses_a_layer_that_cannot_be_activated(monkeypatch):
     found = Layers(0, None, "AAAA", "")
     monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: found)
-    sandbox = make_sandbox("native", workers=1, allow_weaker=True)
+    sandbox = make_sandbox("native", workers=1, require=[])
     with pytest.raises(ReasonEnvsError, match=r"cannot be activated.*seccomp"):
         sandbox.execute(Program(""))
 
 
 def test_native_refuses_other_systems(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
-    with pytest.raises(ReasonEnvsError, match="Use the sandbox monty"):
+    detect.cache_clear()
+    with pytest.raises(ReasonEnvsError, match=r"requires Linux, but this system is 'darwin'.*Use the sandbox monty"):
         make_sandbox("native").execute(Program(""))
+    detect.cache_clear()
+
+
+@pytest.mark.parametrize("require", [["landlock"], ["bubblewrap"], ["files", "seccomp", "uid"], ["seccomp"]])
+def test_native_refuses_to_start_without_required_layers(require, monkeypatch):
+    monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: Layers(0, None, None, "none"))
+    with pytest.raises(ReasonEnvsError, match=rf"The native sandbox lacks {require[0]} \("):
+        make_sandbox({"name": "native", "require": require})
+    monkeypatch.setattr("reason_envs.sandbox.native.detect", lambda: Layers(6, "bwrap", "code", ""))
+    make_sandbox("native", require=[layer for layer in require if layer != "uid"])
+
+
+def test_native_explains_wrong_requirements():
+    with pytest.raises(ReasonEnvsError, match=r"require=\['selinux'\] must be names of layers: seccomp, landlock"):
+        make_sandbox("native", require=["selinux", "seccomp"])
+    with pytest.raises(ReasonEnvsError, match=r"allow_weaker=True is not an option.*It has a new name: 'require'"):
+        make_sandbox("native", allow_weaker=True)
 
 
 def test_native_refuses_invalid_options():
@@ -248,5 +271,5 @@ def test_native_refuses_invalid_options():
         make_sandbox("native", workers=0)
     with pytest.raises(ReasonEnvsError, match="Did you mean 'native'"):
         make_sandbox("nativ")
-    with pytest.raises(ReasonEnvsError, match="allow_weaker"):
-        make_sandbox("native", allow_weak=True)
+    with pytest.raises(ReasonEnvsError, match="require"):
+        make_sandbox("native", requires=[])
