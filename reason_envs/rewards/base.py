@@ -48,16 +48,13 @@ class RewardFunction(ABC):
             seed: seed of any randomness in the reward.
         """
 
-    def title(self) -> str:
-        """Return the name of the reward in error messages."""
-        return f"reward function {name_of(self)}"
-
 
 def _explained(call: Callable[..., Any]) -> Callable[..., Any]:
     """Return the method with a checked result. Its exceptions name the reward, the task and the response."""
 
     @wraps(call)
     async def checked(self: RewardFunction, response: str, task: Task, seed: int) -> Reward:
+        name = vars(self).get("name", f"reward function {name_of(self)}")
         asked = f" for task {task.id!r} and the response {response[:200]!r}"
         try:
             result = await call(self, response, task, seed)
@@ -66,12 +63,12 @@ def _explained(call: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             what = f"{type(error).__name__}: {first_line(error)} ({frame.filename}:{frame.lineno})"
-            raise RewardError(f"The {self.title()} raised {what}{asked}.") from error
+            raise RewardError(f"The {name} raised {what}{asked}.") from error
         try:
             return _checked(result)
         except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
             raise ReasonEnvsError(
-                f"The {self.title()} returned {repr(result)[:200]} ({type(result).__name__}){asked}; it must return a "
+                f"The {name} returned {repr(result)[:200]} ({type(result).__name__}){asked}; it must return a "
                 "finite number, or such a number and a dict."
             ) from None
 

@@ -28,10 +28,6 @@ class FunctionReward(RewardFunction):
             return await self.function(response, task, **extra)
         return await asyncio.to_thread(self.function, response, task, **extra)
 
-    def title(self) -> str:
-        """Return the name of the function in error messages."""
-        return self.name
-
 
 @dataclass(frozen=True)
 class WeightedReward(RewardFunction):

@@ -11,10 +11,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
+from reason_envs.errors import EngineError, OptionError
 from reason_envs.sandbox.library import interpreter, library, readable_paths
 
 LANDLOCK_CREATE = 444
@@ -78,10 +79,20 @@ class Layers:
     @property
     def missing(self) -> list[str]:
         """Layers that are required by default and missing, each with its fix."""
-        return self.lacking(REQUIRED)
+        return self._lacking(REQUIRED)
 
-    def lacking(self, required: Iterable[str]) -> list[str]:
-        """Return those of the required layers that are missing, each with its fix."""
+    def check(self, required: Sequence[str]) -> None:
+        """Raise an error if a required layer is missing or unknown."""
+        if set(required) - FIXES.keys():
+            raise OptionError("require", list(required), f"must be names of layers: {', '.join(FIXES)}.")
+        if lacking := self._lacking(required):
+            raise EngineError(
+                f"The native sandbox lacks {' and '.join(lacking)}. Active layers: {', '.join(self.active)}. Use the "
+                "sandbox monty for small programs, container or http for all programs, or set require=[] to run "
+                "programs with the active layers only."
+            )
+
+    def _lacking(self, required: Sequence[str]) -> list[str]:
         here = {*self.active, *(["files"] if self.landlock or self.bubblewrap else [])}
         fixes = {**FIXES, "seccomp": self.seccomp_missing}
         return [f"{name} ({fixes[name]})" for name in required if name not in here]

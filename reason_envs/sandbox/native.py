@@ -8,25 +8,15 @@ import socket
 import struct
 import subprocess
 import sysconfig
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from json import dumps, loads
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from reason_envs.errors import EngineError, OptionError
+from reason_envs.errors import EngineError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig
-from reason_envs.sandbox.layers import (
-    FIRST_UID,
-    FIXES,
-    INSIDE_BUBBLEWRAP,
-    REQUIRED,
-    UIDS,
-    Layers,
-    bubblewrap_command,
-    detect,
-)
+from reason_envs.sandbox.layers import FIRST_UID, INSIDE_BUBBLEWRAP, REQUIRED, UIDS, Layers, bubblewrap_command, detect
 from reason_envs.sandbox.library import copied_library, interpreter, is_open, library, readable_paths
 from reason_envs.sandbox.values import finished
 
@@ -46,12 +36,6 @@ class NativeConfig(SandboxConfig):
     """Isolation layers without which no program runs: ``seccomp``, ``landlock``, ``bubblewrap``, ``uid``, or ``files``
     for one of Landlock and bubblewrap. Those that differ from the default are checked at once. Empty: none."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.require = tuple(self.require)
-        if unknown := set(self.require) - FIXES.keys():
-            raise OptionError("require", sorted(unknown), f"must be names of layers: {', '.join(FIXES)}.")
-
 
 class NativeSandbox(Sandbox):
     """Runs general Python programs on Linux. A program has only the standard library and its input.
@@ -64,8 +48,8 @@ class NativeSandbox(Sandbox):
         self.config = config or NativeConfig()
         self._servers: list[_Server] = []
         super().__init__(self.config.workers, self.config.output_bytes)
-        if self.config.require != REQUIRED:
-            checked_layers(self.config.require)
+        if tuple(self.config.require) != REQUIRED:
+            detect().check(self.config.require)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -74,9 +58,8 @@ class NativeSandbox(Sandbox):
 
     @property
     def summary(self) -> str:
-        """The layers of this machine, and those that are required and missing."""
-        lacking = "".join(f", WITHOUT {layer}" for layer in detect().missing)
-        return f"native ({', '.join(self.layers)}{lacking})"
+        """The layers of this machine, and those of the default that are missing."""
+        return f"native ({', '.join([*self.layers, *(f'WITHOUT {layer}' for layer in detect().missing)])})"
 
     def execute(self, program: Program) -> Outcome:
         """Run a program on an idle server, or on a new one. If the server is lost, a new one runs the program again.
@@ -121,7 +104,8 @@ class NativeSandbox(Sandbox):
         self._servers = []
 
     def _start_server(self) -> _Server:
-        layers = checked_layers(self.config.require)
+        layers = detect()
+        layers.check(self.config.require)
         with self._lock:
             server = _Server(layers, shared_uid=FIRST_UID + len(self._servers) % UIDS)
             self._servers.append(server)
@@ -150,22 +134,6 @@ class NativeSandbox(Sandbox):
         server.kill()
         with self._lock:
             self._servers.remove(server)
-
-
-def checked_layers(required: Sequence[str]) -> Layers:
-    """Return the layers of this machine.
-
-    Raises:
-        EngineError: a required layer is missing.
-    """
-    layers = detect()
-    if lacking := layers.lacking(required):
-        raise EngineError(
-            f"The native sandbox lacks {' and '.join(lacking)}. Active layers: {', '.join(layers.active)}. Use the "
-            "sandbox monty for small programs, container or http for all programs, or set require=[] to run programs "
-            "with the active layers only."
-        )
-    return layers
 
 
 def _outcome(reply: dict[str, Any], program: Program) -> Outcome:
