@@ -8,6 +8,8 @@ command prints avg@k (accuracy, with its confidence interval), pass@k and maj@k 
 ``python -m agents.frontier`` compares search methods and policies at several budgets.
 """
 
+from __future__ import annotations
+
 import asyncio
 import json
 import sys
@@ -16,17 +18,13 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import of_a_run
 from agents.config.schema import options
-from agents.evaluation.evaluate_policy import Evaluation, evaluate_tasks, format_result
-from agents.policies.base import TrainablePolicy
-from agents.policies.roles import RolePolicy
-from agents.training.build import Run, load_run
-from agents.training.prompt_limits import check_prompts
 from reason_envs.core import Environment
 from reason_envs.envs.single_turn_math import SingleTurnMath, SingleTurnMathConfig
 from reason_envs.errors import OptionError, ReasonEnvsError, RunError
@@ -36,6 +34,11 @@ from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import TaskSet
 from reason_envs.tasks.files.evaluation_sets import BENCHMARKS, benchmark_tasks
 from reason_envs.validation import at_least, check_choice
+
+if TYPE_CHECKING:
+    from agents.evaluation.evaluate_policy import Evaluation
+    from agents.policies.base import TrainablePolicy
+    from agents.training.build import Run
 
 DOMAINS = {"single_turn_math": ("math", "code"), "workflow": ("math", "qa", "code"), "petting_code": ("code",)}
 """Domains of benchmarks that an environment grades; others grade mathematics."""
@@ -79,11 +82,6 @@ class EvaluateConfig:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    from transformers.utils import logging as transformers_logging
-
-    from agents.config.command_line import parse_pairs, report_errors
-
-    transformers_logging.disable_progress_bar()
     given = sys.argv[1:] if arguments is None else arguments
     with report_errors():
         if any(argument.startswith("method=") for argument in given):
@@ -107,6 +105,8 @@ async def run_evaluation(
     Returns:
         The evaluation of each benchmark by name (``""``: the held-out problems), and the errors of those that failed.
     """
+    from agents.training.build import load_run
+
     if config.output_file:
         _make_folder(Path(config.output_file))
     run = load_run(config.run, config.checkpoint, untrained=config.untrained, overrides=overrides)
@@ -133,6 +133,9 @@ async def run_evaluation(
 
 async def _evaluate(run: Run, name: str, source: Any, config: EvaluateConfig) -> Evaluation:
     """Evaluate on a benchmark, or on the held-out problems of the run, and print the metrics."""
+    from agents.evaluation.evaluate_policy import evaluate_tasks, format_result
+    from agents.training.prompt_limits import check_prompts
+
     sandbox = make_sandbox("native")  # it starts with its first program
     environment = run.environment if not name else _environment(run, name, sandbox)
     tasks = await check_prompts(run.policy, environment, make_tasks(source, "test") if name else run.held_out())
@@ -170,6 +173,8 @@ def _subject(config: EvaluateConfig, run: Run, name: str, tasks: TaskSet) -> str
 
 
 def _swap(policy: TrainablePolicy, roles: Any) -> None:
+    from agents.policies.roles import RolePolicy
+
     if not isinstance(policy, RolePolicy):
         raise OptionError(
             "swap_roles",

@@ -7,11 +7,14 @@ have it. ``env``, ``engine``, ``reward_model`` and ``policy`` (such as ``reward_
 ``python -m agents.train``.
 """
 
+from __future__ import annotations
+
 import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import of_a_run
@@ -19,10 +22,12 @@ from agents.evaluation.intervals import first_tasks
 from agents.search.plans import Plan, plans
 from agents.search.plot import plot_frontier
 from agents.search.results import MethodResult, Solved, record, solve_all, summarise, table, write_json
-from agents.training.build import Run, load_run
 from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import RunError
 from reason_envs.validation import at_least
+
+if TYPE_CHECKING:
+    from agents.training.build import Run
 
 ONE_VALUE = ("run", "checkpoint", "tasks", "seed", "output_file")
 """Options that take one value. All others take a value or a list."""
@@ -71,9 +76,6 @@ class FrontierConfig:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()
     with report_errors():
         _run(sys.argv[1:] if arguments is None else arguments)
 
@@ -116,6 +118,8 @@ def _chosen(config: FrontierConfig) -> list[Plan]:
 
 def _load(config: FrontierConfig, overrides: Sequence[str]) -> Run:
     """Load the run that is given, or build one from its options alone."""
+    from agents.training.build import load_run
+
     run = load_run(config.run, config.checkpoint, overrides=overrides)
     if not isinstance(run.environment, ReasonTree):
         raise RunError(

@@ -8,11 +8,11 @@ ALGORITHMS: Registry[Any] = Registry(
     "algorithm",
     "reason_envs.algorithms",
     {
-        "at_grpo": Part("agents.algorithms.at_grpo:ATGRPO", "agents.algorithms.at_grpo:ATGRPOConfig"),
-        "grpo": Part("agents.algorithms.grpo:GRPO", "agents.algorithms.grpo:GRPOConfig"),
-        "ppo": Part("agents.algorithms.ppo:PPO", "agents.algorithms.ppo:PPOConfig"),
-        "sb3_maskable_ppo": Part("agents.algorithms.sb3:SB3MaskablePPO", "agents.algorithms.sb3_config:SB3PPOConfig"),
-        "sb3_ppo": Part("agents.algorithms.sb3:SB3PPO", "agents.algorithms.sb3_config:SB3PPOConfig"),
+        "at_grpo": Part("agents.algorithms.at_grpo:ATGRPO", "agents.algorithms.options:ATGRPOConfig"),
+        "grpo": Part("agents.algorithms.grpo:GRPO", "agents.algorithms.options:GRPOConfig"),
+        "ppo": Part("agents.algorithms.ppo:PPO", "agents.algorithms.options:PPOConfig"),
+        "sb3_maskable_ppo": Part("agents.algorithms.sb3:SB3MaskablePPO", "agents.algorithms.options:SB3PPOConfig"),
+        "sb3_ppo": Part("agents.algorithms.sb3:SB3PPO", "agents.algorithms.options:SB3PPOConfig"),
     },
     keywords=("total_steps", "seed"),
 )
@@ -22,9 +22,11 @@ POLICIES: Registry[Any] = Registry(
     "policy",
     "reason_envs.policies",
     {
-        "graph": Part("agents.policies.graph:GraphPolicy", "agents.policies.graph:GraphPolicyConfig"),
-        "mlp": Part("agents.policies.mlp:MLPPolicy", "agents.policies.mlp:MLPPolicyConfig"),
-        "language": Part("agents.policies.language:LanguagePolicy", "agents.policies.language:LanguagePolicyConfig"),
+        "graph": Part("agents.policies.graph:GraphPolicy", "agents.policies.network_config:GraphPolicyConfig"),
+        "mlp": Part("agents.policies.mlp:MLPPolicy", "agents.policies.network_config:MLPPolicyConfig"),
+        "language": Part(
+            "agents.policies.language:LanguagePolicy", "agents.policies.language_config:LanguagePolicyConfig"
+        ),
     },
     keywords=("seed", "environment"),
 )

@@ -46,6 +46,32 @@ def test_import_loads_no_heavy_package(module):
     assert done.stdout.strip() == "[]"
 
 
+COMMANDS = [
+    "agents.train",
+    "agents.evaluate",
+    "agents.frontier",
+    "agents.report",
+    "agents.reward_model",
+    "agents.command.new",
+    "reason_envs.tasks",
+    "reason_envs.check",
+    "reason_envs.serve",
+    "reason_envs.rewards",
+]
+SLOW = [name for name in HEAVY if name != "agents"] + ["matplotlib", "pandas", "scipy", "stable_baselines3"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_loads_no_heavy_package(command):
+    """Options of every part are listed without importing what the parts need."""
+    done = subprocess.run([sys.executable, "-X", "importtime", "-m", command, "--help"], capture_output=True, text=True)
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert done.returncode == 0
+    assert len(done.stdout) > 70
+    assert len(loaded) > 50
+    assert loaded.isdisjoint(SLOW)
+
+
 UNIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "uvloop"}
 
 

@@ -18,30 +18,12 @@ Evaluation plays one candidate per turn, so that nothing is selected by reward.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from agents.algorithms.grpo import GRPO, GRPOConfig
+from agents.algorithms.grpo import GRPO
+from agents.algorithms.options import ATGRPOConfig
 from agents.algorithms.sample import Sample, SampledTrajectory
-from agents.rollout.turn_tree import SELECTIONS, play_turn_tree
+from agents.rollout.turn_tree import play_turn_tree
 from agents.trajectory import Trajectory
-from reason_envs.validation import one_of
-
-
-@dataclass
-class ATGRPOConfig(GRPOConfig):
-    """Options of ``algo=at_grpo``."""
-
-    samples_per_task: int = 4
-    """Number of candidates per turn of each agent (K); they form the group that is compared. A task is played once."""
-    scale: str = "batch"
-    """Divisor of the advantages: the sample standard deviation of all rewards of the agent in the training step
-    (``batch``), that of the group (``std``), or ``none``."""
-    select: str = "best"
-    """Candidate that an episode continues from: the ``best`` by reward, a random one (``sample``), or the ``first``."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(self, select=SELECTIONS)
 
 
 class ATGRPO(GRPO):

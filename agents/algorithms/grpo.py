@@ -7,39 +7,16 @@ penalty is off by default (paper: ``kl_coef=0.04``). Dr. GRPO is ``scale=none ag
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from agents.advantages import SCALES, frac_zero_std, group_relative
-from agents.algorithms.config import LearnerConfig
+from agents.advantages import frac_zero_std, group_relative
 from agents.algorithms.learner import Learner
+from agents.algorithms.options import GRPOConfig
 from agents.algorithms.sample import Sample, SampledTrajectory, with_advantages
 from agents.losses import overlong_penalty
 from reason_envs.core import AgentId
-from reason_envs.validation import at_least, one_of
-
-
-@dataclass
-class GRPOConfig(LearnerConfig):
-    """Options of ``algo=grpo``."""
-
-    samples_per_task: int = 8
-    """Number of episodes per task; they form the group that is compared."""
-    scale: str = "std"
-    """Divisor of the advantages: the group's sample standard deviation (``std``), that of all rewards of the agent in
-    the training step (``batch``: groups with nearly equal rewards get small weights), or ``none``."""
-    leave_one_out: bool = False
-    """Whether an episode is compared with the mean of the others (RLOO) instead of the mean of all."""
-    overlong_cache: int | None = None
-    """Number of tokens before ``policy.max_tokens`` over which a penalty grows linearly from 0 to 1 (DAPO); ``None``:
-    long responses get no penalty."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, samples_per_task=2, overlong_cache=1)
-        one_of(self, scale=SCALES)
 
 
 class GRPO(Learner):

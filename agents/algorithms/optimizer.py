@@ -2,40 +2,14 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from agents import distributed
+from agents.algorithms.config import OptimizerConfig
 from reason_envs.errors import OptionError, ReasonEnvsError
-from reason_envs.validation import at_least, one_of
-
-SCHEDULES = ("constant", "linear", "cosine")
-
-
-@dataclass
-class OptimizerConfig:
-    """AdamW with warm-up, a learning-rate schedule and gradient clipping."""
-
-    learning_rate: float | None = 5e-5
-    """Peak learning rate. The default suits the embedded models. Null, the default of runs that train another model:
-    1e-5 for 135 million parameters, falling with the square root of their number, and ten times as much with LoRA."""
-    schedule: str = "constant"
-    """Learning rate after the warm-up: ``constant``, or ``linear`` or ``cosine`` decay to 0 at the last step."""
-    warmup_steps: int = 0
-    """Number of training steps of linear warm-up."""
-    weight_decay: float = 0.0
-    """Decoupled weight decay of matrices; norms and biases never decay."""
-    beta2: float = 0.999
-    """Decay rate of AdamW's second moment."""
-    max_grad_norm: float = 1.0
-    """Maximum norm of the gradients, which are scaled down to it; 0 turns clipping off."""
-
-    def __post_init__(self) -> None:
-        at_least(self, learning_rate=0, warmup_steps=0, weight_decay=0, beta2=0, max_grad_norm=0)
-        one_of(self, schedule=SCHEDULES)
 
 
 class Optimizer:

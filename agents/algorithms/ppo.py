@@ -10,63 +10,22 @@ training step, and the passes can end early by the KL divergence.
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from agents.advantages import gae
-from agents.algorithms.config import LearnerConfig, check_discount
+from agents.algorithms.config import check_discount
 from agents.algorithms.learner import Learner
-from agents.algorithms.optimizer import OptimizerConfig
+from agents.algorithms.options import PPOConfig
 from agents.algorithms.policy_loss import LossInputs, penalties, policy_loss
 from agents.algorithms.sample import Sample, SampledTrajectory, masked_mean
 from agents.losses import aggregate, value_loss
 from agents.policies.base import TrainablePolicy
-from reason_envs.validation import at_least, one_of, within
 
-GAE_LEVELS = ("token", "turn")
 EQUAL = 1e-6
 """Advantages or returns that differ by at most this share of the largest one count as equal up to rounding."""
-
-
-@dataclass
-class PPOConfig(LearnerConfig):
-    """Options of ``algo=ppo``."""
-
-    tasks_per_step: int = 192
-    """Number of tasks per training step."""
-    minibatch_size: int | None = 512
-    """Number of decisions per optimizer step. ``None``, or a number above the decisions of a training step: one
-    optimizer step per pass."""
-    epochs_per_batch: int = 4
-    """Number of passes over the decisions of a training step."""
-    gamma: float = 1.0
-    """Discount factor from one token or decision to the next."""
-    lam: float = 0.95
-    """Lambda of the advantage estimation: 0 relies on the values (one-step errors), 1 on the rewards (Monte Carlo)."""
-    gae_level: str = "token"
-    """Steps of the advantage estimation: ``token``, or ``turn``: the tokens of a decision share value and advantage."""
-    value_coef: float = 0.5
-    """Coefficient of the value loss."""
-    value_learning_rate: float | None = None
-    """Learning rate of the value head, whose gradients are then clipped separately; ``None``:
-    ``optimizer.learning_rate``, with all gradients clipped together."""
-    value_clip: float | None = None
-    """Maximum change of a value since sampling that still lowers the value loss; ``None``: no limit."""
-    normalise_advantages: bool = True
-    """Whether the advantages of a training step are shifted and scaled to mean 0 and standard deviation 1."""
-    entropy_coef: float = 0.01
-    """Coefficient of the entropy bonus in the loss; 0 turns it off."""
-    optimizer: OptimizerConfig = field(default_factory=lambda: OptimizerConfig(learning_rate=1e-3, max_grad_norm=0.5))
-    """Options of the optimizer: learning rate, schedule and clipping. The defaults suit the small graph network."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, value_coef=0, value_clip=0, value_learning_rate=0)
-        one_of(self, gae_level=GAE_LEVELS)
-        within(self, 0, 1, "gamma", "lam")
 
 
 class PPO(Learner):

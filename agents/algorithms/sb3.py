@@ -28,7 +28,7 @@ from torch import Tensor
 
 from agents import distributed
 from agents.algorithms.config import check_discount
-from agents.algorithms.sb3_config import SB3PPOConfig
+from agents.algorithms.options import SB3PPOConfig
 from agents.policies.actor_critic import ActorCritic, NetworkPolicy
 from agents.policies.mlp import FLAT, MLPNetwork
 from agents.rollout.episodes import numbers

@@ -4,6 +4,7 @@ import ast
 import errno
 import inspect
 import json
+import os
 import re
 import shutil
 import signal
@@ -31,6 +32,8 @@ _COLUMN = 36
 """Column at which the meanings start in a list of options."""
 _WIDTHS = 80, 120
 """Minimum and maximum width of a list of options, whatever the width of the terminal."""
+_QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "VLLM_LOGGING_LEVEL": "ERROR"}
+"""Environment variables that silence other libraries in a command. Values of the user take precedence."""
 
 
 def parse_pairs(schema: type[Config], arguments: Sequence[str], description: str) -> Config:
@@ -125,7 +128,11 @@ def warn_of_other_agents() -> None:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Print errors of this library, and a full disk, as one message on standard error, and exit with status 2."""
+    """Print errors of this library, and a full disk, as one message on standard error, and exit with status 2.
+
+    Other libraries are silenced by `_QUIET`.
+    """
+    os.environ.update({**_QUIET, **os.environ})
     warn_of_other_agents()
     try:
         yield

@@ -8,7 +8,7 @@ from typing import Any
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, open_dict
 
-from agents.algorithms.optimizer import OptimizerConfig
+from agents.algorithms.config import OptimizerConfig
 from agents.config.schema import GROUPS, choice
 from agents.policies.language_config import LanguagePolicyConfig
 from reason_envs import registration

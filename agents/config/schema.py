@@ -122,7 +122,7 @@ GROUPS: dict[str, tuple[Callable[[], list[str]], Callable[[str], type]]] = {
 def _reward_model_config(name: str) -> type:
     """Return the options of a step reward model. A run can also train the one named transformers first."""
     if name == "transformers":
-        return load_attribute("agents.training.reward_model_phase:RunRewardModelConfig")
+        return load_attribute("agents.reward_model.config:RunRewardModelConfig")
     return REWARD_MODELS[name].config_class()
 
 
@@ -143,6 +143,7 @@ def _default_of(field: dataclasses.Field[Any]) -> Any:
     return dataclasses.field(default=None if field.default is dataclasses.MISSING else field.default)
 
 
+@functools.cache
 def _fits_a_file(hint: Any) -> bool:
     """Return whether OmegaConf supports a type."""
     try:

@@ -8,15 +8,16 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any
 
 from agents.trajectory import Choice, Decision
 from reason_envs.core import Action, AgentId, Environment
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,6 @@ class TrainablePolicy(Policy):
         """Return the trainable weights by name, for checkpoints."""
         return {name: parameter.detach() for name, parameter in self.named_parameters()}
 
-    @torch.no_grad()
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore the result of ``state_tensors``.
 
@@ -178,7 +178,7 @@ class TrainablePolicy(Policy):
                     "in the policy. Use the policy options and the environment that the weights were trained with."
                 )
         for name, tensor in tensors.items():
-            own[name].copy_(tensor)
+            own[name].detach().copy_(tensor)
 
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:

@@ -10,50 +10,13 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from agents.policies.actor_critic import ActorCritic
+from agents.policies.network_config import GPSNetworkConfig
 from reason_envs.envs.reason_tree.observation import FEATURES
-from reason_envs.errors import OptionError, ReasonEnvsError
-from reason_envs.validation import at_least, one_of
+from reason_envs.errors import ReasonEnvsError
 
 KEYS = ("nodes", "parents", "depths", "node_mask", "current", "action_mask")
 """Names of the arrays in a tree observation (see ``reason_envs.envs.reason_tree.observation``)."""
-NORMS = ("layer", "graph")
 STEP_PROBABILITY = FEATURES.index("probability")
-
-
-@dataclass
-class GPSNetworkConfig:
-    """Options of the graph network. The defaults suit trees with tens of nodes on a CPU."""
-
-    channels: int = 32
-    """Width of the state of each node; a multiple of ``heads``."""
-    layers: int = 2
-    """Number of GPS layers."""
-    heads: int = 2
-    """Number of attention heads per layer."""
-    norm: str = "layer"
-    """Normalisation: ``layer`` (each node separately) or ``graph`` (over the nodes of a tree)."""
-    local: bool = True
-    """Whether nodes exchange messages along the tree's edges."""
-    global_attention: bool = True
-    """Whether every node attends to all nodes of its tree."""
-    walk_length: int = 8
-    """Maximum length of the random walks in the positional encoding, in steps. It is even, since a walk on a tree never
-    returns after an odd number of steps."""
-
-    def __post_init__(self) -> None:
-        if self.norm == "batch":
-            raise OptionError(
-                "norm",
-                self.norm,
-                "would make importance ratios wrong: its outputs depend on the other trees of the batch and differ "
-                "between sampling and training. Use norm=layer or norm=graph.",
-            )
-        one_of(self, norm=NORMS)
-        at_least(self, layers=1, heads=1, channels=1, walk_length=2)
-        if self.channels % self.heads:
-            raise OptionError("channels", self.channels, f"must be a multiple of heads={self.heads}.")
-        if self.walk_length % 2:
-            raise OptionError("walk_length", self.walk_length, "must be even.")
 
 
 def no_tree(environment: str, given: str) -> ReasonEnvsError:

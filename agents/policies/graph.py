@@ -1,7 +1,6 @@
 """A graph network as a policy: it reads a search tree and chooses one action (a choice of one token)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,17 +8,10 @@ import torch
 from torch import Tensor
 
 from agents.policies.actor_critic import Arrays, NetworkPolicy
-from agents.policies.gps_network import KEYS, GPSNetwork, GPSNetworkConfig, TreeShape, no_tree
+from agents.policies.gps_network import KEYS, GPSNetwork, TreeShape, no_tree
+from agents.policies.network_config import GraphPolicyConfig
 from agents.trajectory import Decision
 from reason_envs.core import Environment
-
-
-@dataclass
-class GraphPolicyConfig(GPSNetworkConfig):
-    """Options of ``policy=graph``."""
-
-    device: str = "auto"
-    """Device of the network: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda:N``."""
 
 
 class GraphPolicy(NetworkPolicy):

@@ -5,7 +5,6 @@ from typing import Any
 
 from reason_envs.errors import OptionError
 from reason_envs.llm.engine import Sampling
-from reason_envs.llm.loading import DTYPES
 from reason_envs.validation import at_least, one_of
 
 SHARING = ("shared", "lora_per_role", "model_per_role")
@@ -69,6 +68,8 @@ class LanguagePolicyConfig:
     tasks out and reports their number."""
 
     def __post_init__(self) -> None:
+        from reason_envs.llm.loading import DTYPES
+
         one_of(
             self,
             sharing=SHARING,

@@ -13,27 +13,12 @@ from gymnasium import Space, spaces
 from torch import Tensor, nn
 
 from agents.policies.actor_critic import ActorCritic, Arrays, NetworkPolicy
+from agents.policies.network_config import MLPPolicyConfig
 from reason_envs.core import Environment
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.validation import at_least
 
 FLAT, MASK = "flat", "action_mask"
 """Names of the arrays that are stored for an observation."""
-
-
-@dataclass
-class MLPPolicyConfig:
-    """Options of ``policy=mlp``."""
-
-    width: int = 64
-    """Number of units per hidden layer."""
-    layers: int = 2
-    """Number of hidden layers."""
-    device: str = "auto"
-    """Device of the network: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda:N``."""
-
-    def __post_init__(self) -> None:
-        at_least(self, width=1, layers=1)
 
 
 @dataclass(frozen=True)

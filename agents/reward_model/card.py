@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from agents.reward_model.fine_tuning import FineTuningConfig
+from agents.reward_model.config import FineTuningConfig
 from agents.reward_model.labels import SamplingConfig
 from agents.tracking.model_card import CARD, front_matter, hub_name, render
 from reason_envs.llm import Engine

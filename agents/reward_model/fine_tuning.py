@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from agents.algorithms.optimizer import Optimizer, OptimizerConfig
+from agents.algorithms.config import OptimizerConfig
+from agents.algorithms.optimizer import Optimizer
+from agents.reward_model.config import FineTuningConfig
 from agents.reward_model.labels import LabelledSolution
 from agents.reward_model.metrics import first_wrong
 from reason_envs.core import derive_seed
@@ -18,7 +20,6 @@ from reason_envs.llm.chat import max_positions
 from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.reward_models.reader import pad_rows
 from reason_envs.reward_models.transformers import LABELS, encode_rows, is_causal
-from reason_envs.validation import at_least
 
 POOL = 50
 """Number of batches that are drawn together and sorted by length."""
@@ -26,36 +27,6 @@ HEADS = ("score", "classifier")
 """Names of the head in the token classifiers of transformers."""
 WARMUP_SHARE = 0.05
 """Share of the optimizer steps during which the learning rate rises."""
-
-
-@dataclass
-class FineTuningConfig:
-    """Options of the fine-tuning. The defaults suit the embedded model."""
-
-    model: str = "embedded"
-    """Backbone: ``embedded``, a folder, or a hub name. It can differ from the generator's model."""
-    device: str = "auto"
-    """Device of the training: ``auto``, ``cpu`` or ``cuda:N``."""
-    learning_rate: float = 1e-3
-    """Maximum learning rate. It rises linearly during the first 5 % of the steps and then falls along a cosine."""
-    epochs: int = 8
-    """Number of passes over the examples."""
-    batch_size: int = 64
-    """Number of solutions per forward pass (of prefixes of solutions if the backbone is not causal)."""
-    accumulation: int = 1
-    """Number of forward passes per optimizer step."""
-    max_examples: int | None = None
-    """Maximum number of solutions to train on; null: all."""
-    balance: bool = True
-    """Whether to thin out the most frequent kind of solutions to the size of the second most frequent. The kinds are:
-    wrong from the first step, wrong from a later step, without a wrong step."""
-    lora_rank: int = 0
-    """Rank of a LoRA adapter on all linear layers, merged before saving. 0 trains all weights."""
-    gradient_checkpointing: bool = False
-    """Whether to recompute activations in the backward pass, which saves memory."""
-
-    def __post_init__(self) -> None:
-        at_least(self, epochs=1, batch_size=1, accumulation=1, lora_rank=0)
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,12 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agents.config.command_line import parse_pairs, report_errors
-from agents.reward_model.card import write_card
-from agents.reward_model.fine_tuning import FineTuningConfig, fine_tune
-from agents.reward_model.labels import LabelledSolution, SamplingConfig, label_problems, read_labels, write_labels
+from agents.reward_model.config import RewardModelConfig
+from agents.reward_model.labels import LabelledSolution, label_problems, read_labels, write_labels
 from agents.reward_model.metrics import best_threshold, check_step, first_wrong, step_metrics
 from agents.tracking.model_card import CARD
 from reason_envs.batching import gather
@@ -26,44 +24,10 @@ from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.llm import Engine, make_engine
 from reason_envs.reward_models import StepRewardModel, StepScoreRequest, make_reward_model
 from reason_envs.tasks import Task, TaskSet, make
-from reason_envs.validation import at_least, mounted
+from reason_envs.validation import mounted
 
 PARTS = ("train", "validation", "test")
 """Parts of the labelled solutions, one file each: to train on, to choose the threshold, and to evaluate on."""
-
-
-@dataclass
-class RewardModelConfig(SamplingConfig, FineTuningConfig):
-    """Options of ``python -m agents.reward_model``."""
-
-    output_dir: str = "runs/reward_model"
-    """Folder for the model, ``metrics.json``, the model card and ``labels/``. It must not contain a model yet."""
-    seed: int = 0
-    """Seed of all random draws."""
-    tasks: Any = "chain_sum"
-    """Problems: the name of a task family, a mapping with ``name`` and options, or a ``TaskSet``. Training and
-    validation use the train split, the evaluation the test split."""
-    eval_set: Any = None
-    """Problems of the evaluation, in the format of ``tasks``; null: the test split of ``tasks``."""
-    engine: Any = "transformers"
-    """Generator of the solutions: the name of an engine, a mapping with ``name`` and options, or an engine. An engine
-    that is built here is closed before the fine-tuning."""
-    problems: int = 3000
-    """Number of problems to train on."""
-    validation_problems: int = 300
-    """Number of further problems of the train split, on which the threshold is chosen."""
-    test_problems: int = 600
-    """Number of held-out problems."""
-    labels_from: str | None = None
-    """Folder of labelled solutions: ``labels/`` of an earlier training, or files in its format; null: sample and label
-    new solutions."""
-    further_labels: str | None = None
-    """JSONL file of further labelled solutions to train on, in the same format; null: no further solutions."""
-
-    def __post_init__(self) -> None:
-        SamplingConfig.__post_init__(self)
-        FineTuningConfig.__post_init__(self)
-        at_least(self, problems=1, validation_problems=1, test_problems=1)
 
 
 def train_reward_model(config: RewardModelConfig) -> Path:
@@ -76,6 +40,9 @@ def train_reward_model(config: RewardModelConfig) -> Path:
     folder, started = Path(config.output_dir), time.monotonic()
     if (folder / "config.json").exists():
         raise OptionError("output_dir", config.output_dir, "contains a model already: choose another folder.")
+    from agents.reward_model.card import write_card
+    from agents.reward_model.fine_tuning import fine_tune
+
     labels = labelled_solutions(config, folder / "labels")
     sampled = time.monotonic()
     further = [] if config.further_labels is None else read_labels(Path(config.further_labels))
@@ -200,10 +167,6 @@ def arithmetic_agreement(solutions: Sequence[LabelledSolution]) -> dict[str, flo
 
 def main() -> None:
     """Run the command line."""
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
     with report_errors():
         config = parse_pairs(RewardModelConfig, sys.argv[1:], __doc__ or "")
         folder = train_reward_model(config)

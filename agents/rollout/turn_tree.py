@@ -31,8 +31,6 @@ from reason_envs.core import AgentId, Environment, StepResult, checked_reset, ch
 from reason_envs.errors import EngineError, ReasonEnvsError, RewardError
 from reason_envs.llm.engine import Sampling
 
-SELECTIONS = ("best", "sample", "first")
-"""Candidate that an episode continues from: the one with the best reward, a random one, or the first."""
 COUNTERS = ("generated_tokens", "reward_model_tokens")
 """Numbers that an environment counts from the start of an episode. What the other forks spent is added to them."""
 Joint = dict[AgentId, Decision]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agents.algorithms.optimizer import OptimizerConfig
+from agents.algorithms.config import OptimizerConfig
 from agents.config.compose import compose_config
 from agents.config.schema import TrainConfig, options
 from agents.policies.base import TrainablePolicy

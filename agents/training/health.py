@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agents.algorithms.optimizer import OptimizerConfig
+from agents.algorithms.config import OptimizerConfig
 from agents.config.schema import TrainConfig, options
 from reason_envs.rewards import RewardConfig
 

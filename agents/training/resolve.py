@@ -9,7 +9,7 @@ from typing import Any
 from agents.config.schema import TrainConfig, changed, options
 from agents.config.swapped import PLACED
 from agents.policies.language_config import LanguagePolicyConfig
-from agents.reward_model.train import RewardModelConfig
+from agents.reward_model.config import RewardModelConfig
 from agents.training.reward_model_phase import model_options, planned_training
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.rewards import RewardConfig, check_reward

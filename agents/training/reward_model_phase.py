@@ -1,15 +1,15 @@
 """Phase 1 of a search run: train the step reward model before the policy, if the run asks for it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agents import distributed
 from agents.config.schema import TrainConfig, changed, options
-from agents.reward_model.train import RewardModelConfig, train_reward_model
+from agents.reward_model.config import RewardModelConfig, RunRewardModelConfig
+from agents.reward_model.train import train_reward_model
 from reason_envs.errors import OptionError, RunError
-from reason_envs.reward_models.transformers import StepRewardModelConfig
 
 FOLDER = "reward_model"
 """Folder of the trained model, inside the run folder."""
@@ -19,18 +19,6 @@ FROM_RUN = {
     **{name: f"env.{name}" for name in ("system_prompt", "fallbacks")},
 }
 """Options of the training that take the run's value, and the run's option."""
-
-
-@dataclass
-class RunRewardModelConfig(StepRewardModelConfig):
-    """Options of ``reward_model=transformers`` in a run."""
-
-    path: str | None = None
-    """Folder of a trained step reward model to use instead of ``model``, without training; null: use ``model``."""
-    train: bool = False
-    """Train a step reward model on the run's problems and generator first, into ``<output_dir>/reward_model``."""
-    training: RewardModelConfig = field(default_factory=RewardModelConfig)
-    """Options of the training of ``train``. Its problems, generator, seed and step limits are the run's."""
 
 
 def planned_training(config: TrainConfig, generator: Any) -> RewardModelConfig | None:

@@ -26,7 +26,7 @@ ENGINES: Registry[Engine] = Registry(
     "reason_envs.engines",
     {
         "transformers": Part(
-            f"{_AT}.transformers.engine:TransformersEngine", f"{_AT}.transformers.engine:TransformersEngineConfig"
+            f"{_AT}.transformers.engine:TransformersEngine", f"{_AT}.transformers.options:TransformersEngineConfig"
         ),
         "vllm": Part(f"{_AT}.vllm.engine:VllmEngine", f"{_AT}.vllm.options:VllmEngineConfig"),
         "openai": Part(f"{_AT}.openai.engine:OpenAIEngine", f"{_AT}.openai.options:OpenAIEngineConfig"),

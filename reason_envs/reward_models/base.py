@@ -14,9 +14,7 @@ REWARD_MODELS: Registry["StepRewardModel"] = Registry(
     "reward model",
     _AT,
     {
-        "transformers": Part(
-            f"{_AT}.transformers:TransformersStepRewardModel", f"{_AT}.transformers:StepRewardModelConfig"
-        ),
+        "transformers": Part(f"{_AT}.transformers:TransformersStepRewardModel", f"{_AT}.options:StepRewardModelConfig"),
         "recorded": Part(f"{_AT}.recorded:RecordedStepRewardModel", f"{_AT}.recorded:RecordedStepRewardModelConfig"),
         "random": Part(f"{_AT}.base:RandomStepRewardModel", f"{_AT}.base:RandomStepRewardModelConfig"),
     },

@@ -16,8 +16,8 @@ from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, 
 from reason_envs.llm.prefix_cache import PrefixStore
 from reason_envs.llm.weights import digest
 from reason_envs.reward_models.base import BatchedStepRewardModel, StepScoreRequest, StepScores
+from reason_envs.reward_models.options import StepRewardModelConfig
 from reason_envs.reward_models.reader import CachedSteps, Row, StepReader, question_cache
-from reason_envs.validation import at_least
 
 LABELS = ("wrong", "right")
 """Labels of the embedded model and of newly trained ones, in order."""
@@ -25,32 +25,6 @@ RIGHT_NAMES = frozenset({"right", "correct", "good", "positive", "true", "yes", 
 """Label names in lower case that mean a right step."""
 STEP_END = "\n"
 """Text after each step, including the last one, in the input of the model."""
-
-
-@dataclass
-class StepRewardModelConfig:
-    """Options of ``reward_model=transformers``."""
-
-    model: str = "embedded"
-    """Token classifier to load: ``embedded`` (ships with this package), a folder, or a hub name. Backbone and tokenizer
-    may differ from the generator's."""
-    device: str = "auto"
-    """Device of the model: ``cpu``, ``cuda:N``, or ``auto`` (a GPU if there is one)."""
-    dtype: str = "auto"
-    """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (CPU: float32, GPU: bfloat16)."""
-    attention: str = "auto"
-    """Attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model supports it)."""
-    load_in_8bit: bool = False
-    """Whether to quantize the linear layers to 8 bits (extra ``[quantization]``)."""
-    max_batch_tokens: int = 16384
-    """Maximum number of tokens per forward pass, including padding. Reduce it if memory runs out."""
-    prefix_cache_mb: int = 512
-    """Memory in MiB for keys and values that search trees reuse from one step to the next; 0 disables the reuse."""
-    positive_label: str | None = None
-    """Name of the label that means a right step; ``None``: a usual name is looked up (``right``, ``correct``, ...)."""
-
-    def __post_init__(self) -> None:
-        at_least(self, max_batch_tokens=1, prefix_cache_mb=0)
 
 
 @dataclass(frozen=True)

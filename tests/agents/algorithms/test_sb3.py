@@ -15,7 +15,7 @@ from run_toys import checkpoints, make_trainer, rows, train
 from tree_toys import BACKTRACK, Sums, make_tree
 from value_toys import SignalConfig, Signals
 
-from agents.algorithms.sb3_config import SB3PPOConfig
+from agents.algorithms.options import SB3PPOConfig
 from agents.policies.graph import GraphPolicy, GraphPolicyConfig
 from agents.policies.mlp import MLPPolicy, MLPPolicyConfig
 from agents.registry import ALGORITHMS

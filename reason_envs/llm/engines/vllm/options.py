@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from reason_envs.errors import OptionError
-from reason_envs.llm.loading import is_gguf, model_path
 from reason_envs.validation import above, at_least, within
+
+if TYPE_CHECKING:
+    import torch
 
 RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """The maximum ranks of LoRA adapters that vLLM supports."""
@@ -79,6 +79,8 @@ def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.
     Raises:
         OptionError: an option does not work on this device or with several learner processes.
     """
+    from reason_envs.llm.loading import is_gguf, model_path
+
     if is_gguf(config.model):
         raise OptionError(
             "model", config.model, "is a GGUF file, whose weights vLLM cannot exchange: use engine=transformers."

@@ -1,0 +1,84 @@
+"""Options of the training of step reward models, in a separate file so that listing them does not import torch."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from agents.reward_model.labels import SamplingConfig
+from reason_envs.reward_models.options import StepRewardModelConfig
+from reason_envs.validation import at_least
+
+
+@dataclass
+class FineTuningConfig:
+    """Options of the fine-tuning. The defaults suit the embedded model."""
+
+    model: str = "embedded"
+    """Backbone: ``embedded``, a folder, or a hub name. It can differ from the generator's model."""
+    device: str = "auto"
+    """Device of the training: ``auto``, ``cpu`` or ``cuda:N``."""
+    learning_rate: float = 1e-3
+    """Maximum learning rate. It rises linearly during the first 5 % of the steps and then falls along a cosine."""
+    epochs: int = 8
+    """Number of passes over the examples."""
+    batch_size: int = 64
+    """Number of solutions per forward pass (of prefixes of solutions if the backbone is not causal)."""
+    accumulation: int = 1
+    """Number of forward passes per optimizer step."""
+    max_examples: int | None = None
+    """Maximum number of solutions to train on; null: all."""
+    balance: bool = True
+    """Whether to thin out the most frequent kind of solutions to the size of the second most frequent. The kinds are:
+    wrong from the first step, wrong from a later step, without a wrong step."""
+    lora_rank: int = 0
+    """Rank of a LoRA adapter on all linear layers, merged before saving. 0 trains all weights."""
+    gradient_checkpointing: bool = False
+    """Whether to recompute activations in the backward pass, which saves memory."""
+
+    def __post_init__(self) -> None:
+        at_least(self, epochs=1, batch_size=1, accumulation=1, lora_rank=0)
+
+
+@dataclass
+class RewardModelConfig(SamplingConfig, FineTuningConfig):
+    """Options of ``python -m agents.reward_model``."""
+
+    output_dir: str = "runs/reward_model"
+    """Folder for the model, ``metrics.json``, the model card and ``labels/``. It must not contain a model yet."""
+    seed: int = 0
+    """Seed of all random draws."""
+    tasks: Any = "chain_sum"
+    """Problems: the name of a task family, a mapping with ``name`` and options, or a ``TaskSet``. Training and
+    validation use the train split, the evaluation the test split."""
+    eval_set: Any = None
+    """Problems of the evaluation, in the format of ``tasks``; null: the test split of ``tasks``."""
+    engine: Any = "transformers"
+    """Generator of the solutions: the name of an engine, a mapping with ``name`` and options, or an engine. An engine
+    that is built here is closed before the fine-tuning."""
+    problems: int = 3000
+    """Number of problems to train on."""
+    validation_problems: int = 300
+    """Number of further problems of the train split, on which the threshold is chosen."""
+    test_problems: int = 600
+    """Number of held-out problems."""
+    labels_from: str | None = None
+    """Folder of labelled solutions: ``labels/`` of an earlier training, or files in its format; null: sample and label
+    new solutions."""
+    further_labels: str | None = None
+    """JSONL file of further labelled solutions to train on, in the same format; null: no further solutions."""
+
+    def __post_init__(self) -> None:
+        SamplingConfig.__post_init__(self)
+        FineTuningConfig.__post_init__(self)
+        at_least(self, problems=1, validation_problems=1, test_problems=1)
+
+
+@dataclass
+class RunRewardModelConfig(StepRewardModelConfig):
+    """Options of ``reward_model=transformers`` in a run."""
+
+    path: str | None = None
+    """Folder of a trained step reward model to use instead of ``model``, without training; null: use ``model``."""
+    train: bool = False
+    """Train a step reward model on the run's problems and generator first, into ``<output_dir>/reward_model``."""
+    training: RewardModelConfig = field(default_factory=RewardModelConfig)
+    """Options of the training of ``train``. Its problems, generator, seed and step limits are the run's."""

@@ -1,0 +1,33 @@
+"""Options of ``engine=transformers``."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from reason_envs.validation import at_least
+
+
+@dataclass
+class TransformersEngineConfig:
+    """Options of ``engine=transformers``."""
+
+    model: str = "embedded"
+    """Model to load: ``embedded`` (ships with this package), a folder, or a hub name."""
+    template_options: dict[str, Any] = field(default_factory=dict)
+    """Options of the model's chat template, such as ``{enable_thinking: false}``. Empty: the template's defaults."""
+    device: str = "auto"
+    """Device of the model: ``cpu``, ``cuda:N``, or ``auto`` (a GPU if there is one)."""
+    dtype: str = "auto"
+    """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (CPU: float32, GPU: bfloat16)."""
+    attention: str = "auto"
+    """Attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model supports it)."""
+    load_in_8bit: bool = False
+    """Whether to quantize the linear layers to 8 bits (extra ``[quantization]``), which excludes training."""
+    load_in_4bit: bool = False
+    """Whether to quantize the linear layers to 4 bits (extra ``[quantization]``), which excludes training."""
+    max_batch_size: int = 256
+    """Maximum number of samples decoded at the same time. Reduce it if memory runs out."""
+    prefix_cache_mb: int = 512
+    """Memory in MiB for keys and values that search trees reuse from one step to the next; 0 disables the reuse."""
+
+    def __post_init__(self) -> None:
+        at_least(self, max_batch_size=1, prefix_cache_mb=0)
