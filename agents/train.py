@@ -7,12 +7,13 @@ import logging
 import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from agents.config.command_line import HELP, list_options, parse_pairs, report_errors
+from agents.config.command_line import HELP, help_width, list_first, list_options, parse_pairs, report_errors
 from agents.training.start import train
 from reason_envs.errors import RunError
 
@@ -23,12 +24,20 @@ ALLOCATOR = {
 }
 """Settings with which glibc keeps large buffers instead of returning them to the kernel after every operation."""
 
+FIRST = (
+    *("policy.model", "env", "env.tasks", "env.reward", "steps", "policy.max_tokens", "env.max_turns", "env.max_steps"),
+    *("algo", "algo.tasks_per_step", "algo.samples_per_task", "algo.optimizer.learning_rate", "policy.lora_rank"),
+    *("engine", "output_dir"),
+)
+"""Options that ``--help`` lists first: what is trained on what, for how long, at which rate, and where it is saved."""
+
 EXAMPLES = """\
 Examples
   python -m agents.train
+  python -m agents.train policy.model=MODEL env.tasks.path=data.json steps=200
   python -m agents.train env=single_turn_math algo=grpo policy.lora_rank=16
-  python -m agents.train +experiment=grpo_math_lora policy.model=my_model env.tasks.path=my_data.json
-  python -m agents.train env.tasks='{name: chain_sum, max_terms: 3}' algo.optimizer.learning_rate=1e-4
+  python -m agents.train +experiment=grpo_math_lora policy.model=MODEL
+  python -m agents.train env.tasks='{name: chain_sum, max_terms: 3}' steps=20
   python -m agents.train env=reason_tree --help
   python -m agents.train resume=runs/20260101-120000"""
 
@@ -50,6 +59,8 @@ class ResumeConfig:
 def main() -> None:
     """Run the command line."""
     if not HELP & set(sys.argv):
+        if sys.stderr.isatty() and not ALLOCATOR.items() <= os.environ.items():  # otherwise it has restarted
+            print("Loading PyTorch, the model and the problems ...", file=sys.stderr, flush=True)
         _tune_allocator()
     status: Any = 0
     try:
@@ -72,8 +83,6 @@ def _leave(status: int) -> None:
 
 def _run(arguments: Sequence[str]) -> None:
     with report_errors():
-        if sys.stderr.isatty() and not HELP & set(arguments):
-            print("Loading ...", file=sys.stderr, flush=True)
         flags = [a for a in arguments if a.startswith("-") and a not in HELP]
         if flags:
             raise RunError(f"Unknown flag {flags[0]!r}: options are written key=value. --help shows all of them.")
@@ -113,15 +122,14 @@ def _print_help(overrides: Sequence[str]) -> None:
     from agents.config.compose import CONF_DIR, composed
     from agents.config.schema import GROUPS
 
-    options = list_options(composed(overrides))
+    options = composed(overrides)
     choices = {group: names() for group, (names, _) in GROUPS.items()}
-    choices["experiment"] = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
-    print(
-        "Train a policy in an environment.\n\n== Choices (select with group=name; experiments with +experiment=name) =="
-    )
-    print("\n".join(f"{group}: {', '.join(names)}" for group, names in sorted(choices.items())))
-    print("\n== Configuration (override with key=value, such as algo.kl_coef=0.05) ==")
-    print(options, EXAMPLES, sep="\n\n")
+    choices["+experiment"] = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
+    print("Train a policy in an environment: python -m agents.train KEY=VALUE ...\n\n== First options ==")
+    print(list_first(options, FIRST), EXAMPLES, "== Parts (choose with part=name) ==", sep="\n\n")
+    for group, names in choices.items():
+        print(textwrap.fill(f"{group}: {', '.join(names)}", help_width(), subsequent_indent="  "))
+    print("\n== All options (a.b=value sets the option b below a) ==", list_options(options), sep="\n")
 
 
 def _typed() -> str:

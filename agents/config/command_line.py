@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -76,6 +77,25 @@ def list_options(options: DictConfig, indent: str = "") -> str:
     return "\n".join(lines)
 
 
+def list_first(options: DictConfig, keys: Sequence[str]) -> str:
+    """Return options as they are typed, each with its meaning, but not those that these options do not have."""
+    lines = []
+    for key in keys:
+        path, _, name = key.rpartition(".")
+        owner = OmegaConf.select(options, path) if path else options
+        if owner is not None and name in owner:
+            value = OmegaConf.to_container(owner, resolve=True)[name]
+            value = value["name"] if is_dataclass(OmegaConf.get_type(owner, name)) else value
+            meaning = _meanings(OmegaConf.get_type(owner) or object).get(name, "")
+            lines += _commented(shlex.quote(f"{key}={_flow(value).strip()}"), meaning)
+    return "\n".join(lines)
+
+
+def help_width() -> int:
+    """Return the width of help texts: that of the terminal, within limits."""
+    return min(max(shutil.get_terminal_size((_WIDTHS[1], 0)).columns, _WIDTHS[0]), _WIDTHS[1])
+
+
 def _flow(value: Any) -> str:
     """Return a value as YAML on one line, after a space."""
     text = yaml.safe_dump({"_": value}, default_flow_style=True, width=sys.maxsize).strip()[len("{_:") : -1]
@@ -84,8 +104,7 @@ def _flow(value: Any) -> str:
 
 def _commented(option: str, meaning: str) -> list[str]:
     """Return the lines of an option with its meaning beside it, or below it if the option is too long."""
-    width = min(max(shutil.get_terminal_size((_WIDTHS[1], 0)).columns, _WIDTHS[0]), _WIDTHS[1])
-    wrapped = textwrap.wrap(meaning, width - _COLUMN - 2, break_on_hyphens=False)
+    wrapped = textwrap.wrap(meaning, help_width() - _COLUMN - 2, break_on_hyphens=False)
     if not wrapped or len(option) >= _COLUMN:
         wrapped.insert(0, "")
     heads = [option, *[""] * (len(wrapped) - 1)]

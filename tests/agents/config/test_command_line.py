@@ -8,7 +8,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from agents.algorithms.grpo import GRPOConfig
-from agents.config.command_line import list_options, parse_pairs
+from agents.config.command_line import list_first, list_options, parse_pairs
 from reason_envs.errors import ReasonEnvsError
 
 
@@ -69,6 +69,16 @@ def test_list_options_wraps_meanings_to_the_terminal(monkeypatch, columns, longe
     monkeypatch.setenv("COLUMNS", columns)
     lines = list_options(OmegaConf.structured(GRPOConfig)).splitlines()
     assert longest - 12 < max(map(len, lines)) <= longest
+
+
+def test_list_first_gives_options_as_they_are_typed():
+    options = OmegaConf.structured(Outer(parts={"a": [1, 2]}))
+    assert list_first(options, ["inner.size", "other.size", "parts", "name", "missing", "silent"]).splitlines() == [
+        "inner.size=3                        # Size of the part.",
+        "'parts={a: [1, 2]}'",
+        "name=x                              # Name of null, e.g. here.",
+        "silent=1.0e-05",
+    ]
 
 
 def test_parse_pairs_prints_help(capsys):

@@ -234,18 +234,40 @@ def test_help_names_every_choice_and_every_key(monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     done = subprocess.run([sys.executable, "-m", "agents.train", "--help"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
+    unwrapped = done.stdout.replace("\n  ", " ")
     for group, (names, _) in GROUPS.items():
-        assert f"{group}: {', '.join(names())}" in done.stdout
-    assert f"experiment: {', '.join(EXPERIMENTS)}" in done.stdout
+        assert f"\n{group}: {', '.join(names())}\n" in unwrapped
+    assert f"\n+experiment: {', '.join(EXPERIMENTS)}\n" in unwrapped
     for key in [field.name for field in fields(TrainConfig)]:
         assert f"\n{key}: " in done.stdout or f"\n{key}:\n" in done.stdout
-    for expected in ("python -m agents.train resume=", "override with key=value"):
+    for expected in ("python -m agents.train resume=", "a.b=value"):
         assert expected in done.stdout
     assert re.search(r"\nseed: 0 +# Seed of all random draws of the run\.\n", done.stdout)
     rank = r"\n  lora_rank: 0 +# Rank of the matrices of a new LoRA adapter; 0 trains the full model\.\n"
     assert re.search(rank, done.stdout)
     rate = re.search(r"\n    learning_rate: (\S+) +# Peak learning rate\.\n", done.stdout)
     assert float(rate[1]) == OptimizerConfig().learning_rate
+
+
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [
+        ([], ["policy.model=embedded", "env=single_turn_math", "'env.tasks={name: chain_sum}'", "env.reward=math"]),
+        (["env=reason_tree"], ["env=reason_tree", "'env.tasks={name: chain_sum}'", "env.reward=math", "steps=60"]),
+    ],
+)
+def test_help_begins_with_what_a_newcomer_needs(given, first, capsys, monkeypatch):
+    """The model, the environment, its tasks and reward come before the length, the batch, the rate and the folder."""
+    monkeypatch.setenv("COLUMNS", "80")
+    train._run([*given, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    begin, end = lines.index("== First options =="), lines.index("Examples")
+    typed = [line.partition(" # ")[0].strip() for line in lines[begin + 1 : end] if line and line[0] not in " #"]
+    assert typed[: len(first)] == first
+    rate = next(i for i, line in enumerate(typed) if line.startswith("algo.optimizer.learning_rate="))
+    assert typed.index("steps=60") < rate
+    assert typed[-1].startswith("output_dir=runs/")
 
 
 def test_help_lists_the_options_of_the_parts_that_are_chosen(capsys, monkeypatch):

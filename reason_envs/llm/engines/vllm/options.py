@@ -115,6 +115,7 @@ def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.
         # Log-probabilities at the sampling temperature. `score` needs those of the whole vocabulary.
         "logprobs_mode": "processed_logprobs",
         "max_logprobs": -1,
+        "use_tqdm_on_load": False,
         "worker_extension_cls": "reason_envs.llm.engines.vllm.worker.WeightReceiver",
         **_memory(config, device),
         **_device_ids(config, device),

