@@ -84,8 +84,8 @@ def list_first(options: DictConfig, keys: Sequence[str]) -> str:
         path, _, name = key.rpartition(".")
         owner = OmegaConf.select(options, path) if path else options
         if owner is not None and name in owner:
-            value = OmegaConf.to_container(owner, resolve=True)[name]
-            value = value["name"] if is_dataclass(OmegaConf.get_type(owner, name)) else value
+            values: Any = OmegaConf.to_container(owner, resolve=True)
+            value = values[name]["name"] if is_dataclass(OmegaConf.get_type(owner, name)) else values[name]
             meaning = _meanings(OmegaConf.get_type(owner) or object).get(name, "")
             lines += _commented(shlex.quote(f"{key}={_flow(value).strip()}"), meaning)
     return "\n".join(lines)
