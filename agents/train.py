@@ -1,19 +1,25 @@
-"""Train a policy: ``python -m agents.train env=single_turn_math algo=grpo policy=language [key=value ...]``.
+"""Train a policy in an environment: ``python -m agents.train [KEY=VALUE ...]``.
 
-``resume=<run folder>`` continues a run exactly. ``--help`` lists all options.
+Examples:
+  python -m agents.train
+  python -m agents.train policy.model=MODEL env.tasks.path=data.json steps=200
+  python -m agents.train env=single_turn_math algo=grpo policy.lora_rank=16
+  python -m agents.train +experiment=grpo_math_lora policy.model=MODEL
+  python -m agents.train env.tasks='{name: chain_sum, max_terms: 3}' steps=20
+  python -m agents.train env=reason_tree --help
+  python -m agents.train resume=runs/20260101-120000
 """
 
 import logging
 import os
 import shlex
 import sys
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from agents.config.command_line import HELP, help_width, list_first, list_options, parse_pairs, report_errors
+from agents.config.command_line import HELP, list_first, list_options, parse_pairs, print_help, report_errors, wrapped
 from agents.training.start import train
 from reason_envs.errors import RunError
 
@@ -30,16 +36,6 @@ FIRST = (
     *("engine", "output_dir"),
 )
 """Options that ``--help`` lists first: what is trained on what, for how long, at which rate, and where it is saved."""
-
-EXAMPLES = """\
-Examples
-  python -m agents.train
-  python -m agents.train policy.model=MODEL env.tasks.path=data.json steps=200
-  python -m agents.train env=single_turn_math algo=grpo policy.lora_rank=16
-  python -m agents.train +experiment=grpo_math_lora policy.model=MODEL
-  python -m agents.train env.tasks='{name: chain_sum, max_terms: 3}' steps=20
-  python -m agents.train env=reason_tree --help
-  python -m agents.train resume=runs/20260101-120000"""
 
 
 @dataclass
@@ -125,11 +121,13 @@ def _print_help(overrides: Sequence[str]) -> None:
     options = composed(overrides)
     choices = {group: names() for group, (names, _) in GROUPS.items()}
     choices["+experiment"] = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
-    print("Train a policy in an environment: python -m agents.train KEY=VALUE ...\n\n== First options ==")
-    print(list_first(options, FIRST), EXAMPLES, "== Parts (choose with part=name) ==", sep="\n\n")
-    for group, names in choices.items():
-        print(textwrap.fill(f"{group}: {', '.join(names)}", help_width(), subsequent_indent="  "))
-    print("\n== All options (a.b=value sets the option b below a) ==", list_options(options), sep="\n")
+    parts = [f"{group}: {', '.join(names)}" for group, names in choices.items()]
+    print_help(
+        *((__doc__ or "").replace("``", ""), "== First options ==", list_first(options, FIRST)),
+        "\n== Parts (choose with part=name) ==",
+        *map(wrapped, parts),
+        *("\n== All options (a.b=value sets the option b below a) ==", list_options(options)),
+    )
 
 
 def _typed() -> str:

@@ -46,7 +46,7 @@ def parse_pairs(schema: type[Config], arguments: Sequence[str], description: str
     """
     defaults = OmegaConf.structured(schema)
     if HELP & set(arguments):
-        print(description.strip().replace("``", ""), "\n\nOptions and defaults:\n", list_options(defaults), sep="")
+        print_help(description.strip().replace("``", ""), "\nOptions and defaults:", list_options(defaults))
         raise SystemExit(0)
     names = [field.name for field in fields(schema)]  # type: ignore[arg-type]
     for argument in arguments:
@@ -91,9 +91,18 @@ def list_first(options: DictConfig, keys: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def help_width() -> int:
-    """Return the width of help texts: that of the terminal, within limits."""
-    return min(max(shutil.get_terminal_size((_WIDTHS[1], 0)).columns, _WIDTHS[0]), _WIDTHS[1])
+def print_help(*parts: str) -> None:
+    """Print the parts of a help text. A reader that ends early, such as ``head``, is not an error."""
+    try:
+        print(*parts, sep="\n", flush=True)
+    except BrokenPipeError:
+        os._exit(0)
+
+
+def wrapped(text: str, indent: str = "  ", room: int = 0) -> str:
+    """Wrap a text to the width of the terminal, within limits, less ``room`` columns."""
+    width = min(max(shutil.get_terminal_size((_WIDTHS[1], 0)).columns, _WIDTHS[0]), _WIDTHS[1])
+    return textwrap.fill(text, width - room, subsequent_indent=indent, break_on_hyphens=False)
 
 
 def _flow(value: Any) -> str:
@@ -104,11 +113,11 @@ def _flow(value: Any) -> str:
 
 def _commented(option: str, meaning: str) -> list[str]:
     """Return the lines of an option with its meaning beside it, or below it if the option is too long."""
-    wrapped = textwrap.wrap(meaning, help_width() - _COLUMN - 2, break_on_hyphens=False)
-    if not wrapped or len(option) >= _COLUMN:
-        wrapped.insert(0, "")
-    heads = [option, *[""] * (len(wrapped) - 1)]
-    return [f"{head:<{_COLUMN}}# {text}" if text else head for head, text in zip(heads, wrapped, strict=True)]
+    lines = wrapped(meaning, "", _COLUMN + 2).splitlines()
+    if not lines or len(option) >= _COLUMN:
+        lines.insert(0, "")
+    heads = [option, *[""] * (len(lines) - 1)]
+    return [f"{head:<{_COLUMN}}# {text}" if text else head for head, text in zip(heads, lines, strict=True)]
 
 
 def _meanings(schema: type) -> dict[str, str]:

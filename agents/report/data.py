@@ -13,6 +13,7 @@ import yaml
 from agents.evaluation.intervals import share_interval
 from agents.tracking.episode_records import FOLDER, recorded
 from agents.tracking.metrics_file import Row, read_rows, series
+from agents.tracking.run_record import read_record
 from reason_envs.errors import ReasonEnvsError, reading
 
 MAX_POINTS = 1000
@@ -43,6 +44,7 @@ def run_data(folder: Path) -> dict[str, Any]:
         return {
             "name": folder.resolve().name,
             "facts": _facts(config, rows),
+            "starts": read_record(folder).get("starts", []),
             "config": dict(_flat(config)),
             "metrics": {name: _curve(rows, name) for name in dict.fromkeys(chain(*rows)) if name != "step"},
             "broken": dict(Counter(name for row in rows for name, value in row.items() if value is None)),

@@ -20,6 +20,12 @@ const linesOf = (runs, metric) =>
   runs.map((run, i) => ({ name: run.name, points: points(run, metric), color: hue(i) }));
 const recordedIn = (runs, metric) => runs.some((run) => run.metrics[metric]?.[0].length || run.broken[metric]);
 
+// Whether a metric has one value in all runs, at several steps.
+const constant = (runs, metric) => {
+  const values = runs.flatMap((run) => run.metrics[metric]?.[1] ?? []);
+  return values.length > runs.length && new Set(values).size === 1 && !runs.some((run) => run.broken[metric]);
+};
+
 function curves(runs) {
   const steps = runs.flatMap((run) => Object.values(run.metrics).flatMap(([at]) => [at[0], at.at(-1)]));
   const known = steps.filter((step) => step != null);
@@ -29,14 +35,17 @@ function curves(runs) {
     const warning = count ? `${plural(count, "value")} not finite` : "";
     return chart(title, linesOf(runs, metric), { ...options, share, warning });
   };
-  const panels = PANELS.filter(([, metric]) => recordedIn(runs, metric)).map(curve);
+  const panels = PANELS.filter(([, metric]) => recordedIn(runs, metric) && !constant(runs, metric)).map(curve);
   if (recordedIn(runs, "eval/accuracy"))
     panels.unshift(chart("Held-out accuracy", heldOut(runs), { ...options, keyed: true, share: true }));
   const rest = [...new Set(runs.flatMap((run) => Object.keys(run.metrics)))]
-    .filter((metric) => PANELS.every((panel) => panel[1] !== metric) && recordedIn(runs, metric))
+    .filter((metric) => PANELS.every((panel) => panel[1] !== metric) || constant(runs, metric))
+    .filter((metric) => recordedIn(runs, metric))
     .sort();
-  const all = () => el("div", { class: "panels small" }, rest.map((metric) => curve([metric, metric])));
-  const others = rest.length > 0 && folded(`All other metrics (${rest.length})`, all);
+  const [flat, moving] = [rest.filter((m) => constant(runs, m)), rest.filter((m) => !constant(runs, m))];
+  const some = (metrics) => () => el("div", { class: "panels small" }, metrics.map((metric) => curve([metric, metric])));
+  const group = (title, metrics) => metrics.length > 0 && folded(`${title} (${metrics.length})`, some(metrics));
+  const others = [group("All other metrics", moving), group("Metrics that never changed", flat)];
   const nothing = "The run has not finished a training step or an evaluation yet.";
   if (!panels.length && !rest.length) return section("Curves", el("p", { class: "faint" }, nothing));
   const smooth = runs.some((run) => Object.values(run.metrics).some(([at]) => at.length >= SMOOTH));
@@ -69,18 +78,17 @@ const spread = (found, at) =>
   found.filter((e) => e.accuracy_low != null).map((e) => [at(e), e.accuracy_low, e.accuracy_high]);
 
 const COLUMNS = [
-  ["Greedy", (e) => e.greedy_accuracy != null && percent(e.greedy_accuracy), true],
-  ["Reward", (e) => e.reward != null && signed(e.reward), true],
-  ["Turns", (e) => e.episode_length != null && short(e.episode_length), true],
-  ["Tokens", (e) => e.mean_tokens != null && short(e.mean_tokens), false],
-  ["No answer", (e) => e.frac_no_answer != null && percent(e.frac_no_answer), true],
+  ["Greedy", (e) => e.greedy_accuracy != null && percent(e.greedy_accuracy)],
+  ["Reward", (e) => e.reward != null && signed(e.reward)],
+  ["Turns", (e) => e.episode_length != null && short(e.episode_length)],
+  ["Tokens", (e) => e.mean_tokens != null && short(e.mean_tokens)],
+  ["No answer", (e) => e.frac_no_answer != null && percent(e.frac_no_answer)],
 ];
 
 function evaluations(runs) {
   const found = runs.flatMap((run, i) => run.evaluations.map((e) => ({ ...e, run, color: hue(i) })));
   if (!found.length) return null;
   const several = runs.length > 1;
-  const wide = (is) => (is ? "wide" : "");
   const head = el(
     "tr",
     {},
@@ -88,7 +96,7 @@ function evaluations(runs) {
     el("th", {}, "Step"),
     el("th", {}, "Accuracy"),
     el("th", { class: "spread" }, "95 % interval"),
-    COLUMNS.map(([name, , rare]) => el("th", { class: `number ${wide(rare)}` }, name)),
+    COLUMNS.map(([name]) => el("th", { class: "number" }, name)),
   );
   const row = (e) =>
     el(
@@ -98,12 +106,12 @@ function evaluations(runs) {
       el("td", {}, e.step ?? e.label),
       el("td", { class: "strong" }, e.accuracy == null ? "–" : percent(e.accuracy)),
       el("td", { class: "spread" }, interval(e)),
-      COLUMNS.map(([, cell, rare]) => el("td", { class: `number ${wide(rare)}` }, cell(e) || "–")),
+      COLUMNS.map(([, cell]) => el("td", { class: "number" }, cell(e) || "–")),
     );
   const note = "Accuracy on held-out problems, from 0 to 100 %. The interval is over the problems.";
   return section(
     "Evaluations",
-    el("table", {}, el("thead", {}, head), el("tbody", {}, found.map(row))),
+    el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, found.map(row)))),
     el("p", { class: "faint" }, note),
   );
 }

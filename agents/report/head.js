@@ -9,7 +9,23 @@ const measured = (run) => run.evaluations.filter((e) => e.step != null);
 function heading(runs) {
   if (runs.length > 1) return comparison(runs);
   const [run] = runs;
-  return el("header", {}, el("h1", {}, run.name), el("p", { class: "faint" }, trained(run)), headline(run));
+  return el(
+    "header",
+    {},
+    el("h1", {}, run.name),
+    el("p", { class: "faint" }, trained(run)),
+    el("p", { class: "faint" }, started(run)),
+    run.starts.map(({ command }) => command && el("pre", { class: "faint command" }, command)),
+    headline(run),
+  );
+}
+
+// When the run started, with which versions, and where.
+function started({ starts: [start] }) {
+  if (!start) return null;
+  const versions = ["reason_envs", "torch", "transformers", "python"].map((name) => `${name} ${start[name]}`);
+  const commit = start.commit && `commit ${start.commit.replace(/^([0-9a-f]{10})[0-9a-f]*/, "$1")}`;
+  return [start.time.slice(0, 16).replace("T", " "), ...versions, commit, start.machine].filter(Boolean).join(" · ");
 }
 
 function trained({ facts }) {

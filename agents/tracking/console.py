@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from agents.tracking.metrics_file import SHOWN
 from reason_envs.errors import printable
 
 PLAIN_LINES = 20
@@ -16,14 +17,6 @@ RECENT = 20
 """Number of last steps whose mean duration predicts the remaining time."""
 UNKNOWN_WIDTH = 120
 """Columns of the progress bar if the terminal reports none."""
-FIELDS = (
-    ("reward", "reward {:+.3f}"),
-    ("accuracy", "accuracy {:.1%}"),
-    ("kl", "kl {:.4f}"),
-    ("loss", "loss {:+.4f}"),
-    ("time/tokens_per_second", "{:,.0f} tokens/s"),
-    ("memory/peak_mb", "peak {:,.0f} MB"),
-)
 
 
 class Console:
@@ -97,4 +90,4 @@ def evaluation_text(row: Mapping[str, float | None]) -> str | None:
 
 
 def _fields(row: Mapping[str, float | None]) -> list[str]:
-    return [form.format(value) for name, form in FIELDS if (value := row.get(name)) is not None]
+    return [form.format(value) for name, form in SHOWN["progress"] if (value := row.get(name)) is not None]

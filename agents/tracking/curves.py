@@ -8,21 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from agents.tracking.metrics_file import Row, series
+from agents.tracking.metrics_file import SHOWN, Row, series
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 TRAIN, HELD_OUT, GREEDY = "#3b6fb6", "#d1603d", "#8a4fa3"
-PANELS = (
-    ("Accuracy", ("accuracy",)),
-    ("Reward", ("reward",)),
-    ("Tokens per response, or per search", ("response_length", "episode/generated_tokens")),
-    ("Loss", ("loss",)),
-    ("Entropy (nats per token or action)", ("entropy",)),
-    ("KL to the reference, or explained variance", ("kl", "explained_variance")),
-)
-"""Title of each panel, and its metrics. The panel draws the first metric that the run recorded."""
 SMOOTHED_FROM = 20
 """Minimum number of points for a rolling mean."""
 
@@ -35,15 +26,21 @@ def plot_curves(rows: Sequence[Row], path: Path, title: str = "") -> None:
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(12, 6.4), dpi=110, layout="constrained")
+    recorded = {
+        name: [found for metric in metrics if (found := series(rows, metric))[1]] for name, metrics in SHOWN["panels"]
+    }
+    held_out = any(row.get("eval/accuracy") is not None for row in rows)
+    panels = [name for name in recorded if recorded[name] or (held_out and name == "Accuracy")]
+    columns, lines = min(len(panels), 3) or 1, -(-len(panels) // 3) or 1
+    figure = Figure(figsize=(4 * columns, 0.4 + 3 * lines), dpi=110, layout="constrained")
     if title:
         figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    for place, (name, metrics) in enumerate(PANELS, start=1):
-        axes = figure.add_subplot(2, 3, place)
-        _frame(axes, name, labelled=place > 3)
-        recorded = [found for found in (series(rows, metric) for metric in metrics) if found[1]]
-        _draw_training(axes, *(recorded[0] if recorded else ([], [])))
-        if metrics == ("accuracy",):
+    for place, name in enumerate(panels):
+        axes = figure.add_subplot(lines, columns, place + 1)
+        _frame(axes, name, labelled=place + columns >= len(panels))
+        if recorded[name]:
+            _draw_training(axes, *recorded[name][0])
+        if name == "Accuracy":
             _draw_held_out(axes, rows)
     figure.savefig(path)
 
@@ -69,9 +66,6 @@ def _frame(axes: Axes, name: str, *, labelled: bool) -> None:
 
 
 def _draw_training(axes: Axes, steps: list[float], values: list[float]) -> None:
-    if not values:
-        axes.text(0.5, 0.5, "not recorded", transform=axes.transAxes, ha="center", color="#999999", fontsize=9)
-        return
     if len(values) < SMOOTHED_FROM:
         axes.plot(steps, values, color=TRAIN, linewidth=1.8, marker="o", markersize=3, label="training")
         return

@@ -1,12 +1,19 @@
-"""Logging to TensorBoard and Weights & Biases. Both get the same metrics and texts under the same names."""
+"""Logging to TensorBoard and Weights & Biases. Both get the same metrics and texts under the same tags."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agents.tracking.metrics_file import SHOWN
+from agents.tracking.run_record import read_record
 from reason_envs.errors import ReasonEnvsError
+
+
+def tag(metric: str) -> str:
+    """Return the tag of a metric, which begins with its group: ``loss/kl`` for ``kl``."""
+    first = metric.partition("/")[0]
+    return metric if first in SHOWN["groups"] else f"{'loss' if first in SHOWN['loss'] else 'rollout'}/{metric}"
 
 
 class Dashboards:
@@ -28,7 +35,8 @@ class Dashboards:
         self._resumed_at = step
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Log finite numbers by name."""
+        """Log finite numbers by the name of their metric."""
+        metrics = {tag(name): value for name, value in metrics.items()}
         if self._tensorboard is not None:
             for name, value in metrics.items():
                 self._tensorboard.add_scalar(name, value, step)
@@ -79,13 +87,11 @@ def _start_wandb(folder: Path) -> Any:
 
     path = folder / "config.yaml"
     config: Any = OmegaConf.to_container(OmegaConf.load(path)) if path.exists() else {}
-    # The id is a hash of the folder, so that a resumed run continues its curves.
-    identity = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8).hexdigest()
     try:
         run = wandb.init(
             project=config.get("wandb_project") or "reason-envs",
             name=config.get("wandb_run_name") or folder.name,
-            id=identity,
+            id=read_record(folder).get("id"),
             resume="allow",
             dir=str(folder),
             config=config,

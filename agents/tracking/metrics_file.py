@@ -4,14 +4,18 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+
+import yaml
 
 from reason_envs.errors import ReasonEnvsError, reading
 
 Row = dict[str, float | None]
 """One line of the file: ``step``, and metrics by name. ``None`` means that the value was not finite."""
+
+SHOWN = yaml.safe_load(Path(__file__).with_name("shown.yaml").read_text(encoding="utf-8"))
+"""Metrics that a run shows, and where. The file explains its parts."""
 
 _log = logging.getLogger(__name__)
 
@@ -60,72 +64,25 @@ class MetricsFile:
         return row
 
 
-@dataclass(frozen=True)
-class Column:
-    """Column of ``summary.log``."""
-
-    metric: str
-    """Name of the metric in ``metrics.jsonl``."""
-    title: str
-    """Title of the column."""
-    form: str
-    """Format specification of the values, such as ``.3f``."""
-
-    @property
-    def width(self) -> int:
-        """Width of the column in characters."""
-        return max(len(self.title), 8)
-
-    def cell(self, row: Mapping[str, float | None]) -> str:
-        """Write the value of a row, right-aligned; ``-`` if the row has none."""
-        value = row.get(self.metric)
-        return f"{'-' if value is None else format(value, self.form):>{self.width}}"
-
-
-SUMMARY_COLUMNS = (
-    Column("step", "step", ".0f"),
-    Column("reward", "reward", ".3f"),
-    Column("accuracy", "accuracy", ".1%"),
-    Column("eval/accuracy", "held-out", ".1%"),
-    Column("eval/greedy_accuracy", "greedy", ".1%"),
-    Column("loss", "loss", ".4f"),
-    Column("kl", "kl", ".5f"),
-    Column("entropy", "entropy", ".3f"),
-    Column("response_length", "length", ".1f"),
-    Column("frac_no_answer", "no answer", ".1%"),
-    Column("frac_zero_std", "zero std", ".1%"),
-    Column("clip_frac", "clipped", ".2%"),
-    Column("grad_norm", "grad norm", ".3f"),
-    Column("time/tokens_per_second", "tokens/s", ",.0f"),
-    Column("memory/peak_mb", "peak MB", ",.0f"),
-)
-
-
 def summary_header() -> str:
     """Write the header of ``summary.log``."""
-    return "  ".join(f"{column.title:>{column.width}}" for column in SUMMARY_COLUMNS)
+    return "  ".join(f"{title:>{_width(title)}}" for _, title, _ in SHOWN["summary"])
 
 
 def summary_line(row: Mapping[str, float | None]) -> str:
-    """Write a row as a line of ``summary.log``."""
-    return "  ".join(column.cell(row) for column in SUMMARY_COLUMNS)
+    """Write a row as a line of ``summary.log``; ``-`` stands for metrics that it does not have."""
+    values = [(title, row.get(metric), form) for metric, title, form in SHOWN["summary"]]
+    return "  ".join(f"{'-' if v is None else format(v, form):>{_width(title)}}" for title, v, form in values)
+
+
+def _width(title: str) -> int:
+    return max(len(title), 8)
 
 
 CANDIDATES = "candidate_reward"
 """Metric that only algorithms with several candidates per turn record."""
 CHOSEN = "In training, each turn continues from a selected candidate. In evaluations, each turn has one response."
 """Explanation of reward and accuracy for algorithms with several candidates per turn."""
-TABLE_ROWS = (
-    ("reward", "reward", ".3f"),
-    ("accuracy", "accuracy in training", ".1%"),
-    ("eval/accuracy", "accuracy held out", ".1%"),
-    ("eval/greedy_accuracy", "accuracy held out, greedy", ".1%"),
-    ("frac_no_answer", "no answer", ".1%"),
-    ("response_length", "response length", ".1f"),
-    ("episode/generated_tokens", "tokens in the environment", ".1f"),
-    ("entropy", "entropy", ".3f"),
-    ("kl", "KL", ".5f"),
-)
 
 
 def final_table(rows: Sequence[Row]) -> str:
@@ -134,7 +91,7 @@ def final_table(rows: Sequence[Row]) -> str:
     It shows means over the first and the last tenth of the steps, and the first and the last evaluation.
     """
     lines = [f"{'':28}{'first':>10}{'last':>10}"]
-    for metric, title, form in TABLE_ROWS:
+    for metric, title, form in SHOWN["table"]:
         _, values = series(rows, metric)
         if values:
             tenth = 1 if metric.startswith("eval/") else max(1, len(values) // 10)

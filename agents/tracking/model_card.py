@@ -9,12 +9,11 @@ from jinja2 import StrictUndefined, Template
 from omegaconf import OmegaConf
 
 from agents.tracking.metrics_file import Row, read_rows, series
+from agents.tracking.run_record import read_record
 from reason_envs.llm.embedded import is_embedded
 
 CARD = "README.md"
 """File name of a card on the hub."""
-COMMAND = "command.txt"
-"""File of a run folder with the command that started the run and the commands that resumed it."""
 SHOWN = ("eval/accuracy", "eval/greedy_accuracy", "eval/reward", "reward", "accuracy", "kl", "response_length")
 """Metrics of the table, each with its first and its last value."""
 
@@ -92,10 +91,8 @@ def _library(folder: Path) -> str:
 
 
 def _commands(run: Path) -> str:
-    path = run / COMMAND
-    if not path.exists():
-        return "# started from Python with the configuration below"
-    return path.read_text(encoding="utf-8", errors="replace").rstrip()
+    commands = [start["command"] for start in read_record(run).get("starts", ()) if start["command"]]
+    return "\n".join(commands) or "# started from Python with the configuration below"
 
 
 def _table(metrics: Sequence[Row]) -> str:

@@ -1,6 +1,7 @@
 """All output of a run: metrics, logs, progress, sample responses, TensorBoard, Weights & Biases and curves."""
 
 import logging
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -65,7 +66,7 @@ class Tracker:
         if self._file.rows:
             self._draw()
             if error is None:
-                table = f"{final_table(self._file.rows)}\nAll files are in {self.folder}"
+                table = f"{final_table(self._file.rows)}\nAll files are in {self.folder}. {_next_steps(self.folder)}"
                 self._console.write(table)
                 _log.info("Final table\n%s", table)
         self._dashboards.close(failed=error is not None)
@@ -170,6 +171,15 @@ class NullTracker(nullcontext[None]):
         """Record nothing."""
 
     log = evaluation = sample = episodes = status = note = resume
+
+
+def _next_steps(folder: Path) -> str:
+    """Return the commands that show and evaluate a finished run."""
+    path = shlex.quote(str(folder))
+    return (
+        f"Next:\n  python -m agents.report {path}\n  python -m agents.evaluate run={path}\n"
+        f"  tensorboard --logdir {path}"
+    )
 
 
 def peak_memory_mb() -> float:

@@ -14,7 +14,7 @@ from agents import distributed
 from agents.config.schema import GROUPS, TrainConfig, typed
 from agents.tracking import hub
 from agents.tracking.metrics_file import read_rows
-from agents.tracking.model_card import COMMAND
+from agents.tracking.run_record import RUN_FILE, record_start
 from agents.tracking.tracker import NullTracker, Tracker
 from agents.training import checkpoint
 from agents.training.resolve import RunPlan
@@ -135,7 +135,7 @@ def owning(folder: Path) -> Iterator[None]:
 def _check_entries(folder: Path) -> None:
     """Check that the run can write into its folder, before a model is loaded for it."""
     for path in (folder, *folder.iterdir()):
-        is_file = path.name in (CONFIG_FILE, COMMAND, OWNER, *LOGS)
+        is_file = path.name in (CONFIG_FILE, OWNER, RUN_FILE, *LOGS)
         if path != folder and is_file == path.is_dir() and (is_file or path.name == CHECKPOINTS):
             raise RunError(
                 f"{path} must be a {'file' if is_file else 'folder'}: move it, or choose another output_dir."
@@ -185,13 +185,11 @@ def open_folder(plan: RunPlan, total_steps: int, *, resuming: bool, command: str
     config, folder = plan.config, plan.folder
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, config)
+    record_start(folder, command, resuming=resuming)
     try:
-        tracker = Tracker(folder, total_steps, wandb=config.wandb, log_every=config.log_every)
+        return Tracker(folder, total_steps, wandb=config.wandb, log_every=config.log_every)
     except ReasonEnvsError:
         if not resuming:
             (folder / CONFIG_FILE).unlink()
+            (folder / RUN_FILE).unlink()
         raise
-    if command is not None:
-        with (folder / COMMAND).open("a", encoding="utf-8") as file:
-            file.write(f"{command}\n")
-    return tracker

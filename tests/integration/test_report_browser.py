@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import shutil
 import time
 from urllib.parse import urlparse
@@ -11,6 +12,7 @@ import report_toys
 
 from agents.report import write_report
 from agents.tracking.episode_records import recorded
+from agents.tracking.run_record import read_record, record_start
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 DRIVER = shutil.which("chromedriver")
@@ -130,6 +132,44 @@ def test_page_fits_and_makes_no_request_and_no_error(browser, pages, kind, size,
     assert browser.js("return document.documentElement.scrollWidth <= innerWidth")
     dark = browser.js("return getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 27)"
     assert dark == (scheme == "dark")
+
+
+@pytest.mark.parametrize("kind", ["math", "tree"])
+def test_phone_shows_every_column_without_swiping_sideways(browser, pages, kind):
+    browser.open(pages[kind], PHONE)
+    sides = browser.js(
+        "return [...document.querySelectorAll('.episode')].map((side) => {"
+        "const box = side.getBoundingClientRect(); return [box.left, box.right, box.top + scrollY]; })"
+    )
+    assert len(sides) == 2
+    assert all(0 <= left < right <= PHONE[0] for left, right, _ in sides)
+    assert sides[0][2] < sides[1][2]
+    table = browser.js(
+        "const t = document.querySelector('#evaluations .scroll'); return [t.scrollWidth, t.clientWidth]"
+    )
+    browser.js("document.querySelector('#evaluations .scroll').scrollLeft = 9999")
+    last = "return document.querySelector('#evaluations th:last-child').getBoundingClientRect().right"
+    assert browser.js(last) <= PHONE[0]
+    assert table[1] <= PHONE[0]
+
+
+def test_curves_that_never_change_are_folded(browser, tmp_path):
+    rows = [{"step": s, "reward": s / 9, "loss": 0.0, "kl": 0.5, "entropy": 1 / s} for s in range(1, 10)]
+    browser.open(made_up(tmp_path, rows))
+    titles = [part.text for part in browser.all(".panels > .panel b")]
+    assert titles == ["Reward per episode", "Entropy (nats per token or action)"]
+    assert "Metrics that never changed (2)" in [part.text for part in browser.all("summary")]
+
+
+def test_head_shows_command_date_and_versions(browser, tmp_path):
+    made_up(tmp_path, [{"step": 1, "reward": 0.5}])
+    record_start(tmp_path / "run", "python -m agents.train steps=3", resuming=False)
+    write_report([tmp_path / "run"], tmp_path / "run.html")
+    browser.open(tmp_path / "run.html")
+    head = browser.text("header")
+    assert "python -m agents.train steps=3" in head
+    year = read_record(tmp_path / "run")["starts"][0]["time"][:4]
+    assert re.search(rf"{year}-\d\d-\d\d \d\d:\d\d · reason_envs \S+ · torch \S+ · transformers \S+ · python ", head)
 
 
 def test_tree_responds_to_clicks(browser, pages):

@@ -262,7 +262,7 @@ def test_help_begins_with_what_a_newcomer_needs(given, first, capsys, monkeypatc
     train._run([*given, "--help"])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
-    begin, end = lines.index("== First options =="), lines.index("Examples")
+    begin, end = lines.index("== First options =="), lines.index("== Parts (choose with part=name) ==")
     typed = [line.partition(" # ")[0].strip() for line in lines[begin + 1 : end] if line and line[0] not in " #"]
     assert typed[: len(first)] == first
     rate = next(i for i, line in enumerate(typed) if line.startswith("algo.optimizer.learning_rate="))
@@ -277,6 +277,13 @@ def test_help_lists_the_options_of_the_parts_that_are_chosen(capsys, monkeypatch
     listed = capsys.readouterr().out
     assert re.search(r"\n  max_tests: 3 +# Maximum number of tests ", listed)
     assert "no_answer" not in listed
+
+
+def test_help_ends_quietly_with_its_reader():
+    command = f"{sys.executable} -m agents.train --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert done.stdout == "Train a policy in an environment: python -m agents.train [KEY=VALUE ...].\n"
+    assert done.stderr == ""
 
 
 def test_help_reports_a_mistake_in_the_command(capsys):

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from agents.tracking.metrics_file import SUMMARY_COLUMNS, MetricsFile, final_table, series, summary_header, summary_line
+from agents.tracking.metrics_file import SHOWN, MetricsFile, final_table, series, summary_header, summary_line
 from reason_envs.errors import ReasonEnvsError
 
 
@@ -75,7 +75,7 @@ def test_malformed_line_error_gives_its_number(path):
 
 
 def test_summary_lines_are_aligned():
-    wide = {column.metric: 12345.678 for column in SUMMARY_COLUMNS} | {"accuracy": 0.5, "frac_zero_std": None}
+    wide = {metric: 12345.678 for metric, _, _ in SHOWN["summary"]} | {"accuracy": 0.5, "frac_zero_std": None}
     rows = [{"step": 1.0, "accuracy": 0.25}, {"step": 100.0, "eval/accuracy": 1.0, "kl": 0.5}]
     assert {len(summary_line(row)) for row in rows} == {len(summary_header())}
     assert "25.0%" in summary_line(rows[0])

@@ -24,7 +24,8 @@ from agents.reward_model.labels import LabelledSolution, write_labels
 from agents.reward_model.train import PARTS, RewardModelConfig, train_reward_model
 from agents.tracking import hub
 from agents.tracking.metrics_file import MetricsFile
-from agents.tracking.model_card import COMMAND, hub_name, write_cards
+from agents.tracking.model_card import hub_name, write_cards
+from agents.tracking.run_record import record_start
 from agents.training.folder import check_start, write_config
 from agents.training.resolve import resolve
 from agents.training.saving import export
@@ -72,7 +73,7 @@ def finals(tiny_model, tmp_path_factory):
         metrics.append(0, {"eval/accuracy": 0.25})
         metrics.append(1, {"reward": 0.5})
         metrics.append(1, {"eval/accuracy": 0.75})
-        (folder / COMMAND).write_text("python -m agents.train algo=grpo\n")
+        record_start(folder, "python -m agents.train algo=grpo", resuming=False)
         rank = {} if kind == "full" else {"lora_rank": 4}
         config = LanguagePolicyConfig(model=tiny_model, device="cpu", **rank)
         if kind == "roles":

@@ -4,15 +4,20 @@ import json
 import logging
 import os
 import pty
+import re
 import subprocess
 import sys
 import termios
 import types
+from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.tracking import tracker as tracking
+from agents.tracking.dashboards import tag
+from agents.tracking.metrics_file import SHOWN
+from agents.tracking.run_record import read_record, record_start
 from agents.tracking.tracker import Tracker, peak_memory_mb
 from reason_envs.errors import ReasonEnvsError
 
@@ -62,6 +67,7 @@ def test_tracker_writes_the_files_of_a_run(tmp_path, capsys):
         "\\boxed{2}",
         "a note",
         "8 steps in 16 s without evaluations, 800 tokens generated, peak memory 300 MB",
+        f"Next:\n  python -m agents.report {tmp_path}\n  python -m agents.evaluate run={tmp_path}\n",
     ):
         assert expected in shown
 
@@ -71,7 +77,7 @@ def test_tensorboard_holds_every_step(tmp_path):
         record(tracker, range(1, 5))
         tracker.sample(4, "an answer")
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert [event.step for event in events.Scalars("reward")] == [1, 2, 3, 4]
+    assert [event.step for event in events.Scalars("rollout/reward")] == [1, 2, 3, 4]
     assert events.Scalars("eval/accuracy")[0].value == 0.5
     assert "sample/text_summary" in events.Tags()["tensors"]
 
@@ -92,7 +98,7 @@ def test_resumed_run_writes_the_files_of_an_uninterrupted_one(tmp_path):
     for name in ("metrics.jsonl", "summary.log"):
         assert text(whole, name) == text(cut, name)
     events = EventAccumulator(str(cut)).Reload()
-    assert [event.step for event in events.Scalars("reward")] == list(range(1, 9))
+    assert [event.step for event in events.Scalars("rollout/reward")] == list(range(1, 9))
 
 
 def test_second_run_in_a_folder_is_an_error(tmp_path):
@@ -210,15 +216,51 @@ def test_resumed_run_deletes_later_episodes(tmp_path):
     assert sorted(path.name for path in (tmp_path / "validate").iterdir()) == ["step_0.json", "step_4.json"]
 
 
+def test_tags_begin_with_their_group():
+    given = ["reward", "reward/planner", "kl", "kl/planner", "eval/accuracy", "episode/nodes", "time/step", "step_kl"]
+    assert [tag(name) for name in given] == [
+        *("rollout/reward", "rollout/reward/planner", "loss/kl", "loss/kl/planner", "eval/accuracy"),
+        *("episode/nodes", "time/step", "loss/step_kl"),
+    ]
+
+
+def test_every_metric_of_the_update_is_in_the_group_loss():
+    glossary = (Path(__file__).parents[3] / "docs" / "metrics.md").read_text()
+    rows = glossary.partition("## Update")[2].partition("\n## ")[0].splitlines()
+    names = [name for row in rows if row.startswith("| `") for name in re.findall(r"`(\w+)`", row.split("|")[1])]
+    assert len(names) > 15
+    assert sorted(names) == sorted(SHOWN["loss"])
+
+
+def test_record_of_a_run_has_one_id_and_every_start(tmp_path, monkeypatch):
+    record_start(tmp_path, "python -m agents.train", resuming=False)
+    first = read_record(tmp_path)
+    record_start(tmp_path, None, resuming=True)
+    both = read_record(tmp_path)
+    assert both["id"] == first["id"]
+    assert [start["command"] for start in both["starts"]] == ["python -m agents.train", None]
+    assert first["starts"][0].keys() == {
+        *("command", "time", "reason_envs", "torch", "transformers", "python", "commit", "machine")
+    }
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    record_start(tmp_path, None, resuming=False)
+    assert read_record(tmp_path)["id"] != first["id"]
+    assert [start["commit"] for start in read_record(tmp_path)["starts"]] == [None]
+
+
 def test_wandb_gets_every_step_and_a_resumed_run_keeps_its_id(tmp_path, wandb_runs):
     (tmp_path / "config.yaml").write_text("seed: 7\n")
+    record_start(tmp_path, None, resuming=False)
     with Tracker(tmp_path, 2, wandb=True, tensorboard=False) as tracker:
         record(tracker, [1])
     with Tracker(tmp_path, 2, wandb=True, tensorboard=False) as tracker:
         tracker.resume(1)
         record(tracker, [2])
     assert [run.rows[0]["step"] for run in wandb_runs] == [1, 2]
-    assert wandb_runs[0].options["id"] == wandb_runs[1].options["id"]
+    record_start(tmp_path, None, resuming=False)  # the folder was created again
+    with Tracker(tmp_path, 2, wandb=True, tensorboard=False):
+        pass
+    assert wandb_runs[0].options["id"] == wandb_runs[1].options["id"] != wandb_runs.pop().options["id"]
     assert wandb_runs[0].options["config"] == {"seed": 7}
     assert [run.exit_code for run in wandb_runs] == [0, 0]
     assert [(run.options["project"], run.options["name"]) for run in wandb_runs] == [("reason-envs", tmp_path.name)] * 2

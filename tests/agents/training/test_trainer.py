@@ -61,6 +61,7 @@ def test_run_writes_the_files_of_the_layout(whole):
         "summary.log",
         "metrics.jsonl",
         "curves.png",
+        "run.json",
         "checkpoints",
         "policy_final",
         "validate",

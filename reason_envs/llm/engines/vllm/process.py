@@ -15,7 +15,10 @@ import torch
 
 from reason_envs.errors import EngineError, OptionError, first_line
 
-QUIET = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+QUIET = {
+    **{"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"},
+    **{"TORCH_CPP_LOG_LEVEL": "ERROR", "PYTHONWARNINGS": "ignore"},
+}
 """Variables with which vLLM's processes print errors only: its log would hide the run's. Values of the user win."""
 
 
