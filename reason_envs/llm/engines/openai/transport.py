@@ -19,6 +19,8 @@ from reason_envs.llm.engines.openai.responses import MAX_QUOTE, ServerFailure, d
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
+MAX_RESPONSE_BYTES = 1 << 28
+"""Maximum size of a response in bytes, so that a server that goes on without end cannot fill the memory."""
 MAX_BACKOFF_S = 30.0
 """Maximum wait between attempts in seconds, if the server does not ask for a wait."""
 MAX_RETRY_AFTER_S = 120.0
@@ -55,6 +57,21 @@ def retry_after(value: str | None) -> float:
         return max(email.utils.mktime_tz(date) - time.time(), 0.0) if date else 0.0
     except (ValueError, OverflowError):  # an impossible date
         return 0.0
+
+
+async def _body(request: Any) -> bytes:
+    """Return the body of a response, decompressed, up to ``MAX_RESPONSE_BYTES``."""
+    data = bytearray()
+    async with request as response:
+        pieces = aiter(response.iter_bytes())
+        while len(data) <= MAX_RESPONSE_BYTES:
+            try:
+                data += await anext(pieces)
+            except StopAsyncIteration:
+                return bytes(data)
+            except Exception as error:  # noqa: BLE001  (of the HTTP library, whose name depends on the version)
+                raise ServerFailure(f"the connection failed ({error})", "Check the server's log.", retry=True) from None
+    raise ServerFailure(f"a response of more than {MAX_RESPONSE_BYTES} bytes", "Check base_url.")
 
 
 @dataclass(eq=False)
@@ -111,15 +128,14 @@ class Transport:
         self.requests += 1
         fields = dict(body)
         model = fields.pop("model")
-        raw: Any
         try:
             async with asyncio.timeout(self.config.timeout_s):
                 if "messages" in fields:
-                    chat = client.chat.completions.with_raw_response
-                    raw = await chat.create(model=model, messages=fields.pop("messages"), extra_body=fields)
+                    chat = client.chat.completions.with_streaming_response
+                    raw = await _body(chat.create(model=model, messages=fields.pop("messages"), extra_body=fields))
                 else:
-                    plain = client.completions.with_raw_response
-                    raw = await plain.create(model=model, prompt=fields.pop("prompt"), extra_body=fields)
+                    plain = client.completions.with_streaming_response
+                    raw = await _body(plain.create(model=model, prompt=fields.pop("prompt"), extra_body=fields))
         except TimeoutError:
             raise ServerFailure(
                 f"no response within timeout_s={self.config.timeout_s:g}",
@@ -135,7 +151,7 @@ class Transport:
                 retry=True,
             ) from None
         try:
-            return read(decode(raw.http_response.content))
+            return read(decode(raw))
         except RecursionError:
             raise malformed("is nested too deeply", b"") from None
 
