@@ -130,7 +130,9 @@ class MontySandbox(Sandbox):
                     "or use another sandbox."
                 )
             if self._monty is None:
-                self._monty = Monty(binary_path=_interpreter(), max_processes=self.workers).__enter__()
+                self._monty = Monty(
+                    binary_path=_interpreter(), max_processes=self.workers, feed_duration_limit_grace=0.5
+                ).__enter__()
             return self._monty
 
 

@@ -20,7 +20,7 @@ from reason_envs.errors import ReasonEnvsError, printable
 from reason_envs.rewards.code import async_cache
 from reason_envs.tasks import __main__ as tasks_command
 
-ATTACKS = ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\x08\x7f", "\x00"]
+ATTACKS = ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\x08\x7f", "\x00", "\u202e\u2066", "\ud800"]
 
 
 @pytest.mark.parametrize("attack", ATTACKS)

@@ -2,23 +2,21 @@
 
 import asyncio
 import os
-import shutil
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
+import hostile_classes
+import hostile_programs
 import pytest
-from hostile_programs import PROGRAMS
+from hostile_world import SECRET, open_world, reached
 
 from reason_envs.sandbox import Limits, Program, make_sandbox
 from reason_envs.sandbox.layers import detect
 
-SECRET = "kept-from-programs"
+PROGRAMS = {**hostile_programs.PROGRAMS, **hostile_classes.PROGRAMS}
 LIMITS = Limits(seconds=2.0, memory_mb=256)
 LATE = 10.0
 """Maximum time in seconds to end a program after its limit, on a busy machine."""
@@ -27,43 +25,6 @@ NEEDS_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="the native san
 
 def missing_layers():
     return detect().missing if sys.platform == "linux" else ["Linux"]
-
-
-@dataclass
-class World:
-    """Files and sockets that a program could reach if it escaped."""
-
-    folder: Path
-    sockets: dict[str, socket.socket]
-
-    def fill(self, source):
-        return source.format(
-            secret=self.folder / "secret",
-            folder=self.folder,
-            tcp=self.sockets["tcp"].getsockname()[1],
-            udp=self.sockets["udp"].getsockname()[1],
-            unix=self.folder / "socket",
-            abstract=f"reason_envs_{os.getpid()}",
-            parent=os.getpid(),
-        )
-
-    def is_untouched(self):
-        """Return whether the files are unchanged and no program connected to the sockets."""
-        files = {path.name: path.stat().st_size for path in self.folder.iterdir() if path.name != "__pycache__"}
-        return files == {"secret": len(SECRET), "victim": 6, "planted.py": 0, "socket": 0} and not any(
-            reached(listening) for listening in self.sockets.values()
-        )
-
-
-def reached(listening):
-    listening.setblocking(False)
-    try:
-        if listening.type == socket.SOCK_DGRAM:
-            return bool(listening.recv(1))
-        listening.accept()[0].close()
-        return True
-    except BlockingIOError:
-        return False
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -75,29 +36,8 @@ def _secret_environment():
 
 @pytest.fixture(scope="module")
 def world():
-    folder = Path(tempfile.mkdtemp())  # not pytest's folder, which other users cannot enter
-    try:
-        folder.chmod(0o777)
-        for name, text in {"secret": SECRET, "victim": "victim", "planted.py": ""}.items():
-            (folder / name).write_text(text)
-            (folder / name).chmod(0o666)
-        listening = {
-            "tcp": socket.create_server(("127.0.0.1", 0)),
-            "udp": socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
-            "unix": socket.socket(socket.AF_UNIX),
-            "abstract": socket.socket(socket.AF_UNIX),
-        }
-        listening["udp"].bind(("127.0.0.1", 0))
-        listening["unix"].bind(str(folder / "socket"))
-        (folder / "socket").chmod(0o777)
-        listening["abstract"].bind(f"\0reason_envs_{os.getpid()}")
-        listening["unix"].listen()
-        listening["abstract"].listen()
-        yield World(folder, listening)
-        for each in listening.values():
-            each.close()
-    finally:
-        shutil.rmtree(folder)
+    with open_world() as opened:
+        yield opened
 
 
 def run_all(sandbox, world):
@@ -129,7 +69,9 @@ def monty(world):
 
 
 def test_hostile_programs_are_numerous():
-    assert len(PROGRAMS) >= 60
+    assert len(hostile_programs.PROGRAMS) >= 60
+    assert len(hostile_classes.PROGRAMS) >= 150
+    assert min(map(len, hostile_classes.CLASSES.values())) >= 10
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
