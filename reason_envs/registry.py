@@ -42,7 +42,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
             raise ReasonEnvsError(f"Cannot read the option {pair!r}: write key=value, such as max_terms=4.")
     try:
         parsed = OmegaConf.to_container(OmegaConf.from_dotlist(list(pairs)), resolve=True)
-    except (OmegaConfBaseException, YAMLError, IndexError, RecursionError) as error:
+    except (OmegaConfBaseException, YAMLError, ValueError, IndexError, RecursionError) as error:
         check_whole(pairs)
         raise ReasonEnvsError(f"Cannot read the options {' '.join(pairs)}: {error}") from error
     return {str(key): value for key, value in parsed.items()} if isinstance(parsed, dict) else {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PAGE = HERE.parent / "RELIABILITY.md"
-sys.path[:0] = [str(ROOT / folder) for folder in ("tests/toys", "tests/faults", ".")]
 
 
 def options(doc: str, **defaults: int) -> argparse.Namespace:

@@ -36,7 +36,7 @@ FAMILIES = {
     "reason_tree, ppo": (*GRAPH, *GROUPS, *TREE),
     "petting_plan_path, at_grpo": (*WORDS, *GROUPS, "env.max_turns=1"),
     "workflow, grpo": (*WORDS, *GROUPS, "env.executor_max_tokens=8"),
-    "petting_math, at_grpo": (*WORDS, *GROUPS, "env.max_turns=1", "policy.lora_rank=4", "policy.sharing=role"),
+    "petting_math, at_grpo": (*WORDS, *GROUPS, "env.max_turns=1", "policy.lora_rank=4", "policy.sharing=lora_per_role"),
     "reason_tree, sb3_maskable_ppo": (*GRAPH, *SB3, *TREE),
     "planner_solver, ppo": (*WORDS, *GROUPS, "env.solver_max_tokens=8"),
     "reason_tree_paper, grpo": (*GRAPH, *GROUPS, *TREE),
@@ -63,6 +63,7 @@ def start(arguments: list[str], log: Path) -> int:
         for stream in (1, 2):
             os.dup2(file, stream)
         sys.argv = ["train", *arguments]
+        signal.signal(signal.SIGUSR1, lambda *_: _set_clock_back())
         train.main()
         status = 0
     except SystemExit as error:
@@ -74,6 +75,12 @@ def start(arguments: list[str], log: Path) -> int:
     finally:
         sys.stdout.flush()
         os._exit(status)
+
+
+def _set_clock_back() -> None:
+    """Set the wall clock of this process back a day; ``chaos`` sends the signal."""
+    real = time.time
+    time.time = lambda: real() - 86_400
 
 
 def ended(pid: int, seconds: float) -> int | None:

@@ -21,6 +21,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.code.tests import UnitTests, read_tests, split
 from reason_envs.tasks.registry import make as make_tasks
 
+LONG = bool(os.environ.get("REASON_ENVS_LONG_TESTS"))
 GARBAGE = random.Random(0).randbytes(500)
 TEXTS = ["[]", "5", "null", '"text"', '{"a": 1}', '{"step": "x", "files": 5, "format": 1}', "[" * 100_000, "{"]
 
@@ -60,9 +61,7 @@ DAMAGES |= {f"text_{number}": rewritten(text) for number, text in enumerate(TEXT
 def chosen(places, share):
     """Return pairs of places and damages: all of them, or a share."""
     pairs = [(place, damage) for place in places for damage in DAMAGES]
-    return (
-        pairs if os.environ.get("REASON_ENVS_LONG_TESTS") else random.Random(1).sample(pairs, int(share * len(pairs)))
-    )
+    return pairs if LONG else random.Random(1).sample(pairs, int(share * len(pairs)))
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +94,7 @@ def is_own(action, folder):
 SHARES = {"resume": 0.03, "evaluate": 0.05, "report": 0.3}
 
 
+@pytest.mark.timeout(7200 if LONG else 300)
 @pytest.mark.parametrize("action", [resume, evaluate, report])
 def test_damaged_run_folders_raise_own_errors(whole, tmp_path, action):
     raw = []

@@ -53,6 +53,7 @@ ANSWERS = [
     r"\boxed{1/0}",
     r"\boxed{٣٤٥}",
     r"\boxed{²}",
+    *("27 ϖ", "\u017fix time\u017f 4", "6 t\u0131mes 4", "plu\u017f 27", "\u017fqrt 4", "2 \u212a", "\u0130 = 27"),
     r"\boxed{1,000," + "000," * 500 + "000}",
     rf"#### {NINES}",
     f"The answer is {'1' * 5000}.",
@@ -173,7 +174,8 @@ def test_hostile_answers_are_graded(text):
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.text("0123456789.,/%eE+-*^(){}\\ fracsqrtboxed$", max_size=600), st.sampled_from(["27", "1/3", "2.5", "10^{40}"])
+    st.text("0123456789.,/%eE+-*^(){}\\ fracsqrtboxedwim$πϖ\u017f\u0131\u0130\u212a", max_size=600),
+    st.sampled_from(["27", "1/3", "2.5", "10^{40}"]),
 )
 def test_number_like_texts_have_a_leak_verdict(text, gold):
     find_leak(text, "What is it?", gold)

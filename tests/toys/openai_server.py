@@ -26,7 +26,7 @@ def reply(status=200, body=None, headers=None, cut=None):
 class Server:
     """Calls ``script(body, number)`` for each POST, with ``number`` from 0, and records the requests."""
 
-    def __init__(self):
+    def __init__(self, port=0):
         self.script = lambda body, number: reply()
         self.models = ["served"]
         self.bodies, self.paths, self.headers = [], [], []
@@ -75,7 +75,7 @@ class Server:
                 with contextlib.suppress(ConnectionError):  # a client that gave up waiting
                     super().handle()
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self._http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)

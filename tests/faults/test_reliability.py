@@ -1,0 +1,53 @@
+"""Short forms of the harnesses in ``benchmarks/reliability``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.reliability import fuzz
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.registry import parse_options
+
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="the harness forks and reads /proc")
+
+
+@pytest.mark.parametrize("name", [name for name in fuzz.PARSERS if name != "actions of reason_tree"])
+def test_parsers_read_or_refuse_random_texts(name):
+    assert fuzz.fuzz(name, 300, seed=11)["bad"] == []
+
+
+@pytest.mark.parametrize("pair", ["[=1", "[env={a: 1}", f"a={'{' * 3000}", "a=\ud800", "[[b]]=2", f"a={'9' * 5000}"])
+def test_options_that_cannot_be_read_are_explained(pair):
+    with pytest.raises(ReasonEnvsError, match="Cannot read"):
+        parse_options([pair])
+
+
+def outcome(module, call):
+    """Return what a harness reports, run in another process because it forks."""
+    code = f"import json, agents.train, agents.training.trainer\nfrom benchmarks.reliability import {module}\n"
+    code += f"print(json.dumps({module}.{call}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@needs_linux
+@pytest.mark.slow
+def test_killed_run_continues_bit_for_bit():
+    result = outcome("kills", "family('reason_tree, ppo', 2, 1)")
+    assert result["bad"] == []
+    assert result["SIGKILL"] + result["SIGTERM"] > 0
+
+
+@needs_linux
+@pytest.mark.slow
+@pytest.mark.parametrize("event", ["the clock is set back a day", "train.log is removed", "checkpoints are removed"])
+def test_run_survives_its_surroundings(event):
+    assert outcome("chaos", f"chaos({event!r})")["bad"] == []
