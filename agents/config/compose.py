@@ -92,7 +92,9 @@ def composed(overrides: Sequence[str]) -> DictConfig:
         fill_in(config)
         OmegaConf.to_container(config, resolve=True)  # raises if a value cannot be resolved
         return config
-    except (HydraException, OmegaConfBaseException) as error:
+    except ReasonEnvsError:
+        raise
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
             raise _explain(error, overrides) from error
 
@@ -124,7 +126,7 @@ def _as_text(override: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             rule = f"cannot be read ({error}): give the path of a text file after @."
             raise OptionError(key, value, rule) from error
-    with suppress(HydraException):
+    with suppress(HydraException, ValueError):  # a number of too many digits
         if not OverridesParser.create().parse_override(override).is_sweep_override():
             return override
     return override if value.lstrip()[:1] in ("", "{", "[", '"', "'") else f"{key}={quoted(value)}"

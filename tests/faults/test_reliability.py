@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from agents.config.compose import compose_config
 from benchmarks.reliability import fuzz
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.registry import parse_options
@@ -21,10 +22,18 @@ def test_parsers_read_or_refuse_random_texts(name):
     assert fuzz.fuzz(name, 300, seed=11)["bad"] == []
 
 
-@pytest.mark.parametrize("pair", ["[=1", "[env={a: 1}", f"a={'{' * 3000}", "a=\ud800", "[[b]]=2", f"a={'9' * 5000}"])
+@pytest.mark.parametrize("pair", ["[=1", "[env={a: 1}", f"a={'{' * 3000}", "a=\ud800", f"a={'9' * 5000}"])
 def test_options_that_cannot_be_read_are_explained(pair):
     with pytest.raises(ReasonEnvsError, match="Cannot read"):
         parse_options([pair])
+
+
+@pytest.mark.parametrize(
+    "override", ["=1", "[=1", f"steps={'9' * 5000}", f"env.tasks={{a: {'9' * 5000}}}", "steps=\ud800"]
+)
+def test_overrides_that_cannot_be_read_are_explained(override):
+    with pytest.raises(ReasonEnvsError, match=r"Cannot read|Bad value|must be a string|Exceeds the limit"):
+        compose_config([override])
 
 
 def outcome(module, call):
