@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(
     path for path in (ROOT / "benchmarks").rglob("*.py") if 'if __name__ == "__main__"' in path.read_text("utf-8")
 )
-READS_OPTIONS = ("ArgumentParser", "option_parser", "BENCHMARK", "--help", "parse_pairs")
+READS_OPTIONS = ("ArgumentParser", "options(__doc__", "option_parser", "BENCHMARK", "--help", "parse_pairs")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
