@@ -157,7 +157,7 @@ def serve(port: int = 0) -> tuple[subprocess.Popen[str], str]:
 
 @contextlib.contextmanager
 def place(disk_mb: int) -> Any:
-    """Yield a folder, on a file system of its own if a size is given, which only root can create."""
+    """Yield a folder, on a separate file system if a size is given, which only root can create."""
     folder = Path(tempfile.mkdtemp(prefix="chaos_"))
     if disk_mb:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={disk_mb}m", "tmpfs", str(folder)], check=True)
@@ -177,7 +177,7 @@ def rows(folder: Path) -> int:
 
 
 def chaos(name: str) -> dict[str, Any]:
-    """Train with an event; return the figures."""
+    """Train with an event; return the results."""
     event, bad = EVENTS[name], []
     with place(0) as calm, place(event.disk_mb) as stormy:
         server, url = serve() if event.arguments is SERVED else (None, "")

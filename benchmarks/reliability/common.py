@@ -25,7 +25,7 @@ def options(doc: str, **defaults: int) -> argparse.Namespace:
 def measure(name: str, seed: int, cells: Mapping[str, Callable[[], dict[str, Any]]]) -> int:
     """Run the cells that have no result yet, and write all results as a table into the page.
 
-    A cell returns its figures; ``bad`` lists what must not happen. Results of earlier, interrupted calls are kept in
+    A cell returns its results; ``bad`` lists what must not happen. Results of earlier, interrupted calls are kept in
     ``results/NAME-SEED.json``: delete it to measure again.
 
     Returns:

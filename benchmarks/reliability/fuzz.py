@@ -173,7 +173,7 @@ PARSERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 
 def fuzz(name: str, inputs: int, seed: int) -> dict[str, Any]:
-    """Give a parser random inputs; return the figures."""
+    """Give a parser random inputs; return the results."""
     kind, parse = PARSERS[name]
     draw, longest, refused, bad = random.Random(f"{seed} {name}"), 0.0, 0, []
     with suppress(ReasonEnvsError, ServerFailure):

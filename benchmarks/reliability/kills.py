@@ -111,7 +111,7 @@ def arguments(name: str, folder: Path) -> list[str]:
 
 
 def family(name: str, kills: int, seed: int) -> dict[str, Any]:
-    """Train once without and once with signals; return the figures."""
+    """Train once without and once with signals; return the results."""
     draw, bad, sent, whole_seconds = random.Random(f"{seed} {name}"), [], [], 0.0
     place = Path(tempfile.mkdtemp(prefix="kills_"))
     whole, killed, log = place / "whole", place / "killed", place / "log"

@@ -46,7 +46,7 @@ def layouts() -> dict[str, Layers | None]:
 
 
 def attack(sandbox: Sandbox, world: World, seed: int, is_native: bool) -> dict[str, Any]:
-    """Run all programs in random order, two at a time; return the figures."""
+    """Run all programs in random order, two at a time; return the results."""
     programs = random.Random(seed).sample(list(PROGRAMS.items()), len(PROGRAMS))
     sandbox.execute(Program(""))
 

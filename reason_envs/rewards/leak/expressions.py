@@ -39,7 +39,7 @@ _OPERATORS = {
 }
 _TOKEN = re.compile(
     rf"(?P<number>(?<![\w.])(?:{NUMBER.removeprefix('[-+]?')})(?!(?:st|nd|rd|th)\b))"
-    rf"|(?P<spelled>(?<![\w-])(?a:{SPELLED})(?![\w-]))"  # (?a: the long s is no s
+    rf"|(?P<spelled>(?<![\w-])(?a:{SPELLED})(?![\w-]))"  # (?a: not the long s
     r"|(?P<operator>(?a:\\(?:times|cdot|div|[dt]?frac|sqrt|pi)(?![a-zA-Z])"
     r"|(?<![a-zA-Z])(?:plus|minus|times|multiplied by|divided by|sqrt)(?![a-zA-Z])"
     r"|(?<=[\d)}])\s?x\s?(?=[\d({])|\*\*|[-+*/^(){}\u2212\u2013×·∗⋅÷√π]))"
