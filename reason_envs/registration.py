@@ -14,14 +14,6 @@ from reason_envs.registry import Part, Registry
 Recommendation = Mapping[str, str | float]
 RECOMMENDABLE = ("algo", "policy", "model", "learning_rate")
 """Options of a run that an environment can recommend."""
-_MATHS: dict[str, Any] = {
-    "system_prompt": "Please reason step by step, and put your final answer within \\boxed{}.",
-    **{"reward.wrong": 0.0, "reward.no_answer": 0.0, "reward.fallbacks": ["last_number"]},
-}
-_SEARCH: Recommendation = {"algo": "ppo", "policy": "graph"}
-_TEAM: Recommendation = {"algo": "at_grpo", "policy": "language", "model": "embedded:petting", "learning_rate": 6e-4}
-_PLANNER: Recommendation = {"model": "embedded:planner_solver", "learning_rate": 6e-4}
-_WORKFLOW: Recommendation = {"model": "embedded:workflow", "learning_rate": 3e-4}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,38 +79,9 @@ ENVIRONMENTS = EnvironmentRegistry("environment", "reason_envs.environments", {}
 """Every environment; `register` adds one."""
 
 
-def _built_in(id: str, target: str, recommends: Recommendation, config: str = "", **more: Any) -> EnvironmentEntry:
-    """Describe an environment of this library; import paths start below ``reason_envs.envs``.
-
-    The name of the dataclass of its options is that of its class and ``Config``, unless ``config`` gives a path.
-    """
-    target, config = f"reason_envs.envs.{target}", f"reason_envs.envs.{config or target + 'Config'}"
-    return EnvironmentEntry(target, config, **{"id": id, "name": _short_name(id), "recommends": recommends, **more})
-
-
 def _short_name(id: str) -> str:
     base = re.sub(r"-v\d+$", "", id).rsplit("/", 1)[-1]
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", base).replace("-", "_").lower()
-
-
-_BUILT_IN = (
-    _built_in("SingleTurnMath-v0", "single_turn_math:SingleTurnMath", {}, other_models=_MATHS),
-    _built_in("ReasonTree-v0", "reason_tree.environment:ReasonTree", _SEARCH, "reason_tree.config:ReasonTreeConfig"),
-    _built_in("ReasonTreePaper-v0", "reason_tree.paper:ReasonTreePaper", _SEARCH),
-    _built_in("PettingPlanPath-v0", "petting.plan_path:PettingPlanPath", _TEAM),
-    _built_in("PettingSokoban-v0", "petting.sokoban:PettingSokoban", _TEAM),
-    _built_in("PettingSudoku-v0", "petting.sudoku:PettingSudoku", _TEAM),
-    _built_in("PettingMath-v0", "petting.math:PettingMath", _TEAM),
-    _built_in("PettingCode-v0", "petting.code:PettingCode", _TEAM),
-    _built_in("PlannerSolver-v0", "planner_solver:PlannerSolver", _PLANNER),
-    _built_in(
-        "WorkflowExecution-v0",
-        "workflow.environment:WorkflowExecution",
-        _WORKFLOW,
-        "workflow.config:WorkflowConfig",
-        name="workflow",
-    ),
-)
 
 
 def register(
@@ -182,8 +145,8 @@ def make_environment(spec: Any, *, render_mode: str | None = None, **options: An
 
 def register_all() -> None:
     """Make every environment of the library known to Gymnasium; a second call changes nothing."""
-    for built_in in _BUILT_IN:
-        if built_in.name not in ENVIRONMENTS.parts:
+    for name, built_in in EnvironmentEntry.built_in("reason_envs", "reason_envs.environments").items():
+        if name not in ENVIRONMENTS.parts:
             _add(built_in)
 
 

@@ -10,9 +10,13 @@ Installed packages add parts without being imported by the user. An entry point 
 import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
 from types import ModuleType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Self, TypeVar
+
+import yaml
 
 from reason_envs.errors import OWN_PART, ReasonEnvsError, unknown_name
 from reason_envs.validation import Option, check_options, check_whole, options_of
@@ -99,6 +103,11 @@ def _public_names(module: ModuleType) -> list[str]:
     return [name for name in vars(module) if not name.startswith("_")]
 
 
+@cache
+def _tables(package: str) -> dict[str, dict[str, dict[str, Any]]]:
+    return yaml.safe_load((files(package) / "parts.yaml").read_text(encoding="utf-8"))
+
+
 @dataclass(frozen=True)
 class Part:
     """A registered class or function. Import paths ``"package.module:name"`` are imported when they are needed."""
@@ -108,6 +117,11 @@ class Part:
     config: Any = None
     """Dataclass of the options, or its import path; the target is called with an instance. ``None``: the options are
     the target's own keyword parameters."""
+
+    @classmethod
+    def built_in(cls, package: str, group: str) -> dict[str, Self]:
+        """Return the parts that a package's ``parts.yaml`` lists for an entry-point group, by name."""
+        return {name: cls(**row) for name, row in _tables(package)[group].items()}
 
     def load(self) -> Any:
         """Return the class or function."""

@@ -20,19 +20,8 @@ __all__ = [
     "TrainableEngine",
     "make_engine",
 ]
-_AT = "reason_envs.llm.engines"
 ENGINES: Registry[Engine] = Registry(
-    "engine",
-    "reason_envs.engines",
-    {
-        "transformers": Part(
-            f"{_AT}.transformers.engine:TransformersEngine", f"{_AT}.transformers.options:TransformersEngineConfig"
-        ),
-        "vllm": Part(f"{_AT}.vllm.engine:VllmEngine", f"{_AT}.vllm.options:VllmEngineConfig"),
-        "openai": Part(f"{_AT}.openai.engine:OpenAIEngine", f"{_AT}.openai.options:OpenAIEngineConfig"),
-        "recorded": Part(f"{_AT}.recorded.engine:RecordedEngine", f"{_AT}.recorded.engine:RecordedEngineConfig"),
-    },
-    Engine,
+    "engine", "reason_envs.engines", Part.built_in("reason_envs", "reason_envs.engines"), Engine
 )
 """Engines by name; ``ENGINES.register(name, engine, config)`` adds one."""
 

@@ -11,14 +11,7 @@ from reason_envs.registry import Part, Registry
 
 _AT = "reason_envs.reward_models"
 REWARD_MODELS: Registry["StepRewardModel"] = Registry(
-    "reward model",
-    _AT,
-    {
-        "transformers": Part(f"{_AT}.transformers:TransformersStepRewardModel", f"{_AT}.options:StepRewardModelConfig"),
-        "recorded": Part(f"{_AT}.recorded:RecordedStepRewardModel", f"{_AT}.recorded:RecordedStepRewardModelConfig"),
-        "random": Part(f"{_AT}.base:RandomStepRewardModel", f"{_AT}.base:RandomStepRewardModelConfig"),
-    },
-    f"{_AT}.base:StepRewardModel",
+    "reward model", _AT, Part.built_in("reason_envs", _AT), f"{_AT}.base:StepRewardModel"
 )
 """Step reward models by name; ``REWARD_MODELS.register(name, reward_model, config)`` adds one."""
 

@@ -52,14 +52,7 @@ class RewardRegistry(Registry[RewardFunction]):
 
 
 REWARDS = RewardRegistry(
-    "reward",
-    "reason_envs.rewards",
-    {
-        "code": Part("reason_envs.rewards.code.grade:CodeReward"),
-        "math": Part("reason_envs.rewards.base:MathReward"),
-        "random": Part("reason_envs.rewards.base:RandomReward"),
-    },
-    RewardFunction,
+    "reward", "reason_envs.rewards", Part.built_in("reason_envs", "reason_envs.rewards"), RewardFunction
 )
 """Registered rewards; `register_reward` adds one."""
 

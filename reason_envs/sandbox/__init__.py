@@ -15,17 +15,7 @@ from reason_envs.sandbox.values import Opaque, Raised, literal
 # Parsed code of models is a text of others: its warnings do not belong on standard error.
 warnings.filterwarnings("ignore", category=SyntaxWarning, module=r"<(unknown|response)>")
 SANDBOXES: Registry[Sandbox] = Registry(
-    "sandbox",
-    "reason_envs.sandboxes",
-    {
-        "monty": Part("reason_envs.sandbox.monty:MontySandbox", "reason_envs.sandbox.monty:MontyConfig"),
-        "native": Part("reason_envs.sandbox.native:NativeSandbox", "reason_envs.sandbox.native:NativeConfig"),
-        "container": Part(
-            "reason_envs.sandbox.container:ContainerSandbox", "reason_envs.sandbox.container:ContainerConfig"
-        ),
-        "http": Part("reason_envs.sandbox.http:HttpSandbox", "reason_envs.sandbox.http:HttpConfig"),
-    },
-    Sandbox,
+    "sandbox", "reason_envs.sandboxes", Part.built_in("reason_envs", "reason_envs.sandboxes"), Sandbox
 )
 """Sandboxes by name; ``SANDBOXES.register(name, sandbox, config)`` adds one."""
 

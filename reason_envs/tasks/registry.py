@@ -53,30 +53,7 @@ class TaskRegistry(Registry[TaskSet]):
         return super().unknown(name, others)
 
 
-_FILES = ("json", "gsm8k", "math", "hotpotqa", "drop", "humaneval", "mbpp")
-_BENCHMARKS = ("polaris", "code_contests", "introductory", "interview", "competition")
-TASKS = TaskRegistry(
-    "task family",
-    "reason_envs.tasks",
-    {
-        **{name: Part(f"reason_envs.tasks.files.families:{name}_files") for name in _FILES},
-        **{name: Part(f"reason_envs.tasks.files.named_benchmarks:{name}") for name in _BENCHMARKS},
-        "AIME24": Part("reason_envs.tasks.files.named_benchmarks:aime24"),
-        "AIME25": Part("reason_envs.tasks.files.named_benchmarks:aime25"),
-        "OlympiadBench": Part("reason_envs.tasks.files.named_benchmarks:olympiad_bench"),
-        "fact_qa": Part("reason_envs.tasks.generated.fact_qa:fact_qa"),
-        "one_line_code": Part("reason_envs.tasks.generated.one_line_code:one_line_code"),
-        "workflow_problems": Part("reason_envs.tasks.generated.workflow_problems:workflow_problems"),
-        "hub": Part("reason_envs.tasks.files.hub:hub"),
-        "mixture": Part("reason_envs.tasks.mixture:mixture"),
-        "plan_path": Part("reason_envs.tasks.games.plan_path_tasks:plan_path"),
-        "sokoban": Part("reason_envs.tasks.games.sokoban_tasks:sokoban"),
-        "boxoban": Part("reason_envs.tasks.games.sokoban_tasks:boxoban"),
-        "sudoku": Part("reason_envs.tasks.games.sudoku_tasks:sudoku"),
-        "functions": Part("reason_envs.tasks.generated.functions:functions"),
-    },
-    TaskSet,
-)
+TASKS = TaskRegistry("task family", "reason_envs.tasks", Part.built_in("reason_envs", "reason_envs.tasks"), TaskSet)
 """Registered task families; `register` adds one."""
 
 

@@ -3,7 +3,10 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, ClassVar
+
+import yaml
 
 from reason_envs.core import Action, AgentId, Message, StepResult
 from reason_envs.envs.petting.config import SINGLE, PettingConfig
@@ -18,6 +21,10 @@ from reason_envs.tasks import Task
 from reason_envs.validation import check_choice
 from reason_envs.views import EpisodeView, GridView, TurnView
 
+GAMES: dict[str, dict[str, dict[str, str]]] = yaml.safe_load(
+    Path(__file__).with_name("games.yaml").read_text(encoding="utf-8")
+)
+"""Prompts and colours of each game."""
 SOLO: AgentId = "solo"
 """Agent of ``roles="single"``."""
 MAX_OUTCOME_CHARS = 300

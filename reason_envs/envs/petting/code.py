@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from reason_envs.envs.petting.base import Petting
+from reason_envs.envs.petting.base import GAMES, Petting
 from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.state import DecisionResult
 from reason_envs.envs.petting.written_tests import RUN, TestJudge, golden_tests, read_written_tests
@@ -68,10 +68,7 @@ class PettingCode(Petting):
     """
 
     roles = (CODER, TESTER)
-    prompts: ClassVar = {
-        CODER: "Write the Python function or program.",
-        TESTER: "Write tests for the right program, one a line, such as: assert f(1) == 2",
-    }
+    prompts: ClassVar = GAMES["code"]["prompts"]
     count_names = ("contradicting_tests", "unusable_tests")
     config_class = PettingCodeConfig
     config: PettingCodeConfig

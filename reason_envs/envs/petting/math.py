@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from reason_envs.envs.petting.base import MAX_OUTCOME_CHARS, Petting
+from reason_envs.envs.petting.base import GAMES, MAX_OUTCOME_CHARS, Petting
 from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.state import DecisionResult
 from reason_envs.rewards import extract_answer, grade_math_async
@@ -47,10 +47,7 @@ class PettingMath(Petting):
     """
 
     roles = (TOOL, REASONER)
-    prompts: ClassVar = {
-        TOOL: "Write Python that prints the answer.",
-        REASONER: r"Solve the problem; check what the program printed. Give the answer in \boxed{}.",
-    }
+    prompts: ClassVar = GAMES["math"]["prompts"]
     config_class = PettingMathConfig
     config: PettingMathConfig
 

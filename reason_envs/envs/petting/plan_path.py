@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from reason_envs.envs.petting.base import GAMES
 from reason_envs.envs.petting.config import PettingConfig
-from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
+from reason_envs.envs.petting.grid import GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import plan_path_rules as rules
 from reason_envs.validation import at_least
@@ -52,17 +53,8 @@ class PettingPlanPath(GridGame):
     discounted: with the source's factor of 0.99, standing still would earn a reward.
     """
 
-    prompts: ClassVar = {
-        TOOL: "Write Python that prints moves U, D, L, R from P to G. `grid` is a list of strings; # is a wall.",
-        PLANNER: r"Lead P to G past the walls #. Answer with moves U, D, L, R in a box, such as \boxed{RRD}.",
-    }
-    colours: ClassVar = {
-        rules.WALL: "#3d4752",
-        rules.FLOOR: "#f4f1ea",
-        rules.PLAYER: "#4c8dd6",
-        rules.GOAL: "#f2c14e",
-        rules.BOTH: "#5fb37a",
-    }
+    prompts: ClassVar = GAMES["plan_path"]["prompts"]
+    colours: ClassVar = GAMES["plan_path"]["colours"]
     max_moves = 100
     config_class = PettingPlanPathConfig
     config: PettingPlanPathConfig

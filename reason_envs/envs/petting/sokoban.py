@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from reason_envs.envs.petting.base import GAMES
 from reason_envs.envs.petting.config import PettingConfig
-from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
+from reason_envs.envs.petting.grid import GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import sokoban_rules as rules
 from reason_envs.validation import at_least
@@ -48,21 +49,8 @@ class PettingSokoban(GridGame):
     finds many unsolvable levels, but not all.
     """
 
-    prompts: ClassVar = {
-        TOOL: "Write Python that prints moves U, D, L, R of @ that push each $ onto a goal. `grid` is a list of "
-        "strings; # wall, . goal, * box on goal, + you on goal.",
-        PLANNER: "Push each $ onto a goal: @ you, # wall, . goal, * box on goal, + you on goal. Answer with moves U, "
-        r"D, L, R in a box, such as \boxed{RRD}.",
-    }
-    colours: ClassVar = {
-        rules.WALL: "#3d4752",
-        rules.FLOOR: "#f4f1ea",
-        rules.PLAYER: "#4c8dd6",
-        rules.PLAYER_ON_GOAL: "#7fb2e8",
-        rules.BOX: "#c58a4a",
-        rules.BOX_ON_GOAL: "#5fb37a",
-        rules.GOAL: "#f2c14e",
-    }
+    prompts: ClassVar = GAMES["sokoban"]["prompts"]
+    colours: ClassVar = GAMES["sokoban"]["colours"]
     max_moves = 200
     config_class = PettingSokobanConfig
     config: PettingSokobanConfig

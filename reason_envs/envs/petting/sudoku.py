@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
+from reason_envs.envs.petting.base import GAMES
 from reason_envs.envs.petting.config import PettingConfig
-from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame, Played
+from reason_envs.envs.petting.grid import GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import sudoku_rules as rules
 from reason_envs.validation import at_least
@@ -47,11 +48,8 @@ class PettingSudoku(GridGame):
     the share of the empty cells that hold the digit of the solution, plus ``win`` for the solution.
     """
 
-    prompts: ClassVar = {
-        TOOL: "Write Python that prints the filled sudoku, a row a line. `grid` is a list of rows; 0 is empty.",
-        PLANNER: "Fill the dots: each row, column and box has every digit once. Answer with all rows, a row a line.",
-    }
-    colours: ClassVar = {".": "#f4f1ea", **{str(digit): "#dce8f5" for digit in range(1, 10)}}
+    prompts: ClassVar = GAMES["sudoku"]["prompts"]
+    colours: ClassVar = GAMES["sudoku"]["colours"]
     config_class = PettingSudokuConfig
     config: PettingSudokuConfig
 

@@ -1,10 +1,14 @@
 """Signatures of the operators of AFlow (arXiv 2410.10762), with the stubs and the prelude of programs."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader
 
 from reason_envs.sandbox.monty import GUARD, guard
 
@@ -18,8 +22,8 @@ MAX_VALUE_BYTES = 2**20
 """Maximum size of the fields of a call, and of the result of a workflow."""
 MAX_SOLUTIONS = 26
 """Maximum number of solutions of an ensemble: each has a letter."""
-LEVELS = ("debug", "info", "warning", "error")
-"""Methods of ``logger``, whose messages are dropped."""
+_HERE = Path(__file__).parent
+_TEMPLATES = Environment(loader=FileSystemLoader(_HERE), trim_blocks=True, keep_trailing_newline=True)
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Operator:
     """Type of each field; ``= default`` after the type makes the field optional."""
     returns: Mapping[str, str]
     """Type of each output."""
-    domains: frozenset[str]
+    domains: Sequence[str]
     """Domains that the operator fits."""
 
     def arguments(self, *, typed: bool) -> str:
@@ -61,25 +65,8 @@ class Operator:
         return None
 
 
-_ALL = frozenset({"math", "qa", "code"})
-OPERATORS: Mapping[str, Operator] = {
-    "Custom": Operator({"input": "str", "instruction": "str"}, {"response": "str"}, _ALL),
-    "AnswerGenerate": Operator({"input": "str"}, {"thought": "str", "answer": "str"}, frozenset({"qa"})),
-    "Programmer": Operator(
-        {"problem": "str", "analysis": 'str = "None"'}, {"code": "str", "output": "str"}, frozenset({"math"})
-    ),
-    "ScEnsemble": Operator({"solutions": "list[str]", "problem": "str"}, {"response": "str"}, _ALL),
-    "CustomCodeGenerate": Operator(
-        {"problem": "str", "entry_point": "str", "instruction": "str"}, {"response": "str"}, frozenset({"code"})
-    ),
-    "Test": Operator(
-        {"problem": "str", "solution": "str", "entry_point": "str", "test_loop": "int = 3", "question_id": "str = ''"},
-        {"result": "bool", "solution": "str"},
-        frozenset({"code"}),
-    ),
-    "Review": Operator({"problem": "str", "solution": "str"}, {"review_result": "bool", "feedback": "str"}, _ALL),
-    "Revise": Operator({"problem": "str", "solution": "str", "feedback": "str"}, {"solution": "str"}, _ALL),
-}
+_TABLE = yaml.safe_load((_HERE / "operators.yaml").read_text(encoding="utf-8"))
+OPERATORS: Mapping[str, Operator] = {name: Operator(**signature) for name, signature in _TABLE.items()}
 """Signature of each operator by class name."""
 
 
@@ -95,50 +82,11 @@ ATTRIBUTES = {attribute_name(name): name for name in OPERATORS}
 @cache
 def stubs() -> str:
     """Return the type stubs for the type checker."""
-    lines = ["from typing import Any, TypedDict"]
-    for name, operator in OPERATORS.items():
-        lines += [f"class {name}Result(TypedDict):", *(f"    {n}: {kind}" for n, kind in operator.returns.items())]
-    lines += [
-        "class LLM:",
-        "    def get_usage_summary(self) -> dict[str, float]: ...",
-        "def create_llm_instance(config: Any) -> LLM: ...",
-        "DatasetType = str",
-        "class logger:",
-        *(f"    @staticmethod\n    def {level}(*values: Any) -> None: ..." for level in LEVELS),
-    ]
-    for name, operator in OPERATORS.items():
-        lines += [
-            f"class {name}:",
-            "    def __init__(self, llm: Any, name: str = '') -> None: ...",
-            f"    async def __call__(self, {operator.arguments(typed=True)}) -> {name}Result: ...",
-        ]
-    lines += ["class operator:", *(f"    {name} = {name}" for name in OPERATORS)]
-    return "\n".join(lines) + "\n"
+    return _TEMPLATES.get_template("stubs.py.jinja").render(operators=OPERATORS)
 
 
 @cache
 def prelude() -> str:
     """Return the code that runs before the program: the names of the stubs, whose calls reach the host."""
-    lines = [
-        guard(MAX_VALUE_BYTES),
-        "class LLM:",
-        "    def get_usage_summary(self):",
-        f"        return {{'total_cost': {COST}()}}",
-        "def create_llm_instance(config):",
-        "    return LLM()",
-        "DatasetType = str",
-        "class Logger:",
-        *(f"    def {level}(self, *values):\n        pass" for level in LEVELS),
-        "logger = Logger()",
-    ]
-    for name, operator in OPERATORS.items():
-        fields = ", ".join(f"{field!r}: {field}" for field in operator.takes)
-        lines += [
-            f"class {name}:",
-            "    def __init__(self, llm, name=''):",
-            "        pass",
-            f"    async def __call__(self, {operator.arguments(typed=False)}):",
-            f"        return await {CALL}({name!r}, {GUARD}({{{fields}}}))",
-        ]
-    lines += ["class operator:", *(f"    {name} = {name}" for name in OPERATORS)]
-    return "\n".join(lines) + "\n"
+    names = {"cost": COST, "call": CALL, "guard": guard(MAX_VALUE_BYTES), "guard_name": GUARD}
+    return _TEMPLATES.get_template("prelude.py.jinja").render(operators=OPERATORS, **names)
