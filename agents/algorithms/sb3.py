@@ -32,7 +32,7 @@ from agents.algorithms.options import SB3PPOConfig
 from agents.policies.actor_critic import ActorCritic, NetworkPolicy
 from agents.policies.mlp import FLAT, MLPNetwork
 from agents.rollout.episodes import numbers
-from agents.trajectory import Choice, Decision, Trajectory
+from agents.trajectory import Decision, Trajectory
 from reason_envs.adapters.sb3 import ReasonVecEnv
 from reason_envs.core import Environment, derive_seed
 from reason_envs.errors import ReasonEnvsError
@@ -195,15 +195,7 @@ class EpisodeRecorder(BaseCallback):
         return True
 
     def _decision(self, slot: int, turn: int, action: int, log_prob: float, reward: float) -> Decision:
-        choice = Choice(
-            token_ids=[action],
-            log_probs=[log_prob],
-            sampling=self._policy.sampling,
-            finish_reason="stop",
-            policy_version=self._policy.version,
-            prompt_ids=[],
-            text=self._policy.action_names[action],
-        )
+        choice = self._policy.choice(action, log_prob, self._policy.sampling)
         return Decision(f"sb3/{slot}", self._agent, turn, choice, reward, group_id="")
 
     def _end(self, slot: int, info: Mapping[str, Any]) -> None:

@@ -146,10 +146,11 @@ class NetworkPolicy(TrainablePolicy):
         draw = TokenSampler(samplings, self.device)
         actions, log_probs = draw(logits, uniforms(seeds, np.zeros(len(seeds), np.uint64)))
         rows = zip(actions.tolist(), log_probs.tolist(), samplings, strict=True)
-        choices = iter([self._choice(*row) for row in rows])
+        choices = iter([self.choice(*row) for row in rows])
         return [[next(choices) for _ in request.observations] for request in requests]
 
-    def _choice(self, action: int, log_prob: float, sampling: Sampling) -> Choice:
+    def choice(self, action: int, log_prob: float, sampling: Sampling) -> Choice:
+        """Return an action of the current weights as a choice of one token."""
         return Choice(
             token_ids=[action],
             log_probs=[log_prob],

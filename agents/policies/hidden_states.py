@@ -1,9 +1,9 @@
-"""Hidden states that predict the sampled tokens; a prompt with several responses is computed once."""
+"""Hidden states that predict the sampled tokens, computed once per prompt, and the state values from them."""
 
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
@@ -45,3 +45,21 @@ def _after_shared_prompts(model: Any, batch: Batch, prompts: Tensor, which: Tens
         **keeping,
     ).last_hidden_state
     return torch.cat([first, after], dim=1)
+
+
+class ValueHead(nn.Module):
+    """A linear map from a hidden state of ``width`` numbers to the value of the state before its token.
+
+    It is 0 before training. It is not part of the language model: it is neither sent to engines nor written by
+    ``save_pretrained``. It computes in float32.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return the values [N] of hidden states [N, width]."""
+        return self.linear(states.float()).squeeze(-1)

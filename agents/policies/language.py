@@ -1,5 +1,6 @@
 """A causal language model as a policy: an engine samples, the policy evaluates and trains the full model or a LoRA."""
 
+import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -13,13 +14,11 @@ from torch import Tensor, nn
 
 from agents.policies.activations import SavedBytes
 from agents.policies.base import Evaluation, TrainablePolicy, sampling_temperatures
-from agents.policies.hidden_states import token_states
+from agents.policies.hidden_states import ValueHead, token_states
 from agents.policies.language_config import LanguagePolicyConfig
-from agents.policies.log_probs import token_log_probs
-from agents.policies.logits import LogitsHead
-from agents.policies.lora import add_adapter, freeze_copy, merged_weights, using_adapter
+from agents.policies.log_probs import LogitsHead, token_log_probs
+from agents.policies.lora import add_adapter, merged_weights
 from agents.policies.padding import collate, deduplicate
-from agents.policies.value_head import ValueHead
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import gather
 from reason_envs.core import AgentId, Message
@@ -206,12 +205,12 @@ class LanguagePolicy(TrainablePolicy):
         """Freeze the current weights as the reference. For a new LoRA adapter the reference is the base model."""
         if not self.uses_lora or not self._adapter_is_new:
             where = self.device if self.config.reference_device == "policy" else torch.device("cpu")
-            self._reference = freeze_copy(self.model, where)
+            self._reference = copy.deepcopy(self.model).to(where).requires_grad_(False).eval()
 
     @contextmanager
     def reference(self) -> Iterator[None]:
         """Evaluate with the reference weights, without gradients and dropout."""
-        without = using_adapter(self.model, enabled=False) if self._reference is None else nullcontext()
+        without = self.model.disable_adapter() if self._reference is None else nullcontext()
         self._evaluating = self.model if self._reference is None else self._reference
         try:
             self._move_reference(self.device)

@@ -1,9 +1,8 @@
-"""LoRA adapters of PEFT: add, switch off, merge without changing the model, and freeze copies."""
+"""LoRA adapters of PEFT: add, merge without changing the model, and write."""
 
-import copy
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -89,16 +88,6 @@ def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
     for target in targets:
         if target.rpartition(".")[2] not in linear:
             raise unknown_name("layer in policy.lora_target_modules", target, linear)
-
-
-def using_adapter(model: Any, *, enabled: bool) -> AbstractContextManager[None]:
-    """Return a context in which the adapter is on or off."""
-    return nullcontext() if enabled else model.disable_adapter()
-
-
-def freeze_copy(model: nn.Module, device: torch.device) -> nn.Module:
-    """Return a copy of a model and its adapter on a device, without gradients and in evaluation mode."""
-    return copy.deepcopy(model).to(device).requires_grad_(False).eval()
 
 
 @torch.no_grad()

@@ -17,11 +17,11 @@ from tqdm import tqdm
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.prompt_templates import chat
+from reason_envs.envs.reason_tree.config import StepConfig
 from reason_envs.envs.reason_tree.steps import StepRule, draw_step
 from reason_envs.errors import EngineError, RunError
 from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling
 from reason_envs.rewards import extract_answer, grade_math_batch
-from reason_envs.rewards.math.extract import check_answer_fallbacks
 from reason_envs.tasks.base import Task
 from reason_envs.tasks.text import without_thoughts
 from reason_envs.validation import at_least, one_of
@@ -39,25 +39,13 @@ Prefix = tuple[tuple[int, ...], ...]
 
 
 @dataclass
-class SamplingConfig:
+class SamplingConfig(StepConfig):
     """Options of the sampling of solutions and the labelling of their steps."""
 
     solutions: int = 16
     """Number of solutions to sample per problem. Equal solutions are kept once."""
-    temperature: float = 1.0
-    """Sampling temperature of solutions and rollouts."""
-    top_p: float = 1.0
-    """Probability mass of nucleus sampling. 1 keeps all tokens."""
-    max_depth: int = 15
-    """Maximum number of steps per solution."""
-    max_step_tokens: int = 64
-    """Maximum number of tokens per step."""
-    separator: str | None = None
-    """Text that ends a step, or ``paragraphs``; null: as in a search tree (see ``env.separator``)."""
     system_prompt: str | None = None
     """Text of a system message before the problem; null: no system message."""
-    fallbacks: tuple[str, ...] = ()
-    """Formats of an answer that are accepted besides a box: ``####``, ``last_number``."""
     labels: str = "hard"
     """Way to label steps: ``hard``, ``soft`` or ``solution``. ``hard``: a step is right if any completion from it, and
     from each step before it, reaches the answer. ``soft``: the share of completions that reach it. ``solution``: every
@@ -68,9 +56,9 @@ class SamplingConfig:
     """Maximum number of tokens per completion."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         one_of(self, labels=LABELLINGS)
-        at_least(self, solutions=1, rollouts=1, max_depth=1, max_step_tokens=1, max_rollout_tokens=1)
-        self.fallbacks = check_answer_fallbacks(self.fallbacks)
+        at_least(self, solutions=1, rollouts=1, max_rollout_tokens=1)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,7 @@ from agents.registry import ALGORITHMS
 from agents.rollout.episodes import without_failures
 from agents.tracking.episode_metrics import describe
 from agents.tracking.transcript import as_text
-from agents.training.announcement import announcement
-from agents.training.build import Run
+from agents.training.build import Run, announcement
 from agents.training.evaluator import Evaluator
 from agents.training.folder import open_folder
 from agents.training.health import Health

@@ -5,8 +5,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from reason_envs.errors import EngineError, OptionError
-from reason_envs.llm.engines.recorded.record_file import RecordFile
+from reason_envs.errors import EngineError
+from reason_envs.llm.engines.recorded.record_file import RecordConfig, RecordFile
 from reason_envs.reward_models.base import StepRewardModel, StepScoreRequest, StepScores, make_reward_model
 from reason_envs.validation import mounted
 
@@ -15,18 +15,8 @@ KIND = "step_scores"
 
 
 @dataclass
-class RecordedStepRewardModelConfig:
+class RecordedStepRewardModelConfig(RecordConfig):
     """Options of ``reward_model=recorded``."""
-
-    path: str = ""
-    """Path of the record. It may be the same file as that of a recorded engine."""
-    live: Any = None
-    """Step reward model that answers and records the requests that are missing from the record: a name, a mapping with
-    ``name`` and options, or a model; ``None``: a missing request is an error."""
-
-    def __post_init__(self) -> None:
-        if not self.path:
-            raise OptionError("path", self.path, "must be the path of a record.")
 
 
 class RecordedStepRewardModel(StepRewardModel):

@@ -1,4 +1,4 @@
-"""The sandbox interface: programs, limits, outcomes, and a pool of workers."""
+"""The sandbox interface: programs, limits, outcomes, and the threads that wait for them."""
 
 import asyncio
 import atexit
@@ -94,15 +94,48 @@ class SandboxConfig:
         at_least(self, workers=1, output_bytes=1)
 
 
-class Sandbox(ABC):
+class WorkerThreads:
+    """At most ``workers`` threads. They are closed at exit, and replaced in a forked process, which has no threads."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        at_least(self, workers=1)
+        self._start_over()
+        _pools.add(self)
+
+    def close(self) -> None:
+        """Cancel waiting jobs, and wait for the running ones."""
+        self._executor.shutdown(cancel_futures=True)
+
+    def _start_over(self) -> None:
+        """Create all resources that belong to one process, at the start and after a fork."""
+        self._lock = threading.Lock()
+        self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix=type(self).__name__)
+
+
+_pools: weakref.WeakSet[WorkerThreads] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for pool in list(_pools):
+        pool._start_over()
+
+
+def _close_all() -> None:
+    for pool in list(_pools):
+        pool.close()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_close_all)
+
+
+class Sandbox(WorkerThreads, ABC):
     """Runs untrusted programs, at most ``workers`` at the same time. It can be awaited, or called from any thread."""
 
     def __init__(self, workers: int | None = None, output_bytes: int = Limits.output_bytes) -> None:
-        self.workers = os.cpu_count() or 1 if workers is None else workers
         self.output_bytes = output_bytes
-        at_least(self, workers=1)
-        self._start_over()
-        _sandboxes.add(self)
+        super().__init__(os.cpu_count() or 1 if workers is None else workers)
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -126,33 +159,7 @@ class Sandbox(ABC):
     def execute(self, program: Program) -> Outcome:
         """Run a program in the calling thread."""
 
-    def close(self) -> None:
-        """Discard waiting programs, wait for running ones, and end the workers."""
-        self._executor.shutdown(cancel_futures=True)
-
-    def _start_over(self) -> None:
-        """Create all resources that belong to one process, at the start and after a fork."""
-        self._lock = threading.Lock()
-        self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="sandbox")
-
-
-_sandboxes: weakref.WeakSet[Sandbox] = weakref.WeakSet()
-
 
 def summaries() -> list[str]:
     """Return the summary of each kind of sandbox that this process has built."""
-    return sorted({sandbox.summary for sandbox in _sandboxes})
-
-
-def _after_fork_in_child() -> None:
-    for sandbox in list(_sandboxes):
-        sandbox._start_over()
-
-
-def _close_all() -> None:
-    for sandbox in list(_sandboxes):
-        sandbox.close()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(_close_all)
+    return sorted({pool.summary for pool in _pools if isinstance(pool, Sandbox)})

@@ -15,35 +15,46 @@ COSTS = ("expand_cost", "branch_cost", "backtrack_cost", "step_penalty", "illega
 
 
 @dataclass
-class GrowthConfig:
-    """Options of a growing tree, the same for the environment and every search method."""
+class StepConfig:
+    """Options of solutions that a generator samples step by step."""
 
     max_depth: int = 15
-    """Maximum number of steps per path."""
-    max_nodes: int = 80
-    """Maximum number of nodes per tree, the root included."""
-    max_branch: int = 16
-    """Maximum number of different children per node."""
+    """Maximum number of steps per path or solution."""
     max_step_tokens: int = 64
     """Maximum number of tokens per step."""
-    temperature: float = 0.8
+    temperature: float = 1.0
     """Sampling temperature of the generator; 0 is greedy."""
     top_p: float = 1.0
     """Nucleus sampling of the generator: probability mass of the tokens that are kept; 1 keeps all tokens."""
     separator: str | None = None
     """Text that ends a step, or ``paragraphs``: a blank line ends a step, but display mathematics and blocks of code
     stay whole. ``None``: ``paragraphs`` for a model that does not ship with this package, otherwise a line break."""
-    aggregation: str = "product"
-    """Aggregation of the step scores along a path into its value: ``product``, ``min``, ``last`` or ``sum``."""
     fallbacks: tuple[str, ...] = ()
     """Ways to find the answer of a step without a box: ``####``, ``last_number``; none by default."""
 
     def __post_init__(self) -> None:
-        at_least(self, max_depth=1, max_nodes=2, max_branch=1, max_step_tokens=1)
-        one_of(self, aggregation=AGGREGATIONS)
+        at_least(self, max_depth=1, max_step_tokens=1)
         if self.separator == "":
             raise OptionError("separator", self.separator, "must not be empty: it ends a step.")
         self.fallbacks = check_answer_fallbacks(self.fallbacks)
+
+
+@dataclass
+class GrowthConfig(StepConfig):
+    """Options of a growing tree, the same for the environment and every search method."""
+
+    temperature: float = 0.8
+    max_nodes: int = 80
+    """Maximum number of nodes per tree, the root included."""
+    max_branch: int = 16
+    """Maximum number of different children per node."""
+    aggregation: str = "product"
+    """Aggregation of the step scores along a path into its value: ``product``, ``min``, ``last`` or ``sum``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, max_nodes=2, max_branch=1)
+        one_of(self, aggregation=AGGREGATIONS)
 
 
 @dataclass

@@ -1,20 +1,17 @@
 """Grading processes with an enforced time limit, for any thread and any event loop."""
 
-import atexit
 import json
 import os
 import socket
 import subprocess
 import sys
-import threading
 import weakref
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from time import monotonic
-from types import SimpleNamespace
 
 from reason_envs.errors import OptionError, ReasonEnvsError
-from reason_envs.validation import at_least
+from reason_envs.sandbox.base import WorkerThreads
 
 DEFAULT_LIMIT = 5.0
 """Maximum wall-clock time of one pair of answers, in seconds."""
@@ -26,9 +23,9 @@ _WORKER = Path(__file__).with_name("worker.py")
 class _Worker:
     """One process and its socket. Only one thread at a time uses it."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: weakref.WeakSet["_Worker"]) -> None:
         self._socket, theirs = socket.socketpair()
-        _workers.add(self)
+        started.add(self)
         with theirs:
             # -P: files beside the script must not shadow modules that math-verify imports.
             command = [sys.executable, "-P", str(_WORKER)]
@@ -80,7 +77,7 @@ class _Worker:
         self._socket.close()
 
 
-class GradingPool:
+class GradingPool(WorkerThreads):
     """Worker processes that are started on demand and replaced when they hang or die."""
 
     def __init__(self, workers: int | None = None, limit: float = DEFAULT_LIMIT) -> None:
@@ -90,13 +87,11 @@ class GradingPool:
             workers: maximum number of processes. ``None``: the number of processors, at most four.
             limit: maximum wall-clock time per pair in seconds; then the worker is killed.
         """
-        at_least(SimpleNamespace(workers=workers), workers=1)
         if limit <= 0:
             raise OptionError("limit", limit, "must be above 0 seconds.")
-        self.workers = workers or min(4, os.cpu_count() or 1)
         self.limit = limit
-        self._start_over()
-        _pools.add(self)
+        self._started: weakref.WeakSet[_Worker] = weakref.WeakSet()
+        super().__init__(min(4, os.cpu_count() or 1) if workers is None else workers)
 
     def submit(self, gold: str, answer: str) -> Future[str]:
         """Queue two normalised answers. The result is a reason (see `MathGrade`)."""
@@ -104,13 +99,13 @@ class GradingPool:
 
     def close(self) -> None:
         """Cancel queued pairs, wait for the running ones and end the workers."""
-        self._executor.shutdown(cancel_futures=True)
+        super().close()
         while self._idle:
             self._idle.pop().kill()
 
     def _judge(self, gold: str, answer: str) -> str:
         for attempt in range(2):  # a second attempt: the worker may have died while it was idle
-            worker = self._idle_worker() if attempt == 0 else _Worker()
+            worker = self._idle_worker() if attempt == 0 else _Worker(self._started)
             try:
                 reason = worker.ask(gold, answer, self.limit)
             except TimeoutError:
@@ -128,43 +123,18 @@ class GradingPool:
         with self._lock:
             if self._idle:
                 return self._idle.pop()
-        return _Worker()
+        return _Worker(self._started)
 
     def _start_over(self) -> None:
-        self._lock = threading.Lock()
+        super()._start_over()
+        for worker in list(self._started):  # after a fork they belong to the parent process
+            worker.forget()
         self._idle: list[_Worker] = []
-        self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix="grading")
 
 
-_workers: weakref.WeakSet[_Worker] = weakref.WeakSet()
-_pools: weakref.WeakSet[GradingPool] = weakref.WeakSet()
-_default: GradingPool | None = None
-_default_lock = threading.Lock()
+_default = GradingPool()
 
 
 def default_pool() -> GradingPool:
     """Return the pool that all graders of this process share."""
-    global _default
-    with _default_lock:
-        if _default is None:
-            _default = GradingPool()
-        return _default
-
-
-def _after_fork_in_child() -> None:
-    """Leave the workers to the parent process, and replace threads and locks, which do not survive a fork."""
-    global _default_lock
-    _default_lock = threading.Lock()
-    for worker in list(_workers):
-        worker.forget()
-    for pool in list(_pools):
-        pool._start_over()
-
-
-def _close_all() -> None:
-    for pool in list(_pools):
-        pool.close()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(_close_all)
+    return _default

@@ -5,10 +5,10 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
-from reason_envs.errors import EngineError, OptionError
+from reason_envs.errors import EngineError
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import Capability, Engine, Generation, GenerationRequest
-from reason_envs.llm.engines.recorded.record_file import RecordFile
+from reason_envs.llm.engines.recorded.record_file import RecordConfig, RecordFile
 from reason_envs.validation import mounted
 
 KIND = "generation"
@@ -20,19 +20,8 @@ NOT_RECORDED = ("prompt_ids", "prefix_cache", "prompt_prefix_cache")
 
 
 @dataclass
-class RecordedEngineConfig:
+class RecordedEngineConfig(RecordConfig):
     """Options of ``engine=recorded``."""
-
-    path: str = ""
-    """Path of the record."""
-    live: Any = None
-    """Engine that answers and records the requests that are missing from the record: a name, a mapping with ``name``
-    and options, or an engine; ``None``: a missing request is answered without tokens and with
-    ``finish_reason="exhausted"``."""
-
-    def __post_init__(self) -> None:
-        if not self.path:
-            raise OptionError("path", self.path, "must be the path of a record.")
 
 
 class RecordedEngine(Engine):

@@ -10,15 +10,32 @@ import json
 import logging
 import os
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reason_envs.errors import EngineError
+from reason_envs.errors import EngineError, OptionError
 
 VERSION = 1
 """Version of the format."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class RecordConfig:
+    """Options of the engine and the reward model that answer from a record."""
+
+    path: str = ""
+    """Path of the record. A recorded engine and a recorded reward model may use the same file."""
+    live: Any = None
+    """Engine or reward model that answers and records the requests that are missing from the record: a name, a mapping
+    with ``name`` and options, or an object; ``None``: a missing request is an error of the reward model, and the engine
+    answers it without tokens and with ``finish_reason="exhausted"``."""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise OptionError("path", self.path, "must be the path of a record.")
 
 
 class RecordFile:
