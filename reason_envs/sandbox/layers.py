@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from reason_envs.errors import EngineError, OptionError
 from reason_envs.sandbox.library import interpreter, library, readable_paths
@@ -25,16 +26,7 @@ FIRST_UID, UIDS = 65520, 14
 INSIDE_BUBBLEWRAP = "/library"
 """Path of the standard library inside bubblewrap, readable by all users."""
 
-ALLOWED = """
-    access arch_prctl brk capget clock_getres clock_gettime clock_nanosleep close close_range dup dup2 dup3 epoll_create
-    epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 exit exit_group faccessat faccessat2 fstat fstatfs
-    futex getcwd getdents64 getegid geteuid getgid getgroups getpgrp getpid getppid getpriority getrandom getresgid
-    getresuid getrlimit getrusage getsid gettid gettimeofday getuid lseek lstat madvise mmap mprotect mremap munmap
-    nanosleep newfstatat pipe pipe2 poll ppoll pread64 preadv pselect6 read readlink readlinkat readv restart_syscall
-    rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn sched_getaffinity sched_yield select
-    set_robust_list set_tid_address sigaltstack stat statfs statx sysinfo time times umask uname wait4 waitid write
-    writev
-"""
+ALLOWED = Path(__file__).with_name("system_calls.txt").read_text(encoding="utf-8").split()
 """System calls that are allowed with any arguments. Others fail with "operation not permitted"."""
 TERMINAL_QUESTIONS = (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)
 """Allowed ``ioctl`` requests: whether it is a terminal, its size, (non-)blocking mode, close on exec."""
@@ -118,7 +110,7 @@ def compile_filter() -> str:
     from pyseccomp import EQ, MASKED_EQ, Arg
 
     rules = pyseccomp.SyscallFilter(defaction=pyseccomp.ERRNO(1))
-    for name in ALLOWED.split():
+    for name in ALLOWED:
         rules.add_rule(pyseccomp.ALLOW, name)
     rules.add_rule(pyseccomp.ALLOW, "clone", Arg(0, MASKED_EQ, CLONE_THREAD, CLONE_THREAD))
     rules.add_rule(pyseccomp.ERRNO(38), "clone3")  # its flags cannot be checked; the C library then uses clone

@@ -12,8 +12,12 @@ import secrets
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import distribution
+from pathlib import Path
+from string import Template
 from time import monotonic
 from typing import Any
+
+import yaml
 
 from reason_envs.errors import EngineError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig, Status
@@ -24,21 +28,7 @@ GUARD = f"guard_{secrets.token_hex(8)}"
 """Name of the function that `guard` defines. Programs cannot know it, so they cannot replace it."""
 END = f"end_{secrets.token_hex(8)}"
 """Name of the function that raises ``EOFError``, which programs in Monty cannot name."""
-INPUT = f"""
-def input(prompt='', /, lines=iter({END}_lines), write=print):
-    write(prompt, end='')
-    try:
-        return next(lines)
-    except StopIteration:
-        pass
-    {END}()
-"""
-EXIT = """
-def exit(code=None, /, stop=SystemExit, is_a=isinstance, number=int, text=str):
-    raise stop() if code is None or is_a(code, number) and code == 0 else stop(text(code))
-quit = exit
-"""
-"""Definitions inside the interpreter, because it limits the number of calls that leave it."""
+_CODE = yaml.safe_load(Path(__file__).with_name("monty_code.yaml").read_text(encoding="utf-8"))
 _started_in: dict[str, int] = {}
 """The process whose threads run the interpreters, once there is one."""
 
@@ -47,27 +37,10 @@ def guard(limit: int) -> str:
     """Return the definition of ``GUARD``, which copies plain data up to a size in bytes, inside the interpreter.
 
     A value that leaves the interpreter is written out whole, also where its parts are shared, and instances with all
-    their attributes. Therefore larger values are refused there, and values that are not plain data become ``...``. The
-    defaults keep the built-ins, because a program may redefine their names.
+    their attributes. Therefore larger values are refused there, and values that are not plain data become ``...``.
     """
-    bits = min(4 * limit, 2**16)
-    return f"""
-def {GUARD}(value, depth=0, room=None, is_a=isinstance, size=len, error=ValueError, whole=int, maps=dict,
-            text=(str, bytes), plain=(str, bytes, int, float, complex), lists=(list, tuple, set, frozenset)):
-    room = [{limit}] if room is None else room
-    room[0] -= 2 + (size(value) if is_a(value, text) else 0)
-    long = size(value) > room[0] if is_a(value, lists) or is_a(value, maps) else False
-    if room[0] < 0 or long or is_a(value, whole) and not -1 << {bits} < value < 1 << {bits}:
-        raise error({too_large(limit)!r})
-    if value is None or is_a(value, plain):
-        return value
-    if depth <= {MAX_DEPTH} and is_a(value, maps):
-        return {{{GUARD}(k, depth + 1, room): {GUARD}(v, depth + 1, room) for k, v in value.items()}}
-    for kind in lists if depth <= {MAX_DEPTH} else ():
-        if is_a(value, kind):
-            return kind([{GUARD}(v, depth + 1, room) for v in value])
-    return ...
-"""
+    names = {"guard": GUARD, "limit": limit, "bits": min(4 * limit, 2**16), "depth": MAX_DEPTH}
+    return Template(_CODE["guard"]).substitute(names, message=too_large(limit))
 
 
 def too_large(limit: int) -> str:
@@ -167,8 +140,8 @@ class _Run:
     def definitions(self) -> str:
         """Return the code of the functions that the program needs."""
         text = "\n".join([self.program.source, *self.program.expressions])
-        parts = [INPUT] if "input" in text else []
-        parts += [EXIT] if "exit" in text or "quit" in text else []
+        parts = [Template(_CODE["input"]).substitute(end=END)] if "input" in text else []
+        parts += [_CODE["exit"]] if "exit" in text or "quit" in text else []
         parts += [guard(self.program.limits.output_bytes)] if self.program.expressions else []
         return "".join(parts)
 

@@ -1,28 +1,17 @@
 """Questions about a passage of simple facts: reading comprehension with words that a tiny model knows."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from random import Random
+
+import yaml
 
 from reason_envs.tasks.base import Split, Task
 from reason_envs.tasks.generated.base import GeneratedTaskSet, check_range, checked_size, from_random
 
-WORDS = {
-    "name": ("Tom", "Ann", "Ben", "Eva", "Max", "Lea", "Sam", "Zoe", "Ida", "Leo", "Kim", "Ray"),
-    "place": ("garden", "kitchen", "garage", "office", "park", "shop", "school", "barn", "attic", "station"),
-    "thing": ("ball", "book", "cup", "hat", "key", "lamp", "map", "pen", "kite", "drum"),
-    "colour": ("red", "blue", "green", "black", "white", "brown", "pink", "grey"),
-    "food": ("bread", "rice", "soup", "cake", "fish", "corn", "beans", "plums"),
-    "animals": ("dogs", "cats", "cows", "hens", "goats", "ducks", "mice", "bees"),
-    "weather": ("sunny", "windy", "rainy", "foggy", "snowy", "stormy"),
-}
-"""Words that fill the sentences, besides numbers."""
-KINDS = (
-    ("{name} is in the {place}.", "Where is {name}?", "{place}"),
-    ("{name} has the {colour} {thing}.", "What does {name} have?", "{colour} {thing}"),
-    ("{name} eats {food}.", "What does {name} eat?", "{food}"),
-    ("There are {number} {animals}.", "How many {animals} are there?", "{number}"),
-    ("The weather is {weather}.", "How is the weather?", "{weather}"),
-)
-"""Sentence, question and answer of each kind of fact. A passage has at most one fact of each kind."""
+_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+WORDS: dict[str, list[str]] = _TABLE["words"]
+KINDS: list[list[str]] = _TABLE["kinds"]
 
 
 def fact_qa(
@@ -53,7 +42,7 @@ def draw(rng: Random, min_facts: int, max_facts: int) -> Task:
     return Task("", f"Passage: {passage}\nQuestion: {question}", answer, metadata)
 
 
-def _fact(rng: Random, kind: tuple[str, ...], name: str) -> list[str]:
+def _fact(rng: Random, kind: Sequence[str], name: str) -> list[str]:
     """Fill a sentence, its question and its answer with words."""
     words = {group: rng.choice(choices) for group, choices in WORDS.items()}
     words |= {"name": name, "number": str(rng.randint(2, 99))}
