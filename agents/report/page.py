@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from html import escape
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Template
 
 from reason_envs.errors import ReasonEnvsError
 
@@ -41,14 +41,13 @@ def document(runs: Sequence[Mapping[str, Any]], title: str) -> str:
     script = f'"use strict";\n(() => {{\n{body}\n}})();\n'
     policy = f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
     data = json.dumps({"runs": runs}, ensure_ascii=False, allow_nan=False)
-    places = {
-        "title": escape(title),
-        "policy": policy,
-        "style": style,
-        "data": data.replace("<", r"\u003c"),  # the same in JSON, but not markup in HTML
-        "script": script,
-    }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: places[match[1]], _part("page.html"))
+    return Template(_part("page.html"), keep_trailing_newline=True).render(
+        title=title,
+        policy=policy,
+        style=style,
+        data=data.replace("<", r"\u003c"),  # the same in JSON, but not markup in HTML
+        script=script,
+    )
 
 
 def _digest(text: str) -> str:

@@ -26,8 +26,17 @@ from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import compose_config
 from agents.evaluation.intervals import crossed_bootstrap, first_tasks
 from agents.search.plans import Plan, plans
-from agents.search.plot import plot_frontier
-from agents.search.results import MethodResult, Solved, grade, record, solve_all, summarise, table, write_json
+from agents.search.results import (
+    MethodResult,
+    Solved,
+    grade,
+    plot_frontier,
+    record,
+    solve_all,
+    summarise,
+    table,
+    write_json,
+)
 from agents.search.solutions import sample_solutions, score_solutions, submit_solution
 from agents.training.build import build, load_run
 from agents.training.resolve import resolve

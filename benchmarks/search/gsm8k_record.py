@@ -31,8 +31,8 @@ from agents.config.compose import compose_config
 from agents.evaluation.intervals import bootstrap_interval
 from agents.reward_model.fine_tuning import FineTuningConfig, fine_tune
 from agents.reward_model.labels import LabelledSolution
+from agents.search.plans import Walking
 from agents.search.results import solve_all
-from agents.search.solvers import Walking
 from agents.search.walks import RandomLegal
 from agents.train import train
 from agents.training.build import load_run

@@ -13,8 +13,8 @@ from reason_envs.envs.reason_tree import render_text as text
 from reason_envs.envs.reason_tree.config import ReasonTreeConfig
 from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.observation import Observation, observation_space, observe
-from reason_envs.envs.reason_tree.render_html import write_page
 from reason_envs.envs.reason_tree.render_image import draw_image
+from reason_envs.envs.reason_tree.render_text import write_page
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.envs.task_environment import TaskEnvironment, TaskState
 from reason_envs.llm import make_engine, placed

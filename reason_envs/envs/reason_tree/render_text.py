@@ -1,7 +1,10 @@
-"""Text of a tree, for people and for language policies."""
+"""A tree as text, for people and for language policies, and as a web page without scripts or network."""
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from jinja2 import Environment
 
 from reason_envs.core import Message
 from reason_envs.envs.reason_tree.tree import Tree
@@ -64,3 +67,18 @@ def chosen(response: str, names: Sequence[str]) -> int:
     if name:
         return names.index(name.upper())
     return int(number) if int(number) < len(names) else -1
+
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""Content security policy of the page: even unescaped text could not run or load anything."""
+_PAGE = Path(__file__).with_name("render_html.html")
+
+
+def write_page(tree: Tree, current: int) -> str:
+    """Return a tree and its current node as an HTML document."""
+    page = Environment(autoescape=True).from_string(_PAGE.read_text(encoding="utf-8"))
+    style = _PAGE.with_suffix(".css").read_text(encoding="utf-8")
+    path = {0, *tree.path(current)}
+    text = page.render(tree=tree, current=current, path=path, style=style, policy=POLICY)
+    # Some decoders leave lone surrogates, which cannot be written to a file.
+    return text.encode("utf-8", "replace").decode() + "\n"

@@ -13,8 +13,8 @@ import pytest
 from tree_toys import BACKTRACK, BRANCH, EXPAND, half_point, make_tree, play, scripted
 
 from reason_envs.core import derive_seed
-from reason_envs.envs.reason_tree.render_html import write_page
 from reason_envs.envs.reason_tree.render_image import HEIGHT, WIDTH, draw_image
+from reason_envs.envs.reason_tree.render_text import write_page
 from reason_envs.envs.reason_tree.tree import new_tree
 
 NASTY = '<script>alert("1")</script> & $x^2$ 漢字 \udcff \x00'
