@@ -10,6 +10,7 @@ training step, and the passes can end early by the KL divergence.
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -54,9 +55,10 @@ class PPO(Learner):
         """Set advantages, one number per token, and returns, one per step of the estimation."""
         streams = [stream for t in trajectories for stream in t.streams()]
         steps = [[self._steps(s) for s in stream] for stream in streams]
-        values = _laid_out([torch.cat([value for value, _ in stream]) for stream in steps])
-        rewards = _laid_out([torch.cat([reward for _, reward in stream]) for stream in steps])
-        mask = _laid_out([torch.ones(sum(len(value) for value, _ in stream)) for stream in steps]).bool()
+        padded = partial(pad_sequence, batch_first=True)  # zeros after the end of a stream, [streams, longest]
+        values = padded([torch.cat([value for value, _ in stream]) for stream in steps])
+        rewards = padded([torch.cat([reward for _, reward in stream]) for stream in steps])
+        mask = padded([torch.ones(sum(len(value) for value, _ in stream)) for stream in steps]).bool()
         gamma, lam = self.config.gamma, self.config.lam
         # In float64, so that the rounding errors of thousands of tokens do not add up.
         found = gae(rewards.double(), values.double(), mask, gamma, lam, self._bootstrap(trajectories))
@@ -113,11 +115,6 @@ class PPO(Learner):
             assert values is not None
             bootstrap[place] = values[0]
         return bootstrap
-
-
-def _laid_out(streams: list[Tensor]) -> Tensor:
-    """Pad streams with zeros to one row each, [streams, longest]."""
-    return pad_sequence(streams, batch_first=True)
 
 
 def _write(stream: Sequence[Sample], steps: Sequence[int], advantages: Tensor, returns: Tensor) -> None:

@@ -72,10 +72,7 @@ class RecordedStepRewardModel(StepRewardModel):
 
 def describe(reward_model: StepRewardModel) -> dict[str, Any]:
     """Return the description of a step reward model that is stored in a record."""
-    return {
-        "model": reward_model.model_name or type(reward_model).__name__,
-        "digest": reward_model.weights_digest(),
-    }
+    return {"model": reward_model.model_name or type(reward_model).__name__, "digest": reward_model.weights_digest()}
 
 
 def _key(request: StepScoreRequest) -> str:

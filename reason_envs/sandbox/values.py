@@ -1,8 +1,8 @@
 """Strict decoding of the values that a program returns."""
 
 import base64
+import cmath
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -118,7 +118,7 @@ def literal(value: Any, depth: int = 0) -> str:
     """
     if depth > MAX_DEPTH:
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
-    if isinstance(value, (float, complex)) and not _is_finite(value):
+    if isinstance(value, (float, complex)) and not cmath.isfinite(value):
         return f"{type(value).__name__}({str(value)!r})"
     if type(value) is int and abs(value) > SHORT_INTEGER:
         return hex(value)
@@ -131,10 +131,6 @@ def literal(value: Any, depth: int = 0) -> str:
         items = "".join(f"{literal(item, depth + 1)}, " for item in value)
         return f"[{items}]" if isinstance(value, list) else f"{type(value).__name__}([{items}])"
     raise ValueError(f"{value!r:.80} is not plain data")
-
-
-def _is_finite(value: complex) -> bool:
-    return math.isfinite(value.real) and math.isfinite(value.imag)
 
 
 def _text(value: Any) -> str:

@@ -128,8 +128,9 @@ class WorkflowExecution(TextEnvironment):
             lines.append(f"   -> {_values(call.outputs)}")
         is_ok = outcome.verdict == "ok"
         lines.append(f"Answer: {_short(outcome.answer)}" if is_ok else f"{outcome.verdict}: {outcome.error}")
-        used = f"{outcome.executor_calls} executor calls, {outcome.generated_tokens} tokens, cost {outcome.cost:.6f}"
-        return "\n".join([*lines, f"Reward: {self.state.reward} ({used})"])
+        used = outcome.used
+        usage = f"{used.executor_calls} executor calls, {used.generated_tokens} tokens, cost {used.cost:.6f}"
+        return "\n".join([*lines, f"Reward: {self.state.reward} ({usage})"])
 
     def view(self) -> EpisodeView | None:
         """Return the result of the workflow, its operator calls, and the program if it was repaired."""
@@ -186,10 +187,7 @@ class WorkflowExecution(TextEnvironment):
             "score": grade.score,
             "correct": grade.correct,
             "no_answer": outcome.verdict != "ok" or grade.reason == "no_answer",
-            "executor_calls": outcome.executor_calls,
-            "generated_tokens": outcome.generated_tokens,
-            "prompt_tokens": outcome.prompt_tokens,
-            "cost": outcome.cost,
+            **vars(outcome.used),
         }
 
 

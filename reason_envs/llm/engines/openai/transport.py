@@ -219,12 +219,7 @@ class Transport:
         if loop not in self._connections:
             for ended in [other for other in self._connections if other.is_closed()]:
                 del self._connections[ended]
-            client = openai.AsyncOpenAI(
-                base_url=self.config.base_url,
-                api_key=self._key(),
-                max_retries=0,
-                timeout=None,
-            )
+            client = openai.AsyncOpenAI(base_url=self.config.base_url, api_key=self._key(), max_retries=0, timeout=None)
             connection = _Connection(client, asyncio.Semaphore(self.config.max_concurrency), _keep(client))
             self._connections[loop] = connection
             await anext(connection.keeper)
