@@ -9,8 +9,8 @@ NORMS = ("layer", "graph")
 
 
 @dataclass
-class GPSNetworkConfig:
-    """Options of the graph network. The defaults suit trees with tens of nodes on a CPU."""
+class GraphPolicyConfig:
+    """Options of ``policy=graph``. The defaults suit trees with tens of nodes on a CPU."""
 
     channels: int = 32
     """Width of the state of each node; a multiple of ``heads``."""
@@ -27,6 +27,8 @@ class GPSNetworkConfig:
     walk_length: int = 8
     """Maximum length of the random walks in the positional encoding, in steps. It is even, since a walk on a tree never
     returns after an odd number of steps."""
+    device: str = "auto"
+    """Device of the network: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda:N``."""
 
     def __post_init__(self) -> None:
         if self.norm == "batch":
@@ -42,14 +44,6 @@ class GPSNetworkConfig:
             raise OptionError("channels", self.channels, f"must be a multiple of heads={self.heads}.")
         if self.walk_length % 2:
             raise OptionError("walk_length", self.walk_length, "must be even.")
-
-
-@dataclass
-class GraphPolicyConfig(GPSNetworkConfig):
-    """Options of ``policy=graph``."""
-
-    device: str = "auto"
-    """Device of the network: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda:N``."""
 
 
 @dataclass

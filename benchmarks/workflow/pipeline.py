@@ -32,7 +32,7 @@ from agents.evaluation.intervals import bootstrap_interval
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks import make
 from reason_envs.tasks.files.evaluation_sets import BENCHMARKS, benchmark_tasks
-from reason_envs.tasks.generated.workflow_problems import RATIOS
+from reason_envs.tasks.mixture import RATIOS
 
 NAMES = ("gsm8k", "math", "hotpotqa", "drop", "humaneval", "mbpp")
 """Benchmarks of the experiment."""

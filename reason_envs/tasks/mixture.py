@@ -1,7 +1,8 @@
-"""Mixtures of task families in exact ratios."""
+"""Mixtures of task families in exact ratios, and the one that the workflow environment uses by default."""
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,10 @@ from reason_envs.tasks.base import Split, Task, TaskSet
 from reason_envs.tasks.registry import make
 from reason_envs.tasks.task_list import check_count
 from reason_envs.validation import mounted
+
+FAMILIES = {"math": "chain_sum", "qa": "fact_qa", "code": "one_line_code"}
+RATIOS: Mapping[str, float] = MappingProxyType({"math": 0.4, "qa": 0.3, "code": 0.3})
+"""Family and share of each domain in `workflow_problems`."""
 
 
 class MixtureTaskSet(TaskSet):
@@ -124,3 +129,18 @@ def _part(label: str, part: float | Mapping[str, Any], split: Split) -> TaskSet:
     options = dict(part) if isinstance(part, Mapping) else {}
     with mounted(f"parts.{label}"):
         return make({"name": label, **{key: value for key, value in options.items() if key != "ratio"}}, split)
+
+
+def workflow_problems(
+    split: Split, *, ratios: Mapping[str, float] = RATIOS, size: int = 4000, seed: int = 0
+) -> MixtureTaskSet:
+    """Sums, questions about facts and one-line functions, mixed.
+
+    Args:
+        split: ``"train"`` or ``"test"``.
+        ratios: share of each of the domains ``math``, ``qa`` and ``code``.
+        size: number of tasks.
+        seed: seed that shuffles the tasks of each domain.
+    """
+    parts = {domain: {"ratio": ratio, "name": FAMILIES.get(domain, domain)} for domain, ratio in ratios.items()}
+    return mixture(split, parts=parts, size=size, seed=seed)

@@ -11,12 +11,11 @@ from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.base import Split, Task
+from reason_envs.tasks.files.formats import Parts
 from reason_envs.tasks.files.hub import choose_split, load_hub
 from reason_envs.tasks.files.records import Record, read_records
 from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, split_tasks
 
-Parts = tuple[str, str, dict[str, Any]]
-"""Question, answer and metadata of a record."""
 PYTHON_3 = 3
 """Code of the language Python 3 in ``deepmind/code_contests``."""
 

@@ -13,7 +13,7 @@ from reason_envs.envs.workflow.executors import read_descriptions, read_models
 from reason_envs.envs.workflow.operator_signatures import OPERATORS
 from reason_envs.rewards.tiers import TIERS
 from reason_envs.tasks import make
-from reason_envs.tasks.generated.workflow_problems import RATIOS
+from reason_envs.tasks.mixture import RATIOS
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT = yaml.safe_load((ROOT / "tests" / "data" / "aflow_guide.yaml").read_text())

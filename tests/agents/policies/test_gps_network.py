@@ -9,9 +9,9 @@ from graph_toys import batched, make_policy, random_observation, trees
 from tree_toys import make_tree
 
 from agents.policies.actor_critic import ILLEGAL
-from agents.policies.gps_network import (
+from agents.policies.graph import (
     STEP_PROBABILITY,
-    GPSNetworkConfig,
+    GraphPolicyConfig,
     TreeShape,
     build_forest,
     return_probabilities,
@@ -245,7 +245,7 @@ def test_value_head_learns_to_count_answers():
 )
 def test_network_refuses_wrong_options(options, message):
     with pytest.raises(ReasonEnvsError, match=message):
-        GPSNetworkConfig(**options)
+        GraphPolicyConfig(**options)
 
 
 def test_tree_shape_is_read_from_the_observation_space():
