@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from agents.evaluation.intervals import first_tasks, share_interval
+from agents.evaluation.vote import vote
 from agents.policies.base import Policy, TrainablePolicy
 from agents.rollout.episodes import grouped, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
-from reason_envs.rewards.math.normalise import normalise
 from reason_envs.tasks.base import Task, TaskSet
 
 
@@ -173,15 +173,3 @@ def format_result(result: EvaluationResult) -> str:
             *failed,
         ]
     )
-
-
-def vote(answers: Sequence[str], weights: Sequence[float] | None = None) -> int:
-    """Return the index of the first answer that is written like those with the highest sum of weights.
-
-    The earlier answer wins a tie. Without weights, all answers weigh the same.
-    """
-    keys = [normalise(answer) for answer in answers]
-    sums = dict.fromkeys(keys, 0.0)
-    for key, weight in zip(keys, weights or [1.0] * len(keys), strict=True):
-        sums[key] += weight
-    return keys.index(max(sums, key=lambda key: sums[key]))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agents.evaluation.evaluate_policy import vote
+from agents.evaluation.vote import vote
 
 
 @pytest.mark.parametrize(
