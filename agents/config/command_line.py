@@ -23,10 +23,12 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError, printable, unknown_name
 from reason_envs.validation import check_whole
 
 Config = TypeVar("Config")
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.ENOENT, errno.EACCES, errno.EROFS, errno.EIO, errno.ESTALE}
+"""Errors of a full, removed, forbidden or broken disk or folder."""
 HELP = {"-h", "--help"}
 """Arguments that ask a command for its options."""
 _COLUMN = 36
@@ -156,7 +158,7 @@ def warn_of_other_agents() -> None:
 
 @contextmanager
 def report_errors() -> Iterator[None]:
-    """Print errors of this library, and a full disk, as one message on standard error, and exit with status 2.
+    """Print errors of this library, and of a disk, as one message on standard error, and exit with status 2.
 
     Other libraries are silenced by `_QUIET`.
     """
@@ -167,9 +169,10 @@ def report_errors() -> Iterator[None]:
     except ReasonEnvsError as error:
         print(f"error: {error}", file=sys.stderr)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in DISK_ERRORS:
             raise
-        print(f"error: {error}. Free disk space, then repeat the command (a run: with resume=).", file=sys.stderr)
+        fix = "Check the folder and the space on its disk, then repeat the command (a run: with resume=)."
+        print(f"error: {printable(str(error))}. {fix}", file=sys.stderr)
     except KeyboardInterrupt:
         raise SystemExit(128 + signal.SIGINT) from None
     else:

@@ -139,7 +139,7 @@ EVENTS = {
         partial(remove, ""), statuses=(0, 2), says="", outcome="goes on, or ends with a message", equal=False
     ),
     "the disk is full, then freed": Event(
-        fill_disk, statuses=(2,), says="No space left on device", outcome="ends with a message; continues", disk_mb=40
+        fill_disk, statuses=(2,), says="No space left on device", outcome="ends with a message; continues", disk_mb=300
     ),
     "the server of the executor ends, then comes back": Event(
         end_server, SERVED, statuses=(2,), says="the connection failed", outcome="ends with a message; continues"

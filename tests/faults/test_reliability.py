@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -9,6 +10,7 @@ import sys
 
 import pytest
 
+from agents.config.command_line import report_errors
 from agents.config.compose import compose_config
 from benchmarks.reliability import fuzz
 from reason_envs.errors import ReasonEnvsError
@@ -34,6 +36,22 @@ def test_options_that_cannot_be_read_are_explained(pair):
 def test_overrides_that_cannot_be_read_are_explained(override):
     with pytest.raises(ReasonEnvsError, match=r"Cannot read|Bad value|must be a string|Exceeds the limit"):
         compose_config([override])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.ENOENT, errno.EROFS, errno.EIO], ids=errno.errorcode.get)
+def test_errors_of_a_disk_are_one_message(number, capsys):
+    with pytest.raises(SystemExit) as ended, report_errors():
+        raise OSError(number, os.strerror(number), "run/metrics\x1b[2J.jsonl")
+    assert ended.value.code == 2
+    message = capsys.readouterr().err
+    assert os.strerror(number) in message
+    assert "Check the folder and the space on its disk, then repeat the command" in message
+    assert "\x1b" not in message
+
+
+def test_other_errors_of_the_system_keep_their_traceback():
+    with pytest.raises(ConnectionResetError), report_errors():
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
 
 
 def outcome(module, call):
