@@ -45,7 +45,7 @@ examples:
 
 
 class Guard:
-    """Accepts small requests that contain the token. Without a token, it accepts those that no web page has sent.
+    """Accepts small requests that contain the token. Without a token, it accepts those that no other web page has sent.
 
     Otherwise a web page in a browser on this machine could reach a server on loopback. Browsers mark such requests with
     the header ``Origin``. Clients send the token as ``Authorization: Bearer TOKEN``; if it is empty, none is needed.
@@ -79,7 +79,8 @@ class Guard:
         """Whether a request with these headers is accepted. Every wrong token takes the same time."""
         if not self.expected:  # another host is a web page's name for this machine (DNS rebinding)
             host = headers.get(b"host", b"localhost").decode("latin-1")
-            return b"origin" not in headers and _is_loopback((host.rpartition(":")[0] or host).strip("[]"))
+            own = headers.get(b"origin") in (None, b"http://" + headers.get(b"host", b""))  # the server's page at /web
+            return own and _is_loopback((host.rpartition(":")[0] or host).strip("[]"))
         return hmac.compare_digest(headers.get(b"authorization", b""), self.expected)
 
 

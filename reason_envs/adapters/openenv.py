@@ -11,11 +11,12 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from openenv.core.env_server.http_server import create_fastapi_app
+from openenv.core.env_server.http_server import create_app
 from openenv.core.env_server.interfaces import Environment as Served
 from openenv.core.env_server.types import Action, ConcurrencyConfig, EnvironmentMetadata, Observation, State
 from starlette.responses import JSONResponse
 
+from reason_envs import __version__
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.gymnasium import outcome, seen
 from reason_envs.adapters.loop import run_from_loop
@@ -101,7 +102,7 @@ class Session(Served):
     def get_metadata(self) -> EnvironmentMetadata:
         """Return name and description of the environment."""
         description = (self._class.__doc__ or "").strip().partition("\n")[0]
-        return EnvironmentMetadata(name=self._class.__name__, description=description)
+        return EnvironmentMetadata(name=self._class.__name__, description=description, version=__version__)
 
     def close(self) -> None:
         """End the session. The shared engine stays open."""
@@ -142,9 +143,9 @@ def make_app(environment: Environment, max_sessions: int, session_timeout: float
     """Build OpenEnv's web application (ASGI) of an environment. Each session plays a fork of it.
 
     More than ``max_sessions`` sessions at the same time are refused. A session ends after ``session_timeout`` seconds
-    without an answer, so steps must be shorter.
+    without an answer, so steps must be shorter. With ``ENABLE_WEB_INTERFACE=true`` there is a page at ``/web``.
     """
-    app = create_fastapi_app(
+    app = create_app(
         lambda: Session(environment.fork()),
         ReasonAction,
         ReasonObservation,

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from openenv_toys import serving, start
 
+import reason_envs
 from reason_envs import make_environment, serve
 from reason_envs.adapters.controller import single_agent
 from reason_envs.llm.engines.scripted import ScriptedEngine
@@ -297,6 +298,10 @@ def test_other_hosts_need_a_token(host, capsys, monkeypatch):
     [
         ("", {}, True),
         ("", {b"origin": b"http://localhost"}, False),
+        ("", {b"origin": b"http://localhost:8000", b"host": b"localhost:8000"}, True),
+        ("", {b"origin": b"http://localhost:3000", b"host": b"localhost:8000"}, False),
+        ("", {b"origin": b"http://evil.com", b"host": b"evil.com"}, False),
+        ("", {b"origin": b"null", b"host": b"localhost:8000"}, False),
         *(("", {b"host": host}, True) for host in (b"localhost", b"localhost:1", b"127.0.0.1:8000", b"[::1]:80")),
         *(
             ("", {b"host": host}, False)
@@ -313,6 +318,25 @@ def test_other_hosts_need_a_token(host, capsys, monkeypatch):
 )
 def test_guard_admits_requests_by_token_or_origin(token, headers, passes):
     assert serve.Guard(None, token).admits(headers) is passes
+
+
+@needs_openenv
+def test_web_page_and_metadata_describe_the_environment():
+    with serving("petting_plan_path", "--option", "roles=single", ENABLE_WEB_INTERFACE="true") as url:
+
+        def answer(path, data=None, origin=url):
+            headers = {"Content-Type": "application/json", "Origin": origin}
+            with urllib.request.urlopen(urllib.request.Request(url + path, data, headers), timeout=60) as response:
+                return response.read()
+
+        metadata = json.loads(answer("/metadata"))
+        assert (metadata["name"], metadata["version"]) == ("PettingPlanPath", reason_envs.__version__)
+        assert metadata["description"].startswith("Roles ")
+        assert b"<html" in answer("/web/")
+        assert json.loads(answer("/web/reset", b"{}"))["observation"]["messages"]
+        assert json.loads(answer("/web/step", b'{"action": {"text": "U"}}'))["done"] is False
+        with pytest.raises(HTTPError, match="403"):
+            answer("/web/reset", b"{}", "http://example.org")
 
 
 def test_engine_argument_is_an_engine_or_a_model():
