@@ -16,7 +16,6 @@ from openenv.core.env_server.interfaces import Environment as Served
 from openenv.core.env_server.types import Action, ConcurrencyConfig, EnvironmentMetadata, Observation, State
 from starlette.responses import JSONResponse
 
-from reason_envs import __version__
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.gymnasium import outcome, seen
 from reason_envs.adapters.loop import run_from_loop
@@ -102,7 +101,7 @@ class Session(Served):
     def get_metadata(self) -> EnvironmentMetadata:
         """Return name and description of the environment."""
         description = (self._class.__doc__ or "").strip().partition("\n")[0]
-        return EnvironmentMetadata(name=self._class.__name__, description=description, version=__version__)
+        return EnvironmentMetadata(name=self._class.__name__, description=description)
 
     def close(self) -> None:
         """End the session. The shared engine stays open."""
