@@ -112,6 +112,9 @@ class Generation:
     """Number of prompt tokens that a server reported. ``None``: ``prompt_ids`` is complete."""
     stop_string: str | None = None
     """The stop string that ended the completion. ``None``: it ended for another reason, or the engine cannot tell."""
+    embedding: list[float] | None = None
+    """The model's hidden state at the end of the sample, in [-1, 1], [embedding_size]. ``None``: the engine's
+    ``embedding_size`` is 0."""
     prefix_cache: Any = field(default=None, compare=False, repr=False)
     """Cached state of the prompt and the completion, for requests that continue both. ``None``: nothing is cached."""
     prompt_prefix_cache: Any = field(default=None, compare=False, repr=False)
@@ -142,6 +145,8 @@ class Engine(ABC):
     """The model's tokenizer (Hugging Face interface). ``None``: the engine does not expose one."""
     context_length: int | None = None
     """Maximum number of tokens of prompt and response together. ``None``: unknown or unlimited."""
+    embedding_size: int = 0
+    """Length of `Generation.embedding`. 0: the engine returns none."""
     model_name: str = ""
     """Name of the model in records and model cards. Empty: the name of the class is used."""
 

@@ -358,11 +358,6 @@ def test_vllm_run_stops_if_weights_are_withheld(engine, base, monkeypatch, tmp_p
         train(make_run("embedded", tmp_path / "run", *options))
 
 
-def test_vllm_sleep_requires_its_option(engine):
-    with pytest.raises(ReasonEnvsError, match=r"Set enable_sleep=true \(GPU only\)"):
-        engine.sleep()
-
-
 def test_vllm_receives_the_options(engine):
     config = engine.llm.llm_engine.vllm_config
     assert config.model_config.dtype == torch.float32

@@ -32,7 +32,7 @@ def random_observation(nodes, seed, mask=(1, 1, 1, 1), max_nodes=80):
             score=float(generator.random()),
             terminal=bool(generator.random() < 0.2),
         )
-    return observe(tree, int(generator.integers(nodes)), np.array(mask), config)
+    return observe(tree, int(generator.integers(nodes)), np.array(mask), config, embedding_size=0)
 
 
 def make_policy(seed=0, **options):

@@ -70,10 +70,11 @@ class ReasonTree(TaskEnvironment):
 
     def __init__(self, config: ReasonTreeConfig | None = None) -> None:
         config, actions = config or ReasonTreeConfig(), len(self.action_names)
-        super().__init__(config, observation_space(config, actions), Discrete(actions))
+        super().__init__(config, observation_space(config, actions, 0), Discrete(actions))
         with mounted("reward"):
             self.reward = _final_reward(config.reward, config)
         engine = self.own("engine", make_engine, placed(config.engine, config.device))
+        self._observation_space = observation_space(config, actions, engine.embedding_size)
         scorer = self.own("reward_model", make_reward_model, placed(config.reward_model, config.device))
         self.grower = Grower(engine, scorer, config)
         self._costs: tuple[float, ...] = (config.expand_cost, config.branch_cost, config.backtrack_cost, 0.0)
@@ -202,7 +203,9 @@ class ReasonTree(TaskEnvironment):
         """Return the observation and the ``info`` of every step."""
         mask = self.action_masks()
         info = {"task_id": self.task.id, "valid_action": valid, "action_mask": mask.astype(np.int8)}
-        return observe(self.state.tree, self.state.current, mask, self.config), {**info, **self._metrics()}
+        size = self.grower.engine.embedding_size
+        observation = observe(self.state.tree, self.state.current, mask, self.config, size)
+        return observation, {**info, **self._metrics()}
 
     def _metrics(self) -> dict[str, Any]:
         tree = self.state.tree

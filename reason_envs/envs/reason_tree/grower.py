@@ -142,6 +142,7 @@ class Grower:
             score=scored_steps.scores[-1],
             terminal=has_answer or (generation.stop_string is None and not cut),
             unfinished=whole if cut else "",
+            embedding=generation.embedding,
             generator_prefix_cache=generation.prefix_cache,
             reward_model_prefix_cache=scored_steps.prefix_cache,
         )

@@ -20,12 +20,15 @@ LOG_PROB_RANGE = 10.0
 Observation = dict[str, np.ndarray]
 
 
-def observation_space(config: GrowthConfig, actions: int) -> Dict:
-    """Return the space of observations. Every part is a finite, one-dimensional Box, as Gymnasium and SB3 require."""
+def observation_space(config: GrowthConfig, actions: int, embedding_size: int) -> Dict:
+    """Return the space of observations. Every part is a finite, one-dimensional Box, as Gymnasium and SB3 require.
+
+    Each node has `FEATURES`, then ``embedding_size`` numbers of the generator's embedding of the step.
+    """
     n = config.max_nodes
     return Dict(
         {
-            "nodes": Box(-1.0, 1.0, (n * len(FEATURES),), np.float32),
+            "nodes": Box(-1.0, 1.0, (n * (len(FEATURES) + embedding_size),), np.float32),
             "parents": Box(-1.0, n - 1.0, (n,), np.float32),
             "depths": Box(0.0, float(config.max_depth), (n,), np.float32),
             "node_mask": Box(0.0, 1.0, (n,), np.float32),
@@ -35,13 +38,15 @@ def observation_space(config: GrowthConfig, actions: int) -> Dict:
     )
 
 
-def observe(tree: Tree, current: int, mask: np.ndarray, config: GrowthConfig) -> Observation:
+def observe(tree: Tree, current: int, mask: np.ndarray, config: GrowthConfig, embedding_size: int) -> Observation:
     """Convert a tree to arrays. Rows without a node are zero, and their parents are -1."""
-    n, nodes = len(tree.nodes), np.zeros((config.max_nodes, len(FEATURES)), np.float32)
+    n, nodes = len(tree.nodes), np.zeros((config.max_nodes, len(FEATURES) + embedding_size), np.float32)
     parents, depths = np.full(config.max_nodes, -1.0, np.float32), np.zeros(config.max_nodes, np.float32)
     node_mask = np.zeros(config.max_nodes, np.float32)
     on_path = {0, *tree.path(current)}
-    nodes[:n] = [_features(node, i, i in on_path, i == current, config) for i, node in enumerate(tree.nodes)]
+    for i, node in enumerate(tree.nodes):
+        features = _features(node, i, i in on_path, i == current, config)
+        nodes[i] = *features, *(node.embedding or [0.0] * embedding_size)
     np.clip(nodes, -1.0, 1.0, out=nodes)
     parents[:n] = [node.parent for node in tree.nodes]
     depths[:n] = [node.depth for node in tree.nodes]

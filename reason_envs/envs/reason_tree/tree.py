@@ -50,6 +50,8 @@ class Node:
     """Indices of the children in the order of their draws."""
     draw_count: int = 0
     """Number of children drawn, merged duplicates included; it is part of the next draw's seed."""
+    embedding: list[float] | None = None
+    """The generator's embedding of the step (see `Generation.embedding`). ``None``: it returns none."""
     visits: int = 0
     """Number of times that a policy went to this node."""
     generator_prefix_cache: Any = field(default=None, compare=False, repr=False)

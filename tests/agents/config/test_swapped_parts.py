@@ -39,7 +39,8 @@ def test_options_that_fall_away_are_named_in_one_line(capsys):
         4096,
     )
     assert capsys.readouterr().err == (
-        "Options of the preset that the chosen parts do not have are left out: engine.max_batch_size=16\n"
+        "Options of the preset that the chosen parts do not have are left out: engine.max_batch_size=16, "
+        "engine.embedding_size=64\n"
     )
     compose_config(["+experiment=pgts_2x24gb", "engine=transformers"])
     assert capsys.readouterr().err == ""

@@ -39,6 +39,7 @@ class RecordedEngine(Engine):
         self.record = RecordFile(self.config.path, KIND, None if self.live is None else describe(self.live))
         self.capabilities = RECORDED & {*self.record.source.get("capabilities", ())}
         self.context_length = self.record.source.get("context_length")
+        self.embedding_size = self.record.source.get("embedding_size", 0)
         self.generated_tokens = 0
         """Number of tokens of all returned samples, including recorded ones."""
 
@@ -91,6 +92,7 @@ def describe(engine: Engine) -> dict[str, Any]:
         "digest": engine.weights_digest(),
         "context_length": engine.context_length,
         "capabilities": sorted(engine.capabilities & RECORDED),
+        **({"embedding_size": engine.embedding_size} if engine.embedding_size else {}),
     }
 
 
@@ -109,5 +111,6 @@ def _entry(request: GenerationRequest, samples: list[Generation]) -> dict[str, A
     entry: dict[str, Any] = {"request": _digest(request)}
     if not (request.prompt and isinstance(request.prompt[0], int)):
         entry["prompt_ids"] = samples[0].prompt_ids
-    entry["samples"] = [{k: v for k, v in vars(sample).items() if k not in NOT_RECORDED} for sample in samples]
+    skipped = NOT_RECORDED if samples[0].embedding else (*NOT_RECORDED, "embedding")
+    entry["samples"] = [{k: v for k, v in vars(sample).items() if k not in skipped} for sample in samples]
     return entry

@@ -13,6 +13,7 @@ from transformers.cache_utils import DynamicLayer
 
 from reason_envs.errors import EngineError
 from reason_envs.llm.engine import FinishReason, GenerationRequest
+from reason_envs.llm.engines.transformers.embedding import Embedder
 from reason_envs.llm.prefix_cache import Prefix, PrefixStore, PromptReader, states_of
 from reason_envs.llm.sampling import TokenSampler, uniforms
 from reason_envs.llm.stop_strings import StopStrings
@@ -102,6 +103,8 @@ class Row:
     """Log-probability of each sampled token."""
     finish_reason: FinishReason | None = None
     """Why the sample ended. ``None``: it has not ended."""
+    embedding: list[float] | None = None
+    """Embedding of the sample. ``None``: it has not ended, or samples are not embedded."""
     prefix: Prefix | None = None
     """Cached state of the prompt; after the end also of the sampled tokens. ``None``: nothing is cached."""
 
@@ -110,16 +113,19 @@ class Decoder:
     """Samples the rows of a batch with a causal language model.
 
     The tokenizer finds stop strings, ``eos`` are the tokens that end a response, and ``prefixes`` stores the prefixes
-    of requests with ``keep_prefix``.
+    of requests with ``keep_prefix``. Each sample gets an embedding of ``embedding_size`` numbers; 0: none.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, eos: frozenset[int], prefixes: PrefixStore) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, eos: frozenset[int], prefixes: PrefixStore, embedding_size: int
+    ) -> None:
         self.model = model
         self.tokenizer = tokenizer
         self.prefixes = prefixes
         self.device = model.device
         self._cache_argument = _cache_argument(model)
         self._eos = eos
+        self._embedder = Embedder(model, embedding_size) if embedding_size else None
         self._stops: dict[tuple[str, ...], StopStrings] = {}
 
     def decode(self, rows: list[Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]) -> None:
@@ -137,6 +143,7 @@ class Decoder:
             tokens, log_probs = sampler(logits, uniforms(seeds[live], steps))
             for r, token, log_prob in zip(live, tokens.tolist(), log_probs.tolist(), strict=True):
                 self._append(rows[r], token, log_prob, samplings[r].max_tokens, stops[r])
+            self._embed([rows[r] for r in live])
             open_rows = [i for i, r in enumerate(live) if rows[r].finish_reason is None]
             compact = len(open_rows) < COMPACT_BELOW * len(live)
             if cached is not None and compact:
@@ -169,6 +176,13 @@ class Decoder:
         elif len(row.token_ids) >= max_tokens:
             row.finish_reason = "length"
 
+    def _embed(self, rows: list[Row]) -> None:
+        """Embed the rows that have just ended."""
+        ended = [i for i, row in enumerate(rows) if row.finish_reason is not None and row.embedding is None]
+        if self._embedder is not None and ended:
+            for i, embedding in zip(ended, self._embedder.embed(ended), strict=True):
+                rows[i].embedding = embedding
+
     def _prefill(
         self, rows: list[Row], prompts: list[tuple[int, ...]], cached: dict[int, Prefix | None] | None
     ) -> tuple[Tensor, Any, Tensor, Tensor]:
@@ -192,6 +206,8 @@ class Decoder:
                 row.prefix = prefixes[place[row.prompt]]
         repeat = torch.tensor([place[row.prompt] for row in rows], device=self.device)
         select_rows(cache, repeat)
+        if self._embedder is not None:
+            self._embedder.select(repeat)
         mask = mask[repeat]
         return logits[repeat], cache, mask, mask.sum(-1, keepdim=True) - 1
 

@@ -68,11 +68,13 @@ class TransformersEngine(TrainableEngine):
         self.capabilities = frozenset({Capability.LOG_PROBS} | trainable)
         self.context_length = max_positions(model)
         self.model_name = self.config.model
+        self.embedding_size = self.config.embedding_size
         self.policy_version = 0
         self.generated_tokens = 0
         """Number of tokens sampled since the engine was built."""
         self.prefixes = PrefixStore(model.config, self.config.prefix_cache_mb << 20)
-        self._decoder: Decoder | None = Decoder(model, self.tokenizer, eos_ids(model, self.tokenizer), self.prefixes)
+        eos = eos_ids(model, self.tokenizer)
+        self._decoder: Decoder | None = Decoder(model, self.tokenizer, eos, self.prefixes, self.embedding_size)
         self.batcher: MicroBatcher[GenerationRequest, list[Generation]] = MicroBatcher(self.generate_batch)
 
     @property
@@ -134,6 +136,7 @@ class TransformersEngine(TrainableEngine):
             policy_version=self.policy_version,
             prompt_ids=list(prompt_ids),
             stop_string=stop_string,
+            embedding=row.embedding,
             prefix_cache=row.prefix if request.keep_prefix else None,
             prompt_prefix_cache=row.prefix.parent if request.keep_prefix and row.prefix else None,
         )

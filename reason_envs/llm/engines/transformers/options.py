@@ -28,6 +28,9 @@ class TransformersEngineConfig:
     """Maximum number of samples decoded at the same time. Reduce it if memory runs out."""
     prefix_cache_mb: int = 512
     """Memory in MiB for keys and values that search trees reuse from one step to the next; 0 disables the reuse."""
+    embedding_size: int = 0
+    """Number of dimensions to which the hidden state at the end of each sample is projected. Search trees show it as
+    features of their nodes. 0: none."""
 
     def __post_init__(self) -> None:
-        at_least(self, max_batch_size=1, prefix_cache_mb=0)
+        at_least(self, max_batch_size=1, prefix_cache_mb=0, embedding_size=0)

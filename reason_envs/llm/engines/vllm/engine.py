@@ -68,7 +68,6 @@ class VllmEngine(TrainableEngine):
         self._shapes = weight_shapes(self.config.model)
         self._adapters: dict[str, Any] = {}
         self._numbers = itertools.count(1)
-        self._asleep = False
         self._llm: Any = start_vllm(vllm_arguments(self.config, self.device, self.dtype), self.device)
         self.context_length: int = self._llm.model_config.max_model_len
 
@@ -100,7 +99,6 @@ class VllmEngine(TrainableEngine):
         return answers
 
     def _run(self, prompts: list[list[int]], parameters: list[Any], adapters: list[Any]) -> list[Any]:
-        self._check_awake()
         inputs: Any = [{"prompt_token_ids": ids} for ids in prompts]
         return call_vllm(self.llm.generate, inputs, parameters, lora_request=adapters, use_tqdm=False)
 
@@ -111,10 +109,6 @@ class VllmEngine(TrainableEngine):
                 f"{self.context_length}. Shorten the prompt, reduce max_tokens, or increase max_model_len if the model "
                 "supports it."
             )
-
-    def _check_awake(self) -> None:
-        if self._asleep:
-            raise EngineError("The engine is asleep: call wake() first.")
 
     def _adapter(self, name: str | None) -> Any:
         if name is None:
@@ -167,7 +161,6 @@ class VllmEngine(TrainableEngine):
         Raises:
             EngineError: a tensor is missing, unknown, or of another shape, or an adapter does not fit.
         """
-        self._check_awake()
         if isinstance(source, Path):
             self._load_adapter(adapter or CURRENT, source)
         elif adapter:
@@ -217,19 +210,6 @@ class VllmEngine(TrainableEngine):
         if len(digests) > 1:
             raise EngineError(f"vLLM's workers have different weights: {sorted(map(str, digests))}.")
         return digests.pop()
-
-    def sleep(self) -> None:
-        """Free the memory of the GPU until `wake`. The weights are moved to the host."""
-        if not self.config.enable_sleep:
-            raise EngineError("The engine cannot sleep. Set enable_sleep=true (GPU only).")
-        call_vllm(self.llm.sleep, level=1)
-        self._asleep = True
-
-    def wake(self) -> None:
-        """Load the weights onto the GPU again."""
-        if self._asleep:
-            call_vllm(self.llm.wake_up)
-            self._asleep = False
 
     def close(self) -> None:
         """End vLLM's processes. Further calls have no effect."""

@@ -57,8 +57,6 @@ class VllmEngineConfig:
     and sent in full."""
     max_loras: int = 1
     """Maximum number of adapters held at the same time, including the one that is trained."""
-    enable_sleep: bool = False
-    """Whether to support ``sleep()``, which frees the memory of a GPU until ``wake()``."""
 
     def __post_init__(self) -> None:
         at_least(self, tensor_parallel_size=1, max_model_len=1, max_sequences=1, max_loras=1)
@@ -85,8 +83,6 @@ def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.
         raise OptionError(
             "model", config.model, "is a GGUF file, whose weights vLLM cannot exchange: use engine=transformers."
         )
-    if config.enable_sleep and device.type == "cpu":
-        raise OptionError("enable_sleep", True, "requires a GPU: vLLM cannot sleep on a CPU. Use false.")
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     if config.tensor_parallel_size > 1 and processes > 1:
         raise OptionError(
@@ -111,7 +107,6 @@ def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.
         "enable_chunked_prefill": device.type != "cpu" if config.chunked_prefill is None else config.chunked_prefill,
         "enable_prefix_caching": config.prefix_caching,
         "enforce_eager": config.enforce_eager,
-        "enable_sleep_mode": config.enable_sleep,
         # Log-probabilities at the sampling temperature. `score` needs those of the whole vocabulary.
         "logprobs_mode": "processed_logprobs",
         "max_logprobs": -1,

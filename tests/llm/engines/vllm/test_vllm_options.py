@@ -34,7 +34,6 @@ def arguments(device=CPU, **options):
         ({}, CPU, {"enable_chunked_prefill": False}),
         ({}, torch.device("cuda", 0), {"enable_chunked_prefill": True}),
         ({"chunked_prefill": False}, torch.device("cuda", 0), {"enable_chunked_prefill": False}),
-        ({"enable_sleep": True}, torch.device("cuda", 0), {"enable_sleep_mode": True}),
         ({"max_model_len": 99, "max_sequences": 7}, CPU, {"max_model_len": 99, "max_num_seqs": 7, "dtype": "bfloat16"}),
     ],
 )
@@ -55,7 +54,6 @@ def test_vllm_arguments_leave_out_disabled_options():
         ({"max_lora_rank": 1024}, r"^max_lora_rank=1024 must lie in \[0, 512\]"),
         ({"max_sequences": 0}, "^max_sequences=0 must be at least 1"),
         ({"tensor_parallel_size": 0}, "^tensor_parallel_size=0 must be at least 1"),
-        ({"enable_sleep": True}, "requires a GPU"),
         ({"model": "folder/model.gguf"}, "vLLM cannot exchange: use engine=transformers"),
         ({"chunked_prefill": True}, r"^chunked_prefill=True requires a GPU"),
     ],
