@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.nn.functional import layer_norm
 
 from reason_envs.core import derive_seed
-from reason_envs.errors import EngineError
 
 SCALE = 3.0
 """Standard deviations of a projected number that are mapped to 1; larger numbers are clipped."""
@@ -26,11 +25,6 @@ class Embedder:
 
     def __init__(self, model: Any, size: int) -> None:
         head = model.get_output_embeddings()
-        if head is None:
-            raise EngineError(
-                f"{type(model).__name__} has no output layer whose hidden states engine.embedding_size={size} could "
-                "read: use engine.embedding_size=0."
-            )
         generator = np.random.default_rng(derive_seed(0, "embedding"))
         matrix = generator.standard_normal((head.weight.shape[1], size)) / math.sqrt(head.weight.shape[1])
         self._matrix = torch.tensor(matrix / SCALE, dtype=torch.float32, device=model.device)
