@@ -30,6 +30,12 @@ def drop_foreign_options(config: DictConfig, groups: Sequence[str]) -> dict[str,
             for path in list(_foreign(config[group], schemas[group], group)):
                 parent, _, name = path.rpartition(".")
                 dropped[path] = OmegaConf.select(config, parent).pop(name)
+        for group in GROUPS:
+            given = OmegaConf.to_container(config[group], resolve=False)
+            for field in dataclasses.fields(schemas[group]):  # an option may refer to one that has been left out
+                value = str(given.get(field.name, ""))
+                if value.startswith("${") and OmegaConf.select(config, value[2:-1]) is None:
+                    dropped[f"{group}.{field.name}"], config[group][field.name] = value, field.default
     writes_text = issubclass(schemas["policy"], LanguagePolicyConfig)
     for name, group in PLACED.items():
         placeable = "device" in (entry.name for entry in dataclasses.fields(schemas[group]))

@@ -31,6 +31,13 @@ def test_the_preset_of_trees_composes_with_every_policy(policy):
     assert config.placement.generator == (None if policy == "language" else "cuda:0")
 
 
+@pytest.mark.parametrize("policy", ["graph", "mlp"])
+def test_an_option_that_refers_to_one_left_out_has_its_default(policy, capsys):
+    config = compose_config(["+experiment=petting_math", f"policy={policy}"])
+    assert config.engine.max_lora_rank == 0
+    assert "engine.max_lora_rank=${policy.lora_rank}" in capsys.readouterr().err
+
+
 def test_options_that_fall_away_are_named_in_one_line(capsys):
     config = compose_config(["+experiment=pgts_2x24gb", "engine=vllm", "engine.max_model_len=4096"])
     assert (config.engine.model, config.engine.dtype, config.engine.max_model_len) == (
