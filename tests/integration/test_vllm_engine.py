@@ -416,8 +416,9 @@ def test_vllm_start_failure_is_an_engine_error():
         make_engine("vllm", device="cpu", enforce_eager=True, kv_cache_gib=2**-20)
 
 
-def test_vllm_run_saves_after_ctrl_c(tmp_path):
-    """The terminal sends SIGINT to the processes of vLLM as well."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_vllm_run_ends_with_all_of_its_processes(tmp_path, number):
+    """The terminal sends SIGINT to the processes of vLLM as well; SIGKILL reaches the trainer alone."""
     run = tmp_path / "run"
     overrides = ("steps=500", "algo.tasks_per_step=4", "policy.max_tokens=32", "eval_every=0", "save_every=0")
     command = [sys.executable, "-m", "agents.train", "engine=vllm", "engine.enforce_eager=true", "policy.device=cpu"]
@@ -427,11 +428,17 @@ def test_vllm_run_saves_after_ctrl_c(tmp_path):
         )
         try:
             wait_for(lambda: (run / "metrics.jsonl").is_file() and len(rows(run)) >= 2, process)
-            os.killpg(process.pid, signal.SIGINT)
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert any("VLLM" in child.name() for child in children)
+            (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
             code = process.wait(120)
         finally:
             if process.poll() is None:
                 process.kill()
+    _, alive = psutil.wait_procs(children, timeout=60)
+    assert not alive
+    if number == signal.SIGKILL:
+        return
     assert code == 128 + signal.SIGINT, (tmp_path / "log").read_text()[-3000:]
     assert checkpoints(run)[-1] == f"step_{rows(run)[-1]['step']}" != "step_0"
 

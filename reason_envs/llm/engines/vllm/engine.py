@@ -8,6 +8,7 @@ loop.
 from __future__ import annotations
 
 import itertools
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,6 +70,7 @@ class VllmEngine(TrainableEngine):
         self._adapters: dict[str, Any] = {}
         self._numbers = itertools.count(1)
         self._llm: Any = start_vllm(vllm_arguments(self.config, self.device, self.dtype), self.device)
+        call_vllm(self._llm.collective_rpc, "end_with", args=(os.getpid(),))
         self.context_length: int = self._llm.model_config.max_model_len
 
     @property
