@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.policies.gps_network import TreeShape
+from agents.policies.graph import TreeShape
 from reason_envs import make_environment
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
