@@ -31,7 +31,7 @@ def drop_foreign_options(config: DictConfig, groups: Sequence[str]) -> dict[str,
                 parent, _, name = path.rpartition(".")
                 dropped[path] = OmegaConf.select(config, parent).pop(name)
         for group in GROUPS:
-            given = OmegaConf.to_container(config[group], resolve=False)
+            given: Any = OmegaConf.to_container(config[group], resolve=False)
             for field in dataclasses.fields(schemas[group]):  # an option may refer to one that has been left out
                 value = str(given.get(field.name, ""))
                 if value.startswith("${") and OmegaConf.select(config, value[2:-1]) is None:
