@@ -25,6 +25,8 @@ from reason_envs.sandbox import Limits, Program, Sandbox, make_sandbox, native
 from reason_envs.sandbox.layers import Layers, detect
 
 LIMITS = Limits(seconds=2.0, memory_mb=256)
+OWN_ROOT = {"list_root", "walk_up"}
+"""Programs that list the root folder: in the namespaces of bubblewrap it is an empty one, which Landlock hides too."""
 LATE = 1.0
 """Seconds after the limit in which a program must have ended."""
 PROGRAMS = {**FIRST, **BY_CLASS}
@@ -45,9 +47,11 @@ def layouts() -> dict[str, Layers | None]:
     return {**with_landlock, **with_bubblewrap, f"monty, {user}": None}
 
 
-def attack(sandbox: Sandbox, world: World, seed: int, is_native: bool) -> dict[str, Any]:
+def attack(sandbox: Sandbox, world: World, seed: int, layers: Layers | None) -> dict[str, Any]:
     """Run all programs in random order, two at a time; return the results."""
-    programs = random.Random(seed).sample(list(PROGRAMS.items()), len(PROGRAMS))
+    left_out = OWN_ROOT if layers and layers.bubblewrap and not layers.landlock else set()
+    programs = [item for item in PROGRAMS.items() if item[0] not in left_out]
+    random.Random(seed).shuffle(programs)
     sandbox.execute(Program(""))
 
     async def run() -> list[Any]:
@@ -58,7 +62,7 @@ def attack(sandbox: Sandbox, world: World, seed: int, is_native: bool) -> dict[s
     works = [sandbox.execute(Program("x = 6 * 7", expressions=("x",))).value for _ in range(4)] == [42] * 4
     breaches = [n for n, o in outcomes.items() if "ESCAPED" in o.stdout + o.stderr or SECRET in repr(o)]
     late = [name for name, outcome in outcomes.items() if outcome.seconds > LIMITS.seconds + LATE]
-    odd = [n for n, outcome in outcomes.items() if is_native and outcome.status not in PROGRAMS[n].statuses]
+    odd = [n for n, outcome in outcomes.items() if layers and outcome.status not in PROGRAMS[n].statuses]
     damage = [] if works and world.is_untouched() else ["the sandbox or the world is damaged"]
     return {
         "programs": len(programs),
@@ -77,7 +81,7 @@ def cell(layers: Layers | None, seed: int) -> dict[str, Any]:
     sandbox = make_sandbox("monty" if layers is None else "native", workers=2)
     with open_world() as world:
         try:
-            return attack(sandbox, world, seed, layers is not None)
+            return attack(sandbox, world, seed, layers)
         finally:
             sandbox.close()
 

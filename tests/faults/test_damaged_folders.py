@@ -162,6 +162,7 @@ def test_damaged_task_files_raise_own_errors(family, tmp_path):
     assert raw == []
 
 
+DEEP = "-" * 50_000 + "1"
 TESTS = {
     "mbpp": {"test_list": ["assert f() == 1"], "code": "def f(): return 1"},
     "humaneval": {
@@ -179,7 +180,18 @@ def test_damaged_tests_of_a_task_raise_own_errors(name):
     read_tests(TESTS[name])
     raw = []
     for field in TESTS[name]:
-        for value in [*VALUES, "assert f(", ["assert f("], [5], [None, "1"], "\ud800", ["\ud800"], ["1", "2"]]:
+        for value in [
+            *VALUES,
+            "assert f(",
+            ["assert f("],
+            [5],
+            [None, "1"],
+            "\ud800",
+            ["\ud800"],
+            ["1", "2"],
+            DEEP,
+            [DEEP],
+        ]:
             try:
                 tests = read_tests({**TESTS[name], field: value})
                 isinstance(tests, UnitTests) and split(tests)

@@ -28,7 +28,10 @@ def denied(*attacks: str) -> dict[str, tuple[str, tuple[str, ...]]]:
         names = [name for name in MODULES if re.search(rf"\b{name}\.", attack)]
         body = "\n".join(f"    {line}" for line in attack.split("\n"))
         imports = f"import {', '.join(names)}\n" if names else ""
-        found[attack] = (f"{imports}try:\n{body}\n    print('ESCAPED')\nexcept BaseException: pass", ("ok", "timeout"))
+        found[attack] = (
+            f"{imports}try:\n{body}\n    print('ESCAPED')\nexcept BaseException: pass",
+            ("ok", "timeout", "memory"),
+        )
     return found
 
 
@@ -175,7 +178,7 @@ CLASSES = {
         "smtplib.SMTP('127.0.0.1', <tcp>, timeout=1)",
         "imaplib.IMAP4('127.0.0.1', <tcp>, timeout=1)",
         "asyncio.run(asyncio.open_connection('127.0.0.1', <tcp>))",
-        "asyncio.run(asyncio.wait_for(asyncio.start_server(print, port=0), 1))",
+        "asyncio.run(asyncio.wait_for(asyncio.start_server(print, port=0), 1)).sockets[0]",
         "socketserver.TCPServer(('', 0), None)",
         "a, b = socket.socketpair()\nsocket.send_fds(a, [b'x'], [1])",
     )

@@ -221,7 +221,7 @@ PROGRAMS = {
     ),
     "memory_shared": loops(
         "import mmap\nx = []\nwhile True:\n    m = mmap.mmap(-1, 2**24)\n    m.write(b'x' * 2**24)\n    x.append(m)",
-        ("error", "memory"),
+        ("error", "memory", "timeout"),
     ),
     "memory_pipes": loops("import os\nwhile True:\n    os.pipe()", ("error",)),
     "print_gigabytes": loops("while True: print('x' * 2**20)", ("output",)),

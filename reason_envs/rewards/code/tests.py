@@ -58,7 +58,11 @@ def read_tests(
     """
     record = {**defaults, **own}
     with reading(f"{owner}'s tests", "Fix them, or remove the task."):
-        if tests := _tests_of(record):
+        try:
+            tests = _tests_of(record)
+        except MemoryError:  # of Python's parser, which has no more room for its stack
+            raise ValueError("the code is nested too deeply") from None
+        if tests:
             cases = tests.cases if isinstance(tests, StdioTests) else ()
             texts = [*(text for case in cases for text in case), *(v for k, v in vars(tests).items() if k != "cases")]
             "".join(texts).encode()

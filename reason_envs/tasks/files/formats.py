@@ -266,6 +266,6 @@ def _rest(record: Record, *used: str) -> dict[str, Any]:
 def _parses(code: str) -> bool:
     try:
         ast.parse(code)
-    except SyntaxError:
+    except (SyntaxError, MemoryError):  # MemoryError: nested too deeply
         return False
     return True
