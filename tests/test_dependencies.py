@@ -18,6 +18,7 @@ EXTRAS = {
     "ray": "ray",
     "bitsandbytes": "bitsandbytes",
     "openenv": "openenv",
+    "starlette": "starlette",
     "uvicorn": "uvicorn",
 }
 """Optional packages: module and distribution."""
