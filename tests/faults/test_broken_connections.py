@@ -137,7 +137,7 @@ def test_broken_connections_are_engine_errors(name):
     answer, seconds, memory = ask(FAULTS[name])
     assert isinstance(answer, EngineError) or answer == "ok"
     assert len(str(answer)) < 1000
-    assert seconds < 2 * LIMIT + 4
+    assert seconds < 2 * LIMIT + 10  # on a busy machine
     assert memory < 300
 
 

@@ -19,7 +19,7 @@ from reason_envs.llm.engines.openai.responses import MAX_QUOTE, ServerFailure, d
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
-MAX_RESPONSE_BYTES = 1 << 28
+MAX_RESPONSE_BYTES = 1 << 26
 """Maximum size of a response in bytes, so that a server that goes on without end cannot fill the memory."""
 MAX_BACKOFF_S = 30.0
 """Maximum wait between attempts in seconds, if the server does not ask for a wait."""
@@ -67,6 +67,7 @@ async def _body(request: Any) -> bytes:
         while len(data) <= MAX_RESPONSE_BYTES:
             try:
                 data += await anext(pieces)
+                await asyncio.sleep(0)  # a piece that is there already does not wait, and the time limit must hold
             except StopAsyncIteration:
                 return bytes(data)
             except Exception as error:  # noqa: BLE001  (of the HTTP library, whose name depends on the version)
