@@ -112,7 +112,8 @@ class LearningBenchmark:
                 label = None if seed != seeds[arm][0] else f"{'control: ' if arm == 'random' else ''}{arm} rewards"
                 axes.plot(steps[2 : 2 + len(smooth)], 100 * smooth, color=colour, alpha=0.85, label=label)
         axes.set(xlabel="training step", ylabel=f"{self.score_name}, % (mean of 5 steps)", ylim=(0, 100))
-        axes.set_title(f"{self.title}, {' and '.join(dict.fromkeys(str(len(s)) for s in seeds.values()))} seeds")
+        counts = " and ".join(dict.fromkeys(str(len(each)) for each in seeds.values()))
+        axes.set_title(f"{self.title}, {counts} seeds", fontsize="medium", wrap=True)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
         figure.savefig(path, dpi=130)

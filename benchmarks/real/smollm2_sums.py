@@ -18,7 +18,7 @@ from common import LearningBenchmark
 
 BENCHMARK = LearningBenchmark(
     name="smollm2_sums",
-    title="SingleTurnMath-v0, GRPO, SmolLM2-135M-Instruct, sums of two numbers",
+    title="GRPO, SmolLM2-135M-Instruct, sums of two numbers",
     options=(
         "env.tasks={name: chain_sum, min_terms: 2, max_terms: 2}",
         *("policy.max_tokens=48", "steps=60", "eval_every=20", "eval_tasks=64", "save_every=10"),
