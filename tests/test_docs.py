@@ -37,7 +37,7 @@ OWNERS = (
 """Parts that have options which those of the default run lack."""
 
 
-FREE = ("env.tasks.", "env.reward.", "env.solver.", "env.engine.")
+FREE = ("env.sandbox.", "env.tasks.", "env.reward.", "env.solver.", "env.engine.")
 """Beginnings of the keys inside mappings."""
 
 

@@ -55,7 +55,6 @@ def _explained(call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(call)
     async def checked(self: RewardFunction, response: str, task: Task, seed: int) -> Reward:
         name = vars(self).get("name", f"reward function {name_of(self)}")
-        asked = f" for task {task.id!r} and the response {response[:200]!r}"
         try:
             result = await call(self, response, task, seed)
         except (EngineError, RewardError):
@@ -63,16 +62,20 @@ def _explained(call: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             what = f"{type(error).__name__}: {first_line(error)} ({frame.filename}:{frame.lineno})"
-            raise RewardError(f"The {name} raised {what}{asked}.") from error
+            raise RewardError(f"The {name} raised {what}{_asked(task, response)}.") from error
         try:
             return _checked(result)
         except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
             raise ReasonEnvsError(
-                f"The {name} returned {repr(result)[:200]} ({type(result).__name__}){asked}; it must return a "
-                "finite number, or such a number and a dict."
+                f"The {name} returned {repr(result)[:200]} ({type(result).__name__}){_asked(task, response)}; it must "
+                "return a finite number, or such a number and a dict."
             ) from None
 
     return checked
+
+
+def _asked(task: Task, response: str) -> str:
+    return f" for task {task.id!r} and the response {response[:200]!r}"
 
 
 def _checked(result: Any) -> Reward:
