@@ -13,8 +13,9 @@ from gymnasium.error import ResetNeeded
 from gymnasium.vector import AutoresetMode
 
 import reason_envs
-from reason_envs import StepResult, registration
+from reason_envs import StepResult
 from reason_envs.errors import OptionError, ReasonEnvsError
+from reason_envs.registration import EnvironmentEntry
 from reason_envs.tasks.base import Task
 
 IDS = ("SingleTurnMath-v0", "ReasonTree-v0", "ReasonTreePaper-v0", "PettingSudoku-v0")
@@ -61,7 +62,9 @@ def test_help_of_results_and_tasks_lists_their_fields(kind):
 def test_registry_lists_our_ids_under_our_name():
     printed = gym.pprint_registry(disable_print=True)
     ours = printed.split("===== reason_envs =====\n")[1].split("=====")[0].split()
-    assert {entry.id for entry in registration._BUILT_IN} <= set(ours)
+    built_in = EnvironmentEntry.built_in("reason_envs", "reason_envs.environments").values()
+    assert len(built_in) == 10
+    assert {entry.id for entry in built_in} <= set(ours)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))])
