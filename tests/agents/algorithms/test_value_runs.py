@@ -63,7 +63,7 @@ def whole(_toys, tmp_path_factory):
 def test_run_without_an_engine_writes_all_files(whole):
     names = {path.name for path in whole.iterdir() if not path.name.startswith("events.out.tfevents.")}
     assert names == {
-        *("config.yaml", "train.log", "summary.log", "metrics.jsonl"),
+        *("config.yaml", "run.json", "train.log", "summary.log", "metrics.jsonl"),
         *("curves.png", "checkpoints", "policy_final", "validate"),
     }
     assert checkpoints(whole) == ["step_2", "step_4"]
