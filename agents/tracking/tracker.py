@@ -14,7 +14,7 @@ from agents.tracking.curves import plot_curves
 from agents.tracking.dashboards import Dashboards
 from agents.tracking.episode_records import recorded, write_evaluation
 from agents.tracking.metrics_file import CANDIDATES, CHOSEN, MetricsFile, Row, final_table, summary_header, summary_line
-from reason_envs.errors import ReasonEnvsError, printable
+from reason_envs.errors import ReasonEnvsError, printable, reading
 
 _log = logging.getLogger(__name__)
 _OURS = ("agents", "reason_envs")
@@ -161,7 +161,9 @@ class Tracker:
             self._draw()
 
     def _draw(self) -> None:
-        plot_curves(self._shown_rows(), self.folder / "curves.png", self.folder.name)
+        path = self.folder / "curves.png"
+        with reading(path, "Restore or delete it."):
+            plot_curves(self._shown_rows(), path, self.folder.name)
 
 
 class NullTracker(nullcontext[None]):

@@ -23,14 +23,13 @@ from reason_envs.tasks import __main__ as tasks_command
 ATTACKS = ["\x1b[2J", "\x1b]0;title\x07", "\x9b31m", "a\rb", "\x08\x7f", "\x00", "\u202e\u2066", "\ud800"]
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
 def test_control_characters_reach_no_terminal(attack, tmp_path, capsys):
     assert printable(f"é\t{attack}\n") == f"é\t{''.join(c if c.isprintable() else ascii(c)[1:-1] for c in attack)}\n"
     (tmp_path / "t.jsonl").write_text(json.dumps({"question": f"q{attack}", "answer": f"1{attack}", "more": attack}))
     tasks_command.main(["show", "json", f"path={tmp_path / 't.jsonl'}"])
-    with Tracker(tmp_path / "run", 1, tensorboard=False) as tracker:
-        tracker.sample(1, f"text{attack}")
-    shown = capsys.readouterr().out + (tmp_path / "run" / "train.log").read_text()
+    shown = capsys.readouterr().out
+    shown += shown_by(lambda tracker: tracker.sample(1, f"text{attack}"), tmp_path, capsys)
     assert "text" in shown
     assert attack not in shown
 
@@ -48,7 +47,7 @@ def shown_by(actions, tmp_path, capsys):
     return captured.out + captured.err + (tmp_path / "run" / "train.log").read_text()
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
 def test_messages_of_a_run_contain_no_control_characters(attack, tmp_path, capsys):
     log = logging.getLogger("agents.rollout.episodes")
 
@@ -66,7 +65,7 @@ def test_messages_of_a_run_contain_no_control_characters(attack, tmp_path, capsy
     assert attack not in shown
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
 def test_failures_of_a_run_contain_no_control_characters(attack, tmp_path, capsys):
     def fail(tracker):
         raise RuntimeError(f"model{attack}")
@@ -76,7 +75,7 @@ def test_failures_of_a_run_contain_no_control_characters(attack, tmp_path, capsy
     assert attack not in (tmp_path / "run" / "train.log").read_text()
 
 
-@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if "\0" not in attack])
+@pytest.mark.parametrize("attack", [attack for attack in ATTACKS if "\0" not in attack], ids=range(len(ATTACKS) - 1))
 @pytest.mark.parametrize(
     "command",
     [
@@ -96,7 +95,7 @@ def test_errors_of_commands_contain_no_control_characters(attack, command, tmp_p
     assert attack not in captured.out + captured.err
 
 
-@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("attack", ATTACKS, ids=range(len(ATTACKS)))
 def test_episodes_for_people_contain_no_control_characters(attack, capsys):
     env = gym.make("SingleTurnMath-v0", render_mode="human", tasks=[{"question": f"q{attack}", "answer": "1"}])
     env.reset(seed=1)
