@@ -53,7 +53,7 @@ ANSWERS = [
     r"\boxed{1/0}",
     r"\boxed{٣٤٥}",
     r"\boxed{²}",
-    *("27 ϖ", "\u017fix time\u017f 4", "6 t\u0131mes 4", "plu\u017f 27", "\u017fqrt 4", "2 \u212a", "\u0130 = 27"),
+    *("31 ϖ", "\u017fix time\u017f 4", "6 t\u0131mes 4", "plu\u017f 31", "\u017fqrt 4", "2 \u212a", "\u0130 = 31"),
     r"\boxed{1,000," + "000," * 500 + "000}",
     rf"#### {NINES}",
     f"The answer is {'1' * 5000}.",
