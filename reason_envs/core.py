@@ -201,6 +201,11 @@ class Environment(ABC):
             self._owned = (*self._owned, resource)
         return resource
 
+    @property
+    def owned(self) -> tuple[Any, ...]:
+        """The engines, reward models and sandboxes that this environment built."""
+        return self._owned
+
     def close(self) -> None:
         """Close the engines, reward models and sandboxes that this environment built; objects passed in stay open.
 

@@ -28,7 +28,7 @@ from reason_envs.llm.adapter_views import AdapterView
 from reason_envs.llm.engine import BASE_MODEL, Engine
 from reason_envs.registration import make_environment
 from reason_envs.reward_models.base import StepRewardModel, make_reward_model
-from reason_envs.sandbox.base import summaries
+from reason_envs.sandbox import Sandbox
 from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import TaskSet
 from reason_envs.validation import mounted
@@ -204,10 +204,11 @@ def announcement(run: Run, total_steps: int) -> str:
     parameters = sum(p.numel() for p in run.policy.parameters())
     policy = f"model {config.policy.model!r}" if run.plan.writes_text else f"a {config.policy.name} policy"
     processes = f" in {distributed.size()} processes" if distributed.size() > 1 else ""
+    sandboxes = [part.summary for part in run.environment.owned if isinstance(part, Sandbox)]
     return (
         f"{config.algo.name} trains {parameters:,} parameters of {policy} on "
         f"{_problems(run.train_tasks)}, {total_steps:,} steps{processes}; held out: {_held_out(run)}. "
-        f"Everything goes to {run.plan.folder}" + "".join(f". Programs run in {each}" for each in summaries())
+        f"Everything goes to {run.plan.folder}" + "".join(f". Programs run in {each}" for each in sandboxes)
     )
 
 

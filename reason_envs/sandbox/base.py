@@ -158,8 +158,3 @@ class Sandbox(WorkerThreads, ABC):
     @abstractmethod
     def execute(self, program: Program) -> Outcome:
         """Run a program in the calling thread."""
-
-
-def summaries() -> list[str]:
-    """Return the summary of each kind of sandbox that this process has built."""
-    return sorted({pool.summary for pool in _pools if isinstance(pool, Sandbox)})
