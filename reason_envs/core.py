@@ -99,7 +99,8 @@ class Environment(ABC):
     """Keys of ``options`` that ``reset`` reads. The adapters of Gymnasium refuse others."""
     _base_seed: int | None = None
     _episode: int = 0
-    _owned: tuple[Any, ...] = ()
+    owned: tuple[Any, ...] = ()
+    """Engines, reward models and sandboxes that this environment built."""
 
     @abstractmethod
     def observation_space(self, agent: AgentId) -> Space:
@@ -158,7 +159,7 @@ class Environment(ABC):
         if seed is not None and self.state is None:
             raise NoEpisodeError(f"fork(seed={seed}) needs an episode: call reset first.")
         clone = copy.copy(self)
-        clone._owned = ()
+        clone.owned = ()
         clone.state = copy.deepcopy(self.state)
         if seed is not None:
             clone.state.seed = derive_seed(self.state.seed, "fork", seed)
@@ -198,20 +199,15 @@ class Environment(ABC):
         with mounted(option):
             resource = make(spec)
         if resource is not spec:
-            self._owned = (*self._owned, resource)
+            self.owned = (*self.owned, resource)
         return resource
-
-    @property
-    def owned(self) -> tuple[Any, ...]:
-        """The engines, reward models and sandboxes that this environment built."""
-        return self._owned
 
     def close(self) -> None:
         """Close the engines, reward models and sandboxes that this environment built; objects passed in stay open.
 
         Forks share them and close nothing, so close the original environment last.
         """
-        resources, self._owned = self._owned, ()
+        resources, self.owned = self.owned, ()
         for resource in resources:
             resource.close()
 
