@@ -6,15 +6,12 @@ from dataclasses import replace
 
 from agents.algorithms.learner import Learner
 from agents.config.schema import options
-from agents.evaluation.evaluate_policy import EvaluationResult, evaluate_policy
-from agents.evaluation.intervals import first_tasks
 from agents.registry import ALGORITHMS
 from agents.rollout.episodes import without_failures
 from agents.tracking.episode_metrics import describe
-from agents.tracking.episode_records import evaluation_record
-from agents.tracking.tracker import NullTracker, Tracker
 from agents.tracking.transcript import as_text
 from agents.training.build import Run, announcement
+from agents.training.evaluator import Evaluator
 from agents.training.folder import open_folder
 from agents.training.health import Health
 from agents.training.interrupts import StopRequest
@@ -25,55 +22,11 @@ from agents.training.saving import Progress, Saver, export
 from agents.training.weight_sync import PolicySync
 from agents.trajectory import Trajectory
 from reason_envs.errors import reading
-from reason_envs.llm.engine import greedy
 
 POLL_SECONDS = 0.5
 """Seconds between two checks for a signal while episodes are played."""
 SAMPLE_EVERY = 20
 """Training steps between two responses that the console and ``train.log`` show."""
-
-
-SHOWN_EPISODES = 3
-"""Held-out episodes of an evaluation that dashboards show as text."""
-
-
-class Evaluator:
-    """Evaluates the policy of a run on its held-out problems. Without held-out problems it does nothing."""
-
-    def __init__(self, run: Run, tracker: Tracker | NullTracker) -> None:
-        self._run = run
-        self._config = run.plan.config
-        self._tracker = tracker
-
-    async def sampled_and_greedy(self, step: int) -> None:
-        """Evaluate with sampling and greedily, and record both: before the first and after the last step."""
-        if self._run.test_tasks is not None:
-            metrics = (await self._evaluate(step)).metrics()
-            greedily = await self._evaluate(step, greedily=True)
-            self._tracker.evaluation(step, {**metrics, "eval/greedy_accuracy": greedily.accuracy})
-
-    async def if_due(self, step: int, total_steps: int) -> dict[str, float]:
-        """Evaluate after a training step if one is due; return metrics, which are empty otherwise."""
-        every = self._config.eval_every
-        if self._run.test_tasks is None or not every or step % every or step >= total_steps:
-            return {}
-        return (await self._evaluate(step)).metrics()
-
-    async def _evaluate(self, step: int, *, greedily: bool = False) -> EvaluationResult:
-        run, config = self._run, self._config
-        assert run.test_tasks is not None
-        tasks, samples = first_tasks(run.test_tasks, config.eval_tasks), 1 if greedily else config.eval_samples
-        sampling = greedy(run.policy.sampling) if greedily else replace(run.policy.sampling, top_p=1.0, top_k=0)
-        self._tracker.status(f"evaluating {len(tasks) * samples:,} held-out episodes{', greedy' * greedily}")
-        with explain_out_of_memory("evaluating", config):
-            result, trajectories = await evaluate_policy(
-                run.environment, run.policy, tasks, samples=samples, seed=config.seed, sampling=sampling
-            )
-        self._tracker.status("")
-        if not greedily:
-            kept = evaluation_record(step, trajectories, tasks, samples, config.eval_episodes)
-            self._tracker.episodes(kept, [as_text(t) for t in trajectories[::samples][:SHOWN_EPISODES]])
-        return result
 
 
 class Trainer:

@@ -5,7 +5,7 @@ from run_toys import assert_same_run, checkpoints, make_run, rows, train
 
 from agents.algorithms.grpo import GRPO
 from agents.tracking.tracker import Tracker
-from agents.training.trainer import Evaluator
+from agents.training.evaluator import Evaluator
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 

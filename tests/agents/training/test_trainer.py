@@ -18,8 +18,8 @@ from agents import train as command
 from agents.algorithms.learner import Learner
 from agents.algorithms.update import PolicyUpdate
 from agents.tracking.metrics_file import MetricsFile
+from agents.training.evaluator import Evaluator
 from agents.training.saving import Saver
-from agents.training.trainer import Evaluator
 from reason_envs.envs.single_turn_math import SingleTurnMath
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.loading import load_model, load_tokenizer
@@ -133,16 +133,16 @@ def test_run_saves_and_stops_after_max_minutes(tiny_model, tmp_path):
 
 
 def test_run_keeps_the_latest_and_the_best_checkpoint(tiny_model, tmp_path, monkeypatch):
-    from agents.training import trainer
+    from agents.training import evaluator
 
     accuracies = iter([0.1, 0.1, 0.9, 0.9, 0.2, 0.3, 0.1, 0.1])
-    original = trainer.evaluate_policy
+    original = evaluator.evaluate_policy
 
     async def evaluated(*args, **options):
         result, trajectories = await original(*args, **options)
         return replace(result, accuracy=next(accuracies)), trajectories
 
-    monkeypatch.setattr(trainer, "evaluate_policy", evaluated)
+    monkeypatch.setattr(evaluator, "evaluate_policy", evaluated)
     train(make_run(tiny_model, tmp_path / "run", "steps=5", "eval_every=1", "save_every=4", "keep_last=1"))
     assert checkpoints(tmp_path / "run") == ["step_1", "step_5"]
 
@@ -440,7 +440,7 @@ def test_run_on_a_full_disk_keeps_the_last_checkpoint(what, tiny_model, tmp_path
         ("agents.training.build._build", "loading the model"),
         ("agents.algorithms.learner.Learner.update", "updating"),
         ("agents.algorithms.grpo.GRPO.collect", "generating"),
-        ("agents.training.trainer.evaluate_policy", "evaluating"),
+        ("agents.training.evaluator.evaluate_policy", "evaluating"),
     ],
 )
 def test_out_of_gpu_memory_error_names_phase_sizes_and_fix(target, phase, tiny_model, tmp_path, monkeypatch, capsys):

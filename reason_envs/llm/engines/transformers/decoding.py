@@ -3,17 +3,16 @@
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PretrainedConfig
-from transformers.cache_utils import DynamicLayer
 
 from reason_envs.errors import EngineError
 from reason_envs.llm.engine import FinishReason, GenerationRequest
 from reason_envs.llm.engines.transformers.embedding import Embedder
+from reason_envs.llm.engines.transformers.kv_cache import decoding_cache, select_rows
 from reason_envs.llm.prefix_cache import Prefix, PrefixStore, PromptReader, states_of
 from reason_envs.llm.sampling import TokenSampler, uniforms
 from reason_envs.llm.stop_strings import StopStrings
@@ -22,69 +21,6 @@ CACHE_SPARE = 64
 """Number of positions by which the key-value cache grows at a time."""
 COMPACT_BELOW = 0.75
 """Finished rows leave the batch when less than this share of its rows is unfinished."""
-
-
-class GrowingLayer(DynamicLayer):
-    """A dynamic layer that writes new tokens into spare room instead of copying all tokens at each step.
-
-    If the room is full, ``spare`` positions are added.
-    """
-
-    def __init__(self, spare: int) -> None:
-        super().__init__()
-        self._spare = spare
-        self._room: tuple[Tensor, Tensor] | None = None
-
-    def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Append keys and values, [rows, heads, new, head_dim], and return those of all tokens so far."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-            self.keys, self.values = key_states, value_states
-            return self.keys, self.values
-        start = self.get_seq_length()
-        end = start + key_states.shape[-2]
-        if self._room is None or end > self._room[0].shape[-2]:
-            keys, values = self._filled()
-            self._room = self._grown(keys), self._grown(values)
-        self._room[0][:, :, start:end] = key_states
-        self._room[1][:, :, start:end] = value_states
-        self.keys, self.values = self._room[0][:, :, :end], self._room[1][:, :, :end]
-        return self.keys, self.values
-
-    def _grown(self, tensor: Tensor) -> Tensor:
-        rows, heads, length, width = tensor.shape
-        room = tensor.new_empty(rows, heads, length + self._spare, width)
-        room[:, :, :length] = tensor
-        return room
-
-    def batch_select_indices(self, indices: Tensor) -> None:
-        """Keep or repeat rows by index, [M]."""
-        keys, values = self._filled()
-        self.keys, self.values = keys.index_select(0, indices), values.index_select(0, indices)
-        self._room = None
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Keep or repeat rows by index, [M]."""
-        self.batch_select_indices(beam_idx)
-
-    def _filled(self) -> tuple[Tensor, Tensor]:
-        assert self.keys is not None
-        assert self.values is not None
-        return self.keys, self.values
-
-
-def decoding_cache(config: PretrainedConfig, spare: int) -> DynamicCache:
-    """Create a cache for a model whose full-attention layers grow by ``spare`` positions at a time."""
-    cache = DynamicCache(config=config)
-    cache.layers = [GrowingLayer(spare) if type(layer) is DynamicLayer else layer for layer in cache.layers]
-    return cache
-
-
-def select_rows(cache: DynamicCache, rows: Tensor) -> None:
-    """Keep or repeat rows of a cache by index, [M]; layers with recurrent states select those too."""
-    with torch.inference_mode():
-        for layer in cache.layers:
-            layer.reorder_cache(cast(torch.LongTensor, rows))
 
 
 @dataclass

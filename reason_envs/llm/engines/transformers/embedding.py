@@ -28,7 +28,7 @@ class Embedder:
         generator = np.random.default_rng(derive_seed(0, "embedding"))
         matrix = generator.standard_normal((head.weight.shape[1], size)) / math.sqrt(head.weight.shape[1])
         self._matrix = torch.tensor(matrix / SCALE, dtype=torch.float32, device=model.device)
-        self._states = self._matrix
+        self._states = torch.empty(0)
         head.register_forward_pre_hook(self._keep)
 
     def _keep(self, head: Any, inputs: tuple[Tensor, ...]) -> None:

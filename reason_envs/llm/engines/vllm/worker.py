@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,12 +36,15 @@ class WeightReceiver:
         """End this process and vLLM's core, which started it, when process ``owner`` ends, even if it is killed."""
         if os.getpid() == owner:
             return
-        processes, ended = {os.getppid(), os.getpid()} - {owner}, os.pidfd_open(owner)
+        core = None if os.getppid() == owner else os.pidfd_open(os.getppid())
+        ended = os.pidfd_open(owner)
 
         def wait() -> None:
             select.select([ended], [], [])
-            for process in sorted(processes, key=os.getpid().__eq__):  # this one last
-                os.kill(process, signal.SIGKILL)
+            if core is not None:
+                with suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(core, signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
 
         threading.Thread(target=wait, daemon=True).start()
 
