@@ -15,7 +15,7 @@ REQUIRED = inspect.Parameter.empty
 
 
 def printable(text: str) -> str:
-    """Replace characters by their escapes that command a terminal, reverse the text in it, or cannot be encoded."""
+    """Show characters as escapes if they control a terminal, reverse its text, or cannot be encoded."""
     commands = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
     return re.sub(commands, lambda match: ascii(match[0])[1:-1], text)
 

@@ -35,7 +35,7 @@ _COLUMN = 36
 """Column at which the meanings start in a list of options."""
 _WIDTHS = 80, 120
 """Minimum and maximum width of a list of options, whatever the width of the terminal."""
-_QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error", "VLLM_LOGGING_LEVEL": "ERROR"}
+_QUIET = {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "TRANSFORMERS_VERBOSITY": "error"}
 """Environment variables that silence other libraries in a command. Values of the user take precedence."""
 
 
@@ -80,7 +80,7 @@ def list_options(options: DictConfig, indent: str = "") -> str:
 
 
 def list_first(options: DictConfig, keys: Sequence[str]) -> str:
-    """Return options as they are typed, each with its meaning, but not those that these options do not have."""
+    """Return the options ``keys`` as a user types them, each with its meaning. Unknown keys are left out."""
     lines = []
     for key in keys:
         path, _, name = key.rpartition(".")

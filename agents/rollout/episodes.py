@@ -142,7 +142,11 @@ async def _play(
 def failed(
     episode: EpisodeSpec, decisions: Sequence[Decision], before: StepResult, error: Exception, *forks: Environment
 ) -> Trajectory:
-    """Close the environments of an episode that an engine or a reward failed; return what counts it and its tokens."""
+    """Close the environments of an episode in which an engine or a reward failed.
+
+    Returns:
+        A trajectory without decisions. It counts the failure and the tokens that were generated.
+    """
     for fork in forks:
         fork.close()
     tokens = sum(decision.choice.generated_tokens for decision in decisions) + before.info.get("generated_tokens", 0)

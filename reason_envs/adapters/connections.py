@@ -11,7 +11,7 @@ class LimitedProtocol(H11Protocol):
     max_seconds = 10.0
     """Maximum time in seconds without a request."""
     max_idle = 256
-    """Maximum number of connections without a running request. A further one ends the one that was opened first."""
+    """Maximum number of connections without a running request. If there are more, the oldest one is ended."""
 
     @property
     def idle(self) -> bool:

@@ -95,7 +95,7 @@ class SandboxConfig:
 
 
 class WorkerThreads:
-    """At most ``workers`` threads. They are closed at exit, and replaced in a forked process, which has no threads."""
+    """A pool of at most ``workers`` threads. It is closed at exit, and built again in a forked process."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers

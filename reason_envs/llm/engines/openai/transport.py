@@ -20,7 +20,7 @@ from reason_envs.llm.engines.openai.responses import MAX_QUOTE, ServerFailure, d
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
 MAX_RESPONSE_BYTES = 1 << 26
-"""Maximum size of a response in bytes, so that a server that goes on without end cannot fill the memory."""
+"""Maximum size of a response in bytes, so that an endless response cannot fill the memory."""
 MAX_BACKOFF_S = 30.0
 """Maximum wait between attempts in seconds, if the server does not ask for a wait."""
 MAX_RETRY_AFTER_S = 120.0
