@@ -16,8 +16,9 @@ class FineTuningConfig:
     """Backbone: ``embedded``, a folder, or a hub name. It can differ from the generator's model."""
     device: str = "auto"
     """Device of the training: ``auto``, ``cpu`` or ``cuda:N``."""
-    learning_rate: float = 1e-3
-    """Maximum learning rate. It rises linearly during the first 5 % of the steps and then falls along a cosine."""
+    learning_rate: float | None = None
+    """Maximum learning rate. It rises linearly during the first 5 % of the steps and then falls along a cosine. null:
+    1e-3 for the embedded model, and a rate that suits size and LoRA for others."""
     epochs: int = 8
     """Number of passes over the examples."""
     batch_size: int = 64
@@ -35,7 +36,7 @@ class FineTuningConfig:
     """Whether to recompute activations in the backward pass, which saves memory."""
 
     def __post_init__(self) -> None:
-        at_least(self, epochs=1, batch_size=1, accumulation=1, lora_rank=0)
+        at_least(self, learning_rate=0, epochs=1, batch_size=1, accumulation=1, lora_rank=0)
 
 
 @dataclass

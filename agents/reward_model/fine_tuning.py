@@ -12,11 +12,13 @@ from tqdm import tqdm
 
 from agents.algorithms.config import OptimizerConfig
 from agents.algorithms.optimizer import Optimizer
+from agents.algorithms.suited_rate import suited_rate
 from agents.reward_model.config import FineTuningConfig
 from agents.reward_model.labels import LabelledSolution
 from agents.reward_model.metrics import first_wrong
 from reason_envs.core import derive_seed
 from reason_envs.llm.chat import max_positions
+from reason_envs.llm.embedded import is_embedded
 from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.reward_models.reader import pad_rows
 from reason_envs.reward_models.transformers import LABELS, encode_rows, is_causal
@@ -25,6 +27,8 @@ POOL = 50
 """Number of batches that are drawn together and sorted by length."""
 HEADS = ("score", "classifier")
 """Names of the head in the token classifiers of transformers."""
+EMBEDDED_RATE = 1e-3
+"""Learning rate that suits the embedded model."""
 WARMUP_SHARE = 0.05
 """Share of the optimizer steps during which the learning rate rises."""
 
@@ -41,10 +45,13 @@ class Example:
     """Label at each end, between 0 (wrong) and 1 (right)."""
 
 
-def fine_tune(config: FineTuningConfig, solutions: Sequence[LabelledSolution], seed: int, folder: Path) -> None:
+def fine_tune(config: FineTuningConfig, solutions: Sequence[LabelledSolution], seed: int, folder: Path) -> float:
     """Train on labelled solutions, and save the model (bfloat16) and its tokenizer in Hugging Face format.
 
     The seed determines the new head, the order of examples and dropout.
+
+    Returns:
+        The maximum learning rate.
     """
     device = resolve_device(config.device)
     tokenizer = load_tokenizer(config.model, generates=False)
@@ -54,11 +61,13 @@ def fine_tune(config: FineTuningConfig, solutions: Sequence[LabelledSolution], s
         chosen = balanced(solutions, seed) if config.balance else solutions
         chosen = _drawn(chosen, config.max_examples, derive_seed(seed, "examples"))
         examples = encode_examples(tokenizer, model, chosen)
-        _train(config, model, examples, seed, tokenizer.pad_token_id or 0)
+        rate = _rate(config, model)
+        _train(config, rate, model, examples, seed, tokenizer.pad_token_id or 0)
     if config.lora_rank:
         model = model.merge_and_unload()
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return rate
 
 
 def encode_examples(tokenizer: Any, model: Any, solutions: Sequence[LabelledSolution]) -> list[Example]:
@@ -134,12 +143,21 @@ def _drawn(solutions: Sequence[LabelledSolution], maximum: int | None, seed: int
     return [solutions[i] for i in order[:maximum]]
 
 
-def _train(config: FineTuningConfig, model: Any, examples: Sequence[Example], seed: int, pad_id: int) -> None:
+def _rate(config: FineTuningConfig, model: Any) -> float:
+    """Return the given learning rate, or the one that suits the model."""
+    if config.learning_rate is not None:
+        return config.learning_rate
+    if is_embedded(config.model):
+        return EMBEDDED_RATE
+    return suited_rate(sum(p.numel() for p in model.parameters()), lora=bool(config.lora_rank))
+
+
+def _train(
+    config: FineTuningConfig, rate: float, model: Any, examples: Sequence[Example], seed: int, pad_id: int
+) -> None:
     batches = [b for epoch in range(config.epochs) for b in _batches(examples, config.batch_size, seed, epoch)]
     groups = [batches[i : i + config.accumulation] for i in range(0, len(batches), config.accumulation)]
-    options = OptimizerConfig(
-        learning_rate=config.learning_rate, schedule="cosine", warmup_steps=int(WARMUP_SHARE * len(groups))
-    )
+    options = OptimizerConfig(learning_rate=rate, schedule="cosine", warmup_steps=int(WARMUP_SHARE * len(groups)))
     optimizer = Optimizer(options, (p for p in model.parameters() if p.requires_grad), len(groups))
     device = model.device.type
     model.train()

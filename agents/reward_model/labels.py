@@ -231,18 +231,25 @@ async def _generate(engine: Engine, requests: list[GenerationRequest], what: str
     return drawn
 
 
-def write_labels(path: Path, solutions: Iterable[LabelledSolution]) -> None:
-    """Write labelled solutions to a file, one JSON object per line."""
-    path.write_text("".join(json.dumps(asdict(solution)) + "\n" for solution in solutions))
+def append_labels(path: Path, solutions: Iterable[LabelledSolution]) -> None:
+    """Append labelled solutions to a file, one JSON object per line."""
+    with path.open("a") as file:
+        file.writelines(json.dumps(asdict(solution)) + "\n" for solution in solutions)
 
 
 def read_labels(path: Path) -> list[LabelledSolution]:
-    """Read labelled solutions from a file that `write_labels` wrote.
+    """Read labelled solutions from a file that `append_labels` wrote.
 
     Raises:
-        RunError: the file does not exist.
+        RunError: the file does not exist, or a line is not a labelled solution.
     """
     if not path.is_file():
         raise RunError(f"There is no file of labelled solutions at {path}.")
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    return [LabelledSolution(**{**row, "steps": tuple(row["steps"]), "labels": tuple(row["labels"])}) for row in rows]
+    solutions = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        try:
+            row = json.loads(line)
+            solutions.append(LabelledSolution(**{**row, "steps": tuple(row["steps"]), "labels": tuple(row["labels"])}))
+        except (ValueError, TypeError, KeyError) as error:
+            raise RunError(f"Line {number} of {path} is not a labelled solution: {error}. Delete the line.") from error
+    return solutions

@@ -1,8 +1,9 @@
 """Metrics of step scores: ranking, calibration, and the first wrong step. Pure functions on arrays."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -102,6 +103,16 @@ def step_metrics(
         "brier": brier_score(flat, right),
         **process_f1([first_wrong(row, 0.5) for row in labels], found),
     }
+
+
+def quality(metrics: Mapping[str, Any]) -> str:
+    """Return the held-out quality in the contents of ``metrics.json`` as one line."""
+    test, share = metrics["test"], metrics["labels"]["right_share"]
+    return (
+        f"{share:.0%} of the steps to learn from are right; on {test['solutions']} held-out solutions AUC "
+        f"{test['auc']:.3f} (last steps {test['auc_last']:.3f}, others {test['auc_inner']:.3f}), F1 of the first wrong "
+        f"step {test['f1']:.3f}"
+    )
 
 
 def check_step(line: str) -> bool | None:

@@ -9,18 +9,20 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agents.config.command_line import parse_pairs, report_errors
 from agents.reward_model.config import RewardModelConfig
-from agents.reward_model.labels import LabelledSolution, label_problems, read_labels, write_labels
+from agents.reward_model.labels import LabelledSolution, append_labels, label_problems, read_labels
 from agents.reward_model.metrics import best_threshold, check_step, first_wrong, step_metrics
 from agents.tracking.model_card import CARD
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
-from reason_envs.errors import OptionError, ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError, RunError
 from reason_envs.llm import Engine, make_engine
 from reason_envs.reward_models import StepRewardModel, StepScoreRequest, make_reward_model
 from reason_envs.tasks import Task, TaskSet, make
@@ -28,36 +30,67 @@ from reason_envs.validation import mounted
 
 PARTS = ("train", "validation", "test")
 """Parts of the labelled solutions, one file each: to train on, to choose the threshold, and to evaluate on."""
+GROUP = 256
+"""Number of problems whose solutions are labelled, and then written, together."""
 
 
 def train_reward_model(config: RewardModelConfig) -> Path:
     """Train and evaluate a step reward model, and write its card; return its folder for ``reward_model.path=``.
 
     Raises:
-        ReasonEnvsError: the folder contains a model already, there are too few problems, or the generator cannot be
-            used.
+        ReasonEnvsError: the folder contains a model already, there are too few problems, the generator cannot be used,
+            all labels are equal, or the fine-tuning failed. The labels are kept in the last two cases.
     """
     folder, started = Path(config.output_dir), time.monotonic()
     if (folder / "config.json").exists():
         raise OptionError("output_dir", config.output_dir, "contains a model already: choose another folder.")
+    if (folder / "labels").exists() and config.labels_from is None:
+        rule = f"contains labels already: use them with labels_from={folder / 'labels'}, or choose another folder."
+        raise OptionError("output_dir", config.output_dir, rule)
     from agents.reward_model.card import write_card
     from agents.reward_model.fine_tuning import fine_tune
 
     labels = labelled_solutions(config, folder / "labels")
     sampled = time.monotonic()
     further = [] if config.further_labels is None else read_labels(Path(config.further_labels))
-    fine_tune(config, [*labels["train"], *further], config.seed, folder)
-    metrics = evaluate_reward_model(folder, labels, config.device)
+    chosen = [*labels["train"], *further]
+    _check_classes(chosen)
+    with _keeping_labels(Path(config.labels_from or folder / "labels")):
+        config = replace(config, learning_rate=fine_tune(config, chosen, config.seed, folder))
+        metrics = evaluate_reward_model(folder, labels, config.device)
     metrics["seconds"] = {"labels": round(sampled - started), "fine_tuning": round(time.monotonic() - sampled)}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     write_card(folder, config, metrics)
     return folder
 
 
+def _check_classes(solutions: Sequence[LabelledSolution]) -> None:
+    """Refuse labels that are all right or all wrong."""
+    right = {label >= 0.5 for solution in solutions for label in solution.labels}
+    if len(right) < 2:
+        kind, fix = ("right", "harder") if right == {True} else ("wrong", "easier")
+        raise RunError(
+            f"All steps of {len(solutions)} solutions are labelled {kind}, so no model can learn the difference: "
+            f"choose {fix} problems (tasks), or another generator (engine)."
+        )
+
+
+@contextmanager
+def _keeping_labels(folder: Path) -> Iterator[None]:
+    """Name the folder of the labels if the training fails."""
+    try:
+        yield
+    except Exception as error:
+        raise RunError(
+            f"The fine-tuning failed: {type(error).__name__}: {error}. The labelled solutions are kept: continue with "
+            f"labels_from={folder} (in a run: reward_model.training.labels_from={folder})."
+        ) from error
+
+
 def labelled_solutions(config: RewardModelConfig, folder: Path) -> dict[str, list[LabelledSolution]]:
     """Return labelled solutions for each of `PARTS`.
 
-    They are read from ``config.labels_from``, or sampled and written to ``folder``.
+    They are read from ``config.labels_from``, or sampled and written to ``folder`` as they are made.
     """
     if config.labels_from is not None:
         return {part: read_labels(Path(config.labels_from) / f"{part}.jsonl") for part in PARTS}
@@ -65,15 +98,12 @@ def labelled_solutions(config: RewardModelConfig, folder: Path) -> dict[str, lis
     with mounted("engine"):
         engine = make_engine(config.engine)
     try:
-        labels = asyncio.run(_label(engine, parts, config))
+        labels = asyncio.run(_label(engine, parts, config, folder))
     finally:
         if engine is not config.engine:
             engine.close()
             del engine
             gc.collect()
-    folder.mkdir(parents=True, exist_ok=True)
-    for part, solutions in labels.items():
-        write_labels(folder / f"{part}.jsonl", solutions)
     return labels
 
 
@@ -110,12 +140,18 @@ def _different(tasks: TaskSet, count: int, seed: int) -> list[Task]:
 
 
 async def _label(
-    engine: Engine, parts: dict[str, list[Task]], config: RewardModelConfig
+    engine: Engine, parts: dict[str, list[Task]], config: RewardModelConfig, folder: Path
 ) -> dict[str, list[LabelledSolution]]:
-    return {
-        part: await label_problems(engine, tasks, config, derive_seed(config.seed, part), warns=part == "train")
-        for part, tasks in parts.items()
-    }
+    """Label the problems of each part. The part to train on is last: what an interruption leaves of it can be used."""
+    folder.mkdir(parents=True, exist_ok=True)
+    labels: dict[str, list[LabelledSolution]] = {part: [] for part in PARTS}
+    for part in reversed(PARTS):
+        for start in range(0, len(parts[part]), GROUP):
+            tasks, seed = parts[part][start : start + GROUP], derive_seed(config.seed, part)
+            group = await label_problems(engine, tasks, config, seed, warns=part == "train" and start == 0)
+            labels[part] += group
+            append_labels(folder / f"{part}.jsonl", group)
+    return labels
 
 
 def evaluate_reward_model(

@@ -1,6 +1,5 @@
 """Build the parts of a run from its plan."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from typing import Any
 
 from agents import distributed
 from agents.algorithms.config import OptimizerConfig
+from agents.algorithms.suited_rate import suited_rate
 from agents.config.compose import compose_config
 from agents.config.schema import TrainConfig, options
 from agents.policies.base import TrainablePolicy
@@ -32,11 +32,6 @@ from reason_envs.sandbox import Sandbox
 from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import TaskSet
 from reason_envs.validation import mounted
-
-FULL_RATE, MEASURED_SIZE = 1e-5, 135e6
-"""Learning rate of full fine-tuning that was measured to suit a model, and the number of its parameters."""
-LORA_FACTOR = 10
-"""A LoRA adapter needs about ten times the rate of full fine-tuning (Schulman 2025, "LoRA Without Regret")."""
 
 
 @dataclass(frozen=True)
@@ -151,12 +146,6 @@ def with_learning_rate(config: TrainConfig, policy: Any) -> TrainConfig:
     part = next(iter(language_parts(policy).values()))
     rate = suited_rate(sum(p.numel() for p in part.model.parameters()), lora=config.policy.uses_lora)
     return replace(config, algo=replace(config.algo, optimizer=replace(optimizer, learning_rate=rate)))
-
-
-def suited_rate(parameters: int, *, lora: bool) -> float:
-    """Return the peak learning rate for a number of parameters, rounded to two digits."""
-    rate = FULL_RATE * math.sqrt(MEASURED_SIZE / parameters) * (LORA_FACTOR if lora else 1)
-    return float(f"{rate:.1e}")
 
 
 def load_run(

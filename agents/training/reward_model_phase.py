@@ -1,5 +1,6 @@
 """Phase 1 of a search run: train the step reward model before the policy, if the run asks for it."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from agents import distributed
 from agents.config.schema import TrainConfig, changed, options
 from agents.reward_model.config import RewardModelConfig, RunRewardModelConfig
+from agents.reward_model.metrics import quality
 from agents.reward_model.train import train_reward_model
 from reason_envs.errors import OptionError, RunError
 
@@ -79,14 +81,16 @@ def train_first(training: RewardModelConfig) -> None:
     if folder.exists():
         raise RunError(
             f"{folder} exists, but its run never started. If the model is complete (it has metrics.json), use it with "
-            f"reward_model.path={folder}; otherwise delete the folder."
+            f"reward_model.path={folder}; use labels alone with reward_model.training.labels_from={folder / 'labels'} "
+            "and another output_dir; or delete the folder."
         )
     if distributed.size() > 1:
         raise RunError(
             "reward_model.train=true works in one process only: train the model once with python -m "
             "agents.reward_model, then give its folder as reward_model.path."
         )
-    train_reward_model(training)
+    metrics = json.loads((train_reward_model(training) / "metrics.json").read_text())
+    print(f"Step reward model in {folder}: {quality(metrics)}", flush=True)
 
 
 def check_trained(training: RewardModelConfig | None) -> None:

@@ -3,7 +3,7 @@ from random import Random
 
 import pytest
 
-from agents.reward_model.labels import LabelledSolution, SamplingConfig, label_problems, read_labels, write_labels
+from agents.reward_model.labels import LabelledSolution, SamplingConfig, append_labels, label_problems, read_labels
 from agents.reward_model.train import arithmetic_agreement
 from benchmarks.embedded_models.base import demonstrations as demo
 from reason_envs.core import derive_seed
@@ -80,10 +80,19 @@ def test_label_problems_names_invalid_options_and_engines():
 
 def test_read_labels_returns_what_was_written(tmp_path):
     solutions = list(labels_of("soft", rollouts=2).values())
-    write_labels(tmp_path / "train.jsonl", solutions)
+    append_labels(tmp_path / "train.jsonl", solutions)
     assert read_labels(tmp_path / "train.jsonl") == solutions
     with pytest.raises(ReasonEnvsError, match="no file of labelled solutions"):
         read_labels(tmp_path / "test.jsonl")
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "5", '{"task_id": "t"}', '{"steps": 1, "labels": 2}'])
+def test_read_labels_names_a_damaged_line(tmp_path, line):
+    append_labels(tmp_path / "train.jsonl", list(labels_of("soft", rollouts=2).values())[:1])
+    with (tmp_path / "train.jsonl").open("a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(ReasonEnvsError, match=r"Line 2 of .*train.jsonl is not a labelled solution"):
+        read_labels(tmp_path / "train.jsonl")
 
 
 def test_arithmetic_agreement_counts_steps_up_to_the_first_mistake():

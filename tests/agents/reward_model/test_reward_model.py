@@ -1,12 +1,15 @@
 import asyncio
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 
+from agents.algorithms.suited_rate import suited_rate
 from agents.reward_model.fine_tuning import balanced, encode_examples, fine_tune, step_loss
-from agents.reward_model.labels import LabelledSolution, write_labels
+from agents.reward_model.labels import LabelledSolution, append_labels, label_problems
 from agents.reward_model.train import (
     PARTS,
     RewardModelConfig,
@@ -39,14 +42,20 @@ def labels(tmp_path):
     folder = tmp_path / "labels"
     folder.mkdir()
     for part, rows in zip(PARTS, (solutions(120), solutions(30, 200), solutions(30, 300)), strict=True):
-        write_labels(folder / f"{part}.jsonl", rows)
+        append_labels(folder / f"{part}.jsonl", rows)
     return str(folder)
 
 
 @pytest.fixture
 def config(labels, tiny_model, tmp_path):
     return RewardModelConfig(
-        output_dir=str(tmp_path / "model"), labels_from=labels, model=tiny_model, device="cpu", epochs=4, batch_size=8
+        output_dir=str(tmp_path / "model"),
+        labels_from=labels,
+        model=tiny_model,
+        device="cpu",
+        learning_rate=1e-3,
+        epochs=4,
+        batch_size=8,
     )
 
 
@@ -68,7 +77,7 @@ class TestTraining:
 
     def test_card_names_further_labels(self, config, tmp_path):
         further = tmp_path / "judged.jsonl"
-        write_labels(further, solutions(12, 500))
+        append_labels(further, solutions(12, 500))
         folder = train_reward_model(replace(config, epochs=1, further_labels=str(further)))
         assert "and the labelled solutions in `judged.jsonl`" in (folder / "README.md").read_text()
 
@@ -93,6 +102,39 @@ class TestTraining:
     def test_train_reward_model_refuses_a_folder_with_a_model(self, config, tiny_model):
         with pytest.raises(ReasonEnvsError, match="contains a model already"):
             train_reward_model(replace(config, output_dir=tiny_model))
+
+    @pytest.mark.parametrize(("label", "message"), [(1.0, "labelled right.*choose harder"), (0.0, "wrong.*easier")])
+    def test_train_reward_model_refuses_labels_of_one_class(self, config, tmp_path, label, message):
+        rows = [solution(i, label) for i in range(8)]
+        append = Path(config.labels_from)
+        for part in PARTS:
+            (append / f"{part}.jsonl").unlink()
+            append_labels(append / f"{part}.jsonl", rows)
+        with pytest.raises(ReasonEnvsError, match=message):
+            train_reward_model(config)
+
+    def test_train_reward_model_names_the_labels_if_fine_tuning_fails(self, config, monkeypatch):
+        def out_of_memory(*_):
+            raise torch.OutOfMemoryError("no memory")
+
+        monkeypatch.setattr("agents.reward_model.fine_tuning.fine_tune", out_of_memory)
+        with pytest.raises(ReasonEnvsError, match=f"no memory.*labels_from={re.escape(config.labels_from)}"):
+            train_reward_model(config)
+
+    def test_train_reward_model_does_not_overwrite_labels(self, config, labels):
+        with pytest.raises(ReasonEnvsError, match=f"labels_from={re.escape(labels)}"):
+            train_reward_model(replace(config, output_dir=str(Path(labels).parent), labels_from=None))
+
+    @pytest.mark.parametrize(("model", "rank"), [("tiny", 0), ("tiny", 4), ("embedded", 0)])
+    def test_fine_tune_without_a_rate_takes_one_that_suits_the_model(self, config, tiny_model, tmp_path, model, rank):
+        chosen = replace(config, learning_rate=None, epochs=1, lora_rank=rank)
+        chosen = chosen if model == "tiny" else replace(chosen, model=model)
+        rate = fine_tune(chosen, solutions(8), 0, tmp_path / "m")
+        if model == "embedded":
+            assert rate == 1e-3
+        else:
+            size = sum(p.numel() for p in classifier(tiny_model).parameters())
+            assert rate == pytest.approx(suited_rate(size, lora=rank > 0), rel=0.05)
 
     def test_config_validates_its_options(self):
         with pytest.raises(ReasonEnvsError, match="epochs=0 must be at least 1"):
@@ -143,6 +185,28 @@ class TestExamples:
 
 
 class TestPhaseOne:
+    def test_labels_are_written_as_they_are_made(self, tmp_path, monkeypatch):
+        """An interruption while the part to train on is labelled leaves the other parts and its first problems."""
+        monkeypatch.setattr("agents.reward_model.train.GROUP", 2)
+        engine = ClosingEngine()
+        config = RewardModelConfig(engine=engine, tasks=problems("train"), eval_set=problems("test"), **SMALL)
+        whole = labelled_solutions(config, tmp_path / "whole")
+        done = []
+
+        async def interrupted(*arguments, **options):
+            if len(done) == 4:
+                raise KeyboardInterrupt
+            done.append(await label_problems(*arguments, **options))
+            return done[-1]
+
+        monkeypatch.setattr("agents.reward_model.train.label_problems", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            labelled_solutions(config, tmp_path / "cut")
+        kept = labelled_solutions(replace(config, labels_from=str(tmp_path / "cut")), tmp_path / "unused")
+        assert (kept["test"], kept["validation"]) == (whole["test"], whole["validation"])
+        assert 0 < len(kept["train"]) < len(whole["train"])
+        assert kept["train"] == whole["train"][: len(kept["train"])]
+
     def test_labelled_solutions_closes_only_a_generator_that_it_built(self, tmp_path, monkeypatch):
         engine = ClosingEngine()
         config = RewardModelConfig(engine=engine, tasks=problems("train"), eval_set=problems("test"), **SMALL)

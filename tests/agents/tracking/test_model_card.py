@@ -20,7 +20,7 @@ from run_toys import make_run, overrides, train
 from agents.config.compose import compose_config
 from agents.policies.language import LanguagePolicy, LanguagePolicyConfig
 from agents.policies.roles import RolePolicy
-from agents.reward_model.labels import LabelledSolution, write_labels
+from agents.reward_model.labels import LabelledSolution, append_labels
 from agents.reward_model.train import PARTS, RewardModelConfig, train_reward_model
 from agents.tracking import hub
 from agents.tracking.metrics_file import MetricsFile
@@ -94,7 +94,7 @@ def scorer(tiny_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("scorer")
     steps = [LabelledSolution(f"t{i}", f"Problem {i}", ("a", "b"), (1.0, i % 2), correct=bool(i % 2)) for i in range(8)]
     for part in PARTS:
-        write_labels(folder / f"{part}.jsonl", steps)
+        append_labels(folder / f"{part}.jsonl", steps)
     options = {"labels_from": str(folder), "model": tiny_model, "device": "cpu", "epochs": 1}
     return train_reward_model(RewardModelConfig(output_dir=str(folder / "model"), **options))
 

@@ -1,7 +1,8 @@
 import pytest
 
+from agents.algorithms.suited_rate import suited_rate
 from agents.config.compose import compose_config
-from agents.training.build import build, suited_rate
+from agents.training.build import build
 from agents.training.resolve import resolve
 
 
