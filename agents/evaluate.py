@@ -137,7 +137,7 @@ async def _evaluate(run: Run, name: str, source: Any, config: EvaluateConfig) ->
     from agents.training.prompt_limits import check_prompts
 
     sandbox = make_sandbox("native")  # it starts with its first program
-    environment = run.environment if not name else _environment(run, name, sandbox)
+    environment = run.environment if not name else _environment(run, name, source, sandbox)
     tasks = await check_prompts(run.policy, environment, make_tasks(source, "test") if name else run.held_out())
     print(_subject(config, run, name or tasks.name, tasks), flush=True)
     bar = tqdm(total=min(config.tasks, len(tasks)) * config.samples, unit=" episodes", disable=None)
@@ -148,17 +148,21 @@ async def _evaluate(run: Run, name: str, source: Any, config: EvaluateConfig) ->
     return evaluation
 
 
-def _environment(run: Run, name: str, sandbox: Sandbox) -> Environment:
+def _environment(run: Run, name: str, source: Any, sandbox: Sandbox) -> Environment:
     """Return the environment that asks for the answers of a benchmark and grades them."""
     config, chosen = run.plan.config.env, BENCHMARKS[name]
     if chosen.domain not in DOMAINS.get(config.name, ("math",)):
         raise OptionError(
             "benchmarks", name, f"has problems of the domain {chosen.domain}, which env={config.name} does not grade."
         )
-    if config.name != "single_turn_math" or chosen.system_prompt is None:
+    given = options(config)
+    if config.name != "single_turn_math" or not (chosen.system_prompt or given["examples"]):
         return run.environment
-    reward, prompt = CodeReward(wrong=0.0, no_answer=0.0, sandbox=sandbox), chosen.system_prompt
-    return SingleTurnMath(SingleTurnMathConfig(tasks=run.train_tasks, reward=reward, system_prompt=prompt))
+    given["tasks"] = source if given["examples"] else run.train_tasks
+    if chosen.domain == "code":
+        given["reward"] = CodeReward(wrong=0.0, no_answer=0.0, sandbox=sandbox)
+    given["system_prompt"] = chosen.system_prompt or given["system_prompt"]
+    return SingleTurnMath(SingleTurnMathConfig(**{**given, "split": "train"}))
 
 
 def _subject(config: EvaluateConfig, run: Run, name: str, tasks: TaskSet) -> str:

@@ -10,6 +10,7 @@ from run_toys import LORA, make_run, train
 
 from agents.evaluate import main
 from agents.training.build import load_run
+from reason_envs.envs.single_turn_math import SingleTurnMath
 
 KINDS = {"full": (), "lora": LORA}
 
@@ -151,6 +152,23 @@ def test_evaluate_takes_several_benchmarks_and_keeps_the_others_if_one_fails(fol
     }
     assert "error" in written["aime24"]
     assert written["mbpp"]["answers"][0]["question"].startswith("Add one.")
+
+
+def test_evaluate_shows_examples_of_the_benchmarks_own_train_split(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("REASON_ENVS_DATA", str(tmp_path))
+    for split, first in (("train", 0), ("test", 10)):
+        rows = [{"question": f"What is {n}?", "answer": f"It is {n}.\n#### {n}"} for n in range(first, first + 4)]
+        problems(tmp_path / "gsm8k" / f"{split}.jsonl", 0).write_text("".join(json.dumps(r) + "\n" for r in rows))
+    shown = []
+    render = SingleTurnMath.render_messages
+    monkeypatch.setattr(SingleTurnMath, "render_messages", lambda *a: shown.append(render(*a)) or shown[-1])
+    model = (f"policy.model={tiny_model}", "policy.device=cpu", "policy.max_tokens=8", "env.examples=2")
+    written = evaluate(tmp_path, *model, "benchmarks=[gsm8k]", "samples=1")["benchmarks"]["gsm8k"]
+    assert {answer["question"] for answer in written["answers"]} <= {f"What is {n}?" for n in range(10, 14)}
+    before = [m["content"] for m in shown[-1] if m["role"] == "assistant"]
+    assert [text.partition("\n")[2] for text in before] == [f"\\boxed{{{text.split()[2][:-1]}}}" for text in before]
+    assert len(before) == 2
+    assert shown[-1][-1]["content"] in {answer["question"] for answer in written["answers"]}
 
 
 def test_evaluate_writes_the_solutions_of_trees(tmp_path):

@@ -15,6 +15,7 @@ import reason_envs
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards import RewardConfig
 from reason_envs.tasks import Task, TaskSet
+from reason_envs.tasks.task_list import ListTaskSet
 
 
 class Sums(TaskSet):
@@ -152,6 +153,38 @@ def test_messages_have_roles():
     env = reason_envs.make_environment("single_turn_math", tasks=Sums(), system_prompt="Think.")
     assert [m["role"] for m in env.render_messages("?")] == ["system", "user"]
     assert env.parse_action("any \n text") == "any \n text"
+
+
+def worked(*solved):
+    rows = [
+        Task(f"t{i}", f"Question {i}?", str(i), {"solution": f"Add up to {i}."} if i in solved else {})
+        for i in range(6)
+    ]
+    return ListTaskSet("worked", "train", rows)
+
+
+def test_examples_are_shown_with_their_solutions_before_the_problem():
+    env = reason_envs.make_environment("single_turn_math", tasks=worked(1, 2, 3), system_prompt="Think.", examples=2)
+    messages = env.render_messages("Question 5?")
+    assert [m["role"] for m in messages] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert messages[-1]["content"] == "Question 5?"
+    for question, solution in zip(messages[1:-1:2], messages[2:-1:2], strict=True):
+        number = question["content"].removeprefix("Question ").removesuffix("?")
+        assert number in "123"
+        assert solution["content"] == f"Add up to {number}.\n\\boxed{{{number}}}"
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_examples_leave_out_the_problem_itself(number):
+    env = reason_envs.make_environment("single_turn_math", tasks=worked(1, 2, 3), examples=2)
+    asked = [m["content"] for m in env.render_messages(f"Question {number}?") if m["role"] == "user"]
+    assert len(asked) == len({*asked}) == 3
+
+
+def test_examples_need_worked_solutions():
+    env = reason_envs.make_environment("single_turn_math", tasks=worked(1, 2, 3), examples=3)
+    with pytest.raises(ReasonEnvsError, match=r"examples=3 needs 4 problems with a solution.*has 3: set examples=0"):
+        env.render_messages("Question 5?")
 
 
 def test_render_shows_problem_response_and_reward():
