@@ -16,7 +16,7 @@ from reason_envs.errors import OWN_PART, OptionError, ReasonEnvsError, unknown_n
 from reason_envs.llm import ENGINES
 from reason_envs.registry import load_attribute
 from reason_envs.reward_models.base import REWARD_MODELS
-from reason_envs.validation import at_least, mounted
+from reason_envs.validation import at_least, mounted, within
 
 MINIMUM = {
     **{"eval_every": 0, "eval_episodes": 0, "save_every": 0, "max_minutes": 0},
@@ -38,6 +38,18 @@ class Placement:
     roles: Any = None
     """Devices of the roles' models and engines with ``policy.sharing=model_per_role``: a mapping such as
     ``{coder: cuda:0, tester: cuda:1}``; null: ``policy.device``, which roles that are not named use too."""
+
+
+@dataclass
+class PipelineConfig:
+    """How much of the training steps runs at the same time."""
+
+    steps_ahead: int = 0
+    """Number of training steps, 0 or 1, that sampling is ahead of learning. 1: the episodes of a step are played during
+    the update of the step before, with the weights before that update; ``algo.correction`` weighs the difference."""
+
+    def __post_init__(self) -> None:
+        within(self, 0, 1, "steps_ahead")
 
 
 @dataclass
@@ -101,6 +113,8 @@ class TrainConfig:
     """Step reward model of the environment and its options; ``reward_model=NAME`` chooses another one."""
     placement: Placement = field(default_factory=Placement)
     """Devices of the run's parts; each entry overrides the ``device`` option of its part."""
+    pipeline: PipelineConfig = field(default_factory=PipelineConfig)
+    """Overlap of sampling and learning."""
 
     def __post_init__(self) -> None:
         at_least(self, **MINIMUM)

@@ -50,7 +50,7 @@ def resolve(config: TrainConfig) -> RunPlan:
         ReasonEnvsError: options contradict each other, or the environment lacks an option that learners need.
     """
     writes_text = isinstance(config.policy, LanguagePolicyConfig)
-    config = _place(config, writes_text=writes_text)
+    config = _pipelined(_place(config, writes_text=writes_text), writes_text=writes_text)
     if writes_text:
         config = replace(config, engine=_follow_policy(config))
     env = options(config.env)
@@ -112,6 +112,20 @@ def _place(config: TrainConfig, *, writes_text: bool) -> TrainConfig:
     if not isinstance(config.placement.roles or {}, Mapping):
         raise OptionError("placement.roles", config.placement.roles, "must map roles to devices: {coder: cuda:0}.")
     return replace(config, **parts)
+
+
+def _pipelined(config: TrainConfig, *, writes_text: bool) -> TrainConfig:
+    """Return the configuration with the importance weights that sampling ahead needs."""
+    if not config.pipeline.steps_ahead:
+        return config
+    correction = options(config.algo).get("correction")
+    if not writes_text or correction is None:
+        rule = f"needs a language policy and importance weights; this run has policy={config.policy.name} and "
+        raise OptionError("pipeline.steps_ahead", 1, f"{rule}algo={config.algo.name}: set pipeline.steps_ahead=0.")
+    if correction == "off":
+        rule = "leaves samples of earlier weights uncorrected: set algo.correction=token, or pipeline.steps_ahead=0."
+        raise OptionError("algo.correction", correction, rule)
+    return replace(config, algo=replace(config.algo, correction="token")) if correction == "auto" else config
 
 
 def _follow_policy(config: TrainConfig) -> Any:

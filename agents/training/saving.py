@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
+from torch import Tensor
 
 from agents import distributed
 from agents.algorithms.optimizer import Optimizer
@@ -73,6 +74,8 @@ class Saver:
         self._policy = policy
         self._optimizer = optimizer
         self._saved: int | None = None
+        self.sampler: Mapping[str, Tensor] = {}
+        """Weights that sample the episodes of the next step. Empty: the present ones."""
 
     @property
     def _folder(self) -> Path:
@@ -87,7 +90,8 @@ class Saver:
         weights = self._policy.state_tensors()
         if (metrics := self._plan.folder / "metrics.jsonl").exists():
             checkpoint.flush(metrics)  # its rows must not be older than the checkpoint
-        checkpoint.save(self._folder, progress.step, {"policy": weights, "optimizer": tensors}, state)
+        sampler = {"sampler": self.sampler} if self.sampler else {}
+        checkpoint.save(self._folder, progress.step, {"policy": weights, "optimizer": tensors, **sampler}, state)
         self._saved = progress.step
         checkpoint.prune(self._folder, self._plan.config.keep_last, {progress.best[1]} if progress.best else set())
 
@@ -126,6 +130,7 @@ class Saver:
             state.pop("config", None)
             self._optimizer.load_state_dict(unflatten(tensors["optimizer"], structure))
             progress = Progress(**state)
+            self.sampler = tensors.get("sampler", {})
         self._saved = progress.step
         return progress
 

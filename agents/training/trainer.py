@@ -16,6 +16,7 @@ from agents.training.folder import open_folder
 from agents.training.health import Health
 from agents.training.interrupts import StopRequest
 from agents.training.phases import GENERATING, SENDING, UPDATING, StepClock, explain_out_of_memory
+from agents.training.pipeline import Pipeline
 from agents.training.prompt_limits import check_prompts
 from agents.training.resolve import total_steps
 from agents.training.saving import Progress, Saver, export
@@ -57,6 +58,7 @@ class Trainer:
             while self.progress.step < self.total_steps and not self._stop.due():
                 with self.saver.keeping_progress(self.progress, self.tracker):
                     await self.train_step()
+            await self.pipeline.close()
             self.saver.save(self.progress)
             await self._end()
         return self._stop.received()
@@ -79,6 +81,7 @@ class Trainer:
                 seed=config.seed,
                 **options(config.algo),
             )
+        self.pipeline = Pipeline(self.learner, run.policy, config.pipeline.steps_ahead, self.total_steps)
         self.sync = PolicySync(run.policy)
         self.saver = Saver(run.plan, run.policy, self.learner.optimizer)
         self.tracker = open_folder(run.plan, self.total_steps, resuming=self._resuming, command=self._command)
@@ -94,7 +97,8 @@ class Trainer:
         trajectories = without_failures(played)
         metrics, sample = describe(trajectories), as_text(trajectories[0])
         with clock.phase(UPDATING):
-            metrics |= self.learner.update(trajectories, step)
+            metrics |= await self.pipeline.update(trajectories, step)
+        self.saver.sampler = self.pipeline.sampler
         tokens = sum(t.generated_tokens for t in played)
         self.progress.advance(tokens, metrics, sample, self.sync.watched(trajectories))
         with clock.phase(SENDING):
@@ -103,7 +107,7 @@ class Trainer:
 
     async def _collect(self, step: int) -> list[Trajectory] | None:
         """Collect episodes; ``None`` if a signal ended them between two decisions. Single decisions are completed."""
-        playing = asyncio.ensure_future(self.learner.collect(step))
+        playing = self.pipeline.episodes(step)
         while not (await asyncio.wait([playing], timeout=POLL_SECONDS))[0]:
             if self._stop.pending() and self.run.environment.decisions_per_episode != 1:
                 playing.cancel()
@@ -139,6 +143,7 @@ class Trainer:
                 with reading(self.run.plan.folder, "Restore or delete what is damaged there."):
                     self.tracker.resume(self.progress.step, is_logged=self.progress.unlogged is None)
                 self.tracker.note(f"Continues after step {self.progress.step}.")
+                await self._replay()
                 if self.progress.unlogged is None:
                     await self.sync.push(self.progress.step)
                 else:  # the step failed after its update
@@ -146,6 +151,16 @@ class Trainer:
         if self.progress.step == 0:
             self.saver.save(self.progress)
             await self.evaluator.sampled_and_greedy(self.progress.step)
+
+    async def _replay(self) -> None:
+        """Play the episodes of the next step again if the run had sampled them with earlier weights."""
+        self.pipeline.sampler, present = self.saver.sampler, self.run.policy.state_tensors()
+        if self.saver.sampler and self.progress.step < self.total_steps:
+            present = {name: tensor.clone() for name, tensor in present.items()}
+            self.run.policy.load_state_tensors(self.saver.sampler)
+            self.sync.send(self.progress.step - 1)
+            await self.pipeline.replay(self.progress.step)
+            self.run.policy.load_state_tensors(present)
 
     async def _end(self) -> None:
         """Evaluate and export the policy, unless a signal ended the run."""
