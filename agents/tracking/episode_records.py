@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from agents.trajectory import Decision, Trajectory
-from reason_envs.core import Message
 from reason_envs.tasks.base import Task
-from reason_envs.views import CallView, GridView, TreeView, TurnView
+from reason_envs.views import EpisodeView, TurnView
 
 FOLDER = "validate"
 """Subfolder of a run folder with one file ``step_N.json`` per evaluation."""
@@ -21,94 +20,39 @@ MAX_CHARS = 20_000
 """Maximum length of a recorded text in characters. The end of a longer text is cut."""
 
 
-@dataclass(frozen=True)
-class TurnRecord:
-    """Record of one decision."""
-
-    agent: str
-    """Agent that made the decision."""
-    prompt: list[Message]
-    """Messages that a language policy read. Empty for other policies."""
-    response: str
-    """Response or chosen action as text."""
-    reward: float
-    """Reward of the decision."""
-    tokens: int
-    """Number of tokens that the policy generated for the decision."""
-    cut_off: bool
-    """Whether the response reached the maximum number of tokens."""
-    outcome: str
-    """Effect of the decision in words, if the environment describes it."""
-    grid: GridView | None
-    """Grid after the decision; ``None`` if the environment has no grid or the decision did not change it."""
-
-
-@dataclass(frozen=True)
-class EpisodeRecord:
-    """Record of one episode."""
-
-    task: str
-    """Id of the task."""
-    question: str
-    """Text of the problem."""
-    answer: str
-    """Correct answer of the problem."""
-    correct: float | None
-    """Grade of the episode between 0 (wrong) and 1 (solved). ``None`` if the environment does not grade."""
-    reward: float
-    """Sum of the rewards of all agents."""
-    tokens: int
-    """Number of tokens that the policy and the models of the environment generated."""
-    truncated: bool
-    """Whether a limit ended the episode."""
-    turns: list[TurnRecord]
-    """Decisions on the path of the episode, in order."""
-    facts: dict[str, str]
-    """Other texts of the final ``info`` by name."""
-    tree: TreeView | None
-    """Search tree of the episode; ``None`` if the environment has none."""
-    grid: GridView | None
-    """Grid before the first decision; ``None`` if the environment has none."""
-    program: str
-    """Program that the environment ran, if it differs from the response."""
-    calls: list[CallView]
-    """Calls of frozen models and operators, in order."""
+def record(trajectory: Trajectory, task: Task) -> dict[str, Any]:
+    """Return the record of an episode. ``docs/reports.md`` lists its entries."""
+    view, path = trajectory.view or EpisodeView(), trajectory.path
+    turns = [*view.turns, *[TurnView()] * (len(path) - len(view.turns))]
+    return {
+        "task": task.id,
+        "question": task.question,
+        "answer": task.answer,
+        "correct": trajectory.metrics.get("correct"),
+        "reward": trajectory.total_reward,
+        "tokens": trajectory.generated_tokens,
+        "truncated": trajectory.truncated,
+        "turns": [_turn(decision, turn) for decision, turn in zip(path, turns, strict=False)],
+        "facts": {name: text for name, text in trajectory.facts.items() if name != "task_id"},
+        "tree": view.tree,
+        "grid": view.grid,
+        "program": view.program,
+        "calls": view.calls,
+    }
 
 
-def record(trajectory: Trajectory, task: Task) -> EpisodeRecord:
-    """Return the record of an episode."""
-    view, path = trajectory.view, trajectory.path
-    turns = list(view.turns) if view is not None else []
-    turns += [TurnView()] * (len(path) - len(turns))
-    return EpisodeRecord(
-        task=task.id,
-        question=task.question,
-        answer=task.answer,
-        correct=trajectory.metrics.get("correct"),
-        reward=trajectory.total_reward,
-        tokens=trajectory.generated_tokens,
-        truncated=trajectory.truncated,
-        turns=[_turn(decision, turn) for decision, turn in zip(path, turns, strict=False)],
-        facts={name: text for name, text in trajectory.facts.items() if name != "task_id"},
-        tree=view.tree if view is not None else None,
-        grid=view.grid if view is not None else None,
-        program=view.program if view is not None else "",
-        calls=view.calls if view is not None else [],
-    )
-
-
-def _turn(decision: Decision, view: TurnView) -> TurnRecord:
+def _turn(decision: Decision, view: TurnView) -> dict[str, Any]:
     choice = decision.choice
-    return TurnRecord(
-        agent=decision.agent,
-        prompt=decision.messages,
-        response=choice.text,
-        reward=decision.reward,
-        tokens=choice.generated_tokens,
-        cut_off=choice.finish_reason == "length",
-        outcome=view.outcome,
-        grid=view.grid,
-    )
+    return {
+        "agent": decision.agent,
+        "prompt": decision.messages,
+        "response": choice.text,
+        "reward": decision.reward,
+        "tokens": choice.generated_tokens,
+        "cut_off": choice.finish_reason == "length",
+        "outcome": view.outcome,
+        "grid": view.grid,
+    }
 
 
 def evaluation_record(
@@ -117,7 +61,7 @@ def evaluation_record(
     """Return the record of an evaluation after ``step`` training steps.
 
     The episodes are ``samples`` in a row for each task. The record has the ``step``, ``correct`` (mean grade of each
-    task), and ``episodes`` (see ``EpisodeRecord``): the first episodes of the first ``max_episodes`` tasks.
+    task), and ``episodes`` (see `record`): the first episodes of the first ``max_episodes`` tasks.
     """
     groups = [trajectories[i : i + samples] for i in range(0, len(trajectories), samples)]
     shown = list(zip(groups, tasks, strict=True))[:max_episodes]
@@ -130,7 +74,7 @@ def evaluation_record(
 
 def plain(value: Any) -> Any:
     """Convert a record to JSON types. Long texts are cut, and empty entries are left out."""
-    if isinstance(value, EpisodeRecord):
+    if is_dataclass(value) and not isinstance(value, type):
         return plain(asdict(value))
     if isinstance(value, str):
         return value if len(value) <= MAX_CHARS else f"{value[:MAX_CHARS]}… ({len(value):,} characters)"
