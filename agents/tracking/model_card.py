@@ -78,8 +78,8 @@ def _card(folder: Path, role: str, config: Any, metrics: Sequence[Row], run: Pat
         folder="'PATH'" if not role else f"'PATH', subfolder={role!r}",
         role=role,
         config=config,
-        commands=_commands(run),
-        table=_table(metrics),
+        commands=[start["command"] for start in read_record(run).get("starts", ()) if start["command"]],
+        curves={name: found for name in SHOWN if (found := series(metrics, name))[1]},
         yaml=OmegaConf.to_yaml(config).rstrip(),
     )
 
@@ -88,17 +88,3 @@ def _library(folder: Path) -> str:
     if (folder / "adapter_config.json").exists():
         return "peft"
     return "transformers" if (folder / "tokenizer_config.json").exists() else "reason-envs"
-
-
-def _commands(run: Path) -> str:
-    commands = [start["command"] for start in read_record(run).get("starts", ()) if start["command"]]
-    return "\n".join(commands) or "# started from Python with the configuration below"
-
-
-def _table(metrics: Sequence[Row]) -> str:
-    lines = ["| metric | first | last |", "|---|---|---|"]
-    for name in SHOWN:
-        steps, values = series(metrics, name)
-        if values:
-            lines.append(f"| {name} | {values[0]:.4g} (step {steps[0]:g}) | {values[-1]:.4g} (step {steps[-1]:g}) |")
-    return "\n".join(lines)
