@@ -1,13 +1,17 @@
-"""The sandbox interface: programs, limits, outcomes, and the threads that wait for them."""
+"""The sandbox interface: programs, limits, outcomes, and the threads and processes that work for them."""
 
 import asyncio
 import atexit
+import json
 import os
+import socket
+import subprocess
 import threading
 import weakref
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Literal
 
 from reason_envs.errors import EngineError
@@ -128,6 +132,58 @@ def _close_all() -> None:
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
 atexit.register(_close_all)
+
+
+class ServerProcess:
+    """A process that answers requests. Requests and replies are lines of JSON on a socket, its standard input.
+
+    Only one thread may use it at a time.
+    """
+
+    def __init__(self, command: list[str], **options: Any) -> None:
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self.process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, **options)
+
+    def ask(self, request: Any, limit: float) -> Any:
+        """Return the reply to a request. Raises as `receive` after ``limit`` seconds."""
+        deadline = monotonic() + limit
+        self._socket.settimeout(limit)
+        self.send(request)
+        return self.receive(deadline)
+
+    def send(self, message: Any) -> None:
+        """Send a message."""
+        self._socket.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self, deadline: float) -> Any:
+        """Return the next message of the process.
+
+        Raises:
+            TimeoutError: the deadline has passed.
+            ConnectionError: the process ended.
+        """
+        data = bytearray()
+        while not data.endswith(b"\n"):
+            remaining = deadline - monotonic()
+            if remaining <= 0:
+                raise TimeoutError
+            self._socket.settimeout(remaining)
+            piece = self._socket.recv(1 << 20)
+            if not piece:
+                raise ConnectionError("the process closed its socket")
+            data += piece
+        return json.loads(data)
+
+    def kill(self) -> None:
+        """End the process."""
+        self.process.kill()
+        self.process.wait()
+        self.forget()
+
+    def forget(self) -> None:
+        """Release a process that belongs to the parent of this forked process."""
+        self._socket.close()
 
 
 class Sandbox(WorkerThreads, ABC):

@@ -5,17 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
-import struct
-import subprocess
 import sysconfig
 from dataclasses import asdict, dataclass
-from json import dumps, loads
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from reason_envs.errors import EngineError
-from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig
+from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig, ServerProcess
 from reason_envs.sandbox.layers import FIRST_UID, INSIDE_BUBBLEWRAP, REQUIRED, UIDS, Layers, bubblewrap_command, detect
 from reason_envs.sandbox.library import copied_library, interpreter, is_open, library, readable_paths
 from reason_envs.sandbox.values import finished
@@ -155,60 +152,24 @@ def _exit(code: int) -> str:
     return f"signal {names.get(-code, -code)}" if code < 0 else f"exit status {code}"
 
 
-class _Server:
-    """A fork server and its socket. Only one thread may use it at a time."""
+class _Server(ServerProcess):
+    """A fork server, which reserves a user id."""
 
     def __init__(self, layers: Layers, shared_uid: int) -> None:
         self._claim = _free_uid()
         uid = shared_uid if self._claim is None else self._claim[0]
-        self._socket, theirs = socket.socketpair()
-        command = [interpreter(), "-s", "-S", "-P", "-B", "-X", "utf8", "-c", _program_text()]
+        parts = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("runner.py", "server.py")]
+        text = "\n".join([*parts, "serve(run_program)"])
+        command = [interpreter(), "-s", "-S", "-P", "-B", "-X", "utf8", "-c", text]
         if layers.bubblewrap:
             command = [*bubblewrap_command(layers.bubblewrap), *command]
-        settings = _settings(layers, uid)
-        with theirs:
-            # No environment variables, because they may contain secrets. The hash seed fixes the order of sets.
-            self.process = subprocess.Popen(
-                command,
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                env={"PYTHONHASHSEED": "0"},
-                start_new_session=True,
-            )
-        _send(self._socket, settings)
-
-    def ask(self, request: dict[str, Any], limit: float) -> dict[str, Any]:
-        """Return the server's reply. Raises ``OSError`` if it is late or the server has ended."""
-        self._socket.settimeout(limit)
-        _send(self._socket, request)
-        return self.receive(monotonic() + limit)
-
-    def receive(self, deadline: float) -> Any:
-        """Return the next frame."""
-        size = struct.unpack("!I", self._read(4, deadline))[0]
-        return loads(self._read(size, deadline))
-
-    def _read(self, size: int, deadline: float) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            self._socket.settimeout(max(0.001, deadline - monotonic()))
-            piece = self._socket.recv(min(size - len(data), 1 << 20))
-            if not piece:
-                raise ConnectionError("the server closed its socket")
-            data += piece
-        return bytes(data)
-
-    def kill(self) -> None:
-        """End the server and its program."""
-        self._socket.close()
-        self.process.kill()
-        self.process.wait()
-        if self._claim is not None:
-            self._claim[1].close()
+        # No environment variables, because they may contain secrets. The hash seed fixes the order of sets.
+        super().__init__(command, env={"PYTHONHASHSEED": "0"}, start_new_session=True)
+        self.send(_settings(layers, uid))
 
     def forget(self) -> None:
-        """Release a server that belongs to the parent of this forked process."""
-        self._socket.close()
+        """Close the socket, and give the user id back."""
+        super().forget()
         if self._claim is not None:
             self._claim[1].close()
 
@@ -246,13 +207,3 @@ def _settings(layers: Layers, uid: int) -> dict[str, Any]:
         "library_here": folder,
         "preload": PRELOADED,
     }
-
-
-def _program_text() -> str:
-    parts = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("runner.py", "server.py")]
-    return "\n".join([*parts, "serve(run_program)"])
-
-
-def _send(connection: socket.socket, message: Any) -> None:
-    data = dumps(message).encode()
-    connection.sendall(struct.pack("!I", len(data)) + data)

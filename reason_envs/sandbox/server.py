@@ -1,9 +1,9 @@
 """The fork server of the native sandbox: an isolated process per program, whose output it reports.
 
 The texts of ``runner.py`` and of this file are run by an interpreter without environment variables and installed
-packages. Requests and replies are frames on a socket: the length in four bytes, then JSON. The output of programs is
-not parsed. A program inherits the memory of the process that forks it, so a second process, forked before the first
-request, forks the programs: it receives open files only, and each program reads its own request from one of them.
+packages. Requests and replies are lines of JSON on a socket. The output of programs is not parsed. A program inherits
+the memory of the process that forks it, so a second process, forked before the first request, forks the programs: it
+receives open files only, and each program reads its own request from one of them.
 """
 
 import ctypes
@@ -224,21 +224,19 @@ def handle(programs: socket.socket, data: bytes) -> dict[str, Any]:
 
 
 def receive(connection: socket.socket) -> bytes:
-    """Return the contents of the next frame. The server ends when the socket is closed."""
-    data = b""
-    while len(data) < 4 or len(data) < 4 + struct.unpack("!I", data[:4])[0]:
-        missing = 4 - len(data) if len(data) < 4 else 4 + struct.unpack("!I", data[:4])[0] - len(data)
-        piece = connection.recv(min(missing, 1 << 20))
+    """Return the next line. The server ends when the socket is closed."""
+    data = bytearray()
+    while not data.endswith(b"\n"):
+        piece = connection.recv(1 << 20)
         if not piece:
             os._exit(0)
         data += piece
-    return data[4:]
+    return bytes(data)
 
 
 def send(connection: socket.socket, message: Any) -> None:
-    """Send a frame."""
-    data = json.dumps(message).encode()
-    connection.sendall(struct.pack("!I", len(data)) + data)
+    """Send a line."""
+    connection.sendall(json.dumps(message).encode() + b"\n")
 
 
 def find_library(ours: str, here: str) -> None:

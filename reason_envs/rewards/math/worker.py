@@ -1,7 +1,7 @@
 r"""One grading process: decides with math-verify whether an answer equals the gold answer.
 
 `reason_envs.rewards.math.worker_pool` runs it as a script. It imports nothing from this package, so it starts quickly.
-Requests ``{"gold", "answer", "limit"}`` and replies (reasons) are lines of JSON on standard input and output.
+Requests ``{"gold", "answer", "limit"}`` and replies (reasons) are lines of JSON on a socket, its standard input.
 """
 
 import json
@@ -166,8 +166,8 @@ def main() -> None:
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
-    replies = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)  # output of libraries must not reach the replies
+    replies = os.fdopen(os.dup(0), "wb", buffering=0)
+    os.dup2(2, 1)  # output of libraries is shown
     judge("x+1", "1+x")  # load and compile everything before the time of the first request counts
     replies.write(b'"ready"\n')
     for line in sys.stdin.buffer:

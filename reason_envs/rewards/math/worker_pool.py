@@ -1,9 +1,6 @@
 """Grading processes with an enforced time limit, for any thread and any event loop."""
 
-import json
 import os
-import socket
-import subprocess
 import sys
 import weakref
 from concurrent.futures import Future
@@ -11,7 +8,7 @@ from pathlib import Path
 from time import monotonic
 
 from reason_envs.errors import OptionError, ReasonEnvsError
-from reason_envs.sandbox.base import WorkerThreads
+from reason_envs.sandbox.base import ServerProcess, WorkerThreads
 
 DEFAULT_LIMIT = 5.0
 """Maximum wall-clock time of one pair of answers, in seconds."""
@@ -20,61 +17,22 @@ START_LIMIT = 120.0
 _WORKER = Path(__file__).with_name("worker.py")
 
 
-class _Worker:
-    """One process and its socket. Only one thread at a time uses it."""
+class _Worker(ServerProcess):
+    """One grading process."""
 
     def __init__(self, started: weakref.WeakSet["_Worker"]) -> None:
-        self._socket, theirs = socket.socketpair()
+        # -P: files beside the script must not shadow modules that math-verify imports.
+        command = [sys.executable, "-P", str(_WORKER)]
+        super().__init__(command, env={**os.environ, "PYTHONHASHSEED": "0"})  # fixed order of sets in sympy
         started.add(self)
-        with theirs:
-            # -P: files beside the script must not shadow modules that math-verify imports.
-            command = [sys.executable, "-P", str(_WORKER)]
-            environment = {**os.environ, "PYTHONHASHSEED": "0"}  # fixed order of sets in sympy
-            self.process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=theirs.fileno(), env=environment)
         try:
-            self._receive(monotonic() + START_LIMIT)
+            self.receive(monotonic() + START_LIMIT)
         except (TimeoutError, ConnectionError) as error:
             self.kill()
             raise ReasonEnvsError(
                 f"The grading worker did not start ({command}, exit status {self.process.returncode}); its message is "
                 "above. Check that `python -c 'import math_verify'` works in this environment."
             ) from error
-
-    def ask(self, gold: str, answer: str, limit: float) -> str:
-        """Return the reason that the worker gives.
-
-        Raises:
-            TimeoutError: the limit in seconds has passed.
-            ConnectionError: the worker died.
-        """
-        deadline = monotonic() + limit
-        request = json.dumps({"gold": gold, "answer": answer, "limit": limit}) + "\n"
-        self._socket.settimeout(limit)
-        self._socket.sendall(request.encode())
-        return self._receive(deadline)
-
-    def _receive(self, deadline: float) -> str:
-        reply = b""
-        while not reply.endswith(b"\n"):
-            remaining = deadline - monotonic()
-            if remaining <= 0:
-                raise TimeoutError
-            self._socket.settimeout(remaining)
-            piece = self._socket.recv(4096)
-            if not piece:
-                raise ConnectionError("the worker closed its socket")
-            reply += piece
-        return json.loads(reply)
-
-    def kill(self) -> None:
-        """Kill the process and wait for its end."""
-        self._socket.close()
-        self.process.kill()
-        self.process.wait()
-
-    def forget(self) -> None:
-        """Close the socket without ending a worker that belongs to the parent process."""
-        self._socket.close()
 
 
 class GradingPool(WorkerThreads):
@@ -107,7 +65,7 @@ class GradingPool(WorkerThreads):
         for attempt in range(2):  # a second attempt: the worker may have died while it was idle
             worker = self._idle_worker() if attempt == 0 else _Worker(self._started)
             try:
-                reason = worker.ask(gold, answer, self.limit)
+                reason = worker.ask({"gold": gold, "answer": answer, "limit": self.limit}, self.limit)
             except TimeoutError:
                 worker.kill()
                 return "timeout"

@@ -77,7 +77,7 @@ def test_pool_replaces_a_worker_that_died_idle(pool):
 
 def test_pool_reports_answers_that_crash_every_worker(pool, tmp_path, monkeypatch):
     script = tmp_path / "worker.py"
-    script.write_text("import os, sys\nos.write(1, b'\"ready\"\\n')\nsys.stdin.readline()\nos.abort()\n")
+    script.write_text("import os, sys\nos.write(0, b'\"ready\"\\n')\nsys.stdin.readline()\nos.abort()\n")
     monkeypatch.setattr(pool_module, "_WORKER", script)
     assert pool.submit("1", "2").result() == "worker_died"
 
