@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
+from benchmarks.embedded_models.petting.sokoban_solver import solve
 from reason_envs import make_environment
 from reason_envs.tasks.games import plan_path_rules as plan_path
 from reason_envs.tasks.games import sokoban_rules as sokoban
@@ -37,7 +38,7 @@ def plan(environment):
     """The right plan or answer of a grid game."""
     game = environment.state.game
     if isinstance(game, sokoban.SokobanLevel):
-        return sokoban.solve(game) or ""
+        return solve(game) or ""
     if hasattr(game, "grid"):
         return plan_path.shortest_path(game.grid)
     return sudoku.draw(game.puzzle.side, game.solution)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from random import Random
 
 from benchmarks.embedded_models.base import demonstrations as demo
+from benchmarks.embedded_models.petting.sokoban_solver import solve
 from reason_envs.envs.petting.base import Petting
 from reason_envs.envs.petting.code import CODER, TESTER, PettingCode
 from reason_envs.envs.petting.grid import PLANNER, TOOL, GridGame
@@ -19,7 +20,6 @@ from reason_envs.envs.petting.plan_path import PettingPlanPath
 from reason_envs.envs.petting.sokoban import PettingSokoban
 from reason_envs.envs.petting.sudoku import PettingSudoku
 from reason_envs.tasks.games import plan_path_rules as plan_path
-from reason_envs.tasks.games import sokoban_rules as sokoban
 from reason_envs.tasks.games import sudoku_rules as sudoku
 from reason_envs.tasks.games.moves import MOVES
 
@@ -120,7 +120,7 @@ def walk_plan(kind: str, env: Petting, rng: Random) -> str:
 def push_plan(kind: str, env: Petting, rng: Random) -> str:
     """Plan pushes: the minimum number, the first half of them, straight to a box, or random moves."""
     level = env.state.game
-    best = sokoban.solve(level) or _wander(rng)
+    best = solve(level) or _wander(rng)
     box = min(level.boxes - level.goals, default=level.player)
     straight = _straight(level.player, box)
     return {BEST: best, "partial": _half(best), "rash": straight + straight[-1:], "random": _wander(rng)}[kind]

@@ -66,7 +66,7 @@ class PettingPlanPath(GridGame):
 
     def board(self, game: PathGame) -> str:
         """Return the drawn grid."""
-        return rules.draw(game.grid)
+        return game.grid.draw()
 
     def picture(self, game: PathGame) -> GridView:
         """Return the grid; its letters are those of pictures."""
@@ -90,7 +90,7 @@ class PettingPlanPath(GridGame):
 
     def play(self, game: PathGame, plan: str) -> Played:
         """Walk along the moves."""
-        walk = rules.walk(game.grid, plan)
+        walk = game.grid.walk(plan)
         outcome = "goal" if walk.state.solved else "no goal"
         cost = self.config.step * walk.moves + self.config.invalid * walk.blocked
         after = PathGame(walk.state, game.distance, game.moves + walk.moves)

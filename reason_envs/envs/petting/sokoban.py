@@ -61,7 +61,7 @@ class PettingSokoban(GridGame):
 
     def board(self, game: rules.SokobanLevel) -> str:
         """Return the drawn level."""
-        return rules.draw(game)
+        return game.draw()
 
     def picture(self, game: rules.SokobanLevel) -> GridView:
         """Return the level as a picture."""
@@ -84,7 +84,7 @@ class PettingSokoban(GridGame):
 
     def play(self, game: rules.SokobanLevel, plan: str) -> Played:
         """Walk along the moves and push boxes."""
-        walk = rules.walk(game, plan)
+        walk = game.walk(plan)
         stuck = rules.deadlocked(walk.state) and not rules.deadlocked(game)
         cost = self.config.step * walk.moves + self.config.invalid * walk.blocked + self.config.deadlock * stuck
         outcome = "solved" if walk.state.solved else f"{walk.state.on_goal}/{len(walk.state.boxes)} on goals"

@@ -1,11 +1,12 @@
 """What grid games share: reading moves from text, walking, shortest paths and drawn grids."""
 
 import re
+from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Container
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Self, TypeVar
 
 from reason_envs.tasks.text import last_boxed, without_thoughts
 
@@ -17,12 +18,53 @@ _WORDS = {"UP": "U", "DOWN": "D", "LEFT": "L", "RIGHT": "R"}
 _SEPARATORS = re.compile(r"[\s,;\-\[\]()\"'.>]+")
 
 
-class Level(Protocol):
-    """State of a grid game."""
+@dataclass(frozen=True)
+class Level(ABC):
+    """State of a game on a grid with walls."""
+
+    rows: int
+    """Number of rows."""
+    columns: int
+    """Number of columns."""
+    walls: frozenset[Cell]
+    """Cells that nothing can enter."""
+    player: Cell
+    """Position of the player."""
 
     @property
+    @abstractmethod
     def solved(self) -> bool:
         """Whether the game is solved."""
+
+    @abstractmethod
+    def step(self, move: str) -> Self | None:
+        """Return the level after one move, or ``None`` if the move is not possible."""
+
+    @abstractmethod
+    def symbol(self, cell: Cell) -> str:
+        """Return the character of a cell in a drawn level."""
+
+    @property
+    def floor(self) -> frozenset[Cell]:
+        """Every cell that is not a wall."""
+        return open_cells(self.rows, self.columns, self.walls)
+
+    def walk(self, moves: str) -> "Walk[Self]":
+        """Make moves, which are letters of ``MOVES``, one by one until the game is solved."""
+        state, made, blocked = self, 0, 0
+        for move in moves:
+            if state.solved:
+                break
+            made += 1
+            after = state.step(move)
+            blocked += after is None
+            state = after or state
+        return Walk(state, made, blocked)
+
+    def draw(self) -> str:
+        """Draw the level as text, one line per row."""
+        columns = range(self.columns)
+        return "\n".join("".join(self.symbol((row, column)) for column in columns) for row in range(self.rows))
 
 
 State = TypeVar("State", bound=Level)
@@ -38,22 +80,6 @@ class Walk(Generic[State]):
     """Number of moves that were made; moves after the game was solved do not count."""
     blocked: int
     """Number of moves that were not possible and changed nothing."""
-
-
-def walk(state: State, moves: str, step: Callable[[State, str], State | None]) -> Walk[State]:
-    """Make moves, which are letters of ``MOVES``, one by one until the game is solved.
-
-    ``step`` returns the state after one move, or ``None`` if the move is not possible.
-    """
-    made = blocked = 0
-    for move in moves:
-        if state.solved:
-            break
-        made += 1
-        after = step(state, move)
-        blocked += after is None
-        state = after or state
-    return Walk(state, made, blocked)
 
 
 def read_moves(text: str, maximum: int) -> str | None:

@@ -64,7 +64,7 @@ def _draw(rng: Random, rows: int, columns: int, walls: float, min_distance: int)
         if far:
             goal = rng.choice(far)
             grid = game.PathGrid(rows, columns, blocked, start, goal)
-            return game.draw(grid), reached[goal], {"distance": len(reached[goal])}
+            return grid.draw(), reached[goal], {"distance": len(reached[goal])}
     raise ReasonEnvsError(
         f"None of {_TRIES} grids of {rows} x {columns} with walls={walls} has two cells that are {min_distance} moves "
         "apart: take fewer walls, a larger grid or a smaller min_distance."

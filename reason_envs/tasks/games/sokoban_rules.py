@@ -4,35 +4,28 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Self
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks.games.moves import MOVES, Cell, Walk, grid_lines, neighbour, open_cells, paths
-from reason_envs.tasks.games.moves import walk as walk_with
+from reason_envs.tasks.games.moves import MOVES, Cell, Level, grid_lines, neighbour, paths
 
 SYMBOLS = "#@+$*. "
 """Wall, player, player on a goal, box, box on a goal, goal, floor."""
 WALL, PLAYER, PLAYER_ON_GOAL, BOX, BOX_ON_GOAL, GOAL, FLOOR = tuple(SYMBOLS)
 MAXIMUM_BOXES = 12
 """Maximum number of boxes; every box doubles the time to match boxes with goals."""
-_BACK = {"U": "D", "D": "U", "L": "R", "R": "L"}
+BACK = {"U": "D", "D": "U", "L": "R", "R": "L"}
+"""Opposite of each move."""
 
 
 @dataclass(frozen=True)
-class SokobanLevel:
+class SokobanLevel(Level):
     """State of a level."""
 
-    rows: int
-    """Number of rows."""
-    columns: int
-    """Number of columns."""
-    walls: frozenset[Cell]
-    """Cells that nothing can enter."""
     goals: frozenset[Cell]
     """Cells that the boxes must reach."""
     boxes: frozenset[Cell]
     """Positions of the boxes."""
-    player: Cell
-    """Position of the player."""
 
     @property
     def solved(self) -> bool:
@@ -44,29 +37,29 @@ class SokobanLevel:
         """Number of boxes on goals."""
         return len(self.boxes & self.goals)
 
-    @property
-    def floor(self) -> frozenset[Cell]:
-        """Every cell that is not a wall."""
-        return open_cells(self.rows, self.columns, self.walls)
+    def step(self, move: str) -> Self | None:
+        """Return the level after one move, or ``None`` if a wall or a box that cannot be pushed is in the way."""
+        to = neighbour(self.player, move)
+        beyond = neighbour(to, move)
+        floor = self.floor
+        if to not in floor:
+            return None
+        if to not in self.boxes:
+            return replace(self, player=to)
+        if beyond not in floor or beyond in self.boxes:
+            return None
+        return replace(self, player=to, boxes=self.boxes - {to} | {beyond})
 
-
-def walk(level: SokobanLevel, moves: str) -> Walk[SokobanLevel]:
-    """Make moves one by one until the level is solved."""
-    return walk_with(level, moves, step)
-
-
-def step(level: SokobanLevel, move: str) -> SokobanLevel | None:
-    """Return the level after one move, or ``None`` if a wall or a box that cannot be pushed is in the way."""
-    to = neighbour(level.player, move)
-    beyond = neighbour(to, move)
-    floor = level.floor
-    if to not in floor:
-        return None
-    if to not in level.boxes:
-        return replace(level, player=to)
-    if beyond not in floor or beyond in level.boxes:
-        return None
-    return replace(level, player=to, boxes=level.boxes - {to} | {beyond})
+    def symbol(self, cell: Cell) -> str:
+        """Return the character of a cell."""
+        if cell in self.walls:
+            return WALL
+        goal = cell in self.goals
+        if cell == self.player:
+            return PLAYER_ON_GOAL if goal else PLAYER
+        if cell in self.boxes:
+            return BOX_ON_GOAL if goal else BOX
+        return GOAL if goal else FLOOR
 
 
 def deadlocked(level: SokobanLevel) -> bool:
@@ -84,32 +77,6 @@ def distance(level: SokobanLevel) -> int:
     return _matching(tuple(sorted(level.boxes)), level.goals)
 
 
-def solve(level: SokobanLevel) -> str | None:
-    """Return moves that solve a small level with the minimum number of pushes, or ``None`` if there are none."""
-    start = (level.boxes, _corner(level))
-    seen, queue = {start}, deque([(level, "")])
-    while queue:
-        level, moves = queue.popleft()
-        if level.solved:
-            return moves
-        for after, more in pushes(level):
-            key = (after.boxes, _corner(after))
-            if key not in seen and not deadlocked(after):
-                seen.add(key)
-                queue.append((after, moves + more))
-    return None
-
-
-def pushes(level: SokobanLevel) -> Iterable[tuple[SokobanLevel, str]]:
-    """Yield the level after each possible next push, with the moves that lead to it."""
-    reached = paths(level.player, level.floor - level.boxes)
-    for box in sorted(level.boxes):
-        for move in MOVES:
-            behind = neighbour(box, _BACK[move])
-            if behind in reached and (after := step(replace(level, player=behind), move)):
-                yield after, reached[behind] + move
-
-
 def pulls(level: SokobanLevel) -> Iterable[SokobanLevel]:
     """Yield each level from which one push leads to this one: a player walks next to a box and pulls it."""
     free = level.floor - level.boxes
@@ -120,12 +87,6 @@ def pulls(level: SokobanLevel) -> Iterable[SokobanLevel]:
             onward = neighbour(beside, move)
             if beside in reached and onward in free:
                 yield replace(level, player=onward, boxes=level.boxes - {box} | {beside})
-
-
-def draw(level: SokobanLevel) -> str:
-    """Draw a level as text, one line per row."""
-    rows = range(level.rows)
-    return "\n".join("".join(_symbol(level, (row, column)) for column in range(level.columns)) for row in rows)
 
 
 def read(text: str) -> SokobanLevel:
@@ -150,7 +111,7 @@ def read(text: str) -> SokobanLevel:
     if len(boxes) > MAXIMUM_BOXES:
         raise ReasonEnvsError(f"A level can have at most {MAXIMUM_BOXES} boxes. This level has {len(boxes)}:\n{text}")
     (player,) = players
-    return SokobanLevel(len(lines), len(lines[0]), all_of(WALL), goals, boxes, player)
+    return SokobanLevel(len(lines), len(lines[0]), all_of(WALL), player, goals, boxes)
 
 
 @lru_cache(maxsize=4096)
@@ -160,8 +121,8 @@ def dead_cells(floor: frozenset[Cell], goals: frozenset[Cell]) -> frozenset[Cell
     while queue:
         cell = queue.popleft()
         for move in MOVES:  # a player two cells behind pushes a box from the cell behind to this cell
-            behind = neighbour(cell, _BACK[move])
-            if {behind, neighbour(behind, _BACK[move])} <= floor and behind not in alive:
+            behind = neighbour(cell, BACK[move])
+            if {behind, neighbour(behind, BACK[move])} <= floor and behind not in alive:
                 alive.add(behind)
                 queue.append(behind)
     return floor - alive
@@ -181,18 +142,3 @@ def _stuck(level: SokobanLevel, box: Cell) -> bool:
     row, column = box
     squares = [{(row + i, column + j) for i in (0, a) for j in (0, b)} for a in (-1, 1) for b in (-1, 1)]
     return any(square <= blocked for square in squares)
-
-
-def _corner(level: SokobanLevel) -> Cell:
-    return min(paths(level.player, level.floor - level.boxes))
-
-
-def _symbol(level: SokobanLevel, cell: Cell) -> str:
-    if cell in level.walls:
-        return WALL
-    goal = cell in level.goals
-    if cell == level.player:
-        return PLAYER_ON_GOAL if goal else PLAYER
-    if cell in level.boxes:
-        return BOX_ON_GOAL if goal else BOX
-    return GOAL if goal else FLOOR

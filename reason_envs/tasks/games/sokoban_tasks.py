@@ -61,7 +61,7 @@ def sokoban(
             room = _solved_room(rng, rows, columns, boxes, walls)
             level, solution, pushes = _play_backwards(room, rng.randint(min_pushes, max_pushes), rng)
             if pushes >= min_pushes:
-                return game.draw(level), solution, {"boxes": boxes, "pushes": pushes}
+                return level.draw(), solution, {"boxes": boxes, "pushes": pushes}
         raise ReasonEnvsError(
             f"None of {_TRIES} rooms of {rows} x {columns} with {boxes} boxes allows min_pushes={min_pushes}: take a "
             "larger room, fewer walls or fewer pushes."
@@ -110,7 +110,7 @@ def _read_levels(file: Path) -> list[Task]:
 
 def _read_level(text: str, place: str) -> str:
     try:
-        return game.draw(game.read(text))
+        return game.read(text).draw()
     except ReasonEnvsError as error:
         raise ReasonEnvsError(f"{place}: {error}") from error
 
@@ -121,7 +121,7 @@ def _solved_room(rng: Random, rows: int, columns: int, boxes: int, walls: float)
     inner = set(rng.sample(inside, round(walls * len(inside))))
     free = [cell for cell in inside if cell not in inner]
     *goals, player = rng.sample(free, boxes + 1)
-    return game.SokobanLevel(rows, columns, frozenset(border | inner), frozenset(goals), frozenset(goals), player)
+    return game.SokobanLevel(rows, columns, frozenset(border | inner), player, frozenset(goals), frozenset(goals))
 
 
 def _play_backwards(level: game.SokobanLevel, wanted: int, rng: Random) -> tuple[game.SokobanLevel, str, int]:

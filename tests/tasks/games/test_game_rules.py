@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.embedded_models.petting.sokoban_solver import solve
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks.games import plan_path_rules as plan_path
 from reason_envs.tasks.games import sokoban_rules as sokoban
@@ -51,12 +52,12 @@ def test_read_moves_and_read_cells_never_raise(text):
 
 def test_plan_path_walk_counts_made_and_blocked_moves():
     grid = plan_path.read(GRID)
-    assert plan_path.draw(grid) == GRID
+    assert grid.draw() == GRID
     assert plan_path.shortest_path(grid) == "DRDR"
-    done = plan_path.walk(grid, "UDRDRLLL")
+    done = grid.walk("UDRDRLLL")
     assert (done.state.solved, done.moves, done.blocked) == (True, 5, 1)
-    assert plan_path.draw(done.state) == "..#\n..#\n#.*"
-    assert plan_path.walk(grid, "RR").state.player == (0, 1)
+    assert done.state.draw() == "..#\n..#\n#.*"
+    assert grid.walk("RR").state.player == (0, 1)
     assert not grid.solved
 
 
@@ -68,14 +69,14 @@ def test_plan_path_refuses_invalid_and_unsolvable_grids(text):
 
 def test_sokoban_boxes_are_pushed_and_never_pulled():
     level = sokoban.read(LEVEL)
-    assert sokoban.draw(level) == LEVEL
+    assert level.draw() == LEVEL
     assert sokoban.distance(level) == 1
-    done = sokoban.walk(level, "LRR")
+    done = level.walk("LRR")
     assert (done.state.solved, done.moves, done.blocked) == (True, 2, 1)
-    assert sokoban.draw(done.state) == "#####\n# @*#\n#   #\n#####"
-    assert sokoban.solve(level) == "R"
-    assert sokoban.step(sokoban.read("#####\n#@$$#\n#. .#\n#####"), "R") is None
-    assert sokoban.step(level, "U") is None
+    assert done.state.draw() == "#####\n# @*#\n#   #\n#####"
+    assert solve(level) == "R"
+    assert sokoban.read("#####\n#@$$#\n#. .#\n#####").step("R") is None
+    assert level.step("U") is None
 
 
 def test_sokoban_distance_matches_the_maximum_number_of_boxes_quickly():
@@ -99,7 +100,7 @@ def test_sokoban_distance_matches_the_maximum_number_of_boxes_quickly():
 def test_sokoban_detects_deadlocks(text, dead):
     level = sokoban.read(text)
     assert sokoban.deadlocked(level) is dead
-    assert (sokoban.solve(level) is None) is dead
+    assert (solve(level) is None) is dead
 
 
 @pytest.mark.parametrize("text", ["", "#$ .#", "#@@.#", "#@$$.#", "#@x.#", "#@" + 13 * "$ " + 13 * "." + "#"])

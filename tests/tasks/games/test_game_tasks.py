@@ -123,7 +123,7 @@ def test_sokoban_answers_solve_their_levels(options):
         assert not level.solved
         assert not sokoban.deadlocked(level)
         assert len(level.boxes) == options.get("boxes", 1) == len(level.goals)
-        assert sokoban.walk(level, task.answer).state.solved
+        assert level.walk(task.answer).state.solved
 
 
 def test_sokoban_levels_can_need_many_pushes():
@@ -132,7 +132,7 @@ def test_sokoban_levels_can_need_many_pushes():
         level = sokoban.read(task.question)
         assert task.metadata["pushes"] == 20
         assert not level.solved
-        assert sokoban.walk(level, task.answer).state.solved
+        assert level.walk(task.answer).state.solved
 
 
 def test_search_level_finds_no_solution_of_a_deadlock():
@@ -144,7 +144,7 @@ def test_plan_path_answers_are_shortest_paths(options):
     for task in make({"name": "plan_path", "size": 100, **options}):
         grid = plan_path.read(task.question)
         assert len(task.answer) == task.metadata["distance"] >= options.get("min_distance", 3)
-        assert plan_path.walk(grid, task.answer).state.solved
+        assert grid.walk(task.answer).state.solved
         assert len(plan_path.shortest_path(grid)) == task.metadata["distance"]
 
 
