@@ -151,17 +151,17 @@ async def _evaluate(run: Run, name: str, source: Any, config: EvaluateConfig) ->
 def _environment(run: Run, name: str, source: Any, sandbox: Sandbox) -> Environment:
     """Return the environment that asks for the answers of a benchmark and grades them."""
     config, chosen = run.plan.config.env, BENCHMARKS[name]
-    if chosen.domain not in DOMAINS.get(config.name, ("math",)):
-        raise OptionError(
-            "benchmarks", name, f"has problems of the domain {chosen.domain}, which env={config.name} does not grade."
-        )
+    domain, prompt = chosen["domain"], chosen.get("system_prompt")
+    if domain not in DOMAINS.get(config.name, ("math",)):
+        rule = f"has problems of the domain {domain}, which env={config.name} does not grade."
+        raise OptionError("benchmarks", name, rule)
     given = options(config)
-    if config.name != "single_turn_math" or not (chosen.system_prompt or given["examples"]):
+    if config.name != "single_turn_math" or not (prompt or given["examples"]):
         return run.environment
     given["tasks"] = source if given["examples"] else run.train_tasks
-    if chosen.domain == "code":
+    if domain == "code":
         given["reward"] = CodeReward(wrong=0.0, no_answer=0.0, sandbox=sandbox)
-    given["system_prompt"] = chosen.system_prompt or given["system_prompt"]
+    given["system_prompt"] = prompt or given["system_prompt"]
     return SingleTurnMath(SingleTurnMathConfig(**{**given, "split": "train"}))
 
 

@@ -108,12 +108,12 @@ def prepare(data: Path, benchmarks: Sequence[str], size: int | None = None) -> N
         except ReasonEnvsError as error:
             sources.pop(name, None)
             print(f"{name} is not mixed: {error}", file=sys.stderr)
-    counts = Counter(BENCHMARKS[name].domain for name in sources)
-    for domain in dict.fromkeys(BENCHMARKS[name].domain for name in benchmarks):
+    counts = Counter(BENCHMARKS[name]["domain"] for name in sources)
+    for domain in dict.fromkeys(BENCHMARKS[name]["domain"] for name in benchmarks):
         if not counts[domain]:
             raise ReasonEnvsError(f"No benchmark of the domain {domain} has problems to train on (see above).")
     parts = {
-        name: {"ratio": RATIOS[BENCHMARKS[name].domain] / counts[BENCHMARKS[name].domain], **spec}
+        name: {"ratio": RATIOS[BENCHMARKS[name]["domain"]] / counts[BENCHMARKS[name]["domain"]], **spec}
         for name, spec in sources.items()
     }
     folder = data / "mixed"
@@ -123,7 +123,7 @@ def prepare(data: Path, benchmarks: Sequence[str], size: int | None = None) -> N
         used: Counter[str] = Counter()
         with (folder / f"{split}_mixed.jsonl").open("w", encoding="utf-8") as file:
             for task in tasks:
-                domain = BENCHMARKS[task.metadata["source"]].domain
+                domain = BENCHMARKS[task.metadata["source"]]["domain"]
                 used[domain] += 1
                 metadata = {**task.metadata, "domain": domain}
                 record = {"id": task.id, "question": task.question, "answer": task.answer, "metadata": metadata}
@@ -174,7 +174,7 @@ def evaluate(options: argparse.Namespace) -> None:
             sets[name] = source(name, options.data)
         except ReasonEnvsError as error:
             missing[name] = str(error)
-    labelled = {name: {"name": "mixture", "parts": {BENCHMARKS[name].domain: _part(s)}} for name, s in sets.items()}
+    labelled = {name: {"name": "mixture", "parts": {BENCHMARKS[name]["domain"]: _part(s)}} for name, s in sets.items()}
     evaluated, failed = asyncio.run(run_evaluation(config, _chosen(options), labelled))
     results = {name: summary(name, evaluation) for name, evaluation in evaluated.items()}
     results |= {name: {"error": error} for name, error in {**missing, **failed}.items()}
@@ -184,7 +184,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 def summary(name: str, evaluation: Evaluation) -> dict[str, Any]:
     """Return mean and interval of a benchmark's metric: the share of correct answers, or the mean F1 for questions."""
-    metric = "score" if BENCHMARKS[name].domain == "qa" else "correct"
+    metric = "score" if BENCHMARKS[name]["domain"] == "qa" else "correct"
     values = np.array([t.metrics[metric] for t in evaluation.trajectories if not t.failure])
     low, high = bootstrap_interval(values, seed=0)
     found = {"metric": metric, "mean": float(values.mean()), "low": low, "high": high, "n": len(values)}

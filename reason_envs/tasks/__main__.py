@@ -13,7 +13,7 @@ from reason_envs.errors import REQUIRED, ReasonEnvsError, printable
 from reason_envs.registry import parse_options
 from reason_envs.tasks.base import Split, TaskSet
 from reason_envs.tasks.registry import family, make, names
-from reason_envs.tasks.report import Stats, overlap, stats
+from reason_envs.tasks.report import overlap, stats
 from reason_envs.tasks.task_list import MissingSplitError
 from reason_envs.validation import whole_number
 
@@ -100,26 +100,13 @@ def _show(options: argparse.Namespace) -> None:
 def _stats(options: argparse.Namespace) -> None:
     splits = _splits(options)
     for tasks in splits.values():
-        _print_stats(f"{options.name} / {tasks.split}", stats(tasks))
+        print(f"== {options.name} / {tasks.split}")
+        for label, value in stats(tasks).items():
+            if value:
+                print(f"  {label:20} {value}")
     if len(splits) == 2:
         shared = overlap(splits["train"], splits["test"])
         print(f"overlap of train and test: {shared}{' (test results will be too high)' if shared else ''}")
-
-
-def _print_stats(title: str, found: Stats) -> None:
-    rows = {
-        "tasks": str(found.count),
-        "left out (no answer)": str(found.skipped),
-        "duplicates": str(found.duplicates),
-        "question characters": str(found.characters),
-        "question tokens": str(found.tokens or "(the tokenizer of the embedded model is not installed)"),
-        "answers": ", ".join(f"{kind} {count}" for kind, count in found.answer_kinds.items()),
-        "sources": ", ".join(f"{source} {count}" for source, count in found.sources.items()),
-    }
-    print(f"== {title}")
-    for label, value in rows.items():
-        if value:
-            print(f"  {label:20} {value}")
 
 
 def _prepare(options: argparse.Namespace) -> None:

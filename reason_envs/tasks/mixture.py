@@ -72,7 +72,8 @@ def mixture(
     total = math.fsum(ratios.values())
     shares = {label: ratio / total for label, ratio in ratios.items()}
     sets = {label: _part(label, part, split) for label, part in parts.items()}
-    count = _largest(sets, shares) if size is None else check_count("size", size)
+    whole = min(math.floor(len(tasks) / shares[label] + 1e-9) for label, tasks in sets.items())
+    count = max(1, whole) if size is None else check_count("size", size)
     if max_samples is not None:
         count = min(count, check_count("max_samples", max_samples))
     return MixtureTaskSet(split, sets, shares, count, seed)
@@ -99,10 +100,6 @@ def interleave(counts: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
     turn = np.concatenate([np.arange(count) for count in counts])
     order = np.lexsort((part, (turn + 0.5) / np.asarray(counts)[part]))
     return part[order], turn[order]
-
-
-def _largest(sets: Mapping[str, TaskSet], shares: Mapping[str, float]) -> int:
-    return max(1, min(math.floor(len(tasks) / shares[label] + 1e-9) for label, tasks in sets.items()))
 
 
 def _left_out(parts: Mapping[str, TaskSet], counts: Mapping[str, int]) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Statistics of a task set."""
 
 from collections import Counter
-from dataclasses import dataclass
 from importlib.resources import files
 from statistics import fmean, median
 
@@ -13,56 +12,20 @@ _TESTS = ("tests", "test_list", "entry_point", "inputs")
 """Metadata keys of tasks whose answer is a program (see `reason_envs.rewards.code.tests.read_tests`)."""
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """A distribution of lengths."""
-
-    mean: float
-    """Mean of the lengths."""
-    median: float
-    """Median of the lengths."""
-    maximum: int
-    """Maximum length."""
-
-    def __str__(self) -> str:
-        """Return the statistics on one line."""
-        return f"mean {self.mean:.1f}, median {self.median:g}, maximum {self.maximum}"
-
-
-@dataclass(frozen=True)
-class Stats:
-    """Statistics of one task set."""
-
-    count: int
-    """Number of tasks."""
-    skipped: int
-    """Number of records without an answer that were left out."""
-    duplicates: int
-    """Number of tasks whose question occurred before."""
-    characters: Lengths
-    """Length of the questions in characters."""
-    tokens: Lengths | None
-    """Length of the questions in tokens of the embedded model; ``None`` if its tokenizer is not installed."""
-    answer_kinds: dict[str, int]
-    """Number of answers of each kind."""
-    sources: dict[str, int]
-    """Number of tasks from each part of a mixture; empty for other sets."""
-
-
-def stats(tasks: TaskSet) -> Stats:
-    """Read a complete task set and return its statistics."""
+def stats(tasks: TaskSet) -> dict[str, str]:
+    """Read a complete task set and return its statistics as text, by label. Lengths are those of the questions."""
     problems = list(tasks)
     questions = [task.question for task in problems]
-    sources = Counter(task.metadata["source"] for task in problems if "source" in task.metadata)
-    return Stats(
-        count=len(problems),
-        skipped=tasks.left_out.get(NO_ANSWER, 0),
-        duplicates=len(questions) - len(set(questions)),
-        characters=_lengths([len(question) for question in questions]),
-        tokens=_token_lengths(questions),
-        answer_kinds=dict(Counter(map(_kind, problems)).most_common()),
-        sources=dict(sources.most_common()),
-    )
+    kinds = Counter("program" if _is_program(task) else answer_kind(task.answer) for task in problems)
+    return {
+        "tasks": str(len(problems)),
+        "left out (no answer)": str(tasks.left_out.get(NO_ANSWER, 0)),
+        "duplicates": str(len(questions) - len(set(questions))),
+        "question characters": _lengths([len(question) for question in questions]),
+        "question tokens": _token_lengths(questions) or "(the tokenizer of the embedded model is not installed)",
+        "answers": _counts(kinds),
+        "sources": _counts(Counter(task.metadata["source"] for task in problems if "source" in task.metadata)),
+    }
 
 
 def overlap(train: TaskSet, test: TaskSet) -> int:
@@ -82,18 +45,22 @@ def answer_kind(answer: str) -> str:
     return "expression" if any(character in answer for character in "\\^=/*+0123456789") else "text"
 
 
-def _kind(task: Task) -> str:
-    return "program" if task.answer and any(name in task.metadata for name in _TESTS) else answer_kind(task.answer)
+def _is_program(task: Task) -> bool:
+    return task.answer != "" and any(name in task.metadata for name in _TESTS)
 
 
-def _lengths(values: list[int]) -> Lengths:
-    return Lengths(fmean(values), median(values), max(values))
+def _counts(found: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in found.most_common())
 
 
-def _token_lengths(questions: list[str]) -> Lengths | None:
+def _lengths(values: list[int]) -> str:
+    return f"mean {fmean(values):.1f}, median {median(values):g}, maximum {max(values)}"
+
+
+def _token_lengths(questions: list[str]) -> str:
     tokenizer_file = files("reason_envs") / "llm" / "embedded" / "base" / "tokenizer.json"
     if not tokenizer_file.is_file():
-        return None
+        return ""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_str(tokenizer_file.read_text(encoding="utf-8"))

@@ -54,7 +54,7 @@ def phrases() -> list[str]:
         facts += [piece.rstrip(" .?") for piece in _SLOT.split(text)]
     code = ["def solve():\n    return ", "\n    return ", " that returns ", ", times ", ", plus ", ", minus ", "def "]
     tags = ["<thought>", "</thought>", "<answer>", "</answer>", "Write a function "]
-    kinds = [text for kind in one_line_code.KINDS for text in (kind.words, f"({kind.parameters})", kind.code)]
+    kinds = [text for kind in one_line_code.KINDS for text in (kind[0], f"({kind[2]})", kind[1])]
     listed = [
         BRIEF.policy.split("{", 1)[0],
         *(f"{line}\n" for line in (*BRIEF.operators.values(), *BRIEF.domains.values())),

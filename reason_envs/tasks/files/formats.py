@@ -191,7 +191,9 @@ def hotpotqa(record: Record, place: str) -> Parts:
     """Read HotpotQA. The context, a list of (title, sentences), is put before the question if there is one."""
     question, answer = _text(record, "question", place), _text(record, "answer", place)
     context = _paragraphs(record.get("context"))
-    metadata = {"domain": "qa", "answers": [answer], **_rest(record, "question", "answer", "context")}
+    used = ("question", "answer", "context", "supporting_facts")
+    rest = {key: value for key, value in record.items() if key not in used}
+    metadata = {"domain": "qa", "answers": [answer], **rest}
     return (f"{context}\n\n{question}" if context else question), answer, metadata
 
 
@@ -257,10 +259,6 @@ def _paragraphs(context: Any) -> str:
     if isinstance(context, Mapping):  # on the hub: a list of titles and a list of sentences
         context = list(zip(context["title"], context["sentences"], strict=True))
     return "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in context)
-
-
-def _rest(record: Record, *used: str) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key not in used and key != "supporting_facts"}
 
 
 def _parses(code: str) -> bool:

@@ -1,6 +1,5 @@
 """Small functions to write, each with unit tests and a reference solution."""
 
-from collections.abc import Callable
 from random import Random
 
 from reason_envs.tasks.base import Split
@@ -8,15 +7,15 @@ from reason_envs.tasks.generated.base import GeneratedTaskSet, Problem, check_ra
 
 INPUTS = (-7, -3, 0, 2, 5, 9)
 """Arguments of the calls in the tests."""
-_STEPS: dict[str, tuple[str, Callable[[int, int], int]]] = {
-    "plus {n}": ("{x} + {n}", lambda x, n: x + n),
-    "minus {n}": ("{x} - {n}", lambda x, n: x - n),
-    "times {n}": ("({x}) * {n}", lambda x, n: x * n),
-    "at least {n}": ("max({x}, {n})", max),
-    "at most {n}": ("min({x}, {n})", min),
-    "remainder by {n}": ("({x}) % {n}", lambda x, n: x % n),
+_STEPS = {
+    "plus {n}": "{x} + {n}",
+    "minus {n}": "{x} - {n}",
+    "times {n}": "({x}) * {n}",
+    "at least {n}": "max({x}, {n})",
+    "at most {n}": "min({x}, {n})",
+    "remainder by {n}": "({x}) % {n}",
 }
-"""Code and implementation of each step, by its words."""
+"""Code of each step, by its words."""
 
 
 def functions(
@@ -46,8 +45,9 @@ def functions(
         rng = Random(address)
         steps = [(rng.choice(list(_STEPS)), rng.randint(2, 9)) for _ in range(rng.randint(min_steps, max_steps))]
         question = "f(x): x, " + ", ".join(words.format(n=n) for words, n in steps)
-        code = f"def f(x):\n    return {_code(steps)}\n"
-        tests = [f"assert f({value}) == {_value(steps, value)}" for value in INPUTS]
+        body = _code(steps)
+        code = f"def f(x):\n    return {body}\n"
+        tests = [f"assert f({value}) == {eval(body, {'x': value})}" for value in INPUTS]
         return question, code, {"code": code, "test_list": tests}
 
     return GeneratedTaskSet("functions", split, draw, checked_size(split, size, seed, max_samples), seed)
@@ -56,11 +56,5 @@ def functions(
 def _code(steps: list[tuple[str, int]]) -> str:
     code = "x"
     for words, n in steps:
-        code = _STEPS[words][0].format(x=code, n=n)
+        code = _STEPS[words].format(x=code, n=n)
     return code
-
-
-def _value(steps: list[tuple[str, int]], value: int) -> int:
-    for words, n in steps:
-        value = _STEPS[words][1](value, n)
-    return value

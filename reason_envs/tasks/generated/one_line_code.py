@@ -1,7 +1,5 @@
 """One-line functions, described in words and tested: programs that a tiny model can write."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -11,22 +9,6 @@ from reason_envs.tasks.generated.base import GeneratedTaskSet, checked_size, fro
 NAMES = ("f", "g", "h")
 TESTS = 5
 """Number of assertions per task; the first one is public."""
-
-
-@dataclass(frozen=True)
-class Kind:
-    """First part of a function, before it multiplies and adds."""
-
-    words: str
-    """Description in words."""
-    code: str
-    """Python expression."""
-    parameters: str
-    """Parameters of the function, as in its signature."""
-    value: Callable[..., int]
-    """Computes the value of the expression for arguments."""
-    arguments: Callable[[Random], tuple[Any, ...]]
-    """Draws arguments of the function."""
 
 
 def _two(rng: Random) -> tuple[Any, ...]:
@@ -42,16 +24,19 @@ def _word(rng: Random) -> tuple[Any, ...]:
 
 
 KINDS = (
-    Kind("a plus b", "(a + b)", "a, b", lambda a, b: a + b, _two),
-    Kind("a minus b", "(a - b)", "a, b", lambda a, b: a - b, _two),
-    Kind("a times b", "a * b", "a, b", lambda a, b: a * b, _two),
-    Kind("the larger of a and b", "max(a, b)", "a, b", max, _two),
-    Kind("the smaller of a and b", "min(a, b)", "a, b", min, _two),
-    Kind("the sum of xs", "sum(xs)", "xs", sum, _numbers),
-    Kind("the largest of xs", "max(xs)", "xs", max, _numbers),
-    Kind("the length of xs", "len(xs)", "xs", len, _numbers),
-    Kind("the length of the text s", "len(s)", "s", len, _word),
+    ("a plus b", "(a + b)", "a, b"),
+    ("a minus b", "(a - b)", "a, b"),
+    ("a times b", "a * b", "a, b"),
+    ("the larger of a and b", "max(a, b)", "a, b"),
+    ("the smaller of a and b", "min(a, b)", "a, b"),
+    ("the sum of xs", "sum(xs)", "xs"),
+    ("the largest of xs", "max(xs)", "xs"),
+    ("the length of xs", "len(xs)", "xs"),
+    ("the length of the text s", "len(s)", "s"),
 )
+"""Words, Python expression and parameters of the first part of a function, before it multiplies and adds."""
+ARGUMENTS = {"a, b": _two, "xs": _numbers, "s": _word}
+"""Function that draws arguments for parameters."""
 
 
 def one_line_code(split: Split, *, size: int | None = None, seed: int = 0) -> GeneratedTaskSet:
@@ -67,15 +52,16 @@ def one_line_code(split: Split, *, size: int | None = None, seed: int = 0) -> Ge
 
 def draw(rng: Random) -> Task:
     """Draw a task. The answer is a reference solution, and the metadata has the tests."""
-    kind, name = rng.choice(KINDS), rng.choice(NAMES)
+    (words, start, parameters), name = rng.choice(KINDS), rng.choice(NAMES)
     factor, term, sign = rng.randint(2, 99), rng.randint(1, 99), rng.choice(("plus", "minus"))
-    question = f"Write a function {name}({kind.parameters}) that returns {kind.words}, times {factor}, {sign} {term}."
+    question = f"Write a function {name}({parameters}) that returns {words}, times {factor}, {sign} {term}."
     operator = "+" if sign == "plus" else "-"
-    code = f"def {name}({kind.parameters}):\n    return {kind.code} * {factor} {operator} {term}"
+    code = f"def {name}({parameters}):\n    return {start} * {factor} {operator} {term}"
     tests = []
     for _ in range(TESTS):
-        arguments = kind.arguments(rng)
-        value = kind.value(*arguments) * factor + (term if sign == "plus" else -term)
+        arguments = ARGUMENTS[parameters](rng)
+        named = dict(zip(parameters.split(", "), arguments, strict=True))
+        value = eval(start, named) * factor + (term if sign == "plus" else -term)
         tests.append(f"assert {name}({', '.join(map(repr, arguments))}) == {value}")
     metadata = {
         "domain": "code",
