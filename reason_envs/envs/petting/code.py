@@ -137,15 +137,17 @@ class PettingCode(Petting):
         game: CodeGame = self.state.game
         name = game.tests.entry_point if isinstance(game.tests, UnitTests) else RUN
         written, most = read_written_tests(code, name), self.config.max_tests
-        if written is None or len(written.cases) > most:
-            outcome = "no tests" if written is None else f"{len(written.cases)} tests, {most} at most"
-            return self.unreadable(outcome)
+        if written is None:
+            return self.unreadable("no tests")
+        cases, contradictions = written
+        if len(cases) > most:
+            return self.unreadable(f"{len(cases)} tests, {most} at most")
         outcomes, mutation_score = await asyncio.gather(
-            self.judge.run(game.tests.program(game.code), game.tests, written.cases),
-            self.judge.score(game.tests, written.cases),
+            self.judge.run(game.tests.program(game.code), game.tests, cases),
+            self.judge.score(game.tests, cases),
         )
         outcome = f"{sum(outcomes.passed)}/{len(outcomes.passed)} pass"
         outcome += f"; {outcomes.failure}" if outcomes.failure else ""
         agreed = outcomes.all_passed and bool(game.code)
-        counts = {"contradicting_tests": written.contradictions}
+        counts = {"contradicting_tests": contradictions}
         return DecisionResult(replace(game, agreed=agreed), outcome, contribution_value=mutation_score, counts=counts)

@@ -2,10 +2,8 @@
 
 import ast
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
-
-Change = Callable[[ast.AST], ast.AST | None]
 
 _OPPOSITES = {ast.Add: ast.Sub, ast.Lt: ast.LtE, ast.Gt: ast.GtE, ast.Eq: ast.NotEq, ast.In: ast.NotIn, ast.And: ast.Or}
 _OPERATORS: dict[Any, type] = {
@@ -19,20 +17,13 @@ _NAMES = {"max": "min", "min": "max", "any": "all", "all": "any"}
 def mutants(source: str) -> Iterator[str]:
     """Yield variants of a program. Each differs in one operator, number, truth value or name of a builtin."""
     tree = ast.parse(source)
-    for place, node in enumerate(ast.walk(tree)):
+    for node in ast.walk(tree):
         for change in (_operator, _constant, _name):
-            if change(node) is not None:
-                changed = copy.deepcopy(tree)
-                target = next(other for i, other in enumerate(ast.walk(changed)) if i == place)
-                _apply(change, target)
-                yield ast.unparse(ast.fix_missing_locations(changed))
-
-
-def _apply(change: Change, node: ast.AST) -> None:
-    new = change(node)
-    assert new is not None
-    for name, value in ast.iter_fields(new):
-        setattr(node, name, value)
+            if (new := change(node)) is not None:
+                before = dict(ast.iter_fields(node))
+                vars(node).update(ast.iter_fields(new))
+                yield ast.unparse(tree)
+                vars(node).update(before)
 
 
 def _operator(node: ast.AST) -> ast.AST | None:

@@ -24,16 +24,6 @@ _UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
 
 
 @dataclass(frozen=True)
-class WrittenTests:
-    """Assertions about one function."""
-
-    cases: tuple[Case, ...]
-    """Calls with the conditions on their values."""
-    contradictions: int
-    """Number of calls for which no value satisfies all assertions."""
-
-
-@dataclass(frozen=True)
 class TestOutcomes:
     """Outcomes of tests for one program."""
 
@@ -50,14 +40,16 @@ class TestOutcomes:
         return bool(self.passed) and all(self.passed)
 
 
-def read_written_tests(code: str, name: str) -> WrittenTests | None:
+def read_written_tests(code: str, name: str) -> tuple[list[Case], int] | None:
     """Read assertions about a function, such as ``assert f(1) == 2``.
 
-    ``None``: there are none, or the text has anything else.
+    Returns:
+        Calls with the conditions on their values, and the number of calls for which no value satisfies all assertions.
+        ``None``: there are no assertions, or the text has anything else.
     """
     try:
         cases = split(UnitTests(code, name, name))
-        return WrittenTests(tuple(cases), _contradictions(code, cases)) if cases else None
+        return (cases, _contradictions(code, cases)) if cases else None
     except _UNREADABLE:
         return None
 
@@ -100,7 +92,8 @@ class TestJudge(CodeGrader):
             program = Program(source, "", tuple(case.expression for case in cases), self.limits)
             values = list((await self.sandbox.run(program)).values)
         values += [Raised("no answer", "")] * (len(cases) - len(values))
-        passed = tuple(_accepts(case, value) for case, value in zip(cases, values, strict=True))
+        pairs = list(zip(cases, values, strict=True))
+        passed = tuple(c.accepts(v) or (isinstance(v, str) and c.accepts(v + "\n")) for c, v in pairs)
         if all(passed):
             return TestOutcomes(passed)
         first = passed.index(False)
@@ -139,10 +132,6 @@ class TestJudge(CodeGrader):
             return Raised("TypeError", f"{RUN} takes one text, the standard input")
         outcome = await self.sandbox.run(Program(source, given[0], limits=self.limits))
         return outcome.stdout.rstrip() if outcome.status == "ok" else Raised(outcome.status, outcome.reason)
-
-
-def _accepts(case: Case, value: Any) -> bool:
-    return case.accepts(value) or (isinstance(value, str) and case.accepts(value + "\n"))
 
 
 def _contradictions(code: str, cases: Sequence[Case]) -> int:

@@ -290,7 +290,7 @@ def test_mutants_are_found_once_and_run_together():
     assert {result.info["local_reward"] for result in asyncio.run(play())} == {1.0}
     assert len(graded) == len(set(graded)) > 0
     runs.clear()
-    asyncio.run(judge.score(environment.state.game.tests, read_written_tests("assert f(3) == 6", "f").cases))
+    asyncio.run(judge.score(environment.state.game.tests, read_written_tests("assert f(3) == 6", "f")[0]))
     assert runs == ["in", "out", "in", "in", "out", "out"], "the right program, then both mutants at the same time"
 
 
