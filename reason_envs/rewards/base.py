@@ -142,18 +142,10 @@ class MathReward(RewardFunction):
 
 
 @dataclass(frozen=True)
-class RandomReward(RewardFunction):
-    """Control for learning experiments: the reward is a fair coin flip, while the info has the true grade."""
+class RandomReward(MathReward):
+    """Control for experiments: a fair coin pays ``correct`` or ``wrong``, while the info has the true grade."""
 
-    correct: float = RewardConfig.correct
-    """Reward of heads."""
-    wrong: float = RewardConfig.wrong
-    """Reward of tails."""
-    fallbacks: tuple[str, ...] = RewardConfig.fallbacks
-    """Ways to find an answer without a box, for the true grade."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "fallbacks", check_answer_fallbacks(self.fallbacks))
+    no_answer: float = field(default=RewardConfig.no_answer, init=False)
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
         """Flip the coin of the seed, independent of the response."""

@@ -1,17 +1,53 @@
-"""Rewards by name, by import path, or from a function."""
+"""Rewards by name, by import path, or from a function; and weighted sums of rewards."""
 
+import asyncio
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
+from reason_envs.batching import gather
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.registry import Part, Registry
-from reason_envs.rewards.base import RewardConfig, RewardFunction, name_of
-from reason_envs.rewards.functions import FunctionReward, WeightedReward
+from reason_envs.rewards.base import Reward, RewardConfig, RewardFunction, name_of
+from reason_envs.tasks.base import Task
 from reason_envs.validation import Option, check_options, mounted, options_of
+
+
+@dataclass(frozen=True)
+class FunctionReward(RewardFunction):
+    """A reward from a plain or ``async`` function."""
+
+    function: Callable[..., Any]
+    """Function that is called with response and task, and with ``seed`` if it has this parameter."""
+    name: str
+    """Name of the function in error messages."""
+
+    async def __call__(self, response: str, task: Task, seed: int) -> Reward:
+        """Call the function; a plain one runs in a thread."""
+        extra = {"seed": seed} if "seed" in inspect.signature(self.function).parameters else {}
+        target: Any = self.function.func if isinstance(self.function, partial) else self.function
+        if inspect.iscoroutinefunction(target) or inspect.iscoroutinefunction(target.__call__):
+            return await self.function(response, task, **extra)
+        return await asyncio.to_thread(self.function, response, task, **extra)
+
+
+@dataclass(frozen=True)
+class WeightedReward(RewardFunction):
+    """Weighted sum of rewards. The info has the value of each one, unweighted, as ``rewards/NAME``."""
+
+    parts: Mapping[str, tuple[float, RewardFunction]]
+    """Weight and reward by name. If two rewards give the same entry of ``info``, the first one counts."""
+
+    async def __call__(self, response: str, task: Task, seed: int) -> Reward:
+        """Compute every reward with the same seed."""
+        paid = await gather(*(reward(response, task, seed) for _, reward in self.parts.values()))
+        info = {key: value for reward in reversed(paid) for key, value in reward.info.items()}
+        info |= {f"rewards/{name}": reward.value for name, reward in zip(self.parts, paid, strict=True)}
+        total = sum(weight * reward.value for (weight, _), reward in zip(self.parts.values(), paid, strict=True))
+        return Reward(total, info)
 
 
 class RewardRegistry(Registry[RewardFunction]):
