@@ -25,7 +25,7 @@ from reason_envs.sandbox import make_sandbox
 from reason_envs.sandbox.values import shown
 from reason_envs.tasks import Task
 from reason_envs.validation import mounted
-from reason_envs.views import CallView, EpisodeView, TurnView
+from reason_envs.views import EpisodeView, TurnView
 
 WRITER: AgentId = "writer"
 WIDTH = 160
@@ -124,7 +124,7 @@ class WorkflowExecution(TextEnvironment):
         lines.append(outcome.program.source or "(no program)")
         lines += [f"repaired: {repair}" for repair in outcome.program.repairs]
         for number, call in enumerate(outcome.calls, 1):
-            lines.append(f"{number}. {call.operator}({_values(call.fields)})")
+            lines.append(f"{number}. {call.name}({_values(call.inputs)})")
             lines.append(f"   -> {_values(call.outputs)}")
         is_ok = outcome.verdict == "ok"
         lines.append(f"Answer: {_short(outcome.answer)}" if is_ok else f"{outcome.verdict}: {outcome.error}")
@@ -140,8 +140,7 @@ class WorkflowExecution(TextEnvironment):
         repairs = outcome.program.repairs
         ended = outcome.answer if outcome.verdict == "ok" else f"{outcome.verdict}: {outcome.error}"
         turn = TurnView("\n".join([*(f"repaired: {repair}" for repair in repairs), ended]))
-        calls = [CallView(call.operator, call.fields, call.outputs) for call in outcome.calls]
-        return EpisodeView(turns=[turn], program=outcome.program.source if repairs else "", calls=calls)
+        return EpisodeView(turns=[turn], program=outcome.program.source if repairs else "", calls=outcome.calls)
 
     # --- grading
 
@@ -162,7 +161,7 @@ class WorkflowExecution(TextEnvironment):
         caps = {}
         if outcome.program.repairs:
             caps["repaired"] = self.config.repair_cap
-        if any(domain not in OPERATORS[call.operator].domains for call in outcome.calls):
+        if any(domain not in OPERATORS[call.name].domains for call in outcome.calls):
             caps["misfit"] = self.config.misfit_cap
         return caps
 
@@ -179,7 +178,7 @@ class WorkflowExecution(TextEnvironment):
             "verdict": outcome.verdict,
             "error": outcome.error,
             "repairs": list(outcome.program.repairs),
-            "operators": [call.operator for call in outcome.calls],
+            "operators": [call.name for call in outcome.calls],
             "answer": outcome.answer,
             "extracted": grade.extracted or "",
             "reason": grade.reason if outcome.verdict == "ok" else outcome.verdict,

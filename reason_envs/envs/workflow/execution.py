@@ -1,6 +1,6 @@
 """Execution of a workflow: check it, run it from one suspension to the next, and record the calls of its operators."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,23 +13,10 @@ from reason_envs.envs.workflow.repair import Prepared, prepare
 from reason_envs.rewards.tiers import OperatorOutput
 from reason_envs.sandbox.values import shown, without_surrogates
 from reason_envs.tasks.base import Task
+from reason_envs.views import CallView
 
 MAX_ANSWER_CHARS = 50_000
 """Maximum number of characters of an answer."""
-
-
-@dataclass(frozen=True)
-class OperatorCall:
-    """A call of an operator."""
-
-    operator: str
-    """Class name of the operator."""
-    fields: Mapping[str, Any]
-    """Fields that the program passed, by name."""
-    outputs: Mapping[str, Any]
-    """Outputs of the operator, by name."""
-    asked: int = 0
-    """Number of answers of executors behind the outputs."""
 
 
 @dataclass
@@ -46,7 +33,7 @@ class Outcome:
     """Description of what is wrong; empty if the verdict is ``ok``."""
     answer: str = ""
     """Answer that the workflow returned; empty without one."""
-    calls: list[OperatorCall] = field(default_factory=list)
+    calls: list[CallView] = field(default_factory=list)
     """Calls of operators in order."""
     grounded: list[OperatorOutput] = field(default_factory=list)
     """Outputs of grounded operators (see `OperatorOutput`)."""
@@ -90,12 +77,11 @@ async def _run_to_end(
                 for place, number in enumerate(numbers)
             )
         )
-        for answer in answers:
-            if isinstance(answer, OperatorCall):
-                _record(answer, outcome, arguments["problem"])
-        results = {
-            n: dict(a.outputs) if isinstance(a, OperatorCall) else a for n, a in zip(numbers, answers, strict=True)
-        }
+        results: dict[int, Any] = {}
+        for number, answer in zip(numbers, answers, strict=True):
+            results[number] = answer if isinstance(answer, Exception) else dict(answer[0].outputs)
+            if not isinstance(answer, Exception):
+                _record(*answer, outcome, arguments["problem"])
         first += len(numbers)
         budget.seconds_left()
         at = await interpreter.resume(at, results, budget.used.cost)
@@ -110,8 +96,11 @@ async def _call(
     domain: str,
     operators: Operators,
     budget: Budget,
-) -> OperatorCall | Exception:
-    """Carry out one call of an operator; a malformed call raises an exception in the program."""
+) -> tuple[CallView, int] | Exception:
+    """Carry out one call of an operator; return it, and the number of answers of executors behind its outputs.
+
+    A malformed call raises an exception in the program.
+    """
     name = arguments[0] if len(arguments) == 2 else None
     if not isinstance(name, str) or name not in OPERATORS:
         return NameError(f"operator {shown(name, 80, repr)} does not exist")
@@ -119,22 +108,22 @@ async def _call(
     if problem is not None:
         return TypeError(f"{name}: {problem}")
     outputs, asked = await operators.call(name, arguments[1], budget, number, task, domain)
-    return OperatorCall(name, arguments[1], outputs, asked)
+    return CallView(name, arguments[1], outputs), asked
 
 
-def _record(call: OperatorCall, outcome: Outcome, problem: str) -> None:
+def _record(call: CallView, asked: int, outcome: Outcome, problem: str) -> None:
     """Record a call, and its output if it is grounded.
 
     Text that the program added to the input does not count as output when the operator returns it, as an ensemble does.
     """
     outcome.calls.append(call)
-    passed = [text for value in call.fields.values() for text in (value if isinstance(value, list) else [str(value)])]
+    passed = [text for value in call.inputs.values() for text in (value if isinstance(value, list) else [str(value)])]
     earlier = [text for output in outcome.grounded for text in output.fields if text.strip()]
     if not any(known in text for text in passed for known in (problem, *earlier)):
         return
     own = {"".join(text.split()) for text in passed if not any(text in known for known in earlier)}
     texts = [str(value) for value in call.outputs.values() if not isinstance(value, bool)]
-    if not call.asked:  # no model wrote it now, so one must have written it before, whatever wrapping the program added
+    if not asked:  # no model wrote it now, so one must have written it before, whatever wrapping the program added
         texts = [text for text in texts if any("".join(text.split()) in "".join(known.split()) for known in earlier)]
     fields = tuple(text for text in texts if "".join(text.split()) not in own)
     if fields:

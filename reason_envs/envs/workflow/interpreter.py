@@ -119,7 +119,8 @@ class Interpreter(MontySandbox):
     def _resume(self, at: Suspension, answers: Mapping[int, Any], cost: float) -> Suspension:
         def resume(session: Any, printed: _Printed) -> Any:
             snapshot = session.load_snapshot(at.state, print_callback=printed)
-            return snapshot.resume({number: _result(answer) for number, answer in answers.items()})
+            kinds = {n: "exception" if isinstance(a, Exception) else "return_value" for n, a in answers.items()}
+            return snapshot.resume({number: {kinds[number]: answer} for number, answer in answers.items()})
 
         return self._run(resume, dict(at.waiting), cost)
 
@@ -181,10 +182,6 @@ def _answer(snapshot: Any, calls: dict[int, tuple[Any, ...]], cost: float) -> An
         else:
             unknown = NameError(f"name {snapshot.function_name!r} is not defined")
             snapshot = snapshot.resume({"exception": unknown})
-
-
-def _result(answer: Any) -> dict[str, Any]:
-    return {"exception": answer} if isinstance(answer, Exception) else {"return_value": answer}
 
 
 def _is_complete(snapshot: Any) -> bool:
