@@ -77,23 +77,19 @@ class FrontierConfig:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     with report_errors():
-        _run(sys.argv[1:] if arguments is None else arguments)
-
-
-def _run(arguments: Sequence[str]) -> None:
-    own, of_the_run = of_a_run(arguments)
-    config = parse_pairs(FrontierConfig, [_as_list(argument) for argument in own], __doc__ or "")
-    chosen = _chosen(config)
-    run = _load(config, of_the_run)
-    try:
-        evaluated = _evaluate(run, chosen, config)
-    finally:
-        run.close()
-    if config.output_file:
-        path = Path(config.output_file)
-        methods = [record(result, solved) for result, solved in evaluated]
-        write_json(path, {"config": asdict(config), "run": of_the_run, "methods": methods})
-        plot_frontier([result for result, _ in evaluated], path.with_suffix(".png"))
+        own, of_the_run = of_a_run(sys.argv[1:] if arguments is None else arguments)
+        config = parse_pairs(FrontierConfig, [_as_list(argument) for argument in own], __doc__ or "")
+        chosen = _chosen(config)
+        run = _load(config, of_the_run)
+        try:
+            evaluated = _evaluate(run, chosen, config)
+        finally:
+            run.close()
+        if config.output_file:
+            path = Path(config.output_file)
+            methods = [record(result, solved) for result, solved in evaluated]
+            write_json(path, {"config": asdict(config), "run": of_the_run, "methods": methods})
+            plot_frontier([result for result, _ in evaluated], path.with_suffix(".png"))
 
 
 def _as_list(argument: str) -> str:

@@ -1,6 +1,6 @@
 """Answers that a search submits, and the selection among finished candidates without the correct answer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.evaluation.vote import vote
@@ -47,27 +47,16 @@ class Answer:
     """Number of nodes in the tree, including the root."""
 
 
-def majority_vote(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the first candidate with the most frequent answer. The earlier answer wins a tie."""
-    return candidates[vote([candidate.answer for candidate in candidates])]
+SELECTIONS = ("maximum", "vote", "majority")
+"""Selection among finished candidates: highest value, vote weighted by value, or majority vote."""
 
 
-def weighted_vote(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the first candidate with the answer whose values have the highest sum. The earlier answer wins a tie."""
-    return candidates[vote([candidate.answer for candidate in candidates], [c.value for c in candidates])]
-
-
-def most_valuable(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the candidate with the highest value. The earlier candidate wins a tie."""
-    return max(candidates, key=lambda candidate: candidate.value)
-
-
-SELECTIONS: dict[str, Callable[[Sequence[Candidate]], Candidate]] = {
-    "maximum": most_valuable,
-    "vote": weighted_vote,
-    "majority": majority_vote,
-}
-"""Selection among finished candidates by name: highest value, vote weighted by value, or majority vote."""
+def selected(candidates: Sequence[Candidate], select: str) -> Candidate:
+    """Return the chosen candidate: with a vote, the first one with the winning answer. The earlier one wins a tie."""
+    if select == "maximum":
+        return max(candidates, key=lambda candidate: candidate.value)
+    weights = [candidate.value for candidate in candidates] if select == "vote" else None
+    return candidates[vote([candidate.answer for candidate in candidates], weights)]
 
 
 def finished(tree: Tree, grower: Grower, index: int) -> bool:
@@ -87,7 +76,7 @@ def choose(
     if not candidates:
         response, value = otherwise
         return Answer(response, None, value, 0, **costs)
-    chosen = SELECTIONS[select](candidates)
+    chosen = selected(candidates, select)
     return Answer(chosen.response, chosen.answer, chosen.value, len(candidates), **costs)
 
 
@@ -96,13 +85,7 @@ def submit(tree: Tree, grower: Grower, leaves: Sequence[int], select: str) -> An
 
     If no leaf is finished, the response is the path with the highest value.
     """
-    candidates = [_candidate(tree, grower, leaf) for leaf in leaves]
+    nodes = [(leaf, tree.nodes[leaf]) for leaf in leaves]
+    candidates = [Candidate(grower.response(tree, i), grower.answer(n.text) or "", n.value) for i, n in nodes]
     best = max(range(len(tree.nodes)), key=lambda i: (i > 0, tree.nodes[i].value))
     return choose(candidates, select, (grower.response(tree, best), tree.nodes[best].value), costs_of(tree))
-
-
-def _candidate(tree: Tree, grower: Grower, leaf: int) -> Candidate:
-    node = tree.nodes[leaf]
-    answer = grower.answer(node.text)
-    assert answer is not None  # the leaf is finished
-    return Candidate(grower.response(tree, leaf), answer, node.value)

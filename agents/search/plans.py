@@ -1,9 +1,9 @@
 """Search methods and policies that solve problems in a search-tree environment, and their options in a comparison."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Protocol
+from typing import Any
 
 from agents.policies.base import Policy, TrainablePolicy
 from agents.search import METHODS, WALKS, SearchMethod, make_method
@@ -22,17 +22,6 @@ WALKING = {"policy": ("samples", "select", "temperature"), **dict.fromkeys(WALKS
 
 BUDGETS = ("n", "width", "budget", "samples")
 """Options that set how much a method computes. Methods that differ only in these are one curve of the frontier."""
-
-
-class Solver(Protocol):
-    """Solver of problems. Several problems under one ``gather`` are batched."""
-
-    async def solve(self, environment: ReasonTree, task: Task, seed: int) -> Answer:
-        """Answer a problem on a fork of the environment, without the correct answer.
-
-        With equal seeds, every solver draws from the same tree.
-        """
-        ...
 
 
 @dataclass(frozen=True)
@@ -93,6 +82,13 @@ class Walking:
         return Answer(response, grower.answer(response), value, candidates=1, **costs)
 
 
+Solver = Searching | Walking
+"""Solver of problems on forks of the environment, without their correct answers.
+
+Several problems under one ``gather`` are batched. With equal seeds, every solver draws from the same tree.
+"""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Method with values of its options."""
@@ -143,15 +139,13 @@ def plans(methods: Sequence[str], given: Mapping[str, Sequence[Any]]) -> list[Pl
             raise ReasonEnvsError(
                 f"{key}= is an option of {', '.join(having)}. Add one of them to method={methods}, or remove {key}=."
             )
-    return [plan for name in methods for plan in _combinations(name, given)]
+    chosen = []
+    for name in methods:
+        own = {key: values for key, values in given.items() if key in options_of(name)}
+        chosen += [Plan(name, dict(zip(own, values, strict=True))) for values in product(*own.values())]
+    return chosen
 
 
 def options_of(method: str) -> tuple[str, ...]:
     """Return the names of the options of a method."""
     return WALKING[method] if method in WALKING else tuple(validation.options_of(METHODS[method]))
-
-
-def _combinations(method: str, given: Mapping[str, Sequence[Any]]) -> Iterator[Plan]:
-    own = {key: values for key, values in given.items() if key in options_of(method)}
-    for values in product(*own.values()):
-        yield Plan(method, dict(zip(own, values, strict=True)))

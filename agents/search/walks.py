@@ -30,7 +30,8 @@ class WalkPolicy(Policy):
         agents: Sequence[AgentId] = (),
     ) -> list[Choice]:
         """Choose a legal action for each observation."""
-        return [_choice(self.choose(names, seed)) for names, seed in zip(observations, seeds, strict=True)]
+        actions = [self.choose(names, seed) for names, seed in zip(observations, seeds, strict=True)]
+        return [Choice([action], None, None, "stop", 0, [], text=str(action)) for action in actions]
 
     def action(self, environment: Environment, choice: Choice) -> Action:
         """Return the number of the chosen action."""
@@ -57,7 +58,3 @@ class AlwaysExpand(WalkPolicy):
         """Return the first legal action in the order of the class."""
         wanted = next((name for name in ORDER if name in names), None)
         return names.index(next(filter(None, names)) if wanted is None else wanted)
-
-
-def _choice(action: int) -> Choice:
-    return Choice([action], None, None, finish_reason="stop", policy_version=0, prompt_ids=[], text=str(action))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from search_toys import BRANCH, DEPTH, known_tree, search, start, texts
 
 from agents.search import METHODS, make_method
-from agents.search.answer import Candidate, majority_vote, most_valuable, weighted_vote
+from agents.search.answer import Candidate, selected
 from agents.search.beam import BeamSearch, DiverseSearch
 from agents.search.mcts import MonteCarloTreeSearch, Statistics
 from agents.search.rebase import Rebase, allocate
@@ -30,17 +30,17 @@ def candidates(*pairs):
 
 def test_selections_of_known_candidates():
     pool = candidates(("3", 0.2), ("4", 0.9), ("3", 0.3), ("5", 0.1), ("3", 0.1))
-    assert majority_vote(pool) is pool[0]
-    assert weighted_vote(pool) is pool[1]  # 0.9 against 0.6
-    assert most_valuable(pool) is pool[1]
+    assert selected(pool, "majority") is pool[0]
+    assert selected(pool, "vote") is pool[1]  # 0.9 against 0.6
+    assert selected(pool, "maximum") is pool[1]
 
 
 def test_votes_count_equal_answers_together_and_the_first_wins_a_tie():
     pool = candidates(("7", 0.5), ("1,000", 0.5), (r"\dfrac{1}{2}", 0.5), (r"\frac{1}{2}", 0.4), ("7", 0.4))
-    assert majority_vote(pool).response == pool[0].response
-    assert weighted_vote(pool) is pool[0]
-    assert majority_vote(pool[1:4]) is pool[2]
-    assert most_valuable(pool) is pool[0]
+    assert selected(pool, "majority").response == pool[0].response
+    assert selected(pool, "vote") is pool[0]
+    assert selected(pool[1:4], "majority") is pool[2]
+    assert selected(pool, "maximum") is pool[0]
 
 
 # --- several draws at once
