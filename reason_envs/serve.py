@@ -69,11 +69,9 @@ class Guard:
             elif scope["type"] == "websocket":
                 await send({"type": "websocket.close"})  # before it is accepted: the client gets status 403
             else:
-                body = REFUSALS[status].encode()
-                headers = {"content-type": "text/plain", "content-length": str(len(body)), "connection": "close"}
-                raw = [(name.encode(), value.encode()) for name, value in headers.items()]
-                await send({"type": "http.response.start", "status": status, "headers": raw})
-                await send({"type": "http.response.body", "body": body})
+                from starlette.responses import PlainTextResponse
+
+                await PlainTextResponse(REFUSALS[status], status, {"connection": "close"})(scope, receive, send)
 
     def admits(self, headers: dict[bytes, bytes]) -> bool:
         """Whether a request with these headers is accepted. Every wrong token takes the same time."""

@@ -4,7 +4,7 @@ import argparse
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, is_dataclass
+from dataclasses import is_dataclass
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -90,14 +90,8 @@ def check_whole(arguments: Iterable[str]) -> None:
                 )
 
 
-@dataclass(frozen=True)
-class Option:
-    """An option of a part, as its signature declares it."""
-
-    default: Any = REQUIRED
-    """Default value; ``REQUIRED`` if the option must be given."""
-    type: Any = Any
-    """Annotation; ``Any`` if there is none."""
+Option = inspect.Parameter
+"""An option of a part: ``default`` (``REQUIRED`` if it must be given) and ``annotation`` (``Any`` if there is none)."""
 
 
 def options_of(target: Any, positional: int = 0) -> dict[str, Option]:
@@ -111,7 +105,7 @@ def options_of(target: Any, positional: int = 0) -> dict[str, Option]:
     parameters = [
         p for p in inspect.signature(target).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
     ]
-    return {p.name: Option(p.default, types.get(p.name, Any)) for p in parameters[positional:]}
+    return {p.name: p.replace(annotation=types.get(p.name, Any)) for p in parameters[positional:]}
 
 
 def _annotations(target: Any) -> dict[str, Any]:
@@ -150,7 +144,7 @@ def _check_type(owner: str, name: str, value: Any, option: Option) -> None:
 
     plain = value.item() if isinstance(value, np.generic) else value
     try:
-        check = TypeAdapter(option.type).validate_python
+        check = TypeAdapter(option.annotation).validate_python
         try:
             check(plain, strict=True)
         except ValidationError:
@@ -160,7 +154,8 @@ def _check_type(owner: str, name: str, value: Any, option: Option) -> None:
     except PydanticUserError:  # a class that pydantic cannot check
         return
     except ValidationError:
-        wanted = option.type.__name__ if isinstance(option.type, type) else str(option.type)
+        kind = option.annotation
+        wanted = kind.__name__ if isinstance(kind, type) else str(kind)
         wanted = wanted.replace("collections.abc.", "")
         such = f", such as {option.default!r}" if isinstance(option.default, int | float | str) else ""
         raise OptionError(name, value, f"must be of type {wanted}{such} ({owner}).") from None

@@ -7,19 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-CELLS = {
-    "#": "wall",
-    ".": "floor",
-    "P": "player",
-    "G": "goal",
-    "*": "player on a goal",
-    "B": "box",
-    "X": "box on a goal",
-    "c": "clue",
-    "r": "right",
-    "w": "wrong",
-}
-"""Meaning of each letter in ``GridView.cells``."""
+CELLS = "#.PG*BXcrw"
+"""Letters in ``GridView.cells``: wall, floor, player, goal, player on a goal, box, box on a goal; in grids of digits a
+clue, a right digit and a wrong one."""
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def leave_open(group: str, name: str, node: DictConfig) -> None:
 def fill_in(config: DictConfig) -> None:
     """Set the options that `leave_open` removed and that nothing else set."""
     recommends = registration.ENVIRONMENTS[config.env.name].recommends
-    own = OmegaConf.create({group: _defaults(group, config[group].name) for group in (*CHOICES, "env")})
+    names = {group: config[group].name for group in (*CHOICES, "env")}
+    own = OmegaConf.create({group: choice(GROUPS[group][1](name), name) for group, name in names.items()})
     text = TEXT.get(config.algo.name, {})
     suited = text if issubclass(GROUPS["policy"][1](config.policy.name), LanguagePolicyConfig) else {}
     recommended = recommends.get("model", OmegaConf.select(own, MODEL))
@@ -79,11 +80,6 @@ def fill_in(config: DictConfig) -> None:
 def _other_models(env: str) -> dict[str, Any]:
     """Return an environment's defaults for models that do not ship with this library, by key."""
     return {f"env.{key}": value for key, value in registration.ENVIRONMENTS[env].other_models.items()}
-
-
-def _defaults(group: str, name: str) -> DictConfig:
-    """Return the default options of a part."""
-    return OmegaConf.structured(choice(GROUPS[group][1](name), name))
 
 
 def _fill(config: DictConfig, key: str, value: Any) -> None:

@@ -249,3 +249,11 @@ def changed(part: Any, name: str) -> bool:
 def options(part: Any) -> dict[str, Any]:
     """Return the options of a part as keyword arguments: its fields without ``name``."""
     return {f.name: getattr(part, f.name) for f in fields(part) if f.name != "name"}
+
+
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by full key, such as ``algo.optimizer.learning_rate``."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    inner = (flat(part, f"{prefix}.{key}" if prefix else str(key)) for key, part in value.items())
+    return {key: part for each in inner for key, part in each.items()}

@@ -34,15 +34,6 @@ def write_report(folders: Sequence[Path], output: Path) -> None:
     for run in runs[1:]:
         ends = [each["recordings"][-1:] for each in (runs[0], run)]
         run["versus"] = difference(*ends[0], *ends[1]) if all(ends) else None
-    write_page(runs, output)
-
-
-def write_page(runs: Sequence[Mapping[str, Any]], output: Path) -> None:
-    """Write the HTML page of one or more runs, given the data of each (see ``run_data``).
-
-    Raises:
-        ReasonEnvsError: the file cannot be written.
-    """
     names = ", ".join(str(run["name"]) for run in runs)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)

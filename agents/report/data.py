@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from agents.config.schema import flat
 from agents.evaluation.intervals import share_interval
 from agents.tracking.episode_records import FOLDER, recorded
 from agents.tracking.metrics_file import Row, read_rows, series
@@ -45,7 +46,7 @@ def run_data(folder: Path) -> dict[str, Any]:
             "name": folder.resolve().name,
             "facts": _facts(config, rows),
             "starts": read_record(folder).get("starts", []),
-            "config": dict(_flat(config)),
+            "config": {key: str(value) for key, value in flat(config).items()} if config else {},
             "metrics": {name: _curve(rows, name) for name in dict.fromkeys(chain(*rows)) if name != "step"},
             "broken": dict(Counter(name for row in rows for name, value in row.items() if value is None)),
             "evaluations": [*_evaluations(rows), *_results_of_policies(results)],
@@ -78,15 +79,6 @@ def _curve(rows: Sequence[Row], name: str) -> list[list[float]]:
     stride = -(-len(steps) // MAX_POINTS)
     kept = sorted({*range(0, len(steps), max(1, stride)), len(steps) - 1} - {-1})
     return [[steps[i] for i in kept], [float(f"{values[i]:.6g}") for i in kept]]
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield every option as its full key and its value as text."""
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", str(value)
 
 
 def _evaluations(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ class Tracker:
     ) -> None:
         self.folder = Path(output_dir)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._summary = self.folder / "summary.log"
         self._file = MetricsFile(self.folder / "metrics.jsonl")
         self._console = Console(total_steps)
         self._log_every = log_every
@@ -43,7 +44,9 @@ class Tracker:
 
     def __enter__(self) -> Self:
         """Open ``train.log`` and the progress bar."""
-        self._handlers = [_file_handler(self.folder / "train.log")]
+        handler: logging.Handler = logging.FileHandler(self.folder / "train.log", encoding="utf-8")
+        handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+        self._handlers = [handler]
         if not logging.getLogger().handlers:
             # Python shows warnings by default only while the root logger has no handler.
             self._handlers.append(_ConsoleHandler(self._console))
@@ -133,10 +136,6 @@ class Tracker:
         self._console.write(text)
         _log.info("%s", text)
 
-    @property
-    def _summary(self) -> Path:
-        return self.folder / "summary.log"
-
     def _record(self, step: int, metrics: Mapping[str, float]) -> Row:
         row = self._file.append(step, metrics)
         finite = {name: value for name, value in row.items() if name != "step" and value is not None}
@@ -216,9 +215,3 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._console.write(self.format(record))
-
-
-def _file_handler(path: Path) -> logging.Handler:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    return handler

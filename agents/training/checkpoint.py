@@ -53,7 +53,10 @@ def save(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], s
     for name in tensors:
         if not _NAME.fullmatch(name):
             raise CheckpointError(f"Tensor group {name!r} is not a valid file name: use letters, digits, _ and -.")
-    encoded = _encode_state(state)
+    in_state, structure = flatten(state)
+    if in_state:
+        raise CheckpointError(f"The state has a tensor at {next(iter(in_state))!r}: pass it in a group of tensors.")
+    encoded = json.dumps(structure, indent=1, allow_nan=False) + "\n"
     target = folder / f"step_{step}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -133,13 +136,6 @@ def prune(folder: Path, keep_last: int, keep: set[int]) -> list[int]:
 def _steps(folder: Path) -> dict[int, Path]:
     matches = {path: _STEP.fullmatch(path.name) for path in folder.iterdir()} if folder.is_dir() else {}
     return {int(match[1]): path for path, match in matches.items() if match and path.is_dir()}
-
-
-def _encode_state(state: Mapping[str, Any]) -> str:
-    tensors, structure = flatten(state)
-    if tensors:
-        raise CheckpointError(f"The state contains a tensor at {next(iter(tensors))!r}: pass it in a group of tensors.")
-    return json.dumps(structure, indent=1, allow_nan=False) + "\n"
 
 
 def _write_files(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], encoded_state: str) -> None:

@@ -3,7 +3,7 @@
 import os
 import socket
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from agents import distributed
-from agents.config.schema import GROUPS, TrainConfig, typed
+from agents.config.schema import GROUPS, TrainConfig, flat, typed
 from agents.tracking import hub
 from agents.tracking.metrics_file import read_rows
 from agents.tracking.run_record import RUN_FILE, record_start
@@ -74,7 +74,7 @@ def check_same_config(config: TrainConfig, path: Path) -> None:
         RunError: other options differ; the message names them.
     """
     saved = checkpoint.read_state(path).get("config")
-    theirs, ours = (_flat(plain_config(each)) for each in (typed(saved) if saved else config, config))
+    theirs, ours = (flat(plain_config(each)) for each in (typed(saved) if saved else config, config))
     listed = ", ".join(
         f"{key} ({theirs.get(key)!r:.60} -> {ours.get(key)!r:.60})"
         for key in {**theirs, **ours}
@@ -85,13 +85,6 @@ def check_same_config(config: TrainConfig, path: Path) -> None:
             f"{path} was trained with other options than {CONFIG_FILE} has now: {listed}. Restore these values to "
             f"resume the run, or start a new run with init_from={path}. Only {', '.join(MAY_DIFFER)} can change."
         )
-
-
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    if not isinstance(value, Mapping) or not value:
-        return {prefix: value}
-    inner = (_flat(part, f"{prefix}.{key}" if prefix else str(key)) for key, part in value.items())
-    return {key: part for each in inner for key, part in each.items()}
 
 
 @contextmanager

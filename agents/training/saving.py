@@ -4,7 +4,6 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
@@ -74,12 +73,9 @@ class Saver:
         self._policy = policy
         self._optimizer = optimizer
         self._saved: int | None = None
+        self._folder = plan.folder / CHECKPOINTS
         self.sampler: Mapping[str, Tensor] = {}
         """Weights that sample the episodes of the next step. Empty: the present ones."""
-
-    @property
-    def _folder(self) -> Path:
-        return self._plan.folder / CHECKPOINTS
 
     def save(self, progress: Progress) -> None:
         """Write a checkpoint of the present step, unless it exists."""

@@ -1,12 +1,10 @@
 """Adapters to Gymnasium's ``Env`` and ``VectorEnv``."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import gymnasium as gym
 import numpy as np
@@ -29,11 +27,11 @@ Options = dict[str, Any] | None
 class SharedArguments(dict):
     """Keyword arguments whose values are shared by deep copies, so that engines in a ``spec`` are not copied."""
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> SharedArguments:
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return copy(self)
 
-    def __copy__(self) -> SharedArguments:
-        return SharedArguments(self)
+    def __copy__(self) -> Self:
+        return type(self)(self)
 
 
 class _SharingSpec:
@@ -153,6 +151,8 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
         first = single_agent(environment)
         (self.agent,) = first.agents
         self.episodes = VectorEpisodes.of(first, num_envs)
+        self.environments = self.episodes.environments
+        """The environments, in order."""
         self.num_envs = num_envs
         if isinstance(autoreset_mode, str):
             check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
@@ -164,11 +164,6 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._observations: list[Any] = [None] * num_envs
-
-    @property
-    def environments(self) -> tuple[Environment, ...]:
-        """The environments, in order."""
-        return self.episodes.environments
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Options = None

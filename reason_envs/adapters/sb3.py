@@ -45,6 +45,8 @@ class ReasonVecEnv(VecEnv):
         first = single_agent(environment)
         (self.agent,) = first.agents
         self.episodes = VectorEpisodes.of(first, num_envs)
+        self.environments = self.episodes.environments
+        """The environments, in order."""
         observation_space, action_space = first.observation_space(self.agent), first.action_space(self.agent)
         for space in (observation_space, action_space):
             if not isinstance(space, READABLE):
@@ -54,11 +56,6 @@ class ReasonVecEnv(VecEnv):
                 )
         self._observations: list[Any] = [None] * num_envs
         super().__init__(num_envs, observation_space, action_space)
-
-    @property
-    def environments(self) -> tuple[Environment, ...]:
-        """The environments, in order."""
-        return self.episodes.environments
 
     def reset(self) -> VecEnvObs:
         """Start an episode in every environment with the seeds of ``seed`` and the options of ``set_options``."""

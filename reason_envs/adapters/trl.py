@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.loop import run
-from reason_envs.adapters.trl_dialogue import Dialogue, Speaker
+from reason_envs.adapters.trl_dialogue import Speaker
 from reason_envs.core import Environment, Message, StepResult, checked_reset, derive_seed
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.vector import VectorEpisodes
@@ -104,7 +104,15 @@ def rollout_function(
                         speaker.reply(dialogues[i], seen)
             last = [episodes.result(i) for i in range(len(prompts))]
         correct = [result.info.get("correct") if result else None for result in last]
-        return {**_columns(dialogues), "episode_reward": rewards, "episode_correct": correct}
+        log_probs = [dialogue.log_probs for dialogue in dialogues]
+        return {
+            "prompt_ids": [dialogue.prompt_ids for dialogue in dialogues],
+            "completion_ids": [dialogue.completion_ids for dialogue in dialogues],
+            "logprobs": None if None in log_probs else log_probs,
+            "env_mask": [dialogue.mask for dialogue in dialogues],
+            "episode_reward": rewards,
+            "episode_correct": correct,
+        }
 
     return rollout
 
@@ -158,16 +166,6 @@ def _several_turns(environment: Environment) -> ReasonEnvsError:
         f"Episodes of {type(environment).__name__} can have several responses, which a reward function cannot play: "
         "use rollout_func=rollout_function(environment) and reward_funcs=episode_reward."
     )
-
-
-def _columns(dialogues: Sequence[Dialogue]) -> dict[str, Any]:
-    log_probs = [dialogue.log_probs for dialogue in dialogues]
-    return {
-        "prompt_ids": [dialogue.prompt_ids for dialogue in dialogues],
-        "completion_ids": [dialogue.completion_ids for dialogue in dialogues],
-        "logprobs": None if None in log_probs else log_probs,
-        "env_mask": [dialogue.mask for dialogue in dialogues],
-    }
 
 
 def _log_accuracy(correct: Sequence[Any], log_metric: Any) -> None:

@@ -169,14 +169,10 @@ def _check(trainer: Any) -> None:
             f"{arguments.vllm_tensor_parallel_size}) and would wait for each other forever, because episodes end at "
             "different turns: use one process, or vllm_mode='colocate' without tensor parallelism."
         )
-    if not trainer.use_vllm and _is_sharded(trainer):
+    zero = trainer.accelerator.state.deepspeed_plugin
+    if not trainer.use_vllm and (trainer.is_fsdp_enabled or (zero is not None and zero.zero_stage == 3)):
         raise ReasonEnvsError(
             f"{processes} processes hold parts of one model (FSDP or DeepSpeed ZeRO-3) and would wait for each other "
             "forever, because episodes end at different turns: set use_vllm=True with vllm_mode='colocate', or let "
             "each process hold the whole model."
         )
-
-
-def _is_sharded(trainer: Any) -> bool:
-    plugin = trainer.accelerator.state.deepspeed_plugin
-    return trainer.is_fsdp_enabled or (plugin is not None and plugin.zero_stage == 3)

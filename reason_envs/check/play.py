@@ -132,7 +132,8 @@ def playing(subject: Subject) -> str:
     environment = subject.build()
     steps = [_play(example, environment) for example in subject.examples]
     detail = f"{EPISODES} episodes of {', '.join(map(str, steps[:-1]))} and {steps[-1]} steps"
-    if max(steps) < FEW and _may_be_few(subject, environment):
+    writes = isinstance(environment.action_space(environment.agents[0]), Text)
+    if max(steps) < FEW and writes and environment.decisions_per_episode is None and not subject.responses:
         detail += "; if a good player's episodes are longer, add its responses with --response TEXT (repeatable)"
     return detail
 
@@ -157,12 +158,6 @@ def _play(subject: Subject, environment: Environment) -> int:
 
 def _parts(task: Task) -> dict[str, Any]:
     return {field.name: getattr(task, field.name) for field in fields(task)}
-
-
-def _may_be_few(subject: Subject, environment: Environment) -> bool:
-    """Whether better responses could make episodes longer, and none were given."""
-    space = environment.action_space(environment.agents[0])
-    return isinstance(space, Text) and environment.decisions_per_episode is None and not subject.responses
 
 
 def _first(triples: Any, where: str) -> str | None:
