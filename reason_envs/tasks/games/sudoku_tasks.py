@@ -3,37 +3,29 @@
 from random import Random
 
 from reason_envs.errors import OptionError, ReasonEnvsError
-from reason_envs.tasks.base import Split
 from reason_envs.tasks.games import sudoku_rules as game
-from reason_envs.tasks.generated.base import GeneratedTaskSet, Problem, check_range, checked_size
+from reason_envs.tasks.generated.base import Draw, Problem, check_range, generated
 
 _TRIES = 20
 """Number of grids tried for one puzzle before its options are rejected."""
 
 
+@generated
 def sudoku(
-    split: Split,
     *,
     side: int = 4,
     min_empty: int | None = None,
     max_empty: int | None = None,
-    size: int | None = None,
-    seed: int = 0,
-    max_samples: int | None = None,
-) -> GeneratedTaskSet:
+) -> Draw:
     """Sudoku puzzles of 4x4, 6x6 or 9x9 cells with exactly one solution.
 
     The question is the drawn puzzle with dots for empty cells. The answer is the drawn solution. A cell is emptied only
     if the solution remains unique, so a puzzle may have fewer empty cells than ``max_empty``.
 
     Args:
-        split: ``"train"`` or ``"test"``.
         side: number of rows, of columns and of digits: 4, 6 or 9.
         min_empty: minimum number of empty cells. ``None``: a quarter of the cells.
         max_empty: maximum number of empty cells. ``None``: half of the cells.
-        size: number of tasks. ``None``: 10,000 for train and 2,048 for test.
-        seed: seed of the tasks.
-        max_samples: maximum number of tasks; the first ones are kept. ``None``: all.
     """
     if side not in game.BOXES:
         raise OptionError("side", side, f"must be one of {', '.join(map(str, game.BOXES))}.")
@@ -53,7 +45,7 @@ def sudoku(
             "smaller min_empty."
         )
 
-    return GeneratedTaskSet("sudoku", split, draw, checked_size(split, size, seed, max_samples), seed)
+    return draw
 
 
 def _emptied(side: int, solution: game.Cells, wanted: int, rng: Random) -> game.Cells:

@@ -4,7 +4,9 @@ Task ``i`` is a pure function of the seed and ``i``. Both numbers give a sequenc
 whose question belongs to the split is used. So train and test never share a question, for any seeds.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
+from functools import wraps
 from random import Random
 from typing import Any
 
@@ -19,9 +21,11 @@ MAX_ATTEMPTS = 1_000
 
 Problem = tuple[str, str, Mapping[str, Any]]
 """Question, answer and metadata."""
+Draw = Callable[[int], Problem]
+"""Pure function of an address."""
 
 
-def from_random(draw: Callable[[Random], Task]) -> Callable[[int], Problem]:
+def from_random(draw: Callable[[Random], Task]) -> Draw:
     """Turn a function of a random generator into a pure function of an address. The id of its task is not used."""
 
     def addressed(address: int) -> Problem:
@@ -37,9 +41,7 @@ class GeneratedTaskSet(TaskSet):
     ``draw`` is a pure function from an address, below ``addresses``, to a question, an answer and metadata.
     """
 
-    def __init__(
-        self, name: str, split: Split, draw: Callable[[int], Problem], size: int, seed: int, addresses: int = 2**63
-    ) -> None:
+    def __init__(self, name: str, split: Split, draw: Draw, size: int, seed: int, addresses: int = 2**63) -> None:
         self.name, self.split, self.size, self.seed = name, split, size, seed
         self._draw, self._addresses = draw, addresses
 
@@ -63,6 +65,28 @@ class GeneratedTaskSet(TaskSet):
             f"None of {MAX_ATTEMPTS} tasks of {self.name!r} belongs to the {self.split} split: the options allow too "
             "few different tasks. Widen their ranges."
         )
+
+
+def generated(make_draw: Callable[..., Draw]) -> Callable[..., GeneratedTaskSet]:
+    """Make a task family of a function that takes the family's own options and returns ``draw`` of `GeneratedTaskSet`.
+
+    The family takes the split, the same options, and those of every generated family: ``size`` (number of tasks;
+    ``None``: 10,000 for train and 2,048 for test), ``seed`` (seed of the tasks) and ``max_samples`` (maximum number of
+    tasks; the first ones are kept; ``None``: all).
+    """
+
+    def family(
+        split: Split, *, size: int | None = None, seed: int = 0, max_samples: int | None = None, **options: Any
+    ) -> GeneratedTaskSet:
+        draw = make_draw(**options)
+        return GeneratedTaskSet(make_draw.__name__, split, draw, checked_size(split, size, seed, max_samples), seed)
+
+    first, *common = list(inspect.signature(family).parameters.values())[:-1]
+    parameters = [first, *inspect.signature(make_draw).parameters.values(), *common]
+    types = {**make_draw.__annotations__, **family.__annotations__}
+    built = wraps(make_draw)(family)
+    built.__signature__, built.__annotations__ = inspect.Signature(parameters), types  # type: ignore[attr-defined]
+    return built
 
 
 def checked_size(split: Split, size: int | None, seed: int, max_samples: int | None) -> int:

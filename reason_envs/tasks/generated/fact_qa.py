@@ -6,29 +6,24 @@ from random import Random
 
 import yaml
 
-from reason_envs.tasks.base import Split, Task
-from reason_envs.tasks.generated.base import GeneratedTaskSet, check_range, checked_size, from_random
+from reason_envs.tasks.base import Task
+from reason_envs.tasks.generated.base import Draw, check_range, from_random, generated
 
 _TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 WORDS: dict[str, list[str]] = _TABLE["words"]
 KINDS: list[list[str]] = _TABLE["kinds"]
 
 
-def fact_qa(
-    split: Split, *, min_facts: int = 3, max_facts: int = 4, size: int | None = None, seed: int = 0
-) -> GeneratedTaskSet:
+@generated
+def fact_qa(*, min_facts: int = 3, max_facts: int = 4) -> Draw:
     """Passages of simple facts, each with a question whose answer is one or two words of the passage.
 
     Args:
-        split: ``"train"`` or ``"test"``.
         min_facts: minimum number of facts per passage.
         max_facts: maximum number of facts per passage, at most 5.
-        size: number of tasks. ``None``: 10,000 for train and 2,048 for test.
-        seed: seed of the tasks.
     """
     check_range(1, len(KINDS), min_facts=min_facts, max_facts=max_facts)
-    drawn = from_random(lambda rng: draw(rng, min_facts, max_facts))
-    return GeneratedTaskSet("fact_qa", split, drawn, checked_size(split, size, seed, None), seed)
+    return from_random(lambda rng: draw(rng, min_facts, max_facts))
 
 
 def draw(rng: Random, min_facts: int, max_facts: int) -> Task:

@@ -3,8 +3,8 @@
 from random import Random
 from typing import Any
 
-from reason_envs.tasks.base import Split, Task
-from reason_envs.tasks.generated.base import GeneratedTaskSet, checked_size, from_random
+from reason_envs.tasks.base import Task
+from reason_envs.tasks.generated.base import Draw, from_random, generated
 
 NAMES = ("f", "g", "h")
 TESTS = 5
@@ -39,15 +39,10 @@ ARGUMENTS = {"a, b": _two, "xs": _numbers, "s": _word}
 """Function that draws arguments for parameters."""
 
 
-def one_line_code(split: Split, *, size: int | None = None, seed: int = 0) -> GeneratedTaskSet:
-    """One-line functions, such as "the larger of a and b, times 4, plus 7", with tests.
-
-    Args:
-        split: ``"train"`` or ``"test"``.
-        size: number of tasks. ``None``: 10,000 for train and 2,048 for test.
-        seed: seed of the tasks.
-    """
-    return GeneratedTaskSet("one_line_code", split, from_random(draw), checked_size(split, size, seed, None), seed)
+@generated
+def one_line_code() -> Draw:
+    """One-line functions, such as "the larger of a and b, times 4, plus 7", with tests."""
+    return from_random(draw)
 
 
 def draw(rng: Random) -> Task:
