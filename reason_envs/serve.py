@@ -11,6 +11,7 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from reason_envs.core import Environment
@@ -35,13 +36,8 @@ REFUSALS = {
 """Answer to a refused request by HTTP status."""
 SHUTDOWN_SECONDS = 1
 """Seconds for which a stopping server waits for HTTP requests. Sessions are closed at once."""
-EXAMPLES = """\
-examples:
-  python -m reason_envs.serve ReasonTree-v0 --port 8000
-  python -m reason_envs.serve planner_solver --option solver_samples=4 --option solver_temperature=0.7
-  python -m reason_envs.serve ReasonTree-v0 --engine Qwen/Qwen3-4B --option engine.device=cuda:0
-  REASON_ENVS_TOKEN=... python -m reason_envs.serve my_package.puzzles:MyPuzzle-v0 --host 0.0.0.0
-"""
+EXAMPLES = Path(__file__).with_name("serve_examples.txt")
+"""Examples of the command, for its help."""
 
 
 class Guard:
@@ -129,7 +125,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reason_envs.serve",
         description="Serve an environment with OpenEnv (pip install 'reason-envs[openenv]').",
-        epilog=EXAMPLES,
+        epilog=EXAMPLES.read_text(encoding="utf-8"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument

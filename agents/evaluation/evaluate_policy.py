@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from agents.evaluation.intervals import first_tasks, share_interval
 from agents.evaluation.vote import vote
@@ -158,18 +160,6 @@ def _majority_share(rows: Sequence[Sequence[Trajectory]]) -> float | None:
 
 def format_result(result: EvaluationResult) -> str:
     """Return the metrics as a small table."""
-    majority = [] if result.maj_at_n is None else [f"maj@{result.samples:<11} {result.maj_at_n:7.1%}"]
-    failed = [f"engine failures {result.engine_failures:7.1%}   (left out)"] if result.engine_failures else []
-    return "\n".join(
-        [
-            f"accuracy        {result.accuracy:7.1%}   [{result.accuracy_low:.1%}, {result.accuracy_high:.1%}] 95 %",
-            f"pass@{result.samples:<10} {result.pass_at_n:7.1%}",
-            *majority,
-            f"no answer       {result.frac_no_answer:7.1%}",
-            f"reward          {result.reward:7.3f}",
-            f"turns/episode   {result.episode_length:7.2f}",
-            f"tokens/episode  {result.mean_tokens:7.1f}",
-            f"tasks x samples {result.tasks} x {result.samples}",
-            *failed,
-        ]
-    )
+    values = {**asdict(result), "engine_failures": result.engine_failures or None}
+    lines = yaml.safe_load(Path(__file__).with_name("result.yaml").read_text(encoding="utf-8"))
+    return "\n".join(text.format(**values) for metric, text in lines if values[metric] is not None)

@@ -114,18 +114,8 @@ def summarise(method: str, label: str, solved: Sequence[Solved], seconds: float,
 
 def table(results: Iterable[MethodResult]) -> str:
     """Write the metrics as a table in Markdown."""
-    lines = [
-        "| method | accuracy (95 % interval) | no answer | generated tokens | reward-model tokens "
-        "| samples | scored | seconds for all |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for r in results:
-        lines.append(
-            f"| {r.label} | {r.accuracy:.1%} ({r.accuracy_low:.1%} to {r.accuracy_high:.1%}) | {r.frac_no_answer:.1%} "
-            f"| {r.generated_tokens:.1f} | {r.reward_model_tokens:.1f} | {r.generator_calls:.1f} "
-            f"| {r.reward_model_calls:.1f} | {r.seconds:.1f} |"
-        )
-    return "\n".join(lines)
+    *heading, row = Path(__file__).with_name("results_table.md").read_text(encoding="utf-8").splitlines()
+    return "\n".join([*heading, *(row.format(**asdict(result)) for result in results)])
 
 
 def record(result: MethodResult, solved: Sequence[Solved]) -> dict[str, Any]:

@@ -17,16 +17,8 @@ from reason_envs.tasks.report import overlap, stats
 from reason_envs.tasks.task_list import MissingSplitError
 from reason_envs.validation import whole_number
 
-EXAMPLES = """\
-examples:
-  python -m reason_envs.tasks list                       all families
-  python -m reason_envs.tasks list chain_sum             options of one family with their defaults
-  python -m reason_envs.tasks show chain_sum max_terms=4 --split test
-  python -m reason_envs.tasks stats gsm8k path=data/gsm8k
-  python -m reason_envs.tasks show json path=svamp.jsonl question_field=[Body,Question] answer_field=Answer
-  python -m reason_envs.tasks stats mixture parts.chain_sum=3 parts.gcd=1
-  python -m reason_envs.tasks prepare chain_sum size=1000 --output data/sums
-"""
+EXAMPLES = Path(__file__).with_name("examples.txt")
+"""Examples of the command, for its help."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,7 +39,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m reason_envs.tasks",
         description="Inspect task families and write their tasks to files.",
-        epilog=EXAMPLES,
+        epilog=EXAMPLES.read_text(encoding="utf-8"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="list | show | stats | prepare")

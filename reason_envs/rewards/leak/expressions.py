@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
+
+import yaml
 
 from reason_envs.rewards.leak.spelled_numbers import SPELLED, spelled_value
 from reason_envs.tasks.text import NUMBER
@@ -25,18 +28,8 @@ MAX_EXPONENT = 64
 MAX_DIGITS = 40
 """Maximum length of a number in characters."""
 
-_OPERATORS = {
-    **dict.fromkeys(("+", "plus"), "+"),
-    **dict.fromkeys(("-", "\u2212", "\u2013", "minus"), "-"),
-    **dict.fromkeys(("*", "×", "·", "∗", "⋅", "\\times", "\\cdot", "x", "times", "multiplied by"), "*"),
-    **dict.fromkeys(("/", "÷", "\\div", "divided by"), "/"),
-    **dict.fromkeys(("^", "**"), "^"),
-    **dict.fromkeys(("(", "{"), "("),
-    **dict.fromkeys((")", "}"), ")"),
-    **dict.fromkeys(("\\frac", "\\dfrac", "\\tfrac"), "frac"),
-    **dict.fromkeys(("\\sqrt", "sqrt", "√"), "sqrt"),
-    **dict.fromkeys(("\\pi", "π"), "pi"),
-}
+_SPELLINGS = yaml.safe_load(Path(__file__).with_name("operators.yaml").read_text(encoding="utf-8"))
+_OPERATORS = {spelling: operator for operator, spellings in _SPELLINGS.items() for spelling in spellings}
 _TOKEN = re.compile(
     rf"(?P<number>(?<![\w.])(?:{NUMBER.removeprefix('[-+]?')})(?!(?:st|nd|rd|th)\b))"
     rf"|(?P<spelled>(?<![\w-])(?a:{SPELLED})(?![\w-]))"  # (?a: not the long s
