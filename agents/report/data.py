@@ -42,6 +42,7 @@ def run_data(folder: Path) -> dict[str, Any]:
         config = (yaml.safe_load(config_file.read_text(encoding="utf-8")) if config_file.is_file() else None) or {}
         recordings = [_read(path) for path in recorded(folder).values()]
         results = _results(folder)
+        shown = np.linspace(0, len(recordings) - 1, min(len(recordings), MAX_RECORDINGS))
         return {
             "name": folder.resolve().name,
             "facts": _facts(config, rows),
@@ -49,10 +50,10 @@ def run_data(folder: Path) -> dict[str, Any]:
             "config": {key: str(value) for key, value in flat(config).items()} if config else {},
             "metrics": {name: _curve(rows, name) for name in dict.fromkeys(chain(*rows)) if name != "step"},
             "broken": dict(Counter(name for row in rows for name, value in row.items() if value is None)),
-            "evaluations": [*_evaluations(rows), *_results_of_policies(results)],
+            "evaluations": _evaluations(rows, results),
             "gain": difference(*recordings[:: len(recordings) - 1]) if len(recordings) > 1 else None,
             "frontier": _frontier(results),
-            "recordings": _spread(recordings),
+            "recordings": [recordings[i] for i in shown.round().astype(int)],
         }
 
 
@@ -81,9 +82,12 @@ def _curve(rows: Sequence[Row], name: str) -> list[list[float]]:
     return [[steps[i] for i in kept], [float(f"{values[i]:.6g}") for i in kept]]
 
 
-def _evaluations(rows: Sequence[Row]) -> list[dict[str, Any]]:
+def _evaluations(rows: Sequence[Row], results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the evaluations of the run, and those of policies that ``agents.evaluate`` wrote."""
     evaluated = [row for row in rows if row.get("eval/accuracy") is not None]
-    return [_evaluation(row["step"], {name.removeprefix("eval/"): row[name] for name in row}) for row in evaluated]
+    own = [_evaluation(row["step"], {name.removeprefix("eval/"): row[name] for name in row}) for row in evaluated]
+    found = {name: content.get("result") for name, content in results.items()}
+    return own + [_evaluation(None, each, name) for name, each in found.items() if isinstance(each, Mapping)]
 
 
 def _evaluation(step: float | None, metrics: Mapping[str, Any], label: str = "") -> dict[str, Any]:
@@ -122,11 +126,6 @@ def _results(folder: Path) -> dict[str, Mapping[str, Any]]:
     return {name: content for name, content in read.items() if isinstance(content, Mapping)}
 
 
-def _results_of_policies(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    found = {name: content.get("result") for name, content in results.items()}
-    return [_evaluation(None, result, name) for name, result in found.items() if isinstance(result, Mapping)]
-
-
 def _frontier(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return one curve per search method, from the results of ``agents.frontier output_file=...``."""
     found = [m["result"] for content in results.values() for m in content.get("methods", ())]
@@ -135,13 +134,6 @@ def _frontier(results: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     for result in sorted(found, key=lambda result: float(result["generated_tokens"])):
         curves.setdefault(result["method"], []).append({name: result[name] for name in names})
     return [{"name": name, "points": points} for name, points in curves.items()]
-
-
-def _spread(recordings: Sequence[Any]) -> list[Any]:
-    if len(recordings) <= MAX_RECORDINGS:
-        return list(recordings)
-    places = np.linspace(0, len(recordings) - 1, MAX_RECORDINGS).round().astype(int)
-    return [recordings[i] for i in places]
 
 
 def _read(path: Path) -> Any:

@@ -4,7 +4,7 @@ from collections import Counter
 from importlib.resources import files
 from statistics import fmean, median
 
-from reason_envs.tasks.base import Task, TaskSet
+from reason_envs.tasks.base import TaskSet
 from reason_envs.tasks.task_list import NO_ANSWER
 from reason_envs.tasks.text import normalise_number
 
@@ -16,7 +16,8 @@ def stats(tasks: TaskSet) -> dict[str, str]:
     """Read a complete task set and return its statistics as text, by label. Lengths are those of the questions."""
     problems = list(tasks)
     questions = [task.question for task in problems]
-    kinds = Counter("program" if _is_program(task) else answer_kind(task.answer) for task in problems)
+    programs = {task.id for task in problems if task.answer and any(name in task.metadata for name in _TESTS)}
+    kinds = Counter("program" if task.id in programs else answer_kind(task.answer) for task in problems)
     return {
         "tasks": str(len(problems)),
         "left out (no answer)": str(tasks.left_out.get(NO_ANSWER, 0)),
@@ -43,10 +44,6 @@ def answer_kind(answer: str) -> str:
     if number.lstrip("+-").replace(".", "", 1).isdigit():
         return "decimal"
     return "expression" if any(character in answer for character in "\\^=/*+0123456789") else "text"
-
-
-def _is_program(task: Task) -> bool:
-    return task.answer != "" and any(name in task.metadata for name in _TESTS)
 
 
 def _counts(found: Counter[str]) -> str:

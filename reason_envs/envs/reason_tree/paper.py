@@ -64,7 +64,11 @@ class ReasonTreePaper(ReasonTree):
     async def _move(self, action: int) -> None:
         state = self.state
         if action == EXPAND:
-            await self._expand()
+            node = state.tree.nodes[state.current]
+            if not node.children:
+                await draw_steps(state.tree, self.grower, [state.current] * self.config.max_branch)
+            if node.children:
+                self._go(node.children[0])
         elif action == BRANCH:
             siblings = self._siblings()
             self._go(siblings[(siblings.index(state.current) + 1) % len(siblings)])
@@ -72,13 +76,6 @@ class ReasonTreePaper(ReasonTree):
             state.answered = True
         else:
             self._go(state.tree.path(state.current)[BACKTRACK - action - 2])
-
-    async def _expand(self) -> None:
-        tree, current = self.state.tree, self.state.current
-        if not tree.nodes[current].children:
-            await draw_steps(tree, self.grower, [current] * self.config.max_branch)
-        if tree.nodes[current].children:
-            self._go(tree.nodes[current].children[0])
 
     def _siblings(self) -> list[int]:
         """Return the children of the current node's parent; empty for the root."""

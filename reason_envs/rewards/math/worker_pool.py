@@ -63,7 +63,9 @@ class GradingPool(WorkerThreads):
 
     def _judge(self, gold: str, answer: str) -> str:
         for attempt in range(2):  # a second attempt: the worker may have died while it was idle
-            worker = self._idle_worker() if attempt == 0 else _Worker(self._started)
+            with self._lock:
+                idle = self._idle.pop() if self._idle and attempt == 0 else None
+            worker = idle or _Worker(self._started)
             try:
                 reason = worker.ask({"gold": gold, "answer": answer, "limit": self.limit}, self.limit)
             except TimeoutError:
@@ -76,12 +78,6 @@ class GradingPool(WorkerThreads):
                 self._idle.append(worker)
             return reason
         return "worker_died"
-
-    def _idle_worker(self) -> _Worker:
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return _Worker(self._started)
 
     def _start_over(self) -> None:
         super()._start_over()
