@@ -19,7 +19,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES
 from reason_envs.registration import make_environment
 from reason_envs.registry import parse_options
-from reason_envs.validation import whole_number
+from reason_envs.validation import at_least, within
 
 TOKEN = "REASON_ENVS_TOKEN"
 """Environment variable with the token; an argument would be visible to every user of the machine."""
@@ -143,11 +143,11 @@ def _parser() -> argparse.ArgumentParser:
         default="127.0.0.1",
         help=f"address to bind (default %(default)s); an address that other machines can reach needs {TOKEN}",
     )
-    add("--port", type=whole_number(0, 65535), default=8000, help="port; 0 chooses a free one (default %(default)s)")
-    add("--max-sessions", type=whole_number(1), default=512, help="maximum number of sessions (default %(default)s)")
+    add("--port", type=int, default=8000, help="port; 0 chooses a free one (default %(default)s)")
+    add("--max-sessions", type=int, default=512, help="maximum number of sessions (default %(default)s)")
     add(
         "--session-timeout",
-        type=whole_number(1),
+        type=int,
         default=600,
         help="seconds without an answer after which a session ends; steps must be shorter (default %(default)s)",
     )
@@ -155,7 +155,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace, token: str) -> None:
-    """Raise before a model is loaded if OpenEnv is not installed or the server would be unprotected."""
+    """Raise before a model is loaded if a value is invalid, OpenEnv is missing or the server would be unprotected."""
+    within(options, 0, 65535, "port")
+    at_least(options, max_sessions=1, session_timeout=1)
     if importlib.util.find_spec("openenv") is None:
         raise ReasonEnvsError("Serving needs the package openenv: pip install 'reason-envs[openenv]'.")
     if not token and not _is_loopback(options.host):

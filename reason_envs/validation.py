@@ -1,8 +1,7 @@
 """Checks of options."""
 
-import argparse
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import is_dataclass
 from typing import Any, get_type_hints
@@ -159,16 +158,3 @@ def _check_type(owner: str, name: str, value: Any, option: Option) -> None:
         wanted = wanted.replace("collections.abc.", "")
         such = f", such as {option.default!r}" if isinstance(option.default, int | float | str) else ""
         raise OptionError(name, value, f"must be of type {wanted}{such} ({owner}).") from None
-
-
-def whole_number(low: int, high: int | None = None) -> Callable[[str], int]:
-    """Return a type of command-line arguments (``argparse``): whole numbers from ``low`` to ``high``."""
-
-    def number(text: str) -> int:
-        value = int(text)
-        if value < low or (high is not None and value > high):
-            rule = f"be at least {low}" if high is None else f"lie in [{low}, {high}]"
-            raise argparse.ArgumentTypeError(f"{value} must {rule}")
-        return value
-
-    return number

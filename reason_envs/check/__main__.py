@@ -8,6 +8,7 @@ from reason_envs.check import check_environment, verdict
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.registration import ENVIRONMENTS
 from reason_envs.registry import parse_options
+from reason_envs.validation import above
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,8 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = parse_options(given.options)
         ENVIRONMENTS.configure(given.environment, options)
-        if given.timeout <= 0:
-            raise ReasonEnvsError(f"--timeout {given.timeout:g} must be above 0 (seconds).")
+        above(given, timeout=0)
     except ReasonEnvsError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -15,7 +15,7 @@ from reason_envs.tasks.base import Split, TaskSet
 from reason_envs.tasks.registry import family, make, names
 from reason_envs.tasks.report import overlap, stats
 from reason_envs.tasks.task_list import MissingSplitError
-from reason_envs.validation import whole_number
+from reason_envs.validation import at_least
 
 EXAMPLES = Path(__file__).with_name("examples.txt")
 """Examples of the command, for its help."""
@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("name", nargs="?", help="name of a family, to list its options")
     listing.set_defaults(run=_list)
     show = _add_command(commands, "show", "print a few tasks", _show)
-    show.add_argument("--count", type=whole_number(1), default=3, help="number of tasks (default 3)")
+    show.add_argument("--count", type=int, default=3, help="number of tasks (default 3)")
     _add_command(commands, "stats", "print counts, lengths, kinds of answers, duplicates and overlap", _stats)
     prepare = _add_command(commands, "prepare", "write train.jsonl and test.jsonl", _prepare)
     prepare.add_argument("--output", type=Path, required=True, help="output folder")
@@ -78,6 +78,7 @@ def _list(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
+    at_least(options, count=1)
     for tasks in _splits(options).values():
         print(f"== {options.name} / {tasks.split}: {len(tasks)} tasks")
         for index in range(min(options.count, len(tasks))):

@@ -7,8 +7,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from time import monotonic
 
-from reason_envs.errors import OptionError, ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.sandbox.base import ServerProcess, WorkerThreads
+from reason_envs.validation import above
 
 DEFAULT_LIMIT = 5.0
 """Maximum wall-clock time of one pair of answers, in seconds."""
@@ -45,9 +46,8 @@ class GradingPool(WorkerThreads):
             workers: maximum number of processes. ``None``: the number of processors, at most four.
             limit: maximum wall-clock time per pair in seconds; then the worker is killed.
         """
-        if limit <= 0:
-            raise OptionError("limit", limit, "must be above 0 seconds.")
         self.limit = limit
+        above(self, limit=0)
         self._started: weakref.WeakSet[_Worker] = weakref.WeakSet()
         super().__init__(min(4, os.cpu_count() or 1) if workers is None else workers)
 
