@@ -8,8 +8,7 @@ from functools import lru_cache
 from typing import Literal, cast
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.rewards.math.boxes import OR
-from reason_envs.rewards.math.extract import extract_answer
+from reason_envs.rewards.math.extract import OR, extract_answer
 from reason_envs.rewards.math.normalise import QuickReason, named_value, normalise, quick_verdict
 from reason_envs.rewards.math.notation import asks_for_number, read_number, without_unit
 from reason_envs.rewards.math.worker_pool import GradingPool, default_pool
