@@ -352,7 +352,7 @@ def test_vllm_run_stops_if_weights_are_withheld(engine, base, monkeypatch, tmp_p
                 super().load_weights(source, version)
 
     monkeypatch.setattr(engine, "__class__", Withholding)
-    monkeypatch.setattr("agents.training.engines.make_engine", lambda *_, **__: engine)
+    monkeypatch.setattr("agents.training.build.make_engine", lambda *_, **__: engine)
     options = ("algo.optimizer.learning_rate=1e-6", "eval_every=0", "engine=vllm", *lora)
     with pytest.raises(ReasonEnvsError, match="version 1 did not reach the engine: its digest is"):
         train(make_run("embedded", tmp_path / "run", *options))
