@@ -7,20 +7,17 @@ when the answers arrive. Therefore a few processes can run any number of workflo
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from reason_envs.envs.workflow.operator_signatures import CALL, COST, MAX_VALUE_BYTES, prelude, stubs
+from reason_envs.rewards.code.async_cache import AsyncCache
 from reason_envs.sandbox.monty import GUARD, MontyConfig, MontySandbox, too_large
 
 MAX_PRINTED_CHARS = 2**20
 """Maximum number of characters that a program may print between two suspensions."""
-MAX_CACHED_CHECKS = 4096
-"""Maximum number of programs whose check is cached."""
 MAX_ERROR_CHARS = 600
 """Maximum number of characters of an error."""
 _POLICY: dict[str, Any] = {"sleep": "zero", "random_start": {"seed": 0}, "datetime": datetime(2000, 1, 1)}
@@ -59,19 +56,11 @@ class Interpreter(MontySandbox):
             "max_turn_duration_secs": seconds,
             "max_recursion_depth": 300,
         }
-
-    def _start_over(self) -> None:
-        super()._start_over()
-        self._checks: OrderedDict[str, Future[str]] = OrderedDict()
+        self._checks = AsyncCache[str, str](lambda source: self._in_thread(self._check, source))
 
     async def check(self, source: str) -> str:
         """Check the types of a program against the operators. Return one error per line; empty if there is none."""
-        if source not in self._checks:
-            self._checks[source] = self._executor.submit(self._check, source)
-            if len(self._checks) > MAX_CACHED_CHECKS:
-                self._checks.popitem(last=False)
-        # Shielded, because other workflows may wait for the same check.
-        return await asyncio.shield(asyncio.wrap_future(self._checks[source]))
+        return await self._checks(source)
 
     async def start(self, source: str, arguments: Mapping[str, str], cost: float = 0.0) -> Suspension:
         """Run a program and call its workflow with arguments, up to the first suspension."""
