@@ -99,7 +99,7 @@ def test_invalid_commands_are_explained():
             "is not an option of environment 'SingleTurnMath-v0'. Did you mean 'tasks'?",
         ),
         (["SingleTurnMath-v0", "tasks"], "write key=value"),
-        (["SingleTurnMath-v0", "--timeout", "0"], "--timeout 0 must be above 0"),
+        (["SingleTurnMath-v0", "--timeout", "0"], "timeout=0.0 must be above 0"),
     ):
         done = subprocess.run(
             [sys.executable, "-m", "reason_envs.check", *arguments], capture_output=True, text=True, check=False

@@ -1,7 +1,7 @@
 """Options that all Petting environments share."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from reason_envs.envs.task_environment import TaskConfig
@@ -39,5 +39,6 @@ class PettingConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         one_of(self, roles=PLAYERS)
-        at_least(self, max_turns=1, history=1, max_shown_chars=1, max_response_chars=1, bad_format=0, alpha=0)
         above(self, program_seconds=0)
+        at_least(self, max_turns=1, history=1, max_shown_chars=1, max_response_chars=1)
+        at_least(self, **{option.name: 0 for option in fields(self) if option.type is float})

@@ -8,7 +8,6 @@ from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.grid import GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import plan_path_rules as rules
-from reason_envs.validation import at_least
 from reason_envs.views import GridView
 
 
@@ -27,10 +26,6 @@ class PettingPlanPathConfig(PettingConfig):
     """Additional reward if the moves of the episode are a shortest path."""
     fail: float = 1.0
     """Penalty if the last turn does not end at the goal."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, step=0, invalid=0, goal=0, shortest=0, fail=0)
 
 
 @dataclass(frozen=True)

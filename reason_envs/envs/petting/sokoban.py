@@ -8,7 +8,6 @@ from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.grid import GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import sokoban_rules as rules
-from reason_envs.validation import at_least
 from reason_envs.views import GridView
 
 PICTURED = str.maketrans(rules.SYMBOLS, "#P*BXG.")
@@ -34,10 +33,6 @@ class PettingSokobanConfig(PettingConfig):
     """Penalty if the level is unsolved after the last turn."""
     deadlock: float = 1.0
     """Penalty of a plan that makes the level unsolvable."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, step=0, invalid=0, on_goal=0, shaping=0, win=0, fail=0, deadlock=0)
 
 
 class PettingSokoban(GridGame):

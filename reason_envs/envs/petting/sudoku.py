@@ -8,7 +8,6 @@ from reason_envs.envs.petting.config import PettingConfig
 from reason_envs.envs.petting.grid import GridGame, Played
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import sudoku_rules as rules
-from reason_envs.validation import at_least
 from reason_envs.views import GridView
 
 
@@ -25,10 +24,6 @@ class PettingSudokuConfig(PettingConfig):
     """Penalty of a grid in which digits conflict."""
     win: float = 2.0
     """Reward for the solution."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, step=0, conflict=0, win=0)
 
 
 @dataclass(frozen=True)
