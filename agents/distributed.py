@@ -6,13 +6,16 @@ equals that of one process up to the order of additions. Only the process of ran
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
-from reason_envs.errors import RunError
+from reason_envs.errors import RunError, first_line
 
 T = TypeVar("T")
 
@@ -24,10 +27,16 @@ SHARDED_MODELS = {
     "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
 }
 """Environment variables that ``accelerate launch`` sets if it is configured to split the model over processes."""
+TIMEOUT = timedelta(minutes=30)
+"""Maximum time that a process waits for the others. Episodes of very different lengths are within it."""
+
+
+class LostProcessError(RunError):
+    """Another process of the run has ended, or does not answer in time."""
 
 
 def start() -> None:
-    """Connect to the other processes, if the environment names any (NCCL on GPUs, gloo elsewhere).
+    """Connect to the other processes, if the environment names any (NCCL for tensors on GPUs, gloo for the rest).
 
     Raises:
         RunError: the launcher is configured to split the model over processes.
@@ -35,15 +44,14 @@ def start() -> None:
     for variable, name in SHARDED_MODELS.items():
         if os.environ.get(variable, "false").lower() in ("true", "1"):
             raise RunError(
-                f"accelerate is configured to split the model with {name} ({variable}={os.environ[variable]}), but "
-                "every process must hold the whole model. Start with `accelerate launch --multi_gpu --num_processes N` "
-                "alone. To save memory, set policy.lora_rank=16, policy.gradient_checkpointing=true or "
-                "policy.reference_device=cpu."
+                f"accelerate is configured to split the model with {name} ({variable}={os.environ[variable]}), but a "
+                "run splits its model itself: start with `torchrun --nproc_per_node N` or `accelerate launch "
+                "--multi_gpu --num_processes N`, and set cluster.learner.shard=full."
             )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=TIMEOUT)
 
 
 def stop() -> None:
@@ -80,22 +88,40 @@ def all_gather(value: T) -> list[T]:
     if size() == 1:
         return [value]
     values: list[Any] = [None] * size()
-    dist.all_gather_object(values, value)
+    with _waiting():
+        dist.all_gather_object(values, value)
     return values
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Sum the gradients over all processes, in place; a missing gradient counts as 0."""
-    if size() == 1:
+    """Sum the gradients of parameters that are not sharded over all processes; a missing gradient counts as 0."""
+    parameters = [parameter for parameter in parameters if not isinstance(parameter, DTensor)]
+    if size() == 1 or not parameters:
         return
-    parameters = list(parameters)
     for parameter in parameters:
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
     flat = torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
-    dist.all_reduce(flat)
+    with _waiting():
+        dist.all_reduce(flat)
     offset = 0
     for parameter in parameters:
         assert parameter.grad is not None
         parameter.grad.copy_(flat[offset : offset + parameter.numel()].view_as(parameter))
         offset += parameter.numel()
+
+
+@contextmanager
+def _waiting() -> Iterator[None]:
+    """Explain that another process is missing.
+
+    Raises:
+        LostProcessError: the operation failed.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise LostProcessError(
+            f"The process of rank {rank()} waited for the other {size() - 1}, of which at least one has ended or does "
+            f"not answer ({first_line(error)}). Look at the first error of the others, then resume the run."
+        ) from error

@@ -64,5 +64,5 @@ class PassSize:
         per_token = self._policy.activation_bytes()
         budget, device = ACTIVATION_BYTES, self._policy.device
         if device.type == "cuda":
-            budget = torch.cuda.mem_get_info(device)[0] // 2
+            budget = min(distributed.all_gather(torch.cuda.mem_get_info(device)[0])) // 2
         return min(MAXIMUM_TOKENS, budget // per_token) if per_token else MAXIMUM_TOKENS

@@ -77,11 +77,11 @@ def stack_advantages(samples: Sequence[Sample], like: Tensor) -> Tensor:
 
 def stack(rows: Sequence[Tensor | None], like: Tensor) -> Tensor:
     """Stack rows of different lengths into the shape and on the device of ``like``, padded with zeros."""
-    stacked = torch.zeros_like(like, requires_grad=False)
+    stacked = torch.zeros(like.shape, dtype=like.dtype)
     for i, row in enumerate(rows):
         assert row is not None
         stacked[i, : len(row)] = row
-    return stacked
+    return stacked.to(like.device)
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> float:

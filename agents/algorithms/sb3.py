@@ -31,6 +31,7 @@ from agents.algorithms.config import check_discount
 from agents.algorithms.options import SB3PPOConfig
 from agents.policies.actor_critic import ActorCritic, NetworkPolicy
 from agents.policies.mlp import FLAT, MLPNetwork
+from agents.policies.seeding import seeded
 from agents.rollout.episodes import numbers
 from agents.trajectory import Decision, Trajectory
 from reason_envs.adapters.sb3 import ReasonVecEnv
@@ -102,7 +103,7 @@ class SB3PPO:
     def _build(self) -> OnPolicyAlgorithm:
         config, network = self.config, self.policy.network
         theirs = {f.name: getattr(config, f.name) for f in fields(config) if f.name != "n_envs"}
-        with _random_numbers(derive_seed(self.seed, "sb3")):
+        with _random_numbers(derive_seed(self.seed, "sb3"), self.policy.device):
             model = self.algorithm(
                 "MultiInputPolicy" if isinstance(self.environments.observation_space, Dict) else "MlpPolicy",
                 self.environments,
@@ -124,7 +125,7 @@ class SB3PPO:
 
     async def collect(self, step: int) -> list[Trajectory]:
         """Play ``n_steps`` actions in every environment; return the episodes that ended in them."""
-        with _random_numbers(derive_seed(self.seed, "sb3", step, "collect")):
+        with _random_numbers(derive_seed(self.seed, "sb3", step, "collect"), self.policy.device):
             if not self._started:
                 self.environments.seed(derive_seed(self.seed, "sb3", step, "episodes"))
                 self.model._setup_learn(0, self._recorder)
@@ -141,7 +142,7 @@ class SB3PPO:
 
     def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
         """Train on the latest rollout and return metrics."""
-        with _random_numbers(derive_seed(self.seed, "sb3", step, "update")):
+        with _random_numbers(derive_seed(self.seed, "sb3", step, "update"), self.policy.device):
             self.model.train()
         self.optimizer.steps += 1
         logged = self.model.logger.name_to_value
@@ -231,10 +232,10 @@ def _check(config: SB3PPOConfig, policy: Any, environment: Environment) -> None:
 
 
 @contextmanager
-def _random_numbers(seed: int) -> Iterator[None]:
+def _random_numbers(seed: int, device: torch.device) -> Iterator[None]:
     """Return a context with seeded global random generators, which are restored afterwards."""
     python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (Stable-Baselines3 uses the legacy ones)
-    with torch.random.fork_rng():
+    with seeded(seed % 2**32, device):
         set_random_seed(seed % 2**32)
         try:
             yield

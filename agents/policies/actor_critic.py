@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from agents.policies.base import Evaluation, TrainablePolicy, sampling_temperatures
+from agents.policies.seeding import seeded
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import MicroBatcher
 from reason_envs.core import AgentId, Environment, derive_seed
@@ -94,8 +95,7 @@ class NetworkPolicy(TrainablePolicy):
         self.sampling = Sampling(max_tokens=1)
         self.shape = self.shape_of(environment)
         self.action_names = environment.action_names or tuple(map(str, range(self.shape.actions)))
-        with torch.random.fork_rng():
-            torch.manual_seed(derive_seed(seed, self.kind))
+        with seeded(derive_seed(seed, self.kind), torch.device("cpu")):
             # Kept in training mode: it has no dropout, and attention's evaluation kernel rounds differently.
             self.network: ActorCritic = self.build().to(self.device)
         self._reference: nn.Module | None = None

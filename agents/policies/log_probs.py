@@ -5,17 +5,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from reason_envs.errors import ReasonEnvsError
 
 CHUNK_ELEMENTS = 1 << 24
-"""Maximum number of logits held at a time (64 MiB in float32)."""
+"""Number of logits held at a time (64 MiB in float32), unless these are fewer rows than `CHUNK_ROWS`."""
+CHUNK_ROWS = 1024
+"""Minimum number of positions per chunk: 600 MiB of logits if the vocabulary has 152,000 tokens."""
 
 
 class LogitsHead:
-    """Maps hidden states to logits with the code of the model itself.
+    """Maps hidden states to logits in float32, with the code of the model itself.
 
     Many models do more than multiply by the head: they cap the logits (Gemma 2), or scale them (Granite, Cohere,
     Falcon-H1). This class runs the model's own forward method on a shallow copy whose decoder returns the given states.
@@ -43,10 +46,12 @@ class LogitsHead:
 
     def __call__(self, states: Tensor) -> Tensor:
         """Return the logits [N, vocabulary] for hidden states [N, width]."""
-        self._states.given = states[None]
+        self._states.given = states[None].float()
         ids = torch.zeros(1, len(states), dtype=torch.long, device=states.device)
+        given = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "use_cache": False}
+        weights = {name: parameter.float() for name, parameter in self._model.named_parameters()}
         try:
-            out = self._model.forward(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False)
+            out = functional_call(self._model, weights, kwargs=given)
         finally:
             self._states.given = None
         return out.logits[0]
@@ -101,7 +106,7 @@ def token_log_probs(
     Returns:
         Log-probabilities [N] and entropies [N].
     """
-    rows = max(1, CHUNK_ELEMENTS // head.weight.shape[0])
+    rows = max(CHUNK_ROWS, CHUNK_ELEMENTS // head.weight.shape[0])
     parts = []
     for start in range(0, max(len(targets), 1), rows):
         args = (head, states[start : start + rows], targets[start : start + rows], temperatures[start : start + rows])

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from agents.policies.seeding import seeded
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError, first_line, unknown_name
 from reason_envs.llm.lora_files import ADAPTER_WEIGHTS
@@ -66,8 +67,7 @@ def add_adapter(
         exclude_modules=None if targets else _EXCLUDED.get(model.config.model_type),
         task_type="CAUSAL_LM",
     )
-    with torch.random.fork_rng(), _naming_layers(model):
-        torch.manual_seed(derive_seed(seed, "lora"))
+    with seeded(derive_seed(seed, "lora"), torch.device("cpu")), _naming_layers(model):
         return get_peft_model(model, config).eval()
 
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 from agents.algorithms.config import OptimizerConfig
 from agents.algorithms.optimizer import Optimizer
 from agents.algorithms.suited_rate import suited_rate
+from agents.policies.seeding import seeded
 from agents.reward_model.config import FineTuningConfig
 from agents.reward_model.labels import LabelledSolution
 from agents.reward_model.metrics import first_wrong
@@ -55,8 +56,7 @@ def fine_tune(config: FineTuningConfig, solutions: Sequence[LabelledSolution], s
     """
     device = resolve_device(config.device)
     tokenizer = load_tokenizer(config.model, generates=False)
-    with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(seed, "fine-tuning"))
+    with seeded(derive_seed(seed, "fine-tuning"), device):
         model = _load(config, device)
         chosen = balanced(solutions, seed) if config.balance else solutions
         chosen = _drawn(chosen, config.max_examples, derive_seed(seed, "examples"))
@@ -158,8 +158,9 @@ def _train(
     batches = [b for epoch in range(config.epochs) for b in _batches(examples, config.batch_size, seed, epoch)]
     groups = [batches[i : i + config.accumulation] for i in range(0, len(batches), config.accumulation)]
     options = OptimizerConfig(learning_rate=rate, schedule="cosine", warmup_steps=int(WARMUP_SHARE * len(groups)))
-    optimizer = Optimizer(options, (p for p in model.parameters() if p.requires_grad), len(groups))
     device = model.device.type
+    trained = (p for p in model.parameters() if p.requires_grad)
+    optimizer = Optimizer(options, trained, len(groups), device_type=device)
     model.train()
     with tqdm(groups, desc="fine-tuning") as bar:
         for group in bar:

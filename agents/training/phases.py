@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from agents.config.schema import TrainConfig, options
+from agents.distributed import LostProcessError
 from agents.policies.activations import is_out_of_memory
 from reason_envs.errors import RunError
 
@@ -50,17 +51,21 @@ def _sizes(config: TrainConfig) -> dict[str, object]:
 class StepClock:
     """Measures one training step; starts when it is made."""
 
-    def __init__(self, config: TrainConfig) -> None:
+    def __init__(self, config: TrainConfig, step: int) -> None:
         self._config = config
+        self._step = step
         self._started = time.monotonic()
         self._seconds: dict[str, float] = {}
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure a phase and explain an out-of-memory error in it."""
+        """Measure a phase, explain an out-of-memory error in it, and name it if another process is lost."""
         started = time.monotonic()
-        with explain_out_of_memory(name, self._config):
-            yield
+        try:
+            with explain_out_of_memory(name, self._config):
+                yield
+        except LostProcessError as error:
+            raise LostProcessError(f"Step {self._step}, {name}: {error}") from error
         self._seconds[name] = time.monotonic() - started
 
     def metrics(self, tokens: int) -> dict[str, float]:

@@ -89,7 +89,8 @@ class Trainer:
 
     async def train_step(self) -> None:
         """Run one training step."""
-        step, clock = self.progress.step, StepClock(self.config)
+        step = self.progress.step
+        clock = StepClock(self.config, step)
         with clock.phase(GENERATING):
             played = await self._collect(step)
         if played is None:

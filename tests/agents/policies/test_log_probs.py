@@ -8,6 +8,11 @@ from agents.policies import log_probs
 from agents.policies.log_probs import token_log_probs
 
 
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
+    monkeypatch.setattr(log_probs, "CHUNK_ROWS", 1)
+
+
 @pytest.fixture
 def inputs():
     generator = torch.Generator().manual_seed(3)
@@ -60,3 +65,12 @@ def test_token_log_probs_accept_no_positions(inputs):
     head, states, targets, temperatures = inputs
     chosen, entropy = token_log_probs(head, states[:0], targets[:0], temperatures[:0])
     assert chosen.shape == entropy.shape == (0,)
+
+
+def test_token_log_probs_take_a_minimum_of_rows_per_chunk(inputs, monkeypatch):
+    head, sizes = inputs[0], []
+    head.register_forward_hook(lambda module, args, output: sizes.append(len(output)))
+    monkeypatch.setattr(log_probs, "CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr(log_probs, "CHUNK_ROWS", 8)
+    token_log_probs(*inputs)
+    assert sizes == [8, 8, 1]

@@ -19,6 +19,6 @@ def test_sharding_is_an_error_before_the_model_loads(variable, tmp_path, monkeyp
     assert exit_.value.code == 2
     error = capsys.readouterr().err
     assert f"({variable}=true)" in error
-    assert "every process must hold the whole model" in error
+    assert "set cluster.learner.shard=full" in error
     assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
