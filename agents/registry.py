@@ -10,5 +10,7 @@ ALGORITHMS: Registry[Any] = Registry(
 )
 """Learners by name: ``ALGORITHMS.make(spec, policy, environment, tasks, total_steps=..., seed=..., **options)``."""
 
-POLICIES: Registry[Any] = Registry("policy", "reason_envs.policies", _policies, keywords=("seed", "environment"))
+POLICIES: Registry[Any] = Registry(
+    "policy", "reason_envs.policies", _policies, keywords=("seed", "environment", "sharding")
+)
 """Policies by name: ``POLICIES.make(spec, seed=..., **options)``. Those that read arrays also take ``environment=``."""

@@ -57,10 +57,11 @@ class Learner(ABC):
             policy.prepare_values()
         self.validate()
         check_minibatches(config, environment.decisions_per_episode)
-        roles = {role: self._update_of(part) for role, part in policy.roles.items()}
-        self.policy_update = RoleUpdate(roles) if roles else self._update_of(policy)
         if self._uses_reference:
             policy.prepare_reference()
+        policy.distribute()
+        roles = {role: self._update_of(part) for role, part in policy.roles.items()}
+        self.policy_update = RoleUpdate(roles) if roles else self._update_of(policy)
 
     @property
     def optimizer(self) -> Optimizer | RoleOptimizer:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from agents import distributed
 from agents.algorithms.config import OptimizerConfig
+from agents.policies.sharding import full_tensor, sharded_like
 from reason_envs.errors import OptionError, ReasonEnvsError
 
 
@@ -45,7 +46,8 @@ class Optimizer:
         self._main = [p for p in self._parameters if id(p) not in ids]
         groups = [*_groups(self._main, config, self._rate), *_groups(self._value, config, rate)]
         self._peaks = [group["lr"] for group in groups]
-        self._adamw = torch.optim.AdamW(groups, lr=self._rate, betas=(0.9, config.beta2))
+        fused = device_type == "cuda" or None
+        self._adamw = torch.optim.AdamW(groups, lr=self._rate, betas=(0.9, config.beta2), fused=fused)
 
     @property
     def learning_rate(self) -> float:
@@ -76,7 +78,8 @@ class Optimizer:
             group["lr"] = self._scheduled(peak)
         self._scaler.unscale_(self._adamw)
         limit = self.config.max_grad_norm or math.inf
-        norms = [float(nn.utils.clip_grad_norm_(part, limit)) for part in (self._main, self._value) if part]
+        parts = [part for part in (self._main, self._value) if part]
+        norms = [float(full_tensor(nn.utils.clip_grad_norm_(part, limit))) for part in parts]
         norm = math.hypot(*norms)
         if not math.isfinite(norm) and not self._scaler.is_enabled():
             self.clear()
@@ -100,7 +103,12 @@ class Optimizer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the result of ``state_dict``."""
-        self._adamw.load_state_dict(state["adamw"])
+        parameters = [parameter for group in self._adamw.param_groups for parameter in group["params"]]
+        moments = {
+            number: {name: sharded_like(t, parameters[number]) if t.ndim else t for name, t in tensors.items()}
+            for number, tensors in state["adamw"]["state"].items()
+        }
+        self._adamw.load_state_dict({**state["adamw"], "state": moments})
         self._scaler.load_state_dict(state["scaler"])
         self.steps = state["steps"]
 

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -18,6 +17,8 @@ from agents.algorithms.sample import Sample, masked_mean, stack, stack_advantage
 from agents.losses import LEVELS, combine_metrics, importance_correction, kl_estimate
 from agents.masking import spread
 from agents.policies.base import TrainablePolicy
+from agents.policies.padding import deal
+from agents.policies.seeding import seeded
 from agents.trajectory import Decision
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
@@ -59,22 +60,41 @@ class PolicyUpdate:
         ``None`` stands for ``config.micro_batch_size``.
 
         Returns:
-            Log-probabilities and values (``None`` if the policy has none) of each decision's tokens, [T] each.
+            Log-probabilities and values (``None`` if the policy has none) of each decision's tokens, [T] each, on the
+            CPU.
         """
         result: list[tuple[Tensor, Tensor | None]] = [(torch.empty(0), None)] * len(decisions)
         cuts = self._pass_size.cut(decisions, micro_batch_size or self.config.micro_batch_size)
         with torch.no_grad(), self.policy.training_mode(False):
-            mine = [self._rows(decisions, indices) for indices in distributed.shard(cuts)]
+            mine = [self._rows(decisions, indices) for _, indices in self._turns(decisions, cuts)]
         for indices, rows in zip(cuts, distributed.unshard(mine, len(cuts)), strict=True):
             for i, row in zip(indices, rows, strict=True):
                 result[i] = row
         return result
 
+    def _turns(self, decisions: Sequence[Decision], cuts: Sequence[list[int]]) -> Iterator[tuple[int, list[int]]]:
+        """Iterate over the passes of this process, each with its number.
+
+        If the weights are sharded, all processes run the same number of passes: one that lacks a pass evaluates its
+        shortest decision with weight 0.
+        """
+        for turn in deal(list(enumerate(cuts)), distributed.size())[distributed.rank()]:
+            if turn is not None:
+                yield turn
+            elif self.policy.is_sharded:
+                lengths = self.policy.lengths(decisions)
+                out = self.policy.evaluate([decisions[lengths.index(min(lengths))]])
+                if torch.is_grad_enabled():
+                    total = out.log_probs.sum() + (0.0 if out.values is None else out.values.sum())
+                    self.optimizer.backward(0.0 * total)
+
     def _rows(self, decisions: Sequence[Decision], indices: Sequence[int]) -> list[tuple[Tensor, Tensor | None]]:
         out = self.policy.evaluate([decisions[i] for i in indices])
+        log_probs, values = out.log_probs.cpu(), None if out.values is None else out.values.cpu()
         lengths = [len(decisions[i].choice.token_ids) for i in indices]
+        # Copies, since a view of a row is sent to other processes with the whole tensor.
         return [
-            (out.log_probs[row, :length], None if out.values is None else out.values[row, :length])
+            (log_probs[row, :length].clone(), None if values is None else values[row, :length].clone())
             for row, length in enumerate(lengths)
         ]
 
@@ -142,11 +162,14 @@ class PolicyUpdate:
         self, samples: list[Sample], cuts: list[list[int]], counts: Metrics, address: tuple[int, ...]
     ) -> Iterator[tuple[float, Metrics]]:
         """Run the forward and backward passes of this process; yield the loss and the metrics of each."""
-        for cut, indices in distributed.shard(list(enumerate(cuts))):
-            with self._seeded(derive_seed(self.seed, "dropout", *address, cut)), self.policy.training_mode(True):
-                loss, metrics = self._loss([samples[i] for i in indices], counts)
-                self.optimizer.backward(loss)
-                yield float(loss.detach()), metrics
+        # The gradient is that of the sum of all losses; sharded gradients are averaged over the processes.
+        weight = distributed.size() if self.policy.is_sharded else 1
+        with self.policy.training_mode(True):
+            for cut, indices in self._turns([sample.decision for sample in samples], cuts):
+                with seeded(derive_seed(self.seed, "dropout", *address, cut), self.policy.device):
+                    loss, metrics = self._loss([samples[i] for i in indices], counts)
+                    self.optimizer.backward(weight * loss)
+                    yield float(loss.detach()), metrics
 
     def _loss(self, samples: list[Sample], counts: Metrics) -> tuple[Tensor, Metrics]:
         """Return a micro-batch's share of the mini-batch loss, with the metrics that every algorithm reports."""
@@ -232,11 +255,3 @@ class PolicyUpdate:
                     f"The loss is {loss} at step {step}. The weights are unchanged and the last checkpoint is good. "
                     "Lower algo.optimizer.learning_rate, or set policy.precision=float32."
                 )
-
-    @contextmanager
-    def _seeded(self, seed: int) -> Iterator[None]:
-        """Seed PyTorch's global generators, which dropout draws from, and restore them afterwards."""
-        device = self.policy.device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            yield

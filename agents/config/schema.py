@@ -10,6 +10,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from agents.config.renamed import renamed_key
+from agents.policies.language_config import ShardingConfig
 from agents.registry import ALGORITHMS, POLICIES
 from reason_envs import registration
 from reason_envs.errors import OWN_PART, OptionError, ReasonEnvsError, unknown_name
@@ -50,6 +51,14 @@ class PipelineConfig:
 
     def __post_init__(self) -> None:
         within(self, 0, 1, "steps_ahead")
+
+
+@dataclass
+class Cluster:
+    """Division of a run over processes and GPUs."""
+
+    learner: ShardingConfig = field(default_factory=ShardingConfig)
+    """Division of the learner."""
 
 
 @dataclass
@@ -115,6 +124,8 @@ class TrainConfig:
     """Devices of the run's parts; each entry overrides the ``device`` option of its part."""
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     """Overlap of sampling and learning."""
+    cluster: Cluster = field(default_factory=Cluster)
+    """Division of the run over processes and GPUs."""
 
     def __post_init__(self) -> None:
         at_least(self, **MINIMUM)

@@ -82,6 +82,8 @@ class TrainablePolicy(Policy):
     """Sampling parameters of training episodes."""
     max_tokens: int
     """Maximum number of tokens per choice."""
+    is_sharded: bool = False
+    """Whether this process holds only a part of the weights, so that all processes must evaluate and save together."""
     scales_loss: bool = False
     """Whether forward passes run in float16, so that the loss must be scaled."""
     version: int = 0
@@ -151,6 +153,9 @@ class TrainablePolicy(Policy):
 
     # --- weights
 
+    def distribute(self) -> None:
+        """Divide the weights over the processes of the run, when values and reference are prepared; by default not."""
+
     @abstractmethod
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Iterate over the trainable parameters with their names."""
@@ -160,7 +165,7 @@ class TrainablePolicy(Policy):
         return (parameter for _, parameter in self.named_parameters())
 
     def state_tensors(self) -> dict[str, Tensor]:
-        """Return the trainable weights by name, for checkpoints."""
+        """Return the trainable weights by name, for checkpoints; sharded ones as they are."""
         return {name: parameter.detach() for name, parameter in self.named_parameters()}
 
     def load_state_tensors(self, tensors: Mapping[str, Tensor]) -> None:
@@ -169,6 +174,8 @@ class TrainablePolicy(Policy):
         Raises:
             ReasonEnvsError: the names or shapes differ from those of this policy.
         """
+        from agents.policies.sharding import sharded_like
+
         own = self.state_tensors()
         for name in sorted(own.keys() | tensors.keys()):
             given, needed = (str(list(w[name].shape)) if name in w else "missing" for w in (tensors, own))
@@ -178,7 +185,7 @@ class TrainablePolicy(Policy):
                     "in the policy. Use the policy options and the environment that the weights were trained with."
                 )
         for name, tensor in tensors.items():
-            own[name].detach().copy_(tensor)
+            own[name].detach().copy_(sharded_like(tensor, own[name]))
 
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:

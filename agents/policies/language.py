@@ -1,9 +1,8 @@
 """A causal language model as a policy: an engine samples, the policy evaluates and trains the full model or a LoRA."""
 
-import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -12,13 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from agents import distributed
 from agents.policies.activations import SavedBytes
 from agents.policies.base import Evaluation, TrainablePolicy, sampling_temperatures
 from agents.policies.hidden_states import ValueHead, token_states
-from agents.policies.language_config import LanguagePolicyConfig
-from agents.policies.log_probs import LogitsHead, token_log_probs
+from agents.policies.language_config import LanguagePolicyConfig, ShardingConfig
 from agents.policies.lora import add_adapter, merged_weights
 from agents.policies.padding import collate, deduplicate
+from agents.policies.scorer import Scorer, frozen_copy
+from agents.policies.sharding import full_tensors, shard
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import gather
 from reason_envs.core import AgentId, Message
@@ -29,6 +30,7 @@ from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, re
 
 _log = logging.getLogger(__name__)
 
+CPU = torch.device("cpu")
 PROBE_TOKENS = 128
 """Length of the sequence on which the memory of a pass is measured."""
 VALUE_HEAD = "value_head."
@@ -39,25 +41,28 @@ class LanguagePolicy(TrainablePolicy):
     """Samples responses with an engine, and evaluates and trains them with its own copy of the model.
 
     The seed keys the initial weights of a new adapter. ``base`` is the model to train, or to add the adapter to;
-    ``None``: ``load_base(config)``.
+    ``None``: ``load_base(config)``. With ``sharding``, the weights wait on the CPU until ``distribute`` divides them.
     """
 
-    def __init__(self, config: LanguagePolicyConfig, *, seed: int = 0, base: Any = None) -> None:
+    def __init__(
+        self, config: LanguagePolicyConfig, *, seed: int = 0, base: Any = None, sharding: ShardingConfig | None = None
+    ) -> None:
         self.config = config
+        self.sharding = sharding
         self.device = resolve_device(config.device)
         self.tokenizer = load_tokenizer(config.model, config.template_options)
-        self.model = self._build(load_base(config) if base is None else base, seed)
+        self.model = self._build(load_base(config, sharding) if base is None else base, seed)
         self.sampling = config.sampling()
         self.max_tokens = config.max_tokens
         self.engine: Engine | None = None
         """The engine that samples. It must be set before ``act``."""
-        self.value_head: ValueHead | None = None
-        """The head that computes state values. ``None`` until ``prepare_values``."""
-        self._reference: nn.Module | None = None
+        self.precision = resolve_dtype(config.precision, self.device)
+        self._scorer = self._scorer_of(self.model, self.device)
+        self._reference: Scorer | None = None
+        self._evaluating = self._scorer
         self._adapter_is_new = not config.adapter
         self._warned_overlong = False
-        self._evaluating: Any = self.model
-        self.precision = resolve_dtype(config.precision, self.device)
+        self._activation_bytes: int | None = None
         if config.top_p < 1 or config.top_k:
             _log.warning(
                 "policy.top_p=%s, policy.top_k=%s: responses are sampled from a truncated distribution, but importance "
@@ -86,10 +91,20 @@ class LanguagePolicy(TrainablePolicy):
             return add_adapter(model, config.adapter, *scale, seed, config.lora_target_modules)
         return model
 
+    def _scorer_of(self, model: Any, device: torch.device) -> Scorer:
+        base = model.get_base_model() if self.uses_lora else model
+        precision = self.precision if device == self.device else torch.float32
+        return Scorer(base, device, precision, share_prompts=not self.config.gradient_checkpointing)
+
     @property
     def architecture(self) -> str:
         """Name of the model's class, such as ``"LlamaForCausalLM"``."""
-        return type(self.model.get_base_model() if self.uses_lora else self.model).__name__
+        return type(self._scorer.model).__name__
+
+    @property
+    def value_head(self) -> ValueHead | None:
+        """The head that computes state values. ``None`` until ``prepare_values``."""
+        return self._scorer.value_head
 
     # --- acting
 
@@ -152,44 +167,36 @@ class LanguagePolicy(TrainablePolicy):
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
         """Evaluate stored tokens under the current weights, or within ``reference()`` under the frozen ones."""
         chosen, place = deduplicate(decisions)
-        model = self._evaluating
-        base = model.get_base_model() if self.uses_lora else model
-        batch = collate(chosen, self.tokenizer.pad_token_id).to(base.device)
-        mask = batch.response_mask
-        temperatures = torch.tensor(sampling_temperatures(chosen), device=base.device)
+        scorer = self._evaluating
+        batch = collate(chosen, self.tokenizer.pad_token_id).to(scorer.device)
+        mask, place = batch.response_mask, place.to(scorer.device)
+        temperatures = torch.tensor(sampling_temperatures(chosen), device=scorer.device)
         temperatures = temperatures[:, None].expand(mask.shape)[mask]
-        with self._autocast():
-            states = token_states(base, batch, share_prompts=not self.config.gradient_checkpointing)[mask]
-            log_probs, entropy = token_log_probs(
-                LogitsHead(base),
-                states,
-                batch.input_ids[:, batch.prompt_width :][mask],
-                temperatures,
-                entropy_gradient=entropy_gradient,
-            )
-        place = place.to(base.device)
-        empty = torch.zeros(mask.shape, dtype=torch.float32, device=base.device)
+        log_probs, entropy, values = scorer(batch, temperatures, entropy_gradient=entropy_gradient)
+        empty = torch.zeros(mask.shape, dtype=torch.float32, device=scorer.device)
         rows = [empty.masked_scatter(mask, log_probs), empty.masked_scatter(mask, entropy), mask]
-        if self.value_head is not None and model is self.model:
-            rows.append(empty.masked_scatter(mask, self.value_head(states)))
+        if values is not None:
+            rows.append(empty.masked_scatter(mask, values))
         return Evaluation(*(tensor.index_select(0, place).to(self.device) for tensor in rows))
 
     def activation_bytes(self) -> int:
         """Return the bytes per token that a forward pass keeps, measured on one sequence; the head is not counted."""
+        if self._activation_bytes is not None:
+            return self._activation_bytes
         ids = [self.tokenizer.eos_token_id] * PROBE_TOKENS
-        base = self.model.get_base_model() if self.uses_lora else self.model
+        scorer = self._scorer
         choice = Choice(ids[: PROBE_TOKENS // 2], None, self.sampling, "stop", 0, ids[PROBE_TOKENS // 2 :], "")
-        batch = collate([Decision("", "", 0, choice, 0.0, "")], self.tokenizer.pad_token_id).to(base.device)
-        saved = SavedBytes(base.parameters())
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]), self.training_mode(True), self._autocast(), saved:
-            token_states(base, batch, share_prompts=False)
+        batch = collate([Decision("", "", 0, choice, 0.0, "")], self.tokenizer.pad_token_id).to(scorer.model.device)
+        saved, generators = SavedBytes(scorer.parameters()), torch.random.fork_rng(devices=[])
+        with torch.enable_grad(), generators, self.training_mode(True), scorer.autocast(), saved:
+            token_states(scorer.model, batch, share_prompts=False)
         return saved.total // PROBE_TOKENS
 
     def prepare_values(self) -> None:
         """Add the value head, unless a checkpoint has added it."""
         if self.value_head is None:
             width = self.model.get_output_embeddings().weight.shape[1]
-            self.value_head = ValueHead(width).to(self.device)
+            self._scorer.value_head = ValueHead(width).to(self.device)
 
     def value_parameters(self) -> Iterator[nn.Parameter]:
         """Iterate over the value head's parameters."""
@@ -204,31 +211,29 @@ class LanguagePolicy(TrainablePolicy):
     def prepare_reference(self) -> None:
         """Freeze the current weights as the reference. For a new LoRA adapter the reference is the base model."""
         if not self.uses_lora or not self._adapter_is_new:
-            where = self.device if self.config.reference_device == "policy" else torch.device("cpu")
-            self._reference = copy.deepcopy(self.model).to(where).requires_grad_(False).eval()
+            place = self.device if self.config.reference_device == "policy" and self.sharding is None else CPU
+            device = CPU if self.config.reference_device == "cpu" else self.device
+            coarse = device == self.device and self.precision == torch.bfloat16
+            model = frozen_copy(self.model, place, torch.bfloat16 if coarse else None)
+            self._reference = self._scorer_of(model, device)
 
     @contextmanager
     def reference(self) -> Iterator[None]:
         """Evaluate with the reference weights, without gradients and dropout."""
         without = self.model.disable_adapter() if self._reference is None else nullcontext()
-        self._evaluating = self.model if self._reference is None else self._reference
+        self._evaluating = self._reference or self._scorer
         try:
             self._move_reference(self.device)
             with without, torch.no_grad(), self.training_mode(False):
                 yield
         finally:
-            self._evaluating = self.model
-            self._move_reference(torch.device("cpu"))
+            self._evaluating = self._scorer
+            self._move_reference(CPU)
 
     def _move_reference(self, device: torch.device) -> None:
         """Move a reference that is kept in the computer's memory (``reference_device=offload``)."""
-        if self._reference is not None and self.config.reference_device == "offload":
+        if self._reference is not None and self.config.reference_device == "offload" and not self.is_sharded:
             self._reference.to(device)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == torch.float32:
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=self.precision)
 
     @contextmanager
     def training_mode(self, enabled: bool) -> Iterator[None]:
@@ -239,6 +244,17 @@ class LanguagePolicy(TrainablePolicy):
             yield
         finally:
             self.model.train(before)
+
+    def distribute(self) -> None:
+        """Divide the weights over the processes, as ``sharding`` says (see `agents.policies.sharding.shard`)."""
+        if self.sharding is None:
+            return
+        self._activation_bytes = self.activation_bytes()
+        by_node, offload = self.sharding.shard == "hybrid", self.sharding.offload == "all"
+        shard(self._scorer, by_node=by_node, offload=offload)
+        if self._reference is not None and self._reference.device == self.device:
+            shard(self._reference, by_node=by_node, offload=offload or self.config.reference_device == "offload")
+        self.is_sharded = True
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Iterate over the trainable parameters with their names."""
@@ -261,16 +277,19 @@ class LanguagePolicy(TrainablePolicy):
         self._adapter_is_new = False
 
     def save_pretrained(self, folder: Path) -> None:
-        """Write the model (or adapter) and the tokenizer in Hugging Face format."""
-        self.model.save_pretrained(folder)
-        self.tokenizer.save_pretrained(folder)
+        """Write the model (or adapter) and the tokenizer in Hugging Face format; the process of rank 0 writes."""
+        weights = full_tensors(self.model.state_dict(keep_vars=True), keep=distributed.rank() == 0)
+        if distributed.rank() == 0:
+            self.model.save_pretrained(folder, state_dict=weights)
+            self.tokenizer.save_pretrained(folder)
 
 
-def load_base(config: LanguagePolicyConfig) -> Any:
-    """Load the model that a policy trains or adds its adapter to."""
+def load_base(config: LanguagePolicyConfig, sharding: ShardingConfig | None = None) -> Any:
+    """Load the model that a policy trains or adds its adapter to; on the CPU if it will be sharded."""
     device = resolve_device(config.device)
     full = "float32" if config.dtype == "auto" and not config.uses_lora else config.dtype
-    model = load_model(config.model, device=device, dtype=resolve_dtype(full, device), attention=config.attention)
+    place = device if sharding is None else CPU
+    model = load_model(config.model, device=place, dtype=resolve_dtype(full, device), attention=config.attention)
     if is_quantized(model):
         raise ReasonEnvsError(
             f"policy.model={config.model!r} is stored quantized. Quantized weights can neither be trained nor sent to "

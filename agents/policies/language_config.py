@@ -11,8 +11,29 @@ SHARING = ("shared", "lora_per_role", "model_per_role")
 """How the roles of a multi-agent environment share weights."""
 REFERENCE_DEVICES = ("policy", "cpu", "offload")
 """Where a frozen copy of the model can be kept."""
+SHARDS = ("none", "full", "hybrid")
+"""How the processes of a run hold the weights of a language policy."""
+OFFLOADS = ("none", "all")
+"""What a sharded learner keeps in the computer's memory."""
 OVERLONG_PROMPTS = ("error", "filter")
 """How a run treats tasks with prompts that are too long."""
+
+
+@dataclass
+class ShardingConfig:
+    """Division of a language policy's training over the processes that ``torchrun`` starts."""
+
+    shard: str = "none"
+    """Place of weights, gradients and optimizer states: ``none`` (each process holds all of them), ``full`` (each holds
+    a part), or ``hybrid`` (each node holds all of them, and each of its processes a part)."""
+    offload: str = "none"
+    """Tensors that wait in the computer's memory until they are needed: ``none``, or ``all`` (weights, gradients and
+    optimizer states; the optimizer computes on the CPU)."""
+
+    def __post_init__(self) -> None:
+        one_of(self, shard=SHARDS, offload=OFFLOADS)
+        if self.offload != "none" and self.shard == "none":
+            raise OptionError("offload", self.offload, "needs shard=full or shard=hybrid.")
 
 
 @dataclass

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from agents.policies.base import Evaluation, TrainablePolicy
-from agents.policies.language import LanguagePolicy, LanguagePolicyConfig, load_base
+from agents.policies.language import LanguagePolicy, LanguagePolicyConfig, ShardingConfig, load_base
 from agents.trajectory import Choice, Decision
 from reason_envs.batching import gather
 from reason_envs.core import AgentId, Message, derive_seed
@@ -35,14 +35,16 @@ class RolePolicy(TrainablePolicy):
         *,
         seed: int = 0,
         devices: Mapping[AgentId, str] = MappingProxyType({}),
+        sharding: ShardingConfig | None = None,
     ) -> None:
         self.config = config
-        base = load_base(config) if config.sharing == "lora_per_role" else None
+        base = load_base(config, sharding) if config.sharing == "lora_per_role" else None
         self.roles: dict[AgentId, LanguagePolicy] = {
             agent: LanguagePolicy(
                 replace(config, device=devices.get(agent, config.device)),
                 seed=derive_seed(seed, "role", agent),
                 base=None if base is None else shared_copy(base),
+                sharding=sharding,
             )
             for agent in agents
         }
@@ -140,6 +142,12 @@ class RolePolicy(TrainablePolicy):
             yield
 
     # --- files
+
+    def distribute(self) -> None:
+        """Divide the weights of each role over the processes."""
+        for role in self.roles.values():
+            role.distribute()
+            self.is_sharded = role.is_sharded
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Iterate over the trainable parameters of every role, named ``<role>/<name>``."""

@@ -176,10 +176,13 @@ def _policy(plan: RunPlan, environment: Environment) -> Any:
     name, chosen, seed = plan.config.policy.name, options(plan.config.policy), plan.config.seed
     if not plan.writes_text:
         return POLICIES.make(name, seed=seed, environment=environment, **chosen)
+    sharding: dict[str, Any] = {}
+    if distributed.size() > 1 and plan.config.cluster.learner.shard != "none":
+        sharding["sharding"] = plan.config.cluster.learner
     if chosen["sharing"] == "shared":
-        return POLICIES.make(name, seed=seed, **chosen)
+        return POLICIES.make(name, seed=seed, **chosen, **sharding)
     config = POLICIES.configure(name, chosen)
-    return RolePolicy(config, environment.agents, seed=seed, devices=plan.config.placement.roles or {})
+    return RolePolicy(config, environment.agents, seed=seed, devices=plan.config.placement.roles or {}, **sharding)
 
 
 def with_learning_rate(config: TrainConfig, policy: Any) -> TrainConfig:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from agents.evaluation.evaluate_policy import EvaluationResult
 
 
+NESTED = ("placement", "cluster", "cluster.learner", "algo.optimizer", "reward_model.training")
+"""Options outside the groups that are mappings of options."""
+
+
 @dataclass(frozen=True)
 class Result:
     """A finished run."""
@@ -151,7 +155,7 @@ def _overrides(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
 
     for name, value in options.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and key in (*GROUPS, "placement", "algo.optimizer", "reward_model.training"):
+        if isinstance(value, Mapping) and key in (*GROUPS, *NESTED):
             if "name" in value:
                 yield f"{key}={value['name']}"
             yield from _overrides({k: v for k, v in value.items() if k != "name"}, f"{key}.")

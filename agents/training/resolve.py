@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from agents import distributed
 from agents.config.schema import TrainConfig, changed, options
 from agents.config.swapped import PLACED
 from agents.policies.language_config import LanguagePolicyConfig
@@ -65,6 +66,7 @@ def resolve(config: TrainConfig) -> RunPlan:
         with mounted("env.reward"):
             check_reward(reward)
     _check_models(config, writes_text=writes_text)
+    _check_processes(config, writes_text=writes_text)
     engine = {"name": config.engine.name, **options(config.engine)}
     solver = env["engine"] if writes_text and "engine" in env else engine
     training = planned_training(config, solver) if "reward_model" in env else None
@@ -150,6 +152,30 @@ def _check_models(config: TrainConfig, *, writes_text: bool) -> None:
             env["device"],
             "is not used in a run: set placement.generator and placement.reward_model instead.",
         )
+
+
+def _check_processes(config: TrainConfig, *, writes_text: bool) -> None:
+    """Refuse one GPU for all processes, two threads that gather, and sharding of what cannot be sharded."""
+    groups: dict[str, Mapping[str, Any]] = {
+        name: options(getattr(config, name)) for name in ("policy", "engine", "reward_model")
+    }
+    groups |= {f"env.{name}": value for name, value in options(config.env).items() if isinstance(value, Mapping)}
+    places = {f"{name}.device": group.get("device") for name, group in groups.items()}
+    places |= {f"placement.roles.{role}": device for role, device in (config.placement.roles or {}).items()}
+    for key, device in places.items():
+        if distributed.size() > 1 and str(device).startswith("cuda:"):
+            raise OptionError(
+                key,
+                device,
+                f"is one GPU for all {distributed.size()} processes: leave it out, and each process uses its own GPU.",
+            )
+    if distributed.size() > 1 and config.pipeline.steps_ahead:
+        raise OptionError("pipeline.steps_ahead", 1, "runs in one process only: set pipeline.steps_ahead=0.")
+    shard = config.cluster.learner.shard
+    if shard != "none" and not writes_text:
+        raise OptionError("cluster.learner.shard", shard, "applies to policy=language only: set it to none.")
+    if shard != "none" and config.policy.precision == "float16":
+        raise OptionError("policy.precision", "float16", "cannot be sharded: set policy.precision=bfloat16.")
 
 
 def _held_out(config: TrainConfig) -> Any:

@@ -13,6 +13,7 @@ from agents import distributed
 from agents.algorithms.optimizer import Optimizer
 from agents.algorithms.update_per_role import RoleOptimizer
 from agents.policies.base import TrainablePolicy
+from agents.policies.sharding import full_tensors
 from agents.tracking import hub
 from agents.tracking.model_card import write_cards
 from agents.tracking.tracker import NullTracker, Tracker
@@ -79,15 +80,19 @@ class Saver:
 
     def save(self, progress: Progress) -> None:
         """Write a checkpoint of the present step, unless it exists."""
-        if self._saved == progress.step or distributed.rank() > 0:
+        if self._saved == progress.step:
             return
         tensors, structure = flatten(self._optimizer.state_dict())
+        sampler = {"sampler": self.sampler} if self.sampler else {}
+        groups = {"policy": self._policy.state_tensors(), "optimizer": tensors, **sampler}
+        groups = {name: full_tensors(group, keep=distributed.rank() == 0) for name, group in groups.items()}
+        if distributed.rank() > 0:
+            self._saved = progress.step
+            return
         state = {**vars(progress), "optimizer": structure, "config": plain_config(self._plan.config)}
-        weights = self._policy.state_tensors()
         if (metrics := self._plan.folder / "metrics.jsonl").exists():
             checkpoint.flush(metrics)  # its rows must not be older than the checkpoint
-        sampler = {"sampler": self.sampler} if self.sampler else {}
-        checkpoint.save(self._folder, progress.step, {"policy": weights, "optimizer": tensors, **sampler}, state)
+        checkpoint.save(self._folder, progress.step, groups, state)
         self._saved = progress.step
         checkpoint.prune(self._folder, self._plan.config.keep_last, {progress.best[1]} if progress.best else set())
 
@@ -102,7 +107,8 @@ class Saver:
         """Save the last complete step, and name it, if the next one fails with any exception.
 
         A step is complete when its last optimizer step is done; its metrics are saved if they are not logged yet. If it
-        fails between two optimizer steps, the weights are those of no step, so the latest checkpoint counts.
+        fails between two optimizer steps, the weights are those of no step, so the latest checkpoint counts. So it does
+        if the weights are sharded, since the other processes may be unable to save.
         """
         updates, first = self._optimizer.steps, progress.step
         try:
@@ -110,7 +116,8 @@ class Saver:
         except checkpoint.CheckpointError:
             raise
         except BaseException:
-            if self._optimizer.steps == updates or progress.step > first:
+            is_complete = self._optimizer.steps == updates or progress.step > first
+            if is_complete and not self._policy.is_sharded:
                 self.save(progress)
             again = f"python -m agents.train resume={self._plan.folder}"
             tracker.note(f"Step {self._saved} is saved. Continue with: {again}")
@@ -139,12 +146,16 @@ def export(plan: RunPlan, policy: TrainablePolicy, step: int) -> str | None:
     Raises:
         RunError: the disk is full or cannot be written.
     """
-    if distributed.rank() > 0:
+    first = distributed.rank() == 0
+    if not (first or policy.is_sharded):
         return None
     partial, final = plan.folder / f"{FINAL}.partial", plan.folder / FINAL
     try:
-        shutil.rmtree(partial, ignore_errors=True)  # of an interrupted run
+        if first:
+            shutil.rmtree(partial, ignore_errors=True)  # of an interrupted run
         policy.save_pretrained(partial)
+        if not first:
+            return None
         write_cards(partial, plan.folder)
         if final.exists():
             shutil.rmtree(final)

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from agents.policies.base import TrainablePolicy
+from agents.policies.sharding import local_part
 from reason_envs.core import derive_seed
 
 ROW_SCALE = 0.1
@@ -21,7 +22,7 @@ def changed_weights(policy: TrainablePolicy) -> Iterator[None]:
     try:
         with torch.no_grad():
             for name, parameter in policy.named_parameters():
-                _change(name, parameter)
+                _change(name, local_part(parameter))
         yield
     finally:
         with torch.no_grad():

@@ -15,6 +15,7 @@ from agents.policies.base import TrainablePolicy
 from agents.policies.language import LanguagePolicy
 from agents.policies.lora import adapter_weights, write_adapter
 from agents.policies.roles import language_parts
+from agents.policies.sharding import full_tensors
 from agents.training.weight_changes import changed_weights
 from agents.trajectory import Choice, Decision, Trajectory
 from reason_envs.batching import gather
@@ -202,7 +203,7 @@ class WeightSync:
     def _weights(self) -> dict[str, Tensor]:
         """Return the weights to send: the policy's adapter or its full weights, in the engine's dtype."""
         weights = adapter_weights(self._policy.model) if self._sends_adapter else self._policy.export_weights()
-        return cast_weights(weights, self._engine.dtype)
+        return full_tensors(cast_weights(weights, self._engine.dtype))
 
     def _compare_digests(self, weights: Mapping[str, Tensor], version: int) -> None:
         theirs = self._engine.weights_digest()

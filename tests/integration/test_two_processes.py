@@ -109,6 +109,19 @@ def test_two_processes_train_roles_like_one(tmp_path):
     assert_equal_runs(tmp_path / "1", tmp_path / "2")
 
 
+def test_sharded_run_verifies_its_weights_and_is_resumed_by_one_process(alone, tmp_path):
+    folder = tmp_path / "run"
+    code, output = finish(launch(folder, *OPTIONS, "steps=1", "cluster.learner.shard=full", processes=2))
+    assert code == 0, output
+    code, output = finish(launch(folder, f"resume={folder}", "steps=2", processes=1))
+    assert code == 0, output
+    expected, learned = ([row for row in rows(run) if "loss" in row] for run in (alone, folder))
+    assert [row["step"] for row in learned] == [1, 2]
+    assert all(row["sync_gap"] < 5e-5 for row in learned)
+    for name in ("reward", "tokens", "loss_tokens", "kl", "frac_zero_std"):
+        assert learned[0][name] == pytest.approx(expected[0][name], rel=0.05), name  # other masks of dropout
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed (extra [vllm])")

@@ -136,3 +136,10 @@ def test_load_state_dict_continues_bit_for_bit():
     second.load_state_dict(unflatten(*flatten(first.state_dict())))
     steps(second, copies, 3)
     assert all(torch.equal(a, b) for a, b in zip(through_parameters, copies, strict=True))
+
+
+@pytest.mark.parametrize(("device_type", "fused"), [("cpu", None), ("cuda", True)])
+def test_optimizer_is_fused_on_gpus_only(device_type, fused):
+    parameter = nn.Parameter(torch.ones(2, 2))
+    optimizer = Optimizer(OptimizerConfig(learning_rate=0.1), [parameter], 1, device_type=device_type)
+    assert optimizer._adamw.defaults["fused"] is fused

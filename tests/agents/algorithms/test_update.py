@@ -1,6 +1,7 @@
 """The update: gradients do not depend on the size of micro-batches, and options have their effect."""
 
 import math
+import pickle
 from types import SimpleNamespace
 
 import pytest
@@ -123,6 +124,12 @@ def test_evaluate_returns_log_probs_in_order(policy):
     for (mine, values), expected in zip(ours, log_probs(policy, decisions), strict=True):
         assert torch.allclose(mine, expected, atol=1e-5)
         assert values is None
+
+
+def test_evaluate_sends_only_the_tokens_of_each_row(policy):
+    decisions = [make_decision(4, 8, seed=i) for i in range(128)]
+    rows = make_update(policy).evaluate(decisions)
+    assert len(pickle.dumps(rows)) < 128 * (8 * 4 + 600), "each tensor has about 500 bytes besides its numbers"
 
 
 # --- the surrogate

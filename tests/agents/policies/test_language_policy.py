@@ -7,7 +7,7 @@ import pytest
 import torch
 from language_toys import make_decision, make_policy, mixed_decisions, single_turn
 
-from agents.policies import language
+from agents.policies import language, scorer
 from agents.policies.language import LanguagePolicyConfig
 from agents.policies.padding import collate
 from reason_envs.errors import ReasonEnvsError
@@ -82,13 +82,13 @@ def test_evaluate_does_not_depend_on_batch_and_padding(policy, monkeypatch):
 
 def test_evaluate_computes_logits_of_sampled_tokens_only(policy, monkeypatch):
     seen = []
-    original = language.token_log_probs
+    original = scorer.token_log_probs
 
     def spy(head, states, targets, temperatures, **options):
         seen.extend(targets.tolist())
         return original(head, states, targets, temperatures, **options)
 
-    monkeypatch.setattr(language, "token_log_probs", spy)
+    monkeypatch.setattr(scorer, "token_log_probs", spy)
     decisions = mixed_decisions()
     policy.evaluate(decisions)
     assert seen == [token for d in decisions for token in d.choice.token_ids]
@@ -115,6 +115,37 @@ def test_evaluate_in_lower_precision_is_close(tiny_model, policy, precision, tol
     assert not torch.allclose(out.log_probs, exact.log_probs, atol=1e-5)
     out.log_probs.sum().backward()
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in coarse.parameters())
+
+
+@pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"dtype": "bfloat16", "lora_rank": 4}])
+def test_evaluate_computes_the_head_in_float32(tiny_model, monkeypatch, options):
+    seen = []
+    original = scorer.LogitsHead.__call__
+
+    def spy(head, states):
+        logits = original(head, states)
+        expected = states.double() @ head.weight.double().T
+        seen.append(
+            (float((logits - expected).detach().abs().max()), float((logits - logits.bfloat16()).detach().abs().max()))
+        )
+        return logits
+
+    monkeypatch.setattr(scorer.LogitsHead, "__call__", spy)
+    policy = make_policy(tiny_model, **{"precision": "bfloat16", **options})
+    policy.evaluate(mixed_decisions()).log_probs.sum().backward()
+    assert all(error < 1e-3 < rounding for error, rounding in seen)
+    assert all(parameter.grad is not None for parameter in policy.parameters())
+
+
+def test_reference_is_bfloat16_if_the_policy_computes_in_it(tiny_model):
+    policy = make_policy(tiny_model, precision="bfloat16")
+    policy.prepare_reference()
+    assert {p.dtype for p in policy._reference.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in policy.parameters()} == {torch.float32}
+    assert {b.dtype for b in policy._reference.buffers()} == {b.dtype for b in policy.model.buffers()}
+    with policy.reference():
+        reference = policy.evaluate(mixed_decisions()).log_probs
+    assert torch.allclose(reference, policy.evaluate(mixed_decisions()).log_probs, atol=0.3)
 
 
 def test_lengths_count_prompt_and_response(policy):

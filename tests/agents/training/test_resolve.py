@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from agents import distributed
 from agents.config.compose import compose_config
 from agents.training.build import load_run
 from agents.training.folder import read_config, write_config
 from agents.training.resolve import resolve, total_steps
 from reason_envs.errors import OptionError, ReasonEnvsError, RunError
 
+ROLES = ("env=petting_math", "policy.sharing=model_per_role")
 AGENTS = Path(__file__).resolve().parents[3] / "agents"
 RUNS = (
     (),
@@ -123,3 +125,33 @@ def test_load_run_takes_one_folder():
         load_run(None)
     with pytest.raises(RunError, match=r"either run=.* or checkpoint="):
         load_run("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        (["policy.device=cuda:0"], "policy.device"),
+        (["env=reason_tree", "placement.generator=cuda:1"], "engine.device"),
+        (["+experiment=planner_solver_numinamath", "policy.device=auto", "engine.device=auto"], "env.solver.device"),
+        ([*ROLES, "placement.roles={tool: cuda:0}"], "placement.roles.tool"),
+    ],
+)
+def test_resolve_refuses_one_gpu_for_several_processes(monkeypatch, arguments, key):
+    resolve(compose_config(arguments))
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    with pytest.raises(OptionError, match=rf"^{re.escape(key)}='cuda:\d' is one GPU for all 2 processes"):
+        resolve(compose_config(arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["env=reason_tree", "cluster.learner.shard=full"], r"^cluster\.learner\.shard='full' applies to policy=lang"),
+        (["cluster.learner.shard=full", "policy.precision=float16"], r"^policy\.precision='float16' cannot be sharded"),
+        (["cluster.learner.shard=half"], r"^cluster\.learner\.shard='half' is unknown"),
+        (["cluster.learner.offload=all"], r"^cluster\.learner\.offload='all' needs shard"),
+    ],
+)
+def test_resolve_refuses_what_cannot_be_sharded(arguments, message):
+    with pytest.raises(OptionError, match=message):
+        resolve(compose_config(arguments))

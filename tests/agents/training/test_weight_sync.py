@@ -294,10 +294,19 @@ def test_push_measures_how_far_a_step_moved_the_policy(tiny_model, scale):
     assert (measured > 1e-3) == (scale > 0)
 
 
+class Float32Head(torch.nn.Linear):
+    """Head that computes in float32, as the learner's does."""
+
+    def forward(self, states):
+        return torch.nn.functional.linear(states.float(), self.weight.float())
+
+
 def bfloat16(tiny_model, kind, lora_rank=0):
-    """Return a policy and an engine that compute in bfloat16 alike."""
+    """Return a policy and an engine that compute in bfloat16 alike, with heads in float32."""
     policy = make_policy(tiny_model, dtype="bfloat16", precision="bfloat16", lora_rank=lora_rank)
-    return policy, blind(kind(model=tiny_model, device="cpu", dtype="bfloat16"))
+    engine = blind(kind(model=tiny_model, device="cpu", dtype="bfloat16"))
+    engine.model.lm_head.__class__ = Float32Head
+    return policy, engine
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])
