@@ -1,7 +1,7 @@
 """Combines concurrent awaited calls into one call on a list.
 
 Environments await a generator, a reward model or a grader, one request at a time. `MicroBatcher` holds these calls
-until no task can continue, and then answers all of them with one call of a function on lists::
+until no task can continue. It then answers all of them with one call of a function on lists, beside the event loop::
 
     batcher = MicroBatcher(generate_batch)            # list of requests -> list of answers
     answers = await gather(*(play(env, batcher) for env in environments))
@@ -14,7 +14,7 @@ flush.
 Two consequences:
 
 * A call outside any scope, or from a task that ``asyncio.gather`` or ``create_task`` started, is answered as soon as
-  the event loop is idle, together with the calls that scopes flush in the meantime.
+  the event loop is idle and no batch runs, together with the calls that scopes flush in the meantime.
 * A task of a scope must not wait for another one through a semaphore or an event, because the flush would wait for
   both. Use ``max_batch_size`` to limit the work per call.
 """
@@ -24,9 +24,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
-from contextvars import ContextVar
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
+from weakref import WeakKeyDictionary
 
 from reason_envs.errors import OptionError, ReasonEnvsError
 
@@ -42,8 +46,9 @@ class MicroBatcher(Generic[Request, Answer]):
     """Answers concurrent awaited calls with one call of a function on a list.
 
     Args:
-        function: maps a list of requests to the list of their answers, in order. It runs in the event loop's
-            thread, one call at a time. Every caller of a batch receives an exception that it raises.
+        function: maps a list of requests to the list of their answers, in order. It runs in a thread that belongs to
+            the event loop, one call at a time, so it must set what PyTorch keeps per thread itself, such as
+            ``torch.no_grad()``. Every caller of a batch receives an exception that it raises.
         max_batch_size: maximum number of requests per call; a larger flush becomes several calls. ``None``: no limit.
     """
 
@@ -66,12 +71,9 @@ class MicroBatcher(Generic[Request, Answer]):
         member = _current_member()
         if member is not None:
             return await member.scope.call(self, request, member.next_position())
-        return await self._call_loose(request)
-
-    async def _call_loose(self, request: Request) -> Answer:
         call = _Call(request, asyncio.get_running_loop().create_future(), ())
         self._hold([call])
-        return await call.future
+        return await call.answer()
 
     def _hold(self, calls: list[_Call]) -> None:
         """Answer calls as soon as the event loop is idle, together with calls that arrive until then."""
@@ -82,28 +84,35 @@ class MicroBatcher(Generic[Request, Answer]):
         waiting += calls
 
     def _settle(self, loop: asyncio.AbstractEventLoop, seen: int, ticks: int) -> None:
-        count = len(self._loose[loop])
-        if count > seen:
-            ticks = SETTLE_TICKS
-        if ticks:
-            loop.call_soon(self._settle, loop, count, ticks - 1)
+        worker, count = _worker(loop), len(self._loose[loop])
+        ticks = SETTLE_TICKS if count > seen else ticks
+        if not ticks:
+            self._start(worker, self._loose.pop(loop))
+        elif worker.running:
+            worker.when_idle.append(partial(self._settle, loop, count, ticks))
         else:
-            self._answer(self._loose.pop(loop))
+            loop.call_soon(self._settle, loop, count, ticks - 1)
 
-    def _answer(self, calls: Sequence[_Call]) -> None:
-        """Call the function for the callers that still wait, and pass on the answers or the exception."""
+    def _start(self, worker: _Worker, calls: Sequence[_Call]) -> None:
+        """Call the function for the callers that still wait."""
         waiting = [call for call in calls if not call.future.done()]
-        size = self._max_batch_size or max(len(waiting), 1)
-        for start in range(0, len(waiting), size):
-            batch = waiting[start : start + size]
+        if waiting:
+            job = worker.start(partial(self._answers, [call.request for call in waiting]))
+            for call in waiting:
+                call.job = job
+            worker.when_idle.append(partial(_deliver, waiting, job))
+
+    def _answers(self, requests: list[Request]) -> list[tuple[Answer | None, Exception | None]]:
+        """Return the answer to each request, or the exception that its caller receives."""
+        answers: list[tuple[Answer | None, Exception | None]] = []
+        size = self._max_batch_size or len(requests)
+        for start in range(0, len(requests), size):
+            batch = requests[start : start + size]
             try:
-                answers = self._call_function([call.request for call in batch])
+                answers += [(answer, None) for answer in self._call_function(batch)]
             except Exception as error:  # noqa: BLE001  (it is raised in every caller)
-                for call in batch:
-                    call.future.set_exception(error)
-            else:
-                for call, answer in zip(batch, answers, strict=True):
-                    call.future.set_result(answer)
+                answers += [(None, error)] * len(batch)
+        return answers
 
     def _call_function(self, requests: list[Request]) -> Sequence[Answer]:
         with self._lock:
@@ -155,6 +164,51 @@ class _Call:
     future: asyncio.Future
     position: tuple[int, ...]
     resumed: bool = False
+    job: asyncio.Future | None = None
+
+    async def answer(self) -> Any:
+        """Wait for the answer. A caller that is cancelled waits until the function has returned."""
+        try:
+            return await self.future
+        finally:
+            while self.job is not None and not self.job.done():
+                with suppress(asyncio.CancelledError):
+                    await asyncio.wait([self.job])
+
+
+def _deliver(calls: Sequence[_Call], job: asyncio.Future) -> None:
+    for call, (answer, error) in zip(calls, job.result(), strict=True):
+        if not call.future.done():  # a cancelled caller does not wait any more
+            call.future.set_result(answer) if error is None else call.future.set_exception(error)
+
+
+class _Worker:
+    """The thread of an event loop's batch functions. Answers wait until none runs, so that their order is fixed."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.when_idle: list[Callable[[], None]] = []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="reason_envs-batch")
+
+    def start(self, function: Callable[[], Any]) -> asyncio.Future:
+        self.running += 1
+        job = asyncio.get_running_loop().run_in_executor(self._thread, copy_context().run, function)
+        job.add_done_callback(self._ended)
+        return job
+
+    def _ended(self, _: asyncio.Future) -> None:
+        self.running -= 1
+        if not self.running:
+            callbacks, self.when_idle = self.when_idle, []
+            for callback in callbacks:
+                callback()
+
+
+_WORKERS: WeakKeyDictionary[asyncio.AbstractEventLoop, _Worker] = WeakKeyDictionary()
+
+
+def _worker(loop: asyncio.AbstractEventLoop) -> _Worker:
+    return _WORKERS.get(loop) or _WORKERS.setdefault(loop, _Worker())
 
 
 @dataclass(eq=False)
@@ -169,7 +223,7 @@ class _Scope:
         self.waiting.setdefault(batcher, []).append(call)
         self.stop_one()
         try:
-            return await call.future
+            return await call.answer()
         finally:
             self.resume(call)  # only a cancelled caller has not been resumed by the flush
 

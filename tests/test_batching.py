@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
+import time
+from contextvars import ContextVar
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loop_toys import longest_silence
 
 from reason_envs.batching import MicroBatcher, gather
 from reason_envs.errors import ReasonEnvsError
@@ -274,6 +278,120 @@ def test_one_batcher_serves_event_loops_in_several_threads():
         thread.join()
     assert results == [[2 * n for n in range(50)]] * 2
     assert recorder.batches == [list(range(50))] * 2
+
+
+class Held:
+    """A batched function that returns when it is released."""
+
+    def __init__(self):
+        self.batches, self.started, self.released = [], threading.Event(), threading.Event()
+        self.batcher = MicroBatcher(self._answer)
+
+    def _answer(self, requests):
+        self.batches.append(list(requests))
+        self.started.set()
+        assert self.released.wait(5)
+        return requests
+
+    async def start(self):
+        while not self.started.is_set():
+            await asyncio.sleep(0.001)
+
+
+def test_event_loop_runs_while_the_function_does():
+    batcher = MicroBatcher(lambda requests: time.sleep(1) or requests)
+
+    async def blocking():
+        time.sleep(1)
+
+    assert run(longest_silence(gather(batcher(1), batcher(2)))) < 0.5
+    assert run(longest_silence(blocking())) >= 1
+
+
+def test_calls_that_arrive_during_a_batch_join_the_callers_of_that_batch():
+    held = Held()
+
+    async def play():
+        return [await held.batcher(1), await held.batcher(2)]
+
+    async def main():
+        playing = asyncio.create_task(play())
+        await held.start()
+        late = asyncio.create_task(held.batcher(3))
+        await asyncio.sleep(0.05)
+        held.released.set()
+        return await playing, await late
+
+    assert run(main()) == ([1, 2], 3)
+    assert [sorted(batch) for batch in held.batches] == [[1], [2, 3]]
+
+
+def test_batches_that_settle_together_are_answered_together():
+    """The first answers wait for the second batch, as if the functions ran in the event loop's thread."""
+    log = []
+
+    def logged(name):
+        return MicroBatcher(lambda requests: log.append(name) or time.sleep(0.05) or requests)
+
+    async def play(name, batcher):
+        await batcher(0)
+        log.append(f"{name} continues")
+
+    run(gather(*(play(name, logged(name)) for name in "abc")))
+    assert log == ["a", "b", "c", "a continues", "b continues", "c continues"]
+
+
+def test_a_caller_that_is_cancelled_during_its_batch_waits_for_the_function():
+    held = Held()
+
+    async def main():
+        playing = asyncio.create_task(gather(held.batcher(1), held.batcher(2)))
+        await held.start()
+        playing.cancel()
+        await asyncio.sleep(0.05)
+        playing.cancel()
+        await asyncio.sleep(0.05)
+        assert not playing.done()
+        held.released.set()
+        with pytest.raises(asyncio.CancelledError):
+            await playing
+        return await held.batcher(3)
+
+    assert run(main()) == 3
+    assert held.batches == [[1, 2], [3]]
+
+
+def test_function_sees_context_variables_and_has_one_thread():
+    variable, seen = ContextVar("variable", default=0), []
+    batcher = MicroBatcher(lambda r: seen.append((variable.get(), threading.current_thread().name)) or r)
+
+    async def main():
+        variable.set(7)
+        await batcher(1)
+        await batcher(2)
+
+    run(main())
+    assert seen[0] == seen[1]
+    assert seen[0][0] == 7
+    assert seen[0][1] != threading.current_thread().name
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=["SystemExit", "KeyboardInterrupt"])
+def test_an_exit_inside_the_function_ends_the_event_loop(error):
+    def leave(requests):
+        raise error
+
+    with pytest.raises(type(error)):
+        run(gather(MicroBatcher(leave)(1)))
+
+
+def test_a_batcher_works_in_a_forked_process():
+    recorder = Recorder()
+    assert run(recorder.batcher(1)) == 2
+    child = os.fork()
+    if not child:
+        os._exit(run(recorder.batcher(21)))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 42
 
 
 def test_gather_accepts_no_coroutines_and_rejects_wrong_slots():

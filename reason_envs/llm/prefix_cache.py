@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -57,6 +58,8 @@ class PrefixStore:
         # Layers that discard tokens (sliding windows, recurrent states) cannot be cut at a token.
         self._is_supported = all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
         self._living: OrderedDict[int, weakref.ref[Prefix]] = OrderedDict()
+        # Owners drop prefixes in the event loop's thread. Reentrant, because any allocation may collect garbage.
+        self._lock = threading.RLock()
 
     @property
     def enabled(self) -> bool:
@@ -68,8 +71,9 @@ class PrefixStore:
         start = 0 if parent is None else parent.length
         prefix = Prefix(parent, start + states.shape[-2], states)
         key, size = id(prefix), states.nbytes
-        self._living[key] = weakref.ref(prefix)
-        self.held_bytes += size
+        with self._lock:
+            self._living[key] = weakref.ref(prefix)
+            self.held_bytes += size
         weakref.finalize(prefix, self._forget, key, size)
         return prefix
 
@@ -82,13 +86,15 @@ class PrefixStore:
 
     def trim(self) -> None:
         """Free the oldest prefixes above the limit. Call it between batches: a running batch relies on its prefixes."""
-        while self.held_bytes > self.limit_bytes:
-            self._free_oldest()
+        with self._lock:
+            while self.held_bytes > self.limit_bytes:
+                self._free_oldest()
 
     def clear(self) -> None:
         """Free all prefixes, because the weights have changed."""
-        while self._living:
-            self._free_oldest()
+        with self._lock:
+            while self._living:
+                self._free_oldest()
 
     def _free_oldest(self) -> None:
         _, reference = self._living.popitem(last=False)
@@ -99,8 +105,9 @@ class PrefixStore:
 
     def _forget(self, key: int, size: int) -> None:
         """Subtract the memory of a prefix without references, unless it was freed before."""
-        if self._living.pop(key, None) is not None:
-            self.held_bytes -= size
+        with self._lock:
+            if self._living.pop(key, None) is not None:
+                self.held_bytes -= size
 
 
 @dataclass

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from loop_toys import longest_silence
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from reason_envs.batching import gather
@@ -222,6 +223,22 @@ def test_engine_answers_waiting_requests_with_one_call(own_engine):
     assert own_engine.batcher.calls == 2
     assert own_engine.batcher.requests == 20
     assert_same(scoped, loose)
+
+
+def test_engine_leaves_the_event_loop_free_while_it_generates(own_engine):
+    """The control calls the decoder in the event loop, which is then silent all the time."""
+    requests = [GenerationRequest(prompt(6, seed), seed, Sampling(300)) for seed in range(32)]
+    answers = []
+
+    async def here():
+        answers.append(own_engine.generate_batch(requests))
+
+    async def in_a_thread():
+        answers.append(await gather(*(own_engine.generate(request) for request in requests)))
+
+    blocked, free = (asyncio.run(longest_silence(generate())) for generate in (here, in_a_thread))
+    assert free < blocked / 2
+    assert answers[0] == answers[1]  # bit for bit
 
 
 # --- weights
