@@ -7,12 +7,14 @@ Installed packages add parts without being imported by the user. An entry point 
 ``reason_envs.engines``, names a function without arguments that registers the parts.
 """
 
+import argparse
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Self, TypeVar
 
@@ -32,6 +34,29 @@ def load_attribute(path: str) -> Any:
     if not hasattr(module, name):
         raise unknown_name(f"name in module {module.__name__}", name, _public_names(module))
     return getattr(module, name)
+
+
+def command_parser(path: Path) -> argparse.ArgumentParser:
+    """Build the parser of a command from a YAML file.
+
+    It has options of ``ArgumentParser``, ``arguments`` by name, and perhaps ``commands``: subcommands by name with
+    the same entries. The name of the chosen one is ``command``.
+    """
+    layout = argparse.RawDescriptionHelpFormatter
+    return _filled(partial(argparse.ArgumentParser, formatter_class=layout), yaml.safe_load(path.read_text("utf-8")))
+
+
+def _filled(make: Callable[..., argparse.ArgumentParser], table: dict[str, Any]) -> argparse.ArgumentParser:
+    arguments, commands = table.pop("arguments", {}), table.pop("commands", {})
+    parser = make(**table)
+    for name, options in arguments.items():
+        number = {"type": {"int": int, "float": float}[options["type"]]} if "type" in options else {}
+        parser.add_argument(name, **{**options, **number})
+    if commands:
+        added = parser.add_subparsers(dest="command", required=True, metavar=" | ".join(commands))
+        for name, entries in commands.items():
+            _filled(partial(added.add_parser, name), entries)
+    return parser
 
 
 def parse_options(pairs: Sequence[str]) -> dict[str, Any]:

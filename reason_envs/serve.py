@@ -18,7 +18,7 @@ from reason_envs.core import Environment
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES
 from reason_envs.registration import make_environment
-from reason_envs.registry import parse_options
+from reason_envs.registry import command_parser, parse_options
 from reason_envs.validation import at_least, within
 
 TOKEN = "REASON_ENVS_TOKEN"
@@ -36,8 +36,6 @@ REFUSALS = {
 """Answer to a refused request by HTTP status."""
 SHUTDOWN_SECONDS = 1
 """Seconds for which a stopping server waits for HTTP requests. Sessions are closed at once."""
-EXAMPLES = Path(__file__).with_name("serve_examples.txt")
-"""Examples of the command, for its help."""
 
 
 class Guard:
@@ -100,7 +98,7 @@ async def _with_body(receive: Any) -> tuple[Any, int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = command_parser(Path(__file__).with_suffix(".yaml")).parse_args(arguments)
     token = os.environ.get(TOKEN, "")
     try:
         _check(options, token)
@@ -119,39 +117,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def engine_options(name: str) -> list[str]:
     """Convert ``--engine`` to options: the name of an engine, or a model for the transformers engine."""
     return [f"engine.name={name}"] if name in ENGINES.names() else ["engine.name=transformers", f"engine.model={name}"]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m reason_envs.serve",
-        description="Serve an environment with OpenEnv (pip install 'reason-envs[openenv]').",
-        epilog=EXAMPLES.read_text(encoding="utf-8"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("environment", help="id or short name of an environment; module:ID imports a module that registers it")
-    add("--engine", help="an engine, or a model for the transformers engine (embedded:base, a folder, a hub name)")
-    add(
-        "--option",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="option of the environment (repeatable); KEY may be nested, as in engine.device",
-    )
-    add(
-        "--host",
-        default="127.0.0.1",
-        help=f"address to bind (default %(default)s); an address that other machines can reach needs {TOKEN}",
-    )
-    add("--port", type=int, default=8000, help="port; 0 chooses a free one (default %(default)s)")
-    add("--max-sessions", type=int, default=512, help="maximum number of sessions (default %(default)s)")
-    add(
-        "--session-timeout",
-        type=int,
-        default=600,
-        help="seconds without an answer after which a session ends; steps must be shorter (default %(default)s)",
-    )
-    return parser
 
 
 def _check(options: argparse.Namespace, token: str) -> None:

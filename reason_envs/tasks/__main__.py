@@ -7,25 +7,22 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from reason_envs.errors import REQUIRED, ReasonEnvsError, printable
-from reason_envs.registry import parse_options
+from reason_envs.registry import command_parser, parse_options
 from reason_envs.tasks.base import Split, TaskSet
 from reason_envs.tasks.registry import family, make, names
 from reason_envs.tasks.report import overlap, stats
 from reason_envs.tasks.task_list import MissingSplitError
 from reason_envs.validation import at_least
 
-EXAMPLES = Path(__file__).with_name("examples.txt")
-"""Examples of the command, for its help."""
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = command_parser(Path(__file__).with_name("command.yaml")).parse_args(arguments)
     try:
-        options.run(options)
+        {"list": _list, "show": _show, "stats": _stats, "prepare": _prepare}[options.command](options)
         sys.stdout.flush()
     except ReasonEnvsError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -33,34 +30,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader (head, less) closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m reason_envs.tasks",
-        description="Inspect task families and write their tasks to files.",
-        epilog=EXAMPLES.read_text(encoding="utf-8"),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(required=True, metavar="list | show | stats | prepare")
-    listing = commands.add_parser("list", help="list all families, or the options of one family")
-    listing.add_argument("name", nargs="?", help="name of a family, to list its options")
-    listing.set_defaults(run=_list)
-    show = _add_command(commands, "show", "print a few tasks", _show)
-    show.add_argument("--count", type=int, default=3, help="number of tasks (default 3)")
-    _add_command(commands, "stats", "print counts, lengths, kinds of answers, duplicates and overlap", _stats)
-    prepare = _add_command(commands, "prepare", "write train.jsonl and test.jsonl", _prepare)
-    prepare.add_argument("--output", type=Path, required=True, help="output folder")
-    return parser
-
-
-def _add_command(commands: Any, name: str, description: str, run: Any) -> argparse.ArgumentParser:
-    command = commands.add_parser(name, help=description, description=description.capitalize() + ".")
-    command.add_argument("name", help="name of a family; `list` prints all")
-    command.add_argument("options", nargs="*", metavar="key=value", help="options; `list NAME` prints them")
-    command.add_argument("--split", choices=get_args(Split), help="use only one split (default: both)")
-    command.set_defaults(run=run)
-    return command
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -104,9 +73,10 @@ def _stats(options: argparse.Namespace) -> None:
 
 def _prepare(options: argparse.Namespace) -> None:
     splits = _splits(options)
-    options.output.mkdir(parents=True, exist_ok=True)
+    output = Path(options.output)
+    output.mkdir(parents=True, exist_ok=True)
     for split, tasks in splits.items():
-        target = options.output / f"{split}.jsonl"
+        target = output / f"{split}.jsonl"
         with target.open("w", encoding="utf-8") as file:
             for task in tasks:
                 record = {"id": task.id, "question": task.question, "answer": task.answer}

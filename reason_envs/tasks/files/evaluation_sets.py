@@ -27,14 +27,12 @@ def benchmark_tasks(name: str, folder: Path | None = None) -> dict[str, Any]:
     """
     entry = BENCHMARKS[name]
     data = os.environ.get(DATA_VARIABLE) if folder is None else folder
-    files = _local(Path(data).expanduser(), name) if data else []
+    files: list[Path] = []
+    if data:
+        place = Path(data).expanduser()
+        found = (place / name).glob("*") if (place / name).is_dir() else place.glob(f"{name}.*")
+        files = sorted(file for file in found if file.name.endswith(SUFFIXES))
     splits = {split: str(file) for file in files for split in ("train", "test") if file.name.startswith(f"{split}.")}
     if splits or len(files) == 1:
         return {"name": entry["family"], "path": splits or str(files[0])}
     return {"name": "hub", "format": entry["family"], **entry["hub"]}
-
-
-def _local(folder: Path, name: str) -> list[Path]:
-    """Return the files of a benchmark in a folder of local copies."""
-    places = sorted((folder / name).glob("*")) if (folder / name).is_dir() else sorted(folder.glob(f"{name}.*"))
-    return [place for place in places if place.name.endswith(SUFFIXES)]
