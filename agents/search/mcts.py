@@ -35,7 +35,7 @@ class MonteCarloTreeSearch:
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
         """Grow the tree and submit an answer."""
-        statistics = Statistics(self.c_puct, self.branch)
+        statistics = Statistics(self.c_puct / self.branch)
         for _ in range(self.budget):
             path = await self._simulate(tree, grower, statistics)
             statistics.back_up(path, self._value(tree, grower, path[-1]))
@@ -76,10 +76,8 @@ class MonteCarloTreeSearch:
 class Statistics:
     """Visits and mean values of the nodes of a tree."""
 
-    c_puct: float
-    """Weight of exploration."""
-    branch: int
-    """Number of places per node. The prior of each is ``1 / branch``."""
+    exploration: float
+    """Weight of exploration, times the prior of a place, ``1 / branch``."""
     visits: Counter[int] = field(default_factory=Counter)
     """Number of simulations through each node."""
     totals: dict[int, float] = field(default_factory=dict)
@@ -102,7 +100,7 @@ class Statistics:
         """Return the PUCT score of a child, or of a place without a step (``None``)."""
         visits = 0 if child is None else self.visits[child]
         mean = self.totals[child] / visits if child is not None and visits else 0.0
-        return mean + self.c_puct / self.branch * math.sqrt(self.visits[parent]) / (1 + visits)
+        return mean + self.exploration * math.sqrt(self.visits[parent]) / (1 + visits)
 
     def choose(self, parent: int, children: list[int], may_draw: bool) -> int | None:
         """Return the open child with the highest score, or ``None`` to draw a step (to stop, if none may be drawn)."""

@@ -238,7 +238,7 @@ def test_rebase_draws_one_step_per_missing_candidate():
 
 
 def test_statistics_choose_the_child_computed_by_hand():
-    statistics = Statistics(c_puct=2.0, branch=4)
+    statistics = Statistics(exploration=2.0 / 4)
     statistics.back_up([0, 1], 0.8)
     statistics.back_up([0, 2], 0.2)
     statistics.back_up([0, 1, 3], 0.4)
