@@ -118,8 +118,8 @@ def test_sharded_run_verifies_its_weights_and_is_resumed_by_one_process(alone, t
     expected, learned = ([row for row in rows(run) if "loss" in row] for run in (alone, folder))
     assert [row["step"] for row in learned] == [1, 2]
     assert all(row["sync_gap"] < 5e-5 for row in learned)
-    for name in ("reward", "tokens", "loss_tokens", "kl", "frac_zero_std"):
-        assert learned[0][name] == pytest.approx(expected[0][name], rel=0.05), name  # other masks of dropout
+    for name in ("reward", "tokens", "loss_tokens", "frac_zero_std"):  # others depend on the masks of dropout
+        assert learned[0][name] == pytest.approx(expected[0][name]), name
 
 
 @pytest.mark.slow
