@@ -131,17 +131,10 @@ class WeightSync:
         sampling = Sampling(max_tokens=min(PROBE_TOKENS, self._policy.max_tokens))
         groups = await gather(*(self._engine.generate(GenerationRequest(p, 0, sampling, n=2)) for p in PROBES))
         sampled = [(probe, answer) for probe, group in zip(PROBES, groups, strict=True) for answer in group]
+        prompts = [encode_prompt(self._policy.tokenizer, probe) for probe, _ in sampled]
         choices = [
-            Choice(
-                token_ids=answer.token_ids,
-                log_probs=None,
-                sampling=sampling,
-                finish_reason=answer.finish_reason,
-                policy_version=0,
-                prompt_ids=encode_prompt(self._policy.tokenizer, probe),
-                text=answer.text,
-            )
-            for probe, answer in sampled
+            Choice(answer.token_ids, None, sampling, answer.finish_reason, 0, prompt, answer.text)
+            for prompt, (_, answer) in zip(prompts, sampled, strict=True)
         ]
         gaps, other_gaps = [], [0.0]
         for choice, (_, answer), in_batch in zip(choices, sampled, self._learner_scores(choices), strict=True):
@@ -184,7 +177,11 @@ class WeightSync:
 
     async def check(self, version: int) -> dict[str, float]:
         """Check that the engine holds the present weights (see `push`)."""
-        self._compare_digests(self._weights(), version)
+        theirs = self._engine.weights_digest()
+        if theirs is not None and (own := digest(self._weights())) != theirs:
+            raise EngineError(
+                f"Weights version {version} did not reach the engine: its digest is {theirs}, the learner's is {own}."
+            )
         if not self._probes:
             await self._calibrate()
         ours, before = self._learner_scores(self._probes)[0], self._probes[0].log_probs
@@ -204,13 +201,6 @@ class WeightSync:
         """Return the weights to send: the policy's adapter or its full weights, in the engine's dtype."""
         weights = adapter_weights(self._policy.model) if self._sends_adapter else self._policy.export_weights()
         return full_tensors(cast_weights(weights, self._engine.dtype))
-
-    def _compare_digests(self, weights: Mapping[str, Tensor], version: int) -> None:
-        theirs = self._engine.weights_digest()
-        if theirs is not None and (ours := digest(weights)) != theirs:
-            raise EngineError(
-                f"Weights version {version} did not reach the engine: its digest is {theirs}, the learner's is {ours}."
-            )
 
     def _learner_scores(self, choices: Sequence[Choice]) -> list[list[float]]:
         """Return the learner's log-probabilities of the tokens of each choice, computed in one batch."""

@@ -9,6 +9,7 @@ response. Prompts are sums of the embedded model's task. The script prints a mar
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import statistics
@@ -21,6 +22,7 @@ from typing import Any
 
 import torch
 
+from reason_envs.batching import gather
 from reason_envs.llm import make_engine
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import GenerationRequest, Sampling
@@ -56,9 +58,15 @@ def engine_side(name: str, **options: Any) -> tuple[Generate, Callable[[], None]
 
     def generate(prompts: list[list[dict[str, str]]], seed: int) -> int:
         requests = [GenerationRequest(p, seed + i, Sampling(MAX_TOKENS)) for i, p in enumerate(prompts)]
-        return sum(len(sample.token_ids) for samples in engine.generate_batch(requests) for sample in samples)
+        answers = asyncio.run(together([engine.generate(request) for request in requests]))
+        return sum(len(sample.token_ids) for samples in answers for sample in samples)
 
     return generate, engine.close
+
+
+async def together(answers: list[Any]) -> list[Any]:
+    """Await all of them."""
+    return await gather(*answers)
 
 
 def transformers_side(model: str, device: str, dtype: str) -> tuple[Generate, Callable[[], None]]:

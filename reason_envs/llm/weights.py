@@ -60,18 +60,22 @@ def cast(weights: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in weights.items()}
 
 
-@torch.no_grad()
 def digest(weights: Mapping[str, Tensor]) -> str:
-    """Hash names, shapes, data types and bits of a state dict.
+    """Hash names, shapes, data types and bits of a state dict."""
+    return combined({name: fingerprint(name, tensor) for name, tensor in weights.items()})
 
-    The bits enter as a position-weighted checksum, which is computed on each tensor's device.
-    """
-    hasher = hashlib.blake2b(digest_size=16)
-    for name in sorted(weights):
-        tensor = weights[name]
-        bits = tensor.detach().contiguous().view(-1).view(_INTEGER_OF_SIZE[tensor.element_size()])
-        hasher.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}{_checksum(bits)}".encode())
-    return hasher.hexdigest()
+
+def combined(fingerprints: Mapping[str, str]) -> str:
+    """Return the digest of the tensors with these fingerprints, given by name."""
+    text = "".join(fingerprints[name] for name in sorted(fingerprints))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+@torch.no_grad()
+def fingerprint(name: str, tensor: Tensor) -> str:
+    """Return name, shape, data type and a position-weighted checksum of the bits, computed on the tensor's device."""
+    bits = tensor.detach().contiguous().view(-1).view(_INTEGER_OF_SIZE[tensor.element_size()])
+    return f"{name}{tuple(tensor.shape)}{tensor.dtype}{_checksum(bits)}"
 
 
 def _checksum(bits: Tensor) -> list[int]:

@@ -12,8 +12,10 @@ import numpy as np
 import psutil
 import pytest
 import torch
+from loop_toys import longest_silence
 from peft import get_peft_model_state_dict
 from run_toys import checkpoints, make_run, rows, train
+from vllm_toys import RANK, processes
 
 from agents.policies.language import LanguagePolicy, LanguagePolicyConfig
 from agents.policies.lora import adapter_weights, write_adapter
@@ -27,8 +29,9 @@ from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.llm.adapter_views import AdapterView
 from reason_envs.llm.engine import BASE_MODEL, GenerationRequest, Sampling
+from reason_envs.llm.engines.vllm import shared_buffer
 from reason_envs.llm.engines.vllm.engine import VllmEngine
-from reason_envs.llm.engines.vllm.process import call_vllm
+from reason_envs.llm.weights import digest
 from reason_envs.tasks import make
 
 pytestmark = [
@@ -41,24 +44,11 @@ TASKS = [f"{a} + {b} - {a // 2} + 7" for a in (4, 12, 35, 61) for b in (7, 28, 6
 PROMPTS = [[{"role": "user", "content": f"What is {task}?"}] for task in TASKS]
 GREEDY = Sampling(max_tokens=64, temperature=0.0)
 MARGIN = 0.1
-RANK = 4
 
 
-@pytest.fixture(scope="module")
-def engine():
-    """Build an engine in float32 with adapters."""
-    engine = make_engine(
-        "vllm",
-        device="cpu",
-        enforce_eager=True,
-        kv_cache_gib=0.25,
-        max_model_len=384,
-        max_sequences=96,
-        max_lora_rank=RANK,
-        max_loras=2,
-    )
-    yield engine
-    engine.close()
+@pytest.fixture
+def engine(vllm_engine):
+    return vllm_engine
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +72,15 @@ def make_policy(seed=0, **options):
     return policy
 
 
+def answer(engine, requests):
+    async def together():
+        return await gather(*(engine.generate(request) for request in requests))
+
+    return asyncio.run(together())
+
+
 def ask(engine, sampling=GREEDY, seed=0, n=1):
-    return engine.generate_batch(
-        [GenerationRequest(p, derive_seed(seed, i), sampling, n) for i, p in enumerate(PROMPTS)]
-    )
+    return answer(engine, [GenerationRequest(p, derive_seed(seed, i), sampling, n) for i, p in enumerate(PROMPTS)])
 
 
 def score(engine, generation, temperature=1.0):
@@ -144,12 +139,15 @@ def test_vllm_returns_no_log_probs_with_top_p_and_top_k(engine):
 
 
 def test_vllm_samples_depend_on_their_seed_alone(engine):
-    together = ask(engine, Sampling(48), n=3)
-    assert together == ask(engine, Sampling(48), n=3)
+    together, again = (ask(engine, Sampling(48), n=3) for _ in range(2))
+    pairs = [pair for both in zip(together, again, strict=True) for pair in zip(*both, strict=True)]
+    equal = [pair for pair in pairs if pair[0].token_ids == pair[1].token_ids]
+    assert len(equal) >= len(pairs) - 1  # near-ties may flip
+    assert furthest(*([torch.tensor(g.log_probs) for g in column] for column in zip(*equal, strict=True))) < 1e-3
     assert [g.token_ids for g in first(together)] != [g.token_ids for g in first(ask(engine, Sampling(48), seed=1))]
     assert len({tuple(g.token_ids) for g in together[0] + together[1]}) > 2
     for i in (0, 5):
-        (alone,) = engine.generate_batch([GenerationRequest(PROMPTS[i], derive_seed(0, i), Sampling(48), 3)])
+        (alone,) = answer(engine, [GenerationRequest(PROMPTS[i], derive_seed(0, i), Sampling(48), 3)])
         assert [g.token_ids for g in alone] == [g.token_ids for g in together[i]]
 
 
@@ -169,23 +167,23 @@ def test_vllm_reports_finish_reasons_and_limits(engine):
     ended = [g for g in first(ask(engine)) if g.finish_reason == "stop"]
     assert ended
     assert {g.token_ids[-1] for g in ended} == {engine.tokenizer.eos_token_id}
-    with pytest.raises(ReasonEnvsError, match="exceed the engine's context length of 384"):
-        ask(engine, Sampling(384))
+    with pytest.raises(ReasonEnvsError, match="exceed the engine's context length of 512"):
+        ask(engine, Sampling(512))
 
 
 def test_vllm_accepts_token_ids(engine):
     (messages,) = first(ask(engine)[:1])
-    ((tokens,),) = engine.generate_batch([GenerationRequest(messages.prompt_ids, 0, GREEDY)])
+    ((tokens,),) = answer(engine, [GenerationRequest(messages.prompt_ids, 0, GREEDY)])
     assert tokens == messages
 
 
 def test_vllm_accepts_more_prompts_than_one_pass_holds(engine):
     generator = np.random.default_rng(0)
     prompts = generator.integers(20, 1000, (96, 90)).tolist()
-    assert engine.llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens < 96 * 90
-    answers = first(engine.generate_batch([GenerationRequest(p, i, Sampling(4)) for i, p in enumerate(prompts)]))
+    assert engine.thread.llm.vllm_config.scheduler_config.max_num_batched_tokens < 96 * 90
+    answers = first(answer(engine, [GenerationRequest(p, i, Sampling(4)) for i, p in enumerate(prompts)]))
     for i in (0, 50, 95):
-        (alone,) = first(engine.generate_batch([GenerationRequest(prompts[i], i, Sampling(4))]))
+        (alone,) = first(answer(engine, [GenerationRequest(prompts[i], i, Sampling(4))]))
         assert alone.token_ids == answers[i].token_ids
 
 
@@ -210,6 +208,59 @@ def test_vllm_load_weights_changes_and_restores_scores(engine, transformers, bas
     engine.load_weights(base, 3)
     assert engine.weights_digest() == transformers.weights_digest()
     assert furthest(scores(engine, answers), before) == 0
+
+
+@pytest.fixture
+def small_buckets(engine, monkeypatch):
+    """Send weights in several parts."""
+    monkeypatch.setattr(shared_buffer, "BUCKET_BYTES", 1)
+    engine._buffer = None
+    yield
+    engine._buffer = None
+
+
+class BreaksOff(dict):
+    """Weights whose sender fails after a number of tensors."""
+
+    tensors = 20
+
+    def items(self):
+        for number, item in enumerate(super().items()):
+            if number == self.tensors:
+                raise EngineError("The sender failed.")
+            yield item
+
+
+def test_vllm_recovers_from_a_weight_update_that_failed_half_way(engine, transformers, base, small_buckets):
+    answers = first(ask(transformers))[:2]
+    engine.load_weights(base, 1)
+    before = scores(engine, answers)
+    changed = make_policy().export_weights()
+    with pytest.raises(EngineError, match="The sender failed"):
+        engine.thread.run(engine._replace(lambda: engine._send(BreaksOff(changed)), 2))
+    assert engine.policy_version == 1
+    assert engine.weights_digest() not in (transformers.weights_digest(), digest(changed))
+    engine.load_weights(changed, 2)
+    assert engine.weights_digest() == digest(changed)
+    assert furthest(scores(engine, answers), before) > 0.1
+    engine.load_weights(base, 3)
+    assert furthest(scores(engine, answers), before) == 0
+
+
+def test_vllm_tied_head_that_is_left_out_is_found(engine, transformers, base):
+    policy = make_policy()
+    sync = WeightSync(policy, engine)
+    asyncio.run(sync.canary())
+    with torch.no_grad():
+        policy.model.get_input_embeddings().weight.mul_(1.5)
+    weights = policy.export_weights()
+    assert weights.pop("lm_head.weight").data_ptr() == weights["model.embed_tokens.weight"].data_ptr()
+    with pytest.raises(EngineError, match=r"1 missing \(lm_head.weight\)"):
+        engine.load_weights(weights, 1)
+    engine.thread.run(engine._replace(lambda: engine._send(weights), 1))
+    with pytest.raises(EngineError, match="version 1 did not reach the engine: its digest is"):
+        asyncio.run(sync.check(1))
+    assert asyncio.run(sync.push(1))["sync_gap"] < 1e-3
 
 
 def test_vllm_refuses_weights_that_do_not_fit(engine, transformers, base):
@@ -257,12 +308,12 @@ def test_vllm_holds_adapters_by_name(engine, base, tmp_path):
     plain = GenerationRequest(PROMPTS[0], 0, GREEDY)
     adapted = GenerationRequest(PROMPTS[0], 0, GREEDY, adapter="planner")
     engine.load_weights(write(policy, tmp_path / "planner"), 1, "planner")
-    ((a,), (b,)) = engine.generate_batch([plain, adapted])
+    ((a,), (b,)) = answer(engine, [plain, adapted])
     assert float((score(merged(policy), b) - torch.tensor(b.log_probs)).abs().max()) < 1e-3
     assert float((score(engine, a) - torch.tensor(a.log_probs)).abs().max()) < 1e-3
     assert float((score(engine, b) - torch.tensor(b.log_probs)).abs().max()) > 0.1
     with pytest.raises(ReasonEnvsError, match="Did you mean 'planner'"):
-        engine.generate_batch([GenerationRequest(PROMPTS[0], 0, GREEDY, adapter="planer")])
+        answer(engine, [GenerationRequest(PROMPTS[0], 0, GREEDY, adapter="planer")])
     engine.load_weights(tmp_path / "planner", 1, "solver")
     with pytest.raises(ReasonEnvsError, match=r"exceeds max_loras=2"):
         engine.load_weights(tmp_path / "planner", 1, "third")
@@ -290,15 +341,76 @@ def test_vllm_refuses_an_adapter_of_another_rank(engine, base, tmp_path):
     assert engine.policy_version == 5
 
 
-def test_vllm_answers_64_episodes_with_one_call(engine, base):
+def test_vllm_plays_64_episodes(engine, base):
     policy = make_policy()
     policy.engine = engine
     tasks = make("chain_sum")
     environment = make_environment("single_turn_math", tasks=tasks)
-    calls = engine.batcher.calls
     trajectories = asyncio.run(play(environment, policy, grouped([tasks.ordered(i, 0) for i in range(16)], 4, 0)))
     assert len(trajectories) == 64
-    assert engine.batcher.calls == calls + 1
+
+
+def test_vllm_requests_join_those_that_run(engine):
+    """A short request ends while a long one runs, and the event loop is free all the time."""
+    ended = []
+
+    async def run(name, tokens):
+        await engine.generate(GenerationRequest([7], 0, Sampling(tokens, stop=("never",))))
+        ended.append(name)
+
+    async def both():
+        long = asyncio.create_task(run("long", 300))
+        await asyncio.sleep(0.05)
+        await run("short", 2)
+        await long
+
+    start = time.perf_counter()
+    silence = asyncio.run(longest_silence(both()))
+    assert ended == ["short", "long"]
+    assert silence < (time.perf_counter() - start) / 2
+
+
+def test_vllm_aborts_requests_of_cancelled_callers(engine):
+    async def cancelled():
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await gather(*(engine.generate(GenerationRequest([i + 7], 0, Sampling(480), n=20)) for i in range(4)))
+        while engine.thread.llm.get_num_unfinished_requests():
+            await asyncio.sleep(0.01)
+
+    async def main():
+        async with asyncio.timeout(30):
+            await cancelled()
+
+    before = engine.generated_tokens
+    asyncio.run(main())
+    assert engine.generated_tokens == before
+    assert first(ask(engine, Sampling(4)))
+
+
+@pytest.mark.parametrize("mode", ["wait", "keep"])
+def test_vllm_pause_holds_requests_back(engine, base, mode):
+    """Each sample reports the weights that drew its first token."""
+    request = GenerationRequest([7], 0, Sampling(300))
+    engine.load_weights(base, 4)
+    (expected,) = first(answer(engine, [request]))
+    assert len(expected.token_ids) > 100
+
+    async def main():
+        running = asyncio.create_task(engine.generate(request))
+        await asyncio.sleep(0.05)
+        await engine.pause(mode)
+        waiting = asyncio.create_task(engine.generate(request))
+        await asyncio.sleep(0.5)
+        assert running.done() == (mode == "wait")
+        assert not waiting.done()
+        engine.load_weights(base, 5)
+        await engine.resume()
+        return await running, await waiting
+
+    (before,), (after,) = asyncio.run(main())
+    assert before.token_ids == after.token_ids == expected.token_ids
+    assert (before.policy_version, after.policy_version) == (4, 5)
 
 
 def test_vllm_works_in_several_event_loops(engine):
@@ -307,7 +419,8 @@ def test_vllm_works_in_several_event_loops(engine):
     async def both():
         return await gather(engine.generate(request), engine.generate(request))
 
-    assert asyncio.run(both()) == asyncio.run(both())
+    (one, _), (two, _) = asyncio.run(both()), asyncio.run(both())
+    assert one[0].token_ids == two[0].token_ids
 
 
 @pytest.mark.parametrize("lora_rank", [0, RANK])
@@ -335,9 +448,7 @@ def test_vllm_samples_with_one_adapter_per_role(engine, base):
             parameter += 0.05
     assert asyncio.run(sync.push(1))["sync_gap"] < 1e-3
     agents = ["scout", "digger"] * 4
-    calls = engine.batcher.calls
     choices = asyncio.run(policy.act(PROMPTS[:1] * 8, range(8), agents=agents))
-    assert engine.batcher.calls == calls + 1, "both roles in one batch"
     scout, digger = (asyncio.run(policy.act(PROMPTS[:1] * 8, range(8), agents=[a] * 8)) for a in ("scout", "digger"))
     assert [c.token_ids for c in choices] == [(scout, digger)[i % 2][i].token_ids for i in range(8)]
     assert [c.token_ids for c in scout] != [c.token_ids for c in digger]
@@ -359,20 +470,14 @@ def test_vllm_run_stops_if_weights_are_withheld(engine, base, monkeypatch, tmp_p
 
 
 def test_vllm_receives_the_options(engine):
-    config = engine.llm.llm_engine.vllm_config
+    config = engine.thread.llm.vllm_config
     assert config.model_config.dtype == torch.float32
-    assert (config.model_config.max_model_len, config.model_config.enforce_eager) == (384, True)
-    assert engine.context_length == 384
+    assert (config.model_config.max_model_len, config.model_config.enforce_eager) == (512, True)
+    assert engine.context_length == 512
     assert config.model_config.logprobs_mode == "processed_logprobs"
     assert (config.cache_config.kv_cache_memory_bytes, config.cache_config.enable_prefix_caching) == (2**28, True)
     assert (config.scheduler_config.max_num_seqs, config.scheduler_config.enable_chunked_prefill) == (96, False)
     assert (config.lora_config.max_lora_rank, config.lora_config.max_loras) == (8, 3)
-
-
-def processes():
-    """Return the children of this process without the resource tracker of Python, which runs until the end."""
-    children = psutil.Process().children(recursive=True)
-    return {child for child in children if "multiprocessing.resource_tracker" not in " ".join(child.cmdline())}
 
 
 def test_vllm_works_compiled_in_bfloat16(transformers, tmp_path):
@@ -380,7 +485,7 @@ def test_vllm_works_compiled_in_bfloat16(transformers, tmp_path):
     others = processes()
     engine = make_engine("vllm", device="cpu", dtype="bfloat16", **options)
     try:
-        config = engine.llm.llm_engine.vllm_config
+        config = engine.thread.llm.vllm_config
         assert (config.model_config.dtype, config.model_config.enforce_eager) == (torch.bfloat16, False)
         assert (config.cache_config.enable_prefix_caching, config.lora_config) == (False, None)
         half = make_engine("transformers", device="cpu", dtype="bfloat16")
@@ -389,13 +494,20 @@ def test_vllm_works_compiled_in_bfloat16(transformers, tmp_path):
         gaps = torch.cat([(a - b).abs() for a, b in zip(scores(engine, answers), scores(half, answers), strict=True)])
         assert float(gaps.mean()) < 0.03
         assert float(gaps.max()) < 0.5
+        before = scores(engine, answers)
         engine.load_weights(transformers.model.state_dict(), 1)
         assert engine.weights_digest() == half.weights_digest()
-        assert first(ask(engine)) == [g.__class__(**{**vars(g), "policy_version": 1}) for g in answers]
+        assert furthest(scores(engine, answers), before) == 0
+        assert {g.policy_version for g in first(ask(engine))} == {1}
         with pytest.raises(ReasonEnvsError, match=r"Set max_lora_rank"):
             engine.load_weights(tmp_path, 1, "solver")
         started = processes() - others
-        assert started
+        (core,) = [process for process in started if "EngineCore" in process.name()]
+        core.kill()
+        with pytest.raises(EngineError, match=r"vLLM failed in generate: .*See its messages above"):
+            ask(engine, Sampling(200))
+        with pytest.raises(EngineError, match="vLLM failed in is_paused"):
+            engine.load_weights(transformers.model.state_dict(), 2)
     finally:
         engine.close()
     assert psutil.wait_procs(started, timeout=60)[1] == []
@@ -406,7 +518,7 @@ def test_vllm_works_compiled_in_bfloat16(transformers, tmp_path):
 
 def test_vllm_failure_is_an_engine_error(engine):
     with pytest.raises(ReasonEnvsError, match=r"vLLM failed in collective_rpc: .*nowhere"):
-        call_vllm(engine.llm.collective_rpc, "nowhere")
+        engine.thread.run(engine.thread.call(engine.thread.llm.collective_rpc, "nowhere"))
 
 
 def test_vllm_start_failure_is_an_engine_error():
@@ -451,15 +563,9 @@ def wait_for(condition, process):
         time.sleep(0.5)
 
 
-def test_vllm_run_trains(tmp_path):
-    overrides = ("steps=3", "algo.tasks_per_step=4", "algo.samples_per_task=4", "policy.max_tokens=48", "eval_every=0")
-    command = [sys.executable, "-m", "agents.train", "engine=vllm", "engine.enforce_eager=true", "policy.device=cpu"]
-    done = subprocess.run(
-        [*command, *overrides, f"output_dir={tmp_path / 'run'}"],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+def test_vllm_run_trains(engine, base, monkeypatch, tmp_path):
+    monkeypatch.setattr("agents.training.engines.make_engine", lambda *_, **__: engine)
+    options = ("steps=3", "algo.tasks_per_step=4", "algo.samples_per_task=4", "policy.max_tokens=48", "eval_every=0")
+    train(make_run("embedded", tmp_path / "run", *options, "engine=vllm"))
     assert [row["step"] for row in rows(tmp_path / "run")][-1] == 3
+    assert all(row["sync_gap"] < 1e-3 for row in rows(tmp_path / "run") if "sync_gap" in row)

