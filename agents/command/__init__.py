@@ -6,17 +6,11 @@ It imports a command when it runs it.
 import runpy
 import sys
 from difflib import get_close_matches
+from pathlib import Path
 
-COMMANDS = {
-    "train": ("agents.train", "train a policy, or continue a run with resume="),
-    "evaluate": ("agents.evaluate", "evaluate a trained policy on held-out problems"),
-    "report": ("agents.report", "write an HTML page about one or more runs"),
-    "frontier": ("agents.frontier", "compare search methods and policies at equal numbers of tokens"),
-    "tasks": ("reason_envs.tasks", "list and show problems"),
-    "check": ("reason_envs.check", "check an environment"),
-    "serve": ("reason_envs.serve", "serve an environment over HTTP"),
-    "new": ("agents.command.new", "write a package with an environment and its tests"),
-}
+import yaml
+
+COMMANDS = yaml.safe_load(Path(__file__).with_name("commands.yaml").read_text(encoding="utf-8"))
 """Module and meaning of each subcommand."""
 
 
