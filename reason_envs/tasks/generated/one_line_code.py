@@ -1,7 +1,10 @@
 """One-line functions, described in words and tested: programs that a tiny model can write."""
 
+from pathlib import Path
 from random import Random
 from typing import Any
+
+import yaml
 
 from reason_envs.tasks.base import Task
 from reason_envs.tasks.generated.base import Draw, from_random, generated
@@ -23,17 +26,7 @@ def _word(rng: Random) -> tuple[Any, ...]:
     return ("".join(rng.choice("abcdxyz") for _ in range(rng.randint(1, 8))),)
 
 
-KINDS = (
-    ("a plus b", "(a + b)", "a, b"),
-    ("a minus b", "(a - b)", "a, b"),
-    ("a times b", "a * b", "a, b"),
-    ("the larger of a and b", "max(a, b)", "a, b"),
-    ("the smaller of a and b", "min(a, b)", "a, b"),
-    ("the sum of xs", "sum(xs)", "xs"),
-    ("the largest of xs", "max(xs)", "xs"),
-    ("the length of xs", "len(xs)", "xs"),
-    ("the length of the text s", "len(s)", "s"),
-)
+KINDS: list[list[str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 """Words, Python expression and parameters of the first part of a function, before it multiplies and adds."""
 ARGUMENTS = {"a, b": _two, "xs": _numbers, "s": _word}
 """Function that draws arguments for parameters."""
