@@ -230,8 +230,7 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
     def _collect(self, results: Mapping[int, StepResult]) -> Any:
         for slot, result in results.items():
             self._observations[slot] = self._see(slot, result)
-        empty: Any = create_empty_array(self.single_observation_space, self.num_envs)
-        return concatenate(self.single_observation_space, self._observations, empty)
+        return stacked(self.single_observation_space, self._observations)
 
     def _merge(self, results: Mapping[int, StepResult]) -> dict[str, Any]:
         infos: dict[str, Any] = {}
@@ -266,6 +265,12 @@ def _check_options(environment: Environment, options: Any, *more: str) -> None:
     for key in options or {}:
         if key not in (valid := (*environment.reset_options, *more)):
             raise unknown_name("option of reset", key, valid, "Name further keys in the environment's reset_options.")
+
+
+def stacked(space: gym.Space, observations: Sequence[Any]) -> Any:
+    """Return the observations of several environments as one batch."""
+    empty: Any = create_empty_array(space, len(observations))
+    return concatenate(space, observations, empty)
 
 
 def seen(result: StepResult, agent: str, last: Any) -> Any:

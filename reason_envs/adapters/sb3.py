@@ -6,12 +6,11 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
-from gymnasium.vector.utils import concatenate, create_empty_array
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from reason_envs.adapters.controller import single_agent
-from reason_envs.adapters.gymnasium import outcome, seen
+from reason_envs.adapters.gymnasium import outcome, seen, stacked
 from reason_envs.adapters.loop import run
 from reason_envs.core import Environment, StepResult
 from reason_envs.errors import ReasonEnvsError
@@ -63,7 +62,7 @@ class ReasonVecEnv(VecEnv):
         self._reset_seeds()
         self._reset_options()
         self._begin(run(self.episodes.reset(seeds=seeds, options=options)))
-        return self._collect()
+        return stacked(self.observation_space, self._observations)
 
     def step_async(self, actions: np.ndarray) -> None:
         """Store the actions for ``step_wait``."""
@@ -77,8 +76,9 @@ class ReasonVecEnv(VecEnv):
         for slot, result in stepped.items():
             self._observations[slot] = seen(result, self.agent, self._observations[slot])
         self._begin(started)
+        observations = stacked(self.observation_space, self._observations)
         rewards = np.array([reward for reward, _, _ in outcomes], np.float32)
-        return self._collect(), rewards, np.array([result.done for result in stepped.values()]), infos
+        return observations, rewards, np.array([result.done for result in stepped.values()]), infos
 
     def close(self) -> None:
         """Close every environment and the models that they built. Models that were passed in stay open."""
@@ -124,10 +124,6 @@ class ReasonVecEnv(VecEnv):
             "TimeLimit.truncated": truncated and not terminated,
             "terminal_observation": seen(result, self.agent, self._observations[slot]),
         }
-
-    def _collect(self) -> Any:
-        empty: Any = create_empty_array(self.observation_space, self.num_envs)
-        return concatenate(self.observation_space, self._observations, empty)
 
     def _chosen(self, indices: VecEnvIndices) -> Iterable[Environment]:
         return [self.environments[slot] for slot in self._get_indices(indices)]
