@@ -38,23 +38,36 @@ def of_a_run(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return [a for a in arguments if a not in given], given
 
 
+_registered: dict[tuple[str, str], tuple[Any, ...]] = {}
+"""What hydra's store holds for each group and name: the options dataclass, the environment, and whether it is open."""
+
+
 def register_schemas(overrides: Sequence[str] = ()) -> None:
     """Register the options dataclass of every part with hydra. It is the only source of the part's defaults.
 
-    Modules of parts that the overrides choose as ``module:name`` are imported.
+    Modules of parts that the overrides choose as ``module:name`` are imported. Parts that have not changed since the
+    last call are not registered again.
     """
     store = ConfigStore.instance()
     store.store(name="train_schema", node=TrainConfig)
     chosen = [override.partition("=")[::2] for override in overrides]
+    swapped = swapped_groups(overrides)
     for group, (names, config_of) in GROUPS.items():
         for name in [*(value for key, value in chosen if key == group and ":" in value), *names()]:
-            node = OmegaConf.structured(choice(config_of(name), name))
-            leave_open(group, name, node)
-            if group == "env" and isinstance(node.get("tasks"), str):
-                node.tasks = {"name": node.tasks}  # so that env.tasks.x=1 adds to it
-            if group in swapped_groups(overrides):  # a preset may set options that this part does not have
-                node = OmegaConf.create(OmegaConf.to_container(node))
-            store.store(group=group, name=name, node=node)
+            schema = choice(config_of(name), name)
+            part = (schema, registration.ENVIRONMENTS[name] if group == "env" else None, group in swapped)
+            if _registered.get((group, name)) != part:
+                store.store(group=group, name=name, node=_node(group, name, schema, is_open=group in swapped))
+                _registered[group, name] = part
+
+
+def _node(group: str, name: str, schema: type, *, is_open: bool) -> DictConfig:
+    """Return the options of a part. If they are open, a preset may set options that the part does not have."""
+    node: DictConfig = OmegaConf.structured(schema)
+    leave_open(group, name, node)
+    if group == "env" and isinstance(node.get("tasks"), str):
+        node.tasks = {"name": node.tasks}  # so that env.tasks.x=1 adds to it
+    return DictConfig(OmegaConf.to_container(node)) if is_open else node
 
 
 def compose_config(overrides: Sequence[str]) -> TrainConfig:

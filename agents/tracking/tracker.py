@@ -1,8 +1,10 @@
 """All output of a run: metrics, logs, progress, sample responses, TensorBoard, Weights & Biases and curves."""
 
 import logging
+import math
 import shlex
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,6 +20,8 @@ from reason_envs.errors import ReasonEnvsError, printable, reading
 
 _log = logging.getLogger(__name__)
 _OURS = ("agents", "reason_envs")
+DRAW_SECONDS = 10
+"""Minimum seconds between two drawings of the curves; they are also drawn at the end."""
 
 
 class Tracker:
@@ -41,6 +45,7 @@ class Tracker:
         self._dashboards = Dashboards(self.folder, wandb=wandb, tensorboard=tensorboard)
         self._handlers: list[logging.Handler] = []
         self._levels: dict[str, int] = {}
+        self._drawn_at = -math.inf
 
     def __enter__(self) -> Self:
         """Open ``train.log`` and the progress bar."""
@@ -157,7 +162,9 @@ class Tracker:
         text = evaluation_text(row)
         if text is not None:
             self._console.write(text)
-            self._draw()
+            if time.monotonic() - self._drawn_at >= DRAW_SECONDS:
+                self._draw()
+                self._drawn_at = time.monotonic()
 
     def _draw(self) -> None:
         path = self.folder / "curves.png"

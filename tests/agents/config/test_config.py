@@ -123,8 +123,8 @@ def test_compose_replaces_tasks_or_changes_one_key(overrides, tasks):
     ("override", "expected"),
     [
         ("stepz=3", "Unknown key 'stepz'. Did you mean 'steps'"),
-        ("+foo=1", "'foo'. Valid: algo, engine, env"),
-        ("++foo=1", "'foo'. Valid: algo, engine, env"),
+        ("+foo=1", "'foo'. Valid: algo, cluster, engine, env"),
+        ("++foo=1", "'foo'. Valid: algo, cluster, engine, env"),
         ("algo.samples_per_tsk=3", "Unknown key 'algo.samples_per_tsk'. Did you mean 'algo.samples_per_task'"),
         ("algo.optimizer.learning_rat=1", "Did you mean 'algo.optimizer.learning_rate'"),
         ("+algo.optimizer.foo=1", "'foo'"),
