@@ -564,7 +564,7 @@ def wait_for(condition, process):
 
 
 def test_vllm_run_trains(engine, base, monkeypatch, tmp_path):
-    monkeypatch.setattr("agents.training.engines.make_engine", lambda *_, **__: engine)
+    monkeypatch.setattr("agents.training.build.make_engine", lambda *_, **__: engine)
     options = ("steps=3", "algo.tasks_per_step=4", "algo.samples_per_task=4", "policy.max_tokens=48", "eval_every=0")
     train(make_run("embedded", tmp_path / "run", *options, "engine=vllm"))
     assert [row["step"] for row in rows(tmp_path / "run")][-1] == 3

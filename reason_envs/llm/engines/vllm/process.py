@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib.util
 import os
 import signal
@@ -71,6 +72,8 @@ class VllmThread(LoopThread):
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self.llm = None
+        gc.collect()  # AsyncLLM has a destructor, which fails when the interpreter exits
 
 
 async def _cancel_other_tasks() -> None:
