@@ -62,4 +62,5 @@ class ValueHead(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return the values [N] of hidden states [N, width]."""
-        return self.linear(states.float()).squeeze(-1)
+        # A copy, since the hooks of sharded modules (FSDP2) do not follow views.
+        return self.linear(states.float()).squeeze(-1).clone()
