@@ -77,15 +77,7 @@ def alone(tmp_path_factory):
     return folder
 
 
-def test_two_processes_equal_one(alone, tmp_path):
-    code, output = finish(launch(tmp_path / "run", *OPTIONS, processes=2))
-    assert code == 0, output
-    assert "in 2 processes" in output
-    assert output.count("tokens generated") == 1, "one process reports"
-    assert_equal_runs(alone, tmp_path / "run")
-
-
-def test_two_processes_resume_exactly(alone, tmp_path):
+def test_interrupted_run_of_two_processes_equals_a_whole_one_of_one(alone, tmp_path):
     folder = tmp_path / "run"
     process = launch(folder, *OPTIONS, processes=2)
     deadline = time.monotonic() + 200
@@ -98,6 +90,8 @@ def test_two_processes_resume_exactly(alone, tmp_path):
     assert code != 0, output
     code, output = finish(launch(folder, f"resume={folder}", processes=2))
     assert code == 0, output
+    assert "in 2 processes" in output
+    assert output.count("tokens generated") == 1, "one process reports"
     assert_equal_runs(alone, folder)
 
 
