@@ -17,14 +17,14 @@ class SavedBytes(saved_tensors_hooks):
     """
 
     def __init__(self, weights: Iterable[Tensor]) -> None:
-        self._known = {tensor.untyped_storage().data_ptr() for tensor in weights}
+        self._known = {tensor.untyped_storage()._cdata for tensor in weights}
         self.total = 0
         super().__init__(self._count, lambda tensor: tensor)
 
     def _count(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._known:
-            self._known.add(storage.data_ptr())
+        if storage._cdata not in self._known:
+            self._known.add(storage._cdata)
             self.total += storage.nbytes()
         return tensor
 

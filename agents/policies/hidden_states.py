@@ -15,18 +15,18 @@ def token_states(model: Any, batch: Batch, *, share_prompts: bool) -> Tensor:
 
     With ``share_prompts``, keys and values are kept between two passes, which gradient checkpointing does not allow.
     """
-    prompts, which = batch.same_prompt.unique(return_inverse=True)
-    cache = DynamicCache(config=model.config)
     # Other kinds of layers (sliding, recurrent) overwrite tensors that gradients need.
-    keeps_all = all(type(layer) is DynamicLayer for layer in cache.layers)
-    if share_prompts and keeps_all and len(prompts) < len(which):
-        return _after_shared_prompts(model, batch, prompts, which, cache)
+    if share_prompts and all(type(layer) is DynamicLayer for layer in DynamicCache(config=model.config).layers):
+        prompts, which = batch.same_prompt.unique(return_inverse=True)
+        if len(prompts) < len(which):
+            return after_shared_prompts(model, batch, prompts, which)
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
     return model.base_model(**inputs, use_cache=False).last_hidden_state[:, batch.prompt_width - 1 : -1]
 
 
-def _after_shared_prompts(model: Any, batch: Batch, prompts: Tensor, which: Tensor, cache: DynamicCache) -> Tensor:
+def after_shared_prompts(model: Any, batch: Batch, prompts: Tensor, which: Tensor) -> Tensor:
     """Compute the rows ``prompts`` once, then each response from the keys and values of its prompt (``which``)."""
+    cache = DynamicCache(config=model.config)
     width, keeping = batch.prompt_width, {"past_key_values": cache, "use_cache": True}
     before = model.base_model(
         input_ids=batch.input_ids[prompts, :width],
