@@ -1,7 +1,6 @@
 """All output of a run: metrics, logs, progress, sample responses, TensorBoard, Weights & Biases and curves."""
 
 import logging
-import math
 import shlex
 import sys
 import time
@@ -45,7 +44,7 @@ class Tracker:
         self._dashboards = Dashboards(self.folder, wandb=wandb, tensorboard=tensorboard)
         self._handlers: list[logging.Handler] = []
         self._levels: dict[str, int] = {}
-        self._drawn_at = -math.inf
+        self._drawn_at = time.monotonic()
 
     def __enter__(self) -> Self:
         """Open ``train.log`` and the progress bar."""
