@@ -8,6 +8,7 @@ engine shares the GPUs, over at most 8 of which it is split, and holds 16 sample
 
 from __future__ import annotations
 
+import argparse
 import json
 import tempfile
 from pathlib import Path
@@ -60,6 +61,7 @@ def cell(folder: str, rank: int, gpus: int) -> str:
 
 def main() -> None:
     """Print the table."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     print("| model | trained | " + " | ".join(f"{gpus} GPU{'s' * (gpus > 1)}" for gpus in GPUS) + " |")
     print("|---" * (len(GPUS) + 2) + "|")
     with tempfile.TemporaryDirectory() as parent:
