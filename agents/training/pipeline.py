@@ -1,12 +1,11 @@
 """The episodes of the training steps: played when a step needs them, or during the update of the step before."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
-
-from torch import Tensor
+from collections.abc import Sequence
 
 from agents.algorithms.learner import Learner
 from agents.policies.base import TrainablePolicy
+from agents.training.saving import Saver
 from agents.trajectory import Trajectory
 
 
@@ -14,17 +13,19 @@ class Pipeline:
     """Plays the episodes of each training step and updates the policy on them.
 
     With ``steps_ahead=1``, the episodes of the next step are played during the update, with the weights before it. They
-    are complete before the weights change, so a run depends on its seed only.
+    are complete before the weights change, so a run depends on its seed only. The saver gets these weights, since a
+    resumed run plays the episodes again.
     """
 
-    def __init__(self, learner: Learner, policy: TrainablePolicy, steps_ahead: int, total_steps: int) -> None:
+    def __init__(
+        self, learner: Learner, policy: TrainablePolicy, saver: Saver, steps_ahead: int, total_steps: int
+    ) -> None:
         self._learner = learner
         self._policy = policy
+        self._saver = saver
         self._ahead = steps_ahead > 0
         self._total_steps = total_steps
         self._playing: asyncio.Future[list[Trajectory]] | None = None
-        self.sampler: Mapping[str, Tensor] = {}
-        """Weights that sample the episodes of the next step. Empty: the present ones."""
 
     def episodes(self, step: int) -> asyncio.Future[list[Trajectory]]:
         """Return the episodes of a step, which may be complete already."""
@@ -44,21 +45,21 @@ class Pipeline:
         if step + 1 < self._total_steps:
             self._playing = self.episodes(step + 1)
         try:
-            metrics = await updating
-            await asyncio.wait([self._playing] if self._playing else [updating])
+            metrics = await asyncio.shield(updating)
+            await asyncio.wait([self._playing or updating])
         except BaseException:
             await asyncio.wait([updating])  # a thread cannot be cancelled
             await self.close()
             raise
-        self.sampler = sampler
+        self._saver.sampler = sampler
         versions = [decision.choice.policy_version for each in trajectories for decision in each.decisions]
-        return {**metrics, "staleness": step - sum(versions) / len(versions)}
+        return {**metrics, "staleness": step - sum(versions) / max(1, len(versions))}
 
     async def close(self) -> None:
         """Cancel the episodes that are played ahead."""
         if self._playing is not None:
             self._playing.cancel()
-            await asyncio.wait([self._playing])
+            await asyncio.gather(self._playing, return_exceptions=True)
             self._playing = None
 
     async def replay(self, step: int) -> None:

@@ -81,9 +81,10 @@ class Trainer:
                 seed=config.seed,
                 **options(config.algo),
             )
-        self.pipeline = Pipeline(self.learner, run.policy, config.pipeline.steps_ahead, self.total_steps)
         self.sync = PolicySync(run.policy)
         self.saver = Saver(run.plan, run.policy, self.learner.optimizer)
+        ahead = config.pipeline.steps_ahead
+        self.pipeline = Pipeline(self.learner, run.policy, self.saver, ahead, self.total_steps)
         self.tracker = open_folder(run.plan, self.total_steps, resuming=self._resuming, command=self._command)
         self.evaluator = Evaluator(run, self.tracker)
 
@@ -99,7 +100,6 @@ class Trainer:
         metrics, sample = describe(trajectories), as_text(trajectories[0])
         with clock.phase(UPDATING):
             metrics |= await self.pipeline.update(trajectories, step)
-        self.saver.sampler = self.pipeline.sampler
         tokens = sum(t.generated_tokens for t in played)
         self.progress.advance(tokens, metrics, sample, self.sync.watched(trajectories))
         with clock.phase(SENDING):
@@ -155,9 +155,8 @@ class Trainer:
 
     async def _replay(self) -> None:
         """Play the episodes of the next step again if the run had sampled them with earlier weights."""
-        self.pipeline.sampler, present = self.saver.sampler, self.run.policy.state_tensors()
         if self.saver.sampler and self.progress.step < self.total_steps:
-            present = {name: tensor.clone() for name, tensor in present.items()}
+            present = {name: tensor.clone() for name, tensor in self.run.policy.state_tensors().items()}
             self.run.policy.load_state_tensors(self.saver.sampler)
             self.sync.send(self.progress.step - 1)
             await self.pipeline.replay(self.progress.step)
