@@ -20,7 +20,8 @@ from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import of_a_run
 from agents.evaluation.intervals import first_tasks
 from agents.search.plans import Plan, plans
-from agents.search.results import MethodResult, Solved, plot_frontier, record, solve_all, summarise, table, write_json
+from agents.search.plot import plot_frontier
+from agents.search.results import MethodResult, Solved, record, solve_all, summarise, table, write_json
 from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import RunError
 from reason_envs.validation import at_least

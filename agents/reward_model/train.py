@@ -9,19 +9,17 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCardData
-
 from agents.config.command_line import parse_pairs, report_errors
-from agents.reward_model.config import FineTuningConfig, RewardModelConfig
-from agents.reward_model.labels import LabelledSolution, SamplingConfig, append_labels, label_problems, read_labels
+from agents.reward_model.config import RewardModelConfig
+from agents.reward_model.labels import LabelledSolution, append_labels, label_problems, read_labels
 from agents.reward_model.metrics import best_threshold, check_step, first_wrong, step_metrics
-from agents.tracking.model_card import CARD, front_matter, hub_name, render
+from agents.tracking.model_card import CARD
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.errors import OptionError, ReasonEnvsError, RunError
@@ -49,6 +47,7 @@ def train_reward_model(config: RewardModelConfig) -> Path:
     if (folder / "labels").exists() and config.labels_from is None:
         rule = f"contains labels already: use them with labels_from={folder / 'labels'}, or choose another folder."
         raise OptionError("output_dir", config.output_dir, rule)
+    from agents.reward_model.card import write_card
     from agents.reward_model.fine_tuning import fine_tune
 
     labels = labelled_solutions(config, folder / "labels")
@@ -61,7 +60,7 @@ def train_reward_model(config: RewardModelConfig) -> Path:
         metrics = evaluate_reward_model(folder, labels, config.device)
     metrics["seconds"] = {"labels": round(sampled - started), "fine_tuning": round(time.monotonic() - sampled)}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
-    _write_card(folder, config, metrics)
+    write_card(folder, config, metrics)
     return folder
 
 
@@ -200,45 +199,6 @@ def arithmetic_agreement(solutions: Sequence[LabelledSolution]) -> dict[str, flo
             if holds is not None:
                 agrees.append(holds == (label >= 0.5))
     return {"checked_steps": len(agrees), "agreement": sum(agrees) / len(agrees) if agrees else float("nan")}
-
-
-def _write_card(folder: Path, config: Any, metrics: Mapping[str, Any]) -> None:
-    """Write the card ``README.md`` of a model in the format of the Hugging Face hub.
-
-    ``config`` is the ``RewardModelConfig`` of the training, ``metrics`` the contents of ``metrics.json``.
-    """
-    tasks, auc = _short(config.tasks), metrics["test"]["auc"]
-    data = ModelCardData(
-        base_model=hub_name(config.model),
-        library_name="transformers",
-        pipeline_tag="token-classification",
-        tags=["reason-envs", "process-reward-model"],
-        model_name="Step reward model",
-        eval_results=[EvalResult("token-classification", "reason-envs/steps", tasks, "roc_auc", auc)],
-    )
-    fields = {**_fields(SamplingConfig, config), **_fields(FineTuningConfig, config), "problems": config.problems}
-    card = render(
-        Path(__file__).with_name("card.md"),
-        front_matter=front_matter(data),
-        config=config,
-        sources={name: Path(getattr(config, name) or "").name for name in ("labels_from", "further_labels")},
-        tasks=tasks,
-        engine=_short(config.engine),
-        metrics=metrics,
-        options="\n".join(f"* {name}: {value!r}" for name, value in fields.items()),
-    )
-    (folder / CARD).write_text(card)
-
-
-def _fields(part: type, config: Any) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in asdict(part())}
-
-
-def _short(spec: Any) -> str:
-    """Return the configuration of tasks or an engine, or the name of the object."""
-    if isinstance(spec, Engine):
-        return spec.model_name or type(spec).__name__
-    return str(spec) if isinstance(spec, str | Mapping) else spec.name
 
 
 def main() -> None:

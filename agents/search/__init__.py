@@ -1,15 +1,15 @@
 """Search baselines for ``env=reason_tree``: chain of thought, self-consistency, best-of-N, beam, DVTS, REBASE and MCTS.
 
-They share the prompt, generator, reward model, grader and token counter of the environment.
-Searches that grow a tree level by level share one file.
+They share the prompt, generator, reward model, grader and token counter of the environment. Each family has one file.
 This package may import evaluation and policies, but never a learner.
 """
 
 from typing import Any, Protocol
 
 from agents.search.answer import SELECTIONS, Answer, Candidate
-from agents.search.beam import BeamSearch, DiverseSearch, Rebase
+from agents.search.beam import BeamSearch, DiverseSearch
 from agents.search.mcts import MonteCarloTreeSearch
+from agents.search.rebase import Rebase
 from agents.search.solutions import BestOfN, ChainOfThought, SelfConsistency
 from agents.search.walks import AlwaysExpand, RandomLegal
 from reason_envs.envs.reason_tree.grower import Grower

@@ -1,15 +1,13 @@
-"""Searches that keep the best steps of each level: beam search, its diverse variant (DVTS), and REBASE."""
+"""Beam search over reasoning steps, and its diverse variant (DVTS)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from agents.search.answer import SELECTIONS, Answer, finished, submit
 from reason_envs.envs.reason_tree.grower import Grower, draw_steps
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.errors import OptionError
-from reason_envs.validation import above, at_least, one_of
+from reason_envs.validation import at_least, one_of
 
 
 @dataclass
@@ -77,53 +75,3 @@ def check_first_level(width: int, grower: Grower) -> None:
     limit = grower.config.max_branch
     if width > limit:
         raise OptionError("width", width, f"must be at most env.max_branch={limit}: set env.max_branch={width}.")
-
-
-@dataclass
-class Rebase:
-    """Reward-balanced search (Wu et al., "Inference Scaling Laws", ICLR 2025, arXiv 2408.00724).
-
-    Each level draws as many steps as finished candidates are still missing. A softmax of the path values divides them
-    among the open steps. Departure from the paper: shares are rounded by largest remainders, so that they sum to the
-    budget exactly. The paper rounds each share separately.
-    """
-
-    width: int = 8
-    """Number of finished candidates to reach, and number of steps drawn on the first level."""
-    balance: float = 0.1
-    """Temperature of the softmax. A lower temperature gives more of the budget to the best steps."""
-    select: str = "vote"
-    """Rule that chooses one candidate: ``maximum`` (value), ``vote`` (sum of values) or ``majority`` (number)."""
-
-    def __post_init__(self) -> None:
-        at_least(self, width=1)
-        above(self, balance=0)
-        one_of(self, select=SELECTIONS)
-
-    async def search(self, tree: Tree, grower: Grower) -> Answer:
-        """Grow the tree and submit an answer."""
-        check_first_level(self.width, grower)
-        leaves: list[int] = []
-        parents = [0] * self.width
-        while parents:
-            drawn = [child for child in await draw_steps(tree, grower, parents) if child is not None]
-            leaves += [child for child in drawn if finished(tree, grower, child)]
-            alive = [child for child in drawn if not tree.nodes[child].terminal]
-            shares = allocate([tree.nodes[i].value for i in alive], self.width - len(leaves), self.balance)
-            parents = [i for i, share in zip(alive, shares, strict=True) for _ in range(share)]
-        return submit(tree, grower, leaves, self.select)
-
-
-def allocate(values: Sequence[float], budget: int, balance: float) -> list[int]:
-    """Divide a budget into whole numbers in proportion to ``exp(value / balance)`` by largest remainders.
-
-    Earlier values win ties. There is one number per value; the list is empty if there are no values.
-    """
-    if not len(values):
-        return []
-    weights = np.exp((np.asarray(values) - max(values)) / balance)
-    exact = budget * weights / weights.sum()
-    shares = np.floor(exact).astype(int)
-    rest = np.argsort(-np.round(exact - shares, 9), kind="stable")[: budget - shares.sum()]
-    shares[rest] += 1
-    return shares.tolist()

@@ -14,6 +14,7 @@ from agents.policies.base import TrainablePolicy
 from agents.policies.roles import RolePolicy, language_parts
 from agents.registry import POLICIES
 from agents.training import checkpoint
+from agents.training.engines import policy_engines
 from agents.training.folder import CHECKPOINTS, read_config
 from agents.training.phases import explain_out_of_memory
 from agents.training.resolve import RunPlan, resolve
@@ -21,15 +22,15 @@ from agents.training.reward_model_phase import check_trained
 from agents.training.weight_sync import PolicySync
 from reason_envs.adapters.loop import run_apart
 from reason_envs.core import AgentId, Environment
-from reason_envs.errors import EngineError, OptionError, RunError
+from reason_envs.errors import RunError
 from reason_envs.llm import make_engine
 from reason_envs.llm.adapter_views import AdapterView
-from reason_envs.llm.engine import BASE_MODEL, Capability, Engine, TrainableEngine
+from reason_envs.llm.engine import BASE_MODEL, Engine
 from reason_envs.registration import make_environment
 from reason_envs.reward_models.base import StepRewardModel, make_reward_model
 from reason_envs.sandbox import Sandbox
-from reason_envs.tasks import TaskSet
 from reason_envs.tasks import make as make_tasks
+from reason_envs.tasks.base import TaskSet
 from reason_envs.validation import mounted
 
 
@@ -99,7 +100,7 @@ def _build(plan: RunPlan) -> Run:
         models["engine"] = make_engine(plan.generator)
     engines: dict[AgentId, Any] = {}
     if plan.base_model_options:  # the environment needs the policy's engine
-        engines = _policy_engines(plan, [""])
+        engines = policy_engines(plan, [""])
         models |= {name: AdapterView(engines[""], BASE_MODEL) for name in plan.base_model_options}
     with mounted("env"):
         environment = make_environment(config.env.name, **{**options(config.env), **models, "tasks": train_tasks})
@@ -109,7 +110,7 @@ def _build(plan: RunPlan) -> Run:
         environment.render_mode = "ansi"
     if plan.writes_text:
         roles = [""] if config.policy.sharing == "shared" else list(environment.agents)
-        engines = engines or _policy_engines(plan, roles)
+        engines = engines or policy_engines(plan, roles)
     policy = _policy(plan, environment)
     for name, part in language_parts(policy).items():
         part.engine = engines[name]
@@ -124,51 +125,6 @@ def _build(plan: RunPlan) -> Run:
         train_tasks=train_tasks,
         test_tasks=test_tasks,
     )
-
-
-def _policy_engines(plan: RunPlan, roles: Sequence[AgentId]) -> dict[AgentId, TrainableEngine]:
-    """Build the engines of a language policy: one that holds an adapter of each role, or one for each role.
-
-    A policy that plays all roles has one role with an empty name.
-
-    Raises:
-        OptionError: the engine holds too few adapters, or ``placement.roles`` does not fit the policy.
-        EngineError: the engine cannot take new weights.
-    """
-    config = plan.config
-    engine, places = options(config.engine), config.placement.roles or {}
-    if engine.get("max_lora_rank") and config.policy.sharing == "lora_per_role":
-        if config.engine.max_loras < len(roles):
-            raise OptionError(
-                "engine.max_loras",
-                config.engine.max_loras,
-                f"must be at least {len(roles)}: the roles {', '.join(roles)} have one adapter each.",
-            )
-        shared = _trainable(plan, engine)
-        return {role: AdapterView(shared, role) for role in roles}
-    for role in places:
-        if config.policy.sharing != "model_per_role" or role not in roles:
-            raise OptionError(
-                "placement.roles",
-                places,
-                f"names {role!r}, but it places the models of policy.sharing=model_per_role. Roles here: "
-                f"{', '.join(filter(None, roles)) or 'one policy plays all of them'}.",
-            )
-    device = {role: {"device": places[role]} if role in places else {} for role in roles}
-    return {role: _trainable(plan, {**engine, **device[role]}) for role in roles}
-
-
-def _trainable(plan: RunPlan, engine_options: dict[str, Any]) -> TrainableEngine:
-    name = plan.config.engine.name
-    engine = make_engine(name, **engine_options)
-    if not (isinstance(engine, TrainableEngine) and Capability.TRAINABLE in engine.capabilities):
-        own = f" For the environment's own generator set env.engine={{name: {name}, ...}}."
-        raise EngineError(
-            f"engine={name} cannot take new weights; use engine=transformers or engine=vllm with a model that is not "
-            "quantized (neither stored quantized, nor with load_in_8bit or load_in_4bit)."
-            f"{own if 'engine' in options(plan.config.env) else ''}"
-        )
-    return engine
 
 
 def _policy(plan: RunPlan, environment: Environment) -> Any:

@@ -26,11 +26,11 @@ from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import compose_config
 from agents.evaluation.intervals import crossed_bootstrap, first_tasks
 from agents.search.plans import Plan, plans
+from agents.search.plot import plot_frontier
 from agents.search.results import (
     MethodResult,
     Solved,
     grade,
-    plot_frontier,
     record,
     solve_all,
     summarise,

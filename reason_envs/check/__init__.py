@@ -15,7 +15,8 @@ from typing import Any
 import yaml
 
 from reason_envs.check import copies, episodes, interfaces, play, texts
-from reason_envs.check.play import CheckFailure, CheckResult, NotApplicable, Subject, verdict
+from reason_envs.check.play import Subject
+from reason_envs.check.results import CheckFailure, CheckResult, NotApplicable, verdict
 from reason_envs.core import Environment, ResultError
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine

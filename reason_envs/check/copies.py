@@ -3,7 +3,8 @@
 import gc
 
 from reason_envs.batching import MicroBatcher, gather
-from reason_envs.check.play import CheckFailure, NotApplicable, Subject, compare
+from reason_envs.check.play import Subject, compare
+from reason_envs.check.results import CheckFailure, NotApplicable
 from reason_envs.core import Environment, StepResult, checked_reset
 from reason_envs.vector import VectorEpisodes
 

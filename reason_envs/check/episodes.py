@@ -12,7 +12,8 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Discrete, Text
 
-from reason_envs.check.play import EPISODES, INVALID, CheckFailure, NotApplicable, Subject, compare, difference
+from reason_envs.check.play import EPISODES, INVALID, Subject, compare, difference
+from reason_envs.check.results import CheckFailure, NotApplicable
 from reason_envs.core import AgentId, Environment, StepResult, checked_reset, checked_step
 from reason_envs.tasks import TaskSet
 

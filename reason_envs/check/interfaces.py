@@ -9,7 +9,8 @@ from gymnasium.utils.env_checker import check_env
 
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.gymnasium import GymnasiumAdapter
-from reason_envs.check.play import CheckFailure, NotApplicable, Subject
+from reason_envs.check.play import Subject
+from reason_envs.check.results import CheckFailure, NotApplicable
 from reason_envs.core import Environment
 from reason_envs.errors import ReasonEnvsError
 

@@ -1,22 +1,21 @@
-"""What checks share: their results, and playing an environment in the same way each time. The first check plays."""
+"""Plays the checked environment, in the same way each time, and compares the results. The first check only plays."""
 
 import asyncio
 import copy
-import textwrap
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from gymnasium.spaces import Discrete, Text
 
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
+from reason_envs.check.results import CheckFailure
 from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step, derive_seed
 from reason_envs.tasks import Task, TaskSet
 
 T = TypeVar("T")
-Status = Literal["pass", "FAIL", "n/a"]
 
 RESPONSES = ("42", r"\boxed{7}", "I do not know.", "print(1)", "Work step by step.\nThen check: 3 + 4 = 7.")
 """Responses of the player in environments with text actions."""
@@ -26,50 +25,6 @@ FEW = 3
 """Minimum length of the longest episode; shorter ones may be due to a bad player."""
 INVALID = "valid_action"
 """Key of ``info`` that reports whether a decision was a valid action."""
-
-
-@dataclass(frozen=True)
-class CheckResult:
-    """Result of one check."""
-
-    name: str
-    """Name of the check."""
-    status: Status
-    """Outcome: ``pass``, ``FAIL``, or ``n/a`` if the check does not apply to the environment."""
-    detail: str
-    """Observed behaviour, in one sentence."""
-    fix: str = ""
-    """Sentence that says how to fix a failure; empty if there is none."""
-
-
-class CheckFailure(Exception):
-    """An environment breaks a rule; an empty ``fix`` stands for the general fix of the check."""
-
-    def __init__(self, detail: str, fix: str = "") -> None:
-        super().__init__(detail)
-        self.detail, self.fix = detail, fix
-
-
-class NotApplicable(Exception):
-    """A check does not apply; the message gives the reason."""
-
-
-def verdict(name: str, results: Sequence[CheckResult]) -> str:
-    """Format results: a line per check, the fix below a failure, and a summary."""
-    width = max(len(result.name) for result in results)
-    lines = [name]
-    for result in results:
-        lines.append(_paragraph(f"{result.status:4}  {result.name:{width}}  ", result.detail))
-        if result.fix:
-            lines.append(_paragraph(" " * (width + 8) + "fix: ", result.fix))
-    failed = [result.name for result in results if result.status == "FAIL"]
-    passed = sum(result.status == "pass" for result in results)
-    lines.append(f"{len(failed)} failed ({', '.join(failed)})" if failed else f"all {passed} checks that apply passed")
-    return "\n".join(lines)
-
-
-def _paragraph(start: str, text: str) -> str:
-    return textwrap.fill(" ".join(text.split()), 120, initial_indent=start, subsequent_indent=" " * len(start))
 
 
 @dataclass(frozen=True)

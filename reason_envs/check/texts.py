@@ -5,7 +5,8 @@ from typing import Any
 from gymnasium.spaces import Discrete, Text
 
 from reason_envs.check.episodes import check_finite, reports_invalid, take
-from reason_envs.check.play import INVALID, RESPONSES, CheckFailure, NotApplicable, Subject
+from reason_envs.check.play import INVALID, RESPONSES, Subject
+from reason_envs.check.results import CheckFailure, NotApplicable
 from reason_envs.core import Environment, checked_reset, checked_step
 
 LONG = 100_000

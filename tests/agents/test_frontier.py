@@ -9,7 +9,8 @@ from search_toys import needle_environment
 from agents.frontier import main
 from agents.search import WALKS, make_method
 from agents.search.plans import Searching, Walking, plans
-from agents.search.results import MethodResult, grade, plot_frontier, record, solve_all, summarise, table
+from agents.search.plot import plot_frontier
+from agents.search.results import MethodResult, grade, record, solve_all, summarise, table
 from agents.trajectory import Choice
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError

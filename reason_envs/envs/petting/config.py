@@ -41,4 +41,5 @@ class PettingConfig(TaskConfig):
         one_of(self, roles=PLAYERS)
         above(self, program_seconds=0)
         at_least(self, max_turns=1, history=1, max_shown_chars=1, max_response_chars=1)
+        # These are rewards and costs, all written as positive numbers: games subtract the costs.
         at_least(self, **{option.name: 0 for option in fields(self) if option.type is float})

@@ -10,8 +10,9 @@ from search_toys import BRANCH, DEPTH, known_tree, search, start, texts
 
 from agents.search import METHODS, make_method
 from agents.search.answer import Candidate, selected
-from agents.search.beam import BeamSearch, DiverseSearch, Rebase, allocate
+from agents.search.beam import BeamSearch, DiverseSearch
 from agents.search.mcts import MonteCarloTreeSearch, Statistics
+from agents.search.rebase import Rebase, allocate
 from agents.search.solutions import BestOfN, ChainOfThought, SelfConsistency
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.grower import draw_steps

@@ -9,7 +9,7 @@ from run_toys import make_trainer
 
 from agents.algorithms.optimizer import OptimizerConfig
 from agents.config.compose import compose_config
-from agents.training import build as building
+from agents.training import engines
 from agents.training.build import build
 from agents.training.resolve import resolve
 from reason_envs import registration
@@ -95,7 +95,7 @@ def test_solver_can_be_the_policys_engine_without_its_adapter(tiny_model, tmp_pa
         made.append(AdapterEngine(TransformersEngineConfig(model=model, device=device)))
         return made[-1]
 
-    monkeypatch.setattr(building, "make_engine", make_engine)
+    monkeypatch.setattr(engines, "make_engine", make_engine)
     more = ["env.solver=policy", "policy.lora_rank=4", "engine=vllm", "engine.max_lora_rank=4"]
     run = build(resolve(compose_config(overrides(tiny_model, tmp_path, *more))))
     assert len(made) == 1, "one engine, one set of weights"

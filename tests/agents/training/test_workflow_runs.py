@@ -130,7 +130,7 @@ def test_run_checks_its_executor_before_it_loads_a_model(tmp_path, monkeypatch, 
     server.script = lambda body, number: reply(status=status)
     if status is None:
         server.close()
-    monkeypatch.setattr("agents.training.build._policy_engines", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr("agents.training.build.policy_engines", lambda *_: pytest.fail("a model was loaded"))
     engine = f"{{name: openai, model: m, base_url: '{server.url}', backoff_s: 0.01}}"
     with pytest.raises(EngineError, match="requires a key" if status else "connection failed"):
         make_trainer(["env=workflow", f"env.engine={engine}", f"output_dir={tmp_path / 'run'}"])
