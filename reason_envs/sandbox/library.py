@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+from reason_envs.errors import EngineError
+
 LEFT_OUT = shutil.ignore_patterns("site-packages", "test", "tests", "idlelib", "tkinter", "lib2to3", "ensurepip", "*.a")
 """Files that are left out of a copy of the library."""
 COPY = "reason_envs_python_"
@@ -39,9 +41,20 @@ def is_open(folder: str) -> bool:
     return all(path.stat().st_mode & 0o5 == 0o5 for path in (Path(folder), *Path(folder).parents))
 
 
+def shared_folder() -> Path:
+    """Return a folder for temporary files that all users can reach: with a private ``TMPDIR``, a usual one."""
+    for folder in (tempfile.gettempdir(), "/tmp", "/var/tmp"):
+        if os.path.isdir(folder) and is_open(folder):
+            return Path(folder)
+    raise EngineError(
+        f"Programs run as another user, who cannot reach the temporary folder {tempfile.gettempdir()}: "
+        "chmod 755 it, or set TMPDIR to a folder that all users can read."
+    )
+
+
 def remove_abandoned() -> None:
     """Remove the copies of processes that were killed."""
-    for other in Path(tempfile.gettempdir()).glob(f"{COPY}*"):
+    for other in shared_folder().glob(f"{COPY}*"):
         if lock := _lock(other):
             with lock:
                 shutil.rmtree(other, ignore_errors=True)
@@ -51,7 +64,7 @@ def remove_abandoned() -> None:
 def copied_library() -> str:
     """Copy the library for other users, because only root may be able to read its folder. Copies once per process."""
     remove_abandoned()
-    unlocked = Path(tempfile.mkdtemp(prefix=f"new_{COPY}"))
+    unlocked = Path(tempfile.mkdtemp(prefix=f"new_{COPY}", dir=shared_folder()))
     lock = _lock(unlocked)
     folder = unlocked.rename(unlocked.with_name(unlocked.name.removeprefix("new_")))
     atexit.register(_remove, folder, lock, os.getpid())

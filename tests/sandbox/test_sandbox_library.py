@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reason_envs.errors import EngineError
 from reason_envs.sandbox import library
 
 
@@ -19,7 +20,7 @@ def small_library(tmp_path, monkeypatch):
     monkeypatch.setattr(library, "library", lambda: str(source))
     held = []  # keeps the lock of the copy
     monkeypatch.setattr(library.atexit, "register", lambda *arguments: held.append(arguments))
-    monkeypatch.setattr(tempfile, "tempdir", str(target))
+    monkeypatch.setattr(library, "shared_folder", lambda: target)
     library.copied_library.cache_clear()
     yield target
     library.copied_library.cache_clear()
@@ -50,3 +51,16 @@ def test_copy_of_a_killed_process_is_removed(small_library):
         library.remove_abandoned()
         assert held.exists()
     assert not abandoned.exists()
+
+
+def test_copy_lies_where_other_users_can_read_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # pytest makes it for this user alone
+    assert not library.is_open(str(tmp_path))
+    assert library.is_open(str(library.shared_folder()))
+
+
+def test_copy_is_refused_where_no_folder_is_open(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(library, "is_open", lambda folder: False)
+    with pytest.raises(EngineError, match=rf"cannot reach the temporary folder {tmp_path}: chmod 755 it"):
+        library.shared_folder()
