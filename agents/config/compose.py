@@ -1,6 +1,7 @@
 """Compose the configuration of a run from ``key=value`` overrides, with hydra. Every mistake gets one message."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -147,10 +148,15 @@ def _as_text(override: str) -> str:
 
 def _parts(overrides: Sequence[str]) -> dict[str, str]:
     """Return the name of each group's part: chosen by the overrides or an experiment, or else recommended."""
-    choices = [o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")]
-    config = compose("config", overrides=choices)
-    chosen = {group: OmegaConf.select(config, f"{group}.name") for group in GROUPS}
+    chosen = _chosen(*(o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")))
     return {group: name or recommended_choice(group, chosen["env"]) for group, name in chosen.items()}
+
+
+@functools.cache
+def _chosen(*choices: str) -> dict[str, str]:
+    """Return the name of each group's part, empty where the overrides and experiments choose none."""
+    config = compose("config", overrides=list(choices))
+    return {group: OmegaConf.select(config, f"{group}.name") or "" for group in GROUPS}
 
 
 def _spelled_out(overrides: Sequence[str], env: str) -> Iterator[str]:
