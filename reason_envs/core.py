@@ -13,7 +13,7 @@ import numpy as np
 from gymnasium import Space
 from gymnasium.spaces import Discrete
 
-from reason_envs.errors import NoEpisodeError, ReasonEnvsError
+from reason_envs.errors import NoEpisodeError, ReasonEnvsError, shortened
 from reason_envs.validation import mounted
 from reason_envs.views import EpisodeView
 
@@ -214,6 +214,11 @@ class Environment(ABC):
     async def check_servers(self) -> None:  # noqa: B027  (optional)
         """Raise `EngineError` if a server that the environment asks does not answer. By default it asks none."""
 
+    def check_started(self) -> None:
+        """Raise an error if no episode has started."""
+        if self.state is None:
+            raise NoEpisodeError
+
     def episode_seed(self, seed: int | None) -> int:
         """Return the seed of an episode: the ``seed`` of ``reset``, or the next one of the sequence for ``None``."""
         if seed is not None:
@@ -278,22 +283,16 @@ async def _validated(environment: Environment, call: str, returned: Any) -> Step
     if not isinstance(result, StepResult):
         problem = f"{name} must return a StepResult; it returned {_described(result)}."
         raise ResultError(problem, "End every path with `return StepResult(...)`.")
-    for part in _PARTS:
+    for part in (entry.name for entry in fields(StepResult)):
         if not isinstance(value := getattr(result, part), Mapping):
             fix = f"Write {part}={{{'name' if part == 'info' else 'agent'}: value}}."
             raise ResultError(f"{name} must return a dict as {part}; it returned {_described(value)}.", fix)
     for agent, reward in result.rewards.items():
-        if not isinstance(reward, _NUMBER):
+        if not isinstance(reward, numbers.Real | np.bool_):
             problem = f"{name} must return numbers as rewards; it returned {_described(reward)} for {agent!r}."
             raise ResultError(problem, "Return a float.")
     return result
 
 
-_PARTS = tuple(part.name for part in fields(StepResult))
-_NUMBER = numbers.Real | np.bool_
-
-
 def _described(value: Any) -> str:
-    """Return a value in one line, with its type."""
-    text = " ".join(repr(value).split())
-    return f"{text if len(text) <= 80 else f'{text[:77]}...'} ({type(value).__name__})"
+    return f"{shortened(value)} ({type(value).__name__})"

@@ -107,6 +107,12 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str:
     return f" Did you mean {' or '.join(repr(n) for n in near)}?" if near else ""
 
 
+def shortened(value: Any) -> str:
+    """Return a value in one line of at most 80 characters."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of an exception's message, or the name of its class if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,9 +1,9 @@
 """Checks of options."""
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import is_dataclass
+from dataclasses import MISSING, Field, field, is_dataclass
 from typing import Any, get_type_hints
 
 import numpy as np
@@ -68,6 +68,29 @@ def one_of(config: Any, **choices: Iterable[str]) -> None:
         check_choice(name, getattr(config, name), valid)
 
 
+def limited(default: Any, **limits: Any) -> Any:
+    """Return a field of a `Checked` dataclass with limits ``at_least``, ``above``, ``one_of``, ``within``."""
+    return field(default=default, metadata=limits)
+
+
+class Checked:
+    """Base of dataclasses whose options are checked by the limits of their fields. Overridden fields keep theirs."""
+
+    def __post_init__(self) -> None:
+        known: dict[str, Mapping[str, Any]] = {}
+        for owner in reversed(type(self).__mro__):
+            known |= {name: f.metadata for name, f in vars(owner).get("__dataclass_fields__", {}).items() if f.metadata}
+        for name, limits in known.items():
+            for kind, limit in limits.items():
+                if kind == "within":
+                    within(self, *limit, name)
+                else:
+                    _RULES[kind](self, **{name: limit})
+
+
+_RULES: dict[str, Callable[..., None]] = {"at_least": at_least, "above": above, "one_of": one_of}
+
+
 def check_choice(option: str, value: Any, valid: Iterable[str]) -> None:
     """Check that one option has one of its valid values.
 
@@ -87,6 +110,11 @@ def check_whole(arguments: Iterable[str]) -> None:
                     f"Cannot read {argument!r}: {opening!r} is not closed; quote the whole argument once, so that the "
                     f"shell keeps its spaces, as in '{argument} ...{closing}'."
                 )
+
+
+def default_of(option: Field[Any]) -> Any:
+    """Return the default of a dataclass's field, made anew by its factory; ``MISSING`` if it has none."""
+    return option.default if option.default_factory is MISSING else option.default_factory()
 
 
 Option = inspect.Parameter

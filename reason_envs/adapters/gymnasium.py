@@ -17,7 +17,7 @@ from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
 from reason_envs.core import Environment, StepResult, checked_reset, checked_step
-from reason_envs.errors import NoEpisodeError, OptionError, ReasonEnvsError, printable, unknown_name
+from reason_envs.errors import OptionError, ReasonEnvsError, printable, unknown_name
 from reason_envs.validation import check_choice
 from reason_envs.vector import VectorEpisodes
 
@@ -93,7 +93,7 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Take one step. An invalid action raises an error only if the environment is ``strict``."""
-        self._check_started()
+        self.environment.check_started()
         if not self.action_space.contains(action):
             self._refuse(action)
         result = self._run(checked_step(self.environment, {self.agent: action}))
@@ -101,15 +101,11 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
 
     def render(self) -> Any:
         """Render according to ``render_mode``; ``human`` prints the episode and returns ``None``."""
-        self._check_started()
+        self.environment.check_started()
         drawn = self.environment.render()
         if self.render_mode != "human":
             return drawn
         return print(printable(str(drawn)))
-
-    def _check_started(self) -> None:
-        if self.environment.state is None:
-            raise NoEpisodeError
 
     def _refuse(self, action: Any) -> None:
         rule = f"The action {action!r} ({type(action).__name__}) is not in the action space {self.action_space}"

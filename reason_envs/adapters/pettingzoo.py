@@ -13,7 +13,7 @@ from pettingzoo import AECEnv, ParallelEnv
 from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
 from reason_envs.core import AgentId, Environment, StepResult, checked_reset, checked_step
-from reason_envs.errors import NoEpisodeError, ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.registration import make_environment
 
 Options = dict[str, Any] | None
@@ -73,7 +73,7 @@ class _SeatedEnv:
 
     def observe(self, agent: str) -> Any:
         """Return the current observation of an agent."""
-        self._check_started()
+        self.environment.check_started()
         seen = self.environment.observe(self._agent_of[agent])
         return {"text": seen} if isinstance(seen, str) else seen
 
@@ -93,10 +93,6 @@ class _SeatedEnv:
     def _move(self, actions: dict[AgentId, Any]) -> StepResult:
         (result,) = run(gather(checked_step(self.environment, actions)))
         return result
-
-    def _check_started(self) -> None:
-        if self.environment.state is None:
-            raise NoEpisodeError
 
     def _rewards(self, result: StepResult) -> dict[str, float]:
         return {name: float(result.rewards.get(agent, 0.0)) for name, agent in self._agent_of.items()}
@@ -122,7 +118,7 @@ class ParallelAdapter(_SeatedEnv, ParallelEnv):
         self, actions: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
         """Step the environment with the actions of the agents that act. A missing action counts as no answer."""
-        self._check_started()
+        self.environment.check_started()
         if not self.agents:
             return {}, {}, {}, {}, {}
         result = self._move({self._agent_of[name]: actions[name] for name in self._acting if name in actions})
@@ -155,7 +151,7 @@ class AECAdapter(_SeatedEnv, AECEnv):
 
     def step(self, action: Any) -> None:
         """Take the action of ``agent_selection``. It must be ``None`` once the episode has ended."""
-        self._check_started()
+        self.environment.check_started()
         agent = self.agent_selection
         if self.terminations[agent] or self.truncations[agent]:
             self._was_dead_step(action)

@@ -99,15 +99,11 @@ def batching(subject: Subject) -> str:
 def _calls(subject: Subject, count: int) -> tuple[int, int]:
     """Let ``count`` environments play the same episode together. Returns the calls and requests of all batchers."""
     episodes = VectorEpisodes.of(subject.build(), count)
-    # The references keep all batchers alive in the meantime.
-    before = {batcher: (batcher.calls, batcher.requests) for batcher in _batchers()}
+    earlier = _batchers()  # the references keep them alive in the meantime
+    calls, requests = sum(batcher.calls for batcher in earlier), sum(batcher.requests for batcher in earlier)
     subject.run(_play(subject, episodes))
-    calls = requests = 0
-    for batcher in _batchers():
-        earlier_calls, earlier_requests = before.get(batcher, (0, 0))
-        calls += batcher.calls - earlier_calls
-        requests += batcher.requests - earlier_requests
-    return calls, requests
+    later = _batchers()
+    return sum(batcher.calls for batcher in later) - calls, sum(batcher.requests for batcher in later) - requests
 
 
 async def _play(subject: Subject, episodes: VectorEpisodes) -> None:

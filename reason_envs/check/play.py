@@ -13,6 +13,7 @@ from reason_envs.adapters.loop import run
 from reason_envs.batching import gather
 from reason_envs.check.results import CheckFailure
 from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step, derive_seed
+from reason_envs.errors import shortened
 from reason_envs.tasks import Task, TaskSet
 
 T = TypeVar("T")
@@ -113,7 +114,7 @@ def difference(ours: Any, theirs: Any, where: str = "") -> str | None:
         return _first(((f"[{key!r}]", ours[key], theirs[key]) for key in ours), where)
     if isinstance(ours, list | tuple) and isinstance(theirs, list | tuple) and len(ours) == len(theirs):
         return _first(((f"[{i}]", *pair) for i, pair in enumerate(zip(ours, theirs, strict=True))), where)
-    return None if _equal(ours, theirs) else f"{where}: {_short(ours)} and {_short(theirs)}"
+    return None if _equal(ours, theirs) else f"{where}: {shortened(ours)} and {shortened(theirs)}"
 
 
 def compare(ours: Sequence[StepResult], theirs: Sequence[StepResult], first: int = 0) -> str | None:
@@ -170,8 +171,3 @@ def _equal(ours: Any, theirs: Any) -> bool:
         same_kind = ours.dtype == theirs.dtype and ours.shape == theirs.shape
         return same_kind and bool(np.array_equal(ours, theirs, equal_nan=ours.dtype.kind in "fc"))
     return bool(ours == theirs or (ours != ours and theirs != theirs))
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 80 else f"{text[:77]}..."

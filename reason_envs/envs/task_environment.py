@@ -16,11 +16,11 @@ from reason_envs.errors import NoEpisodeError, ReasonEnvsError, unknown_name
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import make
 from reason_envs.tasks.base import Task, TaskSet
-from reason_envs.validation import mounted
+from reason_envs.validation import Checked, mounted
 
 
 @dataclass
-class TaskConfig:
+class TaskConfig(Checked):
     """Options of every environment that poses problems."""
 
     tasks: Any = None
@@ -108,11 +108,6 @@ class TaskEnvironment(Environment):
             )
         self.state = self.start(seed, task)
         return self.first_result()
-
-    def check_started(self) -> None:
-        """Raise an error if no episode has started."""
-        if self.state is None:
-            raise NoEpisodeError
 
     def check_running(self) -> None:
         """Raise an error if no episode is running."""

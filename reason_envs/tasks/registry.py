@@ -33,7 +33,7 @@ class TaskRegistry(Registry[TaskSet]):
         """Build a task set. ``spec`` can also be records: a list, a ``datasets.Dataset`` or a ``pandas.DataFrame``."""
         if isinstance(spec, str | Mapping | TaskSet) or not isinstance(spec, Iterable):
             return super().make(spec, *arguments, **options)
-        from reason_envs.tasks.files.formats import Fields, read_tasks
+        from reason_envs.tasks.files.formats import Fields, read_tasks, reader
 
         frame: Any = spec
         rows = frame.to_dict("records") if type(spec).__name__ == "DataFrame" else spec
@@ -41,7 +41,7 @@ class TaskRegistry(Registry[TaskSet]):
         for place, row in records:
             if not isinstance(row, Mapping):
                 raise ReasonEnvsError(f"{place}: must be a mapping with a question and an answer, not {row!r:.80}.")
-        tasks, _ = read_tasks("plain", Fields(), records, "records", False)
+        tasks, _ = read_tasks(reader("plain", Fields()), records, "records", False)
         return split_tasks("records", arguments[0], tasks, Path("tasks"), official=False)
 
     def unknown(self, name: str, others: Sequence[str] = ()) -> ReasonEnvsError:

@@ -58,8 +58,8 @@ def draw_task(domain: str, rng: Random, *, easy: bool = False) -> Task:
         answer = str(demo.running_sums(expression)[1])
         return Task("", QUESTION.format(expression=expression), answer, {"expression": expression})
     if domain == "code":
-        return one_line_code.draw(rng)
-    return fact_qa.draw(rng, 1, 2) if easy else fact_qa.draw(rng, 3, 4)
+        return Task("", *one_line_code.draw(rng))
+    return Task("", *fact_qa.draw(rng, *((1, 2) if easy else (3, 4))))
 
 
 def policy_prompt(domain: str, task: Task) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from reason_envs.errors import unknown_name
 from reason_envs.tasks.base import Split
-from reason_envs.tasks.files.formats import Fields, read_tasks
+from reason_envs.tasks.files.formats import Fields, read_tasks, reader
 from reason_envs.tasks.files.records import SUFFIXES, read_records
 from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, split_tasks
 
@@ -53,8 +53,8 @@ def read_files(
     """
     file, official = locate(path, split)
     prefix = f"{name}/{file.name.partition('.')[0]}"
-    fields = Fields(question_field, answer_field, solution_field)
-    tasks, skipped = read_tasks(format, fields, read_records(file), prefix, skip_missing)
+    read = reader(format, Fields(question_field, answer_field, solution_field))
+    tasks, skipped = read_tasks(read, read_records(file), prefix, skip_missing)
     return split_tasks(
         name, split, tasks, file, official=official, holdout=holdout, skipped=skipped, max_samples=max_samples
     )

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from reason_envs.errors import ReasonEnvsError, reading, unknown_name
@@ -20,9 +21,10 @@ from reason_envs.tasks.text import after_hashes, is_blank, last_boxed, normalise
 
 QUESTION_FIELDS = ("question", "problem", "input")
 ANSWER_FIELDS = ("ground_truth", "answer", "target", "final_answer")
-SOLUTION_FIELDS = ("solution",)
 Parts = tuple[str, str, dict[str, Any]]
 """Question, answer, metadata."""
+Reader = Callable[[Record, str], Parts]
+"""Converts a record. Errors name its place, which is a file and a line. `NoAnswerError`: it has no answer."""
 _DOCTEST = re.compile(r"^\s*>>> (.+)\n\s*(.+)$", re.MULTILINE)
 _DROP_PROMPT = re.compile(r"Passage:\s*(.*?)\s*\n\s*Question:\s*(.*?)\s*(?:\n\s*Answer:\s*)?$", re.DOTALL)
 
@@ -37,54 +39,31 @@ class Fields:
     answer: str | None = None
     """Field of the answer. ``None``: the first of ``ANSWER_FIELDS``."""
     solution: str | None = None
-    """Field of the worked solution in MATH-style records. ``None``: the first of ``SOLUTION_FIELDS``."""
-
-    def question_names(self, record: Record) -> list[str]:
-        """Return the names of the fields that make up the question."""
-        if self.question is None:
-            return _present(record, QUESTION_FIELDS)[:1]
-        return [self.question] if isinstance(self.question, str) else list(self.question)
+    """Field of the worked solution in MATH-style records. ``None``: ``solution``."""
 
     def answer_name(self, record: Record) -> str | None:
         """Return the name of the answer's field, or ``None`` if the record has none."""
         names = _present(record, (self.answer,) if self.answer else ANSWER_FIELDS)
         return next((name for name in names if not _is_empty(record[name])), None)
 
-    def solution_name(self, record: Record) -> str | None:
-        """Return the name of the solution's field, or ``None`` if the record has none."""
-        return next(iter(_present(record, (self.solution,) if self.solution else SOLUTION_FIELDS)), None)
-
 
 class NoAnswerError(ReasonEnvsError):
     """A record has no gold answer."""
 
 
-def read_task(format: str, fields: Fields, record: Record, task_id: str, place: str) -> Task:
-    """Convert a record to a task. Fields other than question and answer become metadata.
-
-    The format is one of ``FORMATS`` or ``READERS``; errors name the place, which is a file and a line.
-
-    Raises:
-        NoAnswerError: the record has no answer.
-        ReasonEnvsError: the record has no question.
-    """
+def reader(format: str, fields: Fields) -> Reader:
+    """Return the reader of a format, one of ``FORMATS`` or ``READERS``; ``fields`` are for the former."""
     if format in READERS:
-        return Task(task_id, *READERS[format](record, place))
+        return READERS[format]
     if format not in FORMATS:
         raise unknown_name("record format", format, [*FORMATS, *READERS])
-    used = fields.question_names(record)
-    question = _question(fields, record, used, place)
-    answer, answer_used, extra = FORMATS[format](fields, record, place)
-    rest = {key: value for key, value in record.items() if key not in {*used, *answer_used}}
-    if isinstance(rest.get("metadata"), dict) and set(rest) == {"id", "metadata"}:
-        rest = rest["metadata"]  # written by `python -m reason_envs.tasks prepare`
-    return Task(task_id, question, answer, {**rest, **extra})
+    return partial(_read_fields, FORMATS[format], fields)
 
 
 def read_tasks(
-    format: str, fields: Fields, records: Iterable[tuple[str, Record]], prefix: str, skip_missing: bool
+    read: Reader, records: Iterable[tuple[str, Record]], prefix: str, skip_missing: bool
 ) -> tuple[list[Task], int]:
-    """Convert (place, record) pairs to tasks with the ids ``prefix/position``, as `read_task` does.
+    """Convert (place, record) pairs to tasks with the ids ``prefix/position``.
 
     ``skip_missing`` leaves out records without an answer and counts them, instead of raising an error.
     """
@@ -92,7 +71,7 @@ def read_tasks(
     for position, (place, record) in enumerate(records):
         try:
             with reading(place, "Fix or remove the record."):
-                tasks.append(read_task(format, fields, record, f"{prefix}/{position}", place))
+                tasks.append(Task(f"{prefix}/{position}", *read(record, place)))
         except NoAnswerError:
             if not skip_missing:
                 raise
@@ -127,9 +106,9 @@ def _math(fields: Fields, record: Record, place: str) -> _Answer:
     name = fields.answer_name(record)
     if name is not None:
         return _as_text(record[name], name, place), {name}, {}
-    solution = fields.solution_name(record)
-    if solution is None:
-        raise _no_answer(place, record, (*ANSWER_FIELDS, fields.solution or SOLUTION_FIELDS[0]))
+    solution = fields.solution or "solution"
+    if not _present(record, [solution]):
+        raise _no_answer(place, record, (*ANSWER_FIELDS, solution))
     answer = last_boxed(str(record[solution]))
     if answer is None or is_blank(answer):
         raise NoAnswerError(
@@ -143,7 +122,21 @@ FORMATS: Mapping[str, Callable[[Fields, Record, str], _Answer]] = {"plain": _pla
 """Readers of the answer by name: from a field, after ``####``, or from a field or else the solution's last box."""
 
 
-def _question(fields: Fields, record: Record, names: list[str], place: str) -> str:
+def _read_fields(
+    read_answer: Callable[[Fields, Record, str], _Answer], fields: Fields, record: Record, place: str
+) -> Parts:
+    """Read question and answer from their fields. Other fields become metadata."""
+    question, used = _question(fields.question, record, place)
+    answer, answer_used, extra = read_answer(fields, record, place)
+    rest = {key: value for key, value in record.items() if key not in {*used, *answer_used}}
+    if isinstance(rest.get("metadata"), dict) and set(rest) == {"id", "metadata"}:
+        rest = rest["metadata"]  # written by `python -m reason_envs.tasks prepare`
+    return question, answer, {**rest, **extra}
+
+
+def _question(given: str | Sequence[str] | None, record: Record, place: str) -> tuple[str, list[str]]:
+    """Return the question and the names of its fields."""
+    names = [given] if isinstance(given, str) else list(given or _present(record, QUESTION_FIELDS)[:1])
     if empty := [] if names else [name for name in QUESTION_FIELDS if name in record]:
         raise ReasonEnvsError(f"{place}: the question field {empty[0]!r} is empty. Fix or remove the record.")
     if not names:
@@ -152,7 +145,7 @@ def _question(fields: Fields, record: Record, names: list[str], place: str) -> s
     for name in names:
         if not isinstance(record.get(name), str) or not record[name].strip():
             raise ReasonEnvsError(f"{place}: the question field {name!r} is missing or is not text. {_has(record)}")
-    return "\n".join(record[name].strip() for name in names)
+    return "\n".join(record[name].strip() for name in names), names
 
 
 def _as_text(value: Any, name: str, place: str) -> str:
@@ -237,12 +230,7 @@ def mbpp(record: Record, place: str) -> Parts:
     return f"{text.strip()}\n{tests[0]}", code, {"domain": "code", **metadata}
 
 
-READERS: Mapping[str, Callable[[Record, str], Parts]] = {
-    "hotpotqa": hotpotqa,
-    "drop": drop,
-    "humaneval": humaneval,
-    "mbpp": mbpp,
-}
+READERS: Mapping[str, Reader] = {"hotpotqa": hotpotqa, "drop": drop, "humaneval": humaneval, "mbpp": mbpp}
 """Readers of complete records by the name of the format."""
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks.base import Split
-from reason_envs.tasks.files.formats import Fields, read_tasks
+from reason_envs.tasks.files.formats import Fields, read_tasks, reader
 from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, split_tasks
 
 
@@ -48,8 +48,8 @@ def hub(
     loaded = load_hub(path, config)
     source, shared = choose_split(path, split, list(loaded), hub_split)
     records = ((f"{path} ({source}), row {row}", dict(record)) for row, record in enumerate(loaded[source]))
-    fields = Fields(question_field, answer_field, solution_field)
-    tasks, skipped = read_tasks(format, fields, records, f"hub/{path}/{source}", skip_missing)
+    read = reader(format, Fields(question_field, answer_field, solution_field))
+    tasks, skipped = read_tasks(read, records, f"hub/{path}/{source}", skip_missing)
     return split_tasks(
         path, split, tasks, path, official=not shared, holdout=holdout, skipped=skipped, max_samples=max_samples
     )

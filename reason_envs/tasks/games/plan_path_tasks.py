@@ -38,11 +38,7 @@ def plan_path(
     if not 1 <= min_distance <= rows + columns - 2:
         rule = f"must lie in [1, {rows + columns - 2}] for a grid of {rows} x {columns}."
         raise OptionError("min_distance", min_distance, rule)
-
-    def draw(address: int) -> Problem:
-        return _draw(Random(address), rows, columns, walls, min_distance)
-
-    return draw
+    return lambda rng: _draw(rng, rows, columns, walls, min_distance)
 
 
 def _draw(rng: Random, rows: int, columns: int, walls: float, min_distance: int) -> Problem:

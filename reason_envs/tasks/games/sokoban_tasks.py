@@ -48,8 +48,7 @@ def sokoban(
     """
     _check_sizes(rows, columns, boxes, walls, min_pushes, max_pushes)
 
-    def draw(address: int) -> Problem:
-        rng = Random(address)
+    def draw(rng: Random) -> Problem:
         for _ in range(_TRIES):
             room = _solved_room(rng, rows, columns, boxes, walls)
             level, solution, pushes = _play_backwards(room, rng.randint(min_pushes, max_pushes), rng)

@@ -33,8 +33,7 @@ def sudoku(
     maximum = side * side // 2 if max_empty is None else max_empty
     check_range(1, side * side, min_empty=minimum, max_empty=maximum)
 
-    def draw(address: int) -> Problem:
-        rng = Random(address)
+    def draw(rng: Random) -> Problem:
         for _ in range(_TRIES):
             solution = game.random_grid(side, rng)
             puzzle = _emptied(side, solution, rng.randint(minimum, maximum), rng)

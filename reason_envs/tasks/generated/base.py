@@ -21,18 +21,8 @@ MAX_ATTEMPTS = 1_000
 
 Problem = tuple[str, str, Mapping[str, Any]]
 """Question, answer and metadata."""
-Draw = Callable[[int], Problem]
-"""Pure function of an address."""
-
-
-def from_random(draw: Callable[[Random], Task]) -> Draw:
-    """Turn a function of a random generator into a pure function of an address. The id of its task is not used."""
-
-    def addressed(address: int) -> Problem:
-        task = draw(Random(address))
-        return task.question, task.answer, task.metadata
-
-    return addressed
+Draw = Callable[[Random], Problem]
+"""Draws a problem; equal states of the generator give equal problems."""
 
 
 class GeneratedTaskSet(TaskSet):
@@ -41,7 +31,9 @@ class GeneratedTaskSet(TaskSet):
     ``draw`` is a pure function from an address, below ``addresses``, to a question, an answer and metadata.
     """
 
-    def __init__(self, name: str, split: Split, draw: Draw, size: int, seed: int, addresses: int = 2**63) -> None:
+    def __init__(
+        self, name: str, split: Split, draw: Callable[[int], Problem], size: int, seed: int, addresses: int = 2**63
+    ) -> None:
         self.name, self.split, self.size, self.seed = name, split, size, seed
         self._draw, self._addresses = draw, addresses
 
@@ -68,7 +60,7 @@ class GeneratedTaskSet(TaskSet):
 
 
 def generated(make_draw: Callable[..., Draw]) -> Callable[..., GeneratedTaskSet]:
-    """Make a task family of a function that takes the family's own options and returns ``draw`` of `GeneratedTaskSet`.
+    """Make a task family of a function that takes the family's own options and returns a `Draw`.
 
     The family takes the split, the same options, and those of every generated family: ``size`` (number of tasks;
     ``None``: 10,000 for train and 2,048 for test), ``seed`` (seed of the tasks) and ``max_samples`` (maximum number of
@@ -79,7 +71,8 @@ def generated(make_draw: Callable[..., Draw]) -> Callable[..., GeneratedTaskSet]
         split: Split, *, size: int | None = None, seed: int = 0, max_samples: int | None = None, **options: Any
     ) -> GeneratedTaskSet:
         draw = make_draw(**options)
-        return GeneratedTaskSet(make_draw.__name__, split, draw, checked_size(split, size, seed, max_samples), seed)
+        count = checked_size(split, size, seed, max_samples)
+        return GeneratedTaskSet(make_draw.__name__, split, lambda address: draw(Random(address)), count, seed)
 
     first, *common = list(inspect.signature(family).parameters.values())[:-1]
     parameters = [first, *inspect.signature(make_draw).parameters.values(), *common]

@@ -6,8 +6,7 @@ from random import Random
 
 import yaml
 
-from reason_envs.tasks.base import Task
-from reason_envs.tasks.generated.base import Draw, check_range, from_random, generated
+from reason_envs.tasks.generated.base import Draw, Problem, check_range, generated
 
 _TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
 WORDS: dict[str, list[str]] = _TABLE["words"]
@@ -23,10 +22,10 @@ def fact_qa(*, min_facts: int = 3, max_facts: int = 4) -> Draw:
         max_facts: maximum number of facts per passage, at most 5.
     """
     check_range(1, len(KINDS), min_facts=min_facts, max_facts=max_facts)
-    return from_random(lambda rng: draw(rng, min_facts, max_facts))
+    return lambda rng: draw(rng, min_facts, max_facts)
 
 
-def draw(rng: Random, min_facts: int, max_facts: int) -> Task:
+def draw(rng: Random, min_facts: int, max_facts: int) -> Problem:
     """Draw a passage and a question. ``metadata["fact"]`` is the sentence that has the answer."""
     kinds = rng.sample(KINDS, rng.randint(min_facts, max_facts))
     names = rng.sample(WORDS["name"], len(kinds))
@@ -34,7 +33,7 @@ def draw(rng: Random, min_facts: int, max_facts: int) -> Task:
     sentence, question, answer = rng.choice(facts)
     passage = " ".join(fact[0] for fact in facts)
     metadata = {"domain": "qa", "context": passage, "fact": sentence}
-    return Task("", f"Passage: {passage}\nQuestion: {question}", answer, metadata)
+    return f"Passage: {passage}\nQuestion: {question}", answer, metadata
 
 
 def _fact(rng: Random, kind: Sequence[str], name: str) -> list[str]:

@@ -33,8 +33,7 @@ def functions(
     """
     check_range(1, None, min_steps=min_steps, max_steps=max_steps)
 
-    def draw(address: int) -> Problem:
-        rng = Random(address)
+    def draw(rng: Random) -> Problem:
         steps = [(rng.choice(list(_STEPS)), rng.randint(2, 9)) for _ in range(rng.randint(min_steps, max_steps))]
         question = "f(x): x, " + ", ".join(words.format(n=n) for words, n in steps)
         body = "x"

@@ -6,8 +6,7 @@ from typing import Any
 
 import yaml
 
-from reason_envs.tasks.base import Task
-from reason_envs.tasks.generated.base import Draw, from_random, generated
+from reason_envs.tasks.generated.base import Draw, Problem, generated
 
 NAMES = ("f", "g", "h")
 TESTS = 5
@@ -35,11 +34,11 @@ ARGUMENTS = {"a, b": _two, "xs": _numbers, "s": _word}
 @generated
 def one_line_code() -> Draw:
     """One-line functions, such as "the larger of a and b, times 4, plus 7", with tests."""
-    return from_random(draw)
+    return draw
 
 
-def draw(rng: Random) -> Task:
-    """Draw a task. The answer is a reference solution, and the metadata has the tests."""
+def draw(rng: Random) -> Problem:
+    """Draw a problem. The answer is a reference solution, and the metadata has the tests."""
     (words, start, parameters), name = rng.choice(KINDS), rng.choice(NAMES)
     factor, term, sign = rng.randint(2, 99), rng.randint(1, 99), rng.choice(("plus", "minus"))
     question = f"Write a function {name}({parameters}) that returns {words}, times {factor}, {sign} {term}."
@@ -57,4 +56,4 @@ def draw(rng: Random) -> Task:
         "tests": {"code": code, "test_list": tests},
         "public_tests": tests[:1],
     }
-    return Task("", question, code, metadata)
+    return question, code, metadata

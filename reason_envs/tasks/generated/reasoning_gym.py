@@ -28,11 +28,13 @@ from reasoning_gym.factory import DATASETS
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks.base import Split
 from reason_envs.tasks.generated.base import GeneratedTaskSet, Problem, checked_size
+from reason_envs.validation import default_of
 
 FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
     "chain_sum": {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 2},
 }
 """Defaults of options that differ from reasoning-gym's. The embedded model was trained on sums of this size."""
+_COMMON_OPTIONS = {"size": None, "seed": 0, "max_samples": None}
 _ADDRESSES = 2**32
 _LIMITED_ADDRESSES = {"gsm_symbolic": 2**18, "list_functions": 2**18, "acre": 20_000, "word_ladder": 20_000}
 """Number of indices of the datasets that prepare or check their indices beforehand."""
@@ -52,7 +54,7 @@ def procedural(name: str, split: Split, **options: Any) -> GeneratedTaskSet:
             "in every process.",
             stacklevel=3,
         )
-    config = {**FAMILY_DEFAULTS.get(name, {}), **{k: v for k, v in options.items() if k not in _common_options()}}
+    config = {**FAMILY_DEFAULTS.get(name, {}), **{k: v for k, v in options.items() if k not in _COMMON_OPTIONS}}
     addresses = _address_count(name, config)
     dataset = _create(name, config, addresses)
 
@@ -90,8 +92,8 @@ def option_defaults(name: str) -> dict[str, Any]:
     They are the fields of its configuration, ``size`` (number of tasks; ``None``: 10,000 for train and 2,048 for test),
     ``seed`` (seed of the tasks) and ``max_samples`` (maximum number of tasks; ``None``: all).
     """
-    fields = {field.name: _default(field) for field in dataclasses.fields(DATASETS[name][1])}
-    return {**fields, **FAMILY_DEFAULTS.get(name, {}), **_common_options()}
+    fields = {field.name: default_of(field) for field in dataclasses.fields(DATASETS[name][1])}
+    return {**fields, **FAMILY_DEFAULTS.get(name, {}), **_COMMON_OPTIONS}
 
 
 def summary(name: str) -> str:
@@ -100,16 +102,6 @@ def summary(name: str) -> str:
     parts = dataset_class.__module__.split(".")
     description = (dataset_class.__doc__ or "").strip().split("\n")[0]
     return f"{parts[1]}: {description}"
-
-
-def _common_options() -> dict[str, Any]:
-    return {"size": None, "seed": 0, "max_samples": None}
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return field.default
 
 
 def _address_count(name: str, config: Mapping[str, Any]) -> int:
