@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from reason_envs.validation import at_least
+from reason_envs.validation import Checked, limited
 
 
 @dataclass
-class StepRewardModelConfig:
+class StepRewardModelConfig(Checked):
     """Options of ``reward_model=transformers``."""
 
     model: str = "embedded"
@@ -20,12 +20,9 @@ class StepRewardModelConfig:
     """Attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model supports it)."""
     load_in_8bit: bool = False
     """Whether to quantize the linear layers to 8 bits (extra ``[quantization]``)."""
-    max_batch_tokens: int = 16384
+    max_batch_tokens: int = limited(16384, at_least=1)
     """Maximum number of tokens per forward pass, including padding. Reduce it if memory runs out."""
-    prefix_cache_mb: int = 512
+    prefix_cache_mb: int = limited(512, at_least=0)
     """Memory in MiB for keys and values that search trees reuse from one step to the next; 0 disables the reuse."""
     positive_label: str | None = None
     """Name of the label that means a right step; ``None``: a usual name is looked up (``right``, ``correct``, ...)."""
-
-    def __post_init__(self) -> None:
-        at_least(self, max_batch_tokens=1, prefix_cache_mb=0)

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
 from typing import Any
 
 from reason_envs.errors import EngineError
@@ -14,16 +13,11 @@ KIND = "step_scores"
 """Kind of a step reward model's entries in a record."""
 
 
-@dataclass
-class RecordedStepRewardModelConfig(RecordConfig):
-    """Options of ``reward_model=recorded``."""
-
-
 class RecordedStepRewardModel(StepRewardModel):
     """Returns scores from a record by question and steps. With a live model it creates the record."""
 
-    def __init__(self, config: RecordedStepRewardModelConfig | None = None, **overrides: Any) -> None:
-        self.config = config or RecordedStepRewardModelConfig(**overrides)
+    def __init__(self, config: RecordConfig | None = None, **overrides: Any) -> None:
+        self.config = config or RecordConfig(**overrides)
         with mounted("live"):
             live = self.config.live
             self.live: StepRewardModel | None = None if live is None else make_reward_model(live)

@@ -15,7 +15,7 @@ from time import monotonic
 from typing import Any, Literal
 
 from reason_envs.errors import EngineError
-from reason_envs.validation import above, at_least
+from reason_envs.validation import Checked, above, at_least, limited
 
 Status = Literal["ok", "error", "timeout", "memory", "output", "killed", "refused"]
 
@@ -86,52 +86,13 @@ class Outcome:
 
 
 @dataclass
-class SandboxConfig:
+class SandboxConfig(Checked):
     """Options of every sandbox."""
 
-    workers: int | None = None
+    workers: int | None = limited(None, at_least=1)
     """Maximum number of programs at the same time; ``None``: the number of processors."""
-    output_bytes: int = Limits.output_bytes
+    output_bytes: int = limited(Limits.output_bytes, at_least=1)
     """Maximum size in bytes, for each of a program's standard output, standard error and returned values."""
-
-    def __post_init__(self) -> None:
-        at_least(self, workers=1, output_bytes=1)
-
-
-class WorkerThreads:
-    """A pool of at most ``workers`` threads. It is closed at exit, and built again in a forked process."""
-
-    def __init__(self, workers: int) -> None:
-        self.workers = workers
-        at_least(self, workers=1)
-        self._start_over()
-        _pools.add(self)
-
-    def close(self) -> None:
-        """Cancel waiting jobs, and wait for the running ones."""
-        self._executor.shutdown(cancel_futures=True)
-
-    def _start_over(self) -> None:
-        """Create all resources that belong to one process, at the start and after a fork."""
-        self._lock = threading.Lock()
-        self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix=type(self).__name__)
-
-
-_pools: weakref.WeakSet[WorkerThreads] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for pool in list(_pools):
-        pool._start_over()
-
-
-def _close_all() -> None:
-    for pool in list(_pools):
-        pool.close()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(_close_all)
 
 
 class ServerProcess:
@@ -184,6 +145,77 @@ class ServerProcess:
     def forget(self) -> None:
         """Release a process that belongs to the parent of this forked process."""
         self._socket.close()
+
+
+class WorkerThreads:
+    """A pool of at most ``workers`` threads, and the processes that they use.
+
+    It is closed at exit, and built again in a forked process.
+    """
+
+    _servers: list[ServerProcess] = []  # noqa: RUF012  (replaced by each pool)
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        at_least(self, workers=1)
+        self._start_over()
+        _pools.add(self)
+
+    def close(self) -> None:
+        """Cancel waiting jobs, wait for the running ones, and end the processes. A later job starts new ones."""
+        self._executor.shutdown(cancel_futures=True)
+        self._end_processes()
+        self._start_over()
+
+    def _end_processes(self) -> None:
+        for server in self._servers:
+            server.kill()
+
+    def _start_over(self) -> None:
+        """Create all resources that belong to one process, at the start and after a fork."""
+        for server in self._servers:
+            server.forget()  # after a fork it belongs to the parent
+        self._lock = threading.Lock()
+        self._executor = ThreadPoolExecutor(self.workers, thread_name_prefix=type(self).__name__)
+        self._servers = []
+        self._idle: list[ServerProcess] = []
+
+    def _take_idle(self) -> ServerProcess | None:
+        with self._lock:
+            return self._idle.pop() if self._idle else None
+
+    def _ask(self, server: ServerProcess, request: Any, limit: float) -> Any:
+        """Return the reply of a process, which is idle afterwards, or is discarded if there is no reply."""
+        try:
+            reply = server.ask(request, limit)
+        except BaseException:
+            self._discard(server)
+            raise
+        with self._lock:
+            self._idle.append(server)
+        return reply
+
+    def _discard(self, server: ServerProcess) -> None:
+        server.kill()
+        with self._lock:
+            self._servers.remove(server)
+
+
+_pools: weakref.WeakSet[WorkerThreads] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for pool in list(_pools):
+        pool._start_over()
+
+
+def _close_all() -> None:
+    for pool in list(_pools):
+        pool.close()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(_close_all)
 
 
 class Sandbox(WorkerThreads, ABC):

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from reason_envs.errors import EngineError, OptionError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig
 from reason_envs.sandbox.remote import unwrap, wrap
-from reason_envs.validation import at_least
+from reason_envs.validation import limited
 
 
 @dataclass
@@ -23,16 +23,15 @@ class HttpConfig(SandboxConfig):
     """Address of the server, without ``/run_code``."""
     workers: int | None = 16
     """Maximum number of requests at the same time; ``None``: the number of processors."""
-    overhead_seconds: float = 30.0
+    overhead_seconds: float = limited(30.0, at_least=0)
     """Additional time per request in seconds, including the wait in the server's queue."""
-    attempts: int = 4
+    attempts: int = limited(4, at_least=1)
     """Maximum number of attempts per request. After the last one, a server that is down or busy is an error."""
-    wait_seconds: float = 1.0
+    wait_seconds: float = limited(1.0, at_least=0)
     """Wait before the second attempt in seconds. It doubles with each attempt."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, overhead_seconds=0, attempts=1, wait_seconds=0)
         if urlsplit(self.url).scheme not in ("http", "https"):
             raise OptionError("url", self.url, "must be the address of the server, such as http://localhost:8080.")
 

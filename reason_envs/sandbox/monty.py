@@ -10,7 +10,6 @@ import json
 import os
 import secrets
 from contextlib import suppress
-from dataclasses import dataclass
 from importlib.metadata import distribution
 from pathlib import Path
 from string import Template
@@ -18,6 +17,7 @@ from time import monotonic
 from typing import Any
 
 import yaml
+from pydantic_monty import Monty, MontyCrashedError, MontyError
 
 from reason_envs.errors import EngineError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig, Status
@@ -48,24 +48,17 @@ def too_large(limit: int) -> str:
     return f"more than {limit} bytes of output"
 
 
-@dataclass
-class MontyConfig(SandboxConfig):
-    """Options of ``sandbox=monty``."""
-
-
 class MontySandbox(Sandbox):
     """Runs small programs on every platform. ``input()`` reads the lines of standard input."""
 
     _monty: Any = None
 
-    def __init__(self, config: MontyConfig | None = None) -> None:
-        config = config or MontyConfig()
+    def __init__(self, config: SandboxConfig | None = None) -> None:
+        config = config or SandboxConfig()
         super().__init__(config.workers, config.output_bytes)
 
     def execute(self, program: Program) -> Outcome:
         """Run a program in a new session."""
-        import pydantic_monty
-
         run = _Run(program)
         limits = program.limits
         session = self._interpreters().checkout(
@@ -75,16 +68,13 @@ class MontySandbox(Sandbox):
         try:
             with session:
                 return run.finish(session)
-        except pydantic_monty.MontyCrashedError as error:
+        except MontyCrashedError as error:
             return run.outcome("timeout" if error.timed_out else "killed", f"the interpreter ended: {error}"[:300])
 
-    def close(self) -> None:
-        """End the interpreters."""
-        super().close()
+    def _end_processes(self) -> None:
         if self._monty is not None:
             self._monty.__exit__(None, None, None)
             self._monty = None
-        self._start_over()
 
     def _start_over(self) -> None:
         super()._start_over()
@@ -93,8 +83,6 @@ class MontySandbox(Sandbox):
         self._monty = None
 
     def _interpreters(self) -> Any:
-        from pydantic_monty import Monty
-
         with self._lock:
             if _started_in.setdefault("process", os.getpid()) != os.getpid():
                 raise EngineError(
@@ -122,8 +110,6 @@ class _Run:
 
     def finish(self, session: Any) -> Outcome:
         """Run the program, then evaluate each expression."""
-        from pydantic_monty import MontyError
-
         try:
             if definitions := self.definitions():
                 self.feed(session, definitions)
@@ -147,8 +133,6 @@ class _Run:
 
     def run_source(self, session: Any) -> None:
         """Run the program. It may end with ``exit()``, ``quit()`` or ``raise SystemExit``."""
-        from pydantic_monty import MontyError
-
         try:
             self.feed(session, self.program.source)
         except MontyError as error:
@@ -157,8 +141,6 @@ class _Run:
 
     def evaluate(self, session: Any, expression: str) -> Any:
         """Return the value of an expression as plain data."""
-        from pydantic_monty import MontyError
-
         try:
             encoded = encode_value(self.feed(session, f"{GUARD}((\n{expression}\n))"))
         except MontyError as error:
@@ -202,10 +184,8 @@ def _end_of_input() -> None:
 
 def _interpreter() -> str | None:
     """Return the path of the interpreter in its package, which may be installed outside of this environment."""
-    if set_by_hand := os.environ.get("MONTY_BIN"):
-        return set_by_hand
     files = distribution("pydantic-monty-runtime").files or ()
-    return next((str(file.locate()) for file in files if file.stem == "monty"), None)
+    return os.environ.get("MONTY_BIN") or next((str(file.locate()) for file in files if file.stem == "monty"), None)
 
 
 def _status(error: Any) -> Status:

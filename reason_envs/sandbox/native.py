@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sysconfig
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic
@@ -43,7 +44,6 @@ class NativeSandbox(Sandbox):
 
     def __init__(self, config: NativeConfig | None = None) -> None:
         self.config = config or NativeConfig()
-        self._servers: list[_Server] = []
         super().__init__(self.config.workers, self.config.output_bytes)
         if tuple(self.config.require) != REQUIRED:
             detect().check(self.config.require)
@@ -64,43 +64,13 @@ class NativeSandbox(Sandbox):
         Raises:
             EngineError: a required layer is missing or cannot be activated, or the server does not start.
         """
-        with self._lock:
-            server = self._idle.pop() if self._idle else None
-        reply = self._ask(server, program) if server else None
-        reply = reply or self._ask(self._start_server(), program)
-        if reply is None:
-            return Outcome("killed", seconds=program.limits.seconds, reason="the program's server was lost")
-        return _outcome(reply, program)
+        for find in (self._take_idle, self._start_server):
+            if server := find():
+                with suppress(OSError):  # late or ended
+                    return _outcome(self._ask(server, asdict(program), program.limits.seconds + GRACE), program)
+        return Outcome("killed", seconds=program.limits.seconds, reason="the program's server was lost")
 
-    def _ask(self, server: _Server, program: Program) -> dict[str, Any] | None:
-        """Return the reply of a server; ``None`` if the server was lost, which is then discarded."""
-        request = {**asdict(program), "expressions": list(program.expressions)}
-        try:
-            reply = server.ask(request, program.limits.seconds + GRACE)
-        except BaseException as error:
-            self._discard(server)
-            if isinstance(error, OSError):  # late or ended
-                return None
-            raise
-        with self._lock:
-            self._idle.append(server)
-        return reply
-
-    def close(self) -> None:
-        """End the servers."""
-        super().close()
-        for server in self._servers:
-            server.kill()
-        self._start_over()
-
-    def _start_over(self) -> None:
-        super()._start_over()
-        for server in self._servers:
-            server.forget()  # after a fork it belongs to the parent
-        self._idle: list[_Server] = []
-        self._servers = []
-
-    def _start_server(self) -> _Server:
+    def _start_server(self) -> ServerProcess:
         layers = detect()
         layers.check(self.config.require)
         with self._lock:
@@ -113,24 +83,19 @@ class NativeSandbox(Sandbox):
             raise
         return server
 
-    def _check(self, server: _Server) -> None:
+    def _check(self, server: ServerProcess) -> None:
         """Run an empty program, so that a layer that cannot be activated is not reported as the fault of a program."""
         try:
             server.receive(monotonic() + START_LIMIT)
             program = Program("")
-            outcome = _outcome(server.ask({**asdict(program), "expressions": []}, START_LIMIT), program)
-        except (OSError, ConnectionError) as error:
+            outcome = _outcome(server.ask(asdict(program), START_LIMIT), program)
+        except OSError as error:
             raise EngineError(
                 f"The server of the native sandbox did not start ({error}). See its message above. Active layers: "
                 f"{', '.join(self.layers)}. Use the sandbox monty or container on this machine."
             ) from error
         if outcome.status != "ok":
             raise EngineError(f"A layer of the native sandbox cannot be activated: {outcome.reason}.")
-
-    def _discard(self, server: _Server) -> None:
-        server.kill()
-        with self._lock:
-            self._servers.remove(server)
 
 
 def _outcome(reply: dict[str, Any], program: Program) -> Outcome:

@@ -12,9 +12,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import pydantic_monty as monty
+
 from reason_envs.envs.workflow.operator_signatures import CALL, COST, MAX_VALUE_BYTES, prelude, stubs
 from reason_envs.rewards.code.async_cache import AsyncCache
-from reason_envs.sandbox.monty import GUARD, MontyConfig, MontySandbox, too_large
+from reason_envs.sandbox.base import SandboxConfig
+from reason_envs.sandbox.monty import GUARD, MontySandbox, too_large
 
 MAX_PRINTED_CHARS = 2**20
 """Maximum number of characters that a program may print between two suspensions."""
@@ -49,7 +52,7 @@ class Interpreter(MontySandbox):
     """
 
     def __init__(self, seconds: float = 2.0, memory_mb: int = 64, workers: int | None = None) -> None:
-        super().__init__(MontyConfig(workers))
+        super().__init__(SandboxConfig(workers))
         self.limits = {
             "max_memory": memory_mb << 20,
             "max_feed_duration_secs": seconds,
@@ -62,9 +65,9 @@ class Interpreter(MontySandbox):
         """Check the types of a program against the operators. Return one error per line; empty if there is none."""
         return await self._checks(source)
 
-    async def start(self, source: str, arguments: Mapping[str, str], cost: float = 0.0) -> Suspension:
+    async def start(self, source: str, arguments: Mapping[str, str]) -> Suspension:
         """Run a program and call its workflow with arguments, up to the first suspension."""
-        return await self._in_thread(self._start, source, arguments, cost)
+        return await self._in_thread(self._start, source, arguments)
 
     async def resume(self, at: Suspension, answers: Mapping[int, Any], cost: float) -> Suspension:
         """Resume a program with the answers to all calls that it waits for; exceptions are raised in the program."""
@@ -74,8 +77,6 @@ class Interpreter(MontySandbox):
         return await asyncio.wrap_future(self._executor.submit(function, *arguments))
 
     def _check(self, source: str) -> str:
-        from pydantic_monty import MontyError, MontyTypingError
-
         session = self._interpreters().checkout(
             limits=self.limits,
             os_policy=_POLICY,
@@ -86,24 +87,24 @@ class Interpreter(MontySandbox):
         try:
             with session:
                 session.feed_run(source, print_callback=_Printed())
-        except MontyTypingError as error:
+        except monty.MontyTypingError as error:
             return _readable(error.display())
-        except MontyError:
+        except monty.MontyError:
             return ""  # the types are right; an error of the definitions appears in the run
         return ""
 
-    def _start(self, source: str, arguments: Mapping[str, str], cost: float) -> Suspension:
+    def _start(self, source: str, arguments: Mapping[str, str]) -> Suspension:
         call = f"{GUARD}(await Workflow('workflow', None, 'dataset')({', '.join(arguments)}))"
 
         def start(session: Any, printed: _Printed) -> Any:
             session.feed_run(prelude())
             snapshot = session.feed_start(source, print_callback=printed)
-            snapshot = _answer(snapshot, {}, cost)  # a program may build its operators at module level
-            if not _is_complete(snapshot):
+            snapshot = _answer(snapshot, {}, 0.0)  # a program may build its operators at module level
+            if not isinstance(snapshot, monty.MontyComplete):
                 return snapshot
             return session.feed_start(call, inputs=dict(arguments), print_callback=printed)
 
-        return self._run(start, {}, cost)
+        return self._run(start, {}, 0.0)
 
     def _resume(self, at: Suspension, answers: Mapping[int, Any], cost: float) -> Suspension:
         def resume(session: Any, printed: _Printed) -> Any:
@@ -115,8 +116,6 @@ class Interpreter(MontySandbox):
 
     def _run(self, enter: Callable[[Any, _Printed], Any], calls: dict[int, tuple[Any, ...]], cost: float) -> Suspension:
         """Run in a new session until the program waits or ends."""
-        from pydantic_monty import MontyCrashedError, MontyError
-
         printed = _Printed()
         session = self._interpreters().checkout(limits=self.limits, os_policy=_POLICY)
         try:
@@ -126,13 +125,13 @@ class Interpreter(MontySandbox):
                     return Suspension(
                         verdict="output", error=f"The program printed more than {MAX_PRINTED_CHARS} characters."
                     )
-                if _is_complete(snapshot):
+                if isinstance(snapshot, monty.MontyComplete):
                     return Suspension(value=snapshot.output, verdict="ok")
                 waiting = {number: calls.get(number, ()) for number in snapshot.pending_call_ids}
                 return Suspension(waiting, snapshot.dump())
-        except MontyCrashedError as error:
+        except monty.MontyCrashedError as error:
             return Suspension(verdict="endless" if error.timed_out else "crashed", error=f"{error}"[:MAX_ERROR_CHARS])
-        except MontyError as error:
+        except monty.MontyError as error:
             return _failed(error, printed)
 
 
@@ -154,12 +153,10 @@ class _Printed:
 
 def _answer(snapshot: Any, calls: dict[int, tuple[Any, ...]], cost: float) -> Any:
     """Answer calls that need no executor, until the program waits for operators or ends."""
-    from pydantic_monty import FunctionSnapshot, NameLookupSnapshot
-
     while True:
-        if isinstance(snapshot, NameLookupSnapshot):
+        if isinstance(snapshot, monty.NameLookupSnapshot):
             snapshot = snapshot.resume()
-        elif not isinstance(snapshot, FunctionSnapshot):
+        elif not isinstance(snapshot, monty.FunctionSnapshot):
             return snapshot
         elif snapshot.is_os_function:
             snapshot = snapshot.resume_not_handled()
@@ -173,18 +170,10 @@ def _answer(snapshot: Any, calls: dict[int, tuple[Any, ...]], cost: float) -> An
             snapshot = snapshot.resume({"exception": unknown})
 
 
-def _is_complete(snapshot: Any) -> bool:
-    from pydantic_monty import MontyComplete
-
-    return isinstance(snapshot, MontyComplete)
-
-
 def _failed(error: Any, printed: _Printed) -> Suspension:
-    from pydantic_monty import MontyRuntimeError, MontySyntaxError
-
     inner = error.exception()
     text = f"{type(inner).__name__}: {inner}"[:MAX_ERROR_CHARS]
-    if isinstance(error, MontyRuntimeError | MontySyntaxError) and (frames := error.traceback()):
+    if isinstance(error, monty.MontyRuntimeError | monty.MontySyntaxError) and (frames := error.traceback()):
         text = f"line {frames[-1].line}: {text}"
     if printed.over or str(inner) == too_large(MAX_VALUE_BYTES):
         verdict = "output"
