@@ -33,7 +33,7 @@ from reason_envs.sandbox import Sandbox, make_sandbox
 from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import TaskSet
 from reason_envs.tasks.files.evaluation_sets import BENCHMARKS, benchmark_tasks
-from reason_envs.validation import at_least, check_choice
+from reason_envs.validation import Checked, check_choice, limited
 
 if TYPE_CHECKING:
     from agents.evaluation.evaluate_policy import Evaluation
@@ -45,7 +45,7 @@ DOMAINS = {"single_turn_math": ("math", "code"), "workflow": ("math", "qa", "cod
 
 
 @dataclass
-class EvaluateConfig:
+class EvaluateConfig(Checked):
     """Options of ``python -m agents.evaluate``, given as ``name=value``."""
 
     run: str | None = None
@@ -57,11 +57,11 @@ class EvaluateConfig:
     benchmarks: list[str] | None = None
     """List of public benchmarks: gsm8k, math, math500, aime24, amc23, minerva_math, hotpotqa, drop, humaneval, mbpp;
     null: the held-out problems of the run. They are read from the folder ``REASON_ENVS_DATA``, or else downloaded."""
-    tasks: int = 1024
+    tasks: int = limited(1024, at_least=1)
     """Maximum number of held-out tasks."""
-    samples: int = 4
+    samples: int = limited(4, at_least=1)
     """Number of episodes per task."""
-    temperature: float | None = None
+    temperature: float | None = limited(None, at_least=0)
     """Sampling temperature; null: the temperature of the training. 0 is greedy decoding, for which one sample per task
     is enough."""
     seed: int = 0
@@ -73,7 +73,7 @@ class EvaluateConfig:
     """Path of a JSON file for the metrics and all answers; null: they are only printed."""
 
     def __post_init__(self) -> None:
-        at_least(self, tasks=1, samples=1, temperature=0)
+        super().__post_init__()
         if not isinstance(self.swap_roles, bool | Mapping | None):
             raise OptionError("swap_roles", self.swap_roles, "must be true or a mapping of roles to roles.")
         for name in self.benchmarks or ():

@@ -24,7 +24,7 @@ from agents.search.plot import plot_frontier
 from agents.search.results import MethodResult, Solved, record, solve_all, summarise, table, write_json
 from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import RunError
-from reason_envs.validation import at_least
+from reason_envs.validation import Checked, limited
 
 if TYPE_CHECKING:
     from agents.training.build import Run
@@ -34,7 +34,7 @@ ONE_VALUE = ("run", "checkpoint", "tasks", "seed", "output_file")
 
 
 @dataclass
-class FrontierConfig:
+class FrontierConfig(Checked):
     """Options of ``python -m agents.frontier``. Null keeps the default of each method."""
 
     method: list[str] = field(default_factory=list)
@@ -43,7 +43,7 @@ class FrontierConfig:
     """Run folder whose environment is used, and whose latest checkpoint acts with ``method=policy``; null: no run."""
     checkpoint: str | None = None
     """Checkpoint folder inside a run folder to use instead; null: the latest checkpoint of ``run``."""
-    tasks: int = 1024
+    tasks: int = limited(1024, at_least=1)
     """Maximum number of held-out problems."""
     seed: int = 0
     """Seed of all random draws."""
@@ -69,9 +69,6 @@ class FrontierConfig:
     """Number of episodes that vote, for the methods policy, random and always_expand; null: the default."""
     temperature: list[float] | None = None
     """Sampling temperature of the policy's actions, 0 for greedy; null: the temperature of its training."""
-
-    def __post_init__(self) -> None:
-        at_least(self, tasks=1)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

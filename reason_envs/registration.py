@@ -8,8 +8,9 @@ from typing import Any
 import gymnasium
 
 from reason_envs.core import Environment
-from reason_envs.errors import OptionError, ReasonEnvsError, did_you_mean, unknown_name
+from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.registry import Part, Registry
+from reason_envs.validation import check_choice
 
 Recommendation = Mapping[str, str | float]
 RECOMMENDABLE = ("algo", "policy", "model", "learning_rate")
@@ -62,20 +63,8 @@ class EnvironmentRegistry(Registry[Environment]):
         """Build the error for an unknown name or id."""
         return super().unknown(name, [*(entry.id for entry in self.entries()), *others])
 
-    def build(
-        self, part: Part, owner: str, options: dict[str, Any], /, *arguments: Any, **keywords: Any
-    ) -> Environment:
-        """Build an environment and set its ``render_mode``."""
-        environment = super().build(part, owner, options, *arguments)
-        mode, modes = keywords.get("render_mode"), environment.metadata["render_modes"]
-        if mode is not None and mode not in modes:
-            rule = f"is not supported by {owner}.{did_you_mean(mode, modes)} Valid: {', '.join(modes)}."
-            raise OptionError("render_mode", mode, rule)
-        environment.render_mode = mode
-        return environment
 
-
-ENVIRONMENTS = EnvironmentRegistry("environment", "reason_envs.environments", {}, Environment, ["render_mode"])
+ENVIRONMENTS = EnvironmentRegistry("environment", "reason_envs.environments", {}, Environment)
 """Every environment; `register` adds one."""
 
 
@@ -139,8 +128,13 @@ def make_environment(spec: Any, *, render_mode: str | None = None, **options: An
     Raises:
         ReasonEnvsError: a name, option or render mode is unknown. The message lists the valid ones.
     """
-    rendering = {} if render_mode is None else {"render_mode": render_mode}
-    return ENVIRONMENTS.make(spec, **options, **rendering)
+    if isinstance(spec, Environment) and render_mode is not None:
+        options["render_mode"] = render_mode  # an object takes no options
+    environment = ENVIRONMENTS.make(spec, **options)
+    if render_mode is not None:
+        check_choice("render_mode", render_mode, environment.metadata["render_modes"])
+        environment.render_mode = render_mode
+    return environment
 
 
 def register_all() -> None:

@@ -1,7 +1,6 @@
 """Compose the configuration of a run from ``key=value`` overrides, with hydra. Every mistake gets one message."""
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -23,7 +22,7 @@ from agents.config.schema import GROUPS, TrainConfig, check_name, choice, typed
 from agents.config.swapped import drop_foreign_options, swapped_groups
 from reason_envs import registration
 from reason_envs.errors import OptionError, ReasonEnvsError, unknown_name
-from reason_envs.validation import check_whole
+from reason_envs.validation import check_whole, default_of
 
 _AGENTS = Path(__file__).resolve().parents[1]
 CONF_DIR = next(p for p in (_AGENTS / "conf", _AGENTS.parent / "conf") if p.is_dir())
@@ -148,15 +147,10 @@ def _as_text(override: str) -> str:
 
 def _parts(overrides: Sequence[str]) -> dict[str, str]:
     """Return the name of each group's part: chosen by the overrides or an experiment, or else recommended."""
-    chosen = _chosen(*(o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")))
+    choices = [o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")]
+    config = compose("config", overrides=choices)
+    chosen = {group: OmegaConf.select(config, f"{group}.name") for group in GROUPS}
     return {group: name or recommended_choice(group, chosen["env"]) for group, name in chosen.items()}
-
-
-@functools.cache
-def _chosen(*choices: str) -> dict[str, str]:
-    """Return the name of each group's part, empty where the overrides and experiments choose none."""
-    config = compose("config", overrides=list(choices))
-    return {group: OmegaConf.select(config, f"{group}.name") or "" for group in GROUPS}
 
 
 def _spelled_out(overrides: Sequence[str], env: str) -> Iterator[str]:
@@ -234,6 +228,5 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
 def _paths(schema: type) -> Iterator[str]:
     for entry in dataclasses.fields(schema):
         yield entry.name
-        default = entry.default_factory() if entry.default_factory is not dataclasses.MISSING else None
-        if dataclasses.is_dataclass(default):
+        if dataclasses.is_dataclass(default := default_of(entry)):
             yield from (f"{entry.name}.{path}" for path in _paths(type(default)))

@@ -17,13 +17,7 @@ from reason_envs.errors import OWN_PART, OptionError, ReasonEnvsError, unknown_n
 from reason_envs.llm import ENGINES
 from reason_envs.registry import load_attribute
 from reason_envs.reward_models.base import REWARD_MODELS
-from reason_envs.validation import at_least, mounted, within
-
-MINIMUM = {
-    **{"eval_every": 0, "eval_episodes": 0, "save_every": 0, "max_minutes": 0},
-    **{"max_decisions": 1, "eval_tasks": 1, "eval_samples": 1, "keep_last": 1, "log_every": 1},
-}
-"""Minimum value of each option."""
+from reason_envs.validation import Checked, default_of, limited, mounted
 
 
 @dataclass
@@ -42,15 +36,12 @@ class Placement:
 
 
 @dataclass
-class PipelineConfig:
+class PipelineConfig(Checked):
     """How much of the training steps runs at the same time."""
 
-    steps_ahead: int = 0
+    steps_ahead: int = limited(0, within=(0, 1))
     """Number of training steps, 0 or 1, that sampling is ahead of learning. 1: the episodes of a step are played during
     the update of the step before, with the weights before that update; ``algo.correction`` weighs the difference."""
-
-    def __post_init__(self) -> None:
-        within(self, 0, 1, "steps_ahead")
 
 
 @dataclass
@@ -62,7 +53,7 @@ class Cluster:
 
 
 @dataclass
-class TrainConfig:
+class TrainConfig(Checked):
     """Options of ``python -m agents.train``."""
 
     seed: int = 0
@@ -79,26 +70,26 @@ class TrainConfig:
     epochs: float | None = None
     """Maximum number of passes over the training tasks; null: only ``steps`` ends the run. If both are given, the
     smaller one ends it."""
-    max_decisions: int = 1000
+    max_decisions: int = limited(1000, at_least=1)
     """Maximum number of decisions per episode, over all agents; a longer episode is truncated, with a warning."""
-    max_minutes: float | None = None
+    max_minutes: float | None = limited(None, at_least=0)
     """Minutes of training after which the run saves and stops; null: no limit."""
     eval_set: Any = None
     """Problems of the evaluations, in the format of ``env.tasks``; null: the test split of ``env.tasks``."""
-    eval_every: int = 25
+    eval_every: int = limited(25, at_least=0)
     """Training steps between two evaluations on held-out tasks; the run is also evaluated before and after training.
     0: no evaluation."""
-    eval_tasks: int = 256
+    eval_tasks: int = limited(256, at_least=1)
     """Maximum number of held-out tasks per evaluation."""
-    eval_samples: int = 1
+    eval_samples: int = limited(1, at_least=1)
     """Episodes per held-out task, sampled at the training temperature."""
-    eval_episodes: int = 64
+    eval_episodes: int = limited(64, at_least=0)
     """Maximum number of episodes per evaluation that are stored in ``validate/`` for ``python -m agents.report``."""
-    save_every: int = 50
+    save_every: int = limited(50, at_least=0)
     """Training steps between two checkpoints; 0: only the last step writes one. The last step always writes one."""
-    keep_last: int = 2
+    keep_last: int = limited(2, at_least=1)
     """Number of latest checkpoints to keep, besides the one with the best held-out accuracy."""
-    log_every: int = 1
+    log_every: int = limited(1, at_least=1)
     """Training steps between two lines of ``summary.log`` and two points of the curves."""
     wandb: bool = False
     """Whether to log to Weights & Biases too (extra ``[wandb]``)."""
@@ -128,7 +119,7 @@ class TrainConfig:
     """Division of the run over processes and GPUs."""
 
     def __post_init__(self) -> None:
-        at_least(self, **MINIMUM)
+        super().__post_init__()
         caps = (self.steps, self.epochs)
         if caps == (None, None) or any(cap is not None and cap <= 0 for cap in caps):
             raise OptionError("steps", self.steps, f"and epochs={self.epochs}: give at least one of them, above 0.")
@@ -223,14 +214,14 @@ def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
     replaced = {entry.name: raw[entry.name] for entry in fields(schema) if _replaces(entry, raw.get(entry.name))}
     try:
         kept = {key: value for key, value in raw.items() if key not in replaced}
-        return dataclasses.replace(_instance(OmegaConf.unsafe_merge(OmegaConf.structured(schema), kept)), **replaced)
+        return dataclasses.replace(_instance(OmegaConf.merge(OmegaConf.structured(schema), kept)), **replaced)
     except OmegaConfBaseException as error:
         raise ReasonEnvsError(f"Bad value in {where}: {str(error).splitlines()[0]}") from error
 
 
 def _replaces(entry: dataclasses.Field[Any], value: Any) -> bool:
     """Return whether a list, or a mapping with other keys, replaces the dataclass that is an option's default."""
-    default = _default_of(entry).default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+    default = default_of(entry)
     if not dataclasses.is_dataclass(default) or entry.type is not Any:
         return False
     return isinstance(value, list) or (
@@ -253,8 +244,7 @@ def _instance(node: Any) -> Any:
 def changed(part: Any, name: str) -> bool:
     """Return whether an option of a part differs from its default."""
     (entry,) = (f for f in fields(part) if f.name == name)
-    default = entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
-    return bool(getattr(part, name) != default)
+    return bool(getattr(part, name) != default_of(entry))
 
 
 def options(part: Any) -> dict[str, Any]:

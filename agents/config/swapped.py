@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from agents.config.schema import GROUPS
 from agents.policies.language_config import LanguagePolicyConfig
+from reason_envs.validation import default_of
 
 PLACED = {"generator": "engine", "reward_model": "reward_model", "policy": "policy"}
 """The group whose ``device`` each option of ``placement`` sets."""
@@ -52,7 +53,6 @@ def _foreign(node: DictConfig, schema: type, path: str) -> Iterator[str]:
         if key not in known:
             yield from [f"{path}.{key}"] if key != "name" else []
             continue
-        factory = known[key].default_factory
-        nested = type(factory()) if factory is not dataclasses.MISSING else None
+        nested = type(default_of(known[key]))
         if dataclasses.is_dataclass(nested) and OmegaConf.is_dict(inner := node.get(key)):
             yield from _foreign(inner, nested, f"{path}.{key}")

@@ -5,38 +5,35 @@ from typing import Any
 
 from agents.reward_model.labels import SamplingConfig
 from reason_envs.reward_models.options import StepRewardModelConfig
-from reason_envs.validation import at_least
+from reason_envs.validation import Checked, limited
 
 
 @dataclass
-class FineTuningConfig:
+class FineTuningConfig(Checked):
     """Options of the fine-tuning. The defaults suit the embedded model."""
 
     model: str = "embedded"
     """Backbone: ``embedded``, a folder, or a hub name. It can differ from the generator's model."""
     device: str = "auto"
     """Device of the training: ``auto``, ``cpu`` or ``cuda:N``."""
-    learning_rate: float | None = None
+    learning_rate: float | None = limited(None, at_least=0)
     """Maximum learning rate. It rises linearly during the first 5 % of the steps and then falls along a cosine. null:
     1e-3 for the embedded model, and a rate that suits size and LoRA for others."""
-    epochs: int = 8
+    epochs: int = limited(8, at_least=1)
     """Number of passes over the examples."""
-    batch_size: int = 64
+    batch_size: int = limited(64, at_least=1)
     """Number of solutions per forward pass (of prefixes of solutions if the backbone is not causal)."""
-    accumulation: int = 1
+    accumulation: int = limited(1, at_least=1)
     """Number of forward passes per optimizer step."""
     max_examples: int | None = None
     """Maximum number of solutions to train on; null: all."""
     balance: bool = True
     """Whether to thin out the most frequent kind of solutions to the size of the second most frequent. The kinds are:
     wrong from the first step, wrong from a later step, without a wrong step."""
-    lora_rank: int = 0
+    lora_rank: int = limited(0, at_least=0)
     """Rank of a LoRA adapter on all linear layers, merged before saving. 0 trains all weights."""
     gradient_checkpointing: bool = False
     """Whether to recompute activations in the backward pass, which saves memory."""
-
-    def __post_init__(self) -> None:
-        at_least(self, learning_rate=0, epochs=1, batch_size=1, accumulation=1, lora_rank=0)
 
 
 @dataclass
@@ -55,22 +52,17 @@ class RewardModelConfig(SamplingConfig, FineTuningConfig):
     engine: Any = "transformers"
     """Generator of the solutions: the name of an engine, a mapping with ``name`` and options, or an engine. An engine
     that is built here is closed before the fine-tuning."""
-    problems: int = 3000
+    problems: int = limited(3000, at_least=1)
     """Number of problems to train on."""
-    validation_problems: int = 300
+    validation_problems: int = limited(300, at_least=1)
     """Number of further problems of the train split, on which the threshold is chosen."""
-    test_problems: int = 600
+    test_problems: int = limited(600, at_least=1)
     """Number of held-out problems."""
     labels_from: str | None = None
     """Folder of labelled solutions: ``labels/`` of an earlier training, or files in its format; null: sample and label
     new solutions."""
     further_labels: str | None = None
     """JSONL file of further labelled solutions to train on, in the same format; null: no further solutions."""
-
-    def __post_init__(self) -> None:
-        SamplingConfig.__post_init__(self)
-        FineTuningConfig.__post_init__(self)
-        at_least(self, problems=1, validation_problems=1, test_problems=1)
 
 
 @dataclass

@@ -24,7 +24,7 @@ from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampli
 from reason_envs.rewards import extract_answer, grade_math_batch
 from reason_envs.tasks.base import Task
 from reason_envs.tasks.text import without_thoughts
-from reason_envs.validation import at_least, one_of
+from reason_envs.validation import limited
 
 _log = logging.getLogger(__name__)
 
@@ -42,23 +42,18 @@ Prefix = tuple[tuple[int, ...], ...]
 class SamplingConfig(StepConfig):
     """Options of the sampling of solutions and the labelling of their steps."""
 
-    solutions: int = 16
+    solutions: int = limited(16, at_least=1)
     """Number of solutions to sample per problem. Equal solutions are kept once."""
     system_prompt: str | None = None
     """Text of a system message before the problem; null: no system message."""
-    labels: str = "hard"
+    labels: str = limited("hard", one_of=LABELLINGS)
     """Way to label steps: ``hard``, ``soft`` or ``solution``. ``hard``: a step is right if any completion from it, and
     from each step before it, reaches the answer. ``soft``: the share of completions that reach it. ``solution``: every
     step gets the grade of the whole solution, without rollouts."""
-    rollouts: int = 8
+    rollouts: int = limited(8, at_least=1)
     """Number of completions from each step."""
-    max_rollout_tokens: int = 256
+    max_rollout_tokens: int = limited(256, at_least=1)
     """Maximum number of tokens per completion."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(self, labels=LABELLINGS)
-        at_least(self, solutions=1, rollouts=1, max_rollout_tokens=1)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,12 @@ This package may import evaluation and policies, but never a learner.
 
 from typing import Any, Protocol
 
+from agents.policies.walks import AlwaysExpand, RandomLegal
 from agents.search.answer import SELECTIONS, Answer, Candidate
 from agents.search.beam import BeamSearch, DiverseSearch
 from agents.search.mcts import MonteCarloTreeSearch
 from agents.search.rebase import Rebase
 from agents.search.solutions import BestOfN, ChainOfThought, SelfConsistency
-from agents.search.walks import AlwaysExpand, RandomLegal
 from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.errors import unknown_name

@@ -64,11 +64,6 @@ def finished(tree: Tree, grower: Grower, index: int) -> bool:
     return tree.nodes[index].terminal and grower.answer(tree.nodes[index].text) is not None
 
 
-def costs_of(tree: Tree) -> dict[str, int]:
-    """Return the cost of a tree as fields of an ``Answer``."""
-    return {"nodes": len(tree.nodes), **{name: getattr(tree, name) for name in COSTS if name != "nodes"}}
-
-
 def choose(
     candidates: Sequence[Candidate], select: str, otherwise: tuple[str, float], costs: Mapping[str, int]
 ) -> Answer:
@@ -88,4 +83,5 @@ def submit(tree: Tree, grower: Grower, leaves: Sequence[int], select: str) -> An
     nodes = [(leaf, tree.nodes[leaf]) for leaf in leaves]
     candidates = [Candidate(grower.response(tree, i), grower.answer(n.text) or "", n.value) for i, n in nodes]
     best = max(range(len(tree.nodes)), key=lambda i: (i > 0, tree.nodes[i].value))
-    return choose(candidates, select, (grower.response(tree, best), tree.nodes[best].value), costs_of(tree))
+    costs = {"nodes": len(tree.nodes), **{name: getattr(tree, name) for name in COSTS if name != "nodes"}}
+    return choose(candidates, select, (grower.response(tree, best), tree.nodes[best].value), costs)

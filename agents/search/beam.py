@@ -7,27 +7,26 @@ from agents.search.answer import SELECTIONS, Answer, finished, submit
 from reason_envs.envs.reason_tree.grower import Grower, draw_steps
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.errors import OptionError
-from reason_envs.validation import at_least, one_of
+from reason_envs.validation import Checked, limited
 
 
 @dataclass
-class BeamSearch:
+class BeamSearch(Checked):
     """Keep the best ``width / branch`` steps of each level and draw ``branch`` continuations of each.
 
     All finished steps of a level are candidates. A finished step among the best steps occupies a place of the beam
     without continuations, so the search ends when all places hold finished steps.
     """
 
-    width: int = 8
+    width: int = limited(8, at_least=1)
     """Number of steps drawn per level. It must be a multiple of ``branch``."""
-    branch: int = 4
+    branch: int = limited(4, at_least=1)
     """Number of continuations drawn from each kept step."""
-    select: str = "maximum"
+    select: str = limited("maximum", one_of=SELECTIONS)
     """Rule that chooses one candidate: ``maximum`` (value), ``vote`` (sum of values) or ``majority`` (number)."""
 
     def __post_init__(self) -> None:
-        at_least(self, width=1, branch=1)
-        one_of(self, select=SELECTIONS)
+        super().__post_init__()
         if self.width % self.branch:
             raise OptionError("width", self.width, f"must be a multiple of branch={self.branch}.")
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from agents.search.answer import Answer, finished, submit
 from reason_envs.envs.reason_tree.grower import Grower, draw_steps
 from reason_envs.envs.reason_tree.tree import Tree
-from reason_envs.validation import at_least
+from reason_envs.validation import Checked, limited
 
 
 @dataclass
-class MonteCarloTreeSearch:
+class MonteCarloTreeSearch(Checked):
     """PUCT (Silver et al. 2017). Each simulation draws a step and backs up its path value to the root.
 
     A node has ``branch`` places. A place without a step competes with the children and has value 0 and no visits. The
@@ -23,15 +23,12 @@ class MonteCarloTreeSearch:
     nodes at and below which no step can be drawn are not visited again, because they would give the same value.
     """
 
-    budget: int = 16
+    budget: int = limited(16, at_least=1)
     """Maximum number of simulations. Each draws one step."""
-    branch: int = 16
+    branch: int = limited(16, at_least=1)
     """Maximum number of steps drawn from one node."""
-    c_puct: float = 1.0
+    c_puct: float = limited(1.0, at_least=0)
     """Weight of exploration. 0 follows the values only."""
-
-    def __post_init__(self) -> None:
-        at_least(self, budget=1, branch=1, c_puct=0)
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
         """Grow the tree and submit an answer."""

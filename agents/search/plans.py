@@ -7,15 +7,14 @@ from typing import Any
 
 from agents.policies.base import Policy, TrainablePolicy
 from agents.search import METHODS, WALKS, SearchMethod, make_method
-from agents.search.answer import COSTS, SELECTIONS, Answer, Candidate, choose, costs_of
+from agents.search.answer import COSTS, SELECTIONS, Answer, Candidate, choose
 from reason_envs import validation
-from reason_envs.batching import gather
 from reason_envs.core import derive_seed
-from reason_envs.envs.reason_tree.environment import SEARCHER, ReasonTree
+from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.llm.engine import Sampling
 from reason_envs.tasks.base import Task
-from reason_envs.validation import at_least, one_of
+from reason_envs.validation import Checked, limited
 
 WALKING = {"policy": ("samples", "select", "temperature"), **dict.fromkeys(WALKS, ("samples", "select"))}
 """Methods that play episodes, and the names of their options."""
@@ -39,47 +38,30 @@ class Searching:
 
 
 @dataclass(frozen=True)
-class Walking:
+class Walking(Checked):
     """Solver that plays episodes of a policy and selects one of their answers."""
 
     policy: Policy
     """Policy that acts in the environment."""
-    samples: int = 1
+    samples: int = limited(1, at_least=1)
     """Number of episodes per problem."""
-    select: str = "majority"
+    select: str = limited("majority", one_of=SELECTIONS)
     """Selection among the answers: ``maximum``, ``vote`` or ``majority``. Values are scores of the reward model."""
     sampling: Sampling | None = None
     """Sampling parameters of the actions. ``None``: the parameters of the policy."""
 
-    def __post_init__(self) -> None:
-        one_of(self, select=SELECTIONS)
-        at_least(self, samples=1)
-
     async def solve(self, environment: ReasonTree, task: Task, seed: int) -> Answer:
-        """Play the episodes and select one of their answers."""
-        seeds = [derive_seed(seed, task.id, k) for k in range(self.samples)]
-        answers = await gather(*(self._play(environment.fork(), task, s) for s in seeds))
-        candidates = [Candidate(a.response, a.answer, a.value) for a in answers if a.answer is not None]
-        costs = {name: sum(getattr(answer, name) for answer in answers) for name in COSTS}
-        return choose(candidates, self.select, (answers[0].response, answers[0].value), costs)
+        """Play the episodes and select one of their answers. A truncated episode has no answer."""
+        from agents.rollout.episodes import EpisodeSpec, play
 
-    async def _play(self, environment: ReasonTree, task: Task, seed: int) -> Answer:
-        """Play one episode. A truncated episode has no answer. The tokens of the policy count as generated tokens."""
-        result = await environment.reset(seed=seed, options={"task": task})
-        turn = own_tokens = 0
-        while not result.done:
-            observation = self.policy.observe(environment, result.observations[SEARCHER])
-            address = derive_seed(seed, "policy", SEARCHER, turn)
-            (choice,) = await self.policy.act([observation], [address], self.sampling, agents=[SEARCHER])
-            result = await environment.step({SEARCHER: self.policy.action(environment, choice)})
-            own_tokens += len(choice.token_ids) if choice.prompt_ids else 0
-            turn += 1
-        state, grower = environment.state, environment.grower
-        response = grower.response(state.tree, state.current) if state.answered else ""
-        costs = costs_of(state.tree)
-        costs["generated_tokens"] += own_tokens
-        value = state.tree.nodes[state.current].value
-        return Answer(response, grower.answer(response), value, candidates=1, **costs)
+        episodes = [EpisodeSpec(str(k), task, derive_seed(seed, task.id, k), task.id) for k in range(self.samples)]
+        played = await play(environment, self.policy, episodes, sampling=self.sampling)
+        ends = [(trajectory.facts.get("solution", ""), trajectory.metrics["path_value"]) for trajectory in played]
+        answers = [environment.grower.answer(response) for response, _ in ends]
+        candidates = [Candidate(end[0], a, end[1]) for end, a in zip(ends, answers, strict=True) if a is not None]
+        costs = {name: round(sum(trajectory.metrics[name] for trajectory in played)) for name in COSTS}
+        costs["generated_tokens"] = sum(trajectory.generated_tokens for trajectory in played)
+        return choose(candidates, self.select, ends[0], costs)
 
 
 Solver = Searching | Walking

@@ -9,11 +9,11 @@ from agents.search.answer import SELECTIONS, Answer, finished, submit
 from agents.search.beam import check_first_level
 from reason_envs.envs.reason_tree.grower import Grower, draw_steps
 from reason_envs.envs.reason_tree.tree import Tree
-from reason_envs.validation import above, at_least, one_of
+from reason_envs.validation import Checked, limited
 
 
 @dataclass
-class Rebase:
+class Rebase(Checked):
     """Reward-balanced search (Wu et al., "Inference Scaling Laws", ICLR 2025, arXiv 2408.00724).
 
     Each level draws as many steps as finished candidates are still missing. A softmax of the path values divides them
@@ -21,17 +21,12 @@ class Rebase:
     budget exactly. The paper rounds each share separately.
     """
 
-    width: int = 8
+    width: int = limited(8, at_least=1)
     """Number of finished candidates to reach, and number of steps drawn on the first level."""
-    balance: float = 0.1
+    balance: float = limited(0.1, above=0)
     """Temperature of the softmax. A lower temperature gives more of the budget to the best steps."""
-    select: str = "vote"
+    select: str = limited("vote", one_of=SELECTIONS)
     """Rule that chooses one candidate: ``maximum`` (value), ``vote`` (sum of values) or ``majority`` (number)."""
-
-    def __post_init__(self) -> None:
-        at_least(self, width=1)
-        above(self, balance=0)
-        one_of(self, select=SELECTIONS)
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
         """Grow the tree and submit an answer."""

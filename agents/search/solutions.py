@@ -11,7 +11,7 @@ from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import AGGREGATIONS, Tree
 from reason_envs.llm.engine import GenerationRequest, Sampling, greedy
 from reason_envs.reward_models.base import StepScoreRequest
-from reason_envs.validation import at_least, one_of
+from reason_envs.validation import Checked, limited
 
 
 @dataclass(frozen=True)
@@ -98,14 +98,11 @@ class ChainOfThought:
 
 
 @dataclass
-class SelfConsistency:
+class SelfConsistency(Checked):
     """Self-consistency: the most frequent answer of several solutions (Wang et al. 2023, arXiv 2203.11171)."""
 
-    n: int = 8
+    n: int = limited(8, at_least=1)
     """Number of sampled solutions."""
-
-    def __post_init__(self) -> None:
-        at_least(self, n=1)
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
         """Sample solutions and submit the first one with the most frequent answer."""
@@ -113,19 +110,15 @@ class SelfConsistency:
 
 
 @dataclass
-class BestOfN:
+class BestOfN(Checked):
     """Best-of-N: the best of several solutions by the step reward model."""
 
-    n: int = 8
+    n: int = limited(8, at_least=1)
     """Number of sampled solutions."""
-    aggregation: str = "product"
+    aggregation: str = limited("product", one_of=AGGREGATIONS)
     """Aggregation of the step scores into the value of a solution: ``product``, ``min``, ``last`` or ``sum``."""
-    select: str = "maximum"
+    select: str = limited("maximum", one_of=SELECTIONS)
     """Rule that chooses one solution: ``maximum`` (value), ``vote`` (sum of values) or ``majority`` (number)."""
-
-    def __post_init__(self) -> None:
-        at_least(self, n=1)
-        one_of(self, select=SELECTIONS, aggregation=AGGREGATIONS)
 
     async def search(self, tree: Tree, grower: Grower) -> Answer:
         """Sample solutions, score them, and submit one."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.tracking.metrics_file import replace_file
 from agents.trajectory import Decision, Trajectory
 from reason_envs.tasks.base import Task
 from reason_envs.views import EpisodeView, TurnView
@@ -92,13 +93,8 @@ def plain(value: Any) -> Any:
 
 def write_evaluation(folder: Path, evaluation: Mapping[str, Any]) -> None:
     """Write the record of an evaluation into a run folder. The file is replaced atomically."""
-    path = folder / FOLDER / f"step_{evaluation['step']}.json"
-    path.parent.mkdir(exist_ok=True)
-    partial = path.with_suffix(".partial")
     text = json.dumps(evaluation, ensure_ascii=False, allow_nan=False)
-    # Some decoders produce lone surrogates, which UTF-8 cannot encode.
-    partial.write_bytes(text.encode("utf-8", "replace"))
-    partial.replace(path)
+    replace_file(folder / FOLDER / f"step_{evaluation['step']}.json", text)
 
 
 def recorded(folder: Path) -> dict[int, Path]:

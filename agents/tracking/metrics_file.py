@@ -39,9 +39,7 @@ class MetricsFile:
         """
         rows = read_rows(self.path)
         self.rows = [row for row in rows if _step(row) < step or (_step(row) == step and not _is_evaluation(row))]
-        partial = self.path.with_suffix(".partial")
-        partial.write_text("".join(map(_line, self.rows)), encoding="utf-8")
-        partial.replace(self.path)
+        replace_file(self.path, "".join(map(_line, self.rows)))
         self._may_write = True
 
     def append(self, step: int, metrics: Mapping[str, float]) -> Row:
@@ -62,6 +60,14 @@ class MetricsFile:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
         return row
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a text file atomically. Lone surrogates, which some decoders produce, become question marks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(text.encode("utf-8", "replace"))
+    partial.replace(path)
 
 
 def summary_header() -> str:

@@ -29,11 +29,11 @@ from gsm8k_data import MODELS, option_parser, read_rows
 from agents.config.command_line import report_errors
 from agents.config.compose import compose_config
 from agents.evaluation.intervals import bootstrap_interval
+from agents.policies.walks import RandomLegal
 from agents.reward_model.fine_tuning import FineTuningConfig, fine_tune
 from agents.reward_model.labels import LabelledSolution
 from agents.search.plans import Walking
 from agents.search.results import solve_all
-from agents.search.walks import RandomLegal
 from agents.train import train
 from agents.training.build import load_run
 from reason_envs import make_environment

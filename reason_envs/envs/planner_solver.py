@@ -16,7 +16,7 @@ from reason_envs.llm.engine import ContextLengthError, Generation, GenerationReq
 from reason_envs.rewards import Reward, RewardConfig, build_reward
 from reason_envs.rewards.leak.find import find_leak
 from reason_envs.tasks import Task
-from reason_envs.validation import at_least, mounted
+from reason_envs.validation import limited, mounted
 from reason_envs.views import CallView, EpisodeView
 
 PLANNER: AgentId = "planner"
@@ -42,11 +42,11 @@ class PlannerSolverConfig(TaskConfig):
     solver: Any = field(default_factory=lambda: {"name": "transformers", "model": "embedded:planner_solver"})
     """Frozen solver: the name of an engine, a mapping of its ``name`` and options, or an engine. In a training run
     ``policy`` is the policy's engine without its LoRA adapter."""
-    solver_samples: int = 1
+    solver_samples: int = limited(1, at_least=1)
     """Number of the solver's answers per guideline; the reward is their mean."""
-    solver_temperature: float = 0.0
+    solver_temperature: float = limited(0.0, at_least=0)
     """Sampling temperature of the solver; 0 is greedy."""
-    solver_max_tokens: int = 128
+    solver_max_tokens: int = limited(128, at_least=1)
     """Maximum number of tokens per answer of the solver."""
     leak_check: bool = True
     """Whether a guideline that contains the answer is paid like an empty answer."""
@@ -57,11 +57,11 @@ class PlannerSolverConfig(TaskConfig):
     reward: Any = field(default_factory=SolverRewardConfig)
     """Reward of the solver's answer: a ``RewardConfig``, a mapping of its fields, the name of a reward, a function,
     the address of one (``"package.module:function"``), or a list of these with weights (``weight``)."""
-    max_guideline_chars: int = 20_000
+    max_guideline_chars: int = limited(20_000, at_least=1)
     """Maximum number of characters of a guideline; a longer one is invalid."""
 
     def __post_init__(self) -> None:
-        at_least(self, solver_samples=1, solver_temperature=0, solver_max_tokens=1, max_guideline_chars=1)
+        super().__post_init__()
         if self.solver_samples > 1 and self.solver_temperature == 0:
             raise OptionError(
                 "solver_samples",

@@ -10,7 +10,7 @@ from reason_envs.errors import OptionError
 from reason_envs.rewards import RewardConfig, build_reward
 from reason_envs.tasks import make
 from reason_envs.tasks.base import Task
-from reason_envs.validation import at_least, mounted
+from reason_envs.validation import limited, mounted
 
 SOLVER: AgentId = "solver"
 
@@ -25,14 +25,11 @@ class SingleTurnMathConfig(TaskConfig):
     address of one (``"package.module:function"``), or a list of these with weights (``weight``)."""
     system_prompt: str | None = None
     """Text of a system message before the problem; ``None`` sends no system message."""
-    examples: int = 0
+    examples: int = limited(0, at_least=0)
     """Number of problems of the train split that are shown with their solutions before the problem (few-shot). Their
     records must have a worked solution."""
-    max_response_chars: int = 20_000
+    max_response_chars: int = limited(20_000, at_least=1)
     """Maximum number of characters of a response; a longer one is invalid and graded as an empty response."""
-
-    def __post_init__(self) -> None:
-        at_least(self, max_response_chars=1, examples=0)
 
 
 class SingleTurnMath(TextEnvironment):

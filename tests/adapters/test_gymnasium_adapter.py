@@ -153,7 +153,7 @@ def test_disabled_autoreset_needs_a_reset_mask():
         (lambda e: gym.make("Toy-v0", turnz=1), "Did you mean 'turns'"),
         (
             lambda e: gym.make("Toy-v0", render_mode="html"),
-            "render_mode='html' is not supported by env",
+            "render_mode='html' is unknown",
         ),
     ],
 )

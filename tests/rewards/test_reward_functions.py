@@ -248,7 +248,7 @@ def test_build_reward_from_a_config_known_values():
     assert build_reward(RewardConfig(name="random", wrong=0.0)) == RandomReward(wrong=0.0)
     with pytest.raises(ReasonEnvsError, match=r"no_answer=0.0 is not an option of reward 'random'"):
         build_reward(RewardConfig(name="random", no_answer=0.0))
-    with pytest.raises(ReasonEnvsError, match=r"fallbacks='numbr' is not an answer fallback"):
+    with pytest.raises(ReasonEnvsError, match=r"fallbacks='numbr' is unknown"):
         RewardConfig(fallbacks=("numbr",))
 
 

@@ -14,7 +14,7 @@ from reason_envs.rewards.code.grade import extract_code
 from reason_envs.rewards.code.tests import Tests, UnitTests, split
 from reason_envs.sandbox.monty import MontySandbox
 from reason_envs.tasks import Task
-from reason_envs.validation import at_least
+from reason_envs.validation import limited
 
 CODER, TESTER = "coder", "tester"
 
@@ -26,14 +26,10 @@ class PettingCodeConfig(PettingConfig):
     tasks: Any = field(default_factory=lambda: {"name": "functions"})
     """Problems with tests and a right program: the name of a task family, a mapping of its ``name`` and options, or a
     ``TaskSet``. HumanEval and many problems of MBPP need ``sandbox=native``."""
-    max_tests: int = 8
+    max_tests: int = limited(8, at_least=1)
     """Maximum number of tests per decision of the tester."""
-    mutants: int = 6
+    mutants: int = limited(6, at_least=1)
     """Number of wrong variants of the right program that the tests should detect."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, max_tests=1, mutants=1)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Grid games: a tool user's program is tried on a copy, then a planner's plan is carried out."""
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from reason_envs.envs.petting.base import Petting
@@ -9,20 +9,6 @@ from reason_envs.envs.petting.state import DecisionResult
 from reason_envs.tasks.games.moves import read_moves
 
 TOOL, PLANNER = "tool", "planner"
-
-
-@dataclass(frozen=True)
-class Played:
-    """Result of a plan."""
-
-    game: Any
-    """State of the game after the plan."""
-    outcome: str
-    """Outcome of the plan in one line."""
-    cost: float
-    """Cost of the plan, subtracted from the role's reward."""
-    illegal: int = 0
-    """Number of moves that the rules forbid."""
 
 
 class GridGame(Petting):
@@ -38,8 +24,11 @@ class GridGame(Petting):
     """Maximum number of moves of a plan; a longer plan is unreadable."""
 
     @abstractmethod
-    def play(self, game: Any, plan: Any) -> Played | None:
-        """Return the result of a plan; ``None`` if the rules forbid the whole plan. The game is not changed."""
+    def play(self, game: Any, plan: Any) -> DecisionResult | None:
+        """Return the result of a planner's plan; ``None`` if the rules forbid the whole plan. The game stays the same.
+
+        ``local`` is the negative cost of the plan, and ``counts`` has the ``illegal_moves``.
+        """
 
     def read_plan(self, text: str) -> Any:
         """Read a plan from text; ``None`` if there is none. By default a plan is at most ``max_moves`` moves."""
@@ -59,27 +48,19 @@ class GridGame(Petting):
 
     async def act(self, role: str, text: str) -> DecisionResult:
         """Try the plan of a tool user's program, or carry out the planner's plan."""
-        return await self._simulate(text) if role == TOOL else self._commit(text)
-
-    async def _simulate(self, text: str) -> DecisionResult:
         game = self.state.game
-        printed = await self.programs.print_of(text, self.tool_preamble(game))
-        if printed.trouble:
-            return self.failed(printed.trouble, printed.count)
-        plan = self.read_plan(printed.text)
+        if role == TOOL:
+            printed = await self.programs.print_of(text, self.tool_preamble(game))
+            if printed.trouble:
+                return self.failed(printed.trouble, printed.count)
+            text = printed.text
+        plan = self.read_plan(text)
         if plan is None:
-            return self.unreadable("no plan printed")
+            return self.unreadable("no plan printed" if role == TOOL else "unreadable")
         played = self.play(game, plan)
         if played is None:
             return self.failed("against the rules", "illegal_moves")
-        outcome, counts = f"{self.show_plan(plan)} {played.outcome}", {"illegal_moves": played.illegal}
-        return DecisionResult(game, outcome, -played.cost, self.value(played.game), counts)
-
-    def _commit(self, text: str) -> DecisionResult:
-        plan = self.read_plan(text)
-        if plan is None:
-            return self.unreadable()
-        played = self.play(self.state.game, plan)
-        if played is None:
-            return self.failed("against the rules", "illegal_moves")
-        return DecisionResult(played.game, played.outcome, -played.cost, counts={"illegal_moves": played.illegal})
+        if role == PLANNER:
+            return played
+        outcome = f"{self.show_plan(plan)} {played.outcome}"
+        return replace(played, game=game, outcome=outcome, contribution_value=self.value(played.game))

@@ -1,7 +1,6 @@
 """Mutants of a right program: variants with one small change, which good tests detect."""
 
 import ast
-import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,34 +17,20 @@ def mutants(source: str) -> Iterator[str]:
     """Yield variants of a program. Each differs in one operator, number, truth value or name of a builtin."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        for change in (_operator, _constant, _name):
-            if (new := change(node)) is not None:
-                before = dict(ast.iter_fields(node))
-                vars(node).update(ast.iter_fields(new))
-                yield ast.unparse(tree)
-                vars(node).update(before)
+        for field, value in _changes(node):
+            before = getattr(node, field)
+            setattr(node, field, value)
+            yield ast.unparse(tree)
+            setattr(node, field, before)
 
 
-def _operator(node: ast.AST) -> ast.AST | None:
-    """Replace the operator of a binary, boolean or comparing expression."""
+def _changes(node: ast.AST) -> Iterator[tuple[str, Any]]:
+    """Yield a field to change and its value: another operator or builtin, a number plus 1, or the other truth value."""
     if isinstance(node, (ast.BinOp, ast.BoolOp, ast.AugAssign)) and type(node.op) in _OPERATORS:
-        new = copy.copy(node)
-        new.op = _OPERATORS[type(node.op)]()
-        return new
-    if isinstance(node, ast.Compare) and type(node.ops[0]) in _OPERATORS:
-        changed = copy.copy(node)
-        changed.ops = [_OPERATORS[type(node.ops[0])](), *node.ops[1:]]
-        return changed
-    return None
-
-
-def _constant(node: ast.AST) -> ast.AST | None:
-    """Add 1 to a whole number, or negate a truth value."""
-    if not isinstance(node, ast.Constant) or not isinstance(node.value, int):
-        return None
-    return ast.Constant(not node.value if isinstance(node.value, bool) else node.value + 1)
-
-
-def _name(node: ast.AST) -> ast.AST | None:
-    """Replace a builtin by its opposite."""
-    return ast.Name(_NAMES[node.id], node.ctx) if isinstance(node, ast.Name) and node.id in _NAMES else None
+        yield "op", _OPERATORS[type(node.op)]()
+    elif isinstance(node, ast.Compare) and type(node.ops[0]) in _OPERATORS:
+        yield "ops", [_OPERATORS[type(node.ops[0])](), *node.ops[1:]]
+    elif isinstance(node, ast.Constant) and isinstance(node.value, int):
+        yield "value", not node.value if isinstance(node.value, bool) else node.value + 1
+    elif isinstance(node, ast.Name) and node.id in _NAMES:
+        yield "id", _NAMES[node.id]

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 from reason_envs.envs.petting.base import GAMES
 from reason_envs.envs.petting.config import PettingConfig
-from reason_envs.envs.petting.grid import GridGame, Played
+from reason_envs.envs.petting.grid import GridGame
+from reason_envs.envs.petting.state import DecisionResult
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import plan_path_rules as rules
 from reason_envs.views import GridView
@@ -83,10 +84,11 @@ class PettingPlanPath(GridGame):
         """Return the penalty of missing the goal."""
         return self.config.fail
 
-    def play(self, game: PathGame, plan: str) -> Played:
+    def play(self, game: PathGame, plan: str) -> DecisionResult:
         """Walk along the moves."""
         walk = game.grid.walk(plan)
         outcome = "goal" if walk.state.solved else "no goal"
         cost = self.config.step * walk.moves + self.config.invalid * walk.blocked
         after = PathGame(walk.state, game.distance, game.moves + walk.moves)
-        return Played(after, f"{outcome}, {walk.blocked} blocked" if walk.blocked else outcome, cost, walk.blocked)
+        outcome += f", {walk.blocked} blocked" if walk.blocked else ""
+        return DecisionResult(after, outcome, -cost, counts={"illegal_moves": walk.blocked})

@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 from reason_envs.envs.petting.base import GAMES
 from reason_envs.envs.petting.config import PettingConfig
-from reason_envs.envs.petting.grid import GridGame, Played
+from reason_envs.envs.petting.grid import GridGame
+from reason_envs.envs.petting.state import DecisionResult
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import sokoban_rules as rules
 from reason_envs.views import GridView
@@ -77,11 +78,11 @@ class PettingSokoban(GridGame):
         """Return the penalty of an unsolved level."""
         return self.config.fail
 
-    def play(self, game: rules.SokobanLevel, plan: str) -> Played:
+    def play(self, game: rules.SokobanLevel, plan: str) -> DecisionResult:
         """Walk along the moves and push boxes."""
         walk = game.walk(plan)
         stuck = rules.deadlocked(walk.state) and not rules.deadlocked(game)
         cost = self.config.step * walk.moves + self.config.invalid * walk.blocked + self.config.deadlock * stuck
         outcome = "solved" if walk.state.solved else f"{walk.state.on_goal}/{len(walk.state.boxes)} on goals"
         outcome += f", {walk.blocked} blocked" if walk.blocked else ""
-        return Played(walk.state, outcome, cost, walk.blocked)
+        return DecisionResult(walk.state, outcome, -cost, counts={"illegal_moves": walk.blocked})

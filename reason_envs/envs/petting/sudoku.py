@@ -5,7 +5,8 @@ from typing import Any, ClassVar
 
 from reason_envs.envs.petting.base import GAMES
 from reason_envs.envs.petting.config import PettingConfig
-from reason_envs.envs.petting.grid import GridGame, Played
+from reason_envs.envs.petting.grid import GridGame
+from reason_envs.envs.petting.state import DecisionResult
 from reason_envs.tasks import Task
 from reason_envs.tasks.games import sudoku_rules as rules
 from reason_envs.views import GridView
@@ -93,7 +94,7 @@ class PettingSudoku(GridGame):
         """Return the rows with slashes between them."""
         return rules.draw(self.state.game.puzzle.side, plan).replace("\n", "/")
 
-    def play(self, game: SudokuGame, plan: rules.Cells) -> Played | None:
+    def play(self, game: SudokuGame, plan: rules.Cells) -> DecisionResult | None:
         """Fill the cells."""
         filled = rules.fill(game.puzzle, plan)
         if filled is None:
@@ -101,7 +102,7 @@ class PettingSudoku(GridGame):
         clashes = rules.conflicts(filled.side, plan)
         outcome = f"{clashes} in conflict, {plan.count(rules.EMPTY)} empty"
         cost = self.config.step + self.config.conflict * (clashes > 0)
-        return Played(replace(game, puzzle=filled), "solved" if filled.solved else outcome, cost)
+        return DecisionResult(replace(game, puzzle=filled), "solved" if filled.solved else outcome, -cost)
 
     def tool_preamble(self, game: SudokuGame) -> str:
         """Return the grid as a Python list of rows."""

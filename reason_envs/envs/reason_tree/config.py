@@ -7,20 +7,16 @@ from reason_envs.envs.reason_tree.tree import AGGREGATIONS
 from reason_envs.envs.task_environment import TaskConfig
 from reason_envs.errors import OptionError
 from reason_envs.rewards.math.extract import check_answer_fallbacks
-from reason_envs.validation import at_least, one_of
-
-SEED_SCOPES = ("episode", "task")
-COSTS = ("expand_cost", "branch_cost", "backtrack_cost", "step_penalty", "illegal_penalty")
-"""Options that are subtracted from the reward."""
+from reason_envs.validation import Checked, limited
 
 
 @dataclass
-class StepConfig:
+class StepConfig(Checked):
     """Options of solutions that a generator samples step by step."""
 
-    max_depth: int = 15
+    max_depth: int = limited(15, at_least=1)
     """Maximum number of steps per path or solution."""
-    max_step_tokens: int = 64
+    max_step_tokens: int = limited(64, at_least=1)
     """Maximum number of tokens per step."""
     temperature: float = 1.0
     """Sampling temperature of the generator; 0 is greedy."""
@@ -33,7 +29,7 @@ class StepConfig:
     """Ways to find the answer of a step without a box: ``####``, ``last_number``; none by default."""
 
     def __post_init__(self) -> None:
-        at_least(self, max_depth=1, max_step_tokens=1)
+        super().__post_init__()
         if self.separator == "":
             raise OptionError("separator", self.separator, "must not be empty: it ends a step.")
         self.fallbacks = check_answer_fallbacks(self.fallbacks)
@@ -44,17 +40,12 @@ class GrowthConfig(StepConfig):
     """Options of a growing tree, the same for the environment and every search method."""
 
     temperature: float = 0.8
-    max_nodes: int = 80
+    max_nodes: int = limited(80, at_least=2)
     """Maximum number of nodes per tree, the root included."""
-    max_branch: int = 16
+    max_branch: int = limited(16, at_least=1)
     """Maximum number of different children per node."""
-    aggregation: str = "product"
+    aggregation: str = limited("product", one_of=AGGREGATIONS)
     """Aggregation of the step scores along a path into its value: ``product``, ``min``, ``last`` or ``sum``."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, max_nodes=2, max_branch=1)
-        one_of(self, aggregation=AGGREGATIONS)
 
 
 @dataclass
@@ -74,7 +65,7 @@ class ReasonTreeConfig(GrowthConfig, TaskConfig):
     """Reward of the submitted answer: ``math``, ``random`` (a control that ignores the answer; both pay
     ``final_reward_...``), a function, the address of one (``"package.module:function"``), a mapping of its ``name``
     and options, or a list of these with weights (``weight``)."""
-    max_steps: int | None = None
+    max_steps: int | None = limited(None, at_least=1)
     """Maximum number of actions before the episode is truncated; ``None``: ``4 * max_depth``."""
     final_reward_correct: float = 1.0
     """Reward of a right answer."""
@@ -82,24 +73,19 @@ class ReasonTreeConfig(GrowthConfig, TaskConfig):
     """Reward of a wrong or missing answer."""
     value_weight: float = 1.0
     """Weight of the change of the path value in the reward; 0 leaves the final reward and the costs."""
-    expand_cost: float = 0.01
+    expand_cost: float = limited(0.01, at_least=0)
     """Cost of the action EXPAND, subtracted from the reward."""
-    branch_cost: float = 0.02
+    branch_cost: float = limited(0.02, at_least=0)
     """Cost of the action BRANCH, subtracted from the reward."""
-    backtrack_cost: float = 0.02
+    backtrack_cost: float = limited(0.02, at_least=0)
     """Cost of the action BACKTRACK, subtracted from the reward."""
-    step_penalty: float = 0.0
+    step_penalty: float = limited(0.0, at_least=0)
     """Cost of every action, subtracted from the reward."""
-    illegal_penalty: float = 0.1
+    illegal_penalty: float = limited(0.1, at_least=0)
     """Cost of an illegal action, which has no other effect; subtracted from the reward."""
-    seed_scope: str = "episode"
+    seed_scope: str = limited("episode", one_of=("episode", "task"))
     """Seed of the generator's draws: that of the ``episode``, or of the ``task``. With ``task``, all episodes of a
     problem explore the same tree, as the recorded engine requires."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(self, max_steps=1, **dict.fromkeys(COSTS, 0))
-        one_of(self, seed_scope=SEED_SCOPES)
 
     @property
     def step_limit(self) -> int:

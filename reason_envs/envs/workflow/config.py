@@ -8,7 +8,7 @@ from reason_envs.envs.task_environment import TaskConfig
 from reason_envs.envs.workflow.operator_signatures import OPERATORS
 from reason_envs.envs.workflow.prompts import STYLES
 from reason_envs.errors import OptionError
-from reason_envs.validation import above, at_least, check_choice, one_of, within
+from reason_envs.validation import check_choice, limited
 
 EMBEDDED = {"name": "transformers", "model": "embedded:workflow"}
 
@@ -33,42 +33,38 @@ class WorkflowConfig(TaskConfig):
     """Name of the model in ``aflow_config_path`` that runs the operators; ``None``: the only one."""
     aflow_operator_descriptions_path: str | None = None
     """YAML or JSON file of operator descriptions for the policy's prompt; ``None``: the built-in ones."""
-    prompts: str = "brief"
+    prompts: str = limited("brief", one_of=STYLES)
     """Prompts of policy and executor: ``brief`` (for the embedded model, which was trained on them) or ``full``."""
-    executor_max_tokens: int | None = None
+    executor_max_tokens: int | None = limited(None, at_least=1)
     """Maximum number of tokens per answer of an executor; ``None``: 96 for the embedded executor, 2,048 for others."""
-    executor_temperature: float = 0.7
+    executor_temperature: float = limited(0.7, at_least=0)
     """Sampling temperature of the executors; 0 is greedy."""
     executor_top_p: float = 1.0
     """Nucleus sampling of the executors: probability mass of the tokens that are kept; 1 keeps all tokens."""
-    execution_timeout: float = 180.0
+    execution_timeout: float = limited(180.0, above=0)
     """Time limit of a workflow in seconds, the answers of its executors included."""
-    max_calls: int = 20
+    max_calls: int = limited(20, at_least=1)
     """Maximum number of calls of executors per workflow."""
-    max_executor_tokens: int = 100_000
+    max_executor_tokens: int = limited(100_000, at_least=1)
     """Maximum number of tokens that executors generate per workflow."""
-    program_seconds: float = 2.0
+    program_seconds: float = limited(2.0, above=0)
     """Time limit of the program between two operators, in seconds."""
     sandbox: Any = "monty"
     """Sandbox that runs the code of operators and answers: ``monty``, ``native`` (any Python, on Linux), a mapping of a
     ``name`` and options, or a ``Sandbox``."""
-    repair_cap: float = 0.7
+    repair_cap: float = limited(0.7, within=(0, 1))
     """Maximum reward of a program that had to be repaired before it ran."""
-    misfit_cap: float = 0.4
+    misfit_cap: float = limited(0.4, within=(0, 1))
     """Maximum reward of a program that calls an operator of another domain than the problem's."""
     reward: Any = "tiers"
     """Reward of the answer: ``tiers``, ``random`` (a control that pays 0 or 1 at random), a function of answer and
     task, the address of one (``"package.module:function"``), a mapping of its ``name`` and options, or a list of these
     with weights (``weight``)."""
-    max_program_chars: int = 20_000
+    max_program_chars: int = limited(20_000, at_least=1)
     """Maximum number of characters of the policy's response; a longer one is invalid."""
 
     def __post_init__(self) -> None:
-        one_of(self, prompts=STYLES)
-        at_least(self, executor_max_tokens=1, executor_temperature=0, max_calls=1, max_executor_tokens=1)
-        at_least(self, max_program_chars=1)
-        above(self, execution_timeout=0, program_seconds=0)
-        within(self, 0, 1, "repair_cap", "misfit_cap")
+        super().__post_init__()
         if not isinstance(self.executors, Mapping):
             raise OptionError(
                 "executors", self.executors, "must map operators to engines; {} uses one engine for all operators."

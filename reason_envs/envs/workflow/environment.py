@@ -1,7 +1,7 @@
 """WorkflowExecution-v0: a policy writes a program over operators, a model runs them, the answer is graded."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -74,7 +74,8 @@ class WorkflowExecution(TextEnvironment):
         super().__init__(config, max_response_chars=config.max_program_chars)
         self.prompts = prompts(config.prompts)
         if config.aflow_operator_descriptions_path is not None:
-            self.prompts = self.prompts.describing(read_descriptions(Path(config.aflow_operator_descriptions_path)))
+            described = read_descriptions(Path(config.aflow_operator_descriptions_path))
+            self.prompts = replace(self.prompts, operators={**self.prompts.operators, **described})
         sandbox = self.own("sandbox", make_sandbox, config.sandbox)
         self.executors = build_executors(config, self.own)
         self.operators = Operators(self.prompts, self.executors, sandbox, seconds=5.0)

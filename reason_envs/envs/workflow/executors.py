@@ -85,7 +85,14 @@ def read_models(path: Path) -> dict[str, dict[str, Any]]:
     models = raw.get("models", raw)
     if not isinstance(models, Mapping) or not models or not all(isinstance(m, Mapping) for m in models.values()):
         raise ReasonEnvsError(f"{path}: write models: {{NAME: {{base_url: ..., api_key: ${{VARIABLE}}}}}}.")
-    return {str(name): {**_checked(model, name, path), "name": str(name)} for name, model in models.items()}
+    for name, model in models.items():
+        key = model.get("api_key")
+        if key is not None and not (isinstance(key, str) and _VARIABLE.fullmatch(key)):  # it is not repeated
+            raise ReasonEnvsError(
+                f"{path}: model {name!r} contains an api_key. Store keys in an environment variable and write "
+                "api_key: ${OPENAI_API_KEY}."
+            )
+    return {str(name): {**model, "name": str(name)} for name, model in models.items()}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -119,17 +126,6 @@ def read_descriptions(path: Path) -> dict[str, str]:
             raise ReasonEnvsError(f"{path}: {name} must be a text, or a mapping with a description.")
         found[str(name)] = entry
     return found
-
-
-def _checked(model: Mapping[str, Any], name: Any, path: Path) -> dict[str, Any]:
-    """Refuse API keys in the file, without repeating them."""
-    key = model.get("api_key")
-    if key is not None and not (isinstance(key, str) and _VARIABLE.fullmatch(key)):
-        raise ReasonEnvsError(
-            f"{path}: model {name!r} contains an api_key. Store keys in an environment variable and write "
-            "api_key: ${OPENAI_API_KEY}."
-        )
-    return dict(model)
 
 
 def _read_model(model: dict[str, Any], config: WorkflowConfig) -> tuple[dict[str, Any], Sampling, dict[str, float]]:

@@ -1,10 +1,9 @@
 """Prompts of policy and executor: full ones for language models, brief ones for the embedded model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Self
 
 import yaml
 
@@ -33,10 +32,6 @@ class Prompts:
         return fill(
             self.policy, operators="\n".join(self.operators.values()), domain=self.domains[domain], problem=problem
         )
-
-    def describing(self, descriptions: Mapping[str, str]) -> Self:
-        """Return these prompts with other descriptions of operators."""
-        return replace(self, operators={**self.operators, **descriptions})
 
 
 @cache

@@ -155,11 +155,8 @@ def _add_imports(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             bound |= {(alias.asname or alias.name).split(".")[0] for alias in node.names}
     for name in sorted(loaded - bound):
-        if name in MODULES:
-            tree.body.insert(0, ast.Import([ast.alias(name)]))
-            yield f"import {name}"
-        elif name in _TYPING:
-            tree.body.insert(0, ast.ImportFrom("typing", [ast.alias(name)], 0))
+        if name in (*MODULES, *_TYPING):
+            tree.body[:0] = ast.parse(f"import {name}" if name in MODULES else f"from typing import {name}").body
             yield f"import {name}"
 
 

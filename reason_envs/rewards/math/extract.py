@@ -7,10 +7,10 @@ cannot be hidden.
 import re
 from collections.abc import Callable, Sequence
 
-from reason_envs.errors import OptionError, did_you_mean
 from reason_envs.rewards.math.normalise import normalise, plain_number
 from reason_envs.rewards.math.notation import is_computation
 from reason_envs.tasks.text import NUMBER, after_hashes, last_box, without_thoughts
+from reason_envs.validation import check_choice
 
 OR = r"\text{or}"
 """Separator of the answers that a response offers."""
@@ -153,10 +153,7 @@ def check_answer_fallbacks(names: Sequence[str]) -> tuple[str, ...]:
         OptionError: a name is unknown.
     """
     for name in names:
-        if name not in ANSWER_FALLBACKS:
-            valid = ", ".join(ANSWER_FALLBACKS)
-            rule = f"is not an answer fallback.{did_you_mean(str(name), ANSWER_FALLBACKS)} Valid: {valid}."
-            raise OptionError("fallbacks", name, rule)
+        check_choice("fallbacks", name, ANSWER_FALLBACKS)
     return tuple(names)
 
 

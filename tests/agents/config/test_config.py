@@ -150,7 +150,7 @@ def test_compose_replaces_tasks_or_changes_one_key(overrides, tasks):
         ("eval_every=-1", "eval_every=-1 must be at least 0"),
         (
             "env.reward.fallbacks=[nothing]",
-            "env.reward.fallbacks='nothing' is not an answer fallback. Valid: ####, last_number.",
+            "env.reward.fallbacks='nothing' is unknown. Valid: ####, last_number.",
         ),
         ("policy.precision=half", "policy.precision='half' is unknown. Valid: auto"),
         ("policy.sharing=lora_per_role", "policy.sharing='lora_per_role' does not fit lora_rank=0 and adapter=None"),

@@ -64,7 +64,5 @@ def test_last_number_ignores_parts_of_words():
 
 
 def test_extract_answer_refuses_unknown_fallbacks():
-    with pytest.raises(
-        ReasonEnvsError, match=r"fallbacks='last_numbr' is not an answer fallback\. Did you mean 'last_number'"
-    ):
+    with pytest.raises(ReasonEnvsError, match=r"fallbacks='last_numbr' is unknown\. Did you mean 'last_number'"):
         extract_answer("5", ("last_numbr",))
