@@ -4,20 +4,13 @@ from dataclasses import dataclass, field
 
 from reason_envs.core import Environment
 from reason_envs.errors import OptionError, ReasonEnvsError
-from reason_envs.validation import at_least, one_of, within
+from reason_envs.validation import Checked, limited, one_of
 
-MINIMUM = {
-    **dict.fromkeys(("tasks_per_step", "samples_per_task", "minibatch_size", "epochs_per_batch"), 1),
-    **dict.fromkeys(("micro_batch_tokens", "micro_batch_size", "horizon"), 1),
-    **dict.fromkeys(("log_prob_micro_batch_size", "reference_micro_batch_size"), 1),
-    **dict.fromkeys(("kl_coef", "entropy_coef", "kl_reward_coef", "correction_cap", "target_kl", "clip_high"), 0),
-}
-"""Minimum value of each option."""
 SCHEDULES = ("constant", "linear", "cosine")
 
 
 @dataclass
-class TemperatureSchedule:
+class TemperatureSchedule(Checked):
     """A sampling temperature that changes linearly over the first training steps."""
 
     enabled: bool = False
@@ -26,11 +19,11 @@ class TemperatureSchedule:
     """Sampling temperature of the first training step."""
     final: float = 1.0
     """Sampling temperature after ``warmup_steps`` training steps."""
-    warmup_steps: int = 100
+    warmup_steps: int = limited(100, at_least=1)
     """Number of training steps from the initial to the final temperature."""
 
     def __post_init__(self) -> None:
-        at_least(self, warmup_steps=1)
+        super().__post_init__()
         for name, temperature in (("initial", self.initial), ("final", self.final)):
             if not temperature > 0:
                 raise OptionError(name, temperature, "must be above 0: greedy samples cannot be trained on.")
@@ -41,59 +34,55 @@ class TemperatureSchedule:
 
 
 @dataclass
-class OptimizerConfig:
+class OptimizerConfig(Checked):
     """AdamW with warm-up, a learning-rate schedule and gradient clipping."""
 
-    learning_rate: float | None = 5e-5
+    learning_rate: float | None = limited(5e-5, at_least=0)
     """Peak learning rate. The default suits the embedded models. Null, the default of runs that train another model:
     1e-5 for 135 million parameters, falling with the square root of their number, and ten times as much with LoRA."""
-    schedule: str = "constant"
+    schedule: str = limited("constant", one_of=SCHEDULES)
     """Learning rate after the warm-up: ``constant``, or ``linear`` or ``cosine`` decay to 0 at the last step."""
-    warmup_steps: int = 0
+    warmup_steps: int = limited(0, at_least=0)
     """Number of training steps of linear warm-up."""
-    weight_decay: float = 0.0
+    weight_decay: float = limited(0.0, at_least=0)
     """Decoupled weight decay of matrices; norms and biases never decay."""
-    beta2: float = 0.999
+    beta2: float = limited(0.999, at_least=0)
     """Decay rate of AdamW's second moment."""
-    max_grad_norm: float = 1.0
+    max_grad_norm: float = limited(1.0, at_least=0)
     """Maximum norm of the gradients, which are scaled down to it; 0 turns clipping off."""
-
-    def __post_init__(self) -> None:
-        at_least(self, learning_rate=0, warmup_steps=0, weight_decay=0, beta2=0, max_grad_norm=0)
-        one_of(self, schedule=SCHEDULES)
 
 
 @dataclass
-class LearnerConfig:
+class LearnerConfig(Checked):
     """Options that every policy-gradient learner shares."""
 
-    tasks_per_step: int = 32
+    tasks_per_step: int = limited(32, at_least=1)
     """Number of tasks per training step."""
-    samples_per_task: int = 1
+    samples_per_task: int = limited(1, at_least=1)
     """Number of episodes per task."""
-    minibatch_size: int | None = None
+    minibatch_size: int | None = limited(None, at_least=1)
     """Number of decisions per optimizer step; ``None``: one optimizer step per training step (fully on-policy). If all
     episodes have the same number of decisions, the size must divide the decisions of a training step. Otherwise the
     last mini-batch of a pass is smaller. Roles with separate weights have separate mini-batches."""
-    epochs_per_batch: int = 1
+    epochs_per_batch: int = limited(1, at_least=1)
     """Number of passes over the decisions of a training step."""
-    target_kl: float | None = None
+    target_kl: float | None = limited(None, at_least=0)
     """KL divergence from the sampling weights, in nats, that ends the passes over a batch early: they end once a
     mini-batch exceeds 1.5 times this value; ``None``: never."""
-    micro_batch_tokens: int | None = None
+    micro_batch_tokens: int | None = limited(None, at_least=1)
     """Maximum number of tokens, padding included, per forward and backward pass; ``None``: 16,384, or less if the
     activations of a pass would take more than 3 GiB (on a GPU: half of its free memory). It is halved if memory runs
     out. The loss does not depend on it."""
-    micro_batch_size: int | None = None
+    micro_batch_size: int | None = limited(None, at_least=1)
     """Maximum number of decisions per forward and backward pass; ``None``: only ``micro_batch_tokens`` limits a pass.
     The loss does not depend on it."""
-    log_prob_micro_batch_size: int | None = None
+    log_prob_micro_batch_size: int | None = limited(None, at_least=1)
     """Maximum number of decisions per pass without gradients; ``None``: the value of ``micro_batch_size``."""
-    reference_micro_batch_size: int | None = None
+    reference_micro_batch_size: int | None = limited(None, at_least=1)
     """Maximum number of decisions per pass of the reference policy; ``None``: the value of ``micro_batch_size``."""
-    clip_low: float = 0.2
+    clip_low: float = limited(0.2, within=(0, 1))
     """Width of the clipping range below 1: probability ratios are clipped at ``1 - clip_low``."""
-    clip_high: float = 0.2
+    clip_high: float = limited(0.2, at_least=0)
     """Width of the clipping range above 1: probability ratios are clipped at ``1 + clip_high``."""
     dual_clip: float | None = None
     """Upper bound of the loss at negative advantages, in multiples of the advantage (Ye et al. 2020); it must be above
@@ -103,15 +92,15 @@ class LearnerConfig:
     aggregation: str = "token_mean"
     """Aggregation of token losses: ``token_mean``, ``seq_mean_token_mean`` or ``seq_mean_token_sum`` (mean over
     responses of their token means or sums), or ``horizon`` (token sums divided by a fixed length)."""
-    horizon: int | None = None
+    horizon: int | None = limited(None, at_least=1)
     """Length that divides token sums with ``aggregation=horizon``; ``None`` for all other aggregations."""
-    kl_coef: float = 0.0
+    kl_coef: float = limited(0.0, at_least=0)
     """Coefficient of the KL divergence from the reference policy in the loss; 0 turns it off."""
     kl_kind: str = "k3"
     """Estimator of the KL divergence in the loss: ``k1``, ``k2`` or ``k3`` (low variance)."""
-    kl_reward_coef: float = 0.0
+    kl_reward_coef: float = limited(0.0, at_least=0)
     """Coefficient of the KL divergence (k1, summed over the response) that is subtracted from the reward; 0: none."""
-    entropy_coef: float = 0.0
+    entropy_coef: float = limited(0.0, at_least=0)
     """Coefficient of the entropy bonus in the loss; 0 turns it off."""
     mask_truncated: bool = False
     """Whether responses that reached ``policy.max_tokens`` are left out of the loss."""
@@ -119,7 +108,7 @@ class LearnerConfig:
     """Importance weights for the difference between the engine's and the learner's log-probabilities: ``token``,
     ``sequence``, ``off``, or ``auto`` (``token`` if another program such as vLLM samples and returns
     log-probabilities, otherwise off)."""
-    correction_cap: float = 2.0
+    correction_cap: float = limited(2.0, at_least=0)
     """Maximum importance weight of ``correction``; larger weights are reduced to it."""
     temperature_schedule: TemperatureSchedule = field(default_factory=TemperatureSchedule)
     """Sampling temperature by training step. Evaluations use ``policy.temperature``."""
@@ -129,8 +118,7 @@ class LearnerConfig:
     def __post_init__(self) -> None:
         from agents.losses import AGGREGATIONS, KL_KINDS, LEVELS
 
-        at_least(self, **MINIMUM)
-        within(self, 0, 1, "clip_low")
+        super().__post_init__()
         one_of(self, importance=LEVELS, aggregation=AGGREGATIONS, kl_kind=KL_KINDS, correction=("auto", "off", *LEVELS))
         if (self.aggregation == "horizon") != (self.horizon is not None):
             raise OptionError(

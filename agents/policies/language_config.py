@@ -5,7 +5,7 @@ from typing import Any
 
 from reason_envs.errors import OptionError
 from reason_envs.llm.engine import Sampling
-from reason_envs.validation import at_least, one_of
+from reason_envs.validation import Checked, limited, one_of
 
 SHARING = ("shared", "lora_per_role", "model_per_role")
 """How the roles of a multi-agent environment share weights."""
@@ -20,29 +20,29 @@ OVERLONG_PROMPTS = ("error", "filter")
 
 
 @dataclass
-class ShardingConfig:
+class ShardingConfig(Checked):
     """Division of a language policy's training over the processes that ``torchrun`` starts."""
 
-    shard: str = "none"
+    shard: str = limited("none", one_of=SHARDS)
     """Place of weights, gradients and optimizer states: ``none`` (each process holds all of them), ``full`` (each holds
     a part), or ``hybrid`` (each node holds all of them, and each of its processes a part)."""
-    offload: str = "none"
+    offload: str = limited("none", one_of=OFFLOADS)
     """Tensors that wait in the computer's memory until they are needed: ``none``, or ``all`` (weights, gradients and
     optimizer states; the optimizer computes on the CPU)."""
 
     def __post_init__(self) -> None:
-        one_of(self, shard=SHARDS, offload=OFFLOADS)
+        super().__post_init__()
         if self.offload != "none" and self.shard == "none":
             raise OptionError("offload", self.offload, "needs shard=full or shard=hybrid.")
 
 
 @dataclass
-class LanguagePolicyConfig:
+class LanguagePolicyConfig(Checked):
     """Options of ``policy=language``."""
 
     model: str = "embedded"
     """Model to train: ``embedded`` (it ships with the package), a folder, or a name on the Hugging Face hub."""
-    sharing: str = "shared"
+    sharing: str = limited("shared", one_of=SHARING)
     """Sharing of weights between the roles of a multi-agent environment: ``shared`` (one model plays all roles, and the
     prompt names the role), ``lora_per_role`` (one adapter per role) or ``model_per_role`` (one model per role)."""
     template_options: dict[str, Any] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class LanguagePolicyConfig:
     """Attention kernel: ``sdpa``, ``eager``, ``flash_attention_2``, or ``auto`` (``sdpa`` if the model supports it)."""
     gradient_checkpointing: bool = False
     """Whether the backward pass recomputes activations, which saves memory and takes about a third more time."""
-    lora_rank: int = 0
+    lora_rank: int = limited(0, at_least=0)
     """Rank of the matrices of a new LoRA adapter; 0 trains the full model."""
     lora_target_modules: list[str] = field(default_factory=list)
     """Names of the layers that get LoRA matrices, such as ``[q_proj, v_proj]``. Empty: all linear layers."""
@@ -69,36 +69,30 @@ class LanguagePolicyConfig:
     """Dropout rate before the LoRA matrices during updates."""
     adapter: str | None = None
     """Folder of a LoRA adapter to continue training, with its rank, scale, dropout and layers; ``None``: none."""
-    reference_device: str = "policy"
+    reference_device: str = limited("policy", one_of=REFERENCE_DEVICES)
     """Place of the reference, a frozen copy of the model: ``policy`` (the policy's device), ``cpu`` (it also
     computes there), or ``offload`` (in the computer's memory; it computes on the policy's device)."""
-    max_tokens: int = 128
+    max_tokens: int = limited(128, at_least=1)
     """Maximum number of tokens per response."""
     temperature: float = 1.0
     """Sampling temperature of training episodes."""
     top_p: float = 1.0
     """Probability mass of nucleus sampling in training episodes. Importance ratios use the full distribution."""
-    top_k: int = 0
+    top_k: int = limited(0, at_least=0)
     """Number of most likely tokens to sample from in training episodes; 0 keeps all tokens."""
     stop: list[str] = field(default_factory=list)
     """Strings that end a response."""
     max_prompt_tokens: int = 1024
     """Maximum number of tokens per prompt."""
-    overlong_prompts: str = "error"
+    overlong_prompts: str = limited("error", one_of=OVERLONG_PROMPTS)
     """Handling of tasks whose prompt is too long: ``error`` stops it before training, ``filter`` leaves the
     tasks out and reports their number."""
 
     def __post_init__(self) -> None:
         from reason_envs.llm.loading import DTYPES
 
-        one_of(
-            self,
-            sharing=SHARING,
-            precision=("auto", *DTYPES),
-            overlong_prompts=OVERLONG_PROMPTS,
-            reference_device=REFERENCE_DEVICES,
-        )
-        at_least(self, lora_rank=0, max_tokens=1, top_k=0)
+        super().__post_init__()
+        one_of(self, precision=("auto", *DTYPES))
         _check_sampling(self)
         _check_adapter(self)
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from reason_envs.validation import at_least
+from reason_envs.validation import Checked, limited
 
 
 @dataclass
-class TransformersEngineConfig:
+class TransformersEngineConfig(Checked):
     """Options of ``engine=transformers``."""
 
     model: str = "embedded"
@@ -24,13 +24,10 @@ class TransformersEngineConfig:
     """Whether to quantize the linear layers to 8 bits (extra ``[quantization]``), which excludes training."""
     load_in_4bit: bool = False
     """Whether to quantize the linear layers to 4 bits (extra ``[quantization]``), which excludes training."""
-    max_batch_size: int = 256
+    max_batch_size: int = limited(256, at_least=1)
     """Maximum number of samples decoded at the same time. Reduce it if memory runs out."""
-    prefix_cache_mb: int = 512
+    prefix_cache_mb: int = limited(512, at_least=0)
     """Memory in MiB for keys and values that search trees reuse from one step to the next; 0 disables the reuse."""
-    embedding_size: int = 0
+    embedding_size: int = limited(0, at_least=0)
     """Number of dimensions to which the hidden state at the end of each sample is projected. Search trees show it as
     features of their nodes. 0: none."""
-
-    def __post_init__(self) -> None:
-        at_least(self, max_batch_size=1, prefix_cache_mb=0, embedding_size=0)

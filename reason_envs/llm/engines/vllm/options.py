@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from reason_envs.errors import OptionError
-from reason_envs.validation import above, at_least, within
+from reason_envs.validation import Checked, limited
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ TRANSFER = "reason_envs"
 
 
 @dataclass
-class VllmEngineConfig:
+class VllmEngineConfig(Checked):
     """Options of ``engine=vllm``."""
 
     model: str = "embedded"
@@ -36,18 +36,18 @@ class VllmEngineConfig:
     """Device of the model: ``cpu``, ``cuda:N`` (the first of ``tensor_parallel_size`` GPUs), or ``auto``."""
     dtype: str = "auto"
     """Data type of the weights: ``float32``, ``bfloat16``, ``float16``, or ``auto`` (CPU: float32, GPU: bfloat16)."""
-    tensor_parallel_size: int = 1
+    tensor_parallel_size: int = limited(1, at_least=1)
     """Number of GPUs over which the model is split. Must be 1 if there are several learner processes, because each has
     its own engine."""
-    memory_fraction: float | None = None
+    memory_fraction: float | None = limited(None, above=0, within=(0, 1))
     """Share of a device's memory for weights and key-value cache, in (0, 1]; ``None``: 0.5 on a GPU; on a CPU
     ``kv_cache_gib`` applies."""
-    kv_cache_gib: float | None = None
+    kv_cache_gib: float | None = limited(None, above=0)
     """Size of the key-value cache in GiB, instead of ``memory_fraction``; ``None``: 1 on a CPU; on a GPU
     ``memory_fraction`` applies."""
-    max_model_len: int | None = None
+    max_model_len: int | None = limited(None, at_least=1)
     """Maximum number of tokens of prompt and response together; ``None``: the model's own limit."""
-    max_sequences: int = 256
+    max_sequences: int = limited(256, at_least=1)
     """Maximum number of samples decoded at the same time."""
     chunked_prefill: bool | None = None
     """Whether to read long prompts in pieces between decoding steps; ``None``: only on a GPU, because vLLM fails on a
@@ -56,17 +56,14 @@ class VllmEngineConfig:
     """Whether to reuse keys and values of prompts that start with the same tokens."""
     enforce_eager: bool = False
     """Whether to skip compilation and graph capture. The engine then starts faster and decodes more slowly."""
-    max_lora_rank: int = 0
+    max_lora_rank: int = limited(0, within=(0, RANKS[-1]))
     """Maximum rank of LoRA adapters, which are then sent without the model; 0: the weights of a LoRA policy are merged
     and sent in full."""
-    max_loras: int = 1
+    max_loras: int = limited(1, at_least=1)
     """Maximum number of adapters held at the same time, including the one that is trained."""
 
     def __post_init__(self) -> None:
-        at_least(self, tensor_parallel_size=1, max_model_len=1, max_sequences=1, max_loras=1)
-        above(self, memory_fraction=0, kv_cache_gib=0)
-        within(self, 0, 1, "memory_fraction")
-        within(self, 0, RANKS[-1], "max_lora_rank")
+        super().__post_init__()
         if self.memory_fraction is not None and self.kv_cache_gib is not None:
             raise OptionError(
                 "memory_fraction",
