@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, Self, TypeVar
 
 import yaml
 
 from reason_envs.errors import OWN_PART, ReasonEnvsError, unknown_name
+from reason_envs.resources import read_table
 from reason_envs.validation import Option, check_options, check_whole, options_of
 
 T = TypeVar("T")
@@ -36,14 +36,14 @@ def load_attribute(path: str) -> Any:
     return getattr(module, name)
 
 
-def command_parser(path: Path) -> argparse.ArgumentParser:
-    """Build the parser of a command from a YAML file.
+def command_parser(module: str, name: str) -> argparse.ArgumentParser:
+    """Build the parser of a command from the YAML file ``name`` beside a module, whose ``__file__`` is given.
 
     It has options of ``ArgumentParser``, ``arguments`` by name, and perhaps ``commands``: subcommands by name with
     the same entries. The name of the chosen one is ``command``.
     """
     layout = argparse.RawDescriptionHelpFormatter
-    return _filled(partial(argparse.ArgumentParser, formatter_class=layout), yaml.safe_load(path.read_text("utf-8")))
+    return _filled(partial(argparse.ArgumentParser, formatter_class=layout), read_table(module, name))
 
 
 def _filled(make: Callable[..., argparse.ArgumentParser], table: dict[str, Any]) -> argparse.ArgumentParser:

@@ -11,7 +11,6 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from reason_envs.core import Environment
@@ -98,7 +97,7 @@ async def _with_body(receive: Any) -> tuple[Any, int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
-    options = command_parser(Path(__file__).with_suffix(".yaml")).parse_args(arguments)
+    options = command_parser(__file__, "serve.yaml").parse_args(arguments)
     token = os.environ.get(TOKEN, "")
     try:
         _check(options, token)

@@ -12,8 +12,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = {
-    "reason_envs": "errors views hidden <- validation <- registry <- core batching loop_thread spaces <- tasks llm "
-    "sandbox <- reward_models <- rewards <- envs <- vector registration <- adapters <- serve check __init__",
+    "reason_envs": "errors views hidden resources <- validation <- registry <- core batching loop_thread spaces "
+    "<- tasks llm sandbox <- reward_models <- rewards <- envs <- vector registration <- adapters "
+    "<- serve check __init__",
     "agents": "trajectory masking distributed registry <- advantages losses policies tracking "
     "<- rollout <- algorithms evaluation <- search config <- reward_model report <- training "
     "<- train evaluate frontier command __init__",

@@ -6,11 +6,10 @@ It imports a command when it runs it.
 import runpy
 import sys
 from difflib import get_close_matches
-from pathlib import Path
 
-import yaml
+from reason_envs.resources import read_table
 
-COMMANDS = yaml.safe_load(Path(__file__).with_name("commands.yaml").read_text(encoding="utf-8"))
+COMMANDS = read_table(__file__, "commands.yaml")
 """Module and meaning of each subcommand."""
 
 

@@ -16,8 +16,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from agents.config.command_line import bad_value, quoted, refused_key
-from agents.config.recommended import CHOICES, fill_in, leave_open, recommended_choice
-from agents.config.renamed import meant, renamed_key, renamed_preset
+from agents.config.recommended import CHOICES, fill_in, leave_open
+from agents.config.renamed import RENAMED_PRESETS, meant, renamed_key
 from agents.config.schema import GROUPS, TrainConfig, check_name, choice, typed
 from agents.config.swapped import drop_foreign_options, swapped_groups
 from reason_envs import registration
@@ -150,7 +150,8 @@ def _parts(overrides: Sequence[str]) -> dict[str, str]:
     choices = [o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")]
     config = compose("config", overrides=choices)
     chosen = {group: OmegaConf.select(config, f"{group}.name") for group in GROUPS}
-    return {group: name or recommended_choice(group, chosen["env"]) for group, name in chosen.items()}
+    recommends = {**CHOICES, **registration.ENVIRONMENTS[chosen["env"]].recommends}
+    return {group: str(name or recommends[group]) for group, name in chosen.items()}
 
 
 def _spelled_out(overrides: Sequence[str], env: str) -> Iterator[str]:
@@ -187,7 +188,9 @@ def _explain(error: Exception, overrides: Sequence[str]) -> ReasonEnvsError:
     first, *rest = str(error).strip().splitlines()
     if isinstance(error, MissingConfigException):
         group, _, name = (error.missing_cfg_file or "").partition("/")
-        return renamed_preset(name) or unknown_name(group, name, error.options or [])
+        if new := RENAMED_PRESETS.get(name):
+            return ReasonEnvsError(f"The preset {name!r} no longer exists: use +experiment={new}.")
+        return unknown_name(group, name, error.options or [])
     if isinstance(error, OverrideParseException):
         reason = "" if error.override in first else f" ({first})"
         check_whole([error.override or ""])

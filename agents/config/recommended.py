@@ -30,11 +30,6 @@ TEXT: dict[str, dict[str, float | None]] = {
 """Defaults of an algorithm for policies that write text. Its other defaults are for policies that draw one action."""
 
 
-def recommended_choice(group: str, env: str) -> str:
-    """Return the algorithm (``group="algo"``) or policy (``"policy"``) that an environment recommends."""
-    return str(registration.ENVIRONMENTS[env].recommends.get(group, CHOICES[group]))
-
-
 def leave_open(group: str, name: str, node: DictConfig) -> None:
     """Remove the defaults of a group's part that follow from other choices from the node of its options."""
     keys = [MODEL, RATE, *OTHER, *TEXT.get(name, {}), *(_other_models(name) if group == "env" else ())]

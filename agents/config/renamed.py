@@ -1,14 +1,9 @@
 """Configuration keys and presets that have another name or no longer exist."""
 
-from pathlib import Path
-
-import yaml
-
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.resources import read_table
 
-RENAMED, RENAMED_PRESETS, SYNONYMS = yaml.safe_load(
-    Path(__file__).with_name("names.yaml").read_text(encoding="utf-8")
-).values()
+RENAMED, RENAMED_PRESETS, SYNONYMS = read_table(__file__, "names.yaml").values()
 """What to do instead of giving a removed key; what to write instead of a removed preset; names in other libraries."""
 
 
@@ -29,9 +24,3 @@ def meant(key: str) -> ReasonEnvsError | None:
 def renamed_key(key: str) -> ReasonEnvsError | None:
     """Return the error for a key that no longer exists; ``None`` for every other key."""
     return ReasonEnvsError(f"The key {key!r} no longer exists: {RENAMED[key]}.") if key in RENAMED else None
-
-
-def renamed_preset(name: str) -> ReasonEnvsError | None:
-    """Return the error for a preset that no longer exists; ``None`` for every other name."""
-    new = RENAMED_PRESETS.get(name)
-    return ReasonEnvsError(f"The preset {name!r} no longer exists: use +experiment={new}.") if new else None

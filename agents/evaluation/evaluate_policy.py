@@ -2,11 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from agents.evaluation.intervals import first_tasks, share_interval
 from agents.evaluation.vote import vote
@@ -16,6 +14,7 @@ from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
+from reason_envs.resources import read_table
 from reason_envs.tasks.base import Task, TaskSet
 
 
@@ -161,5 +160,5 @@ def _majority_share(rows: Sequence[Sequence[Trajectory]]) -> float | None:
 def format_result(result: EvaluationResult) -> str:
     """Return the metrics as a small table."""
     values = {**asdict(result), "engine_failures": result.engine_failures or None}
-    lines = yaml.safe_load(Path(__file__).with_name("result.yaml").read_text(encoding="utf-8"))
+    lines = read_table(__file__, "result.yaml")
     return "\n".join(text.format(**values) for metric, text in lines if values[metric] is not None)

@@ -7,8 +7,6 @@ from reason_envs.tasks.base import Task, TaskSet
 
 BOOTSTRAP_SAMPLES = 2000
 """Number of resamples of `bootstrap_interval`."""
-CROSSED_SAMPLES = 10_000
-"""Number of resamples of `crossed_bootstrap`."""
 Z_SQUARED = 1.96**2
 """Square of the standard normal quantile of a 95 % interval."""
 
@@ -52,15 +50,3 @@ def share_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
         off = Z_SQUARED / (len(values) + Z_SQUARED)
         return (0.0, off) if values[0] == 0.0 else (1.0 - off, 1.0)
     return bootstrap_interval(values, seed)
-
-
-def crossed_bootstrap(values: np.ndarray) -> tuple[float, float]:
-    """Return the 95 % bootstrap interval of the mean of ``values`` [seeds, problems], with both axes resampled."""
-    generator = np.random.default_rng(0)
-    seeds, problems = values.shape
-    means = [
-        values[generator.integers(0, seeds, seeds)][:, generator.integers(0, problems, problems)].mean()
-        for _ in range(CROSSED_SAMPLES)
-    ]
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)

@@ -8,7 +8,6 @@ import hashlib
 import json
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from jinja2 import Template
 
 from agents.report.data import difference, run_data
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.resources import read_text
 
 SCRIPTS = ("dom", "chart", "head", "figures", "grid", "tree", "episode", "browser", "page")
 """Parts of the script. Each part uses only the parts before it."""
@@ -48,12 +48,12 @@ def document(runs: Sequence[Mapping[str, Any]], title: str) -> str:
     The page shows all data as text, never as markup. The data cannot end the element that holds it, the script inserts
     it as text nodes, and the content security policy allows only the style and the script of the page.
     """
-    style = _part("style.css")
-    body = "\n".join(_part(f"{name}.js") for name in SCRIPTS)
+    style = read_text(__file__, "style.css")
+    body = "\n".join(read_text(__file__, f"{name}.js") for name in SCRIPTS)
     script = f'"use strict";\n(() => {{\n{body}\n}})();\n'
     policy = f"default-src 'none'; img-src data:; style-src {_digest(style)}; script-src {_digest(script)}"
     data = json.dumps({"runs": runs}, ensure_ascii=False, allow_nan=False)
-    return Template(_part("page.html"), keep_trailing_newline=True).render(
+    return Template(read_text(__file__, "page.html"), keep_trailing_newline=True).render(
         title=title,
         policy=policy,
         style=style,
@@ -64,7 +64,3 @@ def document(runs: Sequence[Mapping[str, Any]], title: str) -> str:
 
 def _digest(text: str) -> str:
     return f"'sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _part(name: str) -> str:
-    return (files("agents.report") / name).read_text(encoding="utf-8")

@@ -16,6 +16,7 @@ from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.resources import read_text
 from reason_envs.tasks.base import Task
 
 
@@ -114,7 +115,7 @@ def summarise(method: str, label: str, solved: Sequence[Solved], seconds: float,
 
 def table(results: Iterable[MethodResult]) -> str:
     """Write the metrics as a table in Markdown."""
-    *heading, row = Path(__file__).with_name("results_table.md").read_text(encoding="utf-8").splitlines()
+    *heading, row = read_text(__file__, "results_table.md").splitlines()
     return "\n".join([*heading, *(row.format(**asdict(result)) for result in results)])
 
 

@@ -33,8 +33,15 @@ class Solution:
 
 
 async def sample_solutions(tree: Tree, grower: Grower, n: int, *, is_greedy: bool = False) -> list[Solution]:
-    """Sample ``n`` solutions in one request. The first ``k`` solutions are the same for every ``n``."""
-    sampling = solution_sampling(tree, grower)
+    """Sample ``n`` solutions in one request. The first ``k`` solutions are the same for every ``n``.
+
+    Solutions may be as long as ``max_depth`` full steps, if the context allows.
+    """
+    config = grower.config
+    longest = config.max_depth * config.max_step_tokens
+    if grower.context_length is not None:
+        longest = min(longest, grower.context_length - len(tree.prompt))
+    sampling = Sampling(longest, config.temperature, config.top_p)
     seed = derive_seed(tree.seed, "solutions")
     request = GenerationRequest(tree.prompt, seed, greedy(sampling) if is_greedy else sampling, n)
     samples = await grower.engine.generate(request)
@@ -47,15 +54,6 @@ async def sample_solutions(tree: Tree, grower: Grower, n: int, *, is_greedy: boo
         )
         for sample in samples
     ]
-
-
-def solution_sampling(tree: Tree, grower: Grower) -> Sampling:
-    """Return the sampling parameters. Solutions may be as long as ``max_depth`` full steps, if the context allows."""
-    config = grower.config
-    longest = config.max_depth * config.max_step_tokens
-    if grower.context_length is not None:
-        longest = min(longest, grower.context_length - len(tree.prompt))
-    return Sampling(longest, config.temperature, config.top_p)
 
 
 async def score_solutions(tree: Tree, grower: Grower, solutions: Sequence[Solution]) -> list[Solution]:

@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-import yaml
-
 from reason_envs.errors import ReasonEnvsError, reading
+from reason_envs.resources import read_table
 
 Row = dict[str, float | None]
 """One line of the file: ``step``, and metrics by name. ``None`` means that the value was not finite."""
 
-SHOWN = yaml.safe_load(Path(__file__).with_name("shown.yaml").read_text(encoding="utf-8"))
+SHOWN = read_table(__file__, "shown.yaml")
 """Metrics that a run shows, and where. The file explains its parts."""
 
 _log = logging.getLogger(__name__)

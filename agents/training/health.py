@@ -2,13 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-import yaml
 
 from agents.algorithms.config import OptimizerConfig
 from agents.config.schema import TrainConfig, options
+from reason_envs.resources import read_table
 from reason_envs.rewards import RewardConfig
 
 PATIENCE = 3
@@ -23,7 +21,7 @@ KL_LIMIT = 0.1
 """KL divergence per token (nats) above which a policy has usually forgotten how to write."""
 SILENCE_MARGIN = 0.1
 """How much more than an answer silence must earn on average."""
-TEXTS: dict[str, str] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+TEXTS: dict[str, str] = read_table(__file__, "health.yaml")
 """Text of each warning, with places for the values of `found`."""
 
 

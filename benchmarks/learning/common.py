@@ -19,9 +19,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from agents.evaluation.evaluate_policy import evaluate_policy
-from agents.evaluation.intervals import crossed_bootstrap, first_tasks
+from agents.evaluation.intervals import first_tasks
 from agents.training.build import load_run
 from agents.trajectory import Trajectory
+from benchmarks.crossed_bootstrap import crossed_bootstrap
 from reason_envs.llm.engine import greedy
 
 SEEDS = (0, 1, 2)

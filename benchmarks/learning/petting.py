@@ -31,9 +31,10 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from agents.evaluation.evaluate_policy import evaluate_policy
-from agents.evaluation.intervals import crossed_bootstrap, first_tasks
+from agents.evaluation.intervals import first_tasks
 from agents.train import main as train
 from agents.training.build import load_run
+from benchmarks.crossed_bootstrap import crossed_bootstrap
 from reason_envs import registration
 from reason_envs.core import Action, AgentId, StepResult, derive_seed
 from reason_envs.envs.petting.sudoku import PettingSudoku, PettingSudokuConfig

@@ -24,7 +24,7 @@ import numpy as np
 
 from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import compose_config
-from agents.evaluation.intervals import crossed_bootstrap, first_tasks
+from agents.evaluation.intervals import first_tasks
 from agents.search.plans import Plan, plans
 from agents.search.plot import plot_frontier
 from agents.search.results import (
@@ -40,6 +40,7 @@ from agents.search.results import (
 from agents.search.solutions import sample_solutions, score_solutions, submit_solution
 from agents.training.build import build, load_run
 from agents.training.resolve import resolve
+from benchmarks.crossed_bootstrap import crossed_bootstrap
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import ReasonTree

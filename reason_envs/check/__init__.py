@@ -12,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from reason_envs.check import copies, episodes, interfaces, play, texts
 from reason_envs.check.play import Subject
 from reason_envs.check.results import CheckFailure, CheckResult, NotApplicable, verdict
@@ -21,6 +19,7 @@ from reason_envs.core import Environment, ResultError
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.registration import ENVIRONMENTS, make_environment
+from reason_envs.resources import read_table
 from reason_envs.reward_models.base import make_reward_model
 from reason_envs.validation import mounted
 
@@ -29,7 +28,7 @@ __all__ = ["CheckResult", "check_environment", "verdict"]
 OURS = Path(__file__).resolve().parents[1]
 """Folder of this package."""
 
-FIXES: dict[str, str] = yaml.safe_load(Path(__file__).with_name("fixes.yaml").read_text(encoding="utf-8"))
+FIXES: dict[str, str] = read_table(__file__, "fixes.yaml")
 _FUNCTIONS: tuple[Callable[[Subject], str], ...] = (
     *(play.playing, interfaces.gymnasium, interfaces.pettingzoo_parallel, interfaces.pettingzoo_aec),
     *(episodes.spaces, episodes.determinism, episodes.clocks, episodes.rewards, episodes.ends, episodes.wrong_actions),

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from reason_envs.check import check_environment, verdict
 from reason_envs.errors import ReasonEnvsError
@@ -13,7 +12,7 @@ from reason_envs.validation import above
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print the results. Returns 0 if no check failed, 1 if one failed, 2 if the command is invalid."""
-    given = command_parser(Path(__file__).with_name("command.yaml")).parse_args(arguments)
+    given = command_parser(__file__, "command.yaml").parse_args(arguments)
     try:
         options = parse_options(given.options)
         ENVIRONMENTS.configure(given.environment, options)

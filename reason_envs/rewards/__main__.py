@@ -1,14 +1,12 @@
 """``python -m reason_envs.rewards``: grade known cases and print the results."""
 
 import sys
-from pathlib import Path
 
-import yaml
-
+from reason_envs.resources import read_table
 from reason_envs.rewards.base import MathReward
 from reason_envs.rewards.math.grade import grade_math_batch
 
-CHECKS = yaml.safe_load(Path(__file__).with_name("known_grades.yaml").read_text(encoding="utf-8"))
+CHECKS = read_table(__file__, "known_grades.yaml")
 
 
 def main() -> int:

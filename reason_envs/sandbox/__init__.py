@@ -1,7 +1,7 @@
 """Sandboxes that run programs written by a model: one interface, several implementations by name.
 
 Monty (an interpreter), native (Linux isolation), container, and http (a server).
-May import the registry and the errors only.
+May import the registry, resources and errors only.
 """
 
 import warnings

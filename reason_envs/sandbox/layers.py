@@ -14,9 +14,9 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 
 from reason_envs.errors import EngineError, OptionError
+from reason_envs.resources import read_text
 from reason_envs.sandbox.library import interpreter, library, readable_paths
 
 LANDLOCK_CREATE = 444
@@ -26,7 +26,7 @@ FIRST_UID, UIDS = 65520, 14
 INSIDE_BUBBLEWRAP = "/library"
 """Path of the standard library inside bubblewrap, readable by all users."""
 
-ALLOWED = Path(__file__).with_name("system_calls.txt").read_text(encoding="utf-8").split()
+ALLOWED = read_text(__file__, "system_calls.txt").split()
 """System calls that are allowed with any arguments. Others fail with "operation not permitted"."""
 TERMINAL_QUESTIONS = (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)
 """Allowed ``ioctl`` requests: whether it is a terminal, its size, (non-)blocking mode, close on exec."""

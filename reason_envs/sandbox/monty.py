@@ -11,15 +11,14 @@ import os
 import secrets
 from contextlib import suppress
 from importlib.metadata import distribution
-from pathlib import Path
 from string import Template
 from time import monotonic
 from typing import Any
 
-import yaml
 from pydantic_monty import Monty, MontyCrashedError, MontyError
 
 from reason_envs.errors import EngineError
+from reason_envs.resources import read_table
 from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig, Status
 from reason_envs.sandbox.runner import MAX_DEPTH, encode_value
 from reason_envs.sandbox.values import Raised, decode_value, without_surrogates
@@ -28,7 +27,7 @@ GUARD = f"guard_{secrets.token_hex(8)}"
 """Name of the function that `guard` defines. Programs cannot know it, so they cannot replace it."""
 END = f"end_{secrets.token_hex(8)}"
 """Name of the function that raises ``EOFError``, which programs in Monty cannot name."""
-_CODE = yaml.safe_load(Path(__file__).with_name("monty_code.yaml").read_text(encoding="utf-8"))
+_CODE = read_table(__file__, "monty_code.yaml")
 _started_in: dict[str, int] = {}
 """The process whose threads run the interpreters, once there is one."""
 

@@ -8,11 +8,11 @@ import socket
 import sysconfig
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from time import monotonic
 from typing import Any
 
 from reason_envs.errors import EngineError
+from reason_envs.resources import read_text
 from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig, ServerProcess
 from reason_envs.sandbox.layers import FIRST_UID, INSIDE_BUBBLEWRAP, REQUIRED, UIDS, Layers, bubblewrap_command, detect
 from reason_envs.sandbox.library import copied_library, interpreter, is_open, library, readable_paths
@@ -123,7 +123,7 @@ class _Server(ServerProcess):
     def __init__(self, layers: Layers, shared_uid: int) -> None:
         self._claim = _free_uid()
         uid = shared_uid if self._claim is None else self._claim[0]
-        parts = [Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("runner.py", "server.py")]
+        parts = [read_text(__file__, name) for name in ("runner.py", "server.py")]
         text = "\n".join([*parts, "serve(run_program)"])
         command = [interpreter(), "-s", "-S", "-P", "-B", "-X", "utf8", "-c", text]
         if layers.bubblewrap:

@@ -1,8 +1,8 @@
 """Wrapping of programs for sandboxes that run a source text and return only its output."""
 
 import secrets
-from pathlib import Path
 
+from reason_envs.resources import read_text
 from reason_envs.sandbox.base import Outcome, Program
 from reason_envs.sandbox.values import finished
 
@@ -17,7 +17,7 @@ def wrap(program: Program) -> tuple[str, str]:
         The source text to run, and the marker.
     """
     marker = f"--- values {secrets.token_hex(16)} ---"
-    runner = Path(__file__).with_name("runner.py").read_text(encoding="utf-8")
+    runner = read_text(__file__, "runner.py")
     call = f"run_after_marker({program.source!r}, {program.stdin!r}, {list(program.expressions)!r}, {marker!r})"
     return f"{runner}\n\n{call}\n", marker
 

@@ -20,7 +20,7 @@ from reason_envs.validation import at_least
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status."""
-    options = command_parser(Path(__file__).with_name("command.yaml")).parse_args(arguments)
+    options = command_parser(__file__, "command.yaml").parse_args(arguments)
     try:
         {"list": _list, "show": _show, "stats": _stats, "prepare": _prepare}[options.command](options)
         sys.stdout.flush()

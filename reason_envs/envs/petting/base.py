@@ -3,10 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Mapping
 from itertools import pairwise
-from pathlib import Path
 from typing import Any, ClassVar
-
-import yaml
 
 from reason_envs.core import Action, AgentId, Message, StepResult
 from reason_envs.envs.petting.config import SINGLE, PettingConfig
@@ -15,15 +12,14 @@ from reason_envs.envs.petting.render_image import draw_image
 from reason_envs.envs.petting.state import DecisionResult, Entry, PettingState
 from reason_envs.envs.prompt_templates import chat
 from reason_envs.envs.task_environment import TaskEnvironment
+from reason_envs.resources import read_table
 from reason_envs.sandbox import make_sandbox
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task
 from reason_envs.validation import check_choice
 from reason_envs.views import EpisodeView, GridView, TurnView
 
-GAMES: dict[str, dict[str, dict[str, str]]] = yaml.safe_load(
-    Path(__file__).with_name("games.yaml").read_text(encoding="utf-8")
-)
+GAMES: dict[str, dict[str, dict[str, str]]] = read_table(__file__, "games.yaml")
 """Prompts and colours of each game."""
 SOLO: AgentId = "solo"
 """Agent of ``roles="single"``."""

@@ -2,12 +2,12 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from jinja2 import Environment
 
 from reason_envs.core import Message
 from reason_envs.envs.reason_tree.tree import Tree
+from reason_envs.resources import read_text
 
 MAX_STEP_CHARS = 900
 """Maximum number of characters of all steps together in a prompt. With the scores of the largest tree that the default
@@ -71,13 +71,12 @@ def chosen(response: str, names: Sequence[str]) -> int:
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """Content security policy of the page: even unescaped text could not run or load anything."""
-_PAGE = Path(__file__).with_name("render_html.html")
 
 
 def write_page(tree: Tree, current: int) -> str:
     """Return a tree and its current node as an HTML document."""
-    page = Environment(autoescape=True).from_string(_PAGE.read_text(encoding="utf-8"))
-    style = _PAGE.with_suffix(".css").read_text(encoding="utf-8")
+    page = Environment(autoescape=True).from_string(read_text(__file__, "render_html.html"))
+    style = read_text(__file__, "render_html.css")
     path = {0, *tree.path(current)}
     text = page.render(tree=tree, current=current, path=path, style=style, policy=POLICY)
     # Some decoders leave lone surrogates, which cannot be written to a file.

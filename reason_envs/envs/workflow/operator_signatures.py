@@ -7,9 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jinja2 import Environment, FileSystemLoader
 
+from reason_envs.resources import read_table
 from reason_envs.sandbox.monty import GUARD, guard
 
 CALL = "_operator"
@@ -22,8 +22,7 @@ MAX_VALUE_BYTES = 2**20
 """Maximum size of the fields of a call, and of the result of a workflow."""
 MAX_SOLUTIONS = 26
 """Maximum number of solutions of an ensemble: each has a letter."""
-_HERE = Path(__file__).parent
-_TEMPLATES = Environment(loader=FileSystemLoader(_HERE), trim_blocks=True, keep_trailing_newline=True)
+_TEMPLATES = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, keep_trailing_newline=True)
 
 
 @dataclass(frozen=True)
@@ -65,18 +64,12 @@ class Operator:
         return None
 
 
-_TABLE = yaml.safe_load((_HERE / "operators.yaml").read_text(encoding="utf-8"))
-OPERATORS: Mapping[str, Operator] = {name: Operator(**signature) for name, signature in _TABLE.items()}
+OPERATORS: Mapping[str, Operator] = {n: Operator(**row) for n, row in read_table(__file__, "operators.yaml").items()}
 """Signature of each operator by class name."""
 
 
-def attribute_name(operator: str) -> str:
-    """Return the usual attribute name of an operator: ``sc_ensemble`` for ``ScEnsemble``."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", operator).lower()
-
-
-ATTRIBUTES = {attribute_name(name): name for name in OPERATORS}
-"""Class name of each operator by its usual attribute name."""
+ATTRIBUTES = {re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(): name for name in OPERATORS}
+"""Class name of each operator by its usual attribute name: ``ScEnsemble`` by ``sc_ensemble``."""
 
 
 @cache

@@ -3,11 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
-
-import yaml
 
 from reason_envs.envs.prompt_templates import fill
+from reason_envs.resources import read_table
 
 DOMAINS = ("math", "qa", "code")
 STYLES = ("full", "brief")
@@ -37,5 +35,4 @@ class Prompts:
 @cache
 def prompts(style: str) -> Prompts:
     """Return a set of prompts, one of ``STYLES``, from its file."""
-    text = Path(__file__).with_name(f"{style}_prompts.yaml").read_text(encoding="utf-8")
-    return Prompts(**yaml.safe_load(text))
+    return Prompts(**read_table(__file__, f"{style}_prompts.yaml"))

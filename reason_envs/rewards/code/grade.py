@@ -8,10 +8,10 @@ cannot be split into calls run separately, on recorded answers of the program (s
 import asyncio
 import logging
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.resources import read_text
 from reason_envs.rewards.base import Reward, RewardConfig, RewardFunction
 from reason_envs.rewards.code.async_cache import AsyncCache
 from reason_envs.rewards.code.extract import extract_code
@@ -211,7 +211,7 @@ async def _run_tests(
     sandbox: Sandbox, tests: UnitTests, answers: dict[str, tuple[str, Any]] | None, limits: Limits
 ) -> Outcome:
     """Run tests without the program (see `reason_envs.rewards.code.replay.run_tests`)."""
-    replay = Path(__file__).with_name("replay.py").read_text(encoding="utf-8")
+    replay = read_text(__file__, "replay.py")
     start_from = tests.reference or tests.preamble
     given = "None" if answers is None else literal(answers)
     call = f"run_tests({start_from!r}, {tests.code!r}, {tests.called!r}, {tests.entry_point!r}, {given})"

@@ -9,10 +9,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 
-import yaml
-
+from reason_envs.resources import read_table
 from reason_envs.rewards.leak.spelled_numbers import SPELLED, spelled_value
 from reason_envs.tasks.text import NUMBER
 
@@ -28,7 +26,7 @@ MAX_EXPONENT = 64
 MAX_DIGITS = 40
 """Maximum length of a number in characters."""
 
-_SPELLINGS = yaml.safe_load(Path(__file__).with_name("operators.yaml").read_text(encoding="utf-8"))
+_SPELLINGS = read_table(__file__, "operators.yaml")
 _OPERATORS = {spelling: operator for operator, spellings in _SPELLINGS.items() for spelling in spellings}
 _TOKEN = re.compile(
     rf"(?P<number>(?<![\w.])(?:{NUMBER.removeprefix('[-+]?')})(?!(?:st|nd|rd|th)\b))"

@@ -2,17 +2,15 @@ r"""Normal spelling of answers, and verdicts that need no computer algebra syste
 
 import re
 from fractions import Fraction
-from pathlib import Path
 from typing import Literal
 
-import yaml
-
+from reason_envs.resources import read_table
 from reason_envs.rewards.math.notation import asks_for_number, is_computation
 from reason_envs.tasks.text import NUMBER
 
 QuickReason = Literal["equal", "string_match", "different", "unevaluated"]
 
-_TABLE = yaml.safe_load(Path(__file__).with_name("rewrites.yaml").read_text(encoding="utf-8"))
+_TABLE = read_table(__file__, "rewrites.yaml")
 _REWRITES = [(re.compile(pattern), replacement) for pattern, replacement in _TABLE]
 _POWERS = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "千": 3, "万": 4, "亿": 8}
 _MAGNITUDE = re.compile(rf"(?<=\d)\$?\s*(\\text\s*\{{)?\s*({'|'.join(_POWERS)})s?(?![a-z])")

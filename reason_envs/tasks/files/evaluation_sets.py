@@ -5,17 +5,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from reason_envs.resources import read_table
 from reason_envs.tasks.files.records import SUFFIXES
 
 DATA_VARIABLE = "REASON_ENVS_DATA"
 """Environment variable with the folder of local copies. Without it, problems are downloaded from the hub."""
 
 
-BENCHMARKS: Mapping[str, Mapping[str, Any]] = yaml.safe_load(
-    Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
-)
+BENCHMARKS: Mapping[str, Mapping[str, Any]] = read_table(__file__, "evaluation_sets.yaml")
 """Benchmarks by name. The file explains their entries."""
 
 

@@ -1,14 +1,12 @@
 """Questions about a passage of simple facts: reading comprehension with words that a tiny model knows."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from random import Random
 
-import yaml
-
+from reason_envs.resources import read_table
 from reason_envs.tasks.generated.base import Draw, Problem, check_range, generated
 
-_TABLE = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+_TABLE = read_table(__file__, "fact_qa.yaml")
 WORDS: dict[str, list[str]] = _TABLE["words"]
 KINDS: list[list[str]] = _TABLE["kinds"]
 

@@ -1,11 +1,9 @@
 """One-line functions, described in words and tested: programs that a tiny model can write."""
 
-from pathlib import Path
 from random import Random
 from typing import Any
 
-import yaml
-
+from reason_envs.resources import read_table
 from reason_envs.tasks.generated.base import Draw, Problem, generated
 
 NAMES = ("f", "g", "h")
@@ -25,7 +23,7 @@ def _word(rng: Random) -> tuple[Any, ...]:
     return ("".join(rng.choice("abcdxyz") for _ in range(rng.randint(1, 8))),)
 
 
-KINDS: list[list[str]] = yaml.safe_load(Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8"))
+KINDS: list[list[str]] = read_table(__file__, "one_line_code.yaml")
 """Words, Python expression and parameters of the first part of a function, before it multiplies and adds."""
 ARGUMENTS = {"a, b": _two, "xs": _numbers, "s": _word}
 """Function that draws arguments for parameters."""

@@ -9,7 +9,7 @@ from language_toys import make_decision, make_policy, problems, single_turn
 
 from agents.evaluate import EvaluateConfig, main, write_result
 from agents.evaluation.evaluate_policy import Evaluation, evaluate_policy, format_result, summarise
-from agents.evaluation.intervals import bootstrap_interval, crossed_bootstrap, first_tasks, share_interval
+from agents.evaluation.intervals import bootstrap_interval, first_tasks, share_interval
 from agents.trajectory import Trajectory
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engine import Sampling
@@ -113,15 +113,6 @@ def test_bootstrap_interval_depends_on_level_and_seed():
     narrow = bootstrap_interval(values, seed=1, level=0.5)
     assert low < narrow[0] < narrow[1] < high
     assert bootstrap_interval(values, seed=1) == (low, high) != bootstrap_interval(values, seed=2)
-
-
-def test_crossed_bootstrap_is_wider_if_seeds_differ():
-    assert crossed_bootstrap(np.full((3, 9), 0.4)) == (pytest.approx(0.4), pytest.approx(0.4))
-    problems = np.tile([0.0, 1.0], (3, 200))
-    half = 1.96 * 0.5 / 20
-    assert crossed_bootstrap(problems) == (pytest.approx(0.5 - half, abs=0.01), pytest.approx(0.5 + half, abs=0.01))
-    apart = crossed_bootstrap(np.array([[0.0] * 400, [0.5] * 400, [1.0] * 400]))
-    assert apart[0] < 0.2 < 0.8 < apart[1]
 
 
 def test_bootstrap_interval_covers_the_true_mean():
