@@ -1,5 +1,6 @@
 """Beam search over reasoning steps, and its diverse variant (DVTS)."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,12 +11,47 @@ from reason_envs.errors import OptionError
 from reason_envs.validation import Checked, limited
 
 
+class LevelSearch(Checked, ABC):
+    """Search that draws one level of steps at a time. All finished steps of a level are candidates."""
+
+    width: int
+    """Number of steps drawn on the first level."""
+    select: str
+    """Rule that chooses one candidate."""
+
+    async def search(self, tree: Tree, grower: Grower) -> Answer:
+        """Grow the tree and submit an answer.
+
+        Raises:
+            OptionError: ``width`` is above ``max_branch`` of the environment.
+        """
+        if self.width > (limit := grower.config.max_branch):
+            rule = f"must be at most env.max_branch={limit}: set env.max_branch={self.width}."
+            raise OptionError("width", self.width, rule)
+        leaves: list[int] = []
+        beams = self._first_beams()
+        while any(beams):
+            children = iter(await draw_steps(tree, grower, [parent for beam in beams for parent in beam]))
+            levels = [[child for _, child in zip(beam, children, strict=False) if child is not None] for beam in beams]
+            leaves += [child for level in levels for child in level if finished(tree, grower, child)]
+            beams = [self._continued(tree, grower, level, len(leaves)) for level in levels]
+        return submit(tree, grower, leaves, self.select)
+
+    def _first_beams(self) -> list[list[int]]:
+        """Return the parents of the first draws: one list per beam. Each beam is pruned separately."""
+        return [[0] * self.width]
+
+    @abstractmethod
+    def _continued(self, tree: Tree, grower: Grower, level: Sequence[int], leaves: int) -> list[int]:
+        """Return the parents of the next draws of a beam, after ``leaves`` finished steps."""
+
+
 @dataclass
-class BeamSearch(Checked):
+class BeamSearch(LevelSearch):
     """Keep the best ``width / branch`` steps of each level and draw ``branch`` continuations of each.
 
-    All finished steps of a level are candidates. A finished step among the best steps occupies a place of the beam
-    without continuations, so the search ends when all places hold finished steps.
+    A finished step among the best steps occupies a place of the beam without continuations, so the search ends when
+    all places hold finished steps.
     """
 
     width: int = limited(8, at_least=1)
@@ -30,27 +66,10 @@ class BeamSearch(Checked):
         if self.width % self.branch:
             raise OptionError("width", self.width, f"must be a multiple of branch={self.branch}.")
 
-    async def search(self, tree: Tree, grower: Grower) -> Answer:
-        """Grow the tree and submit an answer."""
-        check_first_level(self.width, grower)
-        leaves: list[int] = []
-        beams = self._first_beams()
-        while any(beams):
-            drawn = await draw_steps(tree, grower, [parent for beam in beams for parent in beam])
-            children = iter(drawn)
-            levels = [[child for _, child in zip(beam, children, strict=False) if child is not None] for beam in beams]
-            leaves += [child for level in levels for child in level if finished(tree, grower, child)]
-            beams = [self._continued(tree, grower, level, len(beams)) for level in levels]
-        return submit(tree, grower, leaves, self.select)
-
-    def _first_beams(self) -> list[list[int]]:
-        """Return the parents of the first draws: one list per beam. Each beam is pruned separately."""
-        return [[0] * self.width]
-
-    def _continued(self, tree: Tree, grower: Grower, level: Sequence[int], beams: int) -> list[int]:
-        """Return the parents of the next draws of a beam."""
+    def _continued(self, tree: Tree, grower: Grower, level: Sequence[int], leaves: int) -> list[int]:
         alive = [i for i in dict.fromkeys(level) if finished(tree, grower, i) or not tree.nodes[i].terminal]
-        kept = sorted(alive, key=lambda i: -tree.nodes[i].value)[: self.width // self.branch // beams]
+        places = self.width // self.branch // len(self._first_beams())
+        kept = sorted(alive, key=lambda i: -tree.nodes[i].value)[:places]
         return [i for i in kept if not tree.nodes[i].terminal for _ in range(self.branch)]
 
 
@@ -63,14 +82,3 @@ class DiverseSearch(BeamSearch):
 
     def _first_beams(self) -> list[list[int]]:
         return [[0] * self.branch for _ in range(self.width // self.branch)]
-
-
-def check_first_level(width: int, grower: Grower) -> None:
-    """Check that the root may have ``width`` children.
-
-    Raises:
-        OptionError: ``width`` is above ``max_branch`` of the environment.
-    """
-    limit = grower.config.max_branch
-    if width > limit:
-        raise OptionError("width", width, f"must be at most env.max_branch={limit}: set env.max_branch={width}.")

@@ -1,7 +1,5 @@
 """Monte Carlo tree search over reasoning steps. Each simulation adds one step."""
 
-from __future__ import annotations
-
 import math
 from collections import Counter
 from dataclasses import dataclass, field
@@ -10,6 +8,44 @@ from agents.search.answer import Answer, finished, submit
 from reason_envs.envs.reason_tree.grower import Grower, draw_steps
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.validation import Checked, limited
+
+
+@dataclass
+class Statistics:
+    """Visits and mean values of the nodes of a tree."""
+
+    exploration: float
+    """Weight of exploration, times the prior of a place, ``1 / branch``."""
+    visits: Counter[int] = field(default_factory=Counter)
+    """Number of simulations through each node."""
+    totals: dict[int, float] = field(default_factory=dict)
+    """Sum of the values of the simulations through each node."""
+    closed: set[int] = field(default_factory=set)
+    """Nodes at and below which no step can be drawn."""
+
+    def back_up(self, path: list[int], value: float) -> None:
+        """Add the value of a simulation to every node on its path."""
+        for node in path:
+            self.visits[node] += 1
+            self.totals[node] = self.totals.get(node, 0.0) + value
+
+    def close(self, node: int, children: list[int]) -> None:
+        """Close a node at which no step can be drawn, if all its children are closed."""
+        if self.closed.issuperset(children):
+            self.closed.add(node)
+
+    def score(self, parent: int, child: int | None) -> float:
+        """Return the PUCT score of a child, or of a place without a step (``None``)."""
+        visits = 0 if child is None else self.visits[child]
+        mean = self.totals[child] / visits if child is not None and visits else 0.0
+        return mean + self.exploration * math.sqrt(self.visits[parent]) / (1 + visits)
+
+    def choose(self, parent: int, children: list[int], may_draw: bool) -> int | None:
+        """Return the open child with the highest score, or ``None`` to draw a step (to stop, if none may be drawn)."""
+        places: list[int | None] = [child for child in children if child not in self.closed]
+        if may_draw:
+            places.append(None)
+        return max(places, key=lambda child: self.score(parent, child), default=None)
 
 
 @dataclass
@@ -67,41 +103,3 @@ class MonteCarloTreeSearch(Checked):
         node = tree.nodes[index]
         at_end = node.terminal or node.depth >= grower.config.max_depth
         return 0.0 if at_end and not finished(tree, grower, index) else node.value
-
-
-@dataclass
-class Statistics:
-    """Visits and mean values of the nodes of a tree."""
-
-    exploration: float
-    """Weight of exploration, times the prior of a place, ``1 / branch``."""
-    visits: Counter[int] = field(default_factory=Counter)
-    """Number of simulations through each node."""
-    totals: dict[int, float] = field(default_factory=dict)
-    """Sum of the values of the simulations through each node."""
-    closed: set[int] = field(default_factory=set)
-    """Nodes at and below which no step can be drawn."""
-
-    def back_up(self, path: list[int], value: float) -> None:
-        """Add the value of a simulation to every node on its path."""
-        for node in path:
-            self.visits[node] += 1
-            self.totals[node] = self.totals.get(node, 0.0) + value
-
-    def close(self, node: int, children: list[int]) -> None:
-        """Close a node at which no step can be drawn, if all its children are closed."""
-        if self.closed.issuperset(children):
-            self.closed.add(node)
-
-    def score(self, parent: int, child: int | None) -> float:
-        """Return the PUCT score of a child, or of a place without a step (``None``)."""
-        visits = 0 if child is None else self.visits[child]
-        mean = self.totals[child] / visits if child is not None and visits else 0.0
-        return mean + self.exploration * math.sqrt(self.visits[parent]) / (1 + visits)
-
-    def choose(self, parent: int, children: list[int], may_draw: bool) -> int | None:
-        """Return the open child with the highest score, or ``None`` to draw a step (to stop, if none may be drawn)."""
-        places: list[int | None] = [child for child in children if child not in self.closed]
-        if may_draw:
-            places.append(None)
-        return max(places, key=lambda child: self.score(parent, child), default=None)

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agents.search.answer import SELECTIONS, Answer, finished, submit
-from agents.search.beam import check_first_level
-from reason_envs.envs.reason_tree.grower import Grower, draw_steps
+from agents.search.answer import SELECTIONS
+from agents.search.beam import LevelSearch
+from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import Tree
-from reason_envs.validation import Checked, limited
+from reason_envs.validation import limited
 
 
 @dataclass
-class Rebase(Checked):
+class Rebase(LevelSearch):
     """Reward-balanced search (Wu et al., "Inference Scaling Laws", ICLR 2025, arXiv 2408.00724).
 
     Each level draws as many steps as finished candidates are still missing. A softmax of the path values divides them
@@ -28,18 +28,10 @@ class Rebase(Checked):
     select: str = limited("vote", one_of=SELECTIONS)
     """Rule that chooses one candidate: ``maximum`` (value), ``vote`` (sum of values) or ``majority`` (number)."""
 
-    async def search(self, tree: Tree, grower: Grower) -> Answer:
-        """Grow the tree and submit an answer."""
-        check_first_level(self.width, grower)
-        leaves: list[int] = []
-        parents = [0] * self.width
-        while parents:
-            drawn = [child for child in await draw_steps(tree, grower, parents) if child is not None]
-            leaves += [child for child in drawn if finished(tree, grower, child)]
-            alive = [child for child in drawn if not tree.nodes[child].terminal]
-            shares = allocate([tree.nodes[i].value for i in alive], self.width - len(leaves), self.balance)
-            parents = [i for i, share in zip(alive, shares, strict=True) for _ in range(share)]
-        return submit(tree, grower, leaves, self.select)
+    def _continued(self, tree: Tree, grower: Grower, level: Sequence[int], leaves: int) -> list[int]:
+        alive = [child for child in level if not tree.nodes[child].terminal]
+        shares = allocate([tree.nodes[i].value for i in alive], self.width - leaves, self.balance)
+        return [i for i, share in zip(alive, shares, strict=True) for _ in range(share)]
 
 
 def allocate(values: Sequence[float], budget: int, balance: float) -> list[int]:
