@@ -21,7 +21,7 @@ ENGINES = {
 }
 SANDBOXES = {
     "workflow": lambda env: env.operators.sandbox,
-    "petting_sudoku": lambda env: env.programs.sandbox,
+    "petting_sudoku": lambda env: env.sandbox,
 }
 
 

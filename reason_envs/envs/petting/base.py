@@ -7,13 +7,13 @@ from typing import Any, ClassVar
 
 from reason_envs.core import Action, AgentId, Message, StepResult
 from reason_envs.envs.petting.config import SINGLE, PettingConfig
-from reason_envs.envs.petting.program_runner import ProgramRunner
 from reason_envs.envs.petting.render_image import draw_image
 from reason_envs.envs.petting.state import DecisionResult, Entry, PettingState
 from reason_envs.envs.prompt_templates import chat
 from reason_envs.envs.task_environment import TaskEnvironment
 from reason_envs.resources import read_table
-from reason_envs.sandbox import make_sandbox
+from reason_envs.rewards.code.grade import extract_code
+from reason_envs.sandbox import Program, make_sandbox
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import Task
 from reason_envs.validation import check_choice
@@ -67,8 +67,8 @@ class Petting(TaskEnvironment):
         self.system_prompts = dict(self.prompts if config.prompts is None else config.prompts)
         for role in self.system_prompts:
             check_choice("prompts", role, self.roles)
-        sandbox = self.own("sandbox", make_sandbox, config.sandbox)
-        self.programs = ProgramRunner(sandbox, config.program_seconds)
+        self.sandbox = self.own("sandbox", make_sandbox, config.sandbox)
+        self.limits = self.sandbox.limits_for(config.program_seconds)
 
     # --- defined by each environment
 
@@ -223,6 +223,22 @@ class Petting(TaskEnvironment):
     def unreadable(self, outcome: str = "unreadable") -> DecisionResult:
         """Return the result of an unreadable response."""
         return self.failed(outcome, "unparsable_actions")
+
+    async def printed(self, response: str, preamble: str = "") -> str | DecisionResult:
+        """Run the program in a response after a ``preamble``, lines that define its variables.
+
+        Returns:
+            The printed text, or the result of a response without a program or with one that failed.
+        """
+        code = extract_code(response)
+        if not code.strip():
+            return self.unreadable("empty")
+        outcome = await self.sandbox.run(Program(f"{preamble}\n{code}", limits=self.limits))
+        if outcome.status == "ok":
+            return outcome.stdout
+        if outcome.status == "timeout":
+            return self.failed("timeout", "program_timeouts")
+        return self.failed(" ".join(f"{outcome.status}: {outcome.reason}".split()), "program_errors")
 
     # --- parts of a step
 

@@ -71,14 +71,14 @@ class PettingCode(Petting):
 
     def __init__(self, config: PettingCodeConfig | None = None) -> None:
         super().__init__(config)
-        self.judge = TestJudge(self.programs.sandbox, self.programs.limits, self.config.mutants)
+        self.judge = TestJudge(self.sandbox, self.limits, self.config.mutants)
 
     def new_game(self, task: Task) -> CodeGame:
         """Read the golden tests, and add the name of the function if the problem lacks it."""
         tests = golden_tests(task)
         if not isinstance(tests, UnitTests):
             return CodeGame(task.question, tests)
-        if isinstance(self.programs.sandbox, MontySandbox) and split(tests) is None:
+        if isinstance(self.sandbox, MontySandbox) and split(tests) is None:
             raise ReasonEnvsError(
                 f"The tests of task {task.id!r} need a complete Python: they do more than compare calls with values. "
                 "Set sandbox=native."
@@ -138,12 +138,11 @@ class PettingCode(Petting):
         cases, contradictions = written
         if len(cases) > most:
             return self.unreadable(f"{len(cases)} tests, {most} at most")
-        outcomes, mutation_score = await asyncio.gather(
+        (passed, failure), mutation_score = await asyncio.gather(
             self.judge.run(game.tests.program(game.code), game.tests, cases),
             self.judge.score(game.tests, cases),
         )
-        outcome = f"{sum(outcomes.passed)}/{len(outcomes.passed)} pass"
-        outcome += f"; {outcomes.failure}" if outcomes.failure else ""
-        agreed = outcomes.all_passed and bool(game.code)
+        outcome = f"{sum(passed)}/{len(passed)} pass" + (f"; {failure}" if failure else "")
+        agreed = all(passed) and bool(game.code)
         counts = {"contradicting_tests": contradictions}
         return DecisionResult(replace(game, agreed=agreed), outcome, contribution_value=mutation_score, counts=counts)

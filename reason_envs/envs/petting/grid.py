@@ -50,10 +50,10 @@ class GridGame(Petting):
         """Try the plan of a tool user's program, or carry out the planner's plan."""
         game = self.state.game
         if role == TOOL:
-            printed = await self.programs.print_of(text, self.tool_preamble(game))
-            if printed.trouble:
-                return self.failed(printed.trouble, printed.count)
-            text = printed.text
+            printed = await self.printed(text, self.tool_preamble(game))
+            if isinstance(printed, DecisionResult):
+                return printed
+            text = printed
         plan = self.read_plan(text)
         if plan is None:
             return self.unreadable("no plan printed" if role == TOOL else "unreadable")

@@ -69,12 +69,13 @@ class PettingMath(Petting):
 
     async def _compute(self, text: str) -> DecisionResult:
         game = replace(self.state.game, printed="")
-        printed = await self.programs.print_of(text)
-        lines = [line.strip() for line in printed.text.splitlines() if line.strip()]
+        printed = await self.printed(text)
+        if isinstance(printed, DecisionResult):
+            return replace(printed, game=game, contribution_value=0.0)
+        lines = [line.strip() for line in printed.splitlines() if line.strip()]
         answer = _usable(extract_answer(lines[-1]) or lines[-1]) if lines else ""
-        if printed.trouble or not answer:
-            result = self.failed(printed.trouble or "no answer printed", printed.count or "unparsable_actions")
-            return replace(result, game=game, contribution_value=0.0)
+        if not answer:
+            return replace(self.unreadable("no answer printed"), game=game, contribution_value=0.0)
         correct = await _equal(answer, game.gold)
         return DecisionResult(replace(game, printed=answer), answer, contribution_value=float(correct))
 

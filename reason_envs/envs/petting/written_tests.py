@@ -3,7 +3,6 @@
 import ast
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -21,23 +20,6 @@ RUN = "run"
 TRIES_PER_MUTANT = 4
 """Maximum number of variants that are tried per mutant."""
 _UNREADABLE = (SyntaxError, ValueError, TypeError, RecursionError, MemoryError)
-
-
-@dataclass(frozen=True)
-class TestOutcomes:
-    """Outcomes of tests for one program."""
-
-    __test__ = False
-
-    passed: tuple[bool, ...]
-    """Whether each test passed."""
-    failure: str = ""
-    """First failed test with the program's value, in one line; empty if all passed."""
-
-    @property
-    def all_passed(self) -> bool:
-        """Whether there are tests and all of them passed."""
-        return bool(self.passed) and all(self.passed)
 
 
 def read_written_tests(code: str, name: str) -> tuple[list[Case], int] | None:
@@ -84,8 +66,12 @@ class TestJudge(CodeGrader):
         self.max_mutants = max_mutants
         self._wrong_programs = AsyncCache(self._find_wrong_programs)
 
-    async def run(self, source: str, tests: Tests, cases: Sequence[Case]) -> TestOutcomes:
-        """Run a complete program on the tests that a role wrote."""
+    async def run(self, source: str, tests: Tests, cases: Sequence[Case]) -> tuple[list[bool], str]:
+        """Run a complete program on the tests that a role wrote.
+
+        Returns:
+            Whether each test passed, and the first failed test with the program's value in one line.
+        """
         if isinstance(tests, StdioTests):
             values = list(await asyncio.gather(*(self._printed(source, case) for case in cases)))
         else:
@@ -93,26 +79,26 @@ class TestJudge(CodeGrader):
             values = list((await self.sandbox.run(program)).values)
         values += [Raised("no answer", "")] * (len(cases) - len(values))
         pairs = list(zip(cases, values, strict=True))
-        passed = tuple(c.accepts(v) or (isinstance(v, str) and c.accepts(v + "\n")) for c, v in pairs)
+        passed = [c.accepts(v) or (isinstance(v, str) and c.accepts(v + "\n")) for c, v in pairs]
         if all(passed):
-            return TestOutcomes(passed)
+            return passed, ""
         first = passed.index(False)
         value = values[first]
         gave = f"raised {value.type}" if isinstance(value, Raised) else f"gave {shown(value, 80, repr)}"
-        return TestOutcomes(passed, f"{cases[first].expression} {gave}")
+        return passed, f"{cases[first].expression} {gave}"
 
     async def score(self, tests: Tests, cases: Sequence[Case]) -> float:
         """Return the mutation score of tests that a role wrote.
 
         It is the share of the tests that hold for the right program, times the share of mutants that these detect.
         """
-        right = await self.run(tests.reference, tests, cases)
-        valid = [case for case, passed in zip(cases, right.passed, strict=True) if passed]
+        right, _ = await self.run(tests.reference, tests, cases)
+        valid = [case for case, passed in zip(cases, right, strict=True) if passed]
         found = await self._wrong_programs(tests)
         if not valid or not found:
             return len(valid) / len(cases)
         outcomes = await asyncio.gather(*(self.run(mutant, tests, valid) for mutant in found))
-        detected = sum(not outcome.all_passed for outcome in outcomes)
+        detected = sum(not all(passed) for passed, _ in outcomes)
         return len(valid) / len(cases) * detected / len(found)
 
     async def _find_wrong_programs(self, tests: Tests) -> tuple[str, ...]:

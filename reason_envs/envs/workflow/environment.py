@@ -14,9 +14,9 @@ from reason_envs.envs.workflow.execution import Outcome, run_workflow
 from reason_envs.envs.workflow.executors import build_executors, read_descriptions
 from reason_envs.envs.workflow.interpreter import Interpreter
 from reason_envs.envs.workflow.operator_signatures import OPERATORS
-from reason_envs.envs.workflow.operators import Operators
-from reason_envs.envs.workflow.prompts import DOMAINS, prompts
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.envs.workflow.operators import Operators, domain_of
+from reason_envs.envs.workflow.prompts import prompts
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards import Reward, make_reward
 from reason_envs.rewards.code.grade import CodeGrader, extract_code
 from reason_envs.rewards.code.tests import read_tests
@@ -103,7 +103,7 @@ class WorkflowExecution(TextEnvironment):
         """Run the workflow, grade its answer and end the episode."""
         task, state, domain = self.task, self.state, domain_of(self.task)
         budget = Budget(self.config, state.seed)
-        outcome = await run_workflow(response, task, domain, self.interpreter, self.operators, budget)
+        outcome = await run_workflow(response, task, self.interpreter, self.operators, budget)
         state.outcome = outcome
         if outcome.verdict == "ok":
             state.grade = await self._grade(outcome, task, domain)
@@ -189,23 +189,6 @@ class WorkflowExecution(TextEnvironment):
             "no_answer": outcome.verdict != "ok" or grade.reason == "no_answer",
             **vars(outcome.used),
         }
-
-
-def domain_of(task: Task) -> str:
-    """Return the domain of a task: ``metadata["domain"]``, else its part of a mixture, else ``math``.
-
-    Raises:
-        ReasonEnvsError: the domain is unknown, or is ``code`` and the task has no tests.
-    """
-    domain = task.metadata.get("domain")
-    if domain is None:
-        source = task.metadata.get("source")
-        domain = source if source in DOMAINS else "math"
-    if domain not in DOMAINS:
-        raise unknown_name(f"domain of task {task.id!r}", str(domain), DOMAINS)
-    if domain == "code" and "tests" not in task.metadata:
-        raise ReasonEnvsError(f"Task {task.id!r} has domain 'code' and no tests: set metadata['tests'].")
-    return domain
 
 
 def _values(values: Mapping[str, Any]) -> str:

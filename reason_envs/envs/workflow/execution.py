@@ -40,7 +40,7 @@ class Outcome:
 
 
 async def run_workflow(
-    response: str, task: Task, domain: str, interpreter: Interpreter, operators: Operators, budget: Budget
+    response: str, task: Task, interpreter: Interpreter, operators: Operators, budget: Budget
 ) -> Outcome:
     """Run the workflow in a response. Every failure becomes a verdict, except that of an executor."""
     outcome = Outcome(prepare(without_surrogates(response)), budget.used)
@@ -52,7 +52,7 @@ async def run_workflow(
         outcome.verdict = "type_error"
         return outcome
     try:
-        end = await _run_to_end(outcome, task, domain, interpreter, operators, budget)
+        end = await _run_to_end(outcome, task, interpreter, operators, budget)
         outcome.verdict, outcome.error = end.verdict, end.error
         if end.verdict == "ok":
             _read_answer(outcome, end.value)
@@ -62,7 +62,7 @@ async def run_workflow(
 
 
 async def _run_to_end(
-    outcome: Outcome, task: Task, domain: str, interpreter: Interpreter, operators: Operators, budget: Budget
+    outcome: Outcome, task: Task, interpreter: Interpreter, operators: Operators, budget: Budget
 ) -> Suspension:
     entry_point = str(task.metadata.get("entry_point", ""))
     known = {"problem": without_surrogates(task.question), "entry_point": entry_point, "question_id": task.id}
@@ -71,12 +71,8 @@ async def _run_to_end(
     first = 0
     while not at.verdict:
         numbers = sorted(at.waiting)
-        answers = await gather(
-            *(
-                _call(at.waiting[number], first + place, outcome, task, domain, operators, budget)
-                for place, number in enumerate(numbers)
-            )
-        )
+        calls = (_call(at.waiting[n], first + place, task, operators, budget) for place, n in enumerate(numbers))
+        answers = await gather(*calls)
         results: dict[int, Any] = {}
         for number, answer in zip(numbers, answers, strict=True):
             results[number] = answer if isinstance(answer, Exception) else dict(answer[0].outputs)
@@ -89,13 +85,7 @@ async def _run_to_end(
 
 
 async def _call(
-    arguments: Sequence[Any],
-    number: int,
-    outcome: Outcome,
-    task: Task,
-    domain: str,
-    operators: Operators,
-    budget: Budget,
+    arguments: Sequence[Any], number: int, task: Task, operators: Operators, budget: Budget
 ) -> tuple[CallView, int] | Exception:
     """Carry out one call of an operator; return it, and the number of answers of executors behind its outputs.
 
@@ -107,7 +97,7 @@ async def _call(
     problem = OPERATORS[name].problem_with(arguments[1])
     if problem is not None:
         return TypeError(f"{name}: {problem}")
-    outputs, asked = await operators.call(name, arguments[1], budget, number, task, domain)
+    outputs, asked = await operators.call(name, arguments[1], budget, number, task)
     return CallView(name, arguments[1], outputs), asked
 
 

@@ -4,8 +4,6 @@ A program that waits for operators does not occupy an interpreter: its state (so
 when the answers arrive. Therefore a few processes can run any number of workflows, and batching never waits for one.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -45,6 +43,22 @@ class Suspension:
     """Description of the failure; empty without one."""
 
 
+class _Printed:
+    """Counts the printed characters of a program, up to a limit."""
+
+    def __init__(self) -> None:
+        self.characters = 0
+
+    @property
+    def over(self) -> bool:
+        return self.characters > MAX_PRINTED_CHARS
+
+    def __call__(self, stream: str, text: str) -> None:
+        self.characters += len(text)
+        if self.over:
+            raise ValueError(f"more than {MAX_PRINTED_CHARS} characters printed")
+
+
 class Interpreter(MontySandbox):
     """A pool of interpreters for workflows.
 
@@ -59,11 +73,8 @@ class Interpreter(MontySandbox):
             "max_turn_duration_secs": seconds,
             "max_recursion_depth": 300,
         }
-        self._checks = AsyncCache[str, str](lambda source: self._in_thread(self._check, source))
-
-    async def check(self, source: str) -> str:
-        """Check the types of a program against the operators. Return one error per line; empty if there is none."""
-        return await self._checks(source)
+        self.check = AsyncCache[str, str](lambda source: self._in_thread(self._check, source))
+        """Checks the types of a program against the operators. Returns one error per line; empty if there is none."""
 
     async def start(self, source: str, arguments: Mapping[str, str]) -> Suspension:
         """Run a program and call its workflow with arguments, up to the first suspension."""
@@ -133,22 +144,6 @@ class Interpreter(MontySandbox):
             return Suspension(verdict="endless" if error.timed_out else "crashed", error=f"{error}"[:MAX_ERROR_CHARS])
         except monty.MontyError as error:
             return _failed(error, printed)
-
-
-class _Printed:
-    """Counts the printed characters of a program, up to a limit."""
-
-    def __init__(self) -> None:
-        self.characters = 0
-
-    @property
-    def over(self) -> bool:
-        return self.characters > MAX_PRINTED_CHARS
-
-    def __call__(self, stream: str, text: str) -> None:
-        self.characters += len(text)
-        if self.over:
-            raise ValueError(f"more than {MAX_PRINTED_CHARS} characters printed")
 
 
 def _answer(snapshot: Any, calls: dict[int, tuple[Any, ...]], cost: float) -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 from reason_envs.envs.prompt_templates import fill
 from reason_envs.envs.workflow.budget import Budget
 from reason_envs.envs.workflow.executors import Executor
-from reason_envs.envs.workflow.prompts import Prompts
+from reason_envs.envs.workflow.prompts import DOMAINS, Prompts
+from reason_envs.errors import ReasonEnvsError, unknown_name
 from reason_envs.rewards.code.grade import extract_code
 from reason_envs.rewards.code.tests import UnitTests, read_tests, split
 from reason_envs.rewards.qa import normalise_words
@@ -34,8 +35,6 @@ class Call:
     """Function ``(template, **values)`` that asks the executor."""
     task: Task
     """Task that the workflow solves."""
-    domain: str
-    """Domain of the task: ``math``, ``qa`` or ``code``."""
 
 
 class Operators:
@@ -59,7 +58,7 @@ class Operators:
         }
 
     async def call(
-        self, name: str, fields: Mapping[str, Any], budget: Budget, number: int, task: Task, domain: str
+        self, name: str, fields: Mapping[str, Any], budget: Budget, number: int, task: Task
     ) -> tuple[dict[str, Any], int]:
         """Carry out one call, whose fields are already checked by ``Operator.problem_with``.
 
@@ -76,7 +75,7 @@ class Operators:
             prompt = fill(self.prompts.ask[template], **values)
             return await budget.ask(self.executors[name], prompt, (number, asked))
 
-        return await self._methods[name](Call(fields, ask, task, domain)), asked
+        return await self._methods[name](Call(fields, ask, task)), asked
 
     async def _custom(self, call: Call) -> dict[str, Any]:
         return {"response": await call.ask("Custom", **call.fields)}
@@ -100,7 +99,7 @@ class Operators:
 
     async def _sc_ensemble(self, call: Call) -> dict[str, Any]:
         solutions = call.fields["solutions"]
-        keys = [_key(solution, call.domain) for solution in solutions]
+        keys = [_key(solution, domain_of(call.task)) for solution in solutions]
         (key, votes), *_ = Counter(keys).most_common(1)
         chosen = solutions[keys.index(key)]
         if votes * 2 > len(solutions):  # a majority needs no executor
@@ -144,6 +143,23 @@ class Operators:
 
     async def _revise(self, call: Call) -> dict[str, Any]:
         return {"solution": await call.ask("Revise", **call.fields)}
+
+
+def domain_of(task: Task) -> str:
+    """Return the domain of a task: ``metadata["domain"]``, else its part of a mixture, else ``math``.
+
+    Raises:
+        ReasonEnvsError: the domain is unknown, or is ``code`` and the task has no tests.
+    """
+    domain = task.metadata.get("domain")
+    if domain is None:
+        source = task.metadata.get("source")
+        domain = source if source in DOMAINS else "math"
+    if domain not in DOMAINS:
+        raise unknown_name(f"domain of task {task.id!r}", str(domain), DOMAINS)
+    if domain == "code" and "tests" not in task.metadata:
+        raise ReasonEnvsError(f"Task {task.id!r} has domain 'code' and no tests: set metadata['tests'].")
+    return domain
 
 
 def tagged(text: str, tag: str) -> str | None:
