@@ -9,8 +9,7 @@ import gc
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,9 +54,15 @@ def train_reward_model(config: RewardModelConfig) -> Path:
     further = [] if config.further_labels is None else read_labels(Path(config.further_labels))
     chosen = [*labels["train"], *further]
     _check_classes(chosen)
-    with _keeping_labels(Path(config.labels_from or folder / "labels")):
+    kept = config.labels_from or folder / "labels"
+    try:
         config = replace(config, learning_rate=fine_tune(config, chosen, config.seed, folder))
         metrics = evaluate_reward_model(folder, labels, config.device)
+    except Exception as error:
+        raise RunError(
+            f"The fine-tuning failed: {type(error).__name__}: {error}. The labelled solutions are kept: continue with "
+            f"labels_from={kept} (in a run: reward_model.training.labels_from={kept})."
+        ) from error
     metrics["seconds"] = {"labels": round(sampled - started), "fine_tuning": round(time.monotonic() - sampled)}
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     write_card(folder, config, metrics)
@@ -73,18 +78,6 @@ def _check_classes(solutions: Sequence[LabelledSolution]) -> None:
             f"All steps of {len(solutions)} solutions are labelled {kind}, so no model can learn the difference: "
             f"choose {fix} problems (tasks), or another generator (engine)."
         )
-
-
-@contextmanager
-def _keeping_labels(folder: Path) -> Iterator[None]:
-    """Name the folder of the labels if the training fails."""
-    try:
-        yield
-    except Exception as error:
-        raise RunError(
-            f"The fine-tuning failed: {type(error).__name__}: {error}. The labelled solutions are kept: continue with "
-            f"labels_from={folder} (in a run: reward_model.training.labels_from={folder})."
-        ) from error
 
 
 def labelled_solutions(config: RewardModelConfig, folder: Path) -> dict[str, list[LabelledSolution]]:

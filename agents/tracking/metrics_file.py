@@ -71,17 +71,13 @@ def replace_file(path: Path, text: str) -> None:
 
 def summary_header() -> str:
     """Write the header of ``summary.log``."""
-    return "  ".join(f"{title:>{_width(title)}}" for _, title, _ in SHOWN["summary"])
+    return "  ".join(f"{title:>8}" for _, title, _ in SHOWN["summary"])
 
 
 def summary_line(row: Mapping[str, float | None]) -> str:
     """Write a row as a line of ``summary.log``; ``-`` stands for metrics that it does not have."""
     values = [(title, row.get(metric), form) for metric, title, form in SHOWN["summary"]]
-    return "  ".join(f"{'-' if v is None else format(v, form):>{_width(title)}}" for title, v, form in values)
-
-
-def _width(title: str) -> int:
-    return max(len(title), 8)
+    return "  ".join(f"{'-' if v is None else format(v, form):>{max(len(title), 8)}}" for title, v, form in values)
 
 
 CANDIDATES = "candidate_reward"

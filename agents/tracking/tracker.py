@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -42,23 +42,22 @@ class Tracker:
         self._console = Console(total_steps)
         self._log_every = log_every
         self._dashboards = Dashboards(self.folder, wandb=wandb, tensorboard=tensorboard)
-        self._handlers: list[logging.Handler] = []
-        self._levels: dict[str, int] = {}
+        self._logging = ExitStack()
         self._drawn_at = time.monotonic()
 
     def __enter__(self) -> Self:
         """Open ``train.log`` and the progress bar."""
         handler: logging.Handler = logging.FileHandler(self.folder / "train.log", encoding="utf-8")
         handler.setFormatter(_Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-        self._handlers = [handler]
-        if not logging.getLogger().handlers:
-            # Python shows warnings by default only while the root logger has no handler.
-            self._handlers.append(_ConsoleHandler(self._console))
-        for handler in self._handlers:
-            logging.getLogger().addHandler(handler)
-        for name in _OURS:
-            self._levels[name] = logging.getLogger(name).level
-            logging.getLogger(name).setLevel(logging.INFO)
+        # Python shows warnings by default only while the root logger has no handler.
+        missing = [] if logging.getLogger().handlers else [_ConsoleHandler(self._console)]
+        for each in (handler, *missing):
+            logging.getLogger().addHandler(each)
+            self._logging.callback(each.close)
+            self._logging.callback(logging.getLogger().removeHandler, each)
+        for logger in map(logging.getLogger, _OURS):
+            self._logging.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.INFO)
         self._console.open()
         return self
 
@@ -77,11 +76,7 @@ class Tracker:
                 self._console.write(table)
                 _log.info("Final table\n%s", table)
         self._dashboards.close(failed=error is not None)
-        for name, level in self._levels.items():
-            logging.getLogger(name).setLevel(level)
-        for handler in self._handlers:
-            logging.getLogger().removeHandler(handler)
-            handler.close()
+        self._logging.close()
 
     def resume(self, step: int, *, is_logged: bool = True) -> None:
         """Continue from the checkpoint at ``step``: delete later records, and its own if not ``is_logged``."""

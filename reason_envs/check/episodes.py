@@ -131,7 +131,7 @@ def turns(subject: Subject) -> str:
     plain = subject.play(environment)
     if all(len(result.observations) in (0, len(environment.agents)) for result in plain):
         raise NotApplicable("all agents always act at the same time")
-    disturbed = subject.run(_interrupted(subject, subject.build()))
+    disturbed = replace(subject, strays=True).play(subject.build())
     for step, (one, other) in enumerate(zip(plain, disturbed, strict=False)):
         for part in ("observations", "rewards", "terminated", "truncated"):
             found = difference(getattr(one, part), getattr(other, part), f"step {step}: {part}")
@@ -185,18 +185,6 @@ async def take(environment: Environment, seed: int, action: Any) -> StepResult:
     """Reset and let every agent that acts take the same action."""
     begun = await checked_reset(environment, seed=seed)
     return await checked_step(environment, dict.fromkeys(begun.observations, action))
-
-
-async def _interrupted(subject: Subject, environment: Environment) -> list[StepResult]:
-    """Play the episode of ``subject.play`` with additional actions of all other agents."""
-    results = [await checked_reset(environment, seed=subject.seed)]
-    for turn in range(subject.max_steps):
-        if results[-1].done:
-            break
-        others = [agent for agent in environment.agents if agent not in results[-1].observations]
-        strays = {agent: subject.action(environment, agent, turn, "out of turn") for agent in others}
-        results.append(await checked_step(environment, {**subject.actions(environment, results[-1], turn), **strays}))
-    return results
 
 
 def _plays(subject: Subject) -> Iterator[list[StepResult]]:

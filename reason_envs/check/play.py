@@ -14,7 +14,7 @@ from reason_envs.batching import gather
 from reason_envs.check.results import CheckFailure
 from reason_envs.core import Action, AgentId, Environment, StepResult, checked_reset, checked_step, derive_seed
 from reason_envs.errors import shortened
-from reason_envs.tasks import Task, TaskSet
+from reason_envs.tasks import TaskSet
 
 T = TypeVar("T")
 
@@ -44,6 +44,8 @@ class Subject:
     """Maximum number of steps that are played of an episode."""
     timeout: float = 60.0
     """Maximum duration of an episode in seconds."""
+    strays: bool = False
+    """Whether agents that do not act send actions too."""
 
     def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in a batching scope. A timeout is a failure."""
@@ -89,7 +91,9 @@ class Subject:
 
     def actions(self, environment: Environment, last: StepResult, turn: int, salt: str = "") -> dict[AgentId, Action]:
         """Choose an action for every agent that acts. It depends only on the place in the episode."""
-        return {agent: self.action(environment, agent, turn, salt) for agent in last.observations}
+        chosen = {agent: self.action(environment, agent, turn, salt) for agent in last.observations}
+        others = [agent for agent in environment.agents if agent not in chosen] if self.strays else []
+        return {**chosen, **{agent: self.action(environment, agent, turn, "out of turn") for agent in others}}
 
     def action(self, environment: Environment, agent: AgentId, turn: int, salt: str = "") -> Action:
         """Choose an action: a legal discrete one, a meaningful text, or a random element of the space."""
@@ -146,19 +150,15 @@ def _play(subject: Subject, environment: Environment) -> int:
         return len(subject.play(environment)) - 1
     task = posed.sample(subject.seed)
     before = copy.deepcopy(task)
-    comparable = difference(_parts(before), _parts(task)) is None
+    comparable = difference(vars(before), vars(task)) is None
     results = subject.play(environment, {"task": task})
-    found = difference(_parts(before), _parts(task)) if comparable else None
+    found = difference(vars(before), vars(task)) if comparable else None
     if found is not None:
         raise CheckFailure(
             f"The episode of the task {before.id!r} changed the task: {found} (before and after).",
             "Episodes share tasks: copy what an episode changes into self.state in reset.",
         )
     return len(results) - 1
-
-
-def _parts(task: Task) -> dict[str, Any]:
-    return {field.name: getattr(task, field.name) for field in fields(task)}
 
 
 def _first(triples: Any, where: str) -> str | None:

@@ -4,7 +4,7 @@ import copy
 import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, ClassVar, Self
 
@@ -12,11 +12,11 @@ from gymnasium import Space
 
 from reason_envs.core import Action, AgentId, Environment, Message, StepResult
 from reason_envs.envs.prompt_templates import chat, fill
-from reason_envs.errors import NoEpisodeError, ReasonEnvsError, unknown_name
+from reason_envs.errors import NoEpisodeError, ReasonEnvsError
 from reason_envs.spaces import UnicodeText
 from reason_envs.tasks import make
 from reason_envs.tasks.base import Task, TaskSet
-from reason_envs.validation import Checked, mounted
+from reason_envs.validation import Checked, check_options, mounted, options_of
 
 
 @dataclass
@@ -238,15 +238,7 @@ def as_task(value: Task | Mapping[str, Any]) -> Task:
         return value
     if not isinstance(value, Mapping):
         raise ReasonEnvsError(f"options['task'] must be a Task or a mapping with question and answer, not {value!r}.")
-    known = [field.name for field in fields(Task)]
-    for key in value:
-        if key not in known:
-            raise unknown_name("field of a task", str(key), known)
-    missing = {"question", "answer"} - set(value)
-    if missing:
-        raise ReasonEnvsError(f"options['task'] lacks {' and '.join(sorted(missing))}; it has {sorted(value)}.")
-    for key in ("question", "answer"):
-        if not isinstance(value[key], str):
-            raise ReasonEnvsError(f"options['task'][{key!r}] must be text; it is {value[key]!r}.")
+    with mounted("options['task']"):
+        check_options("a task", {**value, "id": "", "metadata": {}}, options_of(Task))
     digest = hashlib.blake2b(value["question"].encode(), digest_size=8).hexdigest()
     return Task(**{"id": f"given/{digest}", **value})

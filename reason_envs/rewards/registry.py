@@ -66,8 +66,6 @@ class RewardRegistry(Registry[RewardFunction]):
         if isinstance(spec, RewardFunction):
             return super().make(spec, **options)
         target, owner, options = self.checked(spec, options)
-        if isinstance(target, RewardFunction):
-            return target
         reward: Any = (
             target(**options) if inspect.isclass(target) else partial(target, **options) if options else target
         )

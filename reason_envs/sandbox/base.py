@@ -226,11 +226,6 @@ class Sandbox(WorkerThreads, ABC):
         super().__init__(os.cpu_count() or 1 if workers is None else workers)
 
     @property
-    def layers(self) -> tuple[str, ...]:
-        """Names of the isolation layers that are active on this machine. Empty for sandboxes without layers."""
-        return ()
-
-    @property
     def summary(self) -> str:
         """Name of the sandbox and its isolation, for the first line of a run."""
         return type(self).__name__.removesuffix("Sandbox").lower()

@@ -56,7 +56,7 @@ class ContainerSandbox(Sandbox):
             outputs = [readers.submit(stream.read, max_bytes) for stream in (process.stdout, process.stderr) if stream]
             is_late = bool(wait(outputs, program.limits.seconds + self.config.start_seconds).not_done)
             if is_late or any(len(output.result()) == max_bytes for output in outputs):
-                self._command("rm", "-f", name)
+                subprocess.run([self._path, "rm", "-f", name], capture_output=True)
                 process.kill()
             stdout, stderr = (output.result().decode("utf-8", "replace") for output in outputs)
             code = process.wait()
@@ -66,17 +66,10 @@ class ContainerSandbox(Sandbox):
             return ending
         if is_late or seconds >= program.limits.seconds:
             return replace(ending, status="timeout", reason=f"more than {program.limits.seconds:g} seconds")
-        self._check_image()  # a stopped service is not the fault of the program
+        self._check_image(self._path)  # a stopped service is not the fault of the program
         return replace(ending, status="memory", reason="killed, as for memory") if code == KILLED else ending
 
-    def _start_over(self) -> None:
-        super()._start_over()
-        self._is_checked = False
-
     def _run_command(self, name: str, program: Program) -> list[str]:
-        if not self._is_checked:
-            self._check_image()
-            self._is_checked = True
         limits = program.limits
         options = {
             "name": name,
@@ -95,19 +88,17 @@ class ContainerSandbox(Sandbox):
         inside = ["timeout", "-s", "KILL", f"{limits.seconds:g}", "python", "-s", "-P", "-B", "-X", "utf8", "-"]
         return [self._path, "run", "--rm", "-i", "--read-only", *flags, self.config.image, *inside]
 
-    def _check_image(self) -> None:
-        done = self._command("image", "inspect", self.config.image)
+    def _check_image(self, path: str) -> None:
+        done = subprocess.run([path, "image", "inspect", self.config.image], capture_output=True, text=True)
         if done.returncode:
             raise EngineError(
-                f"{self._path} cannot use the image {self.config.image!r}: {done.stderr.strip()[-300:]} "
-                f"Start its service and run '{Path(self._path).name} pull {self.config.image}'."
+                f"{path} cannot use the image {self.config.image!r}: {done.stderr.strip()[-300:]} "
+                f"Start its service and run '{Path(path).name} pull {self.config.image}'."
             )
-
-    def _command(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([self._path, *words], capture_output=True, text=True)
 
     @cached_property
     def _path(self) -> str:
+        """Path of the command, which has the image."""
         names = (self.config.command,) if self.config.command else COMMANDS
         found = [path for name in names if (path := shutil.which(name))]
         if not found:
@@ -115,4 +106,5 @@ class ContainerSandbox(Sandbox):
                 f"The container sandbox does not find {' or '.join(names)} on PATH. Install it, or use the sandbox "
                 "monty or native."
             )
+        self._check_image(found[0])
         return found[0]

@@ -1,7 +1,5 @@
 """The sandbox that runs programs natively on Linux: a fork server per worker, an isolated process per program."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -19,7 +19,7 @@ class TaskRegistry(Registry[TaskSet]):
         """Return the name of every task family, sorted."""
         from reason_envs.tasks.generated import reasoning_gym
 
-        return sorted({*super().names(), *reasoning_gym.family_names()})
+        return sorted({*super().names(), *reasoning_gym.FAMILY_NAMES})
 
     def find(self, name: str) -> Part | None:
         """Return the family with a name, or ``None``."""
@@ -27,7 +27,7 @@ class TaskRegistry(Registry[TaskSet]):
             return self.parts[name]
         from reason_envs.tasks.generated import reasoning_gym
 
-        return Part(reasoning_gym.family(name)) if name in reasoning_gym.family_names() else None
+        return Part(reasoning_gym.family(name)) if name in reasoning_gym.FAMILY_NAMES else None
 
     def make(self, spec: Any, /, *arguments: Any, **options: Any) -> TaskSet:
         """Build a task set. ``spec`` can also be records: a list, a ``datasets.Dataset`` or a ``pandas.DataFrame``."""
@@ -113,4 +113,4 @@ def family(name: str) -> Family:
     part = TASKS[name]
     summary = (inspect.getdoc(part.load()) or "").split("\n")[0]
     options = {option: declared.default for option, declared in part.options(positional=1).items()}
-    return Family(name, summary, options, name not in TASKS.parts and name in reasoning_gym.family_names())
+    return Family(name, summary, options, name not in TASKS.parts and name in reasoning_gym.FAMILY_NAMES)

@@ -169,7 +169,7 @@ def test_wrong_requests_get_explanations(tree):
         for wrong in ({}, {"text": "EXPAND", "action": 0}):
             with pytest.raises(RuntimeError, match="needs either text or action"):
                 there.step(wrong)
-        with pytest.raises(RuntimeError, match="lacks answer"):
+        with pytest.raises(RuntimeError, match="answer must be given"):
             there.reset(task={"question": "1 + 1?"})
         result = there.step({"text": "gibberish"})
         assert (result.done, result.metadata["valid_action"]) == (False, False)

@@ -121,10 +121,10 @@ def test_forks_share_the_task_and_are_graded_separately():
     ("config", "options", "message"),
     [
         ({"reward": {"wronk": 1}}, None, "Did you mean 'wrong'"),
-        ({}, {"task": {"question": "?"}}, "lacks answer"),
+        ({}, {"task": {"question": "?"}}, "answer must be given"),
         ({}, {"task": {"question": "?", "answr": "1"}}, "Did you mean 'answer'"),
         ({}, {"task": "chain_sum"}, "question and answer"),
-        ({}, {"task": {"question": "?", "answer": 5}}, "must be text"),
+        ({}, {"task": {"question": "?", "answer": 5}}, "answer=5 must be of type str"),
         ({}, {"task": {"question": "x" * 100_001, "answer": "1"}}, "100001 characters"),
         ({"split": "trian"}, None, "train"),
         ({"tasks": "chain_sun"}, None, "Did you mean 'chain_sum'"),

@@ -69,18 +69,12 @@ class Grower:
     def request(self, tree: Tree, index: int) -> GenerationRequest:
         """Return the request for the next child of a node. Its seed depends on the path and the draw alone."""
         return GenerationRequest(
-            self.prompt(tree, index),
+            tree.prompt + [token for i in tree.path(index) for token in tree.nodes[i].token_ids],
             self._seed(tree, index),
             self.sampling,
             keep_prefix=True,
             prefix_cache=tree.nodes[index].generator_prefix_cache,
         )
-
-    def prompt(self, tree: Tree, index: int) -> list[Any]:
-        """Return the prompt for a child of ``index``: the problem and the tokens of the path."""
-        if index == 0:
-            return tree.prompt
-        return tree.prompt + [token for i in tree.path(index) for token in tree.nodes[i].token_ids]
 
     async def grow(self, tree: Tree, parent: int) -> int | None:
         """Draw a step under ``parent`` and score it.
@@ -119,7 +113,7 @@ class Grower:
         text = without_thoughts(whole if THOUGHT in before else generation.text)
         text = text if before else text.lstrip()
         text = text if cut else text.rstrip()
-        duplicate = tree.duplicate_child(parent, text)
+        duplicate = next((child for child in tree.nodes[parent].children if tree.nodes[child].text == text), None)
         if duplicate is not None:
             tree.nodes[duplicate].tokens += tokens
             return duplicate

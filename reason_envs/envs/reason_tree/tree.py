@@ -114,10 +114,6 @@ class Tree:
         """Return the sibling numbers along the path to ``index``; they do not depend on the rest of the tree."""
         return [self.nodes[i].sibling for i in self.path(index)]
 
-    def duplicate_child(self, parent: int, text: str) -> int | None:
-        """Return the child of ``parent`` with the same text; ``None`` if there is none."""
-        return next((child for child in self.nodes[parent].children if self.nodes[child].text == text), None)
-
     def add(self, parent: int, text: str, **fields: Any) -> int:
         """Append a step under ``parent`` and return its index. ``fields`` are the other fields of the new node."""
         above = self.nodes[parent]

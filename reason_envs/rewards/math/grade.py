@@ -11,7 +11,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.math.extract import OR, extract_answer
 from reason_envs.rewards.math.normalise import QuickReason, named_value, normalise, quick_verdict
 from reason_envs.rewards.math.notation import asks_for_number, read_number, without_unit
-from reason_envs.rewards.math.worker_pool import GradingPool, default_pool
+from reason_envs.rewards.math.worker_pool import DEFAULT_POOL, GradingPool
 from reason_envs.tasks.text import last_boxed
 
 Reason = Literal[QuickReason, "no_answer", "unparsable", "algebra_error", "timeout", "worker_died"]
@@ -104,7 +104,7 @@ def _begin(response: str, answer: str, answer_fallbacks: Sequence[str], pool: Gr
         if numbers[0] and len(numbers) == 1 and "=" not in candidate and "approx" not in candidate:
             candidate = numbers[0]
     gold, candidate = without_unit(gold), without_unit(candidate)
-    verdict = quick_verdict(gold, candidate) or (pool or default_pool()).submit(gold, candidate)
+    verdict = quick_verdict(gold, candidate) or (pool or DEFAULT_POOL).submit(gold, candidate)
     return _Case(extracted, verdict, is_in_form)
 
 

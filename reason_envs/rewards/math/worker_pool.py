@@ -62,9 +62,5 @@ class GradingPool(WorkerThreads):
         return worker
 
 
-_default = GradingPool()
-
-
-def default_pool() -> GradingPool:
-    """Return the pool that all graders of this process share."""
-    return _default
+DEFAULT_POOL = GradingPool()
+"""Pool that all graders of this process share."""

@@ -121,8 +121,12 @@ def paths(start: Cell, free: Container[Cell]) -> dict[Cell, str]:
     return found
 
 
-def grid_lines(text: str) -> list[str]:
-    """Split a drawn grid into lines of equal length, padded with spaces on the right. Empty lines are left out."""
+def read_grid(text: str) -> tuple[int, int, dict[Cell, str]]:
+    """Read a drawn grid; return its numbers of rows and columns, and the character of each cell.
+
+    Lines are padded with spaces on the right. Empty lines are left out.
+    """
     lines = [line.rstrip() for line in text.splitlines() if line.strip()]
     width = max((len(line) for line in lines), default=0)
-    return [line.ljust(width) for line in lines]
+    cells = {(row, column): line.ljust(width)[column] for row, line in enumerate(lines) for column in range(width)}
+    return len(lines), width, cells

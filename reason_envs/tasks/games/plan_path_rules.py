@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks.games.moves import Cell, Level, grid_lines, neighbour, paths
+from reason_envs.tasks.games.moves import Cell, Level, neighbour, paths, read_grid
 
 WALL, FLOOR, PLAYER, GOAL, BOTH = "#.PG*"
 """Symbols of the cells; ``BOTH`` is the player on the goal."""
@@ -46,8 +46,7 @@ def read(text: str) -> PathGrid:
         ReasonEnvsError: the grid has other characters, not exactly one player and one goal, or a goal that cannot be
             reached.
     """
-    lines = grid_lines(text)
-    cells = {(row, column): symbol for row, line in enumerate(lines) for column, symbol in enumerate(line)}
+    rows, columns, cells = read_grid(text)
     players = [cell for cell, symbol in cells.items() if symbol in (PLAYER, BOTH)]
     goals = [cell for cell, symbol in cells.items() if symbol in (GOAL, BOTH)]
     if len(players) != 1 or len(goals) != 1 or not set(cells.values()) <= {WALL, FLOOR, PLAYER, GOAL, BOTH}:
@@ -55,7 +54,7 @@ def read(text: str) -> PathGrid:
             f"A grid must consist of {WALL} and {FLOOR}, with one {PLAYER} and one {GOAL} (or {BOTH} for both):\n{text}"
         )
     walls = frozenset(cell for cell, symbol in cells.items() if symbol == WALL)
-    grid = PathGrid(len(lines), len(lines[0]), walls, players[0], goals[0])
+    grid = PathGrid(rows, columns, walls, players[0], goals[0])
     if shortest_path(grid) is None:
         raise ReasonEnvsError(f"The goal of this grid cannot be reached; remove a wall:\n{text}")
     return grid

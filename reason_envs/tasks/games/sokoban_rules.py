@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Self
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.tasks.games.moves import MOVES, Cell, Level, grid_lines, neighbour, paths
+from reason_envs.tasks.games.moves import MOVES, Cell, Level, neighbour, paths, read_grid
 
 SYMBOLS = "#@+$*. "
 """Wall, player, player on a goal, box, box on a goal, goal, floor."""
@@ -96,8 +96,7 @@ def read(text: str) -> SokobanLevel:
         ReasonEnvsError: the level has other characters, not exactly one player, more boxes than goals, or too many
             boxes.
     """
-    lines = grid_lines(text)
-    cells = {(row, column): symbol for row, line in enumerate(lines) for column, symbol in enumerate(line)}
+    rows, columns, cells = read_grid(text)
 
     def all_of(symbols: str) -> frozenset[Cell]:
         return frozenset(cell for cell, symbol in cells.items() if symbol in symbols)
@@ -111,7 +110,7 @@ def read(text: str) -> SokobanLevel:
     if len(boxes) > MAXIMUM_BOXES:
         raise ReasonEnvsError(f"A level can have at most {MAXIMUM_BOXES} boxes. This level has {len(boxes)}:\n{text}")
     (player,) = players
-    return SokobanLevel(len(lines), len(lines[0]), all_of(WALL), player, goals, boxes)
+    return SokobanLevel(rows, columns, all_of(WALL), player, goals, boxes)
 
 
 @lru_cache(maxsize=4096)

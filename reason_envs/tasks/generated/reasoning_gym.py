@@ -18,7 +18,6 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,6 +29,8 @@ from reason_envs.tasks.base import Split
 from reason_envs.tasks.generated.base import GeneratedTaskSet, Problem, checked_size
 from reason_envs.validation import default_of
 
+FAMILY_NAMES = frozenset(DATASETS)
+"""Names of all datasets of reasoning-gym."""
 FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
     "chain_sum": {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 2},
 }
@@ -78,12 +79,6 @@ def family(name: str) -> Callable[..., GeneratedTaskSet]:
     build.__signature__ = inspect.Signature([kinds("split", kinds.POSITIONAL_OR_KEYWORD), *options])  # type: ignore[attr-defined]
     build.__doc__ = summary(name)
     return build
-
-
-@cache
-def family_names() -> frozenset[str]:
-    """Return the names of all datasets of reasoning-gym."""
-    return frozenset(DATASETS)
 
 
 def option_defaults(name: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import pytest
 
 from reason_envs.rewards import grade_math_batch
 from reason_envs.rewards.math.normalise import normalise, plain_number, word
-from reason_envs.rewards.math.worker_pool import default_pool
+from reason_envs.rewards.math.worker_pool import DEFAULT_POOL
 from reason_envs.tasks.text import last_boxed
 
 SIZES = {"gsm8k": 8792, "math500": 500, "aime24": 30, "amc23": 40, "minerva_math": 272}
@@ -74,7 +74,7 @@ def is_for_algebra(answer):
 def unreadable(answers):
     """Return the answers for which algebra does not accept ``Q = answer``, without a comparison of spellings."""
     futures = {
-        i: default_pool().submit(normalise(answer), f"Q={normalise(answer)}")
+        i: DEFAULT_POOL.submit(normalise(answer), f"Q={normalise(answer)}")
         for i, answer in enumerate(answers)
         if is_for_algebra(answer)
     }

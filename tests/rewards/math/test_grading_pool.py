@@ -109,9 +109,9 @@ def test_pool_refuses_bad_options(options, message):
 START = """
     import json, os, signal, sys, time
     from reason_envs.rewards import grade_math, grade_math_batch
-    from reason_envs.rewards.math.worker_pool import default_pool
+    from reason_envs.rewards.math.worker_pool import DEFAULT_POOL
     grade_math_batch([(r"\\boxed{x}", "y")] * 4)
-    print(json.dumps([worker.process.pid for worker in default_pool()._idle]), flush=True)
+    print(json.dumps([worker.process.pid for worker in DEFAULT_POOL._idle]), flush=True)
 """
 
 
@@ -125,8 +125,8 @@ def test_exit_of_the_parent_ends_the_workers():
 
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "computing"])
 def test_kill_of_the_parent_ends_the_workers(busy):
-    last = 'default_pool().submit("1", "9^{9^{9}}"); time.sleep(0.5)' if busy else ""
-    done = run(START + f"    default_pool().limit = 1.0\n    {last}\n    os.kill(os.getpid(), signal.SIGKILL)")
+    last = 'DEFAULT_POOL.submit("1", "9^{9^{9}}"); time.sleep(0.5)' if busy else ""
+    done = run(START + f"    DEFAULT_POOL.limit = 1.0\n    {last}\n    os.kill(os.getpid(), signal.SIGKILL)")
     assert done.returncode == -signal.SIGKILL
     assert all(wait_until_gone(pid) for pid in json.loads(done.stdout))
 
@@ -138,7 +138,7 @@ def test_forked_child_has_separate_workers():
     child = os.fork()
     if child == 0:
         ok = grade_math(r"\\boxed{x+1}", "1+x").correct
-        mine = {worker.process.pid for worker in default_pool()._idle}
+        mine = {worker.process.pid for worker in DEFAULT_POOL._idle}
         print(json.dumps([ok, sorted(mine)]), flush=True)
         sys.exit(0)
     assert os.waitpid(child, 0)[1] == 0

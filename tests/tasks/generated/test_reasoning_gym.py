@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks import make, split_of
-from reason_envs.tasks.generated.reasoning_gym import _HASH_ORDERED, family_names, option_defaults
+from reason_envs.tasks.generated.reasoning_gym import _HASH_ORDERED, FAMILY_NAMES, option_defaults
 from reason_envs.tasks.registry import TASKS
 
 EXPENSIVE = {"acre", "countdown", "futoshiki", "intermediate_integration", "knight_swap", "puzzle24", "sokoban"}
 """Families that are slow to build or to draw from; the others take about ten seconds together."""
-QUICK = sorted(family_names() - EXPENSIVE - {"composite", "arc_agi", "gsm_symbolic"} - TASKS.parts.keys())
+QUICK = sorted(FAMILY_NAMES - EXPENSIVE - {"composite", "arc_agi", "gsm_symbolic"} - TASKS.parts.keys())
 
 
 def test_chain_sum_defaults_fit_the_embedded_model() -> None:
@@ -115,7 +115,7 @@ def test_tasks_are_the_same_in_every_process() -> None:
 
 @pytest.mark.skipif(not sys.flags.hash_randomization, reason="PYTHONHASHSEED is set")
 def test_families_that_depend_on_string_hashes_warn() -> None:
-    assert family_names() >= _HASH_ORDERED
+    assert FAMILY_NAMES >= _HASH_ORDERED
     with pytest.warns(UserWarning, match="PYTHONHASHSEED"):
         make({"name": "ransom_note", "size": 2})
 
