@@ -52,11 +52,7 @@ def gae(
 
 @torch.no_grad()
 def group_relative(
-    rewards: Tensor,
-    group_ids: Sequence[Hashable],
-    scale: str = "std",
-    eps: float = 1e-6,
-    leave_one_out: bool = False,
+    rewards: Tensor, group_ids: Sequence[Hashable], scale: str = "std", eps: float = 1e-6, leave_one_out: bool = False
 ) -> Tensor:
     """Compare each reward with its group's mean (GRPO, arXiv 2402.03300; Dr. GRPO, 2503.20783; RLOO, 2402.14740).
 

@@ -46,9 +46,8 @@ class MicroBatcher(Generic[Request, Answer]):
     """Answers concurrent awaited calls with one call of a function on a list.
 
     Args:
-        function: maps a list of requests to the list of their answers, in order. It runs in a thread that belongs to
-            the event loop, one call at a time, so it must set what PyTorch keeps per thread itself, such as
-            ``torch.no_grad()``. Every caller of a batch receives an exception that it raises.
+        function: maps a list of requests to the list of their answers, in order. It runs in a thread of the event
+            loop, one call at a time, and must set ``torch.no_grad()`` itself. Callers receive its exceptions.
         max_batch_size: maximum number of requests per call; a larger flush becomes several calls. ``None``: no limit.
     """
 
@@ -133,8 +132,7 @@ class MicroBatcher(Generic[Request, Answer]):
 async def gather(*coroutines: Coroutine[Any, Any, T], slots: Sequence[int] | None = None) -> list[T]:
     """Run coroutines concurrently, batch their calls, and return their results in order.
 
-    If ``gather`` is called in a coroutine that another ``gather`` runs, the new coroutines join its scope. The first
-    exception cancels the other coroutines. It is raised after all of them have ended.
+    Coroutines of an inner ``gather`` join the outer scope. The first exception is raised when all others are cancelled.
 
     Args:
         coroutines: coroutines, each of which becomes a separate task.
@@ -287,12 +285,16 @@ def _current_member() -> _Member | None:
     return member if member is not None and member.task is asyncio.current_task() else None
 
 
+def outermost_slot() -> tuple[object, int] | None:
+    """Return what the calls inside one coroutine of the outermost `gather` share. ``None`` outside of any scope."""
+    member = _current_member()
+    return None if member is None else (member.scope, member.path[0])
+
+
 def _start(group: asyncio.TaskGroup, coroutine: Coroutine, member: _Member, family: _Family) -> asyncio.Task:
-    token = _MEMBER.set(member)
-    try:
-        member.task = group.create_task(coroutine)
-    finally:
-        _MEMBER.reset(token)
+    context = copy_context()
+    context.run(_MEMBER.set, member)
+    member.task = group.create_task(coroutine, context=context)
     # A callback, because a task that is cancelled before its first step does not reach a `finally` inside it.
     member.task.add_done_callback(family.child_ended)
     return member.task

@@ -43,6 +43,9 @@ class OptionError(ReasonEnvsError):
         self.field, self.value, self.rule = field, value, rule
         super().__init__(f"{field} {rule}" if value is REQUIRED else f"{field}={value!r} {rule}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.field, self.value, self.rule)
+
     def under(self, prefix: str) -> "OptionError":
         """Return the same error for the option ``prefix.field``."""
         return OptionError(f"{prefix}.{self.field}", self.value, self.rule)

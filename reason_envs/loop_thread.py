@@ -48,3 +48,17 @@ class LoopThread:
         except BaseException:
             future.cancel()
             raise
+
+    def close(self) -> None:
+        """Cancel the coroutines that run, and end the thread."""
+        self.run(_cancel_other_tasks())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _cancel_other_tasks() -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)

@@ -121,11 +121,8 @@ class LearnerConfig(Checked):
         super().__post_init__()
         one_of(self, importance=LEVELS, aggregation=AGGREGATIONS, kl_kind=KL_KINDS, correction=("auto", "off", *LEVELS))
         if (self.aggregation == "horizon") != (self.horizon is not None):
-            raise OptionError(
-                "horizon",
-                self.horizon,
-                f"does not fit aggregation={self.aggregation}: set it if, and only if, aggregation=horizon.",
-            )
+            rule = f"does not fit aggregation={self.aggregation}: set it if, and only if, aggregation=horizon."
+            raise OptionError("horizon", self.horizon, rule)
         if self.dual_clip is not None and not self.dual_clip > 1:
             raise OptionError("dual_clip", self.dual_clip, "must be above 1 (3 is usual), or None for no dual clip.")
         if self.minibatch_size and self.micro_batch_size and self.micro_batch_size > self.minibatch_size:

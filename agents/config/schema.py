@@ -9,8 +9,8 @@ from typing import Any, get_type_hints
 from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
+from agents.config.cluster import ClusterConfig
 from agents.config.renamed import renamed_key
-from agents.policies.language_config import ShardingConfig
 from agents.registry import ALGORITHMS, POLICIES
 from reason_envs import registration
 from reason_envs.errors import OWN_PART, OptionError, ReasonEnvsError, unknown_name
@@ -42,14 +42,6 @@ class PipelineConfig(Checked):
     steps_ahead: int = limited(0, within=(0, 1))
     """Number of training steps, 0 or 1, that sampling is ahead of learning. 1: the episodes of a step are played during
     the update of the step before, with the weights before that update; ``algo.correction`` weighs the difference."""
-
-
-@dataclass
-class Cluster:
-    """Division of a run over processes and GPUs."""
-
-    learner: ShardingConfig = field(default_factory=ShardingConfig)
-    """Division of the learner."""
 
 
 @dataclass
@@ -115,7 +107,7 @@ class TrainConfig(Checked):
     """Devices of the run's parts; each entry overrides the ``device`` option of its part."""
     pipeline: PipelineConfig = field(default_factory=PipelineConfig)
     """Overlap of sampling and learning."""
-    cluster: Cluster = field(default_factory=Cluster)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     """Division of the run over processes and GPUs."""
 
     def __post_init__(self) -> None:

@@ -122,11 +122,8 @@ def _check_adapter(config: LanguagePolicyConfig) -> None:
             "adapter per role (set lora_rank or adapter), model_per_role all weights of each role (set neither).",
         )
     if config.dtype == "float16" and not config.uses_lora:
-        raise OptionError(
-            "dtype",
-            config.dtype,
-            "has too little range for trained weights: set dtype=float32 and precision=float16, or use LoRA.",
-        )
+        rule = "has too little range for trained weights: set dtype=float32 and precision=float16, or use LoRA."
+        raise OptionError("dtype", config.dtype, rule)
     if config.adapter and config.lora_rank:
         raise OptionError(
             "lora_rank",

@@ -27,13 +27,7 @@ _SAVED = re.compile(r"\.modules_to_save\.\w+\.")
 
 
 def add_adapter(
-    model: Any,
-    adapter: str | None,
-    rank: int,
-    alpha: int,
-    dropout: float,
-    seed: int,
-    targets: Sequence[str] = (),
+    model: Any, adapter: str | None, rank: int, alpha: int, dropout: float, seed: int, targets: Sequence[str] = ()
 ) -> Any:
     """Wrap a model with a trainable LoRA adapter: that of a folder, or a new one (``adapter=None``).
 

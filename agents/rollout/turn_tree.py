@@ -103,11 +103,7 @@ async def _play(
 
 
 async def _candidates(
-    policy: Policy,
-    rows: list[EpisodeSpec],
-    inputs: Mapping[AgentId, Any],
-    latest: Joint,
-    sampling: Sampling | None,
+    policy: Policy, rows: list[EpisodeSpec], inputs: Mapping[AgentId, Any], latest: Joint, sampling: Sampling | None
 ) -> list[Joint]:
     """Sample the candidates of every agent; the k-th candidates of all agents form one joint action."""
     sampled = await gather(

@@ -1,13 +1,17 @@
 """Build the parts of a run from its plan."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agents import distributed
 from agents.algorithms.config import OptimizerConfig
 from agents.algorithms.suited_rate import suited_rate
+from agents.config.cluster import ClusterConfig
 from agents.config.compose import compose_config
 from agents.config.schema import TrainConfig, options
 from agents.policies.base import TrainablePolicy
@@ -22,8 +26,8 @@ from agents.training.reward_model_phase import check_trained
 from agents.training.weight_sync import PolicySync
 from reason_envs.adapters.loop import run_apart
 from reason_envs.core import AgentId, Environment
-from reason_envs.errors import RunError
-from reason_envs.llm import make_engine
+from reason_envs.errors import OptionError, RunError
+from reason_envs.llm import make_engine, placed
 from reason_envs.llm.adapter_views import AdapterView
 from reason_envs.llm.engine import BASE_MODEL, Engine
 from reason_envs.registration import make_environment
@@ -32,6 +36,9 @@ from reason_envs.sandbox import Sandbox
 from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import TaskSet
 from reason_envs.validation import mounted
+
+if TYPE_CHECKING:
+    from agents.training.cluster import Cluster
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,8 @@ class Run:
     """Problems to train on."""
     test_tasks: TaskSet | None
     """Held-out problems; ``None`` if nothing evaluates, or if all problems of the source are trained on."""
+    cluster: Cluster | None = None
+    """Cluster with the engines; ``None`` if they are in this process."""
 
     def held_out(self) -> TaskSet:
         """Return the held-out problems.
@@ -72,20 +81,45 @@ class Run:
         for part in (*self.engines, self.reward_model):
             if part is not None:
                 part.close()
+        if self.cluster is not None:
+            self.cluster.close()
 
 
-def build(plan: RunPlan) -> Run:
+def connect(config: ClusterConfig) -> Cluster | None:
+    """Connect to the address of ``cluster``. ``None`` if it has none.
+
+    Raises:
+        OptionError: Ray is not installed, or does not answer at the address.
+    """
+    if config.address is None:
+        return None
+    if importlib.util.find_spec("ray") is None:
+        raise OptionError("cluster.address", config.address, "needs Ray: `pip install 'reason-envs[cluster]'`.")
+    from agents.training.cluster import Cluster
+
+    return Cluster(config)
+
+
+def build(plan: RunPlan, cluster: Cluster | None = None) -> Run:
     """Build environment, policy, engines and tasks. Nothing is trained.
+
+    ``cluster`` is the connection to ``cluster.address``. ``None``: it is made, if there is an address.
 
     Raises:
         ReasonEnvsError: a part cannot be built, or memory runs out.
     """
-    with explain_out_of_memory("loading the model", plan.config):
-        return _build(plan)
+    cluster = cluster or connect(plan.config.cluster)
+    try:
+        with explain_out_of_memory("loading the model", plan.config):
+            return _build(plan, cluster)
+    except BaseException:
+        if cluster is not None:
+            cluster.close()
+        raise
 
 
-def _build(plan: RunPlan) -> Run:
-    config = plan.config
+def _build(plan: RunPlan, cluster: Cluster | None) -> Run:
+    config, make = plan.config, make_engine if cluster is None else cluster.engine
     with mounted("env.tasks"):
         train_tasks = make_tasks(config.env.tasks, config.env.split)
     with mounted("env.tasks" if config.eval_set is None else "eval_set"):
@@ -97,10 +131,12 @@ def _build(plan: RunPlan) -> Run:
     if plan.reward_model is not None:
         models["reward_model"] = make_reward_model(plan.reward_model)
     if plan.generator is not None:
-        models["engine"] = make_engine(plan.generator)
+        models["engine"] = make(plan.generator)
+    elif cluster is not None:
+        models |= _frozen_engines(plan, make)
     engines: dict[AgentId, Any] = {}
     if plan.base_model_options:  # the environment needs the policy's engine
-        engines = policy_engines(plan, [""])
+        engines = policy_engines(plan, [""], make)
         models |= {name: AdapterView(engines[""], BASE_MODEL) for name in plan.base_model_options}
     with mounted("env"):
         environment = make_environment(config.env.name, **{**options(config.env), **models, "tasks": train_tasks})
@@ -110,7 +146,7 @@ def _build(plan: RunPlan) -> Run:
         environment.render_mode = "ansi"
     if plan.writes_text:
         roles = [""] if config.policy.sharing == "shared" else list(environment.agents)
-        engines = engines or policy_engines(plan, roles)
+        engines = engines or policy_engines(plan, roles, make)
     policy = _policy(plan, environment)
     for name, part in language_parts(policy).items():
         part.engine = engines[name]
@@ -124,7 +160,15 @@ def _build(plan: RunPlan) -> Run:
         reward_model=models.get("reward_model"),
         train_tasks=train_tasks,
         test_tasks=test_tasks,
+        cluster=cluster,
     )
+
+
+def _frozen_engines(plan: RunPlan, make: Callable[[Any], Engine]) -> dict[str, Engine]:
+    """Build the engines of an environment whose policy writes text, by option."""
+    env = options(plan.config.env)
+    names = env.keys() & {"engine", "solver"} - {*plan.base_model_options}
+    return {name: make(placed(env[name], env.get("device"))) for name in sorted(names)}
 
 
 def _policy(plan: RunPlan, environment: Environment) -> Any:
@@ -152,11 +196,7 @@ def with_learning_rate(config: TrainConfig, policy: Any) -> TrainConfig:
 
 
 def load_run(
-    run: str | None,
-    checkpoint_folder: str | None = None,
-    *,
-    untrained: bool = False,
-    overrides: Sequence[str] = (),
+    run: str | None, checkpoint_folder: str | None = None, *, untrained: bool = False, overrides: Sequence[str] = ()
 ) -> Run:
     """Build the parts of a run with its trained weights, ready to act; or the parts that options describe, untrained.
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from agents.evaluation.evaluate_policy import EvaluationResult
 
 
-NESTED = ("placement", "cluster", "cluster.learner", "algo.optimizer", "reward_model.training")
+NESTED = ("placement", "cluster", "cluster.engine", "cluster.learner", "algo.optimizer", "reward_model.training")
 """Options outside the groups that are mappings of options."""
 
 

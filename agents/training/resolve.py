@@ -147,11 +147,8 @@ def _check_models(config: TrainConfig, *, writes_text: bool) -> None:
         if changed(config.env, name):
             raise OptionError(f"env.{name}", env[name], f"is not used in a run: set {name}= instead.")
     if described and env.get("device") is not None and not writes_text:
-        raise OptionError(
-            "env.device",
-            env["device"],
-            "is not used in a run: set placement.generator and placement.reward_model instead.",
-        )
+        rule = "is not used in a run: set placement.generator and placement.reward_model instead."
+        raise OptionError("env.device", env["device"], rule)
 
 
 def _check_processes(config: TrainConfig, *, writes_text: bool) -> None:
@@ -162,7 +159,14 @@ def _check_processes(config: TrainConfig, *, writes_text: bool) -> None:
     groups |= {f"env.{name}": value for name, value in options(config.env).items() if isinstance(value, Mapping)}
     places = {f"{name}.device": group.get("device") for name, group in groups.items()}
     places |= {f"placement.roles.{role}": device for role, device in (config.placement.roles or {}).items()}
+    cluster = config.cluster
+    if cluster.address == "local" and distributed.size() > 1:
+        raise OptionError("cluster.address", "local", "is one process: run `ray start --head` and use auto instead.")
     for key, device in places.items():
+        if cluster.address is not None and str(device).startswith("cuda:"):
+            raise OptionError(
+                key, device, f"cannot be given with cluster.address={cluster.address}: Ray places engines."
+            )
         if distributed.size() > 1 and str(device).startswith("cuda:"):
             raise OptionError(
                 key,
@@ -171,7 +175,7 @@ def _check_processes(config: TrainConfig, *, writes_text: bool) -> None:
             )
     if distributed.size() > 1 and config.pipeline.steps_ahead:
         raise OptionError("pipeline.steps_ahead", 1, "runs in one process only: set pipeline.steps_ahead=0.")
-    shard = config.cluster.learner.shard
+    shard = cluster.learner.shard
     if shard != "none" and not writes_text:
         raise OptionError("cluster.learner.shard", shard, "applies to policy=language only: set it to none.")
     if shard != "none" and config.policy.precision == "float16":
@@ -183,11 +187,8 @@ def _held_out(config: TrainConfig) -> Any:
     if not config.eval_every:
         return None
     if config.eval_set is None and config.env.split == "test":
-        raise OptionError(
-            "env.split",
-            "test",
-            "would train on the problems of the evaluations: set eval_set to other problems, or eval_every=0.",
-        )
+        rule = "would train on the problems of the evaluations: set eval_set to other problems, or eval_every=0."
+        raise OptionError("env.split", "test", rule)
     return config.eval_set or config.env.tasks
 
 

@@ -20,7 +20,7 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
     from transformers.utils import logging as transformers_logging
 
     from agents import distributed
-    from agents.training.build import build
+    from agents.training.build import build, connect
     from agents.training.folder import check_start, owning
     from agents.training.resolve import resolve
     from agents.training.reward_model_phase import train_first
@@ -34,9 +34,10 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
     plan = resolve(replace(config, output_dir=distributed.all_gather(config.output_dir)[0]))
     with owning(plan.folder) if distributed.rank() == 0 else nullcontext():
         check_start(plan, resuming=resuming)
+        cluster = connect(plan.config.cluster)
         if plan.reward_model_training is not None and not resuming:
             train_first(plan.reward_model_training)
-        run = build(plan)
+        run = build(plan, cluster)
         try:
             trainer = Trainer(run, resuming=resuming, command=command)
             interrupted = run_apart(trainer.train(), stop=trainer.stop)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from reason_envs.core import Message
 from reason_envs.errors import EngineError, OptionError
-from reason_envs.validation import above, at_least, within
+from reason_envs.validation import Checked, limited
 
 if TYPE_CHECKING:
     import torch
@@ -42,30 +42,28 @@ class Capability(StrEnum):
 
 
 @dataclass(frozen=True)
-class Sampling:
+class Sampling(Checked):
     """Parameters of token sampling."""
 
-    max_tokens: int = 128
+    max_tokens: int = limited(128, at_least=1)
     """Maximum number of tokens per completion, including the end-of-sequence token."""
-    temperature: float = 1.0
+    temperature: float = limited(1.0, at_least=0)
     """Divisor of the logits. 0 selects the most likely token (greedy decoding)."""
-    top_p: float = 1.0
+    top_p: float = limited(1.0, above=0, within=(0, 1))
     """Probability mass of the smallest set of tokens to sample from (nucleus sampling). 1 keeps all tokens."""
-    top_k: int = 0
+    top_k: int = limited(0, at_least=0)
     """Number of most likely tokens to sample from. 0 keeps all tokens."""
     stop: tuple[str, ...] = ()
     """Strings that end a completion. They are removed from ``text``; their tokens remain in ``token_ids``."""
 
     def __post_init__(self) -> None:
-        at_least(self, max_tokens=1, temperature=0, top_k=0)
-        above(self, top_p=0)
-        within(self, 0, 1, "top_p")
+        super().__post_init__()
         if not (isinstance(self.stop, tuple) and all(self.stop)):
             raise OptionError("stop", self.stop, "must be a tuple of non-empty strings.")
 
 
 @dataclass(frozen=True)
-class GenerationRequest:
+class GenerationRequest(Checked):
     """A prompt and the parameters of its completions."""
 
     prompt: list[Message] | list[int]
@@ -75,7 +73,7 @@ class GenerationRequest:
     ``(seed, i, t)``."""
     sampling: Sampling = field(default_factory=Sampling)
     """Parameters of token sampling."""
-    n: int = 1
+    n: int = limited(1, at_least=1)
     """Number of samples."""
     adapter: str | None = None
     """Name of a loaded adapter, or ``BASE_MODEL``. ``None`` uses the engine's current weights."""
@@ -85,9 +83,6 @@ class GenerationRequest:
     """The ``prefix_cache`` of an earlier generation by the same engine. This prompt must be token ids and must start
     with the tokens that the cache covers. Results differ by rounding at most. Engines without a prefix cache ignore
     it."""
-
-    def __post_init__(self) -> None:
-        at_least(self, n=1)
 
 
 @dataclass(frozen=True)
@@ -147,6 +142,8 @@ class Engine(ABC):
     """Maximum number of tokens of prompt and response together. ``None``: unknown or unlimited."""
     embedding_size: int = 0
     """Length of `Generation.embedding`. 0: the engine returns none."""
+    continuous: bool = False
+    """Whether a request joins those that run already. Otherwise, requests that wait at the same time run together."""
     model_name: str = ""
     """Name of the model in records and model cards. Empty: the name of the class is used."""
 

@@ -240,10 +240,7 @@ def _quantization(dtype: torch.dtype, load_in_8bit: bool, load_in_4bit: bool) ->
         name = "load_in_8bit" if load_in_8bit else "load_in_4bit"
         raise OptionError(name, True, "needs bitsandbytes: `pip install 'reason-envs[quantization]'`.")
     config = BitsAndBytesConfig(
-        load_in_8bit=load_in_8bit,
-        load_in_4bit=load_in_4bit,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_compute_dtype=dtype,
+        load_in_8bit=load_in_8bit, load_in_4bit=load_in_4bit, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
     return {"quantization_config": config}
 

@@ -9,7 +9,6 @@ from run_toys import make_trainer
 
 from agents.algorithms.optimizer import OptimizerConfig
 from agents.config.compose import compose_config
-from agents.training import engines
 from agents.training.build import build
 from agents.training.resolve import resolve
 from reason_envs import registration
@@ -91,11 +90,11 @@ def test_guidelines_of_a_training_step_are_one_call_of_the_solver(tiny_model, tm
 def test_solver_can_be_the_policys_engine_without_its_adapter(tiny_model, tmp_path, monkeypatch):
     made = []
 
-    def make_engine(name, *, model, device, **_):
-        made.append(AdapterEngine(TransformersEngineConfig(model=model, device=device)))
+    def make_engine(spec):
+        made.append(AdapterEngine(TransformersEngineConfig(model=spec["model"], device=spec["device"])))
         return made[-1]
 
-    monkeypatch.setattr(engines, "make_engine", make_engine)
+    monkeypatch.setattr("agents.training.build.make_engine", make_engine)
     more = ["env.solver=policy", "policy.lora_rank=4", "engine=vllm", "engine.max_lora_rank=4"]
     run = build(resolve(compose_config(overrides(tiny_model, tmp_path, *more))))
     assert len(made) == 1, "one engine, one set of weights"

@@ -38,6 +38,8 @@ class OpenAIEngine(Engine):
     rounding; hosted models often do not. The weights cannot be replaced, so the engine cannot be trained.
     """
 
+    continuous = True
+
     def __init__(self, config: OpenAIEngineConfig | None = None, **overrides: Any) -> None:
         from reason_envs.llm.engines.openai.transport import Transport
 

@@ -147,9 +147,7 @@ class Transport:
             raise await self._status_failure(client, error, body) from None
         except openai.APIConnectionError as error:
             raise ServerFailure(
-                f"the connection failed ({error.__cause__})",
-                "Start the server, or correct base_url.",
-                retry=True,
+                f"the connection failed ({error.__cause__})", "Start the server, or correct base_url.", retry=True
             ) from None
         try:
             return read(decode(raw))

@@ -50,6 +50,8 @@ class VllmEngine(TrainableEngine):
     top-p or top-k are ``None``, because vLLM computes them after these cuts.
     """
 
+    continuous = True
+
     def __init__(self, config: VllmEngineConfig | None = None, **overrides: Any) -> None:
         self.config = config or VllmEngineConfig(**overrides)
         self.device = resolve_device(self.config.device)

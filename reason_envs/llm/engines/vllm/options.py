@@ -65,11 +65,8 @@ class VllmEngineConfig(Checked):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.memory_fraction is not None and self.kv_cache_gib is not None:
-            raise OptionError(
-                "memory_fraction",
-                self.memory_fraction,
-                f"and kv_cache_gib={self.kv_cache_gib} both set the size of the key-value cache: give one of them.",
-            )
+            rule = f"and kv_cache_gib={self.kv_cache_gib} both set the size of the key-value cache: give one of them."
+            raise OptionError("memory_fraction", self.memory_fraction, rule)
 
 
 def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.dtype) -> dict[str, Any]:
@@ -93,11 +90,8 @@ def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.
             "learner process.",
         )
     if config.chunked_prefill and device.type == "cpu":
-        raise OptionError(
-            "chunked_prefill",
-            True,
-            "requires a GPU: vLLM fails on a CPU if the prompt of a sample with a seed is cut. Leave it out.",
-        )
+        rule = "requires a GPU: vLLM fails on a CPU if the prompt of a sample with a seed is cut. Leave it out."
+        raise OptionError("chunked_prefill", True, rule)
     return {
         "model": model_path(config.model),
         "dtype": str(dtype).removeprefix("torch."),

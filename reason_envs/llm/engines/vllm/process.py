@@ -68,19 +68,9 @@ class VllmThread(LoopThread):
     def close(self) -> None:
         """End vLLM's processes and the thread."""
         self.llm.shutdown()
-        self.run(_cancel_other_tasks())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        super().close()
         self.llm = None
         gc.collect()  # AsyncLLM has a destructor, which fails when the interpreter exits
-
-
-async def _cancel_other_tasks() -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
 
 
 @contextmanager

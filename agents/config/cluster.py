@@ -1,0 +1,44 @@
+"""Options of ``cluster``."""
+
+import re
+from dataclasses import dataclass, field
+
+from agents.policies.language_config import ShardingConfig
+from reason_envs.errors import OptionError
+from reason_envs.validation import Checked, limited
+
+ADDRESSES = ("local", "auto")
+"""Addresses of Ray besides ``HOST:PORT`` and ``ray://HOST:PORT``."""
+
+
+@dataclass
+class EnginePlacement(Checked):
+    """Replicas of a run's engines."""
+
+    replicas: int = limited(1, at_least=1)
+    """Number of replicas of each engine. A request goes to the one with the fewest running tokens."""
+    gpus: float | None = limited(None, at_least=0)
+    """GPUs per replica, such as 0.5; null: ``engine.tensor_parallel_size`` or 1, and none on a cluster without GPUs."""
+
+
+@dataclass
+class ClusterConfig(Checked):
+    """Division of a run over processes and GPUs."""
+
+    address: str | None = None
+    """Ray, which places the engines: ``local`` (started for this run), ``auto`` (a cluster that this computer belongs
+    to), ``HOST:PORT`` or ``ray://HOST:PORT``. Null: engines run in the learner's process, without Ray."""
+    timeout_s: float = limited(1800.0, above=0)
+    """Maximum time in seconds that a replica may take to start, to answer requests, or to load weights. A replica that
+    takes longer is replaced."""
+    engine: EnginePlacement = field(default_factory=EnginePlacement)
+    """Replicas of the engines that Ray places."""
+    learner: ShardingConfig = field(default_factory=ShardingConfig)
+    """Division of the learner."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.address not in (None, *ADDRESSES) and not re.search(r":\d+$", str(self.address)):
+            raise OptionError("address", self.address, f"must be {', '.join(ADDRESSES)}, HOST:PORT or ray://HOST:PORT.")
+        if self.address is None and self.engine != EnginePlacement():
+            raise OptionError("engine", self.engine, "needs cluster.address, such as local.")

@@ -1,0 +1,65 @@
+"""An engine in another process: what a pool calls, and what the process runs."""
+
+import asyncio
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from reason_envs.batching import gather
+from reason_envs.errors import EngineError
+from reason_envs.llm import make_engine
+from reason_envs.llm.engine import Generation, GenerationRequest, TrainableEngine
+
+FACTS = ("capabilities", "tokenizer", "context_length", "embedding_size", "model_name", "continuous")
+"""Attributes of a pool that are those of its engine."""
+
+
+class LostReplicaError(EngineError):
+    """A replica has died, or does not answer in time."""
+
+
+class Replica(Protocol):
+    """A process that holds a `ServedEngine`."""
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the `ServedEngine`.
+
+        Raises:
+            LostReplicaError: the process has died, or does not answer in time.
+        """
+
+    def close(self) -> None:
+        """End the process."""
+
+
+class ServedEngine:
+    """An engine as its replica's process serves it. Arguments and results can be pickled."""
+
+    async def open(self, spec: Any) -> dict[str, Any]:
+        """Build the engine; return its attributes."""
+        self._engine: Any = await asyncio.to_thread(make_engine, spec)  # vLLM would bind itself to this loop
+        trained = {"dtype": self._engine.dtype} if isinstance(self._engine, TrainableEngine) else {}
+        return {**{name: getattr(self._engine, name) for name in FACTS}, **trained}
+
+    async def generate(self, requests: Sequence[GenerationRequest]) -> list[list[Generation]]:
+        """Answer requests together."""
+        return await gather(*(self._engine.generate(request) for request in requests))
+
+    async def load_weights(self, source: Mapping[str, Any], version: int, adapter: str | None) -> None:
+        """Replace the full weights, or load an adapter from the contents of its files."""
+        if not all(isinstance(content, bytes) for content in source.values()):
+            self._engine.load_weights(source, version, adapter)
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            for name, content in source.items():
+                Path(folder, name).write_bytes(content)
+            self._engine.load_weights(Path(folder), version, adapter)
+
+    async def score(self, *arguments: Any) -> list[float]:
+        """Score tokens (see `TrainableEngine.score`)."""
+        return await self._engine.score(*arguments)
+
+    async def weights_digest(self, adapter: str | None) -> str | None:
+        """Return the hash of the weights."""
+        return self._engine.weights_digest(adapter)

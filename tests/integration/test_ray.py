@@ -1,0 +1,107 @@
+"""Engines in Ray actors: runs equal to those in one process, lost replicas, and runs that are killed."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from run_toys import OPTIONS, make_run, overrides, rows, train
+
+from agents.config.cluster import ClusterConfig, EnginePlacement
+from agents.training.build import connect
+from reason_envs.errors import OptionError
+from reason_envs.llm import make_engine
+from reason_envs.llm.engine import GenerationRequest, Sampling
+
+ray = pytest.importorskip("ray")
+SMALL = {"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": "200000000", "RAY_memory_monitor_refresh_ms": "0"}
+PROMPT = [{"role": "user", "content": "What is 4 + 5?"}]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_cores():
+    """Ray on this computer, which the tests share."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**SMALL, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}.items():
+            patch.setenv(name, value)
+        ray.init("local", num_cpus=2, include_dashboard=False)
+        yield
+        ray.shutdown()
+
+
+def cluster(replicas):
+    return connect(ClusterConfig("local", 120, EnginePlacement(replicas)))
+
+
+def replicas_below(process):
+    """Return the processes of Ray actors that a process has started, directly or not."""
+    return [child for child in process.children(recursive=True) if "ServedEngine" in " ".join(child.cmdline())]
+
+
+@pytest.mark.parametrize("replicas", [1, 2])
+def test_ray_run_equals_a_run_in_one_process(tiny_model, tmp_path, replicas):
+    train(make_run(tiny_model, tmp_path / "alone"))
+    trainer = make_run(tiny_model, tmp_path / "ray", "cluster.address=local", f"cluster.engine.replicas={replicas}")
+    train(trainer)
+    trainer.run.close()
+    for left, right in zip(rows(tmp_path / "ray"), rows(tmp_path / "alone"), strict=True):
+        assert left == (right if replicas == 1 else pytest.approx(right, abs=1e-6))
+
+
+def test_ray_replica_that_is_killed_in_a_batch_gives_the_same_tokens(tiny_model):
+    spec = {"name": "transformers", "model": tiny_model, "device": "cpu"}
+    requests = [GenerationRequest(PROMPT, seed, Sampling(max_tokens=400)) for seed in range(16)]
+
+    async def sampled(engine, kill=()):
+        calls = asyncio.gather(*(engine.generate(request) for request in requests))
+        await asyncio.sleep(0.5)
+        for process in kill:
+            process.send_signal(signal.SIGKILL)
+        return [generation.token_ids for (generation,) in await calls]
+
+    held = cluster(2)
+    engine = held.engine(spec)
+    victim = replicas_below(psutil.Process())[0]
+    there = asyncio.run(sampled(engine, [victim]))
+    assert there == asyncio.run(sampled(make_engine(spec)))
+    assert asyncio.run(engine.score([1, 2, 3], 1))  # waits for the new replica
+    assert len({child.pid for child in replicas_below(psutil.Process())} - {victim.pid}) == 2
+    held.close()
+
+
+def test_ray_errors_of_the_engine_name_the_option(tiny_model):
+    held = cluster(1)
+    with pytest.raises(OptionError, match=r"^model='/nowhere' is a path, but this folder does not exist"):
+        held.engine({"name": "transformers", "model": "/nowhere"})
+    held.close()
+
+
+def test_ray_address_that_does_not_answer_is_refused(tiny_model, tmp_path):
+    command = [sys.executable, "-m", "agents.train", *overrides(tiny_model, tmp_path / "run")]
+    for address in ("127.0.0.1:9", "ray://127.0.0.1:9"):
+        ended = subprocess.run([*command, f"cluster.address={address}"], capture_output=True, text=True, timeout=120)
+        assert ended.returncode == 2
+        assert f"cluster.address='{address}' does not answer" in ended.stderr
+        assert len(ended.stderr.strip().splitlines()) <= 2
+
+
+def test_ray_processes_end_with_a_run_that_is_killed(tiny_model, tmp_path):
+    long = [option for option in OPTIONS if not option.startswith("steps=")]
+    options = [f"policy.model={tiny_model}", f"output_dir={tmp_path / 'run'}", *long, "steps=100000"]
+    command = [sys.executable, "-m", "agents.train", *options, "cluster.address=local"]
+    run = psutil.Popen(command, env={**os.environ, **SMALL}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    metrics, deadline = Path(tmp_path / "run" / "metrics.jsonl"), time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") > 2):
+        assert run.poll() is None, "the run ended too early"
+        assert time.monotonic() < deadline, "the run is too slow"
+        time.sleep(0.5)
+    actors = replicas_below(run)
+    assert actors
+    run.kill()
+    run.wait()
+    assert psutil.wait_procs(actors, timeout=60)[1] == []
