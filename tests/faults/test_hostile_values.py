@@ -272,7 +272,7 @@ def test_hostile_executors_of_workflows_are_answers():
         for operator in ("Review", "Revise"):
             extra = ', feedback="x"' if operator == "Revise" else ""
             part = "review_result" if operator == "Review" else "solution"
-            body = f'a = await self.o(problem=problem, solution="x"{extra})\nreturn str(a["{part}"]), 0'
+            body = f'a = await self.o(problem=problem, solution="x"{extra})\nreturn len(str(a["{part}"])), 0'
             run(make_env(text), program(body, f"o={operator}"), task=MATH)
         run(
             make_env(text),

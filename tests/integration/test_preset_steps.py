@@ -47,7 +47,7 @@ def test_preset_trains_for_one_step(preset, engine, tmp_path):
     if engine == "vllm" and not (find_spec("vllm") and os.environ.get("REASON_ENVS_LONG_TESTS")):
         pytest.skip("needs REASON_ENVS_LONG_TESTS=1 and vllm (extra [vllm])")
     text = [] if preset.startswith("pgts") else TEXT
-    options = [*SMALL, *text, *OPTIONS.get(preset, []), *ENGINES[engine]]
+    options = [*SMALL, *text, *OPTIONS.get(preset, []), "env.tasks.size=64", *ENGINES[engine]]
     config = compose_config([f"+experiment={preset}", f"engine={engine}", f"output_dir={tmp_path}/run", *options])
     train(config)
     (row,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())

@@ -1,26 +1,16 @@
 """Learners that are sharded over two processes equal learners in one process."""
 
 import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
-import sharded_toys
 import torch
 from language_toys import make_policy
+from ranks import in_ranks
 from safetensors.torch import load_file
 from sharded_toys import CASES, STEPS, exported, learn, make_learner, saver
 
 from agents.training import saving
 from reason_envs.llm.loading import load_model
-
-WORKER = Path(sharded_toys.__file__)
-LIMIT = 120
-"""Seconds after which processes count as hanging."""
 
 
 @pytest.fixture(autouse=True)
@@ -32,21 +22,8 @@ def _plain_configuration(monkeypatch):
 def sharded(tiny_model, tmp_path_factory):
     """Folder with the results of two processes."""
     folder = tmp_path_factory.mktemp("sharded")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    shared |= {"OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": "1"}  # hybrid: as if there were two nodes
-    command = [sys.executable, str(WORKER), tiny_model, str(folder)]
-    options = {"stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    processes = [subprocess.Popen(command, env={**shared, "RANK": rank}, **options) for rank in "01"]
-    try:
-        errors = [process.communicate(timeout=LIMIT)[1] for process in processes]
-    finally:
-        for process in processes:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-    assert [process.returncode for process in processes] == [0, 0], errors
+    code, output = in_ranks("learners", tiny_model, folder)
+    assert code == 0, output
     return folder
 
 

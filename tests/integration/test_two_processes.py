@@ -9,7 +9,12 @@ import sys
 import time
 
 import pytest
+import torch
+from ranks import finish, in_ranks
 from safetensors.torch import load_file
+
+from agents import train as command
+from agents.config.compose import compose_config
 
 OPTIONS = [
     "steps=3",
@@ -28,15 +33,12 @@ OPTIONS = [
 ]
 
 
-def launch(folder, *options, processes):
-    """Start a training process."""
-    launcher = ["torch.distributed.run", "--nproc_per_node", str(processes), "--standalone", "-m"]
-    command = [sys.executable, "-m", *(launcher if processes > 1 else []), "agents.train", *options]
-    where = [] if any(o.startswith("resume=") for o in options) else [f"output_dir={folder}"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+def launch(folder, *options):
+    """Start two training processes with PyTorch's launcher."""
+    launcher = ["torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m"]
     return subprocess.Popen(
-        [*command, *where],
-        env=environment,
+        [sys.executable, "-m", *launcher, "agents.train", *options, f"output_dir={folder}"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -44,13 +46,12 @@ def launch(folder, *options, processes):
     )
 
 
-def finish(process, timeout=240):
-    try:
-        output, _ = process.communicate(timeout=timeout)
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-    return process.returncode, output
+def train_alone(folder, *options):
+    """Train in this process, with one thread as the others."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    command.train(compose_config([*options, f"output_dir={folder}"]))
+    torch.set_num_threads(threads)
 
 
 def rows(folder):
@@ -72,14 +73,13 @@ def assert_equal_runs(one, other):
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     folder = tmp_path_factory.mktemp("alone") / "run"
-    code, output = finish(launch(folder, *OPTIONS, processes=1))
-    assert code == 0, output
+    train_alone(folder, *OPTIONS)
     return folder
 
 
 def test_interrupted_run_of_two_processes_equals_a_whole_one_of_one(alone, tmp_path):
     folder = tmp_path / "run"
-    process = launch(folder, *OPTIONS, processes=2)
+    process = launch(folder, *OPTIONS)
     deadline = time.monotonic() + 200
     while not (folder / "metrics.jsonl").exists() or len(rows(folder)) < 2:
         assert process.poll() is None, process.communicate()[0]
@@ -88,7 +88,7 @@ def test_interrupted_run_of_two_processes_equals_a_whole_one_of_one(alone, tmp_p
     process.send_signal(signal.SIGTERM)
     code, output = finish(process)
     assert code != 0, output
-    code, output = finish(launch(folder, f"resume={folder}", processes=2))
+    code, output = in_ranks("train", f"resume={folder}")
     assert code == 0, output
     assert "in 2 processes" in output
     assert output.count("tokens generated") == 1, "one process reports"
@@ -97,18 +97,17 @@ def test_interrupted_run_of_two_processes_equals_a_whole_one_of_one(alone, tmp_p
 
 def test_two_processes_train_roles_like_one(tmp_path):
     options = [*OPTIONS, "algo=at_grpo", "policy.sharing=lora_per_role"]
-    for processes in (1, 2):
-        code, output = finish(launch(tmp_path / str(processes), *options, processes=processes))
-        assert code == 0, output
+    train_alone(tmp_path / "1", *options)
+    code, output = in_ranks("train", *options, f"output_dir={tmp_path / '2'}")
+    assert code == 0, output
     assert_equal_runs(tmp_path / "1", tmp_path / "2")
 
 
 def test_sharded_run_verifies_its_weights_and_is_resumed_by_one_process(alone, tmp_path):
     folder = tmp_path / "run"
-    code, output = finish(launch(folder, *OPTIONS, "steps=1", "cluster.learner.shard=full", processes=2))
+    code, output = in_ranks("train", *OPTIONS, "steps=1", "cluster.learner.shard=full", f"output_dir={folder}")
     assert code == 0, output
-    code, output = finish(launch(folder, f"resume={folder}", "steps=2", processes=1))
-    assert code == 0, output
+    command.resume([f"resume={folder}", "steps=2"])
     expected, learned = ([row for row in rows(run) if "loss" in row] for run in (alone, folder))
     assert [row["step"] for row in learned] == [1, 2]
     assert all(row["sync_gap"] < 5e-5 for row in learned)
@@ -121,7 +120,7 @@ def test_sharded_run_verifies_its_weights_and_is_resumed_by_one_process(alone, t
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vllm is not installed (extra [vllm])")
 def test_each_process_has_its_own_vllm_engine(tmp_path):
     vllm = ["engine=vllm", "engine.enforce_eager=true", "engine.kv_cache_gib=0.25", "policy.device=cpu", "steps=2"]
-    code, output = finish(launch(tmp_path / "run", *OPTIONS, *vllm, processes=2), timeout=540)
+    code, output = finish(launch(tmp_path / "run", *OPTIONS, *vllm), timeout=540)
     assert code == 0, output
     assert "in 2 processes" in output
     assert [row["step"] for row in rows(tmp_path / "run") if "loss" in row] == [1, 2]

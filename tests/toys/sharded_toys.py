@@ -1,12 +1,8 @@
-"""Learners that update on the same episodes in one process or in several, for tests of sharded weights.
-
-``python sharded_toys.py MODEL FOLDER`` runs every case in one of the processes that the environment names.
-"""
+"""Learners that update on the same episodes in one process or in several, for tests of sharded weights."""
 
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,6 +81,7 @@ def saver(folder, learner):
 
 
 def main(model, folder):
+    """Run every case in one of the processes that the environment names."""
     saving.plain_config = vars
     distributed.start()
     for name in CASES:
@@ -106,7 +103,3 @@ def main(model, folder):
             save_file(weights, place / "exported.safetensors")
         distributed.all_gather(None)
     distributed.stop()
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

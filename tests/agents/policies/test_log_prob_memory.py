@@ -14,6 +14,8 @@ from agents.policies import log_probs
 from reason_envs.llm.loading import load_tokenizer
 
 MIB = 2**20
+LENGTH = 32
+"""Number of response tokens. Chunks are as much smaller as responses are shorter than 256 tokens."""
 
 
 class PeakMemory(TorchDispatchMode):
@@ -39,6 +41,12 @@ class PeakMemory(TorchDispatchMode):
             self.peak = max(self.peak, sum(self.live.values()))
 
 
+@pytest.fixture(autouse=True)
+def _small_chunks(monkeypatch):
+    for name in ("CHUNK_ELEMENTS", "CHUNK_ROWS"):
+        monkeypatch.setattr(log_probs, name, getattr(log_probs, name) * LENGTH // 256)
+
+
 @pytest.fixture(scope="module")
 def model_of(tiny_model, tmp_path_factory):
     """Write a model with a given vocabulary; return its folder."""
@@ -55,7 +63,7 @@ def model_of(tiny_model, tmp_path_factory):
     return make
 
 
-def peak(folder, rows, length=256, *, values=False):
+def peak(folder, rows, length=LENGTH, *, values=False):
     """Return the peak bytes of a forward and backward pass over ``rows x length`` tokens, without the weights."""
     policy = make_policy(folder)
     if values:
@@ -69,18 +77,18 @@ def peak(folder, rows, length=256, *, values=False):
 
 def test_token_log_probs_have_bounded_peak_memory(model_of):
     small, large = 16_384, 65_536
-    short = peak(model_of(large), 4)
-    long = peak(model_of(large), 12)
+    short = peak(model_of(large), 8)
+    long = peak(model_of(large), 24)
     narrow = peak(model_of(small), 12)
-    assert logits(small, 12) == 192 * MIB
-    assert logits(large, 12) == 768 * MIB
-    assert narrow < 4 * chunk(small) == 256 * MIB
-    assert max(short, long) < 4 * chunk(large) == 1024 * MIB
-    assert long - short < 0.05 * (logits(large, 12) - logits(large, 4))
+    assert logits(small, 12) == 24 * MIB
+    assert logits(large, 24) == 192 * MIB
+    assert narrow < 4 * chunk(small) == 32 * MIB
+    assert max(short, long) < 4 * chunk(large) == 128 * MIB
+    assert long - short < 0.05 * (logits(large, 24) - logits(large, 8))
 
 
 def test_values_need_little_memory(model_of):
-    folder, states = model_of(16_384), 12 * 256 * 32 * 4
+    folder, states = model_of(16_384), 12 * LENGTH * 32 * 4
     assert peak(folder, 12, values=True) - peak(folder, 12) < 4 * states
 
 
@@ -94,6 +102,6 @@ def chunk(vocabulary):
     return 4 * max(log_probs.CHUNK_ELEMENTS, log_probs.CHUNK_ROWS * vocabulary)
 
 
-def logits(vocabulary, rows, length=256):
+def logits(vocabulary, rows, length=LENGTH):
     """Return the size of the logits of all response tokens, in bytes."""
     return rows * length * vocabulary * 4

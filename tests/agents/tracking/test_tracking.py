@@ -295,36 +295,52 @@ def test_peak_memory_grows_with_allocated_memory():
     assert before > 1
 
 
-TERMINAL = """
-import sys
+TERMINALS = """
+import os, sys
 from pathlib import Path
 from agents.tracking.tracker import Tracker
-with Tracker(Path(sys.argv[1]), 4, tensorboard=False) as tracker:
-    tracker.status("evaluating 9 episodes")
-    for step in range(1, 5):
-        tracker.log(step, {"reward": step / 4, "accuracy": 0.5})
-        tracker.note(f"note {step}")
+for terminal in sys.argv[2:]:
+    for stream in (1, 2):
+        os.dup2(int(terminal), stream)
+    os.close(int(terminal))
+    folder = Path(sys.argv[1]) / terminal
+    folder.mkdir()
+    with Tracker(folder, 4, tensorboard=False) as tracker:
+        tracker.status("evaluating 9 episodes")
+        for step in range(1, 5):
+            tracker.log(step, {"reward": step / 4, "accuracy": 0.5})
+            tracker.note(f"note {step}")
+    sys.stdout.flush()
 """
 
 
-@pytest.mark.parametrize(("lines", "columns"), [(24, 0), (0, 130), (0, 0), (24, 130)])
-def test_console_shows_a_bar_on_a_terminal(tmp_path, lines, columns):
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (lines, columns))
-    command = [sys.executable, "-c", TERMINAL, str(tmp_path)]
-    process = subprocess.Popen(command, stdout=theirs, stderr=subprocess.STDOUT)
-    os.close(theirs)
+def everything_shown(terminal):
+    """Return what a terminal shows until its other end is closed."""
     shown = b""
     while True:
         try:
-            chunk = os.read(ours, 4096)
+            chunk = os.read(terminal, 4096)
         except OSError:  # Linux raises it when the other end is closed
-            break
+            chunk = b""
         if not chunk:
-            break
+            os.close(terminal)
+            return shown.decode()
         shown += chunk
-    os.close(ours)
+
+
+def test_console_shows_a_bar_on_a_terminal(tmp_path):
+    """One process writes to terminals of several sizes, one after another."""
+    sizes = [(24, 0), (0, 130), (0, 0), (24, 130)]
+    pairs = [pty.openpty() for _ in sizes]
+    for (_, theirs), size in zip(pairs, sizes, strict=True):
+        termios.tcsetwinsize(theirs, size)
+    ends = [theirs for _, theirs in pairs]
+    process = subprocess.Popen([sys.executable, "-c", TERMINALS, str(tmp_path), *map(str, ends)], pass_fds=ends)
+    for end in ends:
+        os.close(end)
+    for (ours, _), size in zip(pairs, sizes, strict=True):
+        shown = everything_shown(ours)
+        for expected in ("100%|", "4/4 steps", "reward +1.000", "note 3", "accuracy 50.0%", "evaluating 9"):
+            assert expected in shown, size
+        assert "step 1/4" not in shown, size
     assert process.wait() == 0
-    for expected in ("100%|", "4/4 steps", "reward +1.000", "note 3", "accuracy 50.0%", "evaluating 9"):
-        assert expected in shown.decode()
-    assert "step 1/4" not in shown.decode()

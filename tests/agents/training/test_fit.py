@@ -19,11 +19,19 @@ from agents.training.folder import read_config
 from reason_envs.errors import ReasonEnvsError
 
 RECORDS = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(40)]
-SMALL = {"policy": {"max_tokens": 8}, "algo": {"tasks_per_step": 2, "samples_per_task": 2}, "eval_every": 0}
+SMALL = {"algo": {"tasks_per_step": 2, "samples_per_task": 2}, "eval_every": 0}
+TASKS = {"name": "chain_sum", "size": 40}
 
 
-def small_fit(tmp_path, **options):
-    return fit(output_dir=tmp_path / "run", **{"steps": 1, **SMALL, **options})
+@pytest.fixture
+def small_fit(tiny_model, tmp_path):
+    """Train a tiny model for one step in a folder with the given name."""
+
+    def small(name="run", **options):
+        given = {"steps": 1, **SMALL, "policy": {"model": tiny_model, "max_tokens": 8}, "tasks": TASKS, **options}
+        return fit(output_dir=tmp_path / name, **given)
+
+    return small
 
 
 def learned(result):
@@ -35,45 +43,46 @@ def shorter(response, task):
     return -float(len(response))
 
 
-def test_fit_trains_as_the_command_does(tmp_path):
-    result = small_fit(tmp_path, steps=2)
+def test_fit_trains_as_the_command_does(small_fit, tiny_model, tmp_path):
+    result = small_fit(steps=2)
     options = ["steps=2", "policy.max_tokens=8", "algo.tasks_per_step=2", "algo.samples_per_task=2", "eval_every=0"]
-    train(compose_config([*options, f"output_dir={tmp_path / 'command'}"]))
+    options.append("env.tasks={name: chain_sum, size: 40}")
+    train(compose_config([*options, f"policy.model={tiny_model}", f"output_dir={tmp_path / 'command'}"]))
     assert learned(result) == learned(type(result)(tmp_path / "command"))
     assert list(result.metrics["step"].dropna()) == [1, 2]
 
 
-def test_fit_trains_in_a_running_event_loop_and_in_a_thread(tmp_path):
+def test_fit_trains_in_a_running_event_loop_and_in_a_thread(small_fit):
     async def inside():
-        return small_fit(tmp_path / "loop")
+        return small_fit("loop")
 
     results = [asyncio.run(inside())]
-    thread = threading.Thread(target=lambda: results.append(small_fit(tmp_path / "thread")))
+    thread = threading.Thread(target=lambda: results.append(small_fit("thread")))
     thread.start()
     thread.join()
-    assert learned(results[0]) == learned(results[1]) == learned(small_fit(tmp_path / "plain"))
+    assert learned(results[0]) == learned(results[1]) == learned(small_fit("plain"))
 
 
 @pytest.mark.parametrize("form", [list, Dataset.from_list, pandas.DataFrame])
-def test_fit_takes_records_as_tasks(form, tmp_path):
-    result = small_fit(tmp_path, tasks=form(RECORDS))
+def test_fit_takes_records_as_tasks(small_fit, form, tmp_path):
+    result = small_fit(tasks=form(RECORDS))
     assert len((tmp_path / "run" / "tasks.jsonl").read_text().splitlines()) == len(RECORDS)
     run = load_run(str(result.folder))
     assert {task.question for task in run.train_tasks} == {record["question"] for record in RECORDS}
     run.close()
 
 
-def test_fit_takes_a_reward_function(tmp_path):
+def test_fit_takes_a_reward_function(small_fit):
     seen = []
 
     def closure(response, task):
         seen.append(response)
         return float(len(response))
 
-    result = small_fit(tmp_path, reward=closure)
+    result = small_fit(reward=closure)
     assert len(seen) == 4
     assert result.metrics["reward"].iloc[-1] == sum(map(len, seen)) / 4
-    assert read_config(small_fit(tmp_path / "named", reward=shorter).folder).env.reward.name.endswith(":shorter")
+    assert read_config(small_fit("named", reward=shorter).folder).env.reward.name.endswith(":shorter")
 
 
 class Scaled:
@@ -81,17 +90,17 @@ class Scaled:
         return 3.0
 
 
-def test_fit_takes_weighted_rewards_partials_and_callable_objects(tmp_path):
+def test_fit_takes_weighted_rewards_partials_and_callable_objects(small_fit):
     rewards = [{"name": shorter, "weight": 0.5}, {"name": "math", "weight": 2}, Scaled()]
-    last = small_fit(tmp_path, reward=rewards).metrics.iloc[-1]
+    last = small_fit(reward=rewards).metrics.iloc[-1]
     shares = (last[f"episode/rewards/{name}"] for name in ("shorter", "math", "Scaled"))
     assert last["reward"] == pytest.approx(sum(w * value for w, value in zip((0.5, 2, 1), shares, strict=True)))
-    twice = small_fit(tmp_path / "partial", reward=functools.partial(lambda response, task, n: n, n=2.0))
+    twice = small_fit("partial", reward=functools.partial(lambda response, task, n: n, n=2.0))
     assert twice.metrics["reward"].iloc[-1] == 2.0
 
 
-def test_result_evaluates_and_reports(tmp_path):
-    result = small_fit(tmp_path)
+def test_result_evaluates_and_reports(small_fit):
+    result = small_fit()
     assert (result.policy / "config.json").is_file()
     assert result.evaluate(tasks=3, samples=2).samples == 2
     assert result.report().read_text().startswith("<!DOCTYPE html>")
@@ -130,6 +139,6 @@ def test_fit_sets_options_in_groups_and_by_dotted_key():
         ({"tasks": [{"question": "1 + 1"}]}, "answer"),
     ],
 )
-def test_fit_gives_the_errors_of_the_command(options, message, tmp_path):
+def test_fit_gives_the_errors_of_the_command(small_fit, options, message):
     with pytest.raises(ReasonEnvsError, match=message):
-        small_fit(tmp_path, **options)
+        small_fit(**options)

@@ -29,12 +29,19 @@ def whole(tiny_model, tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def stopped(tiny_model, tmp_path):
-    """The folder of a run that stopped after step 2 of 4."""
-    folder = tmp_path / "run"
+@pytest.fixture(scope="module")
+def half(tiny_model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("half") / "run"
     train(make_run(tiny_model, folder, "steps=2"))
     shutil.rmtree(folder / "policy_final")
+    return folder
+
+
+@pytest.fixture
+def stopped(half, tmp_path):
+    """A copy of the folder of a run that stopped after step 2 of 4."""
+    folder = shutil.copytree(half, tmp_path / "run")
+    edited(folder, output_dir=str(folder))
     return folder
 
 

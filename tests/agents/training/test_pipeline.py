@@ -19,16 +19,18 @@ AHEAD = ("pipeline.steps_ahead=1", "steps=5", "eval_every=0", "save_every=1")
 KINDS = {"full": (), "lora": LORA}
 
 
-@pytest.fixture(scope="module", params=KINDS)
-def whole(request, tiny_model, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ahead") / request.param
-    train(make_run(tiny_model, folder, *AHEAD, *KINDS[request.param]))
-    return request.param, folder
+@pytest.fixture(scope="module")
+def whole(tiny_model, tmp_path_factory):
+    """Complete runs, one of each kind."""
+    folders = {kind: tmp_path_factory.mktemp("ahead") / kind for kind in KINDS}
+    for kind, folder in folders.items():
+        train(make_run(tiny_model, folder, *AHEAD, *KINDS[kind]))
+    return folders
 
 
-def test_run_ahead_equals_its_sequential_twin(whole, tiny_model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("kind", KINDS)
+def test_run_ahead_equals_its_sequential_twin(whole, kind, tiny_model, tmp_path, monkeypatch):
     """The twin plays the next episodes first, and then updates: nothing runs at the same time."""
-    kind, folder = whole
     ahead = {}
 
     async def update(self, trajectories, step):
@@ -47,20 +49,23 @@ def test_run_ahead_equals_its_sequential_twin(whole, tiny_model, tmp_path, monke
     monkeypatch.setattr(Pipeline, "update", update)
     monkeypatch.setattr(Pipeline, "episodes", episodes)
     train(make_run(tiny_model, tmp_path / "twin", *AHEAD, *KINDS[kind]))
-    assert_same_run(tmp_path / "twin", folder)
+    assert_same_run(tmp_path / "twin", whole[kind])
 
 
-def test_samples_are_one_step_old_and_weighed(whole):
-    _, folder = whole
-    found = rows(folder)
+@pytest.mark.parametrize("kind", KINDS)
+def test_samples_are_one_step_old_and_weighed(whole, kind):
+    found = rows(whole[kind])
     assert [row["staleness"] for row in found] == [0, 1, 1, 1, 1]
     assert found[0]["sampler_kl"] == pytest.approx(0, abs=1e-6)
     assert all(row["sampler_kl"] > 1e-7 for row in found[1:])
 
 
-@pytest.mark.parametrize("place", ["playing", "updating", "failing"])
-def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(whole, place, tiny_model, tmp_path, monkeypatch):
-    kind, folder = whole
+@pytest.mark.parametrize(
+    ("place", "kind"), [("playing", "full"), ("playing", "lora"), ("updating", "lora"), ("failing", "full")]
+)
+def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(
+    whole, place, kind, tiny_model, tmp_path, monkeypatch
+):
     original = {"playing": Learner.collect, "updating": PolicyUpdate.run, "failing": PolicyUpdate.run}[place]
 
     def update(self, samples, step):
@@ -88,14 +93,13 @@ def test_interrupted_and_resumed_run_equals_the_uninterrupted_one(whole, place, 
             assert train(trainer) == signal.SIGTERM
     assert len(rows(tmp_path / "run")) < 5
     train(make_run(tiny_model, tmp_path / "run", *AHEAD, *KINDS[kind], resuming=True))
-    assert_same_run(tmp_path / "run", folder)
+    assert_same_run(tmp_path / "run", whole[kind])
 
 
 def test_finished_run_continues_with_more_steps_as_if_it_had_not_ended(whole, tiny_model, tmp_path):
-    kind, folder = whole
-    train(make_run(tiny_model, tmp_path / "run", *AHEAD, "steps=3", *KINDS[kind]))
-    train(make_run(tiny_model, tmp_path / "run", *AHEAD, *KINDS[kind], resuming=True))
-    assert_same_run(tmp_path / "run", folder)
+    train(make_run(tiny_model, tmp_path / "run", *AHEAD, "steps=3"))
+    train(make_run(tiny_model, tmp_path / "run", *AHEAD, resuming=True))
+    assert_same_run(tmp_path / "run", whole["full"])
 
 
 def test_next_episodes_are_played_during_the_update(tiny_model, tmp_path, monkeypatch):
