@@ -9,6 +9,7 @@ from agents.search.answer import SELECTIONS
 from agents.search.beam import LevelSearch
 from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import Tree
+from reason_envs.tasks.mixture import apportion
 from reason_envs.validation import limited
 
 
@@ -42,8 +43,4 @@ def allocate(values: Sequence[float], budget: int, balance: float) -> list[int]:
     if not len(values):
         return []
     weights = np.exp((np.asarray(values) - max(values)) / balance)
-    exact = budget * weights / weights.sum()
-    shares = np.floor(exact).astype(int)
-    rest = np.argsort(-np.round(exact - shares, 9), kind="stable")[: budget - shares.sum()]
-    shares[rest] += 1
-    return shares.tolist()
+    return apportion((weights / weights.sum()).tolist(), budget)
