@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -26,8 +27,9 @@ PROMPT = [{"role": "user", "content": "What is 4 + 5?"}]
 @pytest.fixture(scope="module", autouse=True)
 def two_cores():
     """Ray on this computer, which the tests share."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**SMALL, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}.items():
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray") as folder:
+        here = {"RAY_TMPDIR": folder, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
+        for name, value in {**SMALL, **here}.items():
             patch.setenv(name, value)
         ray.init("local", num_cpus=2, include_dashboard=False)
         yield
@@ -53,24 +55,27 @@ def test_ray_run_equals_a_run_in_one_process(tiny_model, tmp_path, replicas):
         assert left == (right if replicas == 1 else pytest.approx(right, abs=1e-6))
 
 
-def test_ray_replica_that_is_killed_in_a_batch_gives_the_same_tokens(tiny_model):
+def test_ray_replicas_that_are_killed_or_hang_in_a_batch_give_the_same_tokens(tiny_model):
     spec = {"name": "transformers", "model": tiny_model, "device": "cpu"}
     requests = [GenerationRequest(PROMPT, seed, Sampling(max_tokens=400)) for seed in range(16)]
 
-    async def sampled(engine, kill=()):
+    async def sampled(engine, *signals):
         calls = asyncio.gather(*(engine.generate(request) for request in requests))
         await asyncio.sleep(0.5)
-        for process in kill:
-            process.send_signal(signal.SIGKILL)
+        for process, number in signals:
+            process.send_signal(number)
         return [generation.token_ids for (generation,) in await calls]
 
     held = cluster(2)
     engine = held.engine(spec)
-    victim = replicas_below(psutil.Process())[0]
-    there = asyncio.run(sampled(engine, [victim]))
-    assert there == asyncio.run(sampled(make_engine(spec)))
-    assert asyncio.run(engine.score([1, 2, 3], 1))  # waits for the new replica
-    assert len({child.pid for child in replicas_below(psutil.Process())} - {victim.pid}) == 2
+    for seat in engine._seats:
+        seat.replica._timeout = 20  # those that replace them have more time to start
+    victims = replicas_below(psutil.Process())
+    expected = asyncio.run(sampled(make_engine(spec)))
+    assert asyncio.run(sampled(engine, *zip(victims, (signal.SIGKILL, signal.SIGSTOP), strict=True))) == expected
+    assert asyncio.run(engine.score([1, 2, 3], 1))  # waits for new replicas
+    assert psutil.wait_procs(victims, timeout=20)[1] == []
+    assert len(replicas_below(psutil.Process())) == 2
     held.close()
 
 
