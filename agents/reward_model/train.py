@@ -91,6 +91,7 @@ def labelled_solutions(config: RewardModelConfig, folder: Path) -> dict[str, lis
     with mounted("engine"):
         engine = make_engine(config.engine)
     try:
+        asyncio.run(engine.check_server())
         labels = asyncio.run(_label(engine, parts, config, folder))
     finally:
         if engine is not config.engine:

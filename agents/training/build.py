@@ -147,6 +147,8 @@ def _build(plan: RunPlan, cluster: Cluster | None) -> Run:
     if plan.writes_text:
         roles = [""] if config.policy.sharing == "shared" else list(environment.agents)
         engines = engines or policy_engines(plan, roles, make)
+    for engine in (*engines.values(), *filter(None, [models.get("engine")])):
+        run_apart(engine.check_server())
     policy = _policy(plan, environment)
     for name, part in language_parts(policy).items():
         part.engine = engines[name]

@@ -7,6 +7,8 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from reason_envs.llm.engines.openai.engine import CHECK
+
 
 def choice(text="ok", index=0, finish_reason="stop", **fields):
     return {"index": index, "message": {"role": "assistant", "content": text}, "finish_reason": finish_reason, **fields}
@@ -24,10 +26,14 @@ def reply(status=200, body=None, headers=None, cut=None):
 
 
 class Server:
-    """Calls ``script(body, number)`` for each POST, with ``number`` from 0, and records the requests."""
+    """Calls ``script(body, number)`` for each POST, with ``number`` from 0, and records the requests.
+
+    The engine's check of two samples per request is answered by ``several`` and not recorded.
+    """
 
     def __init__(self, port=0):
         self.script = lambda body, number: reply()
+        self.several = lambda: reply(body=completion(choice(), choice(index=1), prompt_tokens=0, completion_tokens=2))
         self.models = ["served"]
         self.bodies, self.paths, self.headers = [], [], []
         self.max_simultaneous = 0
@@ -44,6 +50,8 @@ class Server:
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                if body.get("n") == 2 and body.get("messages") == CHECK.prompt:
+                    return self._send(*server.several())
                 with server._lock:
                     number = len(server.bodies)
                     server.bodies.append(body)

@@ -9,7 +9,7 @@ from reason_envs.validation import Checked, limited
 
 MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
 ENGINE_FIELDS = (
-    *("model", "messages", "prompt", "n", "seed", "temperature", "top_p", "top_k", "stop", "logprobs"),
+    *("model", "messages", "prompt", "n", "seed", "temperature", "top_p", "stop", "logprobs"),
     *MAX_TOKENS_FIELDS,
 )
 """Fields of a request that the engine sets."""

@@ -29,7 +29,7 @@ RETRIED_STATUS = (408, 409, 429)
 """Status codes that are retried, besides all from 500."""
 NO_KEY = "no-key-is-set"
 """Placeholder that is sent if the environment variable of the key is not set: local servers need no key."""
-CONTEXT_WORDS = ("context_length", "context length", "max_model_len", "maximum model length")
+CONTEXT_WORDS = ("context_length", "context length", "context size", "max_model_len", "maximum model length")
 """A server's error about too many tokens contains one of these."""
 TOO_LONG = "Prompt and max_tokens exceed the model's context length. Shorten the prompt or reduce max_tokens."
 CLOSE_S = 10.0

@@ -67,6 +67,11 @@ class RecordedEngine(Engine):
         self.generated_tokens += sum(sample.generated_tokens for sample in samples)
         return samples
 
+    async def check_server(self) -> None:
+        """Check the server of the live engine."""
+        if self.live is not None:
+            await self.live.check_server()
+
     def _read(self, key: str, request: GenerationRequest) -> list[Generation]:
         entry = self.record[key]
         if entry["request"] != _digest(request):

@@ -158,7 +158,7 @@ def test_openai_engine_orders_samples_and_shares_their_tokens(server, make):
     engine = make()
     answers = ask(engine, n=2)
     assert [(a.text, a.generated_tokens) for a in answers] == [("tiny!", 2), ("long text!", 5)]
-    assert engine.generated_tokens == 7
+    assert engine.generated_tokens == 7 + 2  # the check of several samples has two
     assert engine.prompt_tokens == 5
     assert [b["n"] for b in server.bodies] == [2]
 
@@ -169,9 +169,43 @@ def test_openai_engine_repeats_requests_for_missing_samples(server, make):
     answers = ask(engine, n=4)
     assert len({a.text for a in answers}) == 4
     assert [body.get("n") for body in server.bodies] == [4, None, None, None]
-    assert engine.transport.requests == 4
-    assert engine.generated_tokens == 12
+    assert engine.transport.requests == 4 + 1  # and the check of several samples
+    assert engine.generated_tokens == 12 + 2
     assert [a.text for a in ask(make(), n=4)] == [a.text for a in answers]
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (reply(body=completion(choice(), choice(index=1), completion_tokens=1)), "does not count the tokens of all"),
+        (
+            reply(body=completion(*(choice("x", i, "length") for i in range(2)), completion_tokens=16)),
+            "does not count the tokens of all",
+        ),
+        (reply(body=completion(choice())), "ignores the number of samples"),
+        (reply(400, "Only one completion choice is allowed"), "refuses several samples"),
+    ],
+    ids=["fewer tokens than samples", "one sample's tokens", "one sample", "refusal"],
+)
+def test_openai_engine_requests_samples_one_by_one_from_servers_without_several(server, make, caplog, answer, fault):
+    server.several = lambda: answer
+    engine = make()
+    assert len(ask(engine, n=3)) == len(ask(engine, n=3)) == 3
+    assert [body.get("n") for body in server.bodies] == [None] * 6
+    assert len({body["seed"] for body in server.bodies}) == 3
+    (warning,) = caplog.messages
+    assert warning.endswith("so samples are requested one by one.")
+    assert fault in warning
+
+
+def test_openai_engine_asks_llama_cpp_again_without_its_defaults(server, make):
+    server.script = lambda body, number: reply(body=completion(choice(str(body.get("top_k"))), timings={"cache_n": 0}))
+    engine = make()
+    assert [ask(engine)[0].text for _ in range(2)] == ["0", "0"]
+    assert [(body.get("top_k"), body.get("min_p")) for body in server.bodies] == [(None, None), (0, 0.0), (0, 0.0)]
+    assert engine.generated_tokens == 9  # the tokens of the first response are counted as well
+    assert ask(engine, top_k=5)[0].text == "5"
+    assert ask(make(extra_body={"top_k": 7}))[0].text == "7"
 
 
 def test_openai_engine_requests_greedy_samples_one_by_one(server, make):
@@ -305,6 +339,7 @@ def test_backoff_depends_on_seed_and_attempt():
     [
         (reply(404, "no such model"), ["does not have the model 'served'", "alpha, beta"]),
         (reply(400, "This model's maximum context length is 512 tokens."), ["reduce max_tokens", "512 tokens"]),
+        (reply(400, "request (9 tokens) exceeds the available context size (8 tokens)"), ["reduce max_tokens"]),
         (reply(400, "max_tokens=5000 cannot be greater than max_model_len=512."), ["reduce max_tokens"]),
         (reply(400, "Use 'max_completion_tokens' instead."), ["max_tokens_field=max_completion_tokens"]),
         (reply(422, "Unexpected fields: top_k"), ["status 422", "top_k", "extra_body"]),
@@ -312,7 +347,7 @@ def test_backoff_depends_on_seed_and_attempt():
         (reply(body={"choices": [choice()]}), ["no token counts", "reports usage"]),
         (reply(body=completion(choice(finish_reason="content_filter"))), ["content_filter", "'stop' or 'length'"]),
     ],
-    ids=["model", "context", "length", "field", "unknown", "quota", "usage", "filter"],
+    ids=["model", "context", "context size", "length", "field", "unknown", "quota", "usage", "filter"],
 )
 def test_openai_engine_fails_at_once_on_permanent_failures(server, make, answer, parts):
     server.models = ["alpha", "beta"]
