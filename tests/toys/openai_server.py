@@ -50,8 +50,10 @@ class Server:
 
             def do_POST(self):
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                if body.get("n") == 2 and body.get("messages") == CHECK.prompt:
-                    return self._send(*server.several())
+                checks = body.get("n") == 2 and body.get("messages") == CHECK.prompt
+                self._send(*(server.several() if checks else self._answer(body)))
+
+            def _answer(self, body):
                 with server._lock:
                     number = len(server.bodies)
                     server.bodies.append(body)
@@ -60,11 +62,10 @@ class Server:
                     server._simultaneous += 1
                     server.max_simultaneous = max(server.max_simultaneous, server._simultaneous)
                 try:
-                    answer = server.script(body, number)
+                    return server.script(body, number)
                 finally:
                     with server._lock:
                         server._simultaneous -= 1
-                self._send(*answer)
 
             def _send(self, status, raw, headers=None, cut=None):
                 self.send_response(status)

@@ -11,7 +11,8 @@ Some server behaviour cannot be changed by a request:
   this before its first request for several samples, and then requests them one by one.
 * llama.cpp's server samples from the 40 most likely tokens, and only from those with 5 % of the best one's probability,
   unless a request says otherwise. The engine recognises the server by its first response, and then asks again with
-  `LLAMA_CPP`. Ollama, LM Studio and llama-cpp-python have such defaults, too: set ``extra_body`` where they allow it.
+  `LLAMA_CPP`. Its log-probabilities have one value for all tokens of one character. Ollama, LM Studio and
+  llama-cpp-python have such defaults as well: set ``extra_body`` where they allow it.
 * Only ``vllm serve`` reports which stop string ended a sample. With other servers ``Generation.stop_string`` is
   ``None``.
 """
