@@ -29,10 +29,14 @@ class Choice:
     """Ids of the prompt tokens that the choice is conditioned on; empty for policies that read arrays."""
     text: str
     """The choice as text."""
+    counted_tokens: int | None = None
+    """Number of tokens as a server counted them. ``None``: that of ``token_ids``."""
 
     @property
     def generated_tokens(self) -> int:
         """Number of generated text tokens; 0 for an action without a prompt."""
+        if self.counted_tokens is not None:
+            return self.counted_tokens
         return len(self.token_ids) if self.prompt_ids else 0
 
 

@@ -16,6 +16,7 @@ from agents.config.compose import compose_config
 from agents.config.schema import TrainConfig, options
 from agents.policies.base import TrainablePolicy
 from agents.policies.roles import RolePolicy, language_parts
+from agents.policies.served import ServedPolicy
 from agents.registry import POLICIES
 from agents.training import checkpoint
 from agents.training.engines import policy_engines
@@ -52,7 +53,7 @@ class Run:
     policy: TrainablePolicy
     """Policy that is trained."""
     engines: tuple[Engine, ...]
-    """Engines that ``engine=`` describes: those that sample for the policy, or else the environment's generator."""
+    """Engines that sample for the policy, and the environment's generator."""
     reward_model: StepRewardModel | None
     """Step reward model of the environment; ``None`` if it has none."""
     train_tasks: TaskSet
@@ -130,8 +131,9 @@ def _build(plan: RunPlan, cluster: Cluster | None) -> Run:
     models: dict[str, Any] = {}
     if plan.reward_model is not None:
         models["reward_model"] = make_reward_model(plan.reward_model)
-    if plan.generator is not None:
-        models["engine"] = make(plan.generator)
+    frozen = None if plan.frozen_engine is None else make(plan.frozen_engine)
+    if frozen is not None and "engine" in options(config.env):
+        models["engine"] = frozen
     elif cluster is not None:
         models |= _frozen_engines(plan, make)
     engines: dict[AgentId, Any] = {}
@@ -147,9 +149,12 @@ def _build(plan: RunPlan, cluster: Cluster | None) -> Run:
     if plan.writes_text:
         roles = [""] if config.policy.sharing == "shared" else list(environment.agents)
         engines = engines or policy_engines(plan, roles, make)
-    for engine in (*engines.values(), *filter(None, [models.get("engine")])):
-        run_apart(engine.check_server())
     policy = _policy(plan, environment)
+    if isinstance(policy, ServedPolicy):
+        policy.engine = frozen
+    used = [*engines.values(), *([] if frozen is None else [frozen])]
+    for engine in used:
+        run_apart(engine.check_server())
     for name, part in language_parts(policy).items():
         part.engine = engines[name]
     if config.init_from:
@@ -158,7 +163,7 @@ def _build(plan: RunPlan, cluster: Cluster | None) -> Run:
         plan=replace(plan, config=with_learning_rate(config, policy)),
         environment=environment,
         policy=policy,
-        engines=tuple(engines.values()) if plan.writes_text else tuple(filter(None, [models.get("engine")])),
+        engines=tuple(used),
         reward_model=models.get("reward_model"),
         train_tasks=train_tasks,
         test_tasks=test_tasks,
@@ -190,9 +195,9 @@ def _policy(plan: RunPlan, environment: Environment) -> Any:
 def with_learning_rate(config: TrainConfig, policy: Any) -> TrainConfig:
     """Return the configuration with a number in place of ``algo.optimizer.learning_rate=null``."""
     optimizer = options(config.algo).get("optimizer")
-    if not isinstance(optimizer, OptimizerConfig) or optimizer.learning_rate is not None:
+    part = next(iter(language_parts(policy).values()), None)
+    if part is None or not isinstance(optimizer, OptimizerConfig) or optimizer.learning_rate is not None:
         return config
-    part = next(iter(language_parts(policy).values()))
     rate = suited_rate(sum(p.numel() for p in part.model.parameters()), lora=config.policy.uses_lora)
     return replace(config, algo=replace(config.algo, optimizer=replace(optimizer, learning_rate=rate)))
 

@@ -10,6 +10,7 @@ from agents import distributed
 from agents.config.schema import TrainConfig, changed, options
 from agents.config.swapped import PLACED
 from agents.policies.language_config import LanguagePolicyConfig
+from agents.policies.served import ServedPolicyConfig
 from agents.reward_model.config import RewardModelConfig
 from agents.training.reward_model_phase import model_options, planned_training
 from reason_envs.errors import OptionError, ReasonEnvsError
@@ -34,8 +35,9 @@ class RunPlan:
     """Whether the policy is a language model, which samples with ``engine=``."""
     held_out: Any
     """Problems of the evaluations, as ``env.tasks`` takes them; ``None`` if nothing evaluates."""
-    generator: Mapping[str, Any] | None
-    """``name`` and options of the environment's engine; ``None`` if ``engine=`` does not describe it."""
+    frozen_engine: Mapping[str, Any] | None
+    """``name`` and options of the engine that is not trained: the environment's generator, or that of
+    ``policy=served``. ``None``: the engine samples for a policy that is trained."""
     reward_model: Mapping[str, Any] | None
     """``name`` and options of the environment's step reward model; ``None`` if it has none."""
     reward_model_training: RewardModelConfig | None
@@ -52,7 +54,8 @@ def resolve(config: TrainConfig) -> RunPlan:
     """
     writes_text = isinstance(config.policy, LanguagePolicyConfig)
     config = _pipelined(_place(config, writes_text=writes_text), writes_text=writes_text)
-    if writes_text:
+    is_served = isinstance(config.policy, ServedPolicyConfig)
+    if writes_text or is_served:
         config = replace(config, engine=_follow_policy(config))
     env = options(config.env)
     for name in ("tasks", "split"):
@@ -75,7 +78,7 @@ def resolve(config: TrainConfig) -> RunPlan:
         folder=Path(config.output_dir),
         writes_text=writes_text,
         held_out=_held_out(config),
-        generator=engine if "engine" in env and not writes_text else None,
+        frozen_engine=engine if is_served or ("engine" in env and not writes_text) else None,
         reward_model=model_options(config, training) if "reward_model" in env else None,
         reward_model_training=training,
         base_model_options=_base_model_options(config),
@@ -132,7 +135,7 @@ def _pipelined(config: TrainConfig, *, writes_text: bool) -> TrainConfig:
 
 def _follow_policy(config: TrainConfig) -> Any:
     """Return the engine's options, with the policy's model and device where they are not set."""
-    follow = {f.name for f in fields(config.engine)} & {*FOLLOW_POLICY}
+    follow = {f.name for f in fields(config.engine)} & {f.name for f in fields(config.policy)} & {*FOLLOW_POLICY}
     unset = [name for name in follow if not changed(config.engine, name)]
     return replace(config.engine, **{name: getattr(config.policy, name) for name in unset})
 

@@ -1,0 +1,84 @@
+"""A model that another program serves, as a policy that is evaluated and never trained."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from agents.policies.base import Evaluation, TrainablePolicy
+from agents.trajectory import Choice, Decision
+from reason_envs.batching import gather
+from reason_envs.core import AgentId, Message
+from reason_envs.errors import OptionError, ReasonEnvsError
+from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
+from reason_envs.validation import above, at_least
+
+
+@dataclass
+class ServedPolicyConfig:
+    """Options of ``policy=served``, which evaluates the model of ``engine=`` without loading it."""
+
+    model: str = ""
+    """Name of the model on the server."""
+    max_tokens: int = 512
+    """Maximum number of tokens per response."""
+    temperature: float = 1.0
+    """Sampling temperature."""
+
+    def __post_init__(self) -> None:
+        at_least(self, max_tokens=1)
+        above(self, temperature=0)
+
+
+class ServedPolicy(TrainablePolicy):
+    """Plays with an engine alone. Nothing of the model is loaded, so it cannot be trained."""
+
+    def __init__(self, config: ServedPolicyConfig, *, seed: int = 0, environment: Any = None) -> None:
+        self.sampling = Sampling(config.max_tokens, config.temperature)
+        self.max_tokens = config.max_tokens
+        self.engine: Engine | None = None
+        """The engine that samples. It must be set before ``act``."""
+
+    async def act(
+        self,
+        observations: Sequence[list[Message]],
+        seeds: Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        agents: Sequence[AgentId] = (),
+    ) -> list[Choice]:
+        """Sample one response per conversation."""
+        if self.engine is None:
+            raise ReasonEnvsError("The policy has no engine to sample with: set the attribute `engine` first.")
+        sampling = sampling or self.sampling
+        requests = [GenerationRequest(o, seed, sampling) for o, seed in zip(observations, seeds, strict=True)]
+        samples = await gather(*(self.engine.generate(request) for request in requests))
+        return [
+            Choice(
+                token_ids=sample.token_ids,
+                log_probs=sample.log_probs,
+                sampling=None,
+                finish_reason=sample.finish_reason,
+                policy_version=0,
+                prompt_ids=sample.prompt_ids,
+                text=sample.text,
+                counted_tokens=sample.generated_tokens,
+            )
+            for (sample,) in samples
+        ]
+
+    def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
+        """Raise `OptionError`: a served model cannot be trained."""
+        self._refuse()
+
+    def named_parameters(self) -> Iterator[Any]:
+        """Raise `OptionError`: a served model cannot be trained."""
+        self._refuse()
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Raise `OptionError`: a served model cannot be saved."""
+        self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        rule = "cannot be trained: it is for python -m agents.evaluate. Use policy=language policy.model=MODEL."
+        raise OptionError("policy", "served", rule)
