@@ -2,9 +2,10 @@
 
 ``run=runs/NAME`` evaluates the latest checkpoint of a run, ``checkpoint=runs/NAME/checkpoints/step_50`` another one,
 and ``run=runs/NAME untrained=true`` the weights that the run started from. ``policy.model=MODEL`` evaluates a model
-without a run, and ``policy=served policy.model=NAME engine=openai engine.base_url=URL`` one that a server holds. ``benchmarks=[gsm8k,math500]`` evaluates on public benchmarks, and ``eval_set=`` on other problems.
-``env``, ``engine``, ``reward_model``, ``policy`` and ``eval_set`` have the options of ``python -m agents.train``. The
-command prints avg@k (accuracy, with its confidence interval), pass@k and maj@k of k samples per problem.
+without a run, and ``policy=served policy.model=NAME engine=openai engine.base_url=URL`` one that a server holds.
+``benchmarks=[gsm8k,math500]`` evaluates on public benchmarks, and ``eval_set=`` on other problems. ``env``, ``engine``,
+``reward_model``, ``policy`` and ``eval_set`` have the options of ``python -m agents.train``. The command prints avg@k
+(accuracy, with its confidence interval), pass@k and maj@k of k samples per problem.
 ``python -m agents.frontier`` compares search methods and policies at several budgets.
 """
 

@@ -13,6 +13,7 @@ import gymnasium as gym
 import pytest
 
 import reason_envs  # noqa: F401  (registers the environments)
+from agents import evaluate
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import ContextLengthError, GenerationRequest, Sampling
 
@@ -118,3 +119,11 @@ def test_smollm2_on_llama_cpp_solves_for_a_planner(url):
     assert 0 <= reward <= 1
     assert info["generated_tokens"] > 0
     env.close()
+
+
+def test_smollm2_on_llama_cpp_is_evaluated(url, capsys):
+    tasks = "env.tasks={name: chain_sum, min_terms: 2, max_terms: 2}"
+    chosen = ["env=single_turn_math", "policy=served", "policy.model=smollm2", "engine=openai", tasks, "tasks=4"]
+    evaluate.main([*chosen, f"engine.base_url={url}", "policy.max_tokens=32", "samples=2"])
+    rows = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("tokens/"))
+    assert 1 < float(rows["tokens/episode"]) <= 32

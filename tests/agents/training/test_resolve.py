@@ -46,12 +46,12 @@ def test_resolve_lets_the_engine_follow_the_policy():
     config = resolve(compose_config(["policy.model=mine", "policy.device=cuda:1", "engine.device=cuda:0"])).config
     assert (config.engine.model, config.engine.device) == ("mine", "cuda:0")
     tree = resolve(compose_config(["env=reason_tree", "engine.model=mine"]))
-    assert (tree.config.engine.model, tree.generator["model"], tree.writes_text) == ("mine", "mine", False)
+    assert (tree.config.engine.model, tree.frozen_engine["model"], tree.writes_text) == ("mine", "mine", False)
 
 
 def test_resolve_gives_the_generator_only_to_a_policy_that_does_not_write():
     plan = resolve(compose_config(["env=reason_tree", "policy=language", "reward_model=random"]))
-    assert (plan.generator, plan.reward_model["name"]) == (None, "random")
+    assert (plan.frozen_engine, plan.reward_model["name"]) == (None, "random")
     assert resolve(compose_config([])).reward_model is None
 
 

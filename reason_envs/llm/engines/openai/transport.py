@@ -32,6 +32,9 @@ NO_KEY = "no-key-is-set"
 CONTEXT_WORDS = ("context_length", "context length", "context size", "max_model_len", "maximum model length")
 """A server's error about too many tokens contains one of these."""
 TOO_LONG = "Prompt and max_tokens exceed the model's context length. Shorten the prompt or reduce max_tokens."
+REST_S = 0.1
+"""Seconds until clients of the running event loop are closed. If it ends at once, it would interrupt their closing;
+instead it closes them itself."""
 CLOSE_S = 10.0
 """Maximum time in seconds for the event loop of another thread to close its connections."""
 
@@ -230,7 +233,7 @@ class Transport:
         current = _running_loop()
         for loop, connection in connections.items():
             if loop is current:
-                loop.create_task(connection.keeper.aclose())
+                loop.call_later(REST_S, loop.create_task, connection.keeper.aclose())
             elif loop.is_running():
                 asyncio.run_coroutine_threadsafe(connection.keeper.aclose(), loop).result(CLOSE_S)
             elif current is None and not loop.is_closed():

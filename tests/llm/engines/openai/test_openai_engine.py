@@ -536,3 +536,16 @@ def test_openai_engine_options_load_without_the_client_library():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
     assert "openai" in ENGINES.names()
+
+
+def test_openai_engine_closes_all_connections_of_an_event_loop_that_ends(server, make):
+    async def use(engine):
+        await asyncio.gather(*(engine.generate(GenerationRequest(CHAT, seed, Sampling())) for seed in range(6)))
+        engine.close()
+
+    server.script = lambda body, number: time.sleep(0.05) or reply()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        asyncio.run(use(make()))
+        gc.collect()
+    assert not [warning for warning in caught if issubclass(warning.category, ResourceWarning)]
