@@ -11,9 +11,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from agents.trajectory import Choice, Decision
-from reason_envs.core import Action, AgentId, Environment
+from reason_envs.batching import gather
+from reason_envs.core import Action, AgentId, Environment, Message
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.engine import Sampling
+from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
 
 if TYPE_CHECKING:
     import torch
@@ -190,6 +191,33 @@ class TrainablePolicy(Policy):
     @abstractmethod
     def save_pretrained(self, folder: Path) -> None:
         """Write the trained model into a folder, in the format that others load."""
+
+
+async def sample(
+    engine: Engine | None, conversations: Sequence[list[Message]], seeds: Sequence[int], sampling: Sampling
+) -> list[Choice]:
+    """Let an engine write one response per conversation.
+
+    Raises:
+        ReasonEnvsError: there is no engine.
+    """
+    if engine is None:
+        raise ReasonEnvsError("The policy has no engine to sample with: set the attribute `engine` first.")
+    requests = [GenerationRequest(c, seed, sampling) for c, seed in zip(conversations, seeds, strict=True)]
+    generations = await gather(*(engine.generate(request) for request in requests))
+    return [
+        Choice(
+            token_ids=generation.token_ids,
+            log_probs=generation.log_probs,
+            sampling=sampling,
+            finish_reason=generation.finish_reason,
+            policy_version=generation.policy_version,
+            prompt_ids=generation.prompt_ids,
+            text=generation.text,
+            counted_tokens=generation.usage_tokens,
+        )
+        for (generation,) in generations
+    ]
 
 
 def sampling_temperatures(decisions: Sequence[Decision]) -> list[float]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from agents import distributed
 from agents.policies.activations import SavedBytes
-from agents.policies.base import Evaluation, TrainablePolicy, sampling_temperatures
+from agents.policies.base import Evaluation, TrainablePolicy, sample, sampling_temperatures
 from agents.policies.hidden_states import ValueHead, token_states
 from agents.policies.language_config import LanguagePolicyConfig, ShardingConfig
 from agents.policies.lora import add_adapter, merged_weights
@@ -21,11 +21,10 @@ from agents.policies.padding import collate, deduplicate
 from agents.policies.scorer import Scorer, frozen_copy
 from agents.policies.sharding import full_tensors, shard
 from agents.trajectory import Choice, Decision
-from reason_envs.batching import gather
 from reason_envs.core import AgentId, Message
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt, max_positions
-from reason_envs.llm.engine import Capability, Engine, GenerationRequest, Sampling
+from reason_envs.llm.engine import Capability, Engine, Sampling
 from reason_envs.llm.loading import is_quantized, load_model, load_tokenizer, resolve_device, resolve_dtype
 
 _log = logging.getLogger(__name__)
@@ -117,23 +116,7 @@ class LanguagePolicy(TrainablePolicy):
         agents: Sequence[AgentId] = (),
     ) -> list[Choice]:
         """Sample one response per conversation; one model plays all agents, whose prompts the environment writes."""
-        if self.engine is None:
-            raise ReasonEnvsError("The policy has no engine to sample with: set the attribute `engine` first.")
-        sampling = sampling or self.sampling
-        requests = [GenerationRequest(o, seed, sampling) for o, seed in zip(observations, seeds, strict=True)]
-        generations = await gather(*(self.engine.generate(request) for request in requests))
-        return [
-            Choice(
-                token_ids=generation.token_ids,
-                log_probs=generation.log_probs,
-                sampling=sampling,
-                finish_reason=generation.finish_reason,
-                policy_version=generation.policy_version,
-                prompt_ids=generation.prompt_ids,
-                text=generation.text,
-            )
-            for (generation,) in generations
-        ]
+        return await sample(self.engine, observations, seeds, sampling or self.sampling)
 
     @property
     def prompt_limit(self) -> int:

@@ -5,12 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from agents.policies.base import Evaluation, TrainablePolicy
+from agents.policies.base import Evaluation, TrainablePolicy, sample
 from agents.trajectory import Choice, Decision
-from reason_envs.batching import gather
-from reason_envs.core import AgentId, Message
-from reason_envs.errors import OptionError, ReasonEnvsError
-from reason_envs.llm.engine import Engine, GenerationRequest, Sampling
+from reason_envs.errors import OptionError
+from reason_envs.llm.engine import Engine, Sampling
 from reason_envs.validation import above, at_least
 
 
@@ -40,32 +38,10 @@ class ServedPolicy(TrainablePolicy):
         """The engine that samples. It must be set before ``act``."""
 
     async def act(
-        self,
-        observations: Sequence[list[Message]],
-        seeds: Sequence[int],
-        sampling: Sampling | None = None,
-        *,
-        agents: Sequence[AgentId] = (),
+        self, observations: Sequence[Any], seeds: Sequence[int], sampling: Sampling | None = None, **_: Any
     ) -> list[Choice]:
         """Sample one response per conversation."""
-        if self.engine is None:
-            raise ReasonEnvsError("The policy has no engine to sample with: set the attribute `engine` first.")
-        sampling = sampling or self.sampling
-        requests = [GenerationRequest(o, seed, sampling) for o, seed in zip(observations, seeds, strict=True)]
-        samples = await gather(*(self.engine.generate(request) for request in requests))
-        return [
-            Choice(
-                token_ids=sample.token_ids,
-                log_probs=sample.log_probs,
-                sampling=None,
-                finish_reason=sample.finish_reason,
-                policy_version=0,
-                prompt_ids=sample.prompt_ids,
-                text=sample.text,
-                counted_tokens=sample.generated_tokens,
-            )
-            for (sample,) in samples
-        ]
+        return await sample(self.engine, observations, seeds, sampling or self.sampling)
 
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
         """Raise `OptionError`: a served model cannot be trained."""
