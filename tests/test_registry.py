@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint
 
 import numpy as np
 import pytest
+from scripted_engine import ScriptedEngine
 from toys import Toy, ToyConfig
 
 import agents.registry
@@ -19,7 +20,6 @@ from reason_envs import make_environment, register, registration
 from reason_envs import registry as plugins
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.llm import ENGINES, make_engine
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.registry import Part, Registry, load_attribute
 from reason_envs.reward_models import REWARD_MODELS
 from reason_envs.rewards import REWARDS, make_reward, register_reward

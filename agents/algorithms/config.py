@@ -15,18 +15,12 @@ class TemperatureSchedule(Checked):
 
     enabled: bool = False
     """Whether training episodes are sampled at the schedule's temperature instead of ``policy.temperature``."""
-    initial: float = 1.0
+    initial: float = limited(1.0, above=0)
     """Sampling temperature of the first training step."""
-    final: float = 1.0
+    final: float = limited(1.0, above=0)
     """Sampling temperature after ``warmup_steps`` training steps."""
     warmup_steps: int = limited(100, at_least=1)
     """Number of training steps from the initial to the final temperature."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, temperature in (("initial", self.initial), ("final", self.final)):
-            if not temperature > 0:
-                raise OptionError(name, temperature, "must be above 0: greedy samples cannot be trained on.")
 
     def at(self, step: int) -> float:
         """Return the temperature of a training step (from 0)."""
@@ -126,9 +120,8 @@ class LearnerConfig(Checked):
         if self.dual_clip is not None and not self.dual_clip > 1:
             raise OptionError("dual_clip", self.dual_clip, "must be above 1 (3 is usual), or None for no dual clip.")
         if self.minibatch_size and self.micro_batch_size and self.micro_batch_size > self.minibatch_size:
-            raise OptionError(
-                "micro_batch_size", self.micro_batch_size, f"must not exceed minibatch_size={self.minibatch_size}."
-            )
+            rule = f"must not exceed minibatch_size={self.minibatch_size}."
+            raise OptionError("micro_batch_size", self.micro_batch_size, rule)
 
 
 def check_discount(gamma: float, environment: Environment) -> None:

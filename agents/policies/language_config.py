@@ -74,9 +74,9 @@ class LanguagePolicyConfig(Checked):
     computes there), or ``offload`` (in the computer's memory; it computes on the policy's device)."""
     max_tokens: int = limited(128, at_least=1)
     """Maximum number of tokens per response."""
-    temperature: float = 1.0
+    temperature: float = limited(1.0, above=0)
     """Sampling temperature of training episodes."""
-    top_p: float = 1.0
+    top_p: float = limited(1.0, above=0, within=(0, 1))
     """Probability mass of nucleus sampling in training episodes. Importance ratios use the full distribution."""
     top_k: int = limited(0, at_least=0)
     """Number of most likely tokens to sample from in training episodes; 0 keeps all tokens."""
@@ -93,7 +93,6 @@ class LanguagePolicyConfig(Checked):
 
         super().__post_init__()
         one_of(self, precision=("auto", *DTYPES))
-        _check_sampling(self)
         _check_adapter(self)
 
     @property
@@ -104,13 +103,6 @@ class LanguagePolicyConfig(Checked):
     def sampling(self) -> Sampling:
         """Return the sampling parameters of training episodes."""
         return Sampling(self.max_tokens, self.temperature, self.top_p, self.top_k, tuple(self.stop))
-
-
-def _check_sampling(config: LanguagePolicyConfig) -> None:
-    if not config.temperature > 0:
-        raise OptionError("temperature", config.temperature, "must be above 0: training needs a temperature above 0.")
-    if not 0 < config.top_p <= 1:
-        raise OptionError("top_p", config.top_p, "must lie in (0, 1].")
 
 
 def _check_adapter(config: LanguagePolicyConfig) -> None:
@@ -125,16 +117,13 @@ def _check_adapter(config: LanguagePolicyConfig) -> None:
         rule = "has too little range for trained weights: set dtype=float32 and precision=float16, or use LoRA."
         raise OptionError("dtype", config.dtype, rule)
     if config.adapter and config.lora_rank:
-        raise OptionError(
-            "lora_rank",
-            config.lora_rank,
-            f"cannot be combined with adapter={config.adapter!r}: set a rank for a new adapter, or the folder of an "
-            "existing one, which keeps its rank.",
+        rule = (
+            f"cannot be combined with adapter={config.adapter!r}: set a rank for a new one, or a folder."
         )
+        raise OptionError("lora_rank", config.lora_rank, rule)
     if not 0 <= config.lora_dropout < 1:
         raise OptionError("lora_dropout", config.lora_dropout, "must lie in [0, 1).")
     for name, value in (("lora_dropout", config.lora_dropout), ("lora_target_modules", config.lora_target_modules)):
         if value and not config.lora_rank:
-            raise OptionError(
-                name, value, "needs lora_rank > 0: it applies to a new adapter; an existing one keeps its own."
-            )
+            rule = "needs lora_rank > 0: it applies to a new adapter; an existing one keeps its own."
+            raise OptionError(name, value, rule)

@@ -1,31 +1,26 @@
 """A model that another program serves, as a policy that is evaluated and never trained."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NoReturn
 
-from agents.policies.base import Evaluation, TrainablePolicy, sample
-from agents.trajectory import Choice, Decision
+from agents.policies.base import TrainablePolicy, sample
+from agents.trajectory import Choice
 from reason_envs.errors import OptionError
 from reason_envs.llm.engine import Engine, Sampling
-from reason_envs.validation import above, at_least
+from reason_envs.validation import Checked, limited
 
 
 @dataclass
-class ServedPolicyConfig:
+class ServedPolicyConfig(Checked):
     """Options of ``policy=served``, which evaluates the model of ``engine=`` without loading it."""
 
     model: str = ""
     """Name of the model on the server."""
-    max_tokens: int = 512
+    max_tokens: int = limited(512, at_least=1)
     """Maximum number of tokens per response."""
-    temperature: float = 1.0
+    temperature: float = limited(1.0, above=0)
     """Sampling temperature."""
-
-    def __post_init__(self) -> None:
-        at_least(self, max_tokens=1)
-        above(self, temperature=0)
 
 
 class ServedPolicy(TrainablePolicy):
@@ -43,18 +38,9 @@ class ServedPolicy(TrainablePolicy):
         """Sample one response per conversation."""
         return await sample(self.engine, observations, seeds, sampling or self.sampling)
 
-    def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
-        """Raise `OptionError`: a served model cannot be trained."""
-        self._refuse()
-
-    def named_parameters(self) -> Iterator[Any]:
-        """Raise `OptionError`: a served model cannot be trained."""
-        self._refuse()
-
-    def save_pretrained(self, folder: Path) -> None:
-        """Raise `OptionError`: a served model cannot be saved."""
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        """Raise `OptionError`: a served model cannot be trained or saved."""
         rule = "cannot be trained: it is for python -m agents.evaluate. Use policy=language policy.model=MODEL."
         raise OptionError("policy", "served", rule)
+
+    evaluate = named_parameters = save_pretrained = _refuse

@@ -40,9 +40,9 @@ from reason_envs import make_environment
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import ReasonTree
-from reason_envs.llm.engine import Sampling
+from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling
 from reason_envs.llm.engines.recorded.engine import RecordedEngine
-from reason_envs.llm.engines.scripted import ScriptedEngine
+from reason_envs.llm.stop_strings import StopStrings
 from reason_envs.reward_models import StepScoreRequest
 from reason_envs.reward_models.recorded import RecordedStepRewardModel
 from reason_envs.rewards import extract_answer, grade_math_batch
@@ -119,10 +119,28 @@ def write_problems(problems: Sequence[Problem], file: Path) -> None:
     file.write_text("".join(rows), encoding="utf-8")
 
 
+class KnownSteps(Engine):
+    """Answers with the step that is known for a request's seed. Each Unicode code point is a token."""
+
+    def __init__(self, steps: dict[int, str]) -> None:
+        self.steps = steps
+        self.generated_tokens = 0
+
+    async def generate(self, request: GenerationRequest) -> list[Generation]:
+        """Return the step as the only sample."""
+        text, stop = StopStrings.cut(self.steps[request.seed][: request.sampling.max_tokens], request.sampling.stop)
+        ids = [ord(c) for c in text + (stop or "")]
+        self.generated_tokens += len(ids)
+        cut = stop is None and len(text) == request.sampling.max_tokens
+        prompt = request.prompt
+        prompt_ids = prompt if isinstance(prompt[0], int) else [ord(c) for m in prompt for c in m["content"]]
+        return [Generation(text, ids, [0.0] * len(ids), "length" if cut else "stop", 0, prompt_ids, stop_string=stop)]
+
+
 async def record(problems: dict[str, Problem], tasks: Sequence[Task], path: Path, scorer: Path) -> None:
     """Record the solutions of every problem as the steps that the environment will request, with their scores."""
     lines: dict[int, str] = {}
-    engine = RecordedEngine(path=str(path), live=ScriptedEngine(lambda request, seed: lines[request.seed]))
+    engine = RecordedEngine(path=str(path), live=KnownSteps(lines))
     reward_model = RecordedStepRewardModel(path=str(path), live={"name": "transformers", "model": str(scorer)})
     env = make_environment("reason_tree", tasks="chain_sum", engine=engine, reward_model=reward_model, **TREE, **PAY)
     assert isinstance(env, ReasonTree)

@@ -16,10 +16,10 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from openenv_toys import serving, start
+from scripted_engine import ScriptedEngine
 
 from reason_envs import make_environment, serve
 from reason_envs.adapters.controller import single_agent
-from reason_envs.llm.engines.scripted import ScriptedEngine
 
 TESTS = Path(__file__).resolve().parents[1]
 needs_openenv = pytest.mark.skipif(

@@ -9,13 +9,13 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from scripted_engine import ScriptedEngine
 from toys import Toy, ToyConfig, TurnToy
 
 from reason_envs import make_environment
 from reason_envs.adapters.trl import episode_reward, prompt_dataset, reward_function, rollout_function
 from reason_envs.adapters.trl_dialogue import Speaker
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.llm.loading import load_tokenizer
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "benchmarks" / "learning" / "trl_grpo.py"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import pytest
 from broken_toys import BROKEN, SOUND, TASKS, Config, SharedNotes
+from scripted_engine import ScriptedEngine
 from tree_toys import scripted
 from workflow_toys import SIMPLE
 from workflow_toys import TASKS as WORKFLOWS
@@ -20,7 +21,6 @@ from reason_envs.check import CHECKS, check_environment
 from reason_envs.check.__main__ import main as check_command
 from reason_envs.check.play import RESPONSES
 from reason_envs.core import StepResult
-from reason_envs.llm.engines.scripted import ScriptedEngine
 
 OPTIONS = {
     "reason_tree": scripted(),

@@ -9,13 +9,13 @@ import gymnasium as gym
 import pytest
 from gymnasium.utils.env_checker import check_env
 from openai_server import Server, choice, completion, reply
+from scripted_engine import ScriptedEngine
 
 import reason_envs
 from reason_envs.batching import gather
 from reason_envs.envs.prompt_templates import PLANNER_PROMPT, SOLVER_PROMPT, fill
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.rewards import RewardConfig
 
 TASK = {"question": "How many apples do 7 friends with six apples each have?", "answer": "42"}

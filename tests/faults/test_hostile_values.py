@@ -10,6 +10,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scripted_engine import ScriptedEngine
 from workflow_toys import ASK, CODE, MATH, QA, RETURN, SIMPLE, TASKS, make_env, program
 
 from agents.rollout.episodes import numbers
@@ -17,7 +18,6 @@ from agents.tracking.episode_records import plain, record
 from agents.trajectory import Trajectory
 from reason_envs import make_environment
 from reason_envs.envs.petting.written_tests import golden_tests
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.rewards import grade_math
 from reason_envs.rewards.leak.find import find_leak
 from reason_envs.rewards.math import worker_pool

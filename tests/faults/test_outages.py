@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from run_toys import make_run, make_trainer, rows, train
+from scripted_engine import ScriptedEngine
 from workflow_toys import ASK, CODE, MATH, RETURN, make_env, play, program
 
 from agents.algorithms.learner import Learner
@@ -18,7 +19,6 @@ from agents.rollout.turn_tree import play_turn_tree
 from agents.trajectory import Choice
 from reason_envs.envs.workflow.environment import WorkflowExecution
 from reason_envs.errors import EngineError, ReasonEnvsError, RewardError
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.rewards import Reward, RewardFunction
 from reason_envs.tasks import Task
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from scripted_engine import ScriptedEngine
 
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES, loading, make_engine
 from reason_envs.llm.chat import encode_prompt, eos_ids
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.registry import Part, Registry
 
 CPU = torch.device("cpu")

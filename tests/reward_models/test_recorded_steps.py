@@ -3,12 +3,12 @@
 import asyncio
 
 import pytest
+from scripted_engine import ScriptedEngine
 from step_reward_toys import ScriptedStepRewardModel
 
 from reason_envs.batching import gather
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.engines.recorded.engine import RecordedEngine
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.reward_models.base import (
     RandomStepRewardModel,
     StepRewardModel,

@@ -8,6 +8,7 @@ import numpy as np
 import petting_toys
 import tree_toys
 import workflow_toys
+from scripted_engine import ScriptedEngine
 
 from agents.evaluation.evaluate_policy import evaluate_policy
 from agents.tracking.episode_records import evaluation_record, write_evaluation
@@ -16,7 +17,6 @@ from agents.trajectory import Choice
 from reason_envs import make_environment
 from reason_envs.core import derive_seed
 from reason_envs.llm.engine import Sampling
-from reason_envs.llm.engines.scripted import ScriptedEngine
 
 HOSTILE = "<img src=x onerror=\"document.title='taken'\"></script><script>document.title='taken'</script>{{data}} <b>"
 """Text that a page must show unchanged."""

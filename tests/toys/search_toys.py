@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from itertools import product
 
+from scripted_engine import ScriptedEngine
 from step_reward_toys import ScriptedStepRewardModel
 
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.config import GrowthConfig
 from reason_envs.envs.reason_tree.grower import Grower
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.registration import make_environment
 from reason_envs.tasks.base import Task
 from reason_envs.tasks.task_list import ListTaskSet

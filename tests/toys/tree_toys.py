@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from scripted_engine import ScriptedEngine
 from step_reward_toys import ScriptedStepRewardModel
 
 import reason_envs
 from reason_envs.core import derive_seed
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.tasks import Task, TaskSet
 
 EXPAND, BRANCH, BACKTRACK, TERMINATE = range(4)

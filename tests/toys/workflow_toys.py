@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
+from scripted_engine import ScriptedEngine
+
 from reason_envs.batching import gather
 from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.environment import WorkflowExecution
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.tasks.base import Task
 from reason_envs.tasks.task_list import ListTaskSet
 

@@ -1,4 +1,4 @@
-"""Engines, one folder or file each: transformers, vllm, openai, recorded and scripted.
+"""Engines, one folder or file each: transformers, vllm, openai and recorded.
 
 Each implements `reason_envs.llm.engine.Engine` and is registered in `reason_envs.llm`.
 Nothing here may import another engine.

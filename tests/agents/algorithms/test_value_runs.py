@@ -8,6 +8,7 @@ import signal
 import pytest
 import torch
 from run_toys import assert_same_run, checkpoints, make_trainer, rows, train
+from scripted_engine import ScriptedEngine
 from value_toys import SignalConfig, Signals, ValuePolicy, ValuePolicyConfig
 
 import reason_envs
@@ -19,7 +20,6 @@ from agents.registry import POLICIES
 from agents.training.build import build, load_run
 from agents.training.resolve import resolve
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.engines.scripted import ScriptedEngine
 
 OPTIONS = (
     "env=signals",

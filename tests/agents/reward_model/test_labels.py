@@ -2,6 +2,7 @@ import asyncio
 from random import Random
 
 import pytest
+from scripted_engine import ScriptedEngine
 
 from agents.reward_model.labels import LabelledSolution, SamplingConfig, append_labels, label_problems, read_labels
 from agents.reward_model.train import arithmetic_agreement
@@ -9,7 +10,6 @@ from benchmarks.embedded_models.base import demonstrations as demo
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.tasks import Task
 
 TASK = Task("one", "What is seven?", "7")

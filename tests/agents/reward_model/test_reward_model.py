@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripted_engine import ScriptedEngine
 
 from agents.algorithms.suited_rate import suited_rate
 from agents.reward_model.fine_tuning import balanced, encode_examples, fine_tune, step_loss
@@ -18,7 +19,6 @@ from agents.reward_model.train import (
     train_reward_model,
 )
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.llm.loading import load_model, load_tokenizer
 from reason_envs.reward_models import StepScoreRequest, make_reward_model
 from reason_envs.reward_models.transformers import TransformersStepRewardModel

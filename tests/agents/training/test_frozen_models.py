@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 from run_toys import make_trainer
+from scripted_engine import ScriptedEngine
 
 from agents.algorithms.optimizer import OptimizerConfig
 from agents.config.compose import compose_config
@@ -15,7 +16,6 @@ from reason_envs import registration
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.adapter_views import AdapterView
 from reason_envs.llm.engine import BASE_MODEL, Capability, GenerationRequest
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.llm.engines.transformers.engine import TransformersEngine, TransformersEngineConfig
 from reason_envs.llm.engines.vllm.engine import CURRENT, VllmEngine
 

@@ -325,7 +325,7 @@ def test_wrong_data_is_an_error_before_the_model_loads(tiny_model, tmp_path, cap
         ("env.reward.name=maths", "Did you mean 'math'"),
         ("policy.precision=float8", "policy.precision='float8' is unknown"),
         ("engine.max_batch_size=0", "engine.max_batch_size=0 must be at least 1"),
-        ("policy.temperature=0", "training needs a temperature above 0"),
+        ("policy.temperature=0", "must be above 0"),
         ("log_every=0", "log_every=0 must be at least 1"),
         ("steps=null", "give at least one of them"),
     ],

@@ -7,6 +7,7 @@ import pytest
 import torch
 from language_toys import make_policy
 from peft import LoraConfig, get_peft_model
+from scripted_engine import ScriptedEngine
 from transformers import AutoModelForCausalLM
 
 from agents.training.weight_sync import WeightSync
@@ -14,7 +15,6 @@ from agents.trajectory import Choice
 from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import GenerationRequest, Sampling
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 
 

@@ -3,13 +3,13 @@
 import asyncio
 
 import pytest
+from scripted_engine import ScriptedEngine
 from step_reward_toys import ScriptedStepRewardModel
 
 from reason_envs.envs.reason_tree.config import GrowthConfig
 from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.steps import StepRule
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.rewards import extract_answer
 from reason_envs.rewards.code.extract import extract_code
 

@@ -4,6 +4,7 @@ import asyncio
 
 import numpy as np
 import pytest
+from scripted_engine import ScriptedEngine
 from step_reward_toys import ScriptedStepRewardModel
 from tree_toys import Sums, half_point, hashed_scores, make_tree, play, write
 
@@ -11,7 +12,6 @@ import reason_envs
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import BRANCH, EXPAND, TERMINATE
 from reason_envs.llm.engines.recorded.engine import RecordedEngine
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.reward_models.recorded import RecordedStepRewardModel
 
 SEEDS = range(12)

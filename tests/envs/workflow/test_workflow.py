@@ -8,10 +8,10 @@ import warnings
 import gymnasium as gym
 import pytest
 from gymnasium.utils.env_checker import check_env
+from scripted_engine import ScriptedEngine
 from workflow_toys import ASK, CODE, MATH, QA, RETURN, SIMPLE, TASKS, make_env, play, play_many, program
 
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.sandbox import make_sandbox
 from reason_envs.sandbox.layers import detect
 from reason_envs.tasks import make

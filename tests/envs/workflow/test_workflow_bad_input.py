@@ -8,6 +8,7 @@ import time
 
 import pytest
 from openai_server import Server, choice, completion, reply
+from scripted_engine import ScriptedEngine
 from workflow_toys import ASK, CODE, MATH, RETURN, SIMPLE, make_env, play, play_many, program
 
 from reason_envs.envs.workflow.config import WorkflowConfig
@@ -16,7 +17,6 @@ from reason_envs.envs.workflow.executors import read_descriptions, read_models
 from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm import Engine, make_engine
 from reason_envs.llm.engine import Generation
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.tasks.task_list import ListTaskSet
 
 

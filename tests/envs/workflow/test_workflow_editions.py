@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from scripted_engine import ScriptedEngine
 from workflow_toys import CODE, MATH, make_env, play
 
 from reason_envs.envs.workflow.repair import prepare
-from reason_envs.llm.engines.scripted import ScriptedEngine
 
 OLD_HEAD = """from typing import Literal
 import metagpt.ext.aflow.scripts.optimized.{set}.workflows.template.operator as operator

@@ -7,13 +7,13 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scripted_engine import ScriptedEngine
 
 from reason_envs.batching import gather
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import Capability, Engine, GenerationRequest, Sampling
 from reason_envs.llm.engines.recorded.engine import RecordedEngine
-from reason_envs.llm.engines.scripted import ScriptedEngine
 
 CHAT = [{"role": "user", "content": "hé"}]
 STEP = Sampling(12, 0.8, stop=("\n",))

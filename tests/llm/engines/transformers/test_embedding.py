@@ -5,6 +5,7 @@ import asyncio
 import numpy as np
 import pytest
 import torch
+from scripted_engine import ScriptedEngine
 
 from agents.policies.graph import TreeShape
 from reason_envs import make_environment
@@ -13,7 +14,6 @@ from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.observation import FEATURES
 from reason_envs.llm.engine import GenerationRequest, Sampling
 from reason_envs.llm.engines.recorded.engine import RecordedEngine
-from reason_envs.llm.engines.scripted import ScriptedEngine
 from reason_envs.llm.engines.transformers.engine import TransformersEngine
 
 SIZE = 5

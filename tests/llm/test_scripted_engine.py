@@ -1,7 +1,8 @@
 """The engine that answers with a Python function."""
 
+from scripted_engine import ScriptedEngine
+
 from reason_envs.llm.engine import Engine, GenerationRequest, Sampling, TrainableEngine
-from reason_envs.llm.engines.scripted import ScriptedEngine
 
 CHAT = [{"role": "user", "content": "hé"}]
 
