@@ -7,17 +7,16 @@ import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
+
+from torch import Tensor
 
 from reason_envs.batching import MicroBatcher, outermost_slot
 from reason_envs.errors import EngineError, RunError
 from reason_envs.llm.engine import Generation, GenerationRequest, TrainableEngine
-from reason_envs.llm.replica import LostReplicaError, Replica
+from reason_envs.llm.replica import LostReplicaError, Replica, arrays
 from reason_envs.loop_thread import LoopThread
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 RESTARTS = 3
 """Number of times that each replica of a pool is started again."""
@@ -191,7 +190,7 @@ class EnginePool(TrainableEngine):
         if isinstance(source, Path):
             stored = self._put({file.name: file.read_bytes() for file in source.iterdir()})
         else:  # full weights remove all adapters
-            stored, self._weights = self._put({name: t.detach().cpu() for name, t in source.items()}), {}
+            stored, self._weights = self._put(arrays(source)), {}
         self._weights[adapter] = (stored, version)
         self._checks.clear()
         await self._everywhere("load_weights", stored, version, adapter)

@@ -2,9 +2,13 @@
 
 import asyncio
 import tempfile
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+import torch
+from torch import Tensor
 
 from reason_envs.batching import gather
 from reason_envs.errors import EngineError
@@ -13,6 +17,18 @@ from reason_envs.llm.engine import Generation, GenerationRequest, TrainableEngin
 
 FACTS = ("capabilities", "tokenizer", "context_length", "embedding_size", "model_name", "continuous")
 """Attributes of a pool that are those of its engine."""
+
+
+def arrays(weights: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return bytes, data type and shape of each tensor. Ray copies arrays of bytes once, and reads them in place."""
+    flat = {name: tensor.detach().cpu().contiguous().view(-1).view(torch.uint8) for name, tensor in weights.items()}
+    return {name: (flat[name].numpy(), tensor.dtype, tensor.shape) for name, tensor in weights.items()}
+
+
+def _tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of `arrays`. They share its memory, which may be read-only."""
+    with warnings.catch_warnings(action="ignore"):
+        return {name: torch.from_numpy(a).view(dtype).view(shape) for name, (a, dtype, shape) in weights.items()}
 
 
 class LostReplicaError(EngineError):
@@ -49,7 +65,7 @@ class ServedEngine:
     async def load_weights(self, source: Mapping[str, Any], version: int, adapter: str | None) -> None:
         """Replace the full weights, or load an adapter from the contents of its files."""
         if not all(isinstance(content, bytes) for content in source.values()):
-            self._engine.load_weights(source, version, adapter)
+            self._engine.load_weights(_tensors(source), version, adapter)
             return
         with tempfile.TemporaryDirectory() as folder:
             for name, content in source.items():

@@ -137,6 +137,18 @@ def test_weights_are_those_of_the_call_although_the_learner_changes_its_own(make
     assert toy.started[2].engine.weights[None]["w"].tolist() == [1.0, 1.0]
 
 
+def test_weights_of_every_type_and_shape_arrive_unchanged(make):
+    half = torch.randn(3, 5).to(torch.bfloat16)
+    source = {"half": half, "column": torch.randn(4, 6).T, "scalar": torch.tensor(7)}
+    toy = make(2)
+    toy.pool.load_weights(source, version=1)
+    for replica in toy.started:
+        arrived = replica.engine.weights[None]
+        assert all(
+            tensor.dtype == arrived[name].dtype and tensor.equal(arrived[name]) for name, tensor in source.items()
+        )
+
+
 def test_replicas_with_different_weights_are_refused(make):
     toy = make(2)
     toy.pool.load_weights(weights(1.0), version=1)
