@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from agents.masking import require_shape, zero_masked
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.validation import check_choice
 
 SCALES = ("std", "batch", "none")
 
@@ -73,8 +74,7 @@ def group_relative(
     Raises:
         ReasonEnvsError: the scale is unknown, a reward is not finite, or the numbers of rewards and group ids differ.
     """
-    if scale not in SCALES:
-        raise unknown_name("scale", scale, SCALES)
+    check_choice("scale", scale, SCALES)
     groups, exact = _groups(rewards, group_ids), rewards.double()
     advantages = torch.zeros_like(exact)
     for members in groups:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from agents.masking import require_shape, spread, zero_masked
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import ReasonEnvsError
+from reason_envs.validation import check_choice
 
 AGGREGATIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "horizon")
 LEVELS = ("token", "sequence")
@@ -26,8 +27,7 @@ MAX_LOG_RATIO = 20.0
 
 def aggregation_count(mask: Tensor, how: str = "token_mean") -> Tensor:
     """Return the count that ``aggregate`` divides by: valid tokens for ``token_mean``, else non-empty sequences."""
-    if how not in AGGREGATIONS:
-        raise unknown_name("aggregation", how, AGGREGATIONS)
+    check_choice("aggregation", how, AGGREGATIONS)
     valid = mask.bool()
     return valid.sum() if how == "token_mean" else valid.any(dim=-1).sum()
 
@@ -83,8 +83,7 @@ def kl_estimate(log_probs: Tensor, ref_log_probs: Tensor, kind: str = "k3", clam
         kind: ``"k1"``, ``"k2"`` or ``"k3"``.
         clamp: limits each estimate to ``[-clamp, clamp]``; tokens beyond it have no gradient. ``None``: no limit.
     """
-    if kind not in KL_KINDS:
-        raise unknown_name("KL estimator", kind, KL_KINDS)
+    check_choice("kind", kind, KL_KINDS)
     require_shape(log_probs.shape, ref_log_probs=ref_log_probs)
     difference = log_probs - ref_log_probs
     if kind == "k3":
@@ -178,8 +177,7 @@ def importance_correction(
     Returns:
         Weights [B, T] without gradient; 0 where masked.
     """
-    if mode not in CORRECTION_MODES:
-        raise unknown_name("correction mode", mode, CORRECTION_MODES)
+    check_choice("mode", mode, CORRECTION_MODES)
     if not cap > 0:
         raise ReasonEnvsError(f"cap={cap} must be positive: it is the largest importance weight.")
     require_shape(mask.shape, old_log_probs=old_log_probs, sampler_log_probs=sampler_log_probs)
@@ -244,8 +242,7 @@ def _bounded_exp(log_ratio: Tensor) -> Tensor:
 
 def _at_level(log_ratio: Tensor, mask: Tensor, level: str, reduction: str) -> Tensor:
     """Return the log-ratios of tokens, or the sum or mean of each sequence at all of its positions."""
-    if level not in LEVELS:
-        raise unknown_name("importance level", level, LEVELS)
+    check_choice("level", level, LEVELS)
     if level == "token":
         return log_ratio
     total = log_ratio.sum(dim=-1, keepdim=True)

@@ -25,7 +25,7 @@ TEXT: dict[str, dict[str, float | None]] = {
     "ppo": {
         **{"algo.tasks_per_step": 64, "algo.minibatch_size": None, "algo.epochs_per_batch": 2, "algo.lam": 1.0},
         **{"algo.entropy_coef": 0.0, "algo.value_learning_rate": 1e-3, RATE: 5e-5, "algo.optimizer.max_grad_norm": 1.0},
-    },
+    }
 }
 """Defaults of an algorithm for policies that write text. Its other defaults are for policies that draw one action."""
 

@@ -117,9 +117,7 @@ def _check_adapter(config: LanguagePolicyConfig) -> None:
         rule = "has too little range for trained weights: set dtype=float32 and precision=float16, or use LoRA."
         raise OptionError("dtype", config.dtype, rule)
     if config.adapter and config.lora_rank:
-        rule = (
-            f"cannot be combined with adapter={config.adapter!r}: set a rank for a new one, or a folder."
-        )
+        rule = f"cannot be combined with adapter={config.adapter!r}: set a rank for a new one, or a folder."
         raise OptionError("lora_rank", config.lora_rank, rule)
     if not 0 <= config.lora_dropout < 1:
         raise OptionError("lora_dropout", config.lora_dropout, "must lie in [0, 1).")

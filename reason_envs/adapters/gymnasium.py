@@ -139,10 +139,7 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
     """
 
     def __init__(
-        self,
-        environment: Environment,
-        num_envs: int,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        self, environment: Environment, num_envs: int, autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP
     ) -> None:
         first = single_agent(environment)
         (self.agent,) = first.agents

@@ -13,7 +13,10 @@ from agents.config.compose import CONF_DIR, compose_config
 from agents.train import train
 
 PRESETS = sorted(path.stem for path in (CONF_DIR / "experiment").glob("*.yaml"))
-ENGINES = {"transformers": [], "vllm": ["engine.memory_fraction=null", "engine.kv_cache_gib=0.1"]}
+ENGINES = {
+    "transformers": [],
+    "vllm": ["engine.memory_fraction=null", "engine.kv_cache_gib=0.1", "engine.max_model_len=null"],
+}
 SMALL = (
     *("steps=1", "epochs=null", "eval_every=0", "eval_set=null", "save_every=1", "wandb=false"),
     *("algo.tasks_per_step=2", "algo.samples_per_task=2", "algo.minibatch_size=null", "engine.device=cpu"),

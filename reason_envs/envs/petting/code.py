@@ -139,8 +139,7 @@ class PettingCode(Petting):
         if len(cases) > most:
             return self.unreadable(f"{len(cases)} tests, {most} at most")
         (passed, failure), mutation_score = await asyncio.gather(
-            self.judge.run(game.tests.program(game.code), game.tests, cases),
-            self.judge.score(game.tests, cases),
+            self.judge.run(game.tests.program(game.code), game.tests, cases), self.judge.score(game.tests, cases)
         )
         outcome = f"{sum(passed)}/{len(passed)} pass" + (f"; {failure}" if failure else "")
         agreed = all(passed) and bool(game.code)

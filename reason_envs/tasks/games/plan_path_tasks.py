@@ -16,13 +16,7 @@ _TRIES = 1_000
 
 
 @generated
-def plan_path(
-    *,
-    rows: int = 5,
-    columns: int = 5,
-    walls: float = 0.22,
-    min_distance: int = 3,
-) -> Draw:
+def plan_path(*, rows: int = 5, columns: int = 5, walls: float = 0.22, min_distance: int = 3) -> Draw:
     """Paths over grids with walls: find the way from P to G.
 
     The question is the drawn grid. The answer is a shortest path, and ``metadata["distance"]`` is its length.

@@ -11,12 +11,7 @@ _TRIES = 20
 
 
 @generated
-def sudoku(
-    *,
-    side: int = 4,
-    min_empty: int | None = None,
-    max_empty: int | None = None,
-) -> Draw:
+def sudoku(*, side: int = 4, min_empty: int | None = None, max_empty: int | None = None) -> Draw:
     """Sudoku puzzles of 4x4, 6x6 or 9x9 cells with exactly one solution.
 
     The question is the drawn puzzle with dots for empty cells. The answer is the drawn solution. A cell is emptied only

@@ -18,11 +18,7 @@ _STEPS = {
 
 
 @generated
-def functions(
-    *,
-    min_steps: int = 1,
-    max_steps: int = 3,
-) -> Draw:
+def functions(*, min_steps: int = 1, max_steps: int = 3) -> Draw:
     """Small Python functions to write, such as ``f(x): x, times 3, at most 9``.
 
     The answer is a reference solution. The metadata has it as ``code`` and six assertions as ``test_list``, as in MBPP.

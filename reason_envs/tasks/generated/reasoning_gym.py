@@ -32,7 +32,7 @@ from reason_envs.validation import default_of
 FAMILY_NAMES = frozenset(DATASETS)
 """Names of all datasets of reasoning-gym."""
 FAMILY_DEFAULTS: dict[str, dict[str, int]] = {
-    "chain_sum": {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 2},
+    "chain_sum": {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 2}
 }
 """Defaults of options that differ from reasoning-gym's. The embedded model was trained on sums of this size."""
 _COMMON_OPTIONS = {"size": None, "seed": 0, "max_samples": None}

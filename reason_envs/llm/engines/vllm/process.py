@@ -93,6 +93,7 @@ def _start_vllm(arguments: dict[str, Any], device: torch.device) -> Any:
         )
     os.environ.update({**QUIET, **os.environ, OWNER: str(os.getpid())})
     with warnings.catch_warnings(action="ignore"):
+        from pydantic import ValidationError
         from vllm import AsyncEngineArgs
         from vllm.platforms import current_platform
         from vllm.usage.usage_lib import UsageContext
@@ -106,9 +107,10 @@ def _start_vllm(arguments: dict[str, Any], device: torch.device) -> Any:
             # Defaults of the largest batch depend on the context.
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments), usage_context=UsageContext.LLM_CLASS)
     except (ValueError, RuntimeError) as error:
+        cause = error.errors()[0]["msg"] if isinstance(error, ValidationError) else first_line(error)
         options = ", ".join(f"{name}={value}" for name, value in arguments.items())
         raise EngineError(
-            f"vLLM did not start: {first_line(error)} See its messages above for the cause. Its arguments: {options}."
+            f"vLLM did not start: {cause} See its messages above for the cause. Its arguments: {options}."
         ) from error
 
 
