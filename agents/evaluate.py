@@ -181,11 +181,8 @@ def _swap(policy: TrainablePolicy, roles: Any) -> None:
     from agents.policies.roles import RolePolicy
 
     if not isinstance(policy, RolePolicy):
-        raise OptionError(
-            "swap_roles",
-            roles,
-            "needs a run with policy.sharing=lora_per_role or model_per_role; this run has one policy for all roles.",
-        )
+        rule = "needs a run with policy.sharing=lora_per_role or model_per_role; this run has one policy for all roles."
+        raise OptionError("swap_roles", roles, rule)
     policy.swap_roles(None if roles is True else roles)
 
 

@@ -63,11 +63,8 @@ class PlannerSolverConfig(TaskConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.solver_samples > 1 and self.solver_temperature == 0:
-            raise OptionError(
-                "solver_samples",
-                self.solver_samples,
-                "with solver_temperature=0 would repeat one answer: set a temperature above 0, or solver_samples=1.",
-            )
+            rule = "with solver_temperature=0 would repeat one answer: set a temperature above 0, or solver_samples=1."
+            raise OptionError("solver_samples", self.solver_samples, rule)
         check_places("planner_prompt", self.planner_prompt, ["question"])
         check_places("solver_prompt", self.solver_prompt, ["question", "guideline"])
 

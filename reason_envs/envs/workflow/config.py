@@ -72,14 +72,8 @@ class WorkflowConfig(TaskConfig):
         for name in self.executors:
             check_choice("executors", name, OPERATORS)
         if self.aflow_config_path is None and self.aflow_executor_model is not None:
-            raise OptionError(
-                "aflow_executor_model",
-                self.aflow_executor_model,
-                "names a model of aflow_config_path, which is not set. Set that file, or set engine instead.",
-            )
+            rule = "names a model of aflow_config_path, which is not set. Set that file, or set engine instead."
+            raise OptionError("aflow_executor_model", self.aflow_executor_model, rule)
         if self.aflow_config_path is not None and self.engine != EMBEDDED:
-            raise OptionError(
-                "engine",
-                self.engine,
-                f"and aflow_config_path={self.aflow_config_path!r} both set the executors: set one of them.",
-            )
+            rule = f"and aflow_config_path={self.aflow_config_path!r} both set the executors: set one of them."
+            raise OptionError("engine", self.engine, rule)
