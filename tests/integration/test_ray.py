@@ -86,6 +86,13 @@ def test_ray_errors_of_the_engine_name_the_option(tiny_model):
     held.close()
 
 
+def test_ray_refuses_more_gpus_than_it_has(tiny_model):
+    held = connect(ClusterConfig("local", 120, EnginePlacement(2, 0.5)))
+    with pytest.raises(OptionError, match=r"^cluster\.engine\.replicas=2 with 0\.5 GPUs each needs more than the 0 of"):
+        held.engine({"name": "transformers", "model": tiny_model})
+    held.close()
+
+
 def test_ray_address_that_does_not_answer_is_refused(tiny_model, tmp_path):
     command = [sys.executable, "-m", "agents.train", *overrides(tiny_model, tmp_path / "run")]
     for address in ("127.0.0.1:9", "ray://127.0.0.1:9"):

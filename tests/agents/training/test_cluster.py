@@ -6,6 +6,7 @@ import pytest
 from pool_toys import ToyCluster
 from run_toys import checkpoints, final_weights, make_run, rows, train
 
+from agents import distributed
 from agents.config.compose import compose_config
 from agents.training import build
 from agents.training.resolve import resolve
@@ -105,6 +106,13 @@ def test_wrong_options_are_refused(option, message):
 def test_named_devices_are_refused_with_an_address(arguments, key):
     with pytest.raises(OptionError, match=f"{key}='cuda:.' cannot be given with cluster.address=local"):
         resolve(compose_config(["cluster.address=local", *arguments]))
+
+
+def test_several_learners_need_a_ray_that_runs_already(monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    resolve(compose_config(["cluster.address=auto"]))
+    with pytest.raises(OptionError, match=r"^cluster\.address='local' is one process: run `ray start --head`"):
+        resolve(compose_config(["cluster.address=local"]))
 
 
 def test_address_needs_ray_before_anything_loads(tiny_model, tmp_path, monkeypatch):
