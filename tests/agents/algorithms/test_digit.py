@@ -17,7 +17,7 @@ LEARNERS = {
     "grpo": (GRPO, GRPOConfig(**GROUPS)),
     "at_grpo": (ATGRPO, ATGRPOConfig(**GROUPS)),
 }
-STEPS = 30
+STEPS = 22
 
 
 @pytest.fixture(scope="module")

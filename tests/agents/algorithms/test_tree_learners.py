@@ -89,8 +89,8 @@ def test_candidates_extend_the_tree_differently():
         # Continuing from the best candidate would leave the states with a signal.
         (
             "at_grpo",
-            30,
-            {"optimizer": OptimizerConfig(learning_rate=5e-3), "samples_per_task": 8, "select": "sample"},
+            25,
+            {"optimizer": OptimizerConfig(learning_rate=1e-2), "samples_per_task": 4, "select": "sample"},
         ),
     ],
 )

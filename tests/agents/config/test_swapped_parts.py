@@ -11,17 +11,15 @@ ENGINES = {"transformers": [], "vllm": [], "openai": ["engine.model=m"], "record
 TEXT = [name for name in PRESETS if not name.startswith("pgts")]
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize(
+    ("engine", "algo"), [("transformers", "ppo"), ("vllm", "at_grpo"), ("openai", "grpo"), ("recorded", None)]
+)
 @pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_composes_with_every_engine(preset, engine):
-    plan = resolve(compose_config([f"+experiment={preset}", f"engine={engine}", *ENGINES[engine]]))
-    assert plan.config.engine.name == engine
-
-
-@pytest.mark.parametrize("algo", ["grpo", "ppo", "at_grpo"])
-@pytest.mark.parametrize("preset", PRESETS)
-def test_every_preset_composes_with_every_algorithm(preset, algo):
-    assert resolve(compose_config([f"+experiment={preset}", f"algo={algo}"])).config.algo.name == algo
+def test_every_preset_composes_with_every_engine_and_algorithm(preset, engine, algo):
+    chosen = [f"engine={engine}", *ENGINES[engine], *([f"algo={algo}"] if algo else [])]
+    config = resolve(compose_config([f"+experiment={preset}", *chosen])).config
+    assert config.engine.name == engine
+    assert algo in (None, config.algo.name)
 
 
 @pytest.mark.parametrize("policy", ["language", "graph", "mlp"])

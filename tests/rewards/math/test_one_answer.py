@@ -64,16 +64,10 @@ def accepted(cases):
     return [case for case, grade in zip(cases, grade_math_batch(cases), strict=True) if grade.correct]
 
 
-def test_grade_refuses_some_responses_with_two_values():
-    cases = list(hedges(150))
-    assert len(cases) > 150
-    assert accepted(cases) == []
-
-
 @pytest.mark.slow
-def test_grade_refuses_every_response_with_two_values():
-    cases = list(hedges(8))
-    assert len(cases) > 4_000
+def test_grade_refuses_responses_with_two_values():
+    cases = list(hedges(16))
+    assert len(cases) > 2_000
     assert accepted(cases) == []
 
 
