@@ -58,6 +58,14 @@ def _curves_drawn_once():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _logs_of_stable_baselines(tmp_path_factory):
+    """Stable-Baselines3 creates a folder of logs for each training, in /tmp unless it is named."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SB3_LOGDIR", str(tmp_path_factory.mktemp("sb3")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def real_data():
     """Folder of public data sets, named by an environment variable; tests that need it are skipped without it."""
