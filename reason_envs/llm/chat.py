@@ -6,7 +6,10 @@ from jinja2 import TemplateError
 
 from reason_envs.core import Message
 from reason_envs.errors import EngineError
-from reason_envs.llm.engine import Engine
+from reason_envs.llm.engine import Engine, GenerationRequest
+
+THOUGHT = "<think>"
+"""Start of a thought."""
 
 
 def encode_prompt(tokenizer: Any, prompt: list[Message] | list[int]) -> list[int]:
@@ -47,6 +50,17 @@ def _without_system_role(messages: list[Any]) -> list[Message] | None:
         return None
     system, user, *rest = messages
     return [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
+
+
+def opens_thought(tokenizer: Any, prompt_ids: list[int] | tuple[int, ...]) -> bool:
+    """Return whether the chat template begins the response with ``<think>``, as those of thinking models do."""
+    return bool(tokenizer.decode(prompt_ids[-8:]).rstrip().endswith(THOUGHT))
+
+
+def response_text(tokenizer: Any, request: GenerationRequest, prompt_ids: tuple[int, ...], ids: list[int]) -> str:
+    """Return the text of a response, with the ``<think>`` with which a chat template begins it."""
+    is_continued = isinstance(request.prompt[0], int) or not opens_thought(tokenizer, prompt_ids)
+    return ("" if is_continued else THOUGHT) + str(tokenizer.decode(ids, skip_special_tokens=True))
 
 
 def fits(engine: Engine, prompt: list[Message], max_tokens: int) -> bool:

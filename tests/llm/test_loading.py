@@ -1,5 +1,6 @@
 """Loading models, devices and engines by name, and the errors for missing ones."""
 
+import asyncio
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,7 +13,9 @@ from scripted_engine import ScriptedEngine
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES, loading, make_engine
 from reason_envs.llm.chat import encode_prompt, eos_ids
+from reason_envs.llm.engine import GenerationRequest, Sampling
 from reason_envs.registry import Part, Registry
+from reason_envs.tasks.text import without_thoughts
 
 CPU = torch.device("cpu")
 
@@ -254,3 +257,18 @@ def test_load_tokenizer_refuses_options_that_the_template_lacks():
         loading.load_tokenizer("embedded", {"enable_thinking": False})
     with pytest.raises(ReasonEnvsError, match=rule):
         make_engine("transformers", template_options={"enable_thinking": False})
+
+
+def test_response_begins_with_the_thought_that_the_template_opens(tmp_path):
+    model = loading.load_model("embedded", device=torch.device("cpu"), dtype=torch.float32)
+    tokenizer = loading.load_tokenizer("embedded")
+    tokenizer.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}<think>\n"
+    for part in (model, tokenizer):
+        part.save_pretrained(tmp_path)
+    engine = make_engine("transformers", model=str(tmp_path), device="cpu")
+    chat, sampling = [{"role": "user", "content": "1 + 1 = "}], Sampling(max_tokens=4)
+    (opened,) = asyncio.run(engine.generate(GenerationRequest(chat, 0, sampling)))
+    (continued,) = asyncio.run(engine.generate(GenerationRequest(opened.prompt_ids, 0, sampling)))
+    assert opened.text == "<think>" + continued.text
+    assert opened.token_ids == continued.token_ids
+    assert without_thoughts(opened.text) == ""  # so an answer in a thought that never ends earns nothing

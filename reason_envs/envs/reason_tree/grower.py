@@ -7,10 +7,10 @@ from typing import Any
 from reason_envs.batching import gather
 from reason_envs.core import Message, derive_seed
 from reason_envs.envs.reason_tree.config import GrowthConfig
-from reason_envs.envs.reason_tree.steps import THOUGHT, StepRule, draw_step
+from reason_envs.envs.reason_tree.steps import StepRule, draw_step
 from reason_envs.envs.reason_tree.tree import Tree, new_tree
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm.chat import encode_prompt
+from reason_envs.llm.chat import THOUGHT, encode_prompt, opens_thought
 from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling
 from reason_envs.reward_models.base import StepRewardModel, StepScoreRequest
 from reason_envs.rewards.math.extract import extract_answer
@@ -44,7 +44,7 @@ class Grower:
         """
         prompt: list[Any] = messages if self._tokenizer is None else encode_prompt(self._tokenizer, messages)
         tree = new_tree(question, prompt, seed, self.config.aggregation)
-        if self._tokenizer is not None and self._tokenizer.decode(prompt[-8:]).rstrip().endswith(THOUGHT):
+        if self._tokenizer is not None and opens_thought(self._tokenizer, prompt):
             tree.nodes[0].unfinished = THOUGHT
         if not self._fits(tree, 0):
             raise ReasonEnvsError(

@@ -4,13 +4,14 @@ import re
 from dataclasses import dataclass, replace
 
 from reason_envs.core import derive_seed
+from reason_envs.llm.chat import THOUGHT
 from reason_envs.llm.embedded import is_embedded
 from reason_envs.llm.engine import Engine, Generation, GenerationRequest
 from reason_envs.tasks.text import without_thoughts
 
 PARAGRAPHS = "paragraphs"
 """Separator that stands for a rule: steps are paragraphs that keep display mathematics and blocks of code whole."""
-THOUGHT, THOUGHT_END = "<think>", "</think>"
+THOUGHT_END = "</think>"
 _FENCE = re.compile(r"^\s*(?:```|~~~)", re.MULTILINE)
 _BLOCKS = ((r"\[", r"\]"), (r"\begin{", r"\end{"))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from reason_envs.batching import MicroBatcher
 from reason_envs.core import derive_seed
 from reason_envs.errors import EngineError
-from reason_envs.llm.chat import encode_prompt, eos_ids, max_positions
+from reason_envs.llm.chat import encode_prompt, eos_ids, max_positions, response_text
 from reason_envs.llm.engine import (
     Capability,
     ContextLengthError,
@@ -126,7 +126,7 @@ class TransformersEngine(TrainableEngine):
     def _finish(self, row: Row, request: GenerationRequest, prompt_ids: tuple[int, ...]) -> Generation:
         self.generated_tokens += len(row.token_ids)
         assert row.finish_reason is not None
-        text = self.tokenizer.decode(row.token_ids, skip_special_tokens=True)
+        text = response_text(self.tokenizer, request, prompt_ids, row.token_ids)
         text, stop_string = StopStrings.cut(text, request.sampling.stop)
         return Generation(
             text=text,

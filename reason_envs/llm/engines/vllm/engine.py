@@ -17,7 +17,7 @@ from torch import Tensor
 
 from reason_envs.core import derive_seed
 from reason_envs.errors import EngineError, unknown_name
-from reason_envs.llm.chat import encode_prompt
+from reason_envs.llm.chat import encode_prompt, response_text
 from reason_envs.llm.engine import (
     BASE_MODEL,
     Capability,
@@ -123,7 +123,7 @@ class VllmEngine(TrainableEngine):
             raise EngineError(f"vLLM ended a sample with {output.finish_reason!r}. See its messages above.")
         token_ids = list(output.token_ids)
         self.generated_tokens += len(token_ids)
-        text = self.tokenizer.decode(token_ids, skip_special_tokens=True)
+        text = response_text(self.tokenizer, request, tuple(prompt_ids), token_ids)
         return Generation(
             text=StopStrings.cut(text, request.sampling.stop)[0],
             token_ids=token_ids,
