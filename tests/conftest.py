@@ -12,6 +12,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the processors; set before torch is imported
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What collection creates is kept until the end, so that collecting garbage meanwhile and later is wasted time."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
+        gc.freeze()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _own_registrations():
     """What a test module registers is gone after it."""
