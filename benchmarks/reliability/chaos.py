@@ -85,10 +85,10 @@ def kill_children(text: str, world: World) -> None:
         time.sleep(0.1)
 
 
-def remove(name: str, world: World) -> None:
-    """Remove a part of the run's folder, or all of it."""
-    path = world.folder / name if name else world.folder
-    shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+def remove(pattern: str, world: World) -> None:
+    """Remove parts of the run's folder, or all of it."""
+    for path in world.folder.parent.glob(pattern):
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
 
 
 def fill_disk(world: World) -> None:
@@ -134,10 +134,10 @@ EVENTS = {
     "interpreters of the sandbox monty are killed": Event(partial(kill_children, "monty"), TOOL),
     "workers of the grader are killed": Event(partial(kill_children, "spawn_main")),
     "the clock is set back a day": Event(lambda world: os.kill(world.pid, signal.SIGUSR1)),
-    "train.log is removed": Event(partial(remove, "train.log")),
-    "checkpoints are removed": Event(partial(remove, "checkpoints")),
+    "train.log is removed": Event(partial(remove, "run/train.log")),
+    "checkpoints are removed": Event(partial(remove, "run/checkpoints/step_*")),
     "the folder is removed": Event(
-        partial(remove, ""), statuses=(0, 2), says="", outcome="goes on, or ends with a message", equal=False
+        partial(remove, "run"), statuses=(0, 2), says="", outcome="goes on, or ends with a message", equal=False
     ),
     "the disk is full, then freed": Event(
         fill_disk, statuses=(2,), says="No space left on device", outcome="ends with a message; continues", disk_mb=300

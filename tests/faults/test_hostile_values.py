@@ -20,7 +20,7 @@ from reason_envs import make_environment
 from reason_envs.envs.petting.written_tests import golden_tests
 from reason_envs.rewards import grade_math
 from reason_envs.rewards.leak.find import find_leak
-from reason_envs.rewards.math import worker_pool
+from reason_envs.rewards.math.worker_pool import DEFAULT_POOL
 from reason_envs.sandbox import Limits, Program, make_sandbox
 from reason_envs.sandbox.layers import detect
 from reason_envs.sandbox.values import shown
@@ -123,11 +123,9 @@ def sandbox(request):
 @pytest.fixture(autouse=True, scope="module")
 def short_algebra():
     """Answers that take sympy long are given up after half a second instead of five."""
-    pool = worker_pool.GradingPool(limit=0.5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(worker_pool, "_default", pool)
+        patch.setattr(DEFAULT_POOL, "limit", 0.5)
         yield
-    pool.close()
 
 
 def run(environment, *texts, task=None):
