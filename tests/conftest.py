@@ -14,13 +14,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """What collection creates is kept until the end, so that collecting garbage meanwhile and later is wasted time."""
+    """What collection creates is kept until the end, so that collecting garbage meanwhile is wasted time."""
     gc.disable()
     try:
         return (yield)
     finally:
         gc.enable()
-        gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -43,7 +42,6 @@ def _nothing_left_open():
     """What a test module forgets to close is its own error, not that of the test during which it is collected."""
     yield
     gc.collect()
-    gc.freeze()  # what is left stays until the end, so that the next collections skip it
 
 
 @pytest.fixture(autouse=True, scope="session")
