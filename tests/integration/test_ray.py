@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 from run_toys import OPTIONS, make_run, overrides, rows, train
 
 from agents.config.cluster import ClusterConfig, EnginePlacement
@@ -26,7 +27,9 @@ PROMPT = [{"role": "user", "content": "What is 4 + 5?"}]
 
 @pytest.fixture(scope="module", autouse=True)
 def two_cores():
-    """Ray on this computer, which the tests share."""
+    """Ray on this computer, which the tests share. One thread here as in the actors: more threads round otherwise."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ray") as folder:
         here = {"RAY_TMPDIR": folder, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0"}
         for name, value in {**SMALL, **here}.items():
@@ -34,6 +37,7 @@ def two_cores():
         ray.init("local", num_cpus=2, include_dashboard=False)
         yield
         ray.shutdown()
+    torch.set_num_threads(threads)
 
 
 def cluster(replicas):

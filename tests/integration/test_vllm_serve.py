@@ -156,13 +156,18 @@ def test_vllm_serve_continues_token_ids_like_messages(make, local):
 
 def test_vllm_serve_repeats_and_counts_samples(make):
     engine, exact = make(), make(extra_body={"return_token_ids": True})
+    for each in (engine, exact):
+        asyncio.run(each.check_server())
+    requests, checked = engine.transport.requests, engine.generated_tokens
+    assert checked == exact.generated_tokens
     samples, again = (ask(e, PROMPTS[:3], n=4, max_tokens=60) for e in (engine, exact))
     assert len(samples) == 12
     assert len({s.text for s in samples}) > 3
     assert [s.text for s in samples] == [s.text for s in again]
-    assert engine.transport.requests == 3
-    assert sum(s.generated_tokens for s in samples) == engine.generated_tokens
-    assert sum(len(s.token_ids) for s in again) == exact.generated_tokens == engine.generated_tokens
+    assert engine.transport.requests == requests + 3
+    assert sum(s.generated_tokens for s in samples) == engine.generated_tokens - checked
+    assert sum(len(s.token_ids) for s in again) == exact.generated_tokens - checked
+    assert exact.generated_tokens == engine.generated_tokens
     assert len(ask(engine, PROMPTS[:1], n=3, temperature=0.0)) == 3
 
 
