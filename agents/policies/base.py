@@ -196,11 +196,7 @@ class TrainablePolicy(Policy):
 async def sample(
     engine: Engine | None, conversations: Sequence[list[Message]], seeds: Sequence[int], sampling: Sampling
 ) -> list[Choice]:
-    """Let an engine write one response per conversation.
-
-    Raises:
-        ReasonEnvsError: there is no engine.
-    """
+    """Let an engine write one response per conversation. ``None`` as the engine is an error."""
     if engine is None:
         raise ReasonEnvsError("The policy has no engine to sample with: set the attribute `engine` first.")
     requests = [GenerationRequest(c, seed, sampling) for c, seed in zip(conversations, seeds, strict=True)]

@@ -38,9 +38,10 @@ class ServedPolicy(TrainablePolicy):
         """Sample one response per conversation."""
         return await sample(self.engine, observations, seeds, sampling or self.sampling)
 
-    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+    @staticmethod
+    def refuse(*_: Any, **__: Any) -> NoReturn:
         """Raise `OptionError`: a served model cannot be trained or saved."""
         rule = "cannot be trained: it is for python -m agents.evaluate. Use policy=language policy.model=MODEL."
         raise OptionError("policy", "served", rule)
 
-    evaluate = named_parameters = save_pretrained = _refuse
+    evaluate = named_parameters = save_pretrained = refuse

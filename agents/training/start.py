@@ -20,6 +20,7 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
     from transformers.utils import logging as transformers_logging
 
     from agents import distributed
+    from agents.policies.served import ServedPolicy, ServedPolicyConfig
     from agents.training.build import build, connect
     from agents.training.folder import check_start, owning
     from agents.training.resolve import resolve
@@ -27,6 +28,8 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
     from agents.training.trainer import Trainer
     from reason_envs.adapters.loop import run_apart
 
+    if isinstance(config.policy, ServedPolicyConfig):
+        ServedPolicy.refuse()
     if config.resume is not None:
         raise OptionError("resume", config.resume, "continues a run with its configuration: call agents.train.resume.")
     transformers_logging.disable_progress_bar()

@@ -185,7 +185,7 @@ class WorkerThreads:
             return self._idle.pop() if self._idle else None
 
     def _ask(self, server: ServerProcess, request: Any, limit: float) -> Any:
-        """Return the reply of a process, which is idle afterwards, or is discarded if there is no reply."""
+        """Return the reply of a process, which is then idle. After an error the process is discarded."""
         try:
             reply = server.ask(request, limit)
         except BaseException:

@@ -54,6 +54,7 @@ def test_served_policy_has_the_defaults_of_models_that_do_not_ship_with_the_libr
 def test_served_policy_cannot_be_trained(server, tmp_path):
     with pytest.raises(OptionError, match="policy='served' cannot be trained"):
         train(compose_config([*overrides(server), f"output_dir={tmp_path / 'run'}", "steps=1"]))
+    assert not server.bodies  # it is refused before anything is built
     policy = ServedPolicy(ServedPolicyConfig())
     for use in (policy.named_parameters, lambda: policy.evaluate([]), lambda: policy.save_pretrained(tmp_path)):
         with pytest.raises(OptionError, match=r"policy='served' cannot be trained: .* policy=language"):
