@@ -9,10 +9,9 @@ Some server behaviour cannot be changed by a request:
   response is greedy at any temperature. It returns no log-probabilities and one choice per request.
 * llama.cpp's server counts the tokens of one sample only, and other servers ignore ``n`` or refuse it. The engine finds
   this before its first request for several samples, and then requests them one by one.
-* llama.cpp's server samples from the 40 most likely tokens, and only from those with 5 % of the best one's probability,
-  unless a request says otherwise. The engine recognises the server by its first response, and then asks again with
-  `LLAMA_CPP`. Its log-probabilities have one value for all tokens of one character. Ollama, LM Studio and
-  llama-cpp-python have such defaults as well: set ``extra_body`` where they allow it.
+* llama.cpp's server samples from the 40 most likely tokens, of which it drops those below 5 % of the best one. The
+  engine recognises it by its first response, and then asks again with `LLAMA_CPP`. Ollama, LM Studio and others have
+  such defaults as well (``extra_body``). llama.cpp returns one log-probability for all tokens of a character.
 * Only ``vllm serve`` reports which stop string ended a sample. With other servers ``Generation.stop_string`` is
   ``None``.
 """
@@ -114,6 +113,7 @@ class OpenAIEngine(Engine):
         try:
             samples = await self._ask(CHECK, 0, 2)
         except EngineError:
+            await self._ask(CHECK, 0, 1)  # an error here is one of the server, not of the number of samples
             return "refuses several samples per request"
         if len(samples) < 2:
             return "ignores the number of samples per request"

@@ -191,11 +191,22 @@ def test_openai_engine_requests_samples_one_by_one_from_servers_without_several(
     server.several = lambda: answer
     engine = make()
     assert len(ask(engine, n=3)) == len(ask(engine, n=3)) == 3
-    assert [body.get("n") for body in server.bodies] == [None] * 6
-    assert len({body["seed"] for body in server.bodies}) == 3
+    sent = [body.get("n") for body in server.bodies]
+    assert sent == [None] * (6 + ("refuses" in fault))  # after a refusal it asks whether a single sample works
+    assert len({body["seed"] for body in server.bodies[-6:]}) == 3
     (warning,) = caplog.messages
     assert warning.endswith("so samples are requested one by one.")
     assert fault in warning
+
+
+def test_openai_engine_does_not_take_an_outage_for_a_refusal_of_several_samples(server, make):
+    several, server.several = server.several, lambda: reply(401)
+    server.script = lambda body, number: reply(401)
+    engine = make()
+    assert "OPENAI_API_KEY" in fails(engine, n=3)
+    server.several, server.script = several, lambda body, number: reply(body=completion(*map(choice, "abc", range(3))))
+    assert len(ask(engine, n=3)) == 3
+    assert server.bodies[-1]["n"] == 3
 
 
 def test_openai_engine_asks_llama_cpp_again_without_its_defaults(server, make):
