@@ -42,22 +42,27 @@ class PassSize:
         return micro_batches(lengths, prompts, limit, rows)
 
     def halve(self, error: RuntimeError, decisions: Sequence[Decision], cuts: Sequence[Sequence[int]]) -> None:
-        """Halve the size after an error in the passes ``cuts``.
+        """Halve the size after an error in the passes ``cuts``. Passes of one decision recompute their activations.
 
         Raises:
-            RuntimeError: ``error``, if it is not about memory or if smaller passes cannot help: each pass has one
-                decision, or other processes have other passes.
+            RuntimeError: ``error``, if it is not about memory or if no smaller pass is left, or with other processes,
+                which have other passes.
         """
-        rows = max(len(cut) for cut in cuts)
-        if rows == 1 or distributed.size() > 1 or not is_out_of_memory(error):
+        if distributed.size() > 1 or not is_out_of_memory(error):
             raise error
         lengths = self._policy.lengths(decisions)
         largest = max(len(cut) * max(lengths[i] for i in cut) for cut in cuts)
-        self._tokens = largest // 2
+        if max(map(len, cuts)) > 1:
+            self._tokens = largest // 2
+            change, option = f"have up to {self._tokens} tokens", f"algo.micro_batch_tokens={self._tokens}"
+        elif self._policy.recompute_activations():
+            change, option = "recompute activations", "policy.gradient_checkpointing=true"
+        else:
+            raise error
         _log.warning(
-            "Out of memory in passes of up to %d tokens. The mini-batch is repeated with passes of up to %d tokens, "
-            "which does not change the loss. Set algo.micro_batch_tokens=%d to start with this size.",
-            *(largest, self._tokens, self._tokens),
+            "Out of memory in passes of up to %d tokens. The mini-batch is repeated and passes %s from now on, which "
+            "does not change the loss. Set %s to start so.",
+            *(largest, change, option),
         )
 
     def _planned(self) -> int:

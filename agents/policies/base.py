@@ -114,6 +114,10 @@ class TrainablePolicy(Policy):
         """Return the bytes per token that a forward pass keeps for its backward pass; 0, the default, if negligible."""
         return 0
 
+    def recompute_activations(self) -> bool:
+        """Let backward passes recompute activations from now on; return whether this saves memory. By default not."""
+        return False
+
     def training_mode(self, enabled: bool) -> AbstractContextManager[None]:
         """Return a context in which dropout is on or off; by default it changes nothing."""
         return nullcontext()

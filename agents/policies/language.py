@@ -66,8 +66,7 @@ class LanguagePolicy(TrainablePolicy):
             _log.warning(
                 "policy.top_p=%s, policy.top_k=%s: responses are sampled from a truncated distribution, but importance "
                 "ratios use the full one. Set policy.top_p=1 policy.top_k=0 unless a preset needs the truncation.",
-                config.top_p,
-                config.top_k,
+                *(config.top_p, config.top_k),
             )
         self.scales_loss = self.precision == torch.float16
 
@@ -93,7 +92,7 @@ class LanguagePolicy(TrainablePolicy):
     def _scorer_of(self, model: Any, device: torch.device) -> Scorer:
         base = model.get_base_model() if self.uses_lora else model
         precision = self.precision if device == self.device else torch.float32
-        return Scorer(base, device, precision, share_prompts=not self.config.gradient_checkpointing)
+        return Scorer(base, device, precision)
 
     @property
     def architecture(self) -> str:
@@ -138,10 +137,7 @@ class LanguagePolicy(TrainablePolicy):
                 "Prompt of %d tokens exceeds the limit of %d mid-episode (policy.max_prompt_tokens=%d, or the context "
                 "length of model and engine minus policy.max_tokens=%d). The agent's turn is skipped (metric: "
                 "overlong_prompts).",
-                length,
-                limit,
-                self.config.max_prompt_tokens,
-                self.max_tokens,
+                *(length, limit, self.config.max_prompt_tokens, self.max_tokens),
             )
         return length <= limit
 
@@ -174,6 +170,14 @@ class LanguagePolicy(TrainablePolicy):
         with torch.enable_grad(), generators, self.training_mode(True), scorer.autocast(), saved:
             token_states(scorer.model, batch, share_prompts=False)
         return saved.total // PROBE_TOKENS
+
+    def recompute_activations(self) -> bool:
+        """Switch gradient checkpointing on; return whether it was off and the model supports it."""
+        model = self._scorer.model
+        if model.is_gradient_checkpointing or not model.supports_gradient_checkpointing:
+            return False
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+        return True
 
     def prepare_values(self) -> None:
         """Add the value head, unless a checkpoint has added it."""

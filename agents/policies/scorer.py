@@ -21,15 +21,15 @@ class Scorer(nn.Module):
         model: the language model. An adapter is a part of its layers, so it has no PEFT wrapper around it.
         device: the device that computes.
         precision: data type of the decoder's forward pass. The heads compute in float32.
-        share_prompts: whether each prompt of a batch is computed once (see `token_states`).
     """
 
-    def __init__(self, model: Any, device: torch.device, precision: torch.dtype, *, share_prompts: bool) -> None:
+    def __init__(self, model: Any, device: torch.device, precision: torch.dtype) -> None:
         super().__init__()
         self.model = model
         self.device = device
         self.precision = precision
-        self.share_prompts = share_prompts
+        self.share_prompts = True
+        """Whether each prompt of a batch is computed once. Gradient checkpointing does not allow it."""
         self.value_head: ValueHead | None = None
         """The head that computes state values. ``None``: ``forward`` returns no values."""
 
@@ -42,8 +42,9 @@ class Scorer(nn.Module):
             Log-probabilities [N], entropies [N], and state values [N] or ``None``, all in float32.
         """
         mask = batch.response_mask
+        share = self.share_prompts and not self.model.is_gradient_checkpointing
         with self.autocast():
-            states = token_states(self.model, batch, share_prompts=self.share_prompts)[mask]
+            states = token_states(self.model, batch, share_prompts=share)[mask]
         targets = batch.input_ids[:, batch.prompt_width :][mask]
         head = LogitsHead(self.model)
         scores = token_log_probs(head, states, targets, temperatures, entropy_gradient=entropy_gradient)

@@ -116,24 +116,18 @@ def _load(config: FineTuningConfig, device: torch.device) -> Any:
         device=device,
         dtype=resolve_dtype("auto", device) if config.lora_rank else torch.float32,
         auto_class="AutoModelForTokenClassification",
-        num_labels=len(LABELS),
         id2label=dict(enumerate(LABELS)),
         label2id={name: i for i, name in enumerate(LABELS)},
     )
     if config.gradient_checkpointing:
-        model.gradient_checkpointing_enable()
-        model.enable_input_require_grads()
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     if config.lora_rank:
         from peft import LoraConfig, get_peft_model
 
-        lora = LoraConfig(
-            r=config.lora_rank,
-            lora_alpha=2 * config.lora_rank,
-            target_modules="all-linear",
-            exclude_modules=list(HEADS),
-            modules_to_save=list(HEADS),  # the head is new, so all of it is trained
-        )
-        model = get_peft_model(model, lora)
+        rank, heads = config.lora_rank, list(HEADS)
+        # The head is new, so all of it is trained.
+        around: Any = {"target_modules": "all-linear", "exclude_modules": heads, "modules_to_save": heads}
+        model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, **around))
     return model
 
 

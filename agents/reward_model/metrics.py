@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from reason_envs.rewards.leak.expressions import evaluate
 
@@ -22,9 +23,7 @@ def roc_auc(scores: np.ndarray, right: np.ndarray) -> float:
     Ties count half (Mann-Whitney). ``scores`` and the booleans ``right`` have the shape [N]. The result is NaN if all
     steps are right or all are wrong.
     """
-    values, places = np.unique(scores, return_inverse=True)
-    counts = np.bincount(places, minlength=len(values))
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    ranks = pd.Series(scores).rank().to_numpy()
     positives, negatives = int(right.sum()), int((~right).sum())
     if not positives or not negatives:
         return float("nan")

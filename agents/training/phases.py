@@ -31,7 +31,7 @@ def explain_out_of_memory(phase: str, config: TrainConfig) -> Iterator[None]:
         sizes = _sizes(config)
         given = ", ".join(f"{key}={value}" for key, value in sizes.items())
         fix = (
-            "set policy.gradient_checkpointing=true or policy.lora_rank=16, or use a smaller model"
+            "set policy.lora_rank=16, or use a smaller model"
             if "policy.max_tokens" in sizes
             else "set engine.load_in_8bit=true or reward_model.load_in_8bit=true, or use smaller models"
         )

@@ -72,19 +72,12 @@ class Trainer:
         self.run = run
         self.total_steps = total_steps(config, len(run.train_tasks))
         with explain_out_of_memory("copying the reference", config):
-            self.learner: Learner = ALGORITHMS.make(
-                config.algo.name,
-                run.policy,
-                run.environment,
-                run.train_tasks,
-                total_steps=self.total_steps,
-                seed=config.seed,
-                **options(config.algo),
-            )
+            given = {"total_steps": self.total_steps, "seed": config.seed, **options(config.algo)}
+            parts = (run.policy, run.environment, run.train_tasks)
+            self.learner: Learner = ALGORITHMS.make(config.algo.name, *parts, **given)
         self.sync = PolicySync(run.policy)
         self.saver = Saver(run.plan, run.policy, self.learner.optimizer)
-        ahead = config.pipeline.steps_ahead
-        self.pipeline = Pipeline(self.learner, run.policy, self.saver, ahead, self.total_steps)
+        self.pipeline = Pipeline(self.learner, run.policy, self.saver, config.pipeline.steps_ahead, self.total_steps)
         self.tracker = open_folder(run.plan, self.total_steps, resuming=self._resuming, command=self._command)
         self.evaluator = Evaluator(run, self.tracker)
 

@@ -56,11 +56,32 @@ def test_an_update_keeps_the_smaller_passes(policy, monkeypatch):
     update.run(samples, step=1)
 
 
-def test_too_little_memory_for_one_decision_is_an_error(policy, monkeypatch):
+def test_an_update_without_memory_for_one_decision_recomputes_activations(policy, monkeypatch, caplog):
+    samples = off_policy_samples(policy)
+    expected, gradients = run(policy, samples)
+    whole = policy.evaluate
+
+    def evaluate(decisions, **options):
+        if not policy.model.is_gradient_checkpointing:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return whole(decisions, **options)
+
+    monkeypatch.setattr(policy, "evaluate", evaluate)
+    with caplog.at_level(logging.WARNING):
+        metrics, repeated = run(policy, samples)
+    assert_close(repeated, gradients)
+    assert metrics == pytest.approx(expected, abs=1e-4)
+    assert "Set policy.gradient_checkpointing=true to start so." in caplog.text
+
+
+@pytest.mark.parametrize("supported", [True, False])
+def test_too_little_memory_for_one_decision_is_an_error(policy, monkeypatch, supported):
+    monkeypatch.setattr(type(policy.model), "supports_gradient_checkpointing", supported)
     samples = off_policy_samples(policy)
     limit_memory(policy, monkeypatch, 0, torch.OutOfMemoryError("CUDA out of memory."))
     with pytest.raises(torch.OutOfMemoryError):
         run(policy, samples)
+    assert policy.model.is_gradient_checkpointing is supported
 
 
 def test_other_errors_are_not_repeated(policy, monkeypatch):

@@ -452,7 +452,7 @@ def test_out_of_gpu_memory_error_names_phase_sizes_and_fix(target, phase, tiny_m
     assert f"Out of GPU memory while {phase}" in message
     for part in ("policy.max_tokens=12", "engine.max_batch_size=256", "2.00 GiB"):
         assert part in message
-    assert "policy.gradient_checkpointing=true" in message
+    assert "policy.lora_rank=16" in message
     assert message.count("\n") == 1
 
 
