@@ -12,7 +12,8 @@ not change), two threads, raised allocator thresholds of glibc, and a reward wit
 ends them. ``long``: a copy of the model very rarely ends a response, so every response has the maximum length.
 
 Each side runs in separate processes, which alternate. The table has medians over the steps of all processes, and the
-peak of the resident memory of a process, weights and libraries included.
+peak of the resident memory of a process, weights and libraries included. The second table divides the shortest possible
+time of each section of ours by its measured time: see `roofline.py`.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.train import ALLOCATOR
+from benchmarks.throughput.roofline import limits, matrix_speed, roofline_table
 from benchmarks.throughput.trl_side import MAX_TOKENS, SAMPLES, TASKS, Setting, require_trl, scratch, trl_trainer
 
 WARM_UP = 2
@@ -80,9 +82,10 @@ class Stopwatch:
 
         setattr(owner, method, timed)
 
-    def count(self, tokens: int) -> None:
-        """Add a number of generated tokens."""
-        self._now["tokens"] += tokens
+    def count(self, **amounts: float) -> None:
+        """Add amounts, such as a number of generated tokens, to the step."""
+        for name, amount in amounts.items():
+            self._now[name] += amount
 
     def lap(self) -> None:
         """End a step."""
@@ -99,11 +102,18 @@ def measure_ours(setting: Setting, steps: int) -> list[dict[str, float]]:
     from agents.training.resolve import resolve
     from agents.training.trainer import Trainer
 
-    watch = Stopwatch()
+    watch, speed = Stopwatch(), matrix_speed()
 
     class Watched(Trainer):
         async def prepare(self) -> None:
             await super().prepare()
+            update = self.learner.update
+
+            def counted(trajectories: Any, step: int) -> Any:
+                watch.count(**limits(self.run.policy, trajectories, speed))
+                return update(trajectories, step)
+
+            self.learner.update = counted  # type: ignore[method-assign]
             batcher = self.run.engines[0].batcher
             count_tokens(batcher, "_function", watch, lambda out: [s.token_ids for n in out for s in n])
             watch.watch(batcher, "_function", "generation")
@@ -159,7 +169,7 @@ def count_tokens(owner: Any, method: str, watch: Stopwatch, responses: Callable[
 
     def counting(*args: Any, **kwargs: Any) -> Any:
         out = original(*args, **kwargs)
-        watch.count(sum(len(ids) for ids in responses(out)))
+        watch.count(tokens=sum(len(ids) for ids in responses(out)))
         return out
 
     setattr(owner, method, counting)
@@ -189,6 +199,8 @@ def main() -> None:
                 rows = turns(sides(arguments, setting), arguments.steps, folder)
                 results["rows"] += [{"lengths": lengths, "train": train, "side": s, "steps": rows[s]} for s in rows]
                 print(table(results["rows"][-len(rows) :], heading=len(results["rows"]) == len(rows)), flush=True)
+    ours = [row for row in results["rows"] if row["side"] == "ours"]
+    print(roofline_table(ours, SECTIONS))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(results) + "\n")
 
