@@ -25,8 +25,8 @@ def options(doc: str, **defaults: int) -> argparse.Namespace:
 def measure(name: str, seed: int, cells: Mapping[str, Callable[[], dict[str, Any]]]) -> int:
     """Run the cells that have no result yet, and write all results as a table into the page.
 
-    A cell returns its results; ``bad`` lists what must not happen. Results of earlier, interrupted calls are kept in
-    ``results/NAME-SEED.json``: delete it to measure again.
+    A cell returns its results; ``bad`` lists what must not happen. Results of earlier calls, also by other users, are
+    kept in ``results/NAME-SEED.json``: delete it to measure again.
 
     Returns:
         1 if a cell has entries under ``bad``, else 0.
@@ -39,9 +39,8 @@ def measure(name: str, seed: int, cells: Mapping[str, Callable[[], dict[str, Any
         results[cell] = {**cells[cell](), "seconds": round(time.monotonic() - start, 1)}
         path.write_text(json.dumps(results, indent=1, default=str) + "\n")
         print(cell, results[cell], flush=True)
-    rows = {cell: results[cell] for cell in cells}
-    _write_section(name, seed, rows)
-    return int(any(row["bad"] for row in rows.values()))
+    _write_section(name, seed, results)
+    return int(any(results[cell]["bad"] for cell in cells))
 
 
 def _write_section(name: str, seed: int, rows: Mapping[str, Mapping[str, Any]]) -> None:

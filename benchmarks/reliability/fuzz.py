@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import sys
 import tempfile
 import time
@@ -22,7 +23,8 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from openai_server import completion
+from openai_server import choice, completion
+from test_damaged_folders import RECORDS
 
 from benchmarks.reliability.common import measure, options
 from reason_envs import make_environment
@@ -39,6 +41,7 @@ from reason_envs.rewards.leak.find import find_leak
 from reason_envs.rewards.math import notation
 from reason_envs.rewards.math.extract import extract_answer
 from reason_envs.sandbox.values import finished, shown
+from reason_envs.tasks.files.formats import Fields, read_tasks, reader
 from reason_envs.tasks.files.records import read_records
 from reason_envs.tasks.games.moves import read_moves
 from reason_envs.tasks.games.sudoku_rules import read_cells
@@ -110,15 +113,24 @@ def environment(name: str) -> Any:
     return make_environment(name)
 
 
-COMPLETION = json.dumps(completion())
+LOG_PROB = {"token": "ok", "logprob": -0.1}
+COMPLETION = json.dumps(completion(choice(logprobs={"content": [LOG_PROB]}, token_ids=[5]), prompt_token_ids=[1]))
+VALUE = re.compile(r'(?:(?<=: )|(?<=\[))(?:"(?:[^"\\]|\\.)*"|-?[\d.]+)')
+
+
+def damaged(valid: str, given: str) -> bytes:
+    """Return valid JSON in which a text replaces one value, or damages one place."""
+    values = [match.span() for match in VALUE.finditer(valid)]
+    first, last = values[len(given) % len(values)]
+    if len(given) % 3 == 0:
+        first = last = len(given) % len(valid)
+    value = json.dumps(given) if len(given) % 3 == 1 else given
+    return (valid[:first] + value + valid[last:]).encode("utf-8", "surrogatepass")
 
 
 def answer(body: str) -> None:
-    """Read a server's response, which is valid but for one place."""
-    place = len(body) % len(COMPLETION)
-    damaged = COMPLETION[:place] + body + COMPLETION[place + len(body) % 7 :]
-    fields = decode(damaged.encode("utf-8", "replace"))
-    read_generations(fields, read_usage(fields), n=1, log_probs=True)
+    """Read a server's response."""
+    decode(damaged(COMPLETION, body), lambda fields: read_generations(fields, read_usage(fields), n=1, log_probs=True))
 
 
 def unit_tests(code: str) -> None:
@@ -134,9 +146,10 @@ FILE = Path(tempfile.gettempdir()) / "reason_envs_fuzz.jsonl"
 
 
 def records(content: str) -> None:
-    """Read a file of problems."""
-    FILE.write_bytes(content.encode("utf-8", "surrogatepass"))
-    read_records(FILE)
+    """Read the tasks of a file of problems."""
+    family, record = list(RECORDS.items())[len(content) // 3 % len(RECORDS)]
+    FILE.write_bytes(damaged(json.dumps(record), content))
+    read_tasks(reader(family, Fields()), read_records(FILE), "", skip_missing=False)
 
 
 PARSERS: dict[str, tuple[str, Callable[[str], Any]]] = {
@@ -172,6 +185,18 @@ PARSERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 }
 
 
+def attempt(parse: Callable[[str], Any], given: str) -> tuple[float, str]:
+    """Return the seconds that a parser takes for an input, and how it ends."""
+    start, ending = time.perf_counter(), "read"
+    try:
+        parse(given)
+    except (ReasonEnvsError, ServerFailure):
+        ending = "refused"
+    except Exception as error:  # noqa: BLE001
+        ending = f"{error!r:.200}"
+    return time.perf_counter() - start, ending
+
+
 def fuzz(name: str, inputs: int, seed: int) -> dict[str, Any]:
     """Give a parser random inputs; return the results."""
     kind, parse = PARSERS[name]
@@ -180,17 +205,12 @@ def fuzz(name: str, inputs: int, seed: int) -> dict[str, Any]:
         parse("a=1")  # what is built once
     for _ in range(inputs):
         given = text(draw, kind)
-        start = time.perf_counter()
-        try:
-            parse(given)
-        except (ReasonEnvsError, ServerFailure):
-            refused += 1
-        except Exception as error:  # noqa: BLE001
-            bad.append(f"{given[:200]!r}: {error!r:.200}")
-        seconds = time.perf_counter() - start
-        longest = max(longest, seconds)
-        if seconds > SECONDS:
-            bad.append(f"{given[:200]!r}: {seconds:.1f} s")
+        seconds, ending = attempt(parse, given)
+        if seconds > SECONDS:  # a stall of the machine does not repeat
+            seconds, ending = attempt(parse, given)
+        longest, refused = max(longest, seconds), refused + (ending == "refused")
+        if seconds > SECONDS or ending not in ("read", "refused"):
+            bad.append(f"{given[:200]!r}: {ending} after {seconds:.1f} s")
     return {"inputs": inputs, "refused": refused, "longest (s)": round(longest, 3), "bad": bad[:20]}
 
 

@@ -4,11 +4,13 @@
     python -m benchmarks.reliability.kills --families 2 --kills 1
 
 Each run is a fork of this process, which has imported everything. SIGKILL ends it at once; after SIGTERM it must save
-and exit with the status 143 in ``STOP_SECONDS``.
+and exit with the status 143 in ``STOP_SECONDS``. Two learners are started by torchrun, whose status is 1 if a signal
+ends it or one of them; SIGKILL ends one of them, or all processes.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -43,14 +45,18 @@ FAMILIES = {
     "petting_code, grpo": (*WORDS, *GROUPS, "env.max_turns=1"),
     "petting_sokoban, ppo": (*WORDS, *GROUPS, "env.max_turns=1"),
     "petting_sudoku, at_grpo": (*WORDS, *GROUPS, "env.max_turns=1"),
+    "single_turn_math, grpo, two learners": (*WORDS, *GROUPS),
 }
 """Options of a short run per environment and algorithm."""
 STOP_SECONDS = 120.0
 """Time in seconds in which a run must end after SIGTERM."""
 
 
-def start(arguments: list[str], log: Path) -> int:
-    """Train in a fork of this process; return its process id."""
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "agents.train"]
+
+
+def start(arguments: list[str], log: Path, torchrun: bool = False) -> int:
+    """Train in a fork of this process, or with torchrun; return its process id."""
     from agents import train
 
     sys.stdout.flush()
@@ -62,6 +68,8 @@ def start(arguments: list[str], log: Path) -> int:
         file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for stream in (1, 2):
             os.dup2(file, stream)
+        if torchrun:
+            os.execv(sys.executable, [*TORCHRUN, *arguments])
         sys.argv = ["train", *arguments]
         signal.signal(signal.SIGUSR1, lambda *_: _set_clock_back())
         train.main()
@@ -94,6 +102,19 @@ def ended(pid: int, seconds: float) -> int | None:
     return None
 
 
+def send(pid: int, number: int, draw: random.Random) -> None:
+    """Send a signal to a run. SIGKILL ends one of several learners, or all processes."""
+    learners = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            if int(file.read_text().rpartition(")")[2].split()[1]) == pid:
+                learners += [int(file.parent.name)] if b"agents.train" in (file.parent / "cmdline").read_bytes() else []
+    one = bool(learners) and draw.random() < 0.5
+    for each in [draw.choice(learners)] if one and number == signal.SIGKILL else [pid, *learners]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, number)
+
+
 def result(folder: Path) -> dict[str, Any]:
     """Return what must be equal: the metrics that do not depend on the machine, and a digest of the final weights."""
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
@@ -106,29 +127,30 @@ def arguments(name: str, folder: Path) -> list[str]:
     """Return the command line that starts, or continues, the run in a folder."""
     if any((folder / "checkpoints").glob("step_*")):
         return [f"resume={folder}"]
-    environment, algorithm = name.split(", ")
+    environment, algorithm, *_ = name.split(", ")
     return [f"env={environment}", f"algo={algorithm}", *RUN, *FAMILIES[name], f"output_dir={folder}"]
 
 
 def family(name: str, kills: int, seed: int) -> dict[str, Any]:
     """Train once without and once with signals; return the results."""
+    torchrun = name.endswith("two learners")
     draw, bad, sent, whole_seconds = random.Random(f"{seed} {name}"), [], [], 0.0
     place = Path(tempfile.mkdtemp(prefix="kills_"))
     whole, killed, log = place / "whole", place / "killed", place / "log"
     began = time.monotonic()
-    if (status := ended(start(arguments(name, whole), log), 500)) != 0:
+    if (status := ended(start(arguments(name, whole), log, torchrun), 500)) != 0:
         return {"kills": 0, "bad": [f"the run without signals ended with {status}: {log.read_text()[-500:]}"]}
     whole_seconds = time.monotonic() - began
     status: int | None = -1
     while status != 0 and not bad:
-        pid = start(arguments(name, killed), log)
+        pid = start(arguments(name, killed), log, torchrun)
         status = ended(pid, draw.uniform(0.0, 0.8 * whole_seconds) if len(sent) < kills else 500)
         if status is None:
             number = draw.choice((signal.SIGKILL, signal.SIGKILL, signal.SIGTERM))
-            os.kill(pid, number)
+            send(pid, number, draw)
             status = ended(pid, STOP_SECONDS)
             sent.append(number)
-            if status not in (0, -number, 128 + number):
+            if status not in (0, -number, 128 + number, int(torchrun)):
                 bad.append(f"after {signal.Signals(number).name} the status is {status}: {log.read_text()[-500:]}")
         elif status != 0:
             bad.append(f"the resumed run ended with {status}: {log.read_text()[-500:]}")

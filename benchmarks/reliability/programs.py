@@ -25,8 +25,6 @@ from reason_envs.sandbox import Limits, Program, Sandbox, make_sandbox, native
 from reason_envs.sandbox.layers import Layers, detect
 
 LIMITS = Limits(seconds=2.0, memory_mb=256)
-OWN_ROOT = {"list_root", "walk_up"}
-"""Programs that list the root folder: in the namespaces of bubblewrap it is an empty one, which Landlock hides too."""
 LATE = 1.0
 """Seconds after the limit in which a program must have ended."""
 PROGRAMS = {**FIRST, **BY_CLASS}
@@ -49,8 +47,7 @@ def layouts() -> dict[str, Layers | None]:
 
 def attack(sandbox: Sandbox, world: World, seed: int, layers: Layers | None) -> dict[str, Any]:
     """Run all programs in random order, two at a time; return the results."""
-    left_out = OWN_ROOT if layers and layers.bubblewrap and not layers.landlock else set()
-    programs = [item for item in PROGRAMS.items() if item[0] not in left_out]
+    programs = list(PROGRAMS.items())
     random.Random(seed).shuffle(programs)
     sandbox.execute(Program(""))
 
@@ -59,7 +56,7 @@ def attack(sandbox: Sandbox, world: World, seed: int, layers: Layers | None) -> 
         return await asyncio.gather(*(sandbox.run(program) for program in filled))
 
     outcomes = dict(zip((name for name, _ in programs), asyncio.run(run()), strict=True))
-    works = [sandbox.execute(Program("x = 6 * 7", expressions=("x",))).value for _ in range(4)] == [42] * 4
+    works = [sandbox.execute(Program("x = 6 * 7", expressions=("x",))).values for _ in range(4)] == [(42,)] * 4
     breaches = [n for n, o in outcomes.items() if "ESCAPED" in o.stdout + o.stderr or SECRET in repr(o)]
     late = [name for name, outcome in outcomes.items() if outcome.seconds > LIMITS.seconds + LATE]
     odd = [n for n, outcome in outcomes.items() if layers and outcome.status not in PROGRAMS[n].statuses]

@@ -103,8 +103,12 @@ class ServerProcess:
 
     def __init__(self, command: list[str], **options: Any) -> None:
         self._socket, theirs = socket.socketpair()
-        with theirs:
-            self.process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, **options)
+        try:
+            with theirs:
+                self.process = subprocess.Popen(command, stdin=theirs.fileno(), stdout=subprocess.DEVNULL, **options)
+        except OSError:
+            self.forget()
+            raise
 
     def ask(self, request: Any, limit: float) -> Any:
         """Return the reply to a request. Raises as `receive` after ``limit`` seconds."""

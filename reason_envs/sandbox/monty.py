@@ -9,9 +9,10 @@ import ctypes
 import json
 import os
 import secrets
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from importlib.metadata import distribution
 from string import Template
+from threading import Timer
 from time import monotonic
 from typing import Any
 
@@ -27,6 +28,8 @@ GUARD = f"guard_{secrets.token_hex(8)}"
 """Name of the function that `guard` defines. Programs cannot know it, so they cannot replace it."""
 END = f"end_{secrets.token_hex(8)}"
 """Name of the function that raises ``EOFError``, which programs in Monty cannot name."""
+GRACE = 0.5
+"""Time in seconds after a program's limit until its interpreter is killed. It measures the limit per piece of code."""
 _CODE = read_table(__file__, "monty_code.yaml")
 _started_in: dict[str, int] = {}
 """The process whose threads run the interpreters, once there is one."""
@@ -65,10 +68,14 @@ class MontySandbox(Sandbox):
             os_policy={"sleep": "zero", "random_start": {"seed": 0}},
         )
         try:
-            with session:
+            with session, ExitStack() as stack:
+                watchdog = Timer(limits.seconds + GRACE, _kill, [session.worker_pid])
+                stack.callback(watchdog.cancel)
+                watchdog.start()
                 return run.finish(session)
         except MontyCrashedError as error:
-            return run.outcome("timeout" if error.timed_out else "killed", f"the interpreter ended: {error}"[:300])
+            late = monotonic() - run.start > limits.seconds
+            return run.outcome("timeout" if late else "killed", f"the interpreter ended: {error}"[:300])
 
     def _end_processes(self) -> None:
         if self._monty is not None:
@@ -77,8 +84,7 @@ class MontySandbox(Sandbox):
 
     def _start_over(self) -> None:
         super()._start_over()
-        if self._monty is not None:  # after a fork its destructor would end the interpreters of the parent
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._monty))
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._monty))  # its destructor ends the parent's interpreters
         self._monty = None
 
     def _interpreters(self) -> Any:
@@ -90,9 +96,7 @@ class MontySandbox(Sandbox):
                     "or use another sandbox."
                 )
             if self._monty is None:
-                self._monty = Monty(
-                    binary_path=_interpreter(), max_processes=self.workers, feed_duration_limit_grace=0.5
-                ).__enter__()
+                self._monty = Monty(binary_path=_interpreter(), max_processes=self.workers).__enter__()
             return self._monty
 
 
@@ -175,6 +179,11 @@ class _Run:
         """Return the outcome with this status."""
         values = tuple(self.values)
         return Outcome(status, self.printed["stdout"], self.printed["stderr"], values, monotonic() - self.start, reason)
+
+
+def _kill(pid: int) -> None:
+    with suppress(ProcessLookupError):  # it has just ended
+        os.kill(pid, 9)
 
 
 def _end_of_input() -> None:

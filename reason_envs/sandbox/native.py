@@ -71,27 +71,27 @@ class NativeSandbox(Sandbox):
     def _start_server(self) -> ServerProcess:
         layers = detect()
         layers.check(self.config.require)
-        with self._lock:
-            server = _Server(layers, shared_uid=FIRST_UID + len(self._servers) % UIDS)
-            self._servers.append(server)
         try:
-            self._check(server)
-        except BaseException:
-            self._discard(server)
-            raise
-        return server
-
-    def _check(self, server: ServerProcess) -> None:
-        """Run an empty program, so that a layer that cannot be activated is not reported as the fault of a program."""
-        try:
-            server.receive(monotonic() + START_LIMIT)
-            program = Program("")
-            outcome = _outcome(server.ask(asdict(program), START_LIMIT), program)
+            with self._lock:
+                server = _Server(layers, shared_uid=FIRST_UID + len(self._servers) % UIDS)
+                self._servers.append(server)
+            try:
+                self._check(server)
+            except BaseException:
+                self._discard(server)
+                raise
         except OSError as error:
             raise EngineError(
                 f"The server of the native sandbox did not start ({error}). See its message above. Active layers: "
                 f"{', '.join(self.layers)}. Use the sandbox monty or container on this machine."
             ) from error
+        return server
+
+    def _check(self, server: ServerProcess) -> None:
+        """Run an empty program, so that a layer that cannot be activated is not reported as the fault of a program."""
+        server.receive(monotonic() + START_LIMIT)
+        program = Program("")
+        outcome = _outcome(server.ask(asdict(program), START_LIMIT), program)
         if outcome.status != "ok":
             raise EngineError(f"A layer of the native sandbox cannot be activated: {outcome.reason}.")
 

@@ -122,7 +122,25 @@ RECORDS = {
     "humaneval": {"prompt": "def f():\n", "canonical_solution": "    return 1", "test": "assert 1", "entry_point": "f"},
     "mbpp": {"text": "Return 1.", "code": "def f():\n    return 1", "test_list": ["assert f() == 1"]},
 }
-VALUES = [None, 5, -1.5, True, "", " ", "def", "\\boxed{", [], [1], [[]], {}, {"a": 1}, [None], "x" * 10**5, "\0"]
+VALUES = [
+    None,
+    5,
+    -1.5,
+    True,
+    "",
+    " ",
+    "def",
+    "\\boxed{",
+    [],
+    [1],
+    [[]],
+    {},
+    {"a": 1},
+    [None],
+    "x" * 10**5,
+    "\0",
+    "{" * 300,
+]
 
 
 def hurt_records(record):

@@ -64,6 +64,16 @@ def test_monty_limits_the_total_time_of_program_and_expressions(sandbox):
     assert (outcome.status, outcome.values) == ("timeout", (1,))
 
 
+def test_monty_expressions_share_the_time_that_the_program_leaves(sandbox):
+    spend = "def spend(n):\n    for i in range(n): pass\n"
+    sandbox.execute(Program(""))
+    second = sandbox.execute(Program(f"{spend}spend(10**6)")).seconds / 10**6
+    source = f"{spend}spend({int(2.7 / second)})"
+    outcome = sandbox.execute(Program(source, expressions=("spend(10**10)",), limits=Limits(seconds=3.0)))
+    assert outcome.status == "timeout"
+    assert outcome.seconds < 5.2  # with a new limit for the expression it would be 5.7 seconds
+
+
 def test_monty_limits_the_size_of_values(sandbox):
     outcome = sandbox.execute(Program("", expressions=("'x' * 200000", "2")))
     assert outcome.status == "output"

@@ -238,6 +238,12 @@ def test_native_refuses_a_layer_that_cannot_be_activated(monkeypatch):
         sandbox.execute(Program(""))
 
 
+def test_native_explains_an_interpreter_that_cannot_run(monkeypatch):
+    monkeypatch.setattr("reason_envs.sandbox.native.interpreter", lambda: "/")
+    with pytest.raises(ReasonEnvsError, match="did not start.*Permission denied"):
+        make_sandbox("native").execute(Program(""))
+
+
 def test_native_refuses_other_systems(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     detect.cache_clear()

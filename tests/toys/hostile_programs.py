@@ -2,7 +2,7 @@
 
 The test fills in ``{...}``: ``secret`` (a file that all users can read), ``folder`` (all users can write to it), ``tcp``
 and ``udp`` (listening ports on loopback), ``unix`` and ``abstract`` (listening sockets), ``parent`` (id of the process
-that runs the tests).
+that runs the tests). The root folder of a sandbox may be another one, without ``proc``.
 """
 
 # ruff: noqa: E501  (programs are easier to read on one line)
@@ -42,9 +42,9 @@ PROGRAMS = {
     "read_shadow": tries("open('/etc/shadow').read()"),
     "read_by_descriptor": tries("import os\nos.read(os.open('{secret}', os.O_RDONLY), 10)", works_unsealed=True),
     "read_home": tries("import os, pathlib\nprint(os.listdir(pathlib.Path('{secret}').parent))", works_unsealed=True),
-    "list_root": tries("import os\nos.listdir('/')", works_unsealed=True),
+    "list_root": tries("import os\nassert 'proc' in os.listdir('/')", works_unsealed=True),
     "list_tmp": tries("import os\nos.listdir('/tmp')", works_unsealed=True),
-    "walk_up": tries("import os\nos.listdir('../../../..')", works_unsealed=True),
+    "walk_up": tries("import os\nassert 'proc' in os.listdir('../../../../../..')", works_unsealed=True),
     "import_from_folder": tries("import sys\nsys.path.insert(0, '{folder}')\nimport planted", works_unsealed=True),
     "import_our_package": tries("import reason_envs"),
     "import_packages": tries("import numpy"),

@@ -222,6 +222,8 @@ def mbpp(record: Record, place: str) -> Parts:
     if not isinstance(text, str) or not isinstance(tests, list) or not tests:
         raise ReasonEnvsError(f"{place}: an MBPP record needs 'prompt' or 'text', and 'test_list'. {_has(record)}")
     code = _text(record, "code", place)
+    if not _parses(code):
+        raise ReasonEnvsError(f"{place}: the field 'code' is not valid Python. Fix or remove the record.")
     functions = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
     tested = [name for name in functions if re.search(rf"\b{re.escape(name)}\(", tests[0])]
     if not tested:

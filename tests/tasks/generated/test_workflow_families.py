@@ -114,6 +114,11 @@ def test_mbpp_first_assertion_is_public():
         ("humaneval", {"prompt": "def f():", "entry_point": "f"}, "'test' is missing"),
         ("mbpp", {"prompt": "Write."}, "'test_list'"),
         ("mbpp", {"prompt": "Write.", "code": "def g(): pass", "test_list": ["assert f() == 1"]}, "call a function"),
+        (
+            "mbpp",
+            {"prompt": "Write.", "code": "-" * 50_000 + "1", "test_list": ["assert f() == 1"]},
+            "not valid Python",
+        ),
     ],
 )
 def test_bad_records_are_named_with_file_and_line(tmp_path, name, record, message):

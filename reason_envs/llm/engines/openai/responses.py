@@ -2,12 +2,13 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from reason_envs.llm.engine import FinishReason, Generation
 
+T = TypeVar("T")
 MAX_TOKENS = 10**9
 """Maximum number of tokens of a response that is believed."""
 MAX_QUOTE = 300
@@ -48,15 +49,17 @@ class Usage:
     """Number of sampled tokens."""
 
 
-def decode(content: bytes) -> dict[str, Any]:
-    """Parse the body of a response. Anything but a complete JSON object is a failure that can be retried."""
+def decode(content: bytes, read: Callable[[dict[str, Any]], T]) -> T:
+    """Parse the body of a response, and read it. All but a complete JSON object is a failure that can be retried."""
     try:
         body = json.loads(content)
+        if isinstance(body, dict):
+            return read(body)
     except ValueError:
         raise malformed("is not complete JSON", content) from None
-    if not isinstance(body, dict):
-        raise malformed("is not a JSON object", content)
-    return body
+    except RecursionError:
+        raise malformed("is nested too deeply", b"") from None
+    raise malformed("is not a JSON object", content)
 
 
 def read_usage(body: Mapping[str, Any]) -> Usage:

@@ -15,7 +15,7 @@ from reason_envs.core import derive_seed
 from reason_envs.errors import EngineError
 from reason_envs.llm.engine import ContextLengthError
 from reason_envs.llm.engines.openai.options import OpenAIEngineConfig
-from reason_envs.llm.engines.openai.responses import MAX_QUOTE, ServerFailure, decode, malformed
+from reason_envs.llm.engines.openai.responses import MAX_QUOTE, ServerFailure, decode
 
 T = TypeVar("T")
 LOG = logging.getLogger(__name__)
@@ -152,10 +152,7 @@ class Transport:
             raise ServerFailure(
                 f"the connection failed ({error.__cause__})", "Start the server, or correct base_url.", retry=True
             ) from None
-        try:
-            return read(decode(raw))
-        except RecursionError:
-            raise malformed("is nested too deeply", b"") from None
+        return decode(raw, read)
 
     async def _status_failure(
         self, client: openai.AsyncOpenAI, error: openai.APIStatusError, body: dict[str, Any]
