@@ -97,7 +97,9 @@ def first_samples(tasks: Sequence[Task], max_samples: int | None) -> list[Task]:
     """
     if max_samples is None or check_count("max_samples", max_samples) >= len(tasks):
         return list(tasks)
-    ranked = sorted(range(len(tasks)), key=lambda i: (_rank(tasks[i].question), i))
+    # The split uses the same hash without a salt, so the smallest hashes would all be in one split.
+    ranks = [hashlib.blake2b(task.question.encode(), digest_size=8, salt=b"sample").digest() for task in tasks]
+    ranked = sorted(range(len(tasks)), key=lambda i: (ranks[i], i))
     return [tasks[i] for i in sorted(ranked[:max_samples])]
 
 
@@ -106,8 +108,3 @@ def check_count(option: str, value: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise OptionError(option, value, "must be a whole number of at least 1.")
     return value
-
-
-def _rank(question: str) -> bytes:
-    # the split uses the same hash without a salt, so the smallest hashes would all be in one split
-    return hashlib.blake2b(question.encode(), digest_size=8, salt=b"sample").digest()

@@ -240,7 +240,7 @@ def test_native_refuses_a_layer_that_cannot_be_activated(monkeypatch):
 
 def test_native_explains_an_interpreter_that_cannot_run(monkeypatch):
     monkeypatch.setattr("reason_envs.sandbox.native.interpreter", lambda: "/")
-    with pytest.raises(ReasonEnvsError, match="did not start.*Permission denied"):
+    with pytest.raises(ReasonEnvsError, match=r"did not start.*Permission denied"):
         make_sandbox("native").execute(Program(""))
 
 

@@ -71,7 +71,8 @@ def _prepare(code: str, prompts: str) -> Prepared:
     if _adapt(tree, prompts):
         code = ""
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == WORKFLOW]
-    calls = [node for one in classes for node in one.body if isinstance(node, ast.AsyncFunctionDef) and _is_call(node)]
+    functions = [node for one in classes for node in one.body if isinstance(node, ast.AsyncFunctionDef)]
+    calls = [node for node in functions if node.name == "__call__" and len(node.args.args) >= 2]
     if len(classes) != 1 or len(calls) != 1:
         message = "The program needs one `class Workflow` with one `async def __call__(self, problem)`."
         return Prepared(code, tuple(repairs), verdict="no_workflow", error=message)
@@ -100,10 +101,6 @@ def reindent(code: str) -> str:
             indent = levels[-1]
         lines.append(" " * indent + text)
     return "\n".join(lines)
-
-
-def _is_call(node: ast.AsyncFunctionDef) -> bool:
-    return node.name == "__call__" and len(node.args.args) >= 2
 
 
 def _adapt(tree: ast.Module, prompts: str) -> bool:

@@ -50,16 +50,16 @@ class Usage:
 
 
 def decode(content: bytes, read: Callable[[dict[str, Any]], T]) -> T:
-    """Parse the body of a response, and read it. All but a complete JSON object is a failure that can be retried."""
+    """Parse the body of a response, and read it. If that is not possible, it is a failure that can be retried."""
+    cause = "is not complete JSON"
     try:
         body = json.loads(content)
-        if isinstance(body, dict):
-            return read(body)
-    except ValueError:
-        raise malformed("is not complete JSON", content) from None
+        cause = "is not a completion"
+        return read(body)
+    except (AttributeError, KeyError, TypeError, ValueError):  # a field is missing or of another type
+        raise malformed(cause, content) from None
     except RecursionError:
         raise malformed("is nested too deeply", b"") from None
-    raise malformed("is not a JSON object", content)
 
 
 def read_usage(body: Mapping[str, Any]) -> Usage:
@@ -87,13 +87,6 @@ def read_generations(body: Mapping[str, Any], usage: Usage, *, n: int, log_probs
     number of tokens of a sample comes from the usage. Several choices share the total in proportion to their
     log-probabilities or characters, so that the sum is exact.
     """
-    try:
-        return _generations(body, usage, log_probs)[:n]
-    except (AttributeError, KeyError, TypeError, ValueError):  # a field is missing or of another type
-        raise malformed("is not a completion", json.dumps(body).encode()) from None
-
-
-def _generations(body: Mapping[str, Any], usage: Usage, log_probs: bool) -> list[Generation]:
     if not body["choices"]:
         raise malformed("has no choices", json.dumps(body).encode())
     choices = sorted(body["choices"], key=lambda choice: choice["index"])
@@ -114,7 +107,7 @@ def _generations(body: Mapping[str, Any], usage: Usage, log_probs: bool) -> list
             stop_string=_stop_string(choice),
         )
         for choice, text, score, count in zip(choices, texts, scores, counts, strict=True)
-    ]
+    ][:n]
 
 
 def share(total: int, weights: Sequence[int]) -> list[int]:

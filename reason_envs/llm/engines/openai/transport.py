@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -227,7 +228,9 @@ class Transport:
     def close(self) -> None:
         """Close each client in its event loop. An event loop that is shut down closes its client itself."""
         connections, self._connections = self._connections, {}
-        current = _running_loop()
+        current = None
+        with suppress(RuntimeError):
+            current = asyncio.get_running_loop()
         for loop, connection in connections.items():
             if loop is current:
                 loop.call_later(REST_S, loop.create_task, connection.keeper.aclose())
@@ -243,13 +246,6 @@ async def _keep(client: openai.AsyncOpenAI) -> AsyncGenerator[None, None]:
         yield
     finally:
         await client.close()
-
-
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        return None
 
 
 def _advice(text: str) -> str:
