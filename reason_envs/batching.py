@@ -83,7 +83,8 @@ class MicroBatcher(Generic[Request, Answer]):
         waiting += calls
 
     def _settle(self, loop: asyncio.AbstractEventLoop, seen: int, ticks: int) -> None:
-        worker, count = _worker(loop), len(self._loose[loop])
+        worker = _WORKERS.get(loop) or _WORKERS.setdefault(loop, _Worker())
+        count = len(self._loose[loop])
         ticks = SETTLE_TICKS if count > seen else ticks
         if not ticks:
             self._start(worker, self._loose.pop(loop))
@@ -203,10 +204,6 @@ class _Worker:
 
 
 _WORKERS: WeakKeyDictionary[asyncio.AbstractEventLoop, _Worker] = WeakKeyDictionary()
-
-
-def _worker(loop: asyncio.AbstractEventLoop) -> _Worker:
-    return _WORKERS.get(loop) or _WORKERS.setdefault(loop, _Worker())
 
 
 @dataclass(eq=False)

@@ -6,7 +6,6 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from reason_envs.rewards.leak.expressions import evaluate
 
@@ -23,7 +22,9 @@ def roc_auc(scores: np.ndarray, right: np.ndarray) -> float:
     Ties count half (Mann-Whitney). ``scores`` and the booleans ``right`` have the shape [N]. The result is NaN if all
     steps are right or all are wrong.
     """
-    ranks = pd.Series(scores).rank().to_numpy()
+    import pandas
+
+    ranks = pandas.Series(scores).rank().to_numpy()
     positives, negatives = int(right.sum()), int((~right).sum())
     if not positives or not negatives:
         return float("nan")

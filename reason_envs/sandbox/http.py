@@ -1,17 +1,19 @@
 """The sandbox that runs programs on a server with SandboxFusion's ``/run_code`` interface."""
 
 import json
+import socket
 import time
-import urllib.error
-import urllib.request
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from http.client import HTTPException
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from threading import Timer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from reason_envs.errors import EngineError, OptionError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig
 from reason_envs.sandbox.remote import unwrap, wrap
+from reason_envs.sandbox.values import without_surrogates
 from reason_envs.validation import limited
 
 
@@ -60,13 +62,16 @@ class HttpSandbox(Sandbox):
         reply = self._post(body, program.limits.seconds + self.config.overhead_seconds, max_bytes)
         if reply is None:
             return Outcome("output", reason=f"more than {program.limits.output_bytes} bytes of output")
-        result = reply.get("run_result")
-        if reply.get("status") == "SandboxError" or not isinstance(result, dict):
-            raise EngineError(f"The sandbox server {self.config.url} failed: {str(reply.get('message'))[:300]!r}.")
-        stdout, stderr = (str(result.get(name) or "") for name in ("stdout", "stderr"))
+        result = reply["run_result"] if isinstance(reply.get("run_result"), dict) else {}
+        is_late = result.get("status") == "TimeLimitExceeded"
+        if reply.get("status") == "SandboxError" or not (is_late or isinstance(result.get("stdout"), str)):
+            raise EngineError(
+                f"The sandbox server {self.config.url} failed: {str(reply.get('message') or reply)[:300]!r}."
+            )
+        stdout, stderr = (without_surrogates(str(result.get(name) or "")) for name in ("stdout", "stderr"))
         took = result.get("execution_time")
         seconds = float(took) if isinstance(took, float | int) and 0 <= took < 1e6 else 0.0
-        if result.get("status") == "TimeLimitExceeded":
+        if is_late:
             reason = f"more than {program.limits.seconds:g} seconds"
             return Outcome("timeout", stdout[: program.limits.output_bytes], stderr[-2000:], (), seconds, reason)
         incomplete = f"it ended with status {result.get('return_code')} before its results"
@@ -79,28 +84,35 @@ class HttpSandbox(Sandbox):
             The reply; ``None`` if it has more than ``max_bytes`` bytes.
         """
         address = f"{self.config.url.rstrip('/')}/run_code"
-        data, headers = json.dumps(body).encode(), {"Content-Type": "application/json"}
-        problem: Exception | None = None
+        problem: Exception | str = ""
         for attempt in range(self.config.attempts):
             if attempt:
                 time.sleep(self.config.wait_seconds * 2 ** (attempt - 1))
-            request = urllib.request.Request(address, data, headers)
             try:
-                with urllib.request.urlopen(request, timeout=limit) as response:
-                    answer = response.read(max_bytes + 1)
-                reply = json.loads(answer) if len(answer) <= max_bytes else None
-            except urllib.error.HTTPError as error:
-                error.close()  # it is an open response
-                problem = error
-                if error.code not in (429, 500, 502, 503, 504):
+                status, answer = _exchange(urlsplit(address), json.dumps(body).encode(), limit, max_bytes + 1)
+                problem = f"status {status}"
+                if status != 200 and status not in (429, 500, 502, 503, 504):
                     break
+                if status == 200 and len(answer) > max_bytes:
+                    return None
+                if status == 200 and isinstance(reply := json.loads(answer), dict):
+                    return reply
             except (OSError, ValueError, RecursionError, HTTPException) as error:
                 problem = error
-            else:
-                if reply is None or isinstance(reply, dict):
-                    return reply
-                problem = ValueError(f"not a JSON object: {reply!r:.80}")
         raise EngineError(
-            f"The sandbox server {address} did not answer ({problem}). Check that SandboxFusion runs there, and that "
-            "the option url is correct."
-        ) from problem
+            f"The sandbox server {address} did not answer ({problem}; limit {limit:g} s). Check that SandboxFusion "
+            "runs there, and that the option url is correct."
+        )
+
+
+def _exchange(address: SplitResult, data: bytes, limit: float, max_bytes: int) -> tuple[int, bytes]:
+    """Send one request; return the status and the first bytes of the answer. A slow server is cut off at the limit."""
+    kind = HTTPSConnection if address.scheme == "https" else HTTPConnection
+    with closing(kind(address.netloc, timeout=limit)) as connection, ExitStack() as stack:
+        connection.connect()
+        watchdog = Timer(limit, connection.sock.shutdown, [socket.SHUT_RDWR])
+        stack.callback(watchdog.cancel)
+        watchdog.start()
+        connection.request("POST", address.path, data, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read(max_bytes)

@@ -90,8 +90,7 @@ class NativeSandbox(Sandbox):
     def _check(self, server: ServerProcess) -> None:
         """Run an empty program, so that a layer that cannot be activated is not reported as the fault of a program."""
         server.receive(monotonic() + START_LIMIT)
-        program = Program("")
-        outcome = _outcome(server.ask(asdict(program), START_LIMIT), program)
+        outcome = _outcome(server.ask(asdict(Program("")), START_LIMIT), Program(""))
         if outcome.status != "ok":
             raise EngineError(f"A layer of the native sandbox cannot be activated: {outcome.reason}.")
 
@@ -121,8 +120,7 @@ class _Server(ServerProcess):
     def __init__(self, layers: Layers, shared_uid: int) -> None:
         self._claim = _free_uid()
         uid = shared_uid if self._claim is None else self._claim[0]
-        parts = [read_text(__file__, name) for name in ("runner.py", "server.py")]
-        text = "\n".join([*parts, "serve(run_program)"])
+        text = "\n".join([*(read_text(__file__, name) for name in ("runner.py", "server.py")), "serve(run_program)"])
         command = [interpreter(), "-s", "-S", "-P", "-B", "-X", "utf8", "-c", text]
         if layers.bubblewrap:
             command = [*bubblewrap_command(layers.bubblewrap), *command]

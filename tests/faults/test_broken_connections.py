@@ -18,6 +18,7 @@ from test_odd_servers import REQUEST
 from reason_envs.errors import EngineError
 from reason_envs.llm.engines.openai import transport
 from reason_envs.llm.engines.openai.engine import OpenAIEngine
+from reason_envs.sandbox import Limits, Program, make_sandbox
 
 LIMIT = 2.0
 """Limit of a request in seconds."""
@@ -26,8 +27,9 @@ GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d
 ANSWER = GOOD % (len(BODY), BODY)
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-WAIT, RESET = object(), object()
-"""Steps of a script: the server sends nothing more but keeps the connection; it resets the connection."""
+WAIT, RESET, PAUSE = object(), object(), object()
+"""Steps of a script: the server sends nothing more but keeps the connection; it resets the connection; it waits a
+second."""
 
 
 class Endless(bytes):
@@ -103,6 +105,8 @@ class BrokenServer:
             for step in script:
                 if step is WAIT:
                     self.closed.wait(30)
+                elif step is PAUSE:
+                    self.closed.wait(1)
                 elif step is RESET:
                     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
                 else:
@@ -147,6 +151,25 @@ def test_responses_without_end_are_cut(name, monkeypatch):
     answer, seconds, _ = ask(FAULTS[name])
     assert "a response of more than 1000000 bytes" in str(answer)
     assert seconds < LIMIT
+
+
+@pytest.mark.parametrize("status", [b"500 Oops", b"404 Not Found", b"401 Who", b"308 Elsewhere\r\nLocation: /"])
+@pytest.mark.parametrize("name", ["a body for ever", "a bomb"])
+def test_errors_and_redirections_without_end_are_cut(name, status, monkeypatch):
+    monkeypatch.setattr(transport, "MAX_RESPONSE_BYTES", 10**6)
+    answer, seconds, _ = ask([FAULTS[name][0].replace(b"200 OK", status), *FAULTS[name][1:]])
+    assert "a response of more than 1000000 bytes" in str(answer)
+    assert seconds < LIMIT
+
+
+@pytest.mark.parametrize("name", [*FAULTS, "a byte per second"])
+def test_broken_connections_of_a_sandbox_server_end_in_time(name):
+    server = BrokenServer([HEAD, *([b"X", PAUSE] * 30)] if name == "a byte per second" else FAULTS[name])
+    sandbox = make_sandbox("http", url=server.url.removesuffix("/v1"), attempts=1, overhead_seconds=0.5)
+    start = time.monotonic()
+    with contextlib.suppress(EngineError), contextlib.closing(sandbox), contextlib.closing(server):
+        assert sandbox.execute(Program("", limits=Limits(seconds=0.5))).status == "output"
+    assert time.monotonic() - start < 10  # on a busy machine
 
 
 @pytest.mark.parametrize("name", ["closed at once", "reset in the body", "half a body", "a chunk without size"])

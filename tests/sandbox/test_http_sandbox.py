@@ -92,6 +92,10 @@ def test_http_retries_temporary_failures(sandbox, server, trouble):
         ((500, b""), 4, "did not answer"),
         ((404, b""), 1, "404"),
         ((200, {"status": "SandboxError", "message": "full"}), 1, "full"),
+        ((200, b"null"), 4, "did not answer"),
+        ((200, b'{"run_result": [1]}'), 1, "failed"),
+        ((200, b'{"run_result": {"status": "Error"}}'), 1, "failed.*Error"),
+        ((200, b'{"run_result": {"status": "Finished", "stdout": [1]}}'), 1, "failed"),
     ],
 )
 def test_http_raises_on_permanent_failures(sandbox, server, trouble, requests, words):
@@ -99,6 +103,13 @@ def test_http_raises_on_permanent_failures(sandbox, server, trouble, requests, w
     with pytest.raises(ReasonEnvsError, match=words):
         sandbox.execute(Program(""))
     assert len(server.bodies) == requests
+
+
+@pytest.mark.parametrize("status", ["Finished", "TimeLimitExceeded"])
+def test_http_replaces_characters_that_are_not_valid(sandbox, server, status):
+    server.script = [(200, {"run_result": {"status": status, "stdout": "a\ud800", "stderr": "\udfff"}})]
+    outcome = sandbox.execute(Program(""))
+    assert (outcome.stdout, outcome.stderr) == ("a?", "?")
 
 
 def test_http_refuses_a_missing_server():

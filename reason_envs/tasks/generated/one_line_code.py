@@ -1,5 +1,6 @@
 """One-line functions, described in words and tested: programs that a tiny model can write."""
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -9,23 +10,13 @@ from reason_envs.tasks.generated.base import Draw, Problem, generated
 NAMES = ("f", "g", "h")
 TESTS = 5
 """Number of assertions per task; the first one is public."""
-
-
-def _two(rng: Random) -> tuple[Any, ...]:
-    return rng.randint(-20, 20), rng.randint(-20, 20)
-
-
-def _numbers(rng: Random) -> tuple[Any, ...]:
-    return ([rng.randint(-9, 20) for _ in range(rng.randint(1, 5))],)
-
-
-def _word(rng: Random) -> tuple[Any, ...]:
-    return ("".join(rng.choice("abcdxyz") for _ in range(rng.randint(1, 8))),)
-
-
 KINDS: list[list[str]] = read_table(__file__, "one_line_code.yaml")
 """Words, Python expression and parameters of the first part of a function, before it multiplies and adds."""
-ARGUMENTS = {"a, b": _two, "xs": _numbers, "s": _word}
+ARGUMENTS: dict[str, Callable[[Random], tuple[Any, ...]]] = {
+    "a, b": lambda rng: (rng.randint(-20, 20), rng.randint(-20, 20)),
+    "xs": lambda rng: ([rng.randint(-9, 20) for _ in range(rng.randint(1, 5))],),
+    "s": lambda rng: ("".join(rng.choice("abcdxyz") for _ in range(rng.randint(1, 8))),),
+}
 """Function that draws arguments for parameters."""
 
 

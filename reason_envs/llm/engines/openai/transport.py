@@ -5,7 +5,7 @@ import email.utils
 import logging
 import os
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -64,18 +64,22 @@ def retry_after(value: str | None) -> float:
 
 
 async def _body(request: Any) -> bytes:
-    """Return the body of a response, decompressed, up to ``MAX_RESPONSE_BYTES``."""
-    data = bytearray()
+    """Send a request; return the body of the response."""
     async with request as response:
-        pieces = aiter(response.iter_bytes())
-        while len(data) <= MAX_RESPONSE_BYTES:
-            try:
-                data += await anext(pieces)
-                await asyncio.sleep(0)  # a piece that is there already does not wait, and the time limit must hold
-            except StopAsyncIteration:
-                return bytes(data)
-            except Exception as error:  # noqa: BLE001  (of the HTTP library, whose name depends on the version)
-                raise ServerFailure(f"the connection failed ({error})", "Check the server's log.", retry=True) from None
+        return await _read(response.iter_bytes())
+
+
+async def _read(pieces: AsyncIterator[bytes]) -> bytes:
+    """Return a body, decompressed, up to ``MAX_RESPONSE_BYTES``."""
+    data = bytearray()
+    while len(data) <= MAX_RESPONSE_BYTES:
+        try:
+            data += await anext(pieces)
+            await asyncio.sleep(0)  # a piece that is there already does not wait, and the time limit must hold
+        except StopAsyncIteration:
+            return bytes(data)
+        except Exception as error:  # noqa: BLE001  (of the HTTP library, whose name depends on the version)
+            raise ServerFailure(f"the connection failed ({error})", "Check the server's log.", retry=True) from None
     raise ServerFailure(f"a response of more than {MAX_RESPONSE_BYTES} bytes", "Check base_url.")
 
 
@@ -147,44 +151,42 @@ class Transport:
                 f"Increase it, reduce max_concurrency={self.config.max_concurrency}, or request fewer tokens.",
                 retry=True,
             ) from None
-        except openai.APIStatusError as error:
-            raise await self._status_failure(client, error, body) from None
-        except openai.APIConnectionError as error:
-            raise ServerFailure(
-                f"the connection failed ({error.__cause__})", "Start the server, or correct base_url.", retry=True
-            ) from None
+        except (openai.APIConnectionError, ServerFailure) as error:
+            failure = error.__cause__ or error  # some versions of openai wrap every exception
+            if not isinstance(failure, ServerFailure):
+                advice = "Start the server, or correct base_url."
+                failure = ServerFailure(f"the connection failed ({failure})", advice, retry=True)
+            raise (await self._not_found(client, model) if failure.cause == "status 404" else failure) from None
         return decode(raw, read)
 
-    async def _status_failure(
-        self, client: openai.AsyncOpenAI, error: openai.APIStatusError, body: dict[str, Any]
-    ) -> ServerFailure:
-        """Return the failure for a status code of at least 400."""
-        status, text = error.status_code, error.response.text
-        cause = f"status {status}"
+    async def _refuse(self, response: Any) -> None:
+        """Raise the failure for an error or a redirection, whose body the HTTP library would read without a limit."""
+        if (status := response.status_code) < 300:
+            return
+        text, cause = (await _read(response.aiter_bytes())).decode(errors="replace"), f"status {status}"
         if status in (401, 403):
-            state = "is not set" if client.api_key == NO_KEY else "was refused"
-            return ServerFailure(
+            state = "is not set" if self._key() == NO_KEY else "was refused"
+            raise ServerFailure(
                 f"{cause}: the server requires a key, and the environment variable {self.config.api_key_env} {state}",
                 "Set this variable, or name another one with api_key_env.",
             )
-        if status == 404:
-            return await self._not_found(client, body["model"])
         if status == 429 and "insufficient_quota" in text:
-            return ServerFailure(cause, "The account has no quota left. A retry would fail as well.", quote=text)
+            raise ServerFailure(cause, "The account has no quota left. A retry would fail as well.", quote=text)
         if status in RETRIED_STATUS or status >= 500:
-            wait = retry_after(error.response.headers.get("retry-after"))
+            wait = retry_after(response.headers.get("retry-after"))
             cause += f" (wait {wait:g} s)" if wait else ""
             fix = "reduce max_concurrency" if status == 429 else "check the server's log"
             allowed = wait <= MAX_RETRY_AFTER_S
-            return ServerFailure(cause, f"If it persists, {fix}.", quote=text, retry=allowed, wait=wait)
+            raise ServerFailure(cause, f"If it persists, {fix}.", quote=text, retry=allowed, wait=wait)
         too_long = any(words in text.lower() for words in CONTEXT_WORDS)
-        return ServerFailure(cause, TOO_LONG if too_long else _advice(text), quote=text, too_long=too_long)
+        raise ServerFailure(cause, TOO_LONG if too_long else _advice(status, text), quote=text, too_long=too_long)
 
     async def _not_found(self, client: openai.AsyncOpenAI, model: str) -> ServerFailure:
         try:
             async with asyncio.timeout(self.config.timeout_s):
-                served = [str(entry.id) async for entry in client.models.list()]
-        except (openai.OpenAIError, TimeoutError, ValueError, TypeError, AttributeError):
+                raw = await _body(client.models.with_streaming_response.list())
+            served = decode(raw, lambda body: [str(entry["id"]) for entry in body["data"]])
+        except (openai.OpenAIError, ServerFailure, TimeoutError):
             return ServerFailure(
                 f"status 404: the server has neither the model {model!r} nor a list of models",
                 "Check the options model and base_url. The address of an API usually ends in /v1.",
@@ -219,7 +221,10 @@ class Transport:
         if loop not in self._connections:
             for ended in [other for other in self._connections if other.is_closed()]:
                 del self._connections[ended]
-            client = openai.AsyncOpenAI(base_url=self.config.base_url, api_key=self._key(), max_retries=0, timeout=None)
+            http = openai.DefaultAsyncHttpxClient(timeout=None, event_hooks={"response": [self._refuse]})
+            client = openai.AsyncOpenAI(
+                base_url=self.config.base_url, api_key=self._key(), max_retries=0, http_client=http
+            )
             connection = _Connection(client, asyncio.Semaphore(self.config.max_concurrency), _keep(client))
             self._connections[loop] = connection
             await anext(connection.keeper)
@@ -248,8 +253,10 @@ async def _keep(client: openai.AsyncOpenAI) -> AsyncGenerator[None, None]:
         await client.close()
 
 
-def _advice(text: str) -> str:
+def _advice(status: int, text: str) -> str:
     """Return the fix for a request that the server refuses."""
+    if status < 400:
+        return "The server redirects the request: set base_url to the address to which it redirects."
     if "max_completion_tokens" in text.lower():
         return "Set max_tokens_field=max_completion_tokens."
     return "The server refuses this request: correct extra_body or the sampling parameters that it names."
