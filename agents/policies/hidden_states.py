@@ -21,14 +21,20 @@ def token_states(model: Any, batch: Batch, *, share_prompts: bool) -> Tensor:
         if len(prompts) < len(which):
             return after_shared_prompts(model, batch, prompts, which)
     inputs = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "position_ids": batch.position_ids}
-    return model.base_model(**inputs, use_cache=False).last_hidden_state[:, batch.prompt_width - 1 : -1]
+    return decoder_of(model)(**inputs, use_cache=False).last_hidden_state[:, batch.prompt_width - 1 : -1]
+
+
+def decoder_of(model: Any) -> Any:
+    """Return the decoder below a model's head; the model itself if it has none under a known name."""
+    # The prefix of Llama 4 names no module.
+    return model._modules.get("model", model) if model.base_model is model else model.base_model
 
 
 def after_shared_prompts(model: Any, batch: Batch, prompts: Tensor, which: Tensor) -> Tensor:
     """Compute the rows ``prompts`` once, then each response from the keys and values of its prompt (``which``)."""
     cache = DynamicCache(config=model.config)
     width, keeping = batch.prompt_width, {"past_key_values": cache, "use_cache": True}
-    before = model.base_model(
+    before = decoder_of(model)(
         input_ids=batch.input_ids[prompts, :width],
         attention_mask=batch.attention_mask[prompts, :width],
         position_ids=batch.position_ids[prompts, :width],
@@ -38,7 +44,7 @@ def after_shared_prompts(model: Any, batch: Batch, prompts: Tensor, which: Tenso
     if batch.response_mask.shape[1] == 1:
         return first
     cache.batch_select_indices(which)
-    after = model.base_model(
+    after = decoder_of(model)(
         input_ids=batch.input_ids[:, width:-1],
         attention_mask=batch.attention_mask[:, :-1],
         position_ids=batch.position_ids[:, width:-1],

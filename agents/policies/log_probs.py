@@ -9,6 +9,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from agents.policies.hidden_states import decoder_of
 from reason_envs.errors import ReasonEnvsError
 
 CHUNK_ELEMENTS = 1 << 24
@@ -32,7 +33,7 @@ class LogitsHead:
     """
 
     def __init__(self, model: Any) -> None:
-        decoder = model.base_model
+        decoder = decoder_of(model)
         if decoder is model or model.get_output_embeddings() is None:
             raise ReasonEnvsError(
                 f"{type(model).__name__} does not separate its decoder from its output head, so log-probabilities "
@@ -40,7 +41,8 @@ class LogitsHead:
             )
         self._states = _GivenStates(decoder)
         self._model = copy.copy(model)
-        self._model._modules = {**model._modules, model.base_model_prefix: self._states}
+        parts = model._modules.items()
+        self._model._modules = {name: self._states if part is decoder else part for name, part in parts}
         self.weight: Tensor = model.get_output_embeddings().weight
         """Weight of the head, [vocabulary, width]."""
 

@@ -1,8 +1,7 @@
 """LoRA adapters of PEFT: add, merge without changing the model, and write."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,8 @@ from reason_envs.llm.lora_files import ADAPTER_WEIGHTS
 _RECURRENT = ["out_proj", "conv1d", "dt_proj"]
 _EXCLUDED = {
     **dict.fromkeys(("falcon_h1", "mamba", "mamba2", "falcon_mamba", "jamba", "nemotron_h"), _RECURRENT),
-    "phimoe": ["router"],
+    **{kind: ["router"] for kind in ("phimoe", "llama4", "llama4_text")},
+    "longcat_flash": ["classifier"],
 }
 """Linear layers that a new adapter leaves out, by model type: the model uses them in ways that skip an adapter."""
 _SAVED = re.compile(r"\.modules_to_save\.\w+\.")
@@ -53,23 +53,12 @@ def add_adapter(
                 "trained on this model."
             ) from error
     _check_targets(model, targets)
-    config = LoraConfig(
-        r=rank,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=list(targets) or "all-linear",
-        exclude_modules=None if targets else _EXCLUDED.get(model.config.model_type),
-        task_type="CAUSAL_LM",
-    )
-    with seeded(derive_seed(seed, "lora"), torch.device("cpu")), _naming_layers(model):
-        return get_peft_model(model, config).eval()
-
-
-@contextmanager
-def _naming_layers(model: nn.Module) -> Iterator[None]:
-    """Name the model if PEFT refuses its layers."""
+    excluded = None if targets else _EXCLUDED.get(model.config.model_type)
+    where: Any = {"target_modules": list(targets) or "all-linear", "exclude_modules": excluded}
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, task_type="CAUSAL_LM", **where)
     try:
-        yield
+        with seeded(derive_seed(seed, "lora"), torch.device("cpu")):
+            return get_peft_model(model, config).eval()
     except ValueError as error:
         raise ReasonEnvsError(
             f"{type(model).__name__} cannot get an adapter on these layers: {first_line(error)} Set "

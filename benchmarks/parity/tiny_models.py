@@ -35,17 +35,72 @@ LATENT = {
 }
 WINDOW = {"sliding_window": 16}
 CAPPED = {**WINDOW, "final_logit_softcapping": 5.0}
+SPARSE = {**ROUTED, **LATENT, **EXPERTS, **LOCAL}
+HALF = {
+    **{"d_model": 32, "decoder_layers": 2, "encoder_layers": 2, "decoder_ffn_dim": 64, "encoder_ffn_dim": 64},
+    **{"decoder_attention_heads": 4, "encoder_attention_heads": 4},
+}
+VISION = {
+    **{"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
+    **{"image_size": 28, "patch_size": 14},
+}
 SCALED = {"logits_scaling": 4.0, "embedding_multiplier": 2.0}
 PLAIN = """
     llama qwen2 qwen3 gemma phi phi3 olmo olmo2 olmo3 smollm3 stablelm starcoder2 gpt_neox nemotron glm glm4
     exaone4 helium seed_oss arcee apertus hunyuan_v1_dense hunyuan_v1_moe hyperclovax ernie4_5 bitnet
     diffllama persimmon biogpt gpt_bigcode cwm xglm rwkv doge jais2 ministral3 modernbert-decoder granite_swa
     hrm_text gpt_neox_japanese fuyu xlstm openai-gpt ctrl codegen nanochat falcon jetmoe olmo_hybrid flex_olmo
-    aria_text cohere2_moe granitemoe_swa gemma4_unified_text bert moshi
+    aria_text cohere2_moe granitemoe_swa gemma4_unified_text moshi
 """
+ENCODERS = """
+    bert bert-generation big_bird camembert data2vec-text electra ernie megatron-bert rembert roberta
+    roberta-prelayernorm roc_bert roformer xlm xlm-roberta xlm-roberta-xl xmod
+"""
+HALVES = "bart bigbird_pegasus blenderbot blenderbot-small marian mbart mvp pegasus plbart trocr"
+SPARSE_KINDS = """
+    axk1 axk2 deepseek_v32 dots1 glm4_moe_lite glm_moe_dsa hy_v3 hy_v4 laguna llama4_text longcat_flash mellum
+    minimax_m2 minimax_m3_vl_text solar_open youtu
+"""
+
+
+def _wrapped(kind: str, options: dict[str, Any], **parts: Any) -> dict[str, Any]:
+    """Return the options of a model of text and images around a text model."""
+    return {"text_config": {**SHAPE, "vocab_size": 1208, **options, "model_type": kind}, **parts}
+
+
 KINDS: dict[str, dict[str, Any]] = {
-    **{kind: {} for kind in PLAIN.split()},
-    "bart": {"decoder_layers": 2, "d_model": 32, "decoder_attention_heads": 4, "decoder_ffn_dim": 64},
+    **{kind: {} for kind in [*PLAIN.split(), *ENCODERS.split()]},
+    **dict.fromkeys(HALVES.split(), HALF),
+    **dict.fromkeys(SPARSE_KINDS.split(), SPARSE),
+    **{kind: {**SPARSE, **WINDOW} for kind in ("afmoe", "exaone_moe")},
+    "inkling_text": {
+        **{**SPARSE, "sliding_window_size": 16, "swa_head_dim": 8, "swa_num_attention_heads": 4},
+        "swa_num_key_value_heads": 2,
+    },
+    "gpt-sw3": GPT,
+    "kimi_linear": {
+        **{**SPARSE, **HYBRID},
+        "linear_attn_config": {
+            **{"full_attn_layers": [2], "kda_layers": [1], "num_heads": 4, "head_dim": 8, "short_conv_kernel_size": 4},
+        },
+    },
+    "lfm2_moe": {**EXPERTS, "layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
+    "mimo_v2_flash": {**ROUTED, **WINDOW, "num_attention_heads": 8, "num_key_value_heads": 4, "v_head_dim": 8},
+    "zaya": {**EXPERTS, "num_experts_per_tok": 1},
+    "deepseek_v4": {
+        **{**ROUTED, **WINDOW, "num_key_value_heads": 1, "head_dim": 16, "q_lora_rank": 16, "o_groups": 2},
+        **{"o_lora_rank": 16, "index_n_heads": 2, "index_head_dim": 16, "index_topk": 8},
+    },
+    "cpmant": {},
+    "reformer": {
+        **{"is_decoder": True, "attention_head_size": 8, "axial_pos_shape": [16, 32], "axial_pos_embds_dim": [16, 16]},
+        **{"num_hidden_layers": None, "attn_layers": ["local", "local"], "feed_forward_size": 64},
+        "tie_word_embeddings": False,
+    },
+    "xlnet": {
+        **{"d_model": 32, "n_layer": 2, "n_head": 4, "d_inner": 64, "max_position_embeddings": None},
+        **{"num_hidden_layers": None, "num_attention_heads": None, "hidden_size": None},
+    },
     "minicpm3": {**LATENT, "qk_rope_head_dim": 8},
     "mistral": WINDOW,
     "ministral": WINDOW,
@@ -110,6 +165,16 @@ KINDS: dict[str, dict[str, Any]] = {
     "mamba": {"state_size": 8, "expand": 2},
     "mamba2": {"state_size": 8, "expand": 2, "num_heads": 8, "head_dim": 8, "n_groups": 1},
     "falcon_mamba": {"state_size": 8},
+}
+KINDS |= {
+    "gemma3": _wrapped(
+        "gemma3_text", WINDOW, vision_config={**VISION, "model_type": "siglip_vision_model"}, mm_tokens_per_image=4
+    ),
+    "gemma4": _wrapped("gemma4_text", KINDS["gemma4_text"]),
+    "gemma4_unified": _wrapped("gemma4_unified_text", WINDOW),
+    "llama4": _wrapped("llama4_text", SPARSE, vision_config={**VISION, "model_type": "llama4_vision_model"}),
+    "qwen3_5": _wrapped("qwen3_5_text", KINDS["qwen3_5_text"]),
+    "qwen3_5_moe": _wrapped("qwen3_5_moe_text", KINDS["qwen3_5_moe_text"]),
 }
 """Options of each model type that differ from ``SHAPE``; ``None`` removes one."""
 

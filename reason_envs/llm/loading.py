@@ -190,33 +190,28 @@ def _no_progress_bars() -> Iterator[None]:
 
 
 def _check_causal(name: str, model: Any, missing: list[str]) -> None:
-    """Refuse a model with missing weights, and an encoder such as BERT, whose tokens see the tokens after them."""
+    """Refuse a model with missing weights, an encoder, whose tokens see the next ones, and half a translator."""
+    from transformers.models.auto import modeling_auto as known
+
+    kind = model.config.model_type
     if missing:
-        raise OptionError(
-            "model",
-            name,
-            f"is incomplete: {len(missing)} weights are missing from its files ({', '.join(missing[:3])}) and would "
-            "stay random. Use the complete model.",
-        )
-    is_encoder = model.config.to_dict().get("is_decoder") is False
-    if is_encoder and any(vars(module).get("is_causal") is False for module in model.modules()):
-        raise OptionError(
-            "model",
-            name,
-            f"is an encoder ({type(model).__name__} with is_decoder=false), which cannot write text: use a causal "
-            "model, or set is_decoder to true in its config.json if it was trained so.",
-        )
+        rule = f"is incomplete: {len(missing)} weights are missing from its files ({', '.join(missing[:3])}) and would "
+        rule += "stay random. Use the complete model."
+    elif kind in known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        rule = f"is the decoder of an encoder-decoder model ({type(model).__name__}): use a causal model."
+    elif model.config.to_dict().get("is_decoder") is False and kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+        rule = f"is an encoder ({type(model).__name__} with is_decoder=false), which cannot write text: use a causal "
+        rule += "model, or set is_decoder to true in its config.json if it was trained so."
+    else:
+        return
+    raise OptionError("model", name, rule)
 
 
 def _check_attention(attention: str) -> None:
     check_choice("attention", attention, ATTENTION)
     if attention == "flash_attention_2" and importlib.util.find_spec("flash_attn") is None:
-        raise OptionError(
-            "attention",
-            attention,
-            "needs the package flash-attn and a CUDA device. Install it with "
-            "`pip install flash-attn --no-build-isolation`, or use attention=sdpa.",
-        )
+        rule = "needs the package flash-attn and a CUDA device. Install it with `pip install flash-attn "
+        raise OptionError("attention", attention, f"{rule}--no-build-isolation`, or use attention=sdpa.")
 
 
 def _complete_generation_config(model: Any) -> None:

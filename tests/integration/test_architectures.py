@@ -7,13 +7,15 @@ import pytest
 from benchmarks.parity.architectures import compare
 
 RIGHT = ["llama", "gemma2", "granite", "cohere", "opt", "gpt2", "bloom", "qwen2_moe", "lfm2", "qwen3_5_text"]
-RIGHT += ["falcon_h1", "mamba", "doge", "deepseek_v3"]
-ADAPTED = ["gpt2", "mixtral", "jamba", "phimoe", "falcon_h1"]
+RIGHT += ["falcon_h1", "mamba", "doge", "deepseek_v3", "llama4_text", "inkling_text"]
+ADAPTED = ["gpt2", "mixtral", "jamba", "phimoe", "falcon_h1", "llama4_text", "longcat_flash"]
 REFUSED = {
     "recurrent_gemma": "disagree about the log-probabilities",
     "rwkv": "does not accept a cache",
     "xlstm": "cannot be trained with TransformersEngine",
     "bert": "is an encoder",
+    "roformer": "is an encoder",
+    "plbart": "is the decoder of an encoder-decoder model",
 }
 
 

@@ -28,7 +28,8 @@ def grouped_attention(
         The output, [B, new, heads, width of values], and ``None`` for the attention weights.
     """
     rows, heads, new, width = query.shape
-    per_head = attention_mask is not None and attention_mask.shape[1] != 1
+    biased = options.get("position_bias") is not None
+    per_head = biased or (attention_mask is not None and attention_mask.shape[1] != 1)
     if new != 1 or per_head or module.training:
         return sdpa_attention_forward(module, query, key, value, attention_mask, **options)
     grouped = query.view(rows, key.shape[1], -1, width)

@@ -12,7 +12,8 @@ from reason_envs.llm.engines.transformers.engine import TransformersEngine
 @pytest.mark.parametrize(("heads", "groups"), [(4, 2), (6, 1), (3, 3)])
 @pytest.mark.parametrize("new", [1, 3])
 @pytest.mark.parametrize("masked", [False, True])
-def test_grouped_attention_equals_attention_with_repeated_keys(heads, groups, new, masked):
+@pytest.mark.parametrize("biased", [False, True])
+def test_grouped_attention_equals_attention_with_repeated_keys(heads, groups, new, masked, biased):
     generator = torch.Generator().manual_seed(0)
     query = torch.randn(5, heads, new, 8, generator=generator)
     key, value = (torch.randn(5, groups, 7, 8, generator=generator) for _ in range(2))
@@ -22,8 +23,10 @@ def test_grouped_attention_equals_attention_with_repeated_keys(heads, groups, ne
         mask = mask.expand(5, 1, new, 7)
     layer = torch.nn.Module().eval()
     layer.num_key_value_groups, layer.is_causal = heads // groups, False
-    ours, weights = grouped_attention.grouped_attention(layer, query, key, value, mask, scaling=0.3)
-    theirs, _ = sdpa_attention_forward(layer, query, key, value, mask, scaling=0.3)
+    bias = torch.randn(5, heads, new, 7, generator=generator) if biased else None
+    options = {"scaling": 0.3, "position_bias": bias}
+    ours, weights = grouped_attention.grouped_attention(layer, query, key, value, mask, **options)
+    theirs, _ = sdpa_attention_forward(layer, query, key, value, mask, **options)
     assert weights is None
     assert ours.shape == theirs.shape == (5, new, heads, 8)
     assert torch.allclose(ours, theirs, atol=1e-6)
