@@ -31,16 +31,10 @@ def roc_auc(scores: np.ndarray, right: np.ndarray) -> float:
     return float((ranks[right].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def brier_score(scores: np.ndarray, right: np.ndarray) -> float:
-    """Return the mean squared difference between scores and truth, [N] each."""
-    return float(np.mean((scores - right) ** 2))
-
-
 def expected_calibration_error(scores: np.ndarray, right: np.ndarray, bins: int = 10) -> float:
     """Return the mean gap between score and share of right steps over equally wide bins, weighted by their size."""
     bin_of = np.minimum((scores * bins).astype(int), bins - 1)
-    gaps = [abs(float((scores - right)[bin_of == b].sum())) for b in range(bins)]
-    return sum(gaps) / len(scores)
+    return float(np.abs(np.bincount(bin_of, weights=scores - right)).sum() / len(scores))
 
 
 def first_wrong(values: Sequence[float], threshold: float) -> int:
@@ -100,7 +94,7 @@ def step_metrics(
         "auc_inner": roc_auc(flat[~last], right[~last]),
         "auc_last": roc_auc(flat[last], right[last]),
         "ece": expected_calibration_error(flat, right),
-        "brier": brier_score(flat, right),
+        "brier": float(np.mean((flat - right) ** 2)),
         **process_f1([first_wrong(row, 0.5) for row in labels], found),
     }
 

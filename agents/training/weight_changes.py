@@ -12,17 +12,17 @@ from reason_envs.core import derive_seed
 ROW_SCALE = 0.1
 """Relative standard deviation of the change to the rows of a tensor."""
 ADAPTER_SCALE = 0.05
-"""Standard deviation of what is added to the matrices of an adapter, of which some are zero at first."""
+"""Standard deviation of the change to an adapter's layers, relative to a layer that keeps the size of its input."""
 
 
 @contextmanager
-def changed_weights(policy: TrainablePolicy) -> Iterator[None]:
-    """Change all trained weights within a context, and restore them bit by bit."""
+def changed_weights(policy: TrainablePolicy, share: float = 1.0) -> Iterator[None]:
+    """Change all trained weights by a share of the full change within a context, and restore them bit by bit."""
     before = {name: parameter.detach().clone() for name, parameter in policy.named_parameters()}
     try:
         with torch.no_grad():
             for name, parameter in policy.named_parameters():
-                _change(name, local_part(parameter))
+                _change(name, local_part(parameter), share)
         yield
     finally:
         with torch.no_grad():
@@ -30,9 +30,10 @@ def changed_weights(policy: TrainablePolicy) -> Iterator[None]:
                 parameter.copy_(before[name])
 
 
-def _change(name: str, parameter: torch.Tensor) -> None:
+def _change(name: str, parameter: torch.Tensor, share: float) -> None:
     in_adapter = ".lora_" in name
     shape = parameter.shape if in_adapter else [*parameter.shape[:1], *[1] * (parameter.ndim - 1)]
     generator = torch.Generator(parameter.device).manual_seed(derive_seed(0, "canary", name))
-    noise = torch.randn(shape, generator=generator, device=parameter.device).to(parameter.dtype)
-    parameter += ADAPTER_SCALE * noise if in_adapter else ROW_SCALE * noise * parameter
+    noise = share * torch.randn(shape, generator=generator, device=parameter.device).to(parameter.dtype)
+    # Some matrices of an adapter are zero at first.
+    parameter += ADAPTER_SCALE / shape[-1] ** 0.5 * noise if in_adapter else ROW_SCALE * noise * parameter

@@ -38,6 +38,10 @@ START_LIMIT = {torch.float32: 2e-3, torch.bfloat16: 2e-1, torch.float16: 5e-2}
 """Maximum mean difference per sampled token that can be rounding, by the coarser dtype (nats)."""
 MAX_KL = 20.0
 """Largest KL estimate of a token that counts (nats)."""
+CANARY_SHARES = (1.0, 0.25, 0.0625)
+"""Shares of the canary's full change, tried until its effect is at most `CANARY_EFFECT`."""
+CANARY_EFFECT = 1.0
+"""Maximum mean change of a token's score (nats). Rounding grows in a model that writes nonsense."""
 CANARY_LIMIT = 0.15
 """Maximum difference after the canary's change as a share of its effect on the scores."""
 ROUNDING_FACTOR = 10
@@ -91,23 +95,27 @@ class WeightSync:
             self.send(version=0)
             gaps = await self._calibrate()
             before = await self._engine_scores()
-            with changed_weights(self._policy):
-                self.send(version=0)
-                changed = await self._engine_scores()
-                gaps.append(_mean_gap(self._learner_scores(self._probes)[0], changed))
+            for share in CANARY_SHARES:
+                with changed_weights(self._policy, share):
+                    self.send(version=0)
+                    changed = await self._engine_scores()
+                    gap = _mean_gap(self._learner_scores(self._probes)[0], changed)
+                effect = _mean_gap(changed, before)
+                if effect <= CANARY_EFFECT:
+                    break
         if changed == before:
             raise EngineError(
                 "Weight canary: all trained weights were changed, but the engine's scores were not. The engine does "
                 "not sample from the weights that it receives: use another engine."
             )
-        limit = min(self._limit, max(self._tolerance, CANARY_LIMIT * _mean_gap(changed, before)))
-        if not gaps[-1] <= limit:
+        limit = min(self._limit, max(self._tolerance, CANARY_LIMIT * effect))
+        if not gap <= limit:
             raise EngineError(
                 f"Weight canary: after a random change of all trained weights of {self._policy.architecture}, learner "
-                f"and engine score a sampled response {gaps[-1]:.2g} nats per token apart (limit {limit:.2g}). "
+                f"and engine score a sampled response {gap:.2g} nats per token apart (limit {limit:.2g}). "
                 + (MERGE_ERROR if self._policy.uses_lora else "The engine does not sample from all of its new weights.")
             )
-        self._tolerance = min(max(self._tolerance, ROUNDING_FACTOR * max(gaps)), self._limit)
+        self._tolerance = self._rounding([*gaps, gap])
         await self.push(version=0)
         if await self._engine_scores() != before:
             raise EngineError("Weight canary: restored weights give other scores than before. Use another engine.")
@@ -144,14 +152,19 @@ class WeightSync:
             other_gaps.append(_mean_gap(in_batch, scores))
             if answer.log_probs is not None:
                 other_gaps.append(_mean_gap(answer.log_probs, scores))
-        if not all(gap <= self._limit for gap in (*gaps, *other_gaps)):  # false for NaN
+        limit = max(self._limit / ROUNDING_FACTOR, self._rounding(gaps))  # equal code rounds equally
+        if not all([*(gap <= self._limit for gap in gaps), *(gap <= limit for gap in other_gaps)]):  # false for NaN
             raise EngineError(
                 f"Learner and engine disagree about the log-probabilities of {self._policy.architecture}: "
                 f"{max(gaps):.2g} nats per token, and {max(other_gaps):.2g} in batches or between sampling and reading "
-                f"again; at most {self._limit:.2g} can be rounding. This model cannot be trained with "
+                f"again; at most {limit:.2g} can be rounding. This model cannot be trained with "
                 f"{type(self._engine).__name__}: use another model or another engine, such as engine=vllm."
             )
         return gaps
+
+    def _rounding(self, gaps: Sequence[float]) -> float:
+        """Return the largest difference that can be rounding, given those at equal weights and equal sequences."""
+        return min(max(self._tolerance, ROUNDING_FACTOR * max(gaps)), self._limit)
 
     async def push(self, version: int) -> dict[str, float]:
         """Send the weights after ``version`` training steps and check that they arrived.

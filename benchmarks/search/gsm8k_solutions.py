@@ -26,7 +26,7 @@ from gsm8k_data import MODELS, option_parser, read_rows
 from agents.config.command_line import report_errors
 from agents.reward_model.fine_tuning import FineTuningConfig, fine_tune
 from agents.reward_model.labels import LabelledSolution
-from agents.reward_model.metrics import brier_score, expected_calibration_error, roc_auc
+from agents.reward_model.metrics import expected_calibration_error, roc_auc
 from agents.reward_model.train import score_solutions
 from reason_envs.core import derive_seed
 from reason_envs.reward_models import make_reward_model
@@ -83,7 +83,7 @@ def metrics(problems: Sequence[Sequence[LabelledSolution]], scores: np.ndarray, 
         "auc": roc_auc(scores.ravel(), right.ravel()),
         "auc_by_model": {m: roc_auc(scores[:, i], right[:, i]) for i, m in enumerate(MODELS)},
         "ece": expected_calibration_error(scores.ravel(), right.ravel()),
-        "brier": brier_score(scores.ravel(), right.ravel()),
+        "brier": float(np.mean((scores - right) ** 2)),
         "pairs_of_one_problem_ranked_rightly": float(np.mean(pairs)),
         "accuracy": {name: values.mean() for name, values in arms.items()},
         "gain_over_random": [gain.mean(), *np.quantile(gain, [0.025, 0.975])],

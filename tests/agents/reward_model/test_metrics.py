@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from agents.reward_model.metrics import (
     ALL_RIGHT,
     best_threshold,
-    brier_score,
     expected_calibration_error,
     first_wrong,
     process_f1,
@@ -36,7 +35,7 @@ def test_calibration_errors_of_known_numbers():
     scores, right = np.array([0.9, 0.9, 0.9, 0.9, 0.2, 1.0]), np.array([True, True, True, False, False, True])
     # Bins [0.9, 1] of five with mean 0.92 and 4 of 5 right, and [0.2, 0.3) of one.
     assert expected_calibration_error(scores, right) == pytest.approx((5 * 0.12 + 0.2) / 6)
-    assert brier_score(scores, right) == pytest.approx((3 * 0.01 + 0.81 + 0.04) / 6)
+    assert step_metrics([scores], [right], 0.5)["brier"] == pytest.approx((3 * 0.01 + 0.81 + 0.04) / 6)
 
 
 def test_process_f1_of_known_numbers():

@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from scripted_engine import ScriptedEngine
 from transformers import AutoModelForCausalLM
 
+from agents.training import weight_changes
 from agents.training.weight_sync import WeightSync
 from agents.trajectory import Choice
 from reason_envs.errors import EngineError, ReasonEnvsError
@@ -262,6 +263,47 @@ def test_canary_refuses_a_model_that_both_sides_score_differently(tiny_model, ki
     engine = kind(model=tiny_model, device="cpu")
     with pytest.raises(EngineError, match="disagree about the log-probabilities of Qwen3ForCausalLM"):
         asyncio.run(WeightSync(make_policy(tiny_model), engine).canary())
+
+
+class SamplingOtherwise(TransformersEngine):
+    """Engine that samples with other log-probabilities than it scores with, as code that ignores padding does."""
+
+    def generate_batch(self, requests):
+        groups = super().generate_batch(requests)
+        for generation in (each for group in groups for each in group):
+            generation.log_probs[:] = [value - 0.15 for value in generation.log_probs]
+        return groups
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_canary_refuses_differences_that_rounding_does_not_explain(tiny_model, dtype):
+    engine = SamplingOtherwise(model=tiny_model, device="cpu", dtype=dtype)
+    with pytest.raises(EngineError, match=r"0\.1\d in batches or between sampling and reading again"):
+        asyncio.run(WeightSync(make_policy(tiny_model, dtype=dtype, precision=dtype), engine).canary())
+
+
+@pytest.mark.parametrize(("scale", "shares"), [(0.01, [1.0]), (30.0, [1.0, 0.25, 0.0625])])
+def test_canary_weakens_a_change_that_ruins_the_model(tiny_model, monkeypatch, scale, shares):
+    tried = []
+
+    def changed(policy, share):
+        tried.append(share)
+        return weight_changes.changed_weights(policy, share)
+
+    monkeypatch.setattr(weight_changes, "ROW_SCALE", scale)
+    monkeypatch.setattr("agents.training.weight_sync.changed_weights", changed)
+    policy, engine = make_policy(tiny_model), TransformersEngine(model=tiny_model, device="cpu")
+    asyncio.run(WeightSync(policy, engine).canary())
+    assert tried == shares
+
+
+def test_canary_changes_layers_with_an_adapter_by_a_small_part(tiny_model):
+    policy = make_policy(tiny_model, lora_rank=4)
+    before = {name: tensor.clone() for name, tensor in policy.export_weights().items()}
+    with weight_changes.changed_weights(policy):
+        after = policy.export_weights()
+    changes = [((after[name] - before[name]).norm() / before[name].norm()).item() for name in before if "_proj" in name]
+    assert all(0.02 < change < 0.5 for change in changes)
 
 
 def test_calibration_never_allows_more_than_its_limit(tiny_model):
