@@ -14,7 +14,7 @@ SAMPLE_CHARACTERS = string.printable + "äéñß√≤π∑漢字🙂"
 
 
 class UnicodeText(Text):
-    """Every string of ``min_length`` to ``max_length`` characters.
+    """Every string of ``min_length`` to ``max_length`` characters of valid Unicode.
 
     Gymnasium's ``Text`` accepts only the characters of a fixed set, and chat text contains others. `sample` draws a
     length and then as many of `SAMPLE_CHARACTERS`.
@@ -24,8 +24,9 @@ class UnicodeText(Text):
         super().__init__(max_length, min_length=min_length, charset=SAMPLE_CHARACTERS, seed=seed)
 
     def contains(self, x: Any) -> bool:
-        """Whether ``x`` is a string of an allowed length."""
-        return isinstance(x, str) and self.min_length <= len(x) <= self.max_length
+        """Whether ``x`` is a string of an allowed length without lone surrogates, which are not valid Unicode."""
+        is_short = isinstance(x, str) and self.min_length <= len(x) <= self.max_length
+        return is_short and x == x.encode(errors="replace").decode()
 
     def __repr__(self) -> str:
         return f"UnicodeText({self.max_length}, min_length={self.min_length})"

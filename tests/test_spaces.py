@@ -23,8 +23,8 @@ def test_unicode_text_contains_every_string_up_to_its_length(text):
     assert (text in UnicodeText(50, min_length=1)) == bool(text)
 
 
-@pytest.mark.parametrize("value", [b"bytes", 3, None, ["a"]])
-def test_unicode_text_contains_only_strings(value):
+@pytest.mark.parametrize("value", [b"bytes", 3, None, ["a"], "\ud800", "a\udfff"])
+def test_unicode_text_contains_only_strings_of_valid_unicode(value):
     assert value not in UnicodeText(50)
 
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from agents.tracking.metrics_file import replace_file
 from reason_envs import __version__
 from reason_envs.errors import reading
 
@@ -22,7 +23,7 @@ def record_start(folder: Path, command: str | None, *, resuming: bool) -> None:
     """Add a start by a command (``None``: from Python) to the record of a run. A new run gets a new record."""
     record = (read_record(folder) if resuming else {}) or {"id": secrets.token_hex(8), "starts": []}
     record["starts"].append({"command": command, **_facts()})
-    (folder / RUN_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    replace_file(folder / RUN_FILE, json.dumps(record, indent=1) + "\n")
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from agents import distributed
 from agents.config.schema import GROUPS, TrainConfig, flat, typed
 from agents.tracking import hub
-from agents.tracking.metrics_file import read_rows
+from agents.tracking.metrics_file import read_rows, replace_file
 from agents.tracking.run_record import RUN_FILE, record_start
 from agents.tracking.tracker import NullTracker, Tracker
 from agents.training import checkpoint
@@ -47,7 +47,7 @@ def read_config(folder: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         raise RunError(f"{folder} is not a run folder: {CONFIG_FILE} is missing. Check the path.")
     with reading(path, f"Restore it, or start a new run with init_from={folder / CHECKPOINTS}/step_N."):
         config = OmegaConf.create(dict(OmegaConf.load(path)))
-        typed(OmegaConf.to_container(config))  # type: ignore[arg-type]
+        typed({"env": config["env"], **OmegaConf.to_container(config)})  # type: ignore[dict-item]
     for override in overrides:
         key = override.partition("=")[0]
         value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
@@ -59,7 +59,7 @@ def read_config(folder: Path, overrides: Sequence[str] = ()) -> TrainConfig:
 
 def write_config(folder: Path, config: TrainConfig) -> None:
     """Write the whole configuration, defaults included."""
-    OmegaConf.save(OmegaConf.structured(config), folder / CONFIG_FILE)
+    replace_file(folder / CONFIG_FILE, OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def plain_config(config: TrainConfig) -> Any:

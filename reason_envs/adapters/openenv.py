@@ -151,7 +151,7 @@ def make_app(environment: Environment, max_sessions: int, session_timeout: float
         concurrency_config=ConcurrencyConfig(max_concurrent_envs=max_sessions, session_timeout=session_timeout),
         env_name=type(environment).__name__,
     )
-    for kind, status in ((ReasonEnvsError, 400), (Exception, 500)):
+    for kind, status in ((ReasonEnvsError, 400), (ValueError, 400), (OverflowError, 400), (Exception, 500)):
         app.add_exception_handler(kind, partial(_explained, status))
     return app
 

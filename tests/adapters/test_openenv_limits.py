@@ -153,6 +153,12 @@ WRONG = {
     "negative seed": b'{"seed": -1}',
     "task without answer": b'{"task": {"question": "1 + 1?"}}',
     "task of a number": b'{"task": 5}',
+    "an infinite seed": b'{"seed": 1e400}',
+    "a seed that is not a number": b'{"seed": NaN}',
+    "an episode of a lone surrogate": b'{"episode_id": "\\ud800"}',
+    "a task of a lone surrogate": b'{"task": {"question": "\\ud800", "answer": "1"}}',
+    "a nested action": b'{"action": {"action": ' + b"[" * 900 + b"]" * 900 + b"}}",
+    "a list with a large number": b'{"action": {"action": [' + b"9" * 400 + b"]}}",
 }
 
 

@@ -111,8 +111,7 @@ def _draw_head(axes: Axes, tree: Tree) -> None:
         axes.text(right, HEAD - 12, name, fontsize=9, ha="right", va="bottom", color=FAINT)
     bar = np.linspace(0, 1, 128)[None]
     axes.imshow(bar, cmap=COLOURS, extent=(MARGIN + 90, MARGIN + 190, HEAD - 14, HEAD - 28), aspect="auto")
-    axes.set_xlim(0, WIDTH)
-    axes.set_ylim(HEIGHT, 0)
+    axes.set(xlim=(0, WIDTH), ylim=(HEIGHT, 0))
     axes.text(MARGIN, HEAD - 21, "step score  0", fontsize=9, va="center", color=FAINT)
     key = "1      □ end of a path      thick: the chosen path      yellow: the current node"
     axes.text(MARGIN + 196, HEAD - 21, key, fontsize=9, va="center", color=FAINT)

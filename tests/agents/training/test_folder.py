@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,7 +16,8 @@ from run_toys import checkpoints, final_weights, make_run, overrides, rows, trai
 
 from agents import train as command
 from agents.config.compose import compose_config
-from agents.training.folder import check_same_config, owning
+from agents.tracking.run_record import record_start
+from agents.training.folder import check_same_config, owning, read_config, write_config
 from reason_envs.errors import RunError
 
 HOLD = "import sys, time; from pathlib import Path; from agents.training.folder import check_same_config, owning\n"
@@ -55,6 +57,29 @@ def edited(folder, **changes):
             part = part[group]
         part[option] = value
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+@pytest.mark.parametrize("kind", ["config.yaml", "run.json"])
+def test_a_process_that_is_killed_while_it_writes_a_file_leaves_the_old_one(tmp_path, kind, monkeypatch):
+    def write(steps):
+        write_config(tmp_path, compose_config([f"steps={steps}"]))
+        record_start(tmp_path, None, resuming=steps > 1)
+
+    write(1)
+    before = (tmp_path / kind).read_bytes()
+    monkeypatch.setattr(Path, "replace", lambda *_: None)  # it is killed before
+    write(2)
+    assert (tmp_path / kind).read_bytes() == before
+    monkeypatch.undo()
+    write(2)
+    assert (tmp_path / kind).read_bytes() != before
+
+
+@pytest.mark.parametrize("text", ["", "steps: 3\n"])
+def test_a_config_without_an_environment_is_explained(tmp_path, text):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(RunError, match=r"config.yaml cannot be used.*env.*Restore it, or start a new run"):
+        read_config(tmp_path)
 
 
 def test_owning_refuses_a_second_owner_and_names_the_first(tmp_path):
