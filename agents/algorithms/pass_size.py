@@ -45,8 +45,7 @@ class PassSize:
         """Halve the size after an error in the passes ``cuts``. Passes of one decision recompute their activations.
 
         Raises:
-            RuntimeError: ``error``, if it is not about memory or if no smaller pass is left, or with other processes,
-                which have other passes.
+            RuntimeError: ``error``, if it is not about memory, no pass can be smaller, or there are other processes.
         """
         if distributed.size() > 1 or not is_out_of_memory(error):
             raise error

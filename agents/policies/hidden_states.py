@@ -25,8 +25,7 @@ def token_states(model: Any, batch: Batch, *, share_prompts: bool) -> Tensor:
 
 
 def decoder_of(model: Any) -> Any:
-    """Return the decoder below a model's head; the model itself if it has none under a known name."""
-    # The prefix of Llama 4 names no module.
+    """Return the decoder below a head; the model itself if it has none. The prefix of Llama 4 names no module."""
     return model._modules.get("model", model) if model.base_model is model else model.base_model
 
 
