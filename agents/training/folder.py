@@ -53,8 +53,7 @@ def read_config(folder: Path, overrides: Sequence[str] = ()) -> TrainConfig:
         value = OmegaConf.select(OmegaConf.from_dotlist([override]), key)
         part = {"name": value} if key in GROUPS and isinstance(value, str) else value
         OmegaConf.update(config, key, part, merge=False, force_add=True)
-    raw: Any = OmegaConf.to_container(config)
-    return typed(raw)
+    return typed(OmegaConf.to_container(config))  # type: ignore[arg-type]
 
 
 def write_config(folder: Path, config: TrainConfig) -> None:
@@ -95,11 +94,13 @@ def owning(folder: Path) -> Iterator[None]:
         RunError: another process owns the folder, or it cannot be written.
     """
     try:
+        str(folder).encode()  # as libraries do that write there
         folder.mkdir(parents=True, exist_ok=True)
         _check_entries(folder)
         file = (folder / OWNER).open("a+", encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"output_dir={folder} cannot be written ({error.strerror}): choose another.") from error
+    except (OSError, UnicodeError) as error:
+        cause = error.strerror if isinstance(error, OSError) else "it is not valid Unicode"
+        raise RunError(f"output_dir={folder} cannot be written ({cause}): choose another.") from error
     with file:
         try:
             if sys.platform != "win32":  # which has no such lock
@@ -129,10 +130,9 @@ def _check_entries(folder: Path) -> None:
     """Check that the run can write into its folder, before a model is loaded for it."""
     for path in (folder, *folder.iterdir()):
         is_file = path.name in (CONFIG_FILE, OWNER, RUN_FILE, *LOGS)
-        if path != folder and is_file == path.is_dir() and (is_file or path.name == CHECKPOINTS):
-            raise RunError(
-                f"{path} must be a {'file' if is_file else 'folder'}: move it, or choose another output_dir."
-            )
+        if path != folder and not (path.is_file() if is_file else path.is_dir() or path.name != CHECKPOINTS):
+            kind = "file" if is_file else "folder"  # a named pipe would stop the run for ever
+            raise RunError(f"{path} must be a {kind}: move it, or choose another output_dir.")
         if not os.access(path, os.W_OK):
             raise RunError(f"{path} cannot be written: change its rights, or choose another output_dir.")
 

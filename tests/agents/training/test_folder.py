@@ -82,6 +82,23 @@ def test_a_config_without_an_environment_is_explained(tmp_path, text):
         read_config(tmp_path)
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("name", ["owner.lock", "config.yaml", "run.json", "metrics.jsonl", "train.log", "checkpoints"])
+def test_owning_refuses_pipes_and_devices_as_files(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(RunError, match=f"{name} must be a (file|folder): move it"), owning(tmp_path):
+        pass
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to(os.devnull)
+    with pytest.raises(RunError, match=f"{name} must be a (file|folder): move it"), owning(tmp_path):
+        pass
+
+
+def test_owning_refuses_a_folder_whose_name_is_not_valid_unicode(tmp_path):
+    with pytest.raises(RunError, match="not valid Unicode"), owning(tmp_path / "\udcff"):
+        pass
+
+
 def test_owning_refuses_a_second_owner_and_names_the_first(tmp_path):
     with owning(tmp_path / "run"):
         with (

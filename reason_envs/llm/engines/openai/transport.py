@@ -51,10 +51,8 @@ def backoff(seed: int, attempt: int, first: float) -> float:
 
 def retry_after(value: str | None) -> float:
     """Return the seconds of a ``Retry-After`` header (a number or a date); 0 if it is missing or invalid."""
-    if value is None:
-        return 0.0
     try:
-        return float(value) if float(value) > 0 else 0.0
+        return max(0.0, float(value or 0))
     except ValueError:
         date = email.utils.parsedate_tz(value)
     try:
