@@ -16,7 +16,7 @@ from threading import Timer
 from time import monotonic
 from typing import Any
 
-from pydantic_monty import Monty, MontyCrashedError, MontyError
+from pydantic_monty import Monty, MontyConversionError, MontyCrashedError, MontyRuntimeError, MontySyntaxError
 
 from reason_envs.errors import EngineError
 from reason_envs.resources import read_table
@@ -30,6 +30,7 @@ END = f"end_{secrets.token_hex(8)}"
 """Name of the function that raises ``EOFError``, which programs in Monty cannot name."""
 GRACE = 0.5
 """Time in seconds after a program's limit until its interpreter is killed. It measures the limit per piece of code."""
+_ERRORS = (MontySyntaxError, MontyRuntimeError, MontyConversionError)  # those of a program
 _CODE = read_table(__file__, "monty_code.yaml")
 _started_in: dict[str, int] = {}
 """The process whose threads run the interpreters, once there is one."""
@@ -74,8 +75,9 @@ class MontySandbox(Sandbox):
                 watchdog.start()
                 return run.finish(session)
         except MontyCrashedError as error:
-            late = monotonic() - run.start > limits.seconds
-            return run.outcome("timeout" if late else "killed", f"the interpreter ended: {error}"[:300])
+            status: Status = "timeout" if monotonic() - run.start > limits.seconds else "killed"
+            status = status if _status(error) == "error" else _status(error)
+            return run.outcome(status, f"the interpreter ended: {error}"[:300])
 
     def _end_processes(self) -> None:
         if self._monty is not None:
@@ -122,7 +124,7 @@ class _Run:
                     return self.outcome("timeout", f"more than {self.program.limits.seconds:g} seconds")
                 if self.over is None:
                     self.values.append(self.evaluate(session, expression))
-        except MontyError as error:
+        except _ERRORS as error:
             return self.over or self.outcome(_status(error), _describe(error))
         return self.over or self.outcome("ok", "")
 
@@ -138,7 +140,7 @@ class _Run:
         """Run the program. It may end with ``exit()``, ``quit()`` or ``raise SystemExit``."""
         try:
             self.feed(session, self.program.source)
-        except MontyError as error:
+        except _ERRORS as error:
             if type(error.exception()) is not SystemExit or str(error.exception()):
                 raise
 
@@ -146,7 +148,7 @@ class _Run:
         """Return the value of an expression as plain data."""
         try:
             encoded = encode_value(self.feed(session, f"{GUARD}((\n{expression}\n))"))
-        except MontyError as error:
+        except _ERRORS as error:
             if _status(error) != "error":
                 raise
             limit = self.program.limits.output_bytes

@@ -74,6 +74,15 @@ def test_monty_expressions_share_the_time_that_the_program_leaves(sandbox):
     assert outcome.seconds < 5.2  # with a new limit for the expression it would be 5.7 seconds
 
 
+def test_monty_ends_a_print_of_a_value_that_shares_itself(sandbox):
+    source = "a = [1]\nfor _ in range(40): a = [a, a]\n"
+    outcome = sandbox.execute(Program(f"{source}print(a)", limits=Limits(seconds=1.0)))
+    assert outcome.status in ("timeout", "memory")  # the interpreter does not look at its clock
+    outcome = sandbox.execute(Program(source, expressions=("str(a)", "1"), limits=Limits(seconds=1.0)))
+    assert (outcome.status in ("timeout", "memory"), outcome.values) == (True, ())
+    assert sandbox.execute(Program("", expressions=("2",))).value == 2
+
+
 def test_monty_limits_the_size_of_values(sandbox):
     outcome = sandbox.execute(Program("", expressions=("'x' * 200000", "2")))
     assert outcome.status == "output"
