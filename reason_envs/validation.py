@@ -1,6 +1,7 @@
 """Checks of options."""
 
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, field, is_dataclass
@@ -9,6 +10,10 @@ from typing import Any, get_type_hints
 import numpy as np
 
 from reason_envs.errors import REQUIRED, OptionError, ReasonEnvsError, did_you_mean
+
+PORT = r"[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]"
+HTTP_URL = re.compile(rf"(?i)https?://([\w.-]+|\[[\w:.%]+\])(:({PORT}))?(/[!-~]*)?")
+"""Pattern of the addresses of servers."""
 
 
 @contextmanager

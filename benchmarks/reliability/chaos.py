@@ -200,10 +200,12 @@ def chaos(name: str) -> dict[str, Any]:
             return {"outcome": "", "bad": [f"without an event: {expected}"]}
         folder, log = stormy / "run", beside / "log"
         pid = start([*command, f"output_dir={folder}"], log)
-        while not two_steps(folder) and (status := ended(pid, 0.02)) is None:
-            pass
-        event.happens(World(pid, folder, server))
-        status = ended(pid, 300)
+        status = None
+        while status is None and not two_steps(folder):
+            status = ended(pid, 0.02)
+        if status is None:  # else it failed before the event
+            event.happens(World(pid, folder, server))
+            status = ended(pid, 300)
         text = log.read_text()
         if status not in event.statuses or (status and event.says not in text) or "Traceback" in text:
             bad.append(f"status {status}: {text[-600:]}")

@@ -14,7 +14,7 @@ from reason_envs.errors import EngineError, OptionError
 from reason_envs.sandbox.base import Outcome, Program, Sandbox, SandboxConfig
 from reason_envs.sandbox.remote import unwrap, wrap
 from reason_envs.sandbox.values import without_surrogates
-from reason_envs.validation import limited
+from reason_envs.validation import HTTP_URL, limited
 
 
 @dataclass
@@ -34,7 +34,7 @@ class HttpConfig(SandboxConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if urlsplit(self.url).scheme not in ("http", "https"):
+        if not HTTP_URL.fullmatch(self.url):
             raise OptionError("url", self.url, "must be the address of the server, such as http://localhost:8080.")
 
 
@@ -86,8 +86,7 @@ class HttpSandbox(Sandbox):
         address = f"{self.config.url.rstrip('/')}/run_code"
         problem: Exception | str = ""
         for attempt in range(self.config.attempts):
-            if attempt:
-                time.sleep(self.config.wait_seconds * 2 ** (attempt - 1))
+            time.sleep(self.config.wait_seconds * 2 ** (attempt - 1) if attempt else 0)
             try:
                 status, answer = _exchange(urlsplit(address), json.dumps(body).encode(), limit, max_bytes + 1)
                 problem = f"status {status}"

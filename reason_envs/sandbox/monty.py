@@ -75,9 +75,8 @@ class MontySandbox(Sandbox):
                 watchdog.start()
                 return run.finish(session)
         except MontyCrashedError as error:
-            status: Status = "timeout" if monotonic() - run.start > limits.seconds else "killed"
-            status = status if _status(error) == "error" else _status(error)
-            return run.outcome(status, f"the interpreter ended: {error}"[:300])
+            ended: Status = "timeout" if monotonic() - run.start > limits.seconds else "killed"
+            return run.outcome(ended if _status(error) == "error" else _status(error), str(error)[:300])
 
     def _end_processes(self) -> None:
         if self._monty is not None:

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.llm.engines.openai.options import OpenAIEngineConfig
 from reason_envs.sandbox import Limits, Program, make_sandbox
 
 
@@ -118,3 +119,30 @@ def test_http_refuses_a_missing_server():
         sandbox.execute(Program(""))
     with pytest.raises(ReasonEnvsError, match=r"^url='localhost:8080' must be the address"):
         make_sandbox("http", url="localhost:8080")
+
+
+URLS = [
+    "http://[::1",
+    "http://localhost:99999",
+    "http://localhost:x",
+    "http://",
+    "http://\0",
+    "http://\ud800",
+    "http://a b",
+]
+
+
+@pytest.mark.parametrize("url", [*URLS, "file:///etc/passwd", "", "http://localhost:8080\r\nX: y"])
+def test_addresses_of_servers_are_checked(url):
+    with pytest.raises(ReasonEnvsError, match="must be the address"):
+        make_sandbox("http", url=url)
+    with pytest.raises(ReasonEnvsError, match="must be a URL"):
+        OpenAIEngineConfig(base_url=url)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://localhost:8080", "https://a-b.example/v1/", "HTTP://[::1]:65535/v1", "http://a_b:1"]
+)
+def test_addresses_of_servers_are_accepted(url):
+    make_sandbox("http", url=url).close()
+    assert OpenAIEngineConfig(base_url=url).base_url == url

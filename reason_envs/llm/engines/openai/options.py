@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
 
 from reason_envs.errors import OptionError
-from reason_envs.validation import Checked, limited
+from reason_envs.validation import HTTP_URL, Checked, limited
 
 MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
 ENGINE_FIELDS = (
@@ -43,10 +42,9 @@ class OpenAIEngineConfig(Checked):
     """Additional fields of each request, such as ``{return_token_ids: true}``, with which vLLM returns token ids."""
 
     def __post_init__(self) -> None:
-        url = urlsplit(self.base_url)
-        if url.username or url.password:
+        if "@" in self.base_url.partition("://")[2].partition("/")[0]:
             raise OptionError("base_url", "***", "must not contain a user or password: use api_key_env for the key.")
-        if url.scheme not in ("http", "https") or not url.hostname:
+        if not HTTP_URL.fullmatch(self.base_url):
             raise OptionError("base_url", self.base_url, "must be a URL such as http://localhost:8000/v1.")
         super().__post_init__()
         if reserved := sorted(set(ENGINE_FIELDS) & set(self.extra_body)):
