@@ -11,7 +11,7 @@ from reason_envs.core import derive_seed
 
 ROW_SCALE = 0.1
 """Relative standard deviation of the change to the rows of a tensor."""
-ADAPTER_SCALE = 0.05
+ADAPTER_SCALE = 0.2
 """Standard deviation of the change to an adapter's layers, relative to a layer that keeps the size of its input."""
 
 

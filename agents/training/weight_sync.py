@@ -108,7 +108,7 @@ class WeightSync:
                 "Weight canary: all trained weights were changed, but the engine's scores were not. The engine does "
                 "not sample from the weights that it receives: use another engine."
             )
-        limit = min(self._limit, max(self._tolerance, CANARY_LIMIT * effect))
+        limit = min(self._limit, max(self._rounding(gaps), CANARY_LIMIT * effect))
         if not gap <= limit:
             raise EngineError(
                 f"Weight canary: after a random change of all trained weights of {self._policy.architecture}, learner "

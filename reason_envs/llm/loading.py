@@ -193,13 +193,13 @@ def _check_causal(name: str, model: Any, missing: list[str]) -> None:
     """Refuse a model with missing weights, an encoder, whose tokens see the next ones, and half a translator."""
     from transformers.models.auto import modeling_auto as known
 
-    kind = model.config.model_type
+    kind, encoders = model.config.model_type, {*known.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation"}
     if missing:
         rule = f"is incomplete: {len(missing)} weights are missing from its files ({', '.join(missing[:3])}) and would "
         rule += "stay random. Use the complete model."
     elif kind in known.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         rule = f"is the decoder of an encoder-decoder model ({type(model).__name__}): use a causal model."
-    elif model.config.to_dict().get("is_decoder") is False and kind in known.MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+    elif model.config.to_dict().get("is_decoder") is False and kind in encoders:
         rule = f"is an encoder ({type(model).__name__} with is_decoder=false), which cannot write text: use a causal "
         rule += "model, or set is_decoder to true in its config.json if it was trained so."
     else:
