@@ -38,7 +38,7 @@ START_LIMIT = {torch.float32: 2e-3, torch.bfloat16: 2e-1, torch.float16: 5e-2}
 """Maximum mean difference per sampled token that can be rounding, by the coarser dtype (nats)."""
 MAX_KL = 20.0
 """Largest KL estimate of a token that counts (nats)."""
-CANARY_SHARES = (1.0, 0.25, 0.0625)
+CANARY_SHARES = (1.0, 0.5, 0.25, 0.1)
 """Shares of the canary's full change, tried until its effect is at most `CANARY_EFFECT`."""
 CANARY_EFFECT = 1.0
 """Maximum mean change of a token's score (nats). Rounding grows in a model that writes nonsense."""
