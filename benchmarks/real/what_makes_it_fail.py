@@ -188,9 +188,10 @@ def table(rows: Mapping[str, Row]) -> Iterator[str]:
     """Yield the lines of the table: the base, then the other arms of each question."""
     yield (
         "| question | arm | seeds | training, last 5 steps | held out, before -> after "
-        "| gain in points (95 % interval) | against base | no answer | tokens | largest step_kl | seconds per step |"
+        "| gain in points (95 % interval) | against base | no answer | tokens | entropy | largest step_kl "
+        "| seconds per step |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    yield "|---|---|---|---|---|---|---|---|---|---|---|---|"
     base = runs_of(rows, "base")
     yield line(rows, "base", "all", ", ".join(arms["base"] for _, arms in QUESTIONS.values()), base)
     for question, (title, _) in QUESTIONS.items():
@@ -208,11 +209,12 @@ def line(rows: Mapping[str, Row], arm: str, title: str, label: str, runs: Mappin
     against = np.array([runs[seed]["correct"] for seed in both]) - [base[seed]["correct"] for seed in both]
     moved = max(max(row["steps"]["step_kl"]) for row in runs.values())
     seconds = np.median([row["steps"]["time/step"] for row in runs.values()])
-    right, silent, tokens = (ending(runs, key) for key in ("accuracy", "frac_no_answer", "response_length"))
+    keys = ("accuracy", "frac_no_answer", "response_length", "entropy")
+    right, silent, tokens, entropy = (ending(runs, key) for key in keys)
     return (
         f"| {title} | {label} | {len(runs)} | {right:.1%} | {before.mean():.1%} -> {after.mean():.1%} "
         f"| {interval(after - before)} | {'-' if arm == 'base' else interval(against)} "
-        f"| {silent:.0%} | {tokens:.0f} | {moved:.2g} | {seconds:.1f} |"
+        f"| {silent:.0%} | {tokens:.0f} | {entropy:.2f} | {moved:.2g} | {seconds:.1f} |"
     )
 
 
@@ -220,7 +222,8 @@ def plot(rows: Mapping[str, Row], question: str, path: Path) -> None:
     """Plot the share of right answers in training, mean of the seeds; of rewards also the share without an answer."""
     figure, axes = plt.subplots(figsize=(4.6, 2.7), layout="constrained")
     metrics = {"accuracy": "-", **({"frac_no_answer": ":"} if question == "rewards" else {})}
-    for place, (arm, label) in enumerate(arms_of(question)):
+    arms = sorted(arms_of(question), key=lambda each: each[0] != "base")
+    for place, (arm, label) in enumerate(arms):
         for metric, style in metrics.items():
             if runs := runs_of(rows, arm):
                 curve = _smooth(np.mean([row["steps"][metric] for row in runs.values()], axis=0))
