@@ -9,7 +9,7 @@ import ctypes
 import json
 import os
 import secrets
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from importlib.metadata import distribution
 from string import Template
 from threading import Timer
@@ -28,8 +28,8 @@ GUARD = f"guard_{secrets.token_hex(8)}"
 """Name of the function that `guard` defines. Programs cannot know it, so they cannot replace it."""
 END = f"end_{secrets.token_hex(8)}"
 """Name of the function that raises ``EOFError``, which programs in Monty cannot name."""
-GRACE = 0.5
-"""Time in seconds after a program's limit until its interpreter is killed. It measures the limit per piece of code."""
+GRACE = 0.4
+"""Time in seconds after a limit until the interpreter is killed, and until a thread watches the limit of all pieces."""
 _ERRORS = (MontySyntaxError, MontyRuntimeError, MontyConversionError)  # those of a program
 _CODE = read_table(__file__, "monty_code.yaml")
 _started_in: dict[str, int] = {}
@@ -62,21 +62,20 @@ class MontySandbox(Sandbox):
 
     def execute(self, program: Program) -> Outcome:
         """Run a program in a new session."""
-        run = _Run(program)
-        limits = program.limits
+        run, seconds = _Run(program), program.limits.seconds
         session = self._interpreters().checkout(
-            limits={"max_memory": limits.memory_mb << 20, "max_feed_duration_secs": limits.seconds},
+            limits={"max_memory": program.limits.memory_mb << 20, "max_feed_duration_secs": seconds},
             os_policy={"sleep": "zero", "random_start": {"seed": 0}},
         )
         try:
-            with session, ExitStack() as stack:
-                watchdog = Timer(limits.seconds + GRACE, _kill, [session.worker_pid])
-                stack.callback(watchdog.cancel)
-                watchdog.start()
+            with session:
                 return run.finish(session)
         except MontyCrashedError as error:
-            ended: Status = "timeout" if monotonic() - run.start > limits.seconds else "killed"
+            ended: Status = "timeout" if monotonic() - run.start > seconds else "killed"
             return run.outcome(ended if _status(error) == "error" else _status(error), str(error)[:300])
+        finally:
+            if run.watchdog:
+                run.watchdog.cancel()
 
     def _end_processes(self) -> None:
         if self._monty is not None:
@@ -97,7 +96,8 @@ class MontySandbox(Sandbox):
                     "or use another sandbox."
                 )
             if self._monty is None:
-                self._monty = Monty(binary_path=_interpreter(), max_processes=self.workers).__enter__()
+                pool = Monty(binary_path=_interpreter(), max_processes=self.workers, feed_duration_limit_grace=GRACE)
+                self._monty = pool.__enter__()
             return self._monty
 
 
@@ -111,6 +111,7 @@ class _Run:
         self.values: list[Any] = []
         self.lines = without_surrogates(program.stdin).splitlines()
         self.over: Outcome | None = None
+        self.watchdog: Timer | None = None
 
     def finish(self, session: Any) -> Outcome:
         """Run the program, then evaluate each expression."""
@@ -119,8 +120,12 @@ class _Run:
                 self.feed(session, definitions)
             self.run_source(session)
             for expression in self.program.expressions:
-                if monotonic() - self.start > self.program.limits.seconds:
+                left = self.program.limits.seconds - (elapsed := monotonic() - self.start)
+                if left < 0:
                     return self.outcome("timeout", f"more than {self.program.limits.seconds:g} seconds")
+                if elapsed > GRACE and not self.watchdog:
+                    self.watchdog = Timer(left + GRACE, os.kill, [session.worker_pid, 9])
+                    self.watchdog.start()
                 if self.over is None:
                     self.values.append(self.evaluate(session, expression))
         except _ERRORS as error:
@@ -180,11 +185,6 @@ class _Run:
         """Return the outcome with this status."""
         values = tuple(self.values)
         return Outcome(status, self.printed["stdout"], self.printed["stderr"], values, monotonic() - self.start, reason)
-
-
-def _kill(pid: int) -> None:
-    with suppress(ProcessLookupError):  # it has just ended
-        os.kill(pid, 9)
 
 
 def _end_of_input() -> None:
