@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from agents.tracking import tracker as tracking
 from agents.tracking.dashboards import tag
@@ -82,7 +83,9 @@ def test_tensorboard_holds_every_step(tmp_path):
     assert "sample/text_summary" in events.Tags()["tensors"]
 
 
-def test_resumed_run_writes_the_files_of_an_uninterrupted_one(tmp_path):
+def test_resumed_run_writes_the_files_of_an_uninterrupted_one(tmp_path, monkeypatch):
+    # Event files of one second are read by the names of their counters, as texts: 10 would come before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     with Tracker(whole, 8) as tracker:
         tracker.evaluation(0, HELD_OUT)
