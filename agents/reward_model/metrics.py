@@ -85,7 +85,6 @@ def step_metrics(
     flat = np.array([score for row in scores for score in row])
     right = np.array([label >= 0.5 for row in labels for label in row])
     last = np.array([i == len(row) - 1 for row in labels for i in range(len(row))])
-    found = [first_wrong(row, threshold) for row in scores]
     return {
         "solutions": len(scores),
         "steps": len(flat),
@@ -95,7 +94,7 @@ def step_metrics(
         "auc_last": roc_auc(flat[last], right[last]),
         "ece": expected_calibration_error(flat, right),
         "brier": float(np.mean((flat - right) ** 2)),
-        **process_f1([first_wrong(row, 0.5) for row in labels], found),
+        **process_f1([first_wrong(row, 0.5) for row in labels], [first_wrong(row, threshold) for row in scores]),
     }
 
 
@@ -112,6 +111,4 @@ def quality(metrics: Mapping[str, Any]) -> str:
 def check_step(line: str) -> bool | None:
     """Return whether every equation of integers or decimals in a line holds; ``None`` if there is none."""
     equations = _EQUATION.findall(line)
-    if not equations:
-        return None
-    return all(evaluate(left) == Fraction(right) for left, right in equations)
+    return all(evaluate(left) == Fraction(right) for left, right in equations) if equations else None

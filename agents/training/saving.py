@@ -42,19 +42,19 @@ class Progress:
     unlogged: dict[str, Any] | None = None
     """Metrics, sample response and watched choices of the latest step, until it is logged. ``None`` afterwards."""
 
-    def advance(self, tokens: int, metrics: Mapping[str, float], sample: str, watched: Mapping[str, Choice]) -> None:
+    def advance(self, tokens: int, metrics: Mapping[str, float], sample: str, watched: dict[str, list[Choice]]) -> None:
         """Count a training step that generated ``tokens`` tokens and has changed the weights."""
         self.step += 1
         self.generated_tokens += tokens
-        choices = {role: asdict(choice) for role, choice in watched.items()}
+        choices = {role: [asdict(choice) for choice in sampled] for role, sampled in watched.items()}
         self.unlogged = {"metrics": dict(metrics), "sample": sample, "watched": choices}
 
-    def watched(self) -> dict[str, Choice]:
+    def watched(self) -> dict[str, list[Choice]]:
         """Return the choices of the latest step on which learner and engine are compared."""
-        choices = self.unlogged["watched"] if self.unlogged else {}
+        stored = self.unlogged["watched"] if self.unlogged else {}
         return {
-            role: Choice(**{**c, "sampling": c["sampling"] and Sampling(**c["sampling"])})
-            for role, c in choices.items()
+            role: [Choice(**{**c, "sampling": c["sampling"] and Sampling(**c["sampling"])}) for c in choices]
+            for role, choices in stored.items()
         }
 
     def is_best(self, metrics: Mapping[str, float]) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import cast
 
 import torch
@@ -32,16 +33,14 @@ PROBES = (
 """Prompts of different lengths; the engine answers them in one batch before the first step."""
 PROBE_TOKENS = 48
 """Maximum number of tokens that a probe compares."""
+WATCHED = 16
+"""Maximum number of responses per step that can be compared. One is, and all if it differs too much."""
 TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 3e-3, torch.float16: 1e-3}
 """Mean difference per sampled token between learner and engine that is always allowed, by the coarser dtype (nats)."""
 START_LIMIT = {torch.float32: 2e-3, torch.bfloat16: 2e-1, torch.float16: 5e-2}
 """Maximum mean difference per sampled token that can be rounding, by the coarser dtype (nats)."""
-MAX_KL = 20.0
-"""Largest KL estimate of a token that counts (nats)."""
 CANARY_SHARES = (1.0, 0.5, 0.25, 0.1)
-"""Shares of the canary's full change, tried until its effect is at most `CANARY_EFFECT`."""
-CANARY_EFFECT = 1.0
-"""Maximum mean change of a token's score (nats). Rounding grows in a model that writes nonsense."""
+"""Shares of the canary's full change, tried until it moves scores by a nat at most: rounding is larger in nonsense."""
 CANARY_LIMIT = 0.15
 """Maximum difference after the canary's change as a share of its effect on the scores."""
 ROUNDING_FACTOR = 10
@@ -76,11 +75,13 @@ class WeightSync:
         self._limit = max(START_LIMIT[dtype] for dtype in dtypes)
         self._probes: list[Choice] = []
 
-    def watch(self, choice: Choice) -> None:
-        """Compare learner and engine on this sampled response from now on."""
-        if choice.prompt_ids and choice.token_ids:
-            log_probs = choice.log_probs and choice.log_probs[:PROBE_TOKENS]
-            self._probes = [replace(choice, token_ids=choice.token_ids[:PROBE_TOKENS], log_probs=log_probs)]
+    def watch(self, choices: Sequence[Choice]) -> None:
+        """Compare learner and engine on these sampled responses from now on."""
+        self._probes = [
+            replace(c, token_ids=c.token_ids[:PROBE_TOKENS], log_probs=c.log_probs and c.log_probs[:PROBE_TOKENS])
+            for c in choices
+            if c.prompt_ids and c.token_ids
+        ] or self._probes
 
     async def canary(self) -> None:
         """Calibrate the check with equal weights, change all trained weights, and require that the engine follows.
@@ -100,8 +101,7 @@ class WeightSync:
                     self.send(version=0)
                     changed = await self._engine_scores()
                     gap = _mean_gap(self._learner_scores(self._probes)[0], changed)
-                effect = _mean_gap(changed, before)
-                if effect <= CANARY_EFFECT:
+                if (effect := _mean_gap(changed, before)) <= 1.0:
                     break
         if changed == before:
             raise EngineError(
@@ -197,17 +197,20 @@ class WeightSync:
             )
         if not self._probes:
             await self._calibrate()
-        ours, before = self._learner_scores(self._probes)[0], self._probes[0].log_probs
+        ours, before = self._learner_scores(self._probes[:1])[0], self._probes[0].log_probs
         gap = _mean_gap(ours, await self._engine_scores())
+        if not gap <= self._tolerance:  # a single short response may round far more than others
+            rows = enumerate(self._learner_scores(self._probes))
+            gap = fmean([_mean_gap(row, await self._engine_scores(place)) for place, row in rows])
         if not gap <= self._tolerance:
             raise EngineError(
-                f"After weights version {version} were sent, learner and engine score a sampled response {gap:.4f} "
+                f"After weights version {version} were sent, learner and engine score sampled responses {gap:.4f} "
                 f"nats per token apart (tolerance {self._tolerance:.2g}). The engine does not sample from the "
                 "learner's weights: use another engine, or resume from the last checkpoint."
             )
         if before is None:
             return {"sync_gap": gap}
-        kl = kl_estimate(torch.tensor(before), torch.tensor(ours), clamp=MAX_KL)
+        kl = kl_estimate(torch.tensor(before), torch.tensor(ours), clamp=20.0)
         return {"sync_gap": gap, "step_kl": kl.mean().item()}
 
     def _weights(self) -> dict[str, Tensor]:
@@ -222,8 +225,8 @@ class WeightSync:
             rows = self._policy.evaluate(decisions).log_probs.tolist()
         return [row[: len(choice.token_ids)] for row, choice in zip(rows, choices, strict=True)]
 
-    async def _engine_scores(self) -> list[float]:
-        (probe,) = self._probes
+    async def _engine_scores(self, place: int = 0) -> list[float]:
+        probe = self._probes[place]
         assert probe.sampling is not None  # only language policies are synchronised
         prompt, temperature = probe.prompt_ids, probe.sampling.temperature or 1.0
         return await self._engine.score([*prompt, *probe.token_ids], len(prompt), temperature)
@@ -251,16 +254,16 @@ class PolicySync:
         for sync in self._syncs.values():
             sync.send(version)
 
-    def watched(self, trajectories: Sequence[Trajectory]) -> dict[str, Choice]:
-        """Return the sampled response that `watch` takes of each part: its first one."""
+    def watched(self, trajectories: Sequence[Trajectory]) -> dict[str, list[Choice]]:
+        """Return sampled responses of each part for `watch`: the first one and others at equal distances."""
         decisions = [decision for trajectory in trajectories for decision in trajectory.decisions]
-        first = {role: next((d for d in decisions if role in ("", d.agent)), None) for role in self._syncs}
-        return {role: decision.choice for role, decision in first.items() if decision is not None}
+        own = {role: [d.choice for d in decisions if role in ("", d.agent)] for role in self._syncs}
+        return {role: choices[:: -(-len(choices) // WATCHED)] for role, choices in own.items() if choices}
 
-    def watch(self, choices: Mapping[str, Choice]) -> None:
-        """Compare learner and engine on these sampled responses from now on, one for each part."""
-        for role, choice in choices.items():
-            self._syncs[role].watch(choice)
+    def watch(self, choices: Mapping[str, Sequence[Choice]]) -> None:
+        """Compare learner and engine on these sampled responses of each part from now on."""
+        for role, sampled in choices.items():
+            self._syncs[role].watch(sampled)
 
     async def push(self, version: int) -> dict[str, float]:
         """Make the weights after ``version`` training steps act.

@@ -199,7 +199,7 @@ def test_push_allows_an_engine_of_lower_precision(tiny_model, dtype):
 @pytest.mark.parametrize("kind", [Ignoring, Late, Forgetful])
 def test_canary_detects_an_engine_that_does_not_take_weights(tiny_model, kind, hide):
     engine = hide(kind(model=tiny_model, device="cpu"))
-    with pytest.raises(ReasonEnvsError, match=r"canary|did not reach|score a sampled response|disagree"):
+    with pytest.raises(ReasonEnvsError, match=r"canary|did not reach|score sampled responses|disagree"):
         asyncio.run(WeightSync(make_policy(tiny_model), engine).canary())
 
 
@@ -220,7 +220,7 @@ def test_push_detects_lost_weights_by_their_digest(tiny_model, kind):
 @pytest.mark.parametrize("kind", [DroppingAfterTheCanary, LateAfterTheCanary])
 def test_push_detects_lost_weights_by_their_scores_without_a_digest(tiny_model, kind):
     engine = blind(kind(model=tiny_model, device="cpu"))
-    with pytest.raises(ReasonEnvsError, match=r"score a sampled response .* nats per token apart"):
+    with pytest.raises(ReasonEnvsError, match=r"score sampled responses .* nats per token apart"):
         asyncio.run(train(make_policy(tiny_model), engine, scale=0.2))
 
 
@@ -329,6 +329,41 @@ def test_calibration_never_allows_more_than_its_limit(tiny_model):
         asyncio.run(sync.push(1))
 
 
+def sampled(policy, engine, n):
+    """Return choices that the engine samples for one prompt."""
+    request = GenerationRequest([{"role": "user", "content": "1 + 2"}], 0, Sampling(max_tokens=8), n=n)
+    prompt = encode_prompt(policy.tokenizer, request.prompt)
+    answers = asyncio.run(engine.generate(request))
+    return [Choice(a.token_ids, a.log_probs, request.sampling, "stop", 0, prompt, a.text) for a in answers]
+
+
+class Unlucky(TransformersEngine):
+    """Engine whose scores of the first of several responses are far from the learner's, as rounding can make them."""
+
+    bias = (0.0,)
+    scored = 0
+
+    async def score(self, token_ids, prompt_length, temperature=1.0, adapter=None):
+        scores = await super().score(token_ids, prompt_length, temperature, adapter)
+        self.scored += 1
+        return [score + self.bias[(self.scored - 1) % len(self.bias)] for score in scores]
+
+
+@pytest.mark.parametrize(("bias", "passes"), [((0.0005, 0.0005, 0, 0, 0, 0, 0), True), ((0.0005,), False)])
+def test_push_compares_several_responses_if_one_differs_too_much(tiny_model, bias, passes):
+    policy, engine = make_policy(tiny_model), Unlucky(model=tiny_model, device="cpu")
+    sync = WeightSync(policy, engine)
+    asyncio.run(sync.canary())
+    sync.watch(sampled(policy, engine, 6))
+    engine.bias, engine.scored = bias, 0
+    if passes:
+        assert asyncio.run(sync.push(1))["sync_gap"] == pytest.approx(0.0005 / 6, rel=0.05)
+        assert engine.scored == 7
+    else:
+        with pytest.raises(EngineError, match=r"score sampled responses 0\.0005 nats per token apart"):
+            asyncio.run(sync.push(1))
+
+
 @pytest.mark.parametrize("scale", [0.0, 0.02])
 def test_push_measures_how_far_a_step_moved_the_policy(tiny_model, scale):
     """By hand: the mean of exp(d) - 1 - d, where d is the change of a token's log-probability."""
@@ -336,14 +371,12 @@ def test_push_measures_how_far_a_step_moved_the_policy(tiny_model, scale):
     sync = WeightSync(policy, engine)
     asyncio.run(sync.canary())
     assert "step_kl" not in asyncio.run(sync.push(0))  # no sampled response is watched yet
-    request = GenerationRequest([{"role": "user", "content": "1 + 2"}], 0, Sampling(max_tokens=8))
-    (answer,) = asyncio.run(engine.generate(request))
-    prompt = encode_prompt(policy.tokenizer, request.prompt)
-    sync.watch(Choice(answer.token_ids, answer.log_probs, request.sampling, "stop", 0, prompt, answer.text))
+    (choice,) = choices = sampled(policy, engine, 1)
+    sync.watch(choices)
     change(policy, scale)
     measured = asyncio.run(sync.push(1))["step_kl"]
-    after = asyncio.run(engine.score([*prompt, *answer.token_ids], len(prompt), 1.0))
-    moved = [new - old for new, old in zip(after, answer.log_probs, strict=True)]
+    after = asyncio.run(engine.score([*choice.prompt_ids, *choice.token_ids], len(choice.prompt_ids), 1.0))
+    moved = [new - old for new, old in zip(after, choice.log_probs, strict=True)]
     assert measured == pytest.approx(sum(math.expm1(d) - d for d in moved) / len(moved), abs=1e-5)
     assert (measured > 1e-3) == (scale > 0)
 
@@ -385,5 +418,5 @@ def test_push_detects_a_small_fault_in_bfloat16(tiny_model):
 
 @pytest.mark.parametrize("kind", [DroppingAfterTheCanary, LateAfterTheCanary])
 def test_push_detects_a_withheld_small_update_in_bfloat16_without_a_digest(tiny_model, kind):
-    with pytest.raises(EngineError, match=r"score a sampled response .* nats per token apart"):
+    with pytest.raises(EngineError, match=r"score sampled responses .* nats per token apart"):
         asyncio.run(train(*bfloat16(tiny_model, kind), scale=0.01))
