@@ -47,11 +47,11 @@ class Progress:
         self.step += 1
         self.generated_tokens += tokens
         choices = {role: [asdict(choice) for choice in sampled] for role, sampled in watched.items()}
-        self.unlogged = {"metrics": dict(metrics), "sample": sample, "watched": choices}
+        self.unlogged = {"metrics": dict(metrics), "sample": sample, "responses": choices}
 
     def watched(self) -> dict[str, list[Choice]]:
         """Return the choices of the latest step on which learner and engine are compared."""
-        stored = self.unlogged["watched"] if self.unlogged else {}
+        stored = self.unlogged.get("responses", {}) if self.unlogged else {}  # older checkpoints have none
         return {
             role: [Choice(**{**c, "sampling": c["sampling"] and Sampling(**c["sampling"])}) for c in choices]
             for role, choices in stored.items()
