@@ -207,8 +207,8 @@ def line(rows: Mapping[str, Row], arm: str, title: str, label: str, runs: Mappin
     after = np.array([row["correct"] for row in runs.values()])
     before = np.array(rows[f"untrained_{length_of(arm)}"]["correct"])
     against = np.array([runs[seed]["correct"] for seed in both]) - [base[seed]["correct"] for seed in both]
-    moved = max(max(row["steps"]["step_kl"]) for row in runs.values())
-    seconds = np.median([row["steps"]["time/step"] for row in runs.values()])
+    moved = max(kl for row in runs.values() for kl in row["steps"]["step_kl"] if kl is not None)
+    seconds = np.median([s for row in runs.values() for s in row["steps"]["time/step"] if s is not None])
     keys = ("accuracy", "frac_no_answer", "response_length", "entropy")
     right, silent, tokens, entropy = (ending(runs, key) for key in keys)
     return (
