@@ -65,7 +65,7 @@ class LearnerConfig(Checked):
     mini-batch exceeds 1.5 times this value; ``None``: never."""
     micro_batch_tokens: int | None = limited(None, at_least=1)
     """Maximum number of tokens, padding included, per forward and backward pass; ``None``: 16,384, or less if the
-    activations of a pass would take more than 3 GiB (on a GPU: half of its free memory). It is halved if memory runs
+    activations of a pass would take more than 2 GiB (on a GPU: half of its free memory). It is halved if memory runs
     out. The loss does not depend on it."""
     micro_batch_size: int | None = limited(None, at_least=1)
     """Maximum number of decisions per forward and backward pass; ``None``: only ``micro_batch_tokens`` limits a pass.

@@ -15,7 +15,7 @@ _log = logging.getLogger(__name__)
 
 MAXIMUM_TOKENS = 16384
 """Maximum number of tokens per pass that is planned. Larger passes are not faster."""
-ACTIVATION_BYTES = 3 << 30
+ACTIVATION_BYTES = 2 << 30
 """Bytes that the activations of a planned pass may take on a CPU. Fixed, so that all machines compute the same."""
 
 
