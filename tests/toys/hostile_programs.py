@@ -44,7 +44,7 @@ PROGRAMS = {
     "read_home": tries("import os, pathlib\nprint(os.listdir(pathlib.Path('{secret}').parent))", works_unsealed=True),
     "list_root": tries("import os\nassert 'proc' in os.listdir('/')", works_unsealed=True),
     "list_tmp": tries("import os\nos.listdir('/tmp')", works_unsealed=True),
-    "walk_up": tries("import os\nassert 'proc' in os.listdir('../../../../../..')", works_unsealed=True),
+    "walk_up": tries("import os\nassert 'proc' in os.listdir('../' * 20)", works_unsealed=True),
     "import_from_folder": tries("import sys\nsys.path.insert(0, '{folder}')\nimport planted", works_unsealed=True),
     "import_our_package": tries("import reason_envs"),
     "import_packages": tries("import numpy"),
