@@ -54,8 +54,8 @@ def add_adapter(
             ) from error
     _check_targets(model, targets)
     excluded = None if targets else _EXCLUDED.get(model.config.model_type)
-    where: Any = {"target_modules": list(targets) or "all-linear", "exclude_modules": excluded}
-    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, task_type="CAUSAL_LM", **where)
+    layers: Any = {"target_modules": list(targets) or "all-linear", "exclude_modules": excluded}
+    config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, task_type="CAUSAL_LM", **layers)
     try:
         with seeded(derive_seed(seed, "lora"), torch.device("cpu")):
             return get_peft_model(model, config).eval()

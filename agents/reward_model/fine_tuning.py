@@ -126,8 +126,8 @@ def _load(config: FineTuningConfig, device: torch.device) -> Any:
 
         rank, heads = config.lora_rank, list(HEADS)
         # The head is new, so all of it is trained.
-        around: Any = {"target_modules": "all-linear", "exclude_modules": heads, "modules_to_save": heads}
-        model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, **around))
+        layers: Any = {"target_modules": "all-linear", "exclude_modules": heads, "modules_to_save": heads}
+        model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, **layers))
     return model
 
 

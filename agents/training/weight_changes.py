@@ -16,7 +16,7 @@ ADAPTER_SCALE = 0.2
 
 
 @contextmanager
-def changed_weights(policy: TrainablePolicy, share: float = 1.0) -> Iterator[None]:
+def changed_weights(policy: TrainablePolicy, share: float) -> Iterator[None]:
     """Change all trained weights by a share of the full change within a context, and restore them bit by bit."""
     before = {name: parameter.detach().clone() for name, parameter in policy.named_parameters()}
     try:

@@ -34,13 +34,13 @@ PROBES = (
 PROBE_TOKENS = 48
 """Maximum number of tokens that a probe compares."""
 WATCHED = 16
-"""Maximum number of responses per step that can be compared. One is, and all if it differs too much."""
+"""Maximum number of responses kept per step. The first one is compared, and all of them if it differs too much."""
 TOLERANCE = {torch.float32: 2e-4, torch.bfloat16: 3e-3, torch.float16: 1e-3}
 """Mean difference per sampled token between learner and engine that is always allowed, by the coarser dtype (nats)."""
 START_LIMIT = {torch.float32: 2e-3, torch.bfloat16: 2e-1, torch.float16: 5e-2}
 """Maximum mean difference per sampled token that can be rounding, by the coarser dtype (nats)."""
 CANARY_SHARES = (1.0, 0.5, 0.25, 0.1)
-"""Shares of the canary's full change, tried until it moves scores by a nat at most: rounding is larger in nonsense."""
+"""Shares of the canary's full change, tried in order until scores move by at most 1 nat. Larger changes round more."""
 CANARY_LIMIT = 0.15
 """Maximum difference after the canary's change as a share of its effect on the scores."""
 ROUNDING_FACTOR = 10
@@ -152,7 +152,7 @@ class WeightSync:
             other_gaps.append(_mean_gap(in_batch, scores))
             if answer.log_probs is not None:
                 other_gaps.append(_mean_gap(answer.log_probs, scores))
-        limit = max(self._limit / ROUNDING_FACTOR, self._rounding(gaps))  # equal code rounds equally
+        limit = max(self._limit / ROUNDING_FACTOR, self._rounding(gaps))  # gaps are 0 if both run the same code
         if not all([*(gap <= self._limit for gap in gaps), *(gap <= limit for gap in other_gaps)]):  # false for NaN
             raise EngineError(
                 f"Learner and engine disagree about the log-probabilities of {self._policy.architecture}: "
@@ -200,8 +200,8 @@ class WeightSync:
         ours, before = self._learner_scores(self._probes[:1])[0], self._probes[0].log_probs
         gap = _mean_gap(ours, await self._engine_scores())
         if not gap <= self._tolerance:  # a single short response may round far more than others
-            rows = enumerate(self._learner_scores(self._probes))
-            gap = fmean([_mean_gap(row, await self._engine_scores(place)) for place, row in rows])
+            scored = await gather(*(self._engine_scores(place) for place in range(len(self._probes))))
+            gap = fmean(map(_mean_gap, self._learner_scores(self._probes), scored))
         if not gap <= self._tolerance:
             raise EngineError(
                 f"After weights version {version} were sent, learner and engine score sampled responses {gap:.4f} "
@@ -210,7 +210,7 @@ class WeightSync:
             )
         if before is None:
             return {"sync_gap": gap}
-        kl = kl_estimate(torch.tensor(before), torch.tensor(ours), clamp=20.0)
+        kl = kl_estimate(torch.tensor(before), torch.tensor(ours), clamp=20.0)  # nats
         return {"sync_gap": gap, "step_kl": kl.mean().item()}
 
     def _weights(self) -> dict[str, Tensor]:

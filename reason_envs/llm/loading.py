@@ -190,7 +190,7 @@ def _no_progress_bars() -> Iterator[None]:
 
 
 def _check_causal(name: str, model: Any, missing: list[str]) -> None:
-    """Refuse a model with missing weights, an encoder, whose tokens see the next ones, and half a translator."""
+    """Refuse models with missing weights, encoders (tokens see the next ones), and decoders that need an encoder."""
     from transformers.models.auto import modeling_auto as known
 
     kind, encoders = model.config.model_type, {*known.MODEL_FOR_MASKED_LM_MAPPING_NAMES, "bert-generation"}

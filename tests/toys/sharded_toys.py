@@ -94,7 +94,7 @@ def main(model, folder):
         saver(place, learner).restore()
         metrics += learn(learner, range(2, STEPS))
         weights = exported(learner.policy)
-        with changed_weights(learner.policy):
+        with changed_weights(learner.policy, 1.0):
             changed = exported(learner.policy)
         assert any(not changed[key].equal(tensor) for key, tensor in weights.items())
         learner.policy.save_pretrained(place / "saved")

@@ -311,7 +311,7 @@ def test_canary_changes_adapters_of_narrow_and_wide_layers_alike():
     shares = []
     for width in (64, 1024):
         layer = adapted_layer(width)
-        with weight_changes.changed_weights(layer):
+        with weight_changes.changed_weights(layer, 1.0):
             change = layer.matrices["layer.lora_B.weight"] @ layer.matrices["layer.lora_A.weight"]
         shares.append((change.std() * width**0.5).item())
     assert shares[0] == pytest.approx(shares[1], rel=0.1)
