@@ -18,7 +18,6 @@ from reason_envs.validation import check_choice
 AGGREGATIONS = ("token_mean", "seq_mean_token_mean", "seq_mean_token_sum", "horizon")
 LEVELS = ("token", "sequence")
 KL_KINDS = ("k1", "k2", "k3")
-CORRECTION_MODES = ("truncate", "mask")
 MAXIMA = ("ratio_max", "sampler_max_ratio")
 """Metrics that combine by their maximum. ``loss_tokens`` combines by its sum, all others by their mean over tokens."""
 MAX_LOG_RATIO = 20.0
@@ -157,12 +156,7 @@ def combine_metrics(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def importance_correction(
-    old_log_probs: Tensor,
-    sampler_log_probs: Tensor,
-    mask: Tensor,
-    level: str = "token",
-    cap: float = 2.0,
-    mode: str = "truncate",
+    old_log_probs: Tensor, sampler_log_probs: Tensor, mask: Tensor, level: str = "token", cap: float = 2.0
 ) -> Tensor:
     """Return weights for the gap between the engine that sampled and the learner (truncated importance sampling).
 
@@ -172,19 +166,16 @@ def importance_correction(
         mask: [B, T].
         level: ``"token"``: the probability ratio of each token; ``"sequence"``: the product over the sequence.
         cap: maximum weight.
-        mode: weights above the cap become the cap (``"truncate"``) or 0 (``"mask"``).
 
     Returns:
         Weights [B, T] without gradient; 0 where masked.
     """
-    check_choice("mode", mode, CORRECTION_MODES)
     if not cap > 0:
         raise ReasonEnvsError(f"cap={cap} must be positive: it is the largest importance weight.")
     require_shape(mask.shape, old_log_probs=old_log_probs, sampler_log_probs=sampler_log_probs)
     log_ratio = (zero_masked(old_log_probs, mask) - zero_masked(sampler_log_probs, mask)).detach()
     weights = _bounded_exp(_at_level(log_ratio, mask, level, "sum"))
-    weights = weights.clamp(max=cap) if mode == "truncate" else torch.where(weights <= cap, weights, 0.0)
-    return zero_masked(weights, mask)
+    return zero_masked(weights.clamp(max=cap), mask)
 
 
 def value_loss(

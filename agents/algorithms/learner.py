@@ -53,12 +53,13 @@ class Learner(ABC):
         self.tasks = tasks
         self.seed = seed
         self.total_steps = total_steps
-        if self.uses_values:
-            policy.prepare_values()
+        parts = [*policy.roles.values()] or [policy]
+        for part in parts if self.uses_values else ():
+            part.prepare_values()
         self.validate()
         check_minibatches(config, environment.decisions_per_episode)
-        if self._uses_reference:
-            policy.prepare_reference()
+        for part in parts if self._uses_reference else ():
+            part.prepare_reference()
         policy.distribute()
         roles = {role: self._update_of(part) for role, part in policy.roles.items()}
         self.policy_update = RoleUpdate(roles) if roles else self._update_of(policy)

@@ -16,20 +16,19 @@ def first_tasks(tasks: TaskSet, count: int) -> list[Task]:
     return [tasks.ordered(i, seed=0) for i in range(min(count, len(tasks)))]
 
 
-def bootstrap_interval(values: np.ndarray, seed: int, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile bootstrap interval of a mean.
+def bootstrap_interval(values: np.ndarray, seed: int) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of a mean.
 
     Args:
         values: one number per task, [N].
         seed: seed of the resampling.
-        level: coverage of the interval.
 
     Returns:
         Lower and upper end.
     """
     generator = np.random.default_rng(derive_seed(seed, "bootstrap"))
     picks = generator.integers(0, len(values), size=(BOOTSTRAP_SAMPLES, len(values)))
-    low, high = np.quantile(values[picks].mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(values[picks].mean(axis=1), [(1 - 0.95) / 2, (1 + 0.95) / 2])
     return float(low), float(high)
 
 

@@ -151,15 +151,7 @@ class NetworkPolicy(TrainablePolicy):
 
     def choice(self, action: int, log_prob: float, sampling: Sampling) -> Choice:
         """Return an action of the current weights as a choice of one token."""
-        return Choice(
-            token_ids=[action],
-            log_probs=[log_prob],
-            sampling=sampling,
-            finish_reason="stop",
-            policy_version=self.version,
-            prompt_ids=[],
-            text=self.action_names[action],
-        )
+        return Choice([action], [log_prob], sampling, "stop", self.version, [], text=self.action_names[action])
 
     def action(self, environment: Environment, choice: Choice) -> int:
         """Return the number of the chosen action."""

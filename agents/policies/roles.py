@@ -107,23 +107,9 @@ class RolePolicy(TrainablePolicy):
                 rows[i] = tuple(part.to(self.device) for part in row)
         return Evaluation(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
 
-    def prepare_values(self) -> None:
-        """Add a value head to every role."""
-        for role in self.roles.values():
-            role.prepare_values()
-
-    def value_parameters(self) -> Iterator[nn.Parameter]:
-        """Iterate over the parameters of every role's value head."""
-        return chain.from_iterable(role.value_parameters() for role in self.roles.values())
-
     def at_observation(self, decision: Decision, observation: list[Message]) -> Decision:
         """Return a copy of a decision after another conversation, cut to its first token."""
         return self.roles[decision.agent].at_observation(decision, observation)
-
-    def prepare_reference(self) -> None:
-        """Freeze the current weights of every role as its reference."""
-        for role in self.roles.values():
-            role.prepare_reference()
 
     @contextmanager
     def reference(self) -> Iterator[None]:
@@ -131,14 +117,6 @@ class RolePolicy(TrainablePolicy):
         with ExitStack() as stack:
             for role in self.roles.values():
                 stack.enter_context(role.reference())
-            yield
-
-    @contextmanager
-    def training_mode(self, enabled: bool) -> Iterator[None]:
-        """Switch dropout of every role on or off, and restore it afterwards."""
-        with ExitStack() as stack:
-            for role in self.roles.values():
-                stack.enter_context(role.training_mode(enabled))
             yield
 
     # --- files

@@ -46,13 +46,7 @@ async def sample_solutions(tree: Tree, grower: Grower, n: int, *, is_greedy: boo
     request = GenerationRequest(tree.prompt, seed, greedy(sampling) if is_greedy else sampling, n)
     samples = await grower.engine.generate(request)
     return [
-        Solution(
-            sample.text,
-            steps=grower.rule.split(sample.text),
-            answer=grower.answer(sample.text),
-            tokens=sample.generated_tokens,
-        )
-        for sample in samples
+        Solution(s.text, grower.rule.split(s.text), grower.answer(s.text), tokens=s.generated_tokens) for s in samples
     ]
 
 

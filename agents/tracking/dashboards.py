@@ -23,10 +23,9 @@ class Dashboards:
         ReasonEnvsError: Weights & Biases is not installed or cannot start a run.
     """
 
-    def __init__(self, folder: Path, *, wandb: bool, tensorboard: bool) -> None:
+    def __init__(self, folder: Path, *, wandb: bool) -> None:
         self._folder = folder
         self._wandb = _start_wandb(folder) if wandb else None
-        self._use_tensorboard = tensorboard
         self._writer: Any = None
         self._resumed_at: int | None = None
 
@@ -37,16 +36,14 @@ class Dashboards:
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
         """Log finite numbers by the name of their metric."""
         metrics = {tag(name): value for name, value in metrics.items()}
-        if self._tensorboard is not None:
-            for name, value in metrics.items():
-                self._tensorboard.add_scalar(name, value, step)
+        for name, value in metrics.items():
+            self._tensorboard.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log({"step": step, **metrics})
 
     def texts(self, name: str, step: int, texts: Sequence[str]) -> None:
         """Log texts without formatting."""
-        if self._tensorboard is not None:
-            self._tensorboard.add_text(name, "\n\n".join(map(_fenced, texts)), step)
+        self._tensorboard.add_text(name, "\n\n".join(map(_fenced, texts)), step)
         if self._wandb is not None:
             import wandb
 
@@ -63,7 +60,7 @@ class Dashboards:
     @property
     def _tensorboard(self) -> Any:
         """Event writer. It is created at its first use, because a resumed run must hide later events."""
-        if self._writer is None and self._use_tensorboard:
+        if self._writer is None:
             from torch.utils.tensorboard import SummaryWriter
 
             purge = None if self._resumed_at is None else self._resumed_at + 1

@@ -32,16 +32,14 @@ class Tracker:
     always written.
     """
 
-    def __init__(
-        self, output_dir: Path, total_steps: int, *, wandb: bool = False, tensorboard: bool = True, log_every: int = 1
-    ) -> None:
+    def __init__(self, output_dir: Path, total_steps: int, *, wandb: bool = False, log_every: int = 1) -> None:
         self.folder = Path(output_dir)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._summary = self.folder / "summary.log"
         self._file = MetricsFile(self.folder / "metrics.jsonl")
         self._console = Console(total_steps)
         self._log_every = log_every
-        self._dashboards = Dashboards(self.folder, wandb=wandb, tensorboard=tensorboard)
+        self._dashboards = Dashboards(self.folder, wandb=wandb)
         self._logging = ExitStack()
         self._drawn_at = time.monotonic()
 

@@ -28,19 +28,14 @@ async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -
     fitting = [i for i, length in enumerate(lengths) if length <= limit]
     if len(fitting) == len(problems):
         return tasks
-    if part.config.overlong_prompts == "error":
+    if part.config.overlong_prompts == "error" or not fitting:
         longest = max(range(len(problems)), key=lambda i: lengths[i])
         raise RunError(
             f"{len(problems) - len(fitting)} of {len(problems)} prompts are longer than {limit} tokens (longest: task "
             f"{problems[longest].id!r}, {lengths[longest]} tokens). The limit is the smaller of "
             f"policy.max_prompt_tokens={part.config.max_prompt_tokens} and the context length of model and engine "
-            f"minus policy.max_tokens={part.max_tokens}. Raise it, lower policy.max_tokens, or set "
-            "policy.overlong_prompts=filter."
-        )
-    if not fitting:
-        raise RunError(
-            f"All {len(problems)} prompts are longer than {limit} tokens (policy.max_prompt_tokens, or the context "
-            "length of model and engine minus policy.max_tokens): no task is left. Raise policy.max_prompt_tokens."
+            f"minus policy.max_tokens={part.max_tokens}. Raise it or lower policy.max_tokens; "
+            "policy.overlong_prompts=filter leaves these tasks out if others remain."
         )
     left_out = {**tasks.left_out, f"with a prompt of more than {limit} tokens": len(problems) - len(fitting)}
     kept = [problems[i] for i in fitting]

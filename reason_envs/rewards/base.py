@@ -132,7 +132,8 @@ class MathReward(RewardFunction):
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
         """Grade the response. The info has ``correct``, ``extracted``, ``reason`` and ``no_answer``."""
         grade = await grade_math_async(response, task.answer, self.fallbacks)
-        return Reward(self.pay(grade), grade_info(grade))
+        info = {"correct": grade.correct, "extracted": grade.extracted, "reason": grade.reason}
+        return Reward(self.pay(grade), {**info, "no_answer": grade.reason == "no_answer"})
 
     def pay(self, grade: MathGrade) -> float:
         """Return the reward of a grade."""
@@ -149,16 +150,6 @@ class RandomReward(MathReward):
 
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
         """Flip the coin of the seed, independent of the response."""
-        grade = await grade_math_async(response, task.answer, self.fallbacks)
+        graded = await super().__call__(response, task, seed)
         heads = derive_seed(seed, "reward") % 2 == 1
-        return Reward(self.correct if heads else self.wrong, grade_info(grade))
-
-
-def grade_info(grade: MathGrade) -> dict[str, Any]:
-    """Return a grade as the info of a reward."""
-    return {
-        "correct": grade.correct,
-        "extracted": grade.extracted,
-        "reason": grade.reason,
-        "no_answer": grade.reason == "no_answer",
-    }
+        return Reward(self.correct if heads else self.wrong, graded.info)

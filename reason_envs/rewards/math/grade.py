@@ -11,7 +11,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.rewards.math.extract import OR, extract_answer
 from reason_envs.rewards.math.normalise import QuickReason, named_value, normalise, quick_verdict
 from reason_envs.rewards.math.notation import asks_for_number, read_number, without_unit
-from reason_envs.rewards.math.worker_pool import DEFAULT_POOL, GradingPool
+from reason_envs.rewards.math.worker_pool import DEFAULT_POOL
 from reason_envs.tasks.text import last_boxed
 
 Reason = Literal[QuickReason, "no_answer", "unparsable", "algebra_error", "timeout", "worker_died"]
@@ -32,35 +32,28 @@ class MathGrade:
     ``worker_died`` (the comparison took too long or crashed the worker, as with 9^9^9)."""
 
 
-def grade_math(
-    response: str, answer: str, answer_fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
-) -> MathGrade:
+def grade_math(response: str, answer: str, answer_fallbacks: Sequence[str] = ()) -> MathGrade:
     r"""Grade a response against the gold answer. It works in any thread, inside or outside an event loop.
 
     Args:
         response: text that the model generated; its answer is in the last ``\boxed{}``.
         answer: gold answer, with or without a box.
         answer_fallbacks: ways to find an answer without a box, such as ``"####"`` (see `extract_answer`).
-        pool: worker processes. ``None``: those that the whole process shares.
     """
-    return _begin(response, answer, answer_fallbacks, pool).wait()
+    return _begin(response, answer, answer_fallbacks).wait()
 
 
-async def grade_math_async(
-    response: str, answer: str, answer_fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
-) -> MathGrade:
+async def grade_math_async(response: str, answer: str, answer_fallbacks: Sequence[str] = ()) -> MathGrade:
     """Grade like `grade_math`, without blocking the event loop."""
-    case = _begin(response, answer, answer_fallbacks, pool)
+    case = _begin(response, answer, answer_fallbacks)
     if isinstance(case.verdict, str):
         return case.grade(case.verdict)
     return case.grade(await asyncio.wrap_future(case.verdict))
 
 
-def grade_math_batch(
-    pairs: Iterable[tuple[str, str]], answer_fallbacks: Sequence[str] = (), *, pool: GradingPool | None = None
-) -> list[MathGrade]:
+def grade_math_batch(pairs: Iterable[tuple[str, str]], answer_fallbacks: Sequence[str] = ()) -> list[MathGrade]:
     """Grade pairs of (response, gold answer) on all workers in parallel. The grades are in the order of the pairs."""
-    cases = [_begin(response, answer, answer_fallbacks, pool) for response, answer in pairs]
+    cases = [_begin(response, answer, answer_fallbacks) for response, answer in pairs]
     try:
         return [case.wait() for case in cases]
     finally:  # an interrupted batch must leave the queue empty
@@ -88,7 +81,7 @@ class _Case:
         return self.grade(self.verdict if isinstance(self.verdict, str) else self.verdict.result())
 
 
-def _begin(response: str, answer: str, answer_fallbacks: Sequence[str], pool: GradingPool | None) -> _Case:
+def _begin(response: str, answer: str, answer_fallbacks: Sequence[str]) -> _Case:
     """Decide without algebra if possible; otherwise queue the pair for a worker."""
     gold, asks_number = _read_gold(answer)
     extracted = extract_answer(response, answer_fallbacks)
@@ -104,7 +97,7 @@ def _begin(response: str, answer: str, answer_fallbacks: Sequence[str], pool: Gr
         if numbers[0] and len(numbers) == 1 and "=" not in candidate and "approx" not in candidate:
             candidate = numbers[0]
     gold, candidate = without_unit(gold), without_unit(candidate)
-    verdict = quick_verdict(gold, candidate) or (pool or DEFAULT_POOL).submit(gold, candidate)
+    verdict = quick_verdict(gold, candidate) or DEFAULT_POOL.submit(gold, candidate)
     return _Case(extracted, verdict, is_in_form)
 
 

@@ -105,14 +105,14 @@ def test_resumed_run_writes_the_files_of_an_uninterrupted_one(tmp_path, monkeypa
 
 
 def test_second_run_in_a_folder_is_an_error(tmp_path):
-    with Tracker(tmp_path, 2, tensorboard=False) as tracker:
+    with Tracker(tmp_path, 2) as tracker:
         record(tracker, [1])
     with Tracker(tmp_path, 2) as tracker, pytest.raises(ReasonEnvsError, match="already holds a run"):
         record(tracker, [1])
 
 
 def test_log_every_keeps_evaluations_in_the_summary(tmp_path):
-    with Tracker(tmp_path, 9, tensorboard=False, log_every=3) as tracker:
+    with Tracker(tmp_path, 9, log_every=3) as tracker:
         record(tracker, range(1, 10))
     assert [line.split()[0] for line in text(tmp_path, "summary.log").splitlines()] == ["step", "3", "4", "6", "9"]
     assert len(text(tmp_path, "metrics.jsonl").splitlines()) == 9
@@ -123,7 +123,7 @@ def test_tracker_logs_an_error_and_restores_logging(tmp_path, capsys):
     before = (list(root.handlers), logging.getLogger("agents").level)
 
     def unlucky_run():
-        with Tracker(tmp_path, 9, tensorboard=False) as tracker:
+        with Tracker(tmp_path, 9) as tracker:
             record(tracker, [1])
             raise RuntimeError("out of luck")
 
@@ -139,7 +139,7 @@ def test_console_shows_warnings_but_not_the_final_error(tmp_path, capsys, monkey
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
 
     def unlucky_run():
-        with Tracker(tmp_path, 9, tensorboard=False):
+        with Tracker(tmp_path, 9):
             logging.getLogger("agents").warning("take care")
             raise RuntimeError("out of luck")
 
@@ -154,7 +154,7 @@ def test_console_shows_warnings_but_not_the_final_error(tmp_path, capsys, monkey
 
 
 def test_evaluation_refuses_other_metric_names(tmp_path):
-    with Tracker(tmp_path, 1, tensorboard=False) as tracker, pytest.raises(ReasonEnvsError, match="'accuracy'"):
+    with Tracker(tmp_path, 1) as tracker, pytest.raises(ReasonEnvsError, match="'accuracy'"):
         tracker.evaluation(0, {"accuracy": 1.0})
 
 
@@ -210,11 +210,11 @@ def test_tensorboard_and_wandb_get_the_same_metrics(tmp_path, wandb_runs):
 
 def test_resumed_run_deletes_later_episodes(tmp_path):
     kept = {"correct": [1.0], "episodes": []}
-    with Tracker(tmp_path, 8, tensorboard=False) as tracker:
+    with Tracker(tmp_path, 8) as tracker:
         for step in (0, 4, 6):
             tracker.episodes({"step": step, **kept}, [])
             tracker.evaluation(step, HELD_OUT) if step == 0 else tracker.log(step, metrics(step) | HELD_OUT)
-    with Tracker(tmp_path, 8, tensorboard=False) as tracker:
+    with Tracker(tmp_path, 8) as tracker:
         tracker.resume(4)
     assert sorted(path.name for path in (tmp_path / "validate").iterdir()) == ["step_0.json", "step_4.json"]
 
@@ -254,14 +254,14 @@ def test_record_of_a_run_has_one_id_and_every_start(tmp_path, monkeypatch):
 def test_wandb_gets_every_step_and_a_resumed_run_keeps_its_id(tmp_path, wandb_runs):
     (tmp_path / "config.yaml").write_text("seed: 7\n")
     record_start(tmp_path, None, resuming=False)
-    with Tracker(tmp_path, 2, wandb=True, tensorboard=False) as tracker:
+    with Tracker(tmp_path, 2, wandb=True) as tracker:
         record(tracker, [1])
-    with Tracker(tmp_path, 2, wandb=True, tensorboard=False) as tracker:
+    with Tracker(tmp_path, 2, wandb=True) as tracker:
         tracker.resume(1)
         record(tracker, [2])
     assert [run.rows[0]["step"] for run in wandb_runs] == [1, 2]
     record_start(tmp_path, None, resuming=False)  # the folder was created again
-    with Tracker(tmp_path, 2, wandb=True, tensorboard=False):
+    with Tracker(tmp_path, 2, wandb=True):
         pass
     assert wandb_runs[0].options["id"] == wandb_runs[1].options["id"] != wandb_runs.pop().options["id"]
     assert wandb_runs[0].options["config"] == {"seed": 7}
@@ -271,7 +271,7 @@ def test_wandb_gets_every_step_and_a_resumed_run_keeps_its_id(tmp_path, wandb_ru
 
 def test_wandb_takes_the_configured_names(tmp_path, wandb_runs):
     (tmp_path / "config.yaml").write_text("wandb_project: mine\nwandb_run_name: first\n")
-    with Tracker(tmp_path, 2, wandb=True, tensorboard=False):
+    with Tracker(tmp_path, 2, wandb=True):
         pass
     assert (wandb_runs[0].options["project"], wandb_runs[0].options["name"]) == ("mine", "first")
 
@@ -308,7 +308,7 @@ for terminal in sys.argv[2:]:
     os.close(int(terminal))
     folder = Path(sys.argv[1]) / terminal
     folder.mkdir()
-    with Tracker(folder, 4, tensorboard=False) as tracker:
+    with Tracker(folder, 4) as tracker:
         tracker.status("evaluating 9 episodes")
         for step in range(1, 5):
             tracker.log(step, {"reward": step / 4, "accuracy": 0.5})

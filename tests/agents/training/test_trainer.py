@@ -496,7 +496,7 @@ def test_overlong_prompts_are_an_error_or_are_counted_and_left_out(tiny_model, t
     assert [task.answer for task in trainer.run.train_tasks] == ["2", "3", "4"]
     assert "3 problems of json (left out: 1 with a prompt of more than 60 tokens)" in capsys.readouterr().out
     hopeless = [*options, "policy.overlong_prompts=filter", "policy.max_prompt_tokens=2"]
-    assert "All 4 prompts are longer" in fails(overrides(tiny_model, tmp_path / "c", *hopeless), capsys, monkeypatch)
+    assert "4 of 4 prompts are longer" in fails(overrides(tiny_model, tmp_path / "c", *hopeless), capsys, monkeypatch)
 
 
 def test_run_that_cannot_start_leaves_no_folder(tiny_model, tmp_path, monkeypatch):

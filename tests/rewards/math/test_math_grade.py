@@ -83,21 +83,29 @@ def test_event_loops_in_several_threads_share_the_workers():
     assert results == [True] * 4
 
 
+@pytest.fixture
+def pool(monkeypatch):
+    """Workers of this test alone, with a short limit."""
+    own = GradingPool(workers=2, limit=3.0)
+    monkeypatch.setattr("reason_envs.rewards.math.grade.DEFAULT_POOL", own)
+    yield own
+    own.close()
+
+
+@pytest.mark.usefixtures("pool")
 def test_grade_math_async_does_not_block_the_event_loop():
-    pool = GradingPool(workers=1, limit=3.0)
 
     async def ticks_while_grading():
-        grading = asyncio.ensure_future(grade_math_async(r"\boxed{9^{9^{9}}}", "1", pool=pool))
+        grading = asyncio.ensure_future(grade_math_async(r"\boxed{9^{9^{9}}}", "1"))
         ticks = 0
         while not grading.done():
             await asyncio.sleep(0.05)
             ticks += 1
         return ticks, grading.result()
 
-    ticks, grade = asyncio.run(ticks_while_grading())
-    pool.close()
+    ticks, found = asyncio.run(ticks_while_grading())
     assert ticks > 10
-    assert grade == MathGrade(False, "9^{9^{9}}", "timeout")
+    assert found == MathGrade(False, "9^{9^{9}}", "timeout")
 
 
 def test_grade_math_keeps_an_alarm_of_the_caller():
@@ -114,16 +122,14 @@ def test_grade_math_keeps_an_alarm_of_the_caller():
     assert len(rung) == 1
 
 
+@pytest.mark.usefixtures("pool")
 def test_grade_math_batch_keeps_order_and_continues_after_timeouts():
-    pool = GradingPool(workers=2, limit=3.0)
-    grades = grade_math_batch([RIGHT, (r"\boxed{9^{9^{9}}}", "1"), WRONG, RIGHT], pool=pool)
-    pool.close()
+    grades = grade_math_batch([RIGHT, (r"\boxed{9^{9^{9}}}", "1"), WRONG, RIGHT])
     assert [grade.reason for grade in grades] == ["equal", "timeout", "different", "equal"]
 
 
-def test_grade_math_of_plain_numbers_starts_no_process():
-    pool = GradingPool(workers=1)
-    grades = grade_math_batch([(rf"\boxed{{{i}}}", str(i // 2)) for i in range(100)], pool=pool)
+def test_grade_math_of_plain_numbers_starts_no_process(pool):
+    grades = grade_math_batch([(rf"\boxed{{{i}}}", str(i // 2)) for i in range(100)])
     assert sum(grade.correct for grade in grades) == 1
     assert pool._idle == []
 

@@ -102,8 +102,6 @@ class Transport:
         self.config = config
         self.requests = 0
         """Number of requests sent, including retries."""
-        self.retries = 0
-        """Number of requests that repeated a failed one."""
         self._connections: dict[asyncio.AbstractEventLoop, _Connection] = {}
 
     async def post(self, body: dict[str, Any], seed: int, read: Callable[[dict[str, Any]], T]) -> T:
@@ -125,7 +123,6 @@ class Transport:
                         raise self._error(failure, key, attempt + 1) from None
                     wait = max(failure.wait, backoff(seed, attempt, self.config.backoff_s))
                     LOG.info("Retrying in %.1f s: %s", wait, failure.describe(key))
-                self.retries += 1
                 await asyncio.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
