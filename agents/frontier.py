@@ -10,6 +10,7 @@ have it. ``env``, ``engine``, ``reward_model`` and ``policy`` (such as ``reward_
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,9 +22,10 @@ from agents.config.compose import of_a_run
 from agents.evaluation.intervals import first_tasks
 from agents.search.plans import Plan, plans
 from agents.search.plot import plot_frontier
-from agents.search.results import MethodResult, Solved, record, solve_all, summarise, table, write_json
+from agents.search.results import MethodResult, Solved, record, solve_all, summarise, table
 from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import RunError
+from reason_envs.resources import replace_file
 from reason_envs.validation import Checked, limited
 
 if TYPE_CHECKING:
@@ -85,7 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if config.output_file:
             path = Path(config.output_file)
             methods = [record(result, solved) for result, solved in evaluated]
-            write_json(path, {"config": asdict(config), "run": of_the_run, "methods": methods})
+            found = {"config": asdict(config), "run": of_the_run, "methods": methods}
+            replace_file(path, json.dumps(found) + "\n")
             plot_frontier([result for result, _ in evaluated], path.with_suffix(".png"))
 
 

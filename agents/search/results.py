@@ -1,9 +1,7 @@
 """Grades of submitted answers to held-out problems, the metrics of a method, and their plot."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -130,11 +128,3 @@ def record(result: MethodResult, solved: Sequence[Solved]) -> dict[str, Any]:
             **{column: [getattr(s.answer, column) for s in solved] for column in columns},
         },
     }
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a JSON file. It is replaced atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(content) + "\n", encoding="utf-8")
-    partial.replace(path)

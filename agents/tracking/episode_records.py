@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from agents.tracking.metrics_file import replace_file
 from agents.trajectory import Decision, Trajectory
+from reason_envs.resources import replace_file
 from reason_envs.tasks.base import Task
 from reason_envs.views import EpisodeView, TurnView
 

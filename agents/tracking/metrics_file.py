@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import fmean
 
 from reason_envs.errors import ReasonEnvsError, reading
-from reason_envs.resources import read_table
+from reason_envs.resources import read_table, replace_file
 
 Row = dict[str, float | None]
 """One line of the file: ``step``, and metrics by name. ``None`` means that the value was not finite."""
@@ -59,14 +59,6 @@ class MetricsFile:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(_line(row))
         return row
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a text file atomically. Lone surrogates, which some decoders produce, become question marks."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_bytes(text.encode("utf-8", "replace"))
-    partial.replace(path)
 
 
 def summary_header() -> str:

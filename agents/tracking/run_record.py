@@ -11,9 +11,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from agents.tracking.metrics_file import replace_file
 from reason_envs import __version__
 from reason_envs.errors import reading
+from reason_envs.resources import replace_file
 
 RUN_FILE = "run.json"
 """File of a run folder with ``id`` and ``starts``. A run in a folder that was created again has another ``id``."""

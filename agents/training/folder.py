@@ -13,12 +13,13 @@ from omegaconf import OmegaConf
 from agents import distributed
 from agents.config.schema import GROUPS, TrainConfig, flat, typed
 from agents.tracking import hub
-from agents.tracking.metrics_file import read_rows, replace_file
+from agents.tracking.metrics_file import read_rows
 from agents.tracking.run_record import RUN_FILE, record_start
 from agents.tracking.tracker import NullTracker, Tracker
 from agents.training import checkpoint
 from agents.training.resolve import RunPlan
 from reason_envs.errors import ReasonEnvsError, RunError, reading
+from reason_envs.resources import replace_file
 
 CONFIG_FILE = "config.yaml"
 """A run's configuration. It exists once everything that acts in the run is built."""

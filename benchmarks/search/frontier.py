@@ -35,7 +35,6 @@ from agents.search.results import (
     solve_all,
     summarise,
     table,
-    write_json,
 )
 from agents.search.solutions import sample_solutions, score_solutions, submit_solution
 from agents.training.build import build, load_run
@@ -45,6 +44,7 @@ from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.resources import replace_file
 from reason_envs.tasks.base import Task
 
 ROOMY = ("env=reason_tree", "env.max_nodes=2048", "env.max_branch=64")
@@ -97,7 +97,7 @@ class Results:
     def add(self, family: str, label: str, solved: Sequence[Solved], seconds: float) -> None:
         """Save the answers of a method and print its metrics."""
         result = summarise(family, label, solved, seconds, self.seed)
-        write_json(self.path(label), record(result, solved))
+        replace_file(self.path(label), json.dumps(record(result, solved)) + "\n")
         print(table([result]).splitlines()[-1], flush=True)
 
     def load(self, label: str) -> tuple[MethodResult, dict[str, Any]]:
