@@ -2,12 +2,12 @@
 
 Stable-Baselines3 plays ``n_steps`` actions in each of ``n_envs`` environments, across the ends of episodes, and then
 trains for ``n_epochs`` passes. It trains the network of our policy (``graph`` or ``mlp``) in place, so that evaluation,
-search and saved files are the same as for our learners. Two differences remain. A resumed run continues with the same
-weights, optimizer and random draws, but starts new episodes. And Stable-Baselines3 draws from the global random
-generators of the process, which are seeded for each training step and restored afterwards.
+search and saved files are the same as for our learners. Stable-Baselines3 draws from the global random generators of
+the process, which are seeded for each training step and restored afterwards. Checkpoints hold the actions of the open
+episodes; a resumed run repeats them and then continues the episodes.
 """
 
-import random
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
@@ -19,25 +19,23 @@ from gymnasium import Space
 from gymnasium.spaces import Dict
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import PPO
-from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import Logger
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
-from stable_baselines3.common.utils import set_random_seed
+from stable_baselines3.common.utils import obs_as_tensor
 from torch import Tensor
 
 from agents import distributed
 from agents.algorithms.config import check_discount
 from agents.algorithms.options import SB3PPOConfig
+from agents.algorithms.sb3_episodes import EpisodeRecorder, Played
 from agents.policies.actor_critic import ActorCritic, NetworkPolicy
 from agents.policies.mlp import FLAT, MLPNetwork
 from agents.policies.seeding import seeded
-from agents.rollout.episodes import numbers
-from agents.trajectory import Decision, Trajectory
+from agents.trajectory import Trajectory
 from reason_envs.adapters.sb3 import ReasonVecEnv
 from reason_envs.core import Environment, derive_seed
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.spaces import UnicodeText
 from reason_envs.tasks.base import TaskSet
 
 METRICS = {
@@ -49,6 +47,10 @@ METRICS = {
     "train/explained_variance": "explained_variance",
 }
 """Our name of each metric by Stable-Baselines3's name."""
+CPU = torch.device("cpu")
+ROUNDING = 0.05
+"""Maximum difference, absolute and relative, between equal observations that models computed in other batches."""
+_log = logging.getLogger(__name__)
 
 
 class NetworkFeatures(BaseFeaturesExtractor):
@@ -96,9 +98,12 @@ class SB3PPO:
         self.seed = seed
         self.environments = ReasonVecEnv(environment.fork(), config.n_envs)
         self.model = self._build()
-        self.optimizer = SB3Optimizer(self.model.policy.optimizer)
-        self._recorder = EpisodeRecorder(self.environments.agent, policy)
-        self._started = False
+        self.optimizer = self  # checkpoints store its state
+        self.steps = 0
+        """Number of updates so far, each of many optimizer steps."""
+        self._recorder = EpisodeRecorder(self.environments.agent, policy, config.n_envs)
+        self._episode_seed: int | None = None
+        self._episodes: dict[str, Any] | None = None  # of a checkpoint or after the latest update
 
     def _build(self) -> OnPolicyAlgorithm:
         config, network = self.config, self.policy.network
@@ -126,13 +131,10 @@ class SB3PPO:
     async def collect(self, step: int) -> list[Trajectory]:
         """Play ``n_steps`` actions in every environment; return the episodes that ended in them."""
         with _random_numbers(derive_seed(self.seed, "sb3", step, "collect"), self.policy.device):
-            if not self._started:
-                self.environments.seed(derive_seed(self.seed, "sb3", step, "episodes"))
-                self.model._setup_learn(0, self._recorder)
-                self._started = True
-            self.model.collect_rollouts(
-                self.environments, self._recorder, self.model.rollout_buffer, self.config.n_steps
-            )
+            if self._episode_seed is None:
+                self._begin(step)
+            buffer = self.model.rollout_buffer
+            self.model.collect_rollouts(self.environments, self._recorder, buffer, self.config.n_steps)
         ended, self._recorder.ended = self._recorder.ended, []
         if not ended:
             raise ReasonEnvsError(
@@ -142,12 +144,50 @@ class SB3PPO:
 
     def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
         """Train on the latest rollout and return metrics."""
+        self.steps += 1  # first: after an error in `train`, the weights are those of no step
         with _random_numbers(derive_seed(self.seed, "sb3", step, "update"), self.policy.device):
             self.model.train()
-        self.optimizer.steps += 1
+        self._episodes = {
+            "seed": self._episode_seed,
+            "played": self._recorder.played(),
+            "observations": obs_as_tensor(self.model._last_obs, CPU),  # type: ignore[arg-type]
+        }
         logged = self.model.logger.name_to_value
         metrics = {ours: float(logged[theirs]) for theirs, ours in METRICS.items()}
-        return {**metrics, "env_steps": float(self.config.n_envs * self.config.n_steps * self.optimizer.steps)}
+        return {**metrics, "env_steps": float(self.config.n_envs * self.config.n_steps * self.steps)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the optimizer and of the episodes after the latest update."""
+        return {"adam": self.model.policy.optimizer.state_dict(), "steps": self.steps, "episodes": self._episodes}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the result of ``state_dict``."""
+        self.model.policy.optimizer.load_state_dict(state["adam"])
+        self.steps, self._episodes = state["steps"], state.get("episodes")  # older checkpoints have no episodes
+
+    def _begin(self, step: int) -> None:
+        """Continue the episodes of a checkpoint, or else start new ones."""
+        if self._episodes is None or not self._repeat(**self._episodes):
+            self._episode_seed = derive_seed(self.seed, "sb3", step, "episodes")
+            self.environments.seed(self._episode_seed)
+        self.model._setup_learn(0, self._recorder, reset_num_timesteps=False)  # resets environments without observation
+
+    def _repeat(self, seed: int, played: Sequence[Mapping[str, Any]], observations: Any) -> bool:
+        """Repeat the actions of a checkpoint; return whether the environments gave the same observations again."""
+        slots = [Played(s["ended"], [*s["past"]], [*s["open"]]) for s in played]
+        self.environments.seed(seed)
+        again: Any = self.environments.replay([slot.repeated() for slot in slots])
+        try:
+            torch.testing.assert_close(obs_as_tensor(again, CPU), observations, rtol=ROUNDING, atol=ROUNDING)
+        except AssertionError:
+            _log.warning(
+                "The open episodes of the checkpoint could not be repeated, since an engine, a reward model or the "
+                "environment gave other answers. New episodes start, so this run differs from an uninterrupted one."
+            )
+            return False
+        self._episode_seed, self._recorder.slots, self.model._last_obs = seed, slots, again
+        self.model._last_episode_starts = np.array([not slot.open for slot in slots])
+        return True
 
 
 class SB3MaskablePPO(SB3PPO):
@@ -156,75 +196,11 @@ class SB3MaskablePPO(SB3PPO):
     algorithm = MaskablePPO
 
 
-class SB3Optimizer:
-    """Stable-Baselines3's optimizer with the interface that checkpoints need."""
-
-    def __init__(self, adam: torch.optim.Optimizer) -> None:
-        self._adam = adam
-        self.steps = 0
-        """Number of updates so far, each of many optimizer steps."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state that a resumed run needs."""
-        return {"adam": self._adam.state_dict(), "steps": self.steps}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the result of ``state_dict``."""
-        self._adam.load_state_dict(state["adam"])
-        self.steps = state["steps"]
-
-
-class EpisodeRecorder(BaseCallback):
-    """Records the decisions in each environment and returns the episodes that have ended."""
-
-    def __init__(self, agent: str, policy: NetworkPolicy) -> None:
-        super().__init__()
-        self.ended: list[Trajectory] = []
-        """Episodes that have ended since the last rollout."""
-        self._agent = agent
-        self._policy = policy
-        self._open: dict[int, list[Decision]] = {}
-        self._episodes = 0
-
-    def _on_step(self) -> bool:
-        parts = (self.locals[name] for name in ("actions", "log_probs", "rewards", "dones", "infos"))
-        for slot, (action, log_prob, reward, done, info) in enumerate(zip(*parts, strict=True)):
-            decisions = self._open.setdefault(slot, [])
-            decisions.append(self._decision(slot, len(decisions), int(action), float(log_prob), float(reward)))
-            if done:
-                self._end(slot, info)
-        return True
-
-    def _decision(self, slot: int, turn: int, action: int, log_prob: float, reward: float) -> Decision:
-        choice = self._policy.choice(action, log_prob, self._policy.sampling)
-        return Decision(f"sb3/{slot}", self._agent, turn, choice, reward, group_id="")
-
-    def _end(self, slot: int, info: Mapping[str, Any]) -> None:
-        facts = dict(info)
-        truncated = facts.pop("TimeLimit.truncated")  # Stable-Baselines3 adds it to the environment's info
-        self._episodes += 1
-        self.ended.append(
-            Trajectory(
-                task_id=info.get("task_id", ""),
-                episode_id=f"sb3/{self._episodes}",
-                decisions=self._open.pop(slot),
-                terminated=not truncated,
-                truncated=truncated,
-                metrics=numbers(facts),
-            )
-        )
-
-
 def _check(config: SB3PPOConfig, policy: Any, environment: Environment) -> None:
     if not isinstance(policy, NetworkPolicy):
-        if isinstance(environment.observation_space(environment.agents[0]), UnicodeText):
-            raise ReasonEnvsError(
-                f"algo=sb3_... needs observations of a fixed size, but {type(environment).__name__} returns text: use "
-                "algo=ppo, algo=grpo or algo=at_grpo."
-            )
         raise ReasonEnvsError(
-            f"algo=sb3_... cannot train {type(policy).__name__}: use policy=graph (trees) or policy=mlp (other "
-            "arrays), or algo=ppo, algo=grpo or algo=at_grpo."
+            f"algo=sb3_... cannot train {type(policy).__name__}: use policy=graph (trees) or policy=mlp (other arrays "
+            "of a fixed size). For text use algo=ppo, algo=grpo or algo=at_grpo."
         )
     check_discount(config.gamma, environment)
     if distributed.size() > 1:
@@ -233,12 +209,11 @@ def _check(config: SB3PPOConfig, policy: Any, environment: Environment) -> None:
 
 @contextmanager
 def _random_numbers(seed: int, device: torch.device) -> Iterator[None]:
-    """Return a context with seeded global random generators, which are restored afterwards."""
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (Stable-Baselines3 uses the legacy ones)
+    """Seed the global generators of PyTorch and NumPy within a context, and restore them afterwards."""
+    numpy = np.random.get_state()  # noqa: NPY002  (Stable-Baselines3 uses the legacy generator)
     with seeded(seed % 2**32, device):
-        set_random_seed(seed % 2**32)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         try:
             yield
         finally:
-            random.setstate(python)
             np.random.set_state(numpy)  # noqa: NPY002

@@ -66,6 +66,10 @@ class Controller(Environment):
             return self._ask({}, {})
         return self._open_round(await checked_step(self.environment, state.actions))
 
+    def episode_seed(self, seed: int | None) -> int:
+        """Return the seed of an episode of the controlled environment."""
+        return self.environment.episode_seed(seed)
+
     def _built_from(self) -> Environment:
         return self.environment
 

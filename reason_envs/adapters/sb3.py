@@ -64,18 +64,31 @@ class ReasonVecEnv(VecEnv):
         self._begin(run(self.episodes.reset(seeds=seeds, options=options)))
         return stacked(self.observation_space, self._observations)
 
+    def replay(self, played: Sequence[tuple[int, Sequence[Any]]]) -> VecEnvObs:
+        """Return to where another process was, instead of ``reset``: start episodes again and repeat their actions.
+
+        Args:
+            played: for each environment, the number of its first episode to repeat, counted from 0 since ``seed``, and
+                all actions from there on. The environments take their last action together, as before.
+        """
+        first = {slot: seed for slot, seed in enumerate(self._seeds) if not played[slot][0]}
+        for environment, seed, (number, _) in zip(self.environments, self._seeds, played, strict=True):
+            for earlier in range(number):
+                environment.episode_seed(None if earlier else seed)
+        self._reset_seeds()
+        run(self._repeat([actions for _, actions in played], first))
+        return stacked(self.observation_space, self._observations)
+
     def step_async(self, actions: np.ndarray) -> None:
         """Store the actions for ``step_wait``."""
         self.actions = actions
 
     def step_wait(self) -> VecEnvStepReturn:
         """Step every environment and restart ended episodes. Returns observations, rewards, dones and infos."""
-        stepped, started = run(self._move({slot: {self.agent: a} for slot, a in enumerate(self.actions)}))
+        stepped, started = run(self._move({slot: {self.agent: a} for slot, a in enumerate(self.actions)}, {}))
         outcomes = [outcome(stepped[slot], self.agent) for slot in range(self.num_envs)]
         infos = [self._info(slot, stepped[slot]) for slot in range(self.num_envs)]
-        for slot, result in stepped.items():
-            self._observations[slot] = seen(result, self.agent, self._observations[slot])
-        self._begin(started)
+        self._store(stepped, started)
         observations = stacked(self.observation_space, self._observations)
         rewards = np.array([reward for reward, _, _ in outcomes], np.float32)
         return observations, rewards, np.array([result.done for result in stepped.values()]), infos
@@ -105,10 +118,24 @@ class ReasonVecEnv(VecEnv):
         """Return ``False`` for every environment: wrappers of Gymnasium do not apply here."""
         return [False for _ in self._chosen(indices)]
 
-    async def _move(self, moves: dict[int, dict[str, Any]]) -> tuple[dict[int, StepResult], dict[int, StepResult]]:
-        """Step all environments. Returns their results and the results of the resets."""
+    async def _repeat(self, actions: Sequence[Sequence[Any]], seeds: dict[int, int | None]) -> None:
+        for left in range(max(map(len, actions)), -1, -1):
+            moves = {slot: {self.agent: past[-left - 1]} for slot, past in enumerate(actions) if len(past) > left}
+            starting = [slot for slot, past in enumerate(actions) if len(past) == left]
+            self._store(*await self._move(moves, {slot: seeds.get(slot) for slot in starting}))
+
+    async def _move(
+        self, moves: dict[int, dict[str, Any]], starting: dict[int, int | None]
+    ) -> tuple[dict[int, StepResult], dict[int, StepResult]]:
+        """Step environments, and reset those whose episode ends and others, given with their seeds."""
         stepped = await self.episodes.step(moves)
-        return stepped, await self.episodes.reset([slot for slot, result in stepped.items() if result.done])
+        ended = [slot for slot, result in stepped.items() if result.done]
+        return stepped, await self.episodes.reset(sorted([*ended, *starting]), seeds=starting)
+
+    def _store(self, stepped: dict[int, StepResult], started: dict[int, StepResult]) -> None:
+        for slot, result in stepped.items():
+            self._observations[slot] = seen(result, self.agent, self._observations[slot])
+        self._begin(started)
 
     def _begin(self, started: dict[int, StepResult]) -> None:
         for slot, result in started.items():

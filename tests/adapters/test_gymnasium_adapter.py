@@ -195,6 +195,20 @@ def test_controller_asks_simultaneous_agents_one_after_the_other():
     asyncio.run(play())
 
 
+def test_controller_counts_episodes_of_the_controlled_environment():
+    played, counted = (Controller(TurnToy(ToyConfig(turns=1))) for _ in range(2))
+
+    async def play():
+        await played.reset(seed=4)
+        await played.reset()
+        counted.episode_seed(4)
+        counted.episode_seed(None)
+        assert (await counted.reset()) == (await played.reset())
+        assert counted.state.seed == played.state.seed != 4
+
+    asyncio.run(play())
+
+
 def test_controller_without_an_episode_raises_an_error():
     env = Controller(TurnToy(ToyConfig(turns=1)))
 

@@ -118,6 +118,31 @@ def test_both_learners_train_without_a_warning(algorithm):
     assert len(model.ep_info_buffer) > 4
 
 
+@pytest.mark.parametrize("steps", [1, 6, 7, 23])
+def test_replay_returns_to_the_same_states(steps):
+    envs, again = (vector(5, max_steps=4) for _ in range(2))
+    draw = np.random.default_rng(steps)
+    envs.seed(3)
+    envs.reset()
+    played = [[[]] for _ in range(5)]
+    for _ in range(steps):
+        actions = draw.integers(0, 4, 5)
+        _, _, dones, _ = envs.step(actions)
+        for episodes, action, done in zip(played, actions, dones, strict=True):
+            episodes[-1].append(int(action))
+            episodes += [[]] if done else []
+    again.seed(3)
+    observations = again.replay([(len(episodes) - 1, episodes[-1]) for episodes in played])
+    for further in range(12):
+        actions = draw.integers(0, 4, 5)
+        expected, found = envs.step(actions), again.step(actions)
+        assert [info["task_id"] for info in found[3]] == [info["task_id"] for info in expected[3]]
+        for one, other in zip(found[1:3], expected[1:3], strict=True):
+            np.testing.assert_array_equal(one, other)
+        for name in observations:
+            np.testing.assert_array_equal(found[0][name], expected[0][name], err_msg=f"{further} {name}")
+
+
 def test_text_spaces_are_rejected():
     with pytest.raises(ReasonEnvsError, match="does not support UnicodeText"):
         ReasonVecEnv(Toy(), 2)

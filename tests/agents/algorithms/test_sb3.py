@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 from graph_toys import make_decision
-from run_toys import checkpoints, make_trainer, rows, train
+from run_toys import checkpoints, final_weights, make_trainer, rows, train
 from tree_toys import BACKTRACK, Sums, make_tree
 from value_toys import SignalConfig, Signals
 
@@ -21,7 +22,10 @@ from agents.policies.mlp import MLPPolicy, MLPPolicyConfig
 from agents.registry import ALGORITHMS
 from agents.rollout.episodes import grouped, play
 from agents.tracking.episode_metrics import describe
-from reason_envs.errors import ReasonEnvsError
+from agents.training.state_tree import flatten, unflatten
+from reason_envs.batching import MicroBatcher
+from reason_envs.core import derive_seed
+from reason_envs.errors import EngineError, ReasonEnvsError
 
 NAMES = ("sb3_ppo", "sb3_maskable_ppo")
 BOTH = pytest.mark.parametrize("name", NAMES)
@@ -193,15 +197,131 @@ TREE = (
 
 
 def test_sb3_run_can_be_resumed(tiny_model, tmp_path):
-    options = [*TREE, f"engine.model={tiny_model}", f"output_dir={tmp_path}"]
+    options = [*TREE, f"engine.model={tiny_model}"]
+    train(make_trainer([*options, "steps=3", f"output_dir={tmp_path / 'whole'}"]))
+    folder = tmp_path / "stopped"
+    options.append(f"output_dir={folder}")
     train(make_trainer([*options, "steps=2"]))
     resumed = make_trainer([*options, "steps=3"], resuming=True)
     train(resumed)
-    assert checkpoints(tmp_path)[-1] == "step_3"
-    written = rows(tmp_path)
-    assert [row["step"] for row in written if "loss" in row] == [1, 2, 3]
-    assert [row["env_steps"] for row in written if "env_steps" in row] == [64, 128, 192]
-    assert "eval/accuracy" in written[-1]
-    saved = GraphPolicy.from_pretrained(tmp_path / "policy_final", environment=resumed.run.environment, device="cpu")
+    assert checkpoints(folder)[-1] == "step_3"
+    trained, whole = ([row for row in rows(each) if "loss" in row] for each in (folder, tmp_path / "whole"))
+    assert trained == whole
+    assert [row["env_steps"] for row in trained] == [64, 128, 192]
+    assert "eval/accuracy" in rows(folder)[-1]
+    saved = GraphPolicy.from_pretrained(folder / "policy_final", environment=resumed.run.environment, device="cpu")
     expected = resumed.run.policy.state_tensors()
     assert all(torch.equal(tensor, expected[n]) for n, tensor in saved.state_tensors().items())
+    weights_of = [final_weights(each) for each in (folder, tmp_path / "whole")]
+    assert all(torch.equal(tensor, weights_of[1][name]) for name, tensor in weights_of[0].items())
+
+
+class Batched(Signals):
+    """Episodes of different lengths whose observations depend slightly on the batches that computed them."""
+
+    def __init__(self, config=None):
+        super().__init__(config)
+        self.ask = MicroBatcher(lambda requests: [len(requests)] * len(requests))
+
+    def observe(self):
+        observation = super().observe()
+        observation[3] += getattr(self.state, "rounding", 0.0)
+        return observation
+
+    async def step(self, actions):
+        batch = await self.ask(None)
+        self.state.rounding = getattr(self.state, "rounding", 0.0) + 1e-4 * batch
+        if derive_seed(self.state.seed, self.state.turn, "end") % 5 == 0:
+            self.state.turn = self.config.turns - 1
+        return await super().step(actions)
+
+
+def make_batched(name, seed=0):
+    env = Batched(SignalConfig(turns=9))
+    policy = MLPPolicy(MLPPolicyConfig(device="cpu"), seed=seed, environment=env)
+    return make_learner(name, env=env, policy=policy, seed=seed, n_steps=5, batch_size=10)
+
+
+def restore(learner, saved):
+    """Give a new learner the weights and the optimizer of another one, as a checkpoint stores them."""
+    tensors, structure = flatten(saved.optimizer.state_dict())
+    learner.policy.load_state_tensors(saved.policy.state_tensors())
+    tensors = {name: tensor.clone() for name, tensor in tensors.items()}
+    learner.optimizer.load_state_dict(unflatten(tensors, json.loads(json.dumps(structure))))
+    return learner
+
+
+@BOTH
+@pytest.mark.parametrize("make", [make_batched, lambda name, seed: make_learner(name, seed, n_steps=7, batch_size=14)])
+@pytest.mark.parametrize("seed", range(2))
+def test_sb3_resumes_in_the_middle_of_episodes(name, make, seed):
+    whole, resumed = make(name, seed=seed), make(name, seed=seed)
+    is_open = []
+    for step in range(6):
+        assert run_step(resumed, step) == run_step(whole, step)
+        is_open += [bool(slot["open"]) for slot in resumed.state_dict()["episodes"]["played"]]
+        resumed = restore(make(name, seed=seed), resumed)
+    assert {True, False} == set(is_open)
+    assert all(torch.equal(tensor, weights(whole)[n]) for n, tensor in weights(resumed).items())
+
+
+def test_sb3_checkpoint_does_not_grow_with_the_run():
+    learner = make_batched("sb3_ppo")
+    for step in range(30):
+        run_step(learner, step)
+        slots = learner.state_dict()["episodes"]["played"]
+        assert all(sum(map(len, slot["past"])) <= 18 for slot in slots)  # twice the longest episode
+    assert min(slot["ended"] for slot in slots) > 10
+
+
+def test_sb3_starts_new_episodes_if_the_environment_gives_other_answers(caplog):
+    saved = make_learner("sb3_ppo")
+    run_step(saved, 0)
+    changed = make_tree(**SMALL, script=lambda request, seed: f"{seed % 9}\n")
+    resumed = restore(make_learner("sb3_ppo", env=changed), saved)
+    assert run_step(resumed, 1)[0][0].episode_id == "sb3/1"
+    assert "New episodes start, so this run differs" in caplog.text
+
+
+def test_sb3_older_checkpoints_start_new_episodes():
+    saved = make_learner("sb3_ppo")
+    run_step(saved, 0)
+    state = {name: part for name, part in saved.optimizer.state_dict().items() if name != "episodes"}
+    resumed = make_learner("sb3_ppo")
+    resumed.optimizer.load_state_dict(state)
+    trajectories, metrics = run_step(resumed, 1)
+    assert trajectories[0].episode_id == "sb3/1"
+    assert metrics["env_steps"] == 128
+
+
+def test_sb3_checkpoint_after_a_failed_rollout_is_that_of_the_last_step():
+    whole, failing = (make_learner("sb3_ppo", n_steps=7, batch_size=14) for _ in range(2))
+    run_step(whole, 0)
+    run_step(failing, 0)
+    engine, calls = failing.environments.environments[0].grower.engine, []
+
+    async def fail(request):
+        calls.append(request)
+        if len(calls) > 9:
+            raise EngineError("down")
+        return await type(engine).generate(engine, request)
+
+    engine.generate = fail
+    with pytest.raises(EngineError):
+        run_step(failing, 1)
+    resumed = restore(make_learner("sb3_ppo", n_steps=7, batch_size=14), failing)
+    assert run_step(resumed, 1) == run_step(whole, 1)
+
+
+def test_sb3_counts_an_update_that_fails(monkeypatch):
+    """Otherwise weights between two optimizer steps would be saved as those of a complete step."""
+    learner = make_learner("sb3_ppo")
+    trajectories = asyncio.run(learner.collect(0))
+
+    def fail():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learner.model, "train", fail)
+    with pytest.raises(KeyboardInterrupt):
+        learner.update(trajectories, 0)
+    assert learner.optimizer.steps == 1
