@@ -1,6 +1,5 @@
 """Warnings about runs that cannot learn, each with the option that fixes it."""
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,18 +43,13 @@ def found(metrics: Mapping[str, float], config: TrainConfig) -> dict[str, dict[s
     return applying
 
 
-class Health:
-    """Gives each warning once, when it has applied to ``PATIENCE`` training steps in a row."""
+def due_warnings(metrics: Mapping[str, Any], config: TrainConfig, counts: dict[str, int]) -> list[str]:
+    """Return the warnings that are due after a training step with these metrics, each once in a run.
 
-    def __init__(self, config: TrainConfig) -> None:
-        self._config = config
-        self._given: set[str] = set()
-        self._in_a_row: Counter[str] = Counter()
-
-    def warnings(self, metrics: Mapping[str, Any]) -> list[str]:
-        """Return the warnings that are due after a training step with these metrics."""
-        applying = found(metrics, self._config)
-        self._in_a_row = Counter({name: self._in_a_row[name] + 1 for name in applying})
-        due = [name for name in TEXTS if self._in_a_row[name] == PATIENCE and name not in self._given]
-        self._given.update(due)
-        return [f"Warning: {TEXTS[name].format(**applying[name])}" for name in due]
+    ``counts`` is the number of steps in a row to which each warning has applied, and is updated. It stays at
+    ``PATIENCE``, at which the warning is due.
+    """
+    applying = found(metrics, config)
+    waiting = [name for name in TEXTS if counts.get(name, 0) < PATIENCE]
+    counts.update({name: counts.get(name, 0) + 1 if name in applying else 0 for name in waiting})
+    return [f"Warning: {TEXTS[name].format(**applying[name])}" for name in waiting if counts[name] == PATIENCE]

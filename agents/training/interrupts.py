@@ -36,7 +36,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def request(self) -> None:
-        """Ask the run to stop after the step under way, as SIGINT does."""
+        """Ask the run to stop after the step under way, as SIGINT does. Any thread may call it."""
         self._number = signal.SIGINT
 
     def pending(self) -> bool:

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from safetensors import SafetensorError
@@ -39,6 +39,8 @@ class Progress:
     """Tokens generated in these steps."""
     best: tuple[float, int] | None = None
     """Best held-out accuracy so far and its step; ``None`` before the first evaluation."""
+    warnings: dict[str, int] = field(default_factory=dict)
+    """Number of steps in a row to which each warning has applied (see `agents.training.health.due_warnings`)."""
     unlogged: dict[str, Any] | None = None
     """Metrics, sample response and watched choices of the latest step, until it is logged. ``None`` afterwards."""
 

@@ -43,7 +43,7 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
         run = build(plan, cluster)
         try:
             trainer = Trainer(run, resuming=resuming, command=command)
-            interrupted = run_apart(trainer.train(), stop=trainer.stop)
+            interrupted = run_apart(trainer.train(), stop=trainer.stop.request)
         finally:
             run.close()
     first = distributed.rank() == 0

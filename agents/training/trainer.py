@@ -13,7 +13,7 @@ from agents.tracking.transcript import as_text
 from agents.training.build import Run, announcement
 from agents.training.evaluator import Evaluator
 from agents.training.folder import open_folder
-from agents.training.health import Health
+from agents.training.health import due_warnings
 from agents.training.interrupts import StopRequest
 from agents.training.phases import GENERATING, SENDING, UPDATING, StepClock, explain_out_of_memory
 from agents.training.pipeline import Pipeline
@@ -42,26 +42,21 @@ class Trainer:
         self.progress = Progress()
         self._resuming = resuming
         self._command = command
-        self._stop = StopRequest(self.config.max_minutes)
-        self._health = Health(self.config)
-
-    def stop(self) -> None:
-        """Ask the training to end after the step under way. Another thread may call it."""
-        self._stop.request()
+        self.stop = StopRequest(self.config.max_minutes)
 
     async def train(self) -> int | None:
         """Train to the end, or until a signal or ``max_minutes`` stops the run; return the signal or ``None``."""
         await self.prepare()
-        with self.tracker, self._stop:
+        with self.tracker, self.stop:
             self.tracker.note(announcement(self.run, self.total_steps))
             await self._begin()
-            while self.progress.step < self.total_steps and not self._stop.due():
+            while self.progress.step < self.total_steps and not self.stop.due():
                 with self.saver.keeping_progress(self.progress, self.tracker):
                     await self.train_step()
             await self.pipeline.close()
             self.saver.save(self.progress)
             await self._end()
-        return self._stop.received()
+        return self.stop.received()
 
     async def prepare(self) -> None:
         """Check the prompts, build the learner and open the run folder. Mistakes are found before the first step."""
@@ -103,7 +98,7 @@ class Trainer:
         """Collect episodes; ``None`` if a signal ended them between two decisions. Single decisions are completed."""
         playing = self.pipeline.episodes(step)
         while not (await asyncio.wait([playing], timeout=POLL_SECONDS))[0]:
-            if self._stop.pending() and self.run.environment.decisions_per_episode != 1:
+            if self.stop.pending() and self.run.environment.decisions_per_episode != 1:
                 playing.cancel()
                 await asyncio.wait([playing])
                 return None
@@ -122,7 +117,7 @@ class Trainer:
         metrics |= await self.evaluator.if_due(step, self.total_steps)
         self.tracker.log(step, metrics)
         self.progress.unlogged = None
-        for warning in self._health.warnings(metrics):
+        for warning in due_warnings(metrics, self.config, self.progress.warnings):
             self.tracker.note(warning)
         if (step - 1) % SAMPLE_EVERY == 0:
             self.tracker.sample(step, unlogged["sample"])
@@ -157,7 +152,7 @@ class Trainer:
 
     async def _end(self) -> None:
         """Evaluate and export the policy, unless a signal ended the run."""
-        step, stopped_by = self.progress.step, self._stop.received()
+        step, stopped_by = self.progress.step, self.stop.received()
         if stopped_by is not None:
             self.tracker.note(f"Stopped by {signal.Signals(stopped_by).name}; step {step} is saved.")
             return

@@ -1,15 +1,20 @@
 import re
+from functools import partial
 
 import pytest
 
 from agents.config.compose import compose_config
-from agents.training.health import PATIENCE, Health
+from agents.training.health import PATIENCE, due_warnings
 
 QUIET = {"accuracy": 0.5, "frac_no_answer": 0.1, "frac_zero_std": 0.5, "frac_truncated": 0.1, "kl": 0.01}
 
 
 def given(health, **metrics):
-    return health.warnings({**QUIET, **metrics})
+    return health({**QUIET, **metrics})
+
+
+def of_a_run(*options):
+    return partial(due_warnings, config=compose_config(list(options)), counts={})
 
 
 @pytest.mark.parametrize(
@@ -24,7 +29,7 @@ def given(health, **metrics):
     ],
 )
 def test_warning_comes_once_after_three_steps_in_a_row(metrics, message):
-    health = Health(compose_config([]))
+    health = of_a_run()
     assert not any(given(health, **metrics) for _ in range(PATIENCE - 1))
     assert given(health) == []
     found = [given(health, **metrics) for _ in range(3 * PATIENCE)]
@@ -35,12 +40,12 @@ def test_warning_comes_once_after_three_steps_in_a_row(metrics, message):
 
 
 def test_healthy_run_and_rewards_for_guessing_give_no_warning():
-    health = Health(compose_config(["env.reward.wrong=0", "env.reward.no_answer=0"]))
+    health = of_a_run("env.reward.wrong=0", "env.reward.no_answer=0")
     assert not any(given(health, accuracy=0.0) for _ in range(3 * PATIENCE))
 
 
 @pytest.mark.parametrize("options", [["env=reason_tree"], ["algo=sb3_ppo", "env=reason_tree"], ["env=workflow"]])
 def test_every_kind_of_run_has_the_options_that_warnings_quote(options):
-    health = Health(compose_config(options))
+    health = of_a_run(*options)
     bad = {"frac_no_answer": 1.0, "frac_zero_std": 1.0, "frac_truncated": 1.0, "kl": 9.0, "accuracy": 0.0}
-    assert [len(health.warnings(bad)) for _ in range(PATIENCE)][-1] >= 3
+    assert [len(health(bad)) for _ in range(PATIENCE)][-1] >= 3

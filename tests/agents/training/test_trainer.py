@@ -242,6 +242,15 @@ def test_finished_run_can_continue_with_more_steps(whole, tiny_model, tmp_path):
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+@pytest.mark.parametrize("stopped", [2, 4])
+def test_resumed_run_remembers_its_warnings(tiny_model, tmp_path, stopped):
+    train(make_run(tiny_model, tmp_path, f"steps={stopped}", "eval_every=0"))
+    train(make_run(tiny_model, tmp_path, "steps=7", "eval_every=0", resuming=True))
+    log = (tmp_path / "train.log").read_text()
+    assert log.count("of the responses lack an answer") == 1
+    assert log.index(": step 3 ") < log.index("of the responses lack an answer") < log.index(": step 4 ")
+
+
 @pytest.mark.slow
 def test_command_saves_on_a_signal_and_resumes(whole, tiny_model, tmp_path, monkeypatch, capsys):
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
