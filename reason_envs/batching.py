@@ -8,8 +8,7 @@ until no task can continue. It then answers all of them with one call of a funct
 
 `gather` opens a scope, or extends the scope in which it is called, and counts the running tasks. When all tasks of the
 scope wait for batchers, every batcher flushes. Calls are sorted by the place where they were made, so that batches are
-the same in every run. A task that waits for anything else (a pool, a sandbox, HTTP) counts as running and delays the
-flush.
+the same in every run. A task that waits for anything else (a sandbox, HTTP) counts as running and delays the flush.
 
 Two consequences:
 
@@ -97,17 +96,18 @@ class MicroBatcher(Generic[Request, Answer]):
         """Call the function for the callers that still wait."""
         waiting = [call for call in calls if not call.future.done()]
         if waiting:
-            job = worker.start(partial(self._answers, [call.request for call in waiting]))
+            job = worker.start(partial(self._answers, waiting))
             for call in waiting:
                 call.job = job
             worker.when_idle.append(partial(_deliver, waiting, job))
 
-    def _answers(self, requests: list[Request]) -> list[tuple[Answer | None, Exception | None]]:
-        """Return the answer to each request, or the exception that its caller receives."""
+    def _answers(self, calls: list[_Call]) -> list[tuple[Answer | None, Exception | None]]:
+        """Return the answer to each call, or the exception that its caller receives."""
+        _CALLS.set(calls)  # in the job's own context
         answers: list[tuple[Answer | None, Exception | None]] = []
-        size = self._max_batch_size or len(requests)
-        for start in range(0, len(requests), size):
-            batch = requests[start : start + size]
+        size = self._max_batch_size or len(calls)
+        for start in range(0, len(calls), size):
+            batch = [call.request for call in calls[start : start + size]]
             try:
                 answers += [(answer, None) for answer in self._call_function(batch)]
             except Exception as error:  # noqa: BLE001  (it is raised in every caller)
@@ -123,11 +123,13 @@ class MicroBatcher(Generic[Request, Answer]):
             except StopIteration as error:  # a future cannot carry it
                 raise RuntimeError("The batch function raised StopIteration.") from error
         if len(answers) != len(requests):
-            raise RuntimeError(
-                f"The batch function returned {len(answers)} answers for {len(requests)} requests; "
-                "it must return one answer per request, in order."
-            )
+            raise RuntimeError(f"The batch function returned {len(answers)} answers for {len(requests)} requests.")
         return answers
+
+
+def abandoned() -> bool:
+    """Return whether all callers of the running batch function were cancelled. A long function then raises an error."""
+    return bool(calls := _CALLS.get()) and all(call.future.cancelled() for call in calls)
 
 
 async def gather(*coroutines: Coroutine[Any, Any, T], slots: Sequence[int] | None = None) -> list[T]:
@@ -273,6 +275,7 @@ class _Family:
             self.scope.stop_one()
 
 
+_CALLS: ContextVar[Sequence[_Call]] = ContextVar("reason_envs_batch_calls", default=())
 _MEMBER: ContextVar[_Member | None] = ContextVar("reason_envs_batch_member", default=None)
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from loop_toys import longest_silence
 
-from reason_envs.batching import MicroBatcher, gather
+from reason_envs.batching import MicroBatcher, abandoned, gather
 from reason_envs.errors import ReasonEnvsError
 
 
@@ -359,6 +359,36 @@ def test_a_caller_that_is_cancelled_during_its_batch_waits_for_the_function():
 
     assert run(main()) == 3
     assert held.batches == [[1, 2], [3]]
+
+
+def test_function_can_end_when_all_its_callers_are_cancelled():
+    started, seen = threading.Event(), []
+
+    def function(requests):
+        started.set()
+        ends = time.monotonic() + 20
+        while not abandoned() and time.monotonic() < ends:
+            time.sleep(0.001)
+        seen.append(abandoned())
+        raise ValueError("nobody reads this")
+
+    async def main(cancelled):
+        batcher = MicroBatcher(function)
+        tasks = [asyncio.create_task(batcher(n)) for n in range(2)]
+        await asyncio.to_thread(started.wait)
+        for task in tasks[:cancelled]:
+            task.cancel()
+        started.clear()
+        await asyncio.sleep(0.1)
+        ended = list(seen)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        return ended
+
+    assert run(main(cancelled=1)) == []
+    assert run(main(cancelled=2)) == [True, True]  # the first of the run before
+    assert not abandoned()
 
 
 def test_function_sees_context_variables_and_has_one_thread():

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from reason_envs.batching import abandoned
 from reason_envs.errors import EngineError
 from reason_envs.llm.engine import FinishReason, GenerationRequest
 from reason_envs.llm.engines.transformers.embedding import Embedder
@@ -86,6 +87,8 @@ class Decoder:
                 self._keep([None if rows[r].finish_reason is None else rows[r] for r in live], cache, start)
             if not open_rows:
                 return
+            if abandoned():
+                raise EngineError("All callers of a batch were cancelled.")
             if compact:
                 keep = torch.tensor(open_rows, device=self.device)
                 live = [live[i] for i in open_rows]

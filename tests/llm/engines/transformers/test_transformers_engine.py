@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import weakref
 from pathlib import Path
 
@@ -239,6 +240,33 @@ def test_engine_leaves_the_event_loop_free_while_it_generates(own_engine):
     blocked, free = (asyncio.run(longest_silence(generate())) for generate in (here, in_a_thread))
     assert free < blocked / 2
     assert answers[0] == answers[1]  # bit for bit
+
+
+def test_engine_ends_a_batch_within_a_token_when_its_callers_are_cancelled(engine, monkeypatch):
+    forward, started, go_on, passes = engine.decoder.forward, threading.Event(), threading.Event(), []
+
+    def held(*inputs):
+        passes.append(inputs)
+        started.set()
+        go_on.wait(20)
+        return forward(*inputs)
+
+    monkeypatch.setattr(engine.decoder, "forward", held)
+
+    async def cancel():
+        requests = [GenerationRequest(prompt(5), seed, Sampling(40)) for seed in range(4)]
+        playing = asyncio.create_task(gather(*(engine.generate(request) for request in requests)))
+        await asyncio.to_thread(started.wait)
+        playing.cancel()
+        await asyncio.sleep(0.01)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await playing
+
+    asyncio.run(cancel())
+    assert len(passes) == 1
+    monkeypatch.setattr(engine.decoder, "forward", forward)
+    assert tokens(engine.generate_batch(mixed_requests())) == tokens(engine.generate_batch(mixed_requests()))
 
 
 # --- weights
