@@ -19,7 +19,7 @@ from agents.policies.roles import RolePolicy, language_parts
 from agents.policies.served import ServedPolicy
 from agents.registry import POLICIES
 from agents.training import checkpoint
-from agents.training.engines import policy_engines
+from agents.training.engines import connect_parts, policy_engines
 from agents.training.folder import CHECKPOINTS, read_config
 from agents.training.phases import explain_out_of_memory
 from agents.training.resolve import RunPlan, resolve
@@ -155,8 +155,7 @@ def _build(plan: RunPlan, cluster: Cluster | None) -> Run:
     used = [*engines.values(), *([] if frozen is None else [frozen])]
     for engine in used:
         run_apart(engine.check_server())
-    for name, part in language_parts(policy).items():
-        part.engine = engines[name]
+    connect_parts(policy, engines, may_share=not config.pipeline.steps_ahead)
     if config.init_from:
         policy.load_state_tensors(checkpoint.load(Path(config.init_from))[0]["policy"])
     return Run(

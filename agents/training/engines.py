@@ -1,9 +1,10 @@
 """The engines that sample for a language policy, or for the policies of its roles."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from agents.config.schema import options
+from agents.policies.roles import language_parts
 from agents.training.resolve import RunPlan
 from reason_envs.core import AgentId
 from reason_envs.errors import EngineError, OptionError
@@ -40,6 +41,14 @@ def policy_engines(
             )
     device = {role: {"device": places[role]} if role in places else {} for role in roles}
     return {role: _trainable(plan, make({**engine, **device[role]})) for role in roles}
+
+
+def connect_parts(policy: Any, engines: Mapping[AgentId, TrainableEngine], *, may_share: bool) -> None:
+    """Let each part of a policy sample with its engine. Both share the weights if all of them are trained here."""
+    for name, part in language_parts(policy).items():
+        part.engine = engines[name]
+        if may_share and not (part.uses_lora or part.sharding):
+            engines[name].share_weights(part.export_weights())
 
 
 def _trainable(plan: RunPlan, engine: Engine) -> TrainableEngine:

@@ -184,6 +184,9 @@ class TrainableEngine(Engine):
                 current weights.
         """
 
+    def share_weights(self, source: Mapping[str, Tensor]) -> None:
+        """Sample with the learner's own tensors to save memory, if possible. No request runs while they change."""
+
     @abstractmethod
     async def score(
         self, token_ids: list[int], prompt_length: int, temperature: float = 1.0, adapter: str | None = None

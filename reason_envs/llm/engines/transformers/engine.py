@@ -157,6 +157,13 @@ class TransformersEngine(TrainableEngine):
         self.prefixes.clear()
         self.policy_version = version
 
+    def share_weights(self, source: Mapping[str, Tensor]) -> None:
+        """Use the tensors of ``source`` in place of those with the same name, shape, data type and device."""
+        for name, own in self.model.named_parameters():
+            theirs = source.get(name, own)
+            if (theirs.shape, theirs.dtype, theirs.device) == (own.shape, own.dtype, own.device):
+                own.data = theirs.detach()
+
     async def score(
         self, token_ids: list[int], prompt_length: int, temperature: float = 1.0, adapter: str | None = None
     ) -> list[float]:
