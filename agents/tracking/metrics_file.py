@@ -36,8 +36,8 @@ class MetricsFile:
         Lines of later steps are deleted. A separate evaluation at the same step is deleted too, because the resumed
         run repeats it.
         """
-        rows = read_rows(self.path)
-        self.rows = [row for row in rows if _step(row) < step or (_step(row) == step and not _is_evaluation(row))]
+        rows = [row for row in read_rows(self.path) if _step(row) <= step]
+        self.rows = [row for row in rows if _step(row) < step or {n.partition("/")[0] for n in row} - {"step", "eval"}]
         replace_file(self.path, "".join(map(_line, self.rows)))
         self._may_write = True
 
@@ -139,7 +139,3 @@ def _step(row: Row) -> float:
     step = row["step"]
     assert step is not None
     return step
-
-
-def _is_evaluation(row: Row) -> bool:
-    return all(name == "step" or name.startswith("eval/") for name in row)

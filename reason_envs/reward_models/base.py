@@ -80,11 +80,6 @@ class BatchedStepRewardModel(StepRewardModel):
     def __init__(self) -> None:
         self.batcher: MicroBatcher[StepScoreRequest, StepScores] = MicroBatcher(self.score_batch)
 
-    @property
-    def calls(self) -> int:
-        """Number of batches scored since the model was built."""
-        return self.batcher.calls
-
     async def score(self, request: StepScoreRequest) -> StepScores:
         """Score each step; requests that wait together are scored together."""
         return await self.batcher(request)

@@ -22,8 +22,6 @@ class RecordedStepRewardModel(StepRewardModel):
             live = self.config.live
             self.live: StepRewardModel | None = None if live is None else make_reward_model(live)
         self.record = RecordFile(self.config.path, KIND, None if self.live is None else describe(self.live))
-        self.calls = 0
-        """Number of requests answered."""
 
     async def score(self, request: StepScoreRequest) -> StepScores:
         """Score each step. ``scored_tokens`` counts the tokens that the model read, or would have read.
@@ -38,7 +36,6 @@ class RecordedStepRewardModel(StepRewardModel):
             fresh = await self.live.score(request)
             self.record.add(key, {"scores": fresh.scores, "tokens": self.live.count_tokens(request)})
         entry = self._read(key, request)
-        self.calls += 1
         self.scored_tokens += entry["tokens"]
         return StepScores(entry["scores"]) if fresh is None else fresh
 

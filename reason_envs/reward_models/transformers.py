@@ -117,11 +117,6 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
             raise closed_error(self)
         return self._reader
 
-    @property
-    def model(self) -> Any:
-        """The token classifier. An error if the model is closed."""
-        return self.reader.model
-
     def score_batch(self, requests: Sequence[StepScoreRequest]) -> list[StepScores]:
         """Score several requests. Equal rows are read once."""
         encoded = {request: self._rows(request) for request in dict.fromkeys(requests)}
@@ -143,7 +138,7 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
 
     def weights_digest(self) -> str:
         """Return a hash of the weights."""
-        return digest(self.model.state_dict())
+        return digest(self.reader.model.state_dict())
 
     def close(self) -> None:
         """Free the model. Further calls have no effect."""

@@ -51,7 +51,7 @@ def devices_of(placement):
     run = build(resolve(compose_config(["env=reason_tree", *overrides])))
     models = {
         "generator": run.engines[0].model,
-        "reward_model": run.reward_model.model,
+        "reward_model": run.reward_model.reader.model,
         "policy": run.policy.network,
     }
     found = {part: str(next(model.parameters()).device) for part, model in models.items()}

@@ -47,7 +47,7 @@ def test_recorded_model_replays_scores_and_tokens_of_the_live_model(path):
     assert isinstance(replay, StepRewardModel)
     assert ask(replay, REQUESTS[::-1]) == ask(live_model())[::-1]
     assert [replay.count_tokens(r) for r in REQUESTS] == [live.count_tokens(r) for r in REQUESTS]
-    assert (replay.scored_tokens, replay.calls) == (sum(map(live.count_tokens, REQUESTS)), 4)
+    assert replay.scored_tokens == sum(map(live.count_tokens, REQUESTS))
 
 
 def test_recorded_model_returns_no_scores_without_steps(path):

@@ -140,7 +140,7 @@ class TestScores:
 def test_model_counts_calls_and_tokens(llama):
     model = make(llama)
     score(model, *REQUESTS, REQUESTS[0], StepScoreRequest("no step yet", ()))
-    assert model.calls == 1
+    assert model.batcher.calls == 1
     assert model.scored_tokens == sum(map(model.count_tokens, REQUESTS))  # the equal request was read once
     first = REQUESTS[0]
     assert model.count_tokens(first) == len(encode_steps(model.tokenizer, first.question, first.steps).token_ids)
@@ -150,7 +150,7 @@ def test_model_counts_calls_and_tokens(llama):
 def test_model_close_frees_the_weights_and_makes_later_requests_fail(llama):
     model = make(llama)
     score(model, REQUESTS[0])
-    weights = [weakref.ref(parameter) for parameter in model.model.parameters()]
+    weights = [weakref.ref(parameter) for parameter in model.reader.model.parameters()]
     model.close()
     model.close()
     assert [weight for weight in weights if weight() is not None] == []

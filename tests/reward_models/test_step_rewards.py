@@ -40,7 +40,7 @@ def test_scripted_model_scores_waiting_requests_with_one_call():
     model = ScriptedStepRewardModel(lambda question, steps: [0.5] * len(steps))
     assert isinstance(model, StepRewardModel)
     assert scores(model, REQUEST, REQUEST, StepScoreRequest("?", ())) == [[0.5] * 3, [0.5] * 3, []]
-    assert model.calls == 1
+    assert model.batcher.calls == 1
     assert model.scored_tokens == model.count_tokens(REQUEST) + 1  # equal requests are read once
 
 

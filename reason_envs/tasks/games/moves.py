@@ -47,7 +47,7 @@ class Level(ABC):
     @property
     def floor(self) -> frozenset[Cell]:
         """Every cell that is not a wall."""
-        return open_cells(self.rows, self.columns, self.walls)
+        return frozenset((row, column) for row in range(self.rows) for column in range(self.columns)) - self.walls
 
     def walk(self, moves: str) -> "Walk[Self]":
         """Make moves, which are letters of ``MOVES``, one by one until the game is solved."""
@@ -103,11 +103,6 @@ def neighbour(cell: Cell, move: str) -> Cell:
 
 
 @lru_cache(maxsize=4096)
-def open_cells(rows: int, columns: int, walls: frozenset[Cell]) -> frozenset[Cell]:
-    """Return every cell of a grid that is not a wall."""
-    return frozenset((row, column) for row in range(rows) for column in range(columns)) - walls
-
-
 def paths(start: Cell, free: Container[Cell]) -> dict[Cell, str]:
     """Return a shortest sequence of moves to every cell that can be reached over free cells."""
     found, queue = {start: ""}, deque([start])

@@ -160,8 +160,8 @@ class TestExamples:
     def test_training_and_scoring_read_the_same_tokens(self, tiny_model, config, tmp_path):
         fine_tune(replace(config, epochs=1), solutions(8), 0, tmp_path / "m")
         scorer = TransformersStepRewardModel(model=str(tmp_path / "m"), device="cpu")
-        (example,) = encode_examples(scorer.tokenizer, scorer.model, [solution(5, 1.0, 0.0)])
-        right = scorer.model(input_ids=torch.tensor([example.token_ids])).logits[0].softmax(-1)[:, 1]
+        (example,) = encode_examples(scorer.tokenizer, scorer.reader.model, [solution(5, 1.0, 0.0)])
+        right = scorer.reader.model(input_ids=torch.tensor([example.token_ids])).logits[0].softmax(-1)[:, 1]
         row = solution(5, 1.0, 0.0)
         scores = asyncio.run(scorer.score(StepScoreRequest(row.question, row.steps))).scores
         assert scores == pytest.approx([right[end].item() for end in example.ends], abs=1e-6)

@@ -58,7 +58,7 @@ def test_draw_steps_merges_equal_steps_and_counts_their_tokens():
     assert tree.nodes[1].tokens == 2 * len("0.5 same\n")
     assert tree.generated_tokens == grower.engine.generated_tokens == 2 * 9 + 10
     assert (tree.generator_calls, tree.reward_model_calls) == (3, 2)
-    assert (grower.engine.batcher.calls, grower.reward_model.calls) == (1, 1)
+    assert (grower.engine.batcher.calls, grower.reward_model.batcher.calls) == (1, 1)
 
 
 def test_draw_steps_respects_the_limits():
@@ -98,7 +98,7 @@ def test_self_consistency_submits_the_most_frequent_answer():
     assert search(SelfConsistency(n=3), grower)[0].answer == "4"
     assert answer.generated_tokens == sum(map(len, SOLUTIONS))
     assert (answer.generator_calls, answer.reward_model_calls, answer.reward_model_tokens) == (6, 0, 0)
-    assert grower.reward_model.calls == 0
+    assert grower.reward_model.batcher.calls == 0
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_best_of_n_submits_the_selected_solution(aggregation, select, answer, va
     assert found.value == pytest.approx(value)
     assert found.reward_model_calls == 5  # the repeated solution is scored once
     assert found.reward_model_tokens == grower.reward_model.scored_tokens
-    assert grower.engine.batcher.calls == grower.reward_model.calls == 1
+    assert grower.engine.batcher.calls == grower.reward_model.batcher.calls == 1
 
 
 def test_best_of_n_without_an_answer_submits_the_first_solution():
@@ -162,7 +162,7 @@ def test_beam_keeps_the_best_steps_of_the_level():
     assert answer.value == pytest.approx(0.9 * 0.9 * 0.8)
     assert answer.generated_tokens == grower.engine.generated_tokens == tree.generated_tokens
     assert answer.generator_calls == 12
-    assert grower.engine.batcher.calls == grower.reward_model.calls == 3
+    assert grower.engine.batcher.calls == grower.reward_model.batcher.calls == 3
 
 
 def test_dvts_prunes_each_subtree_separately():
