@@ -42,7 +42,7 @@ START_LIMIT = {torch.float32: 2e-3, torch.bfloat16: 2e-1, torch.float16: 5e-2}
 CANARY_SHARES = (1.0, 0.5, 0.25, 0.1)
 """Shares of the canary's full change, tried in order until scores move by at most 1 nat. Larger changes round more."""
 CANARY_LIMIT = 0.15
-"""Maximum difference after the canary's change as a share of its effect on the scores."""
+"""Maximum further difference after the canary's change, as a share of its effect on the scores."""
 ROUNDING_FACTOR = 10
 """A run allows this multiple of the difference that rounding causes at its start, up to the start limit."""
 
@@ -103,7 +103,7 @@ class WeightSync:
                     gap = _mean_gap(self._learner_scores(self._probes)[0], changed)
                 if (effect := _mean_gap(changed, before)) <= 1.0:
                     break
-        limit = min(self._limit, max(self._rounding(gaps), CANARY_LIMIT * effect))
+        limit = min(self._limit, max(self._rounding(gaps), CANARY_LIMIT * effect + max(gaps)))
         if changed == before or not gap <= limit:
             raise EngineError(
                 f"Weight canary: after a random change of all trained weights of {self._policy.architecture}, learner "
