@@ -12,6 +12,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # workers share the processors; set before torch is imported
 
 
+SLOW = ("integration", "faults", "test_docs.py", "test_matrix.py")
+"""Folders and files whose tests make whole runs, start other processes or try thousands of hostile inputs."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of ``SLOW``."""
+    for item in items:
+        if item.path.relative_to(Path(__file__).parent).parts[0] in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
     """What collection creates is kept until the end, so that collecting garbage meanwhile is wasted time."""
