@@ -63,11 +63,12 @@ class LearningBenchmark:
         parser.add_argument("--runs", type=Path, default=Path(f"runs/benchmark_{self.name}"), help="folder of the runs")
         parser.add_argument("--report", type=Path, default=self.reports / self.name, help="folder of table and plot")
         parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="seeds of the runs")
-        parser.add_argument("--control-seeds", type=int, nargs="+", help="seeds of the control (default: --seeds)")
+        parser.add_argument("--control-seeds", type=int, nargs="*", help="seeds of the control (default: --seeds)")
         parser.add_argument("overrides", nargs="*", help="options of agents.train (key=value) for every run")
         arguments = parser.parse_args()
         learns, control = self.arms
-        seeds = {learns: arguments.seeds, control: arguments.control_seeds or arguments.seeds}
+        controls = arguments.seeds if arguments.control_seeds is None else arguments.control_seeds
+        seeds = {learns: arguments.seeds, control: controls}
         results = {}
         for arm, options in self.arms.items():
             folders = [arguments.runs / f"{arm}_{seed}" for seed in seeds[arm]]
@@ -113,7 +114,7 @@ class LearningBenchmark:
                 label = None if seed != seeds[arm][0] else f"{'control: ' if arm == 'random' else ''}{arm} rewards"
                 axes.plot(steps[2 : 2 + len(smooth)], 100 * smooth, color=colour, alpha=0.85, label=label)
         axes.set(xlabel="training step", ylabel=f"{self.score_name}, % (mean of 5 steps)", ylim=(0, 100))
-        counts = " and ".join(dict.fromkeys(str(len(each)) for each in seeds.values()))
+        counts = " and ".join(dict.fromkeys(str(len(each)) for each in seeds.values() if each))
         axes.set_title(f"{self.title}, {counts} seeds", fontsize="medium", wrap=True)
         axes.grid(alpha=0.25)
         axes.legend(frameon=False)
@@ -144,7 +145,7 @@ def report(results: dict[str, list[dict[str, Any]]]) -> str:
         "| rewards | decoding | before | after | gain in points (95 % interval) | each seed | tokens before -> after |",
         "|---|---|---|---|---|---|---|",
     ]
-    for reward, runs in results.items():
+    for reward, runs in ((reward, runs) for reward, runs in results.items() if runs):
         for decoding in ("sampled", "greedy"):
             before, after = (np.array([r[w][decoding] for r in runs]) for w in ("before", "after"))
             low, high = crossed_bootstrap(after - before)
