@@ -21,7 +21,6 @@ from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import of_a_run
 from agents.evaluation.intervals import first_tasks
 from agents.search.plans import Plan, plans
-from agents.search.plot import plot_frontier
 from agents.search.results import MethodResult, Solved, record, solve_all, summarise, table
 from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import RunError
@@ -50,7 +49,8 @@ class FrontierConfig(Checked):
     seed: int = 0
     """Seed of all random draws."""
     output_file: str | None = None
-    """Path of a JSON file for the metrics and all answers; null: no file. The plot gets the same name with ``.png``."""
+    """Path of a JSON file for the metrics and all answers; null: no file. ``python -m agents.report`` plots
+    the files of a run folder."""
     n: list[int] | None = None
     """Number of solutions per problem for the methods sc and best_of_n; null: the default of the method."""
     aggregation: list[str] | None = None
@@ -85,11 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         finally:
             run.close()
         if config.output_file:
-            path = Path(config.output_file)
-            methods = [record(result, solved) for result, solved in evaluated]
-            found = {"config": asdict(config), "run": of_the_run, "methods": methods}
-            replace_file(path, json.dumps(found) + "\n")
-            plot_frontier([result for result, _ in evaluated], path.with_suffix(".png"))
+            content = {"config": asdict(config), "run": of_the_run, "methods": [record(*each) for each in evaluated]}
+            replace_file(Path(config.output_file), json.dumps(content) + "\n")
 
 
 def _as_list(argument: str) -> str:

@@ -1,4 +1,4 @@
-"""Grades of submitted answers to held-out problems, the metrics of a method, and their plot."""
+"""Grades of submitted answers to held-out problems and the metrics of a method."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass

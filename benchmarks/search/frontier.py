@@ -26,7 +26,6 @@ from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import compose_config
 from agents.evaluation.intervals import first_tasks
 from agents.search.plans import Plan, plans
-from agents.search.plot import plot_frontier
 from agents.search.results import (
     MethodResult,
     Solved,
@@ -40,6 +39,7 @@ from agents.search.solutions import sample_solutions, score_solutions, submit_so
 from agents.training.build import build, load_run
 from agents.training.resolve import resolve
 from benchmarks.crossed_bootstrap import crossed_bootstrap
+from benchmarks.search.plot import plot_frontier
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.environment import ReasonTree

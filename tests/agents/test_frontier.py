@@ -9,8 +9,7 @@ from search_toys import needle_environment
 from agents.frontier import main
 from agents.search import WALKS, make_method
 from agents.search.plans import Searching, Walking, plans
-from agents.search.plot import plot_frontier
-from agents.search.results import MethodResult, grade, record, solve_all, summarise, table
+from agents.search.results import grade, record, solve_all, summarise, table
 from agents.trajectory import Choice
 from reason_envs.core import derive_seed
 from reason_envs.errors import ReasonEnvsError
@@ -143,12 +142,6 @@ def test_grade_refuses_a_reward_without_a_verdict():
     assert asyncio.run(grade(environment, [], [], 0)) == []
 
 
-def test_plot_frontier_writes_a_png(tmp_path):
-    point = MethodResult("mcts", "mcts", 8, 0.5, 0.4, 0.6, 0.0, 20.0, 30.0, 4.0, 4.0, 5.0, 1.0)
-    plot_frontier([point], tmp_path / "one.png")
-    assert (tmp_path / "one.png").read_bytes().startswith(b"\x89PNG")
-
-
 # --- the command
 
 
@@ -186,7 +179,7 @@ def test_frontier_prints_each_error_as_one_message_before_a_model_loads(argument
     assert message in captured.err
 
 
-def test_frontier_evaluates_writes_and_plots(tmp_path, capsys):
+def test_frontier_evaluates_and_writes(tmp_path, capsys):
     path = tmp_path / "new" / "frontier.json"
     main(
         [
@@ -206,4 +199,3 @@ def test_frontier_evaluates_writes_and_plots(tmp_path, capsys):
     written = json.loads(path.read_text())
     assert [method["result"]["label"] for method in written["methods"]][:2] == ["sc n=1", "sc n=4"]
     assert len(written["methods"][2]["problems"]["correct"]) == 4
-    assert path.with_suffix(".png").stat().st_size > 10_000
