@@ -58,10 +58,10 @@ def _nothing_left_open():
 @pytest.fixture(autouse=True, scope="session")
 def _curves_drawn_once():
     """Curves are drawn when other panels are filled than in earlier runs. Drawing takes half of a short run."""
-    from agents.tracking import tracker
+    from agents.tracking import curves
     from agents.tracking.metrics_file import SHOWN
 
-    pictures, draw = {}, tracker.plot_curves
+    pictures, draw = {}, curves.plot_curves
 
     def plot_curves(rows, path, title=""):
         recorded = {name for row in rows for name, value in row.items() if value is not None}
@@ -74,7 +74,7 @@ def _curves_drawn_once():
             pictures[kind] = path.read_bytes()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tracker, "plot_curves", plot_curves)
+        patch.setattr(curves, "plot_curves", plot_curves)
         yield
 
 

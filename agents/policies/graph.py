@@ -1,7 +1,5 @@
 """A policy that reads a search tree with a graph transformer (GPS, Rampasek et al. 2022, arXiv 2205.12454)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -43,7 +41,7 @@ class TreeShape:
     """Maximum depth of a node."""
 
     @classmethod
-    def of(cls, space: Space, environment: str = "this one") -> TreeShape:
+    def of(cls, space: Space, environment: str = "this one") -> "TreeShape":
         """Return the shape of an observation space.
 
         Raises:

@@ -1,7 +1,5 @@
 """A multi-layer perceptron as a policy: it reads flattened observations of a fixed size and chooses one action."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -31,7 +29,7 @@ class ArrayShape:
     """Number of actions."""
 
     @classmethod
-    def of(cls, observation: Space, action: Space) -> ArrayShape:
+    def of(cls, observation: Space, action: Space) -> "ArrayShape":
         """Return the shape of the spaces.
 
         Raises:

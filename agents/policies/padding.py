@@ -1,7 +1,5 @@
 """Padded tensors of decisions, and the division of decisions into passes of bounded size."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeVar
@@ -34,7 +32,7 @@ class Batch:
     prompt_width: int
     """Width P of the padded prompts."""
 
-    def to(self, device: torch.device) -> Batch:
+    def to(self, device: torch.device) -> "Batch":
         """Return a copy with every tensor on a device."""
         moved = {f.name: getattr(self, f.name).to(device) for f in fields(self) if f.name != "prompt_width"}
         return replace(self, **moved)

@@ -1,17 +1,14 @@
 """Plot of the curves of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 from agents.tracking.metrics_file import SHOWN, Row, series
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 TRAIN, HELD_OUT, GREEDY = "#3b6fb6", "#d1603d", "#8a4fa3"
 SMOOTHED_FROM = 20
@@ -24,8 +21,6 @@ def plot_curves(rows: Sequence[Row], path: Path, title: str = "") -> None:
     Training curves are faint, with a rolling mean on top. Held-out accuracy has its confidence band. The global state
     of matplotlib does not change.
     """
-    from matplotlib.figure import Figure
-
     recorded = {
         name: [found for metric in metrics if (found := series(rows, metric))[1]] for name, metrics in SHOWN["panels"]
     }
@@ -74,8 +69,6 @@ def _draw_training(axes: Axes, steps: list[float], values: list[float]) -> None:
 
 
 def _draw_held_out(axes: Axes, rows: Sequence[Row]) -> None:
-    from matplotlib.ticker import PercentFormatter
-
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     banded = [row for row in rows if row.get("eval/accuracy_low") is not None]
     if banded:

@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Any, Self
 
 from agents.tracking.console import Console, evaluation_text
-from agents.tracking.curves import plot_curves
 from agents.tracking.dashboards import Dashboards
 from agents.tracking.episode_records import recorded, write_evaluation
 from agents.tracking.metrics_file import CANDIDATES, CHOSEN, MetricsFile, Row, final_table, summary_header, summary_line
@@ -159,6 +158,8 @@ class Tracker:
                 self._drawn_at = time.monotonic()
 
     def _draw(self) -> None:
+        from agents.tracking.curves import plot_curves  # loads matplotlib
+
         path = self.folder / "curves.png"
         with reading(path, "Restore or delete it."):
             plot_curves(self._shown_rows(), path, self.folder.name)

@@ -1,7 +1,5 @@
 """Several replicas of an engine, used as one engine."""
 
-from __future__ import annotations
-
 import asyncio
 import copy
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 from reason_envs.core import Action, AgentId, Message, StepResult
 from reason_envs.envs.petting.config import SINGLE, PettingConfig
-from reason_envs.envs.petting.render_image import draw_image
 from reason_envs.envs.petting.state import DecisionResult, Entry, PettingState
 from reason_envs.envs.prompt_templates import chat
 from reason_envs.envs.task_environment import TaskEnvironment
@@ -199,6 +198,8 @@ class Petting(TaskEnvironment):
         heading = f"turn {self.turn}/{self.config.max_turns}, progress {self.progress(self.state.game):.2f}"
         if self.render_mode == "ansi":
             return "\n".join([heading, board, *entries])
+        from reason_envs.envs.petting.render_image import draw_image  # loads matplotlib
+
         return draw_image(board, self.colours, [heading, *entries])
 
     def view(self) -> EpisodeView | None:

@@ -1,15 +1,13 @@
 """Image of an episode: the board as coloured cells, and the decisions as text beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 WIDTH, HEIGHT, DPI = 1000, 600, 100
 """Width, height and resolution of every image, in pixels and pixels per inch."""
@@ -25,9 +23,6 @@ def draw_image(board: str, colours: Mapping[str, str], texts: Sequence[str]) -> 
 
     The first text always stays on top. Without colours of the characters' cells, the board is written as text.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor=PAPER)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(HEIGHT, 0))
@@ -44,8 +39,6 @@ def draw_image(board: str, colours: Mapping[str, str], texts: Sequence[str]) -> 
 
 
 def _draw_cells(axes: Axes, rows: Sequence[str], colours: Mapping[str, str]) -> None:
-    from matplotlib.patches import Rectangle
-
     side = (BOARD - 2 * MARGIN) / max(len(rows), *(len(row) for row in rows))
     for i, row in enumerate(rows):
         for j, symbol in enumerate(row):

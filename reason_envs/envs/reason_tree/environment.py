@@ -13,7 +13,6 @@ from reason_envs.envs.reason_tree import render_text as text
 from reason_envs.envs.reason_tree.config import ReasonTreeConfig
 from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.observation import Observation, observation_space, observe
-from reason_envs.envs.reason_tree.render_image import draw_image
 from reason_envs.envs.reason_tree.render_text import write_page
 from reason_envs.envs.reason_tree.tree import Tree
 from reason_envs.envs.task_environment import TaskEnvironment, TaskState
@@ -142,6 +141,8 @@ class ReasonTree(TaskEnvironment):
         """Return the tree as text (``ansi``), an image [H, W, 3] (``rgb_array``) or a standalone page (``html``)."""
         if self.render_mode is None or self.state is None:
             return None
+        from reason_envs.envs.reason_tree.render_image import draw_image  # loads matplotlib
+
         draw = {"ansi": text.draw, "rgb_array": draw_image, "html": write_page}[self.render_mode]
         return draw(self.state.tree, self.state.current)
 

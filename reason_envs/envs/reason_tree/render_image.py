@@ -1,17 +1,15 @@
 """Image of a tree: one row per node, coloured by its step score, with a thick line for the chosen path."""
 
-from __future__ import annotations
-
 from functools import cache
 from textwrap import wrap
-from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 
 from reason_envs.envs.reason_tree.tree import Tree
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 WIDTH, HEIGHT, DPI = 1400, 1000, 100
 """Width, height and resolution of every image, in pixels and pixels per inch; equal sizes make a video."""
@@ -29,9 +27,6 @@ QUESTION_LINES = 2
 
 def draw_image(tree: Tree, current: int) -> np.ndarray:
     """Draw a tree and its current node as bytes [HEIGHT, WIDTH, 3], without matplotlib's global state."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(WIDTH / DPI, HEIGHT / DPI), dpi=DPI, facecolor=PAPER)
     canvas = FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, WIDTH), ylim=(HEIGHT, 0))
@@ -120,8 +115,6 @@ def _draw_head(axes: Axes, tree: Tree) -> None:
 @cache
 def _known_characters() -> frozenset[int]:
     """Return the characters of matplotlib's font, which warns about all others."""
-    from matplotlib.font_manager import FontProperties, findfont, get_font
-
     return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 

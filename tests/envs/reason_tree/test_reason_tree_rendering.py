@@ -68,7 +68,8 @@ def test_image_does_not_use_the_global_state_of_matplotlib():
     code = (
         "import sys, reason_envs.envs.reason_tree.environment as e; assert 'matplotlib' not in sys.modules\n"
         "from reason_envs.envs.reason_tree.tree import new_tree\n"
-        "e.draw_image(new_tree('?', [], 0, 'sum'), 0); assert 'matplotlib.pyplot' not in sys.modules"
+        "from reason_envs.envs.reason_tree.render_image import draw_image\n"
+        "draw_image(new_tree('?', [], 0, 'sum'), 0); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -3,8 +3,6 @@
 Requests go to vLLM at once, which decodes them together: a request of a later turn joins those that run already.
 """
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,7 +1,5 @@
 """Start of vLLM's processes, the thread that talks to them, and errors of vLLM."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import importlib.util
