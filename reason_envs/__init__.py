@@ -6,13 +6,11 @@ Never imports `agents`.
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 from reason_envs.batching import MicroBatcher, gather
 from reason_envs.core import Environment, StepResult, derive_seed
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.hidden import HiddenModules
 from reason_envs.registration import env_config, make_environment, register, register_all
 
 if TYPE_CHECKING:
@@ -35,7 +33,6 @@ __all__ = [
 ]
 
 register_all()
-sys.meta_path.append(HiddenModules())
 
 
 def __getattr__(name: str) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = {
-    "reason_envs": "errors views hidden resources <- validation <- registry <- core batching loop_thread spaces "
+    "reason_envs": "errors views resources <- validation <- registry <- core batching loop_thread spaces "
     "<- tasks llm sandbox <- reward_models <- rewards <- envs <- vector registration <- adapters "
     "<- serve check __init__",
     "agents": "trajectory masking distributed registry <- advantages losses policies tracking "

@@ -1,6 +1,10 @@
 """The list of ``--help``: options as YAML with their meanings; errors of arguments."""
 
 import dataclasses
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +12,10 @@ import yaml
 from omegaconf import OmegaConf
 
 from agents.algorithms.grpo import GRPOConfig
-from agents.config.command_line import list_first, list_options, parse_pairs
+from agents.config.command_line import list_first, list_options, parse_pairs, warn_of_other_agents
 from reason_envs.errors import ReasonEnvsError
+
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @dataclasses.dataclass
@@ -102,3 +108,25 @@ def test_parse_pairs_error_names_the_option():
         parse_pairs(Outer, ["silent=loud"], "")
     with pytest.raises(ReasonEnvsError, match="Bad value of parts=}: while parsing"):
         parse_pairs(Outer, ["parts=}"], "")
+
+
+@pytest.mark.parametrize("record", ["agents/__init__.py,sha256=x,1\n", "x.py,,\nagents/__init__.py,,\n"])
+def test_commands_warn_of_another_distribution_that_provides_agents(tmp_path, record):
+    information = tmp_path / "openai_agents-1.0.dist-info"
+    information.mkdir()
+    (information / "METADATA").write_text("Name: openai-agents\nVersion: 1.0\n")
+    (information / "RECORD").write_text(record)
+    code = "from agents.report.__main__ import main; main(['no_such_run'])"
+    paths = {"PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, env={**os.environ, **paths}
+    )
+    warning, *_ = done.stderr.splitlines()
+    assert warning.startswith("warning: openai-agents also provides a package named agents")
+    assert "`pip uninstall openai-agents`" in warning
+    assert done.stderr.count("warning:") == 1
+
+
+def test_commands_do_not_warn_of_this_distribution(capsys):
+    warn_of_other_agents.__wrapped__()
+    assert capsys.readouterr().err == ""
