@@ -2,10 +2,10 @@
 
 Examples:
   python -m agents.train
-  python -m agents.train policy.model=MODEL env.tasks.path=data.json steps=200
+  python -m agents.train policy.model=MODEL steps=200
   python -m agents.train env=single_turn_math algo=grpo policy.lora_rank=16
   python -m agents.train +experiment=grpo_math_lora policy.model=MODEL
-  python -m agents.train env.tasks='{name: chain_sum, max_terms: 3}' steps=20
+  python -m agents.train 'env.tasks={name: json, path: data.json}'
   python -m agents.train env=reason_tree --help
   python -m agents.train resume=runs/20260101-120000
 """

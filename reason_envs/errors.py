@@ -88,11 +88,12 @@ OWN_PART = "For a part of another module write module:name."
 def unknown_name(kind: str, name: str, valid: Iterable[str], fix: str = "") -> ReasonEnvsError:
     """Build the error for an unknown name of a kind, such as ``"task family"``.
 
-    It suggests near names, lists all valid ones, and ends with another sentence about the ``fix``.
+    It suggests near names, lists the valid ones (up to 40), and ends with another sentence about the ``fix``.
     """
     names = sorted(valid)
+    listed = ", ".join(names[:40]) + (f" and {len(names) - 40} more" if len(names) > 40 else "")
     hint = did_you_mean(name, names)
-    return ReasonEnvsError(f"Unknown {kind} {name!r}.{hint} Valid: {', '.join(names)}.{f' {fix}' if fix else ''}")
+    return ReasonEnvsError(f"Unknown {kind} {name!r}.{hint} Valid: {listed}.{f' {fix}' if fix else ''}")
 
 
 RENAMED = {"draws": "seed_scope", "split_by": "holdout", "allow_weaker": "require"}

@@ -152,20 +152,20 @@ def _annotations(target: Any) -> dict[str, Any]:
         return {}
 
 
-def check_options(owner: str, given: Mapping[str, Any], valid: Mapping[str, Option]) -> None:
-    """Check names and types of the options of a part, which ``owner`` names, such as ``"engine 'vllm'"``.
+def check_options(owner: str, given: Mapping[str, Any], valid: Mapping[str, Option], hint: str = "") -> None:
+    """Check names and types of options. ``owner`` names their part; ``hint`` ends the message about a missing one.
 
     Raises:
         OptionError: an option does not exist, is missing, or has a value of the wrong type.
     """
     for name, value in given.items():
         if name not in valid:
-            hint = did_you_mean(name, valid)
-            rule = f"is not an option of {owner}.{hint} Valid: {', '.join(sorted(valid)) or 'no options'}."
+            near = did_you_mean(name, valid)
+            rule = f"is not an option of {owner}.{near} Valid: {', '.join(sorted(valid)) or 'no options'}."
             raise OptionError(name, value, rule)
     for name, option in valid.items():
         if name not in given and option.default is REQUIRED:
-            raise OptionError(name, REQUIRED, f"must be given: {owner} has no default for it.")
+            raise OptionError(name, REQUIRED, f"must be given: {owner} has no default for it.{hint}")
     for name, value in given.items():
         _check_type(owner, name, value, valid[name])
 

@@ -187,7 +187,8 @@ def quoted(text: str) -> str:
 
 def bad_value(error: BaseException, otherwise: str) -> ReasonEnvsError:
     """Return the error for a value that OmegaConf or YAML refuse; ``otherwise`` names it if their error has no key."""
-    return ReasonEnvsError(f"Bad value of {refused_key(error) or otherwise}: {str(error).strip().splitlines()[0]}.")
+    reason = re.sub(".* ListConfig.*", "it must be a list, such as '[a, b]'", str(error).strip().splitlines()[0])
+    return ReasonEnvsError(f"Bad value of {refused_key(error) or otherwise}: {reason.rstrip('.')}.")
 
 
 def refused_key(error: BaseException) -> str:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -87,6 +88,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
 
 def composed(overrides: Sequence[str]) -> DictConfig:
     """Compose the options of a run like `compose_config`, but do not validate their values."""
+    _check_unsplit(overrides)
     overrides = [_as_text(_short_name(override)) for override in overrides]
     register_schemas(overrides)
     for override in overrides:
@@ -112,6 +114,16 @@ def composed(overrides: Sequence[str]) -> DictConfig:
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         with initialize_config_dir(str(CONF_DIR), version_base=None):
             raise _explain(error, overrides) from error
+
+
+def _check_unsplit(overrides: Sequence[str]) -> None:
+    """Raise if the shell has split a mapping at its commas: ``x={a:1,b:2}`` becomes ``x=a:1`` and ``x=b:2``."""
+    keys = [override.partition("=")[0] for override in overrides if re.match(r"[\w.]+=\w+:", override)]
+    if repeated := [override for override in overrides if keys.count(override.partition("=")[0]) > 1]:
+        raise ReasonEnvsError(
+            f"{' and '.join(map(repr, repeated))} set one key: quote the whole mapping once, as in "
+            "'env.tasks={name: json, path: my.jsonl}', because the shell splits it at its commas."
+        )
 
 
 def _short_name(override: str) -> str:
@@ -223,7 +235,8 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
         return gone
     group, _, path = key.partition(".")
     if group not in GROUPS:
-        return meant(key) or unknown_name("key", key, {f.name for f in dataclasses.fields(TrainConfig)})
+        inner = {own for own in _paths(TrainConfig) if own.startswith(f"{group}.")}
+        return meant(key) or unknown_name("key", key, inner or {f.name for f in dataclasses.fields(TrainConfig)})
     names, config_of = GROUPS[group]
     chosen = dict(override.partition("=")[::2] for override in overrides).get(group)
     valid = {f"{group}.{path}" for path in _paths(config_of(_parts(overrides)[group]))}

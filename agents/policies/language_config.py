@@ -92,7 +92,7 @@ class LanguagePolicyConfig(Checked):
         from reason_envs.llm.loading import DTYPES
 
         super().__post_init__()
-        one_of(self, precision=("auto", *DTYPES))
+        one_of(self, precision=("auto", *DTYPES), dtype=("auto", *DTYPES))
         _check_adapter(self)
 
     @property

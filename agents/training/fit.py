@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from reason_envs.errors import OptionError
+from reason_envs.resources import replace_file
 
 if TYPE_CHECKING:
     import pandas
@@ -123,11 +124,12 @@ def _stored(tasks: Any, folder: Path) -> Any:
     if tasks is None or isinstance(tasks, str | Mapping):
         return tasks
     records = tasks.to_dict("records") if hasattr(tasks, "iterrows") else tasks
-    if not isinstance(records, Iterable):
-        raise OptionError("tasks", tasks, "must be a name, a mapping with 'name', or records in a list or a Dataset.")
+    records = list(records) if isinstance(records, Iterable) else [records]
+    if wrong := [record for record in records if not isinstance(record, Mapping)]:
+        rule = "must be a name, a mapping with 'name', or a list or Dataset of mappings with a question and an answer."
+        raise OptionError("tasks", wrong[0], rule)
     path = folder / "tasks.jsonl"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(dict(record)) + "\n" for record in records), encoding="utf-8")
+    replace_file(path, "".join(json.dumps(dict(record)) + "\n" for record in records))
     return {"name": "json", "path": str(path)}
 
 

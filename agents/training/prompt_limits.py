@@ -31,8 +31,8 @@ async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -
     if part.config.overlong_prompts == "error" or not fitting:
         longest = max(range(len(problems)), key=lambda i: lengths[i])
         raise RunError(
-            f"{len(problems) - len(fitting)} of {len(problems)} prompts are longer than {limit} tokens (longest: task "
-            f"{problems[longest].id!r}, {lengths[longest]} tokens). The limit is the smaller of "
+            f"{len(problems) - len(fitting)} of {len(problems)} prompts are longer than {max(limit, 0)} tokens "
+            f"(longest: task {problems[longest].id!r}, {lengths[longest]} tokens). The limit is the smaller of "
             f"policy.max_prompt_tokens={part.config.max_prompt_tokens} and the context length of model and engine "
             f"minus policy.max_tokens={part.max_tokens}. Raise it or lower policy.max_tokens; "
             "policy.overlong_prompts=filter leaves these tasks out if others remain."

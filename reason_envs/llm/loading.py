@@ -264,10 +264,13 @@ def _load(name: str, kind: str, loader: Any, **options: Any) -> Any:
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, LookupError, RuntimeError, SafetensorError, struct.error) as error:
+        needed = ("config.json", "tokenizer.json", "tokenizer_config.json")
+        lacking = [file for file in needed if Path(path).is_dir() and not (Path(path) / file).exists()]
+        reason = f"the folder has no {' and no '.join(lacking)}." if lacking else first_line(error)
         raise OptionError(
             "model",
             name,
-            f"cannot be loaded ({kind}): {first_line(error)} Give `embedded`, a folder with config.json, "
+            f"cannot be loaded ({kind}): {reason} Give `embedded`, a folder with config.json, "
             "tokenizer.json, tokenizer_config.json and model.safetensors, a GGUF file, or the name of a model on the "
             "Hugging Face hub, which requires network access or a filled cache.",
         ) from error

@@ -81,7 +81,7 @@ class RewardRegistry(Registry[RewardFunction]):
         else:
             return self._passed_through(spec, options), "", {}  # raises
         _check_parameters(target, owner)
-        check_options(owner, options, reward_options(target))
+        check_options(owner, options, reward_options(target), " A reward is called with a response and a task.")
         return target, owner, options
 
 
@@ -186,7 +186,9 @@ def _completed(spec: Any, config: type[RewardConfig]) -> Any:
 def _described(config: RewardConfig, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the mapping of name and options that a configuration stands for."""
     values, defaults = asdict(config), asdict(type(config)())
-    valid = reward_options(REWARDS[config.name].load())
+    target = REWARDS[config.name].load()
+    _check_parameters(target, f"reward {config.name!r}")
+    valid = reward_options(target)
     for option, value in values.items():
         if option not in ("name", *valid) and value != defaults[option]:
             raise OptionError(option, value, f"is not an option of reward {config.name!r}: leave it at its default.")

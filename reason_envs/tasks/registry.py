@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from reason_envs.errors import ReasonEnvsError, unknown_name
+from reason_envs.errors import OptionError, ReasonEnvsError, unknown_name
 from reason_envs.registry import Part, Registry
 from reason_envs.tasks.base import Split, TaskSet
 from reason_envs.tasks.task_list import split_tasks
@@ -46,11 +46,18 @@ class TaskRegistry(Registry[TaskSet]):
 
     def unknown(self, name: str, others: Sequence[str] = ()) -> ReasonEnvsError:
         """Build the error for an unknown family. For a file it names the family that reads files."""
-        if Path(name).is_file():
+        if Path(name).suffix:
             return ReasonEnvsError(
-                f"{name!r} is a file, not a task family; write {{'name': 'json', 'path': {name!r}}}."
+                f"{name!r} is not a task family; for a file write {{name: json, path: {name}}}, with quotes in Python."
             )
         return super().unknown(name, others)
+
+    def build(self, part: Part, owner: str, options: dict[str, Any], /, *arguments: Any, **keywords: Any) -> TaskSet:
+        """Check the options of a family and build its tasks."""
+        if "path" in options and "path" not in part.options(positional=1):
+            rule = f"is not an option of {owner}, which reads no file: name a family that does, such as json."
+            raise OptionError("path", options["path"], rule)
+        return super().build(part, owner, options, *arguments, **keywords)
 
 
 TASKS = TaskRegistry("task family", "reason_envs.tasks", Part.built_in("reason_envs", "reason_envs.tasks"), TaskSet)

@@ -98,7 +98,7 @@ def test_entry_points_add_families(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("chain_summ", "train", "Unknown task family 'chain_summ'. Did you mean 'chain_sum'"),
         ("chain_sum", "validation", "Unknown split 'validation'"),
-        (__file__, "train", "is a file, not a task family; write {'name': 'json'"),
+        (__file__, "train", "is not a task family; for a file write {name: json"),
         ({"path": "a.json"}, "train", r"needs the key 'name'.* It has \['path'\]"),
         (3, "train", r"3 \(int\) does not choose the task family"),
     ],

@@ -83,7 +83,7 @@ class _Case:
 
 def _begin(response: str, answer: str, answer_fallbacks: Sequence[str]) -> _Case:
     """Decide without algebra if possible; otherwise queue the pair for a worker."""
-    gold, asks_number = _read_gold(answer)
+    gold, asks_number = _read_gold(str(answer))
     extracted = extract_answer(response, answer_fallbacks)
     if extracted is None:
         return _Case(None, "no_answer")
