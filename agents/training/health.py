@@ -31,7 +31,7 @@ def found(metrics: Mapping[str, float], config: TrainConfig) -> dict[str, dict[s
         if (share := metrics.get(metric, 0.0)) >= limit:
             applying[warning] = {"share": share, "max_tokens": options(config.policy).get("max_tokens")}
     reward, answered = options(config.env).get("reward"), 1 - metrics.get("frac_no_answer", 0.0)
-    if isinstance(reward, RewardConfig) and "accuracy" in metrics and answered:
+    if isinstance(reward, RewardConfig) and reward.name in ("math", "code") and "accuracy" in metrics and answered:
         right = metrics["accuracy"] / answered
         earned = right * reward.correct + (1 - right) * reward.wrong
         if reward.no_answer - earned >= SILENCE_MARGIN:

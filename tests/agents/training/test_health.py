@@ -39,8 +39,9 @@ def test_warning_comes_once_after_three_steps_in_a_row(metrics, message):
     assert re.search(message, warning)
 
 
-def test_healthy_run_and_rewards_for_guessing_give_no_warning():
-    health = of_a_run("env.reward.wrong=0", "env.reward.no_answer=0")
+@pytest.mark.parametrize("options", [["env.reward.wrong=0", "env.reward.no_answer=0"], ["env.reward=brief:brief"]])
+def test_rewards_for_guessing_and_own_rewards_give_no_warning(options):
+    health = of_a_run(*options)
     assert not any(given(health, accuracy=0.0) for _ in range(3 * PATIENCE))
 
 
