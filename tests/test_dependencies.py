@@ -20,6 +20,7 @@ EXTRAS = {
     "openenv": "openenv",
     "starlette": "starlette",
     "uvicorn": "uvicorn",
+    "verifiers": "verifiers",
 }
 """Optional packages: module and distribution."""
 

@@ -1,4 +1,4 @@
-"""Adapters to the interfaces of Gymnasium, PettingZoo, Stable-Baselines3, TRL and OpenEnv, one file per interface.
+"""Adapters to the interfaces of Gymnasium, PettingZoo, Stable-Baselines3, TRL, OpenEnv and verifiers.
 
 `controller.py` turns several agents into one, and `loop.py` runs asynchronous environments for synchronous callers.
 May import registration and the core; never a specific environment.

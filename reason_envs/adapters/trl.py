@@ -4,11 +4,11 @@ Every message of a prompt contains the seed of its episode (``{"role": ..., "con
 passes only prompts to a rollout function. Chat templates ignore the seed.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from datasets import Dataset
 
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.loop import run
@@ -16,9 +16,6 @@ from reason_envs.adapters.trl_dialogue import Speaker
 from reason_envs.core import Environment, Message, StepResult, checked_reset, derive_seed
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.vector import VectorEpisodes
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 Prompt = list[dict[str, Any]]
 """Chat messages, each with the ``seed`` of the episode that starts with them."""
@@ -32,10 +29,8 @@ def prompt_dataset(environment: Environment, count: int, seed: int = 0) -> Datas
         count: number of prompts. ``reset(seed=...)`` chooses their problems.
         seed: seed of the data set. For an ``eval_dataset`` use another seed, or an environment with ``split="test"``.
     """
-    from datasets import Dataset
-
     seeds = [derive_seed(seed, "prompt", i) for i in range(count)]
-    return Dataset.from_list([{"prompt": prompt} for prompt in run(_first_prompts(environment, seeds))])
+    return Dataset.from_list([{"prompt": prompt} for prompt in run(first_prompts(environment, seeds))])
 
 
 def reward_function(environment: Environment) -> Callable[..., list[float]]:
@@ -128,7 +123,8 @@ def episode_reward(
     return episode_reward
 
 
-async def _first_prompts(environment: Environment, seeds: Sequence[int]) -> list[Prompt]:
+async def first_prompts(environment: Environment, seeds: Sequence[int]) -> list[Prompt]:
+    """Return the first messages of the episodes with these seeds."""
     with closing(single_agent(environment).fork()) as player:
         return [_prompt(player, await checked_reset(player, seed=seed), seed) for seed in seeds]
 

@@ -81,7 +81,7 @@ class Speaker:
         """Append messages of the environment, unless they would leave no token for another response."""
         if dialogue.full:
             return
-        new = _continued(messages, dialogue.said)
+        new = continued(messages, dialogue.said)
         token_ids = self._encode(self._after_response(new))
         if {dialogue.completion_ids[-1], token_ids[0]} <= self.ends:
             token_ids = token_ids[1:]  # the policy itself has ended its turn
@@ -122,7 +122,7 @@ class Speaker:
         return self.tokenizer.encode(text, add_special_tokens=False)
 
 
-def _continued(messages: list[Message], said: Sequence[Message]) -> list[Message]:
+def continued(messages: list[Message], said: Sequence[Message]) -> list[Message]:
     """Return the new messages: without the dialogue so far if they repeat it, and without a repeated system message.
 
     A different system message is put before the text, because most chat templates allow one at the beginning only.
