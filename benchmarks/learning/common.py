@@ -18,9 +18,7 @@ import numpy as np
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from agents.evaluation.evaluate_policy import evaluate_policy
 from agents.evaluation.intervals import first_tasks
-from agents.training.build import load_run
 from agents.trajectory import Trajectory
 from benchmarks.crossed_bootstrap import crossed_bootstrap
 from reason_envs.llm.engine import greedy
@@ -85,6 +83,9 @@ class LearningBenchmark:
 
     def evaluate(self, folder: Path, which: str, seed: int) -> None:
         """Evaluate a run before or after training on held-out problems, sampled at temperature 1 and greedily."""
+        from agents.evaluation.evaluate_policy import evaluate_policy
+        from agents.training.build import load_run  # both load torch, which --help does not need
+
         path = folder / f"evaluation_{which}.json"
         if path.exists():
             return

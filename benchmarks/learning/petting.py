@@ -30,10 +30,8 @@ from common import SEEDS, correct
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from agents.evaluation.evaluate_policy import evaluate_policy
 from agents.evaluation.intervals import first_tasks
 from agents.train import main as train
-from agents.training.build import load_run
 from benchmarks.crossed_bootstrap import crossed_bootstrap
 from reason_envs import registration
 from reason_envs.core import Action, AgentId, StepResult, derive_seed
@@ -133,6 +131,9 @@ def spent(folder: Path) -> list[int]:
 
 def evaluate(folder: Path, step: int, seed: int, path: Path) -> dict[str, Any]:
     """Evaluate a checkpoint, or the model before training (step 0), unless ``path`` has its results."""
+    from agents.evaluation.evaluate_policy import evaluate_policy
+    from agents.training.build import load_run  # both load torch, which --help does not need
+
     if not path.exists():
         run = (
             load_run(None, str(folder / "checkpoints" / f"step_{step}"))

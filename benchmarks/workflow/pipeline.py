@@ -21,18 +21,20 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from agents.config.command_line import report_errors
 from agents.evaluate import EvaluateConfig, run_evaluation
-from agents.evaluation.evaluate_policy import Evaluation
 from agents.evaluation.intervals import bootstrap_interval
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.tasks import make
 from reason_envs.tasks.files.evaluation_sets import BENCHMARKS, benchmark_tasks
 from reason_envs.tasks.mixture import RATIOS
+
+if TYPE_CHECKING:
+    from agents.evaluation.evaluate_policy import Evaluation
 
 NAMES = ("gsm8k", "math", "hotpotqa", "drop", "humaneval", "mbpp")
 """Benchmarks of the experiment."""
