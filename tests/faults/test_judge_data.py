@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from memory_scans import KEEP_OWN, OWN_FOUND, SCANS
 
 from reason_envs.rewards.code.grade import CodeGrader
 from reason_envs.rewards.code.tests import StdioTests, UnitTests
@@ -16,43 +17,11 @@ from reason_envs.sandbox.http import HttpSandbox
 from reason_envs.sandbox.layers import detect
 
 MARKS = {
-    place: f"planted_{place}_{number:016x}" for number, place in enumerate(("test", "expected", "kept", "earlier"))
+    place: f"planted_{place}_{number:016x}" for number, place in enumerate(("tests", "expected", "kept", "earlier"))
 }
-FIND = r"""
-import ctypes, os, re
-PATTERN = re.compile(rb"plant[e]d_[a-z]+_[0-9a-f]{16}")  # does not match itself
-found, bytes_read = set(), 0
-"""
-SCAN_MAPS = f"""{FIND}
-for line in open("/proc/self/maps"):
-    start, end = (int(part, 16) for part in line.split()[0].split("-"))
-    if line.split()[1][0] == "r" and not line.rstrip().endswith(("[vvar]", "[vsyscall]", "[vvar_vclock]")):
-        bytes_read += end - start
-        found.update(PATTERN.findall(ctypes.string_at(start, end - start)))
-"""
-PROBE = f"""{FIND}
-import gc
-libc, (into, out) = ctypes.CDLL(None), os.pipe()[::-1]
-readable = lambda page: libc.write(into, ctypes.c_void_p(page), 1) == 1 and os.read(out, 1) is not None
-libc.sbrk.restype = ctypes.c_void_p
-pages = {{id(item) & ~4095 for item in gc.get_objects() for item in (item, getattr(item, "__dict__", None))}}
-pages.add(libc.sbrk(0) - 4096)
-seen = set()
-while pages:
-    page = pages.pop()
-    if page not in seen and readable(page):
-        seen.add(page)
-        pages.update({{page - 4096, page + 4096}} - seen)
-for page in seen:
-    bytes_read += 4096
-    found.update(PATTERN.findall(ctypes.string_at(page, 4096)))
-    if page + 4096 in seen:
-        found.update(PATTERN.findall(ctypes.string_at(page + 4000, 192)))
-"""
-"""Finds readable pages without files: the kernel refuses to write a byte of a page that is not mapped."""
 LIMITS = Limits(seconds=30.0, memory_mb=1024)
 CASES = UnitTests(
-    f"# {MARKS['test']}\nassert f(1) == '{MARKS['expected']}'",
+    f"# {MARKS['tests']}\nassert f(1) == '{MARKS['expected']}'",
     "f",
     "f",
     f"x = '{MARKS['kept']}'\n" + f"def f(n):\n    return '{MARKS['expected']}'",
@@ -111,7 +80,7 @@ def native_sandbox(monkeypatch):
     return make_sandbox("native", workers=1)
 
 
-@pytest.mark.parametrize("scan", [SCAN_MAPS, PROBE], ids=["maps", "probe"])
+@pytest.mark.parametrize("scan", SCANS.values(), ids=SCANS)
 @pytest.mark.parametrize("layout", ["native_sandbox", "container", "http"])
 def test_programs_do_not_find_data_of_the_judge_in_their_memory(layout, scan, request):
     found, bytes_read = scanned(request.getfixturevalue(layout), scan)
@@ -120,10 +89,9 @@ def test_programs_do_not_find_data_of_the_judge_in_their_memory(layout, scan, re
 
 
 def test_programs_find_data_in_their_own_memory(native_sandbox):
-    for scan in (SCAN_MAPS, PROBE):
-        source = f"mark = 'planted_' + 'own_' + '0' * 16\n{scan}"
-        outcome = native_sandbox.execute(Program(source, "", ("found",), LIMITS))
-        assert outcome.values == ({b"planted_own_" + b"0" * 16},), outcome
+    for scan in SCANS.values():
+        outcome = native_sandbox.execute(Program(KEEP_OWN + scan, "", ("found",), LIMITS))
+        assert outcome.values == (OWN_FOUND,), outcome
     native_sandbox.close()
 
 
