@@ -85,8 +85,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
     given = sys.argv[1:] if arguments is None else arguments
     with report_errors():
-        if any(argument.startswith("method=") for argument in given):
-            raise ReasonEnvsError("method= is an option of python -m agents.frontier: run that command instead.")
         own, overrides = of_a_run(given)
         evaluated, failed = asyncio.run(run_evaluation(parse_pairs(EvaluateConfig, own, __doc__ or ""), overrides))
         if failed:

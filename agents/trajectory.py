@@ -1,11 +1,10 @@
 """The data that flows from rollouts to learners: choices, decisions and trajectories."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from reason_envs.core import AgentId, Message
-from reason_envs.errors import unknown_name
 from reason_envs.llm.engine import Sampling
 from reason_envs.views import EpisodeView
 
@@ -119,19 +118,6 @@ class Trajectory:
         own = sum(d.choice.generated_tokens for d in self.decisions)
         return own + round(self.metrics.get("generated_tokens", 0))
 
-    def streams(self) -> Iterator[list[Decision]]:
-        """Iterate over the streams: the decisions of each agent on the path, in order."""
-        path = self.path
-        for agent in dict.fromkeys(d.agent for d in path):
-            yield [d for d in path if d.agent == agent]
-
     def stream_return(self, agent: AgentId) -> float:
-        """Return the sum of an agent's rewards on the path.
-
-        Raises:
-            ReasonEnvsError: the agent made no decision in this episode.
-        """
-        agents = {d.agent for d in self.decisions}
-        if agent not in agents:
-            raise unknown_name("agent", agent, agents)
+        """Return the sum of an agent's rewards on the path."""
         return sum(d.reward for d in self.path if d.agent == agent)

@@ -51,14 +51,14 @@ class RoleUpdate:
     ) -> list[tuple[Tensor, Tensor | None]]:
         """Evaluate each decision with its role's policy (see ``PolicyUpdate.evaluate``)."""
         rows: dict[int, tuple[Tensor, Tensor | None]] = {}
-        for role, places in by_agent(decisions, self._updates).items():
+        for role, places in by_agent(decisions).items():
             evaluated = self._updates[role].evaluate([decisions[i] for i in places], micro_batch_size)
             rows |= dict(zip(places, evaluated, strict=True))
         return [rows[i] for i in range(len(decisions))]
 
     def run(self, samples: Sequence[Sample], step: int) -> dict[str, float]:
         """Take every optimizer step of a training step; return metrics of all roles and of each (``loss/<role>``)."""
-        places = by_agent([sample.decision for sample in samples], self._updates)
+        places = by_agent([sample.decision for sample in samples])
         mine = {role: [samples[i] for i in places.get(role, ())] for role in self._updates}
         found = {role: update.run(mine[role], step) for role, update in self._updates.items()}
         names = dict.fromkeys(name for metrics in found.values() for name in metrics)

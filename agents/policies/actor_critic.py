@@ -98,7 +98,7 @@ class NetworkPolicy(TrainablePolicy):
         with seeded(derive_seed(seed, self.kind), torch.device("cpu")):
             # Kept in training mode: it has no dropout, and attention's evaluation kernel rounds differently.
             self.network: ActorCritic = self.build().to(self.device)
-        self._reference: nn.Module | None = None
+        self._reference: nn.Module = self.network
         self._evaluating: nn.Module = self.network
         self.batcher = MicroBatcher(self._act, max_batch_size=MAX_ROWS)
 
@@ -187,8 +187,6 @@ class NetworkPolicy(TrainablePolicy):
     @contextmanager
     def reference(self) -> Iterator[None]:
         """Evaluate with the reference weights, without gradients."""
-        if self._reference is None:
-            raise ReasonEnvsError("The policy has no reference yet: call prepare_reference first.")
         self._evaluating = self._reference
         try:
             with torch.no_grad():

@@ -48,6 +48,8 @@ class LanguagePolicy(TrainablePolicy):
     ) -> None:
         self.config = config
         self.sharding = sharding
+        self.uses_lora = config.uses_lora
+        """Whether an adapter is trained instead of the full model."""
         self.device = resolve_device(config.device)
         self.tokenizer = load_tokenizer(config.model, config.template_options)
         self.model = self._build(load_base(config, sharding) if base is None else base, seed)
@@ -69,11 +71,6 @@ class LanguagePolicy(TrainablePolicy):
                 *(config.top_p, config.top_k),
             )
         self.scales_loss = self.precision == torch.float16
-
-    @property
-    def uses_lora(self) -> bool:
-        """Whether an adapter is trained instead of the full model."""
-        return self.config.uses_lora
 
     @property
     def external_engine(self) -> bool:

@@ -1,15 +1,13 @@
 """One policy per role: separate models or adapters, each trained only on the decisions of its role."""
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from agents.policies.base import Evaluation, TrainablePolicy
@@ -39,11 +37,13 @@ class RolePolicy(TrainablePolicy):
     ) -> None:
         self.config = config
         base = load_base(config, sharding) if config.sharing == "lora_per_role" else None
+        # Copies of the model share these tensors, so that each can get its own adapter.
+        frozen = {} if base is None else {id(tensor): tensor for tensor in chain(base.parameters(), base.buffers())}
         self.roles: dict[AgentId, LanguagePolicy] = {
             agent: LanguagePolicy(
                 replace(config, device=devices.get(agent, config.device)),
                 seed=derive_seed(seed, "role", agent),
-                base=None if base is None else shared_copy(base),
+                base=copy.deepcopy(base, dict(frozen)),
                 sharding=sharding,
             )
             for agent in agents
@@ -52,7 +52,6 @@ class RolePolicy(TrainablePolicy):
         """The role whose weights act for each role. Only evaluations change it (``swap_roles``)."""
         first = next(iter(self.roles.values()))
         self.device, self.sampling, self.max_tokens = first.device, first.sampling, first.max_tokens
-        self.scales_loss = first.scales_loss
 
     @property
     def external_engine(self) -> bool:
@@ -96,16 +95,8 @@ class RolePolicy(TrainablePolicy):
     # --- learning
 
     def evaluate(self, decisions: Sequence[Decision], *, entropy_gradient: bool = False) -> Evaluation:
-        """Evaluate each decision under its role's weights."""
-        width = max(len(d.choice.token_ids) for d in decisions)
-        rows: list[tuple[Tensor, ...]] = [()] * len(decisions)
-        for agent, places in by_agent(decisions, self.roles).items():
-            out = self.roles[agent].evaluate([decisions[i] for i in places], entropy_gradient=entropy_gradient)
-            columns = (out.log_probs, out.entropy, out.mask, *([] if out.values is None else [out.values]))
-            padded = (nn.functional.pad(column, (0, width - column.shape[1])) for column in columns)
-            for i, row in zip(places, zip(*padded, strict=True), strict=True):
-                rows[i] = tuple(part.to(self.device) for part in row)
-        return Evaluation(*(torch.stack(parts) for parts in zip(*rows, strict=True)))
+        """Raise `NotImplementedError`: each role is evaluated separately."""
+        raise NotImplementedError("Evaluate the policy of each role: policy.roles[name].evaluate(decisions).")
 
     def at_observation(self, decision: Decision, observation: list[Message]) -> Decision:
         """Return a copy of a decision after another conversation, cut to its first token."""
@@ -160,20 +151,9 @@ def language_parts(policy: TrainablePolicy) -> dict[AgentId, LanguagePolicy]:
     return {name: part for name, part in (policy.roles or {"": policy}).items() if isinstance(part, LanguagePolicy)}
 
 
-def by_agent(decisions: Sequence[Decision], agents: Collection[AgentId]) -> dict[AgentId, list[int]]:
-    """Return the indices of each agent's decisions, for agents that made any.
-
-    Raises:
-        ReasonEnvsError: a decision belongs to none of ``agents``.
-    """
+def by_agent(decisions: Sequence[Decision]) -> dict[AgentId, list[int]]:
+    """Return the indices of each agent's decisions, for agents that made any."""
     places: dict[AgentId, list[int]] = {}
     for i, decision in enumerate(decisions):
-        if decision.agent not in agents:
-            raise unknown_name("role of a decision", decision.agent, agents)
         places.setdefault(decision.agent, []).append(i)
     return places
-
-
-def shared_copy(model: nn.Module) -> Any:
-    """Copy a model's modules without copying its weights, so that each copy can get its own adapter."""
-    return copy.deepcopy(model, {id(tensor): tensor for tensor in chain(model.parameters(), model.buffers())})

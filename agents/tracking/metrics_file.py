@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
-from reason_envs.errors import ReasonEnvsError, reading
+from reason_envs.errors import reading
 from reason_envs.resources import read_table, replace_file
 
 Row = dict[str, float | None]
@@ -20,15 +20,11 @@ _log = logging.getLogger(__name__)
 
 
 class MetricsFile:
-    """The file ``metrics.jsonl``, to which lines are appended. It is created with the first line.
-
-    To continue an existing file, call ``keep_until`` first.
-    """
+    """The file ``metrics.jsonl``, to which lines are appended. It is created with the first line."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[Row] = []
-        self._may_write = False
 
     def keep_until(self, step: float) -> None:
         """Continue an existing file from a checkpoint at ``step``.
@@ -39,17 +35,9 @@ class MetricsFile:
         rows = [row for row in read_rows(self.path) if _step(row) <= step]
         self.rows = [row for row in rows if _step(row) < step or {n.partition("/")[0] for n in row} - {"step", "eval"}]
         replace_file(self.path, "".join(map(_line, self.rows)))
-        self._may_write = True
 
     def append(self, step: int, metrics: Mapping[str, float]) -> Row:
-        """Write one line.
-
-        Raises:
-            ReasonEnvsError: the file already holds the lines of another run.
-        """
-        if not self._may_write and self.path.exists() and self.path.stat().st_size:
-            raise ReasonEnvsError(f"{self.path} already holds a run: resume it, or choose another output_dir.")
-        self._may_write = True
+        """Write one line."""
         row: Row = {"step": step}
         for name, value in metrics.items():
             row[name] = value if math.isfinite(value) else None

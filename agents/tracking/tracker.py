@@ -14,7 +14,7 @@ from agents.tracking.console import Console, evaluation_text
 from agents.tracking.dashboards import Dashboards
 from agents.tracking.episode_records import recorded, write_evaluation
 from agents.tracking.metrics_file import CANDIDATES, CHOSEN, MetricsFile, Row, final_table, summary_header, summary_line
-from reason_envs.errors import ReasonEnvsError, printable, reading
+from reason_envs.errors import printable, reading
 
 _log = logging.getLogger(__name__)
 _OURS = ("agents", "reason_envs")
@@ -103,14 +103,7 @@ class Tracker:
         self._show_evaluation(row)
 
     def evaluation(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Record an evaluation outside a training step: before the first step or after the last.
-
-        Raises:
-            ReasonEnvsError: the name of a metric does not begin with ``eval/``.
-        """
-        for name in metrics:
-            if not name.startswith("eval/"):
-                raise ReasonEnvsError(f"{name!r} is not an evaluation metric: its name must begin with 'eval/'.")
+        """Record an evaluation, ``eval/`` metrics, outside a training step: before the first step or after the last."""
         self._show_evaluation(self._record(step, metrics))
 
     def sample(self, step: int, text: str) -> None:

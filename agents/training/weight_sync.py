@@ -56,17 +56,9 @@ class WeightSync:
     """Sends the weights of a policy to its engine and verifies that they arrived.
 
     A LoRA policy sends only its adapter if the engine takes adapters, and merged weights otherwise.
-
-    Raises:
-        EngineError: the engine cannot take new weights.
     """
 
     def __init__(self, policy: LanguagePolicy, engine: TrainableEngine) -> None:
-        if Capability.TRAINABLE not in engine.capabilities:
-            raise EngineError(
-                f"{type(engine).__name__} cannot take new weights, so it cannot sample for a policy that is trained: "
-                "use engine=transformers or another engine with the capability 'trainable'."
-            )
         self._policy = policy
         self._engine = engine
         self._sends_adapter = policy.uses_lora and Capability.ADAPTERS in engine.capabilities

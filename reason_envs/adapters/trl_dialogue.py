@@ -127,7 +127,10 @@ def continued(messages: list[Message], said: Sequence[Message]) -> list[Message]
 
     A different system message is put before the text, because most chat templates allow one at the beginning only.
     """
-    if len(messages) > len(said) and all(map(_repeats, messages, said)):
+    # An environment may show a response as it was parsed.
+    pairs = zip(messages, said, strict=False)
+    repeated = (new == old or new["role"] == old["role"] == "assistant" for new, old in pairs)
+    if len(messages) > len(said) and all(repeated):
         return messages[len(said) :]
     if messages[0]["role"] != "system":
         return messages
@@ -135,11 +138,6 @@ def continued(messages: list[Message], said: Sequence[Message]) -> list[Message]
     if system == said[0]:
         return [first, *others]
     return [{**first, "content": f"{system['content']}\n\n{first['content']}"}, *others]
-
-
-def _repeats(message: Message, said: Message) -> bool:
-    """Whether a message repeats an earlier one. An environment may show a response as it was parsed."""
-    return message["role"] == said["role"] and (message["role"] == "assistant" or message == said)
 
 
 @contextmanager

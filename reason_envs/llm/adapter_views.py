@@ -6,7 +6,6 @@ from pathlib import Path
 
 from torch import Tensor
 
-from reason_envs.errors import EngineError
 from reason_envs.llm.engine import BASE_MODEL, Capability, Generation, GenerationRequest, TrainableEngine
 
 
@@ -16,18 +15,9 @@ class AdapterView(TrainableEngine):
     Several views share one engine, so one set of full weights in memory serves several policies, or a policy and a
     frozen model. Their requests are batched together. Closing a view closes the engine. `load_weights` loads the
     adapter; ``BASE_MODEL`` selects the full weights without any adapter, which cannot be trained.
-
-    Raises:
-        EngineError: the engine does not hold adapters.
     """
 
     def __init__(self, engine: TrainableEngine, adapter: str) -> None:
-        if Capability.ADAPTERS not in engine.capabilities:
-            raise EngineError(
-                f"{type(engine).__name__} holds one set of weights and no adapters, so adapter={adapter!r} cannot be "
-                "selected. Use the engine vllm with max_lora_rank=<rank>, or a separate engine, such as "
-                "{name: transformers, model: ...}."
-            )
         self.engine = engine
         self.adapter = adapter
         self.capabilities = engine.capabilities - ({Capability.TRAINABLE} if adapter == BASE_MODEL else set())
@@ -40,21 +30,8 @@ class AdapterView(TrainableEngine):
         """Return ``request.n`` samples of the adapter."""
         return await self.engine.generate(replace(request, adapter=self.adapter))
 
-    def can_answer(self, seed: int) -> bool:
-        """Return whether the engine can answer a request with this seed."""
-        return self.engine.can_answer(seed)
-
     def load_weights(self, source: Mapping[str, Tensor] | Path, version: int, adapter: str | None = None) -> None:
-        """Load the adapter from its folder.
-
-        Raises:
-            EngineError: the view is of the base model, or ``source`` is not a folder.
-        """
-        if self.adapter == BASE_MODEL or not isinstance(source, Path):
-            raise EngineError(
-                f"The adapter {self.adapter!r} cannot take these weights: a view loads a named adapter from its "
-                "folder. Load full weights into the engine itself."
-            )
+        """Load the adapter from its folder."""
         self.engine.load_weights(source, version, self.adapter)
 
     async def score(

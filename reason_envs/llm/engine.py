@@ -28,6 +28,15 @@ class ContextLengthError(EngineError):
     """Prompt and response together exceed the model's context length."""
 
 
+def check_length(prompt: int, response: int, limit: int | None) -> None:
+    """Raise `ContextLengthError` if prompt and response have more tokens than a model's context."""
+    if limit is not None and prompt + response > limit:
+        raise ContextLengthError(
+            f"A prompt of {prompt} tokens and max_tokens={response} exceed the engine's context length of {limit}. "
+            "Shorten the prompt or reduce max_tokens, or increase engine.max_model_len if vLLM and the model allow it."
+        )
+
+
 class Capability(StrEnum):
     """Something that only some engines can do. Members equal their strings."""
 

@@ -90,13 +90,6 @@ def test_evaluate_names_what_is_missing(folder, tmp_path, capsys):
         assert expected in message
 
 
-def test_evaluate_with_method_names_the_frontier_command(capsys):
-    with pytest.raises(SystemExit) as ended:
-        main(["run=runs/any", "method=[policy,mcts]"])
-    assert ended.value.code == 2
-    assert "method= is an option of python -m agents.frontier: run that command instead" in capsys.readouterr().err
-
-
 # --- without a run, and on other problems
 
 

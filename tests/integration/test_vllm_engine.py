@@ -388,31 +388,6 @@ def test_vllm_aborts_requests_of_cancelled_callers(engine):
     assert first(ask(engine, Sampling(4)))
 
 
-@pytest.mark.parametrize("mode", ["wait", "keep"])
-def test_vllm_pause_holds_requests_back(engine, base, mode):
-    """Each sample reports the weights that drew its first token."""
-    request = GenerationRequest([7], 0, Sampling(300))
-    engine.load_weights(base, 4)
-    (expected,) = first(answer(engine, [request]))
-    assert len(expected.token_ids) > 100
-
-    async def main():
-        running = asyncio.create_task(engine.generate(request))
-        await asyncio.sleep(0.05)
-        await engine.pause(mode)
-        waiting = asyncio.create_task(engine.generate(request))
-        await asyncio.sleep(0.5)
-        assert running.done() == (mode == "wait")
-        assert not waiting.done()
-        engine.load_weights(base, 5)
-        await engine.resume()
-        return await running, await waiting
-
-    (before,), (after,) = asyncio.run(main())
-    assert before.token_ids == after.token_ids == expected.token_ids
-    assert (before.policy_version, after.policy_version) == (4, 5)
-
-
 def test_vllm_works_in_several_event_loops(engine):
     request = GenerationRequest(PROMPTS[0], 0, GREEDY)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reason_envs.errors import EngineError, OptionError
+from reason_envs.errors import OptionError
 from reason_envs.llm.adapter_views import AdapterView
 from reason_envs.llm.chat import fits
 from reason_envs.llm.engine import BASE_MODEL, Capability, Engine, Generation, GenerationRequest, TrainableEngine
@@ -91,12 +91,5 @@ def test_adapter_view_of_the_base_model_is_frozen():
     engine = Adapters()
     view = AdapterView(engine, BASE_MODEL)
     assert view.capabilities == {Capability.LOG_PROBS, Capability.ADAPTERS}
-    with pytest.raises(EngineError, match=r"cannot take these weights: a view loads a named adapter"):
-        view.load_weights(Path("folder"), 1)
     asyncio.run(view.generate(GenerationRequest(CHAT, 0)))
     assert engine.calls == [("generate", BASE_MODEL)]
-
-
-def test_adapter_view_takes_no_full_weights():
-    with pytest.raises(EngineError, match="Load full weights into the engine itself"):
-        AdapterView(Adapters(), "coder").load_weights({}, 1)

@@ -60,8 +60,6 @@ class WorkflowConfig(TaskConfig):
     """Reward of the answer: ``tiers``, ``random`` (a control that pays 0 or 1 at random), a function of answer and
     task, the address of one (``"package.module:function"``), a mapping of its ``name`` and options, or a list of these
     with weights (``weight``)."""
-    max_program_chars: int = limited(20_000, at_least=1)
-    """Maximum number of characters of the policy's response; a longer one is invalid."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

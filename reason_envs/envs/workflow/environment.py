@@ -71,7 +71,7 @@ class WorkflowExecution(TextEnvironment):
 
     def __init__(self, config: WorkflowConfig | None = None) -> None:
         config = config or WorkflowConfig()
-        super().__init__(config, max_response_chars=config.max_program_chars)
+        super().__init__(config)
         self.prompts = prompts(config.prompts)
         if config.aflow_operator_descriptions_path is not None:
             described = read_descriptions(Path(config.aflow_operator_descriptions_path))

@@ -7,6 +7,7 @@ import pytest
 from language_toys import make_policy, problems
 from role_toys import TOOL_TOKENS, Relay, RelayConfig, Script, spelled_out
 
+from agents.algorithms.sample import SampledTrajectory
 from agents.rollout.episodes import grouped, play
 from agents.rollout.turn_tree import play_turn_tree
 from reason_envs.core import StepResult, derive_seed
@@ -151,7 +152,8 @@ def test_returns_count_the_path_only():
     (trajectory,) = rollout(relay(judge=spelled_out, alpha=2.0), Script(paid), tasks=1)
     assert trajectory.total_reward == 4 * 2.0 * 3
     assert trajectory.stream_return("scout") == 12.0
-    assert [[d.agent for d in stream] for stream in trajectory.streams()] == [["scout"] * 2, ["digger"] * 2]
+    streams = SampledTrajectory.of(trajectory).streams()
+    assert [[s.decision.agent for s in stream] for stream in streams] == [["scout"] * 2, ["digger"] * 2]
 
 
 # --- random draws

@@ -39,13 +39,6 @@ def test_append_writes_null_and_warns_if_not_finite(path, caplog):
     assert "step 4: loss is nan" in caplog.text
 
 
-def test_append_to_another_run_is_an_error(path):
-    write(path, [1])
-    with pytest.raises(ReasonEnvsError, match="already holds a run"):
-        MetricsFile(path).append(1, {})
-    assert len(lines(path)) == 1
-
-
 def test_keep_until_deletes_later_and_incomplete_lines(path):
     write(path, [1, 2, 3])
     with path.open("a") as file:

@@ -8,9 +8,7 @@ from openai_server import Server
 from agents.config.compose import compose_config
 from agents.training.build import build
 from agents.training.resolve import resolve
-from agents.training.weight_sync import WeightSync
 from reason_envs.errors import ReasonEnvsError
-from reason_envs.llm import make_engine
 from reason_envs.llm.loading import load_model, load_tokenizer
 
 
@@ -33,13 +31,6 @@ def test_build_refuses_a_quantized_engine_before_the_policy_loads(tiny_model, tm
     overrides = [f"policy.model={tiny_model}", f"engine.{bits}=true", f"output_dir={tmp_path / 'run'}"]
     with pytest.raises(ReasonEnvsError, match=r"cannot take new weights.*that is not quantized"):
         build(resolve(compose_config(overrides)))
-
-
-def test_weight_sync_refuses_a_quantized_engine(tiny_model):
-    pytest.importorskip("bitsandbytes", reason="extra [quantization]")
-    engine = make_engine("transformers", model=tiny_model, device="cpu", load_in_8bit=True)
-    with pytest.raises(ReasonEnvsError, match="cannot take new weights"):
-        WeightSync(make_policy(tiny_model), engine)
 
 
 @pytest.mark.parametrize("lora_rank", [0, 4])

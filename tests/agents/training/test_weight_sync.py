@@ -8,7 +8,6 @@ import pytest
 import torch
 from language_toys import make_policy
 from peft import LoraConfig, get_peft_model
-from scripted_engine import ScriptedEngine
 from transformers import AutoModelForCausalLM
 
 from agents.training import weight_changes
@@ -228,11 +227,6 @@ def test_push_detects_scores_of_nan(tiny_model):
     engine = blind(TransformersEngine(model=tiny_model, device="cpu"))
     with pytest.raises(ReasonEnvsError, match="nan nats per token apart"):
         asyncio.run(train(make_policy(tiny_model), engine, scale=float("nan")))
-
-
-def test_weight_sync_refuses_an_engine_that_cannot_be_trained(tiny_model):
-    with pytest.raises(ReasonEnvsError, match="ScriptedEngine cannot take new weights"):
-        WeightSync(make_policy(tiny_model), ScriptedEngine("4"))
 
 
 def test_canary_refuses_an_engine_with_another_model(tiny_model):

@@ -13,10 +13,10 @@ from reason_envs.errors import EngineError
 from reason_envs.llm.chat import encode_prompt, eos_ids, max_positions, response_text
 from reason_envs.llm.engine import (
     Capability,
-    ContextLengthError,
     Generation,
     GenerationRequest,
     TrainableEngine,
+    check_length,
     closed_error,
 )
 from reason_envs.llm.engines.transformers.decoding import Decoder, Row
@@ -35,10 +35,6 @@ from reason_envs.llm.stop_strings import StopStrings
 from reason_envs.llm.weights import cast, copy_weights, digest
 
 ONE_SET_OF_WEIGHTS = "The engine transformers holds one set of weights and no adapters."
-QUANTIZED = (
-    "The engine's weights are quantized and cannot be replaced. To train, leave out load_in_8bit and load_in_4bit, and "
-    "use a model that is not stored in quantized form (policy.lora_rank saves memory of the learner)."
-)
 
 
 class TransformersEngine(TrainableEngine):
@@ -100,7 +96,8 @@ class TransformersEngine(TrainableEngine):
         rows: list[Row] = []
         for index, request in enumerate(requests):
             ids = tuple(encode_prompt(self.tokenizer, request.prompt))
-            self._check(request, len(ids))
+            _refuse_adapter(request.adapter)
+            check_length(len(ids), request.sampling.max_tokens, self.context_length)
             prompt = prompts.setdefault(ids, len(prompts))
             rows += [Row(index, derive_seed(request.seed, i), prompt, [], []) for i in range(request.n)]
         prompt_ids = list(prompts)
@@ -113,15 +110,6 @@ class TransformersEngine(TrainableEngine):
         for row in rows:
             answers[row.request].append(self._finish(row, requests[row.request], prompt_ids[row.prompt]))
         return answers
-
-    def _check(self, request: GenerationRequest, prompt_tokens: int) -> None:
-        _refuse_adapter(request.adapter)
-        positions = self.context_length
-        if positions is not None and prompt_tokens + request.sampling.max_tokens > positions:
-            raise ContextLengthError(
-                f"A prompt of {prompt_tokens} tokens and max_tokens={request.sampling.max_tokens} exceed the model's "
-                f"context length of {positions}. Shorten the prompt or reduce max_tokens."
-            )
 
     def _finish(self, row: Row, request: GenerationRequest, prompt_ids: tuple[int, ...]) -> Generation:
         self.generated_tokens += len(row.token_ids)
@@ -145,11 +133,8 @@ class TransformersEngine(TrainableEngine):
         """Replace the full weights (see `TrainableEngine.load_weights`).
 
         Raises:
-            EngineError: a tensor is missing, unknown, or of another shape; ``source`` is an adapter; or the engine's
-                weights are quantized.
+            EngineError: a tensor is missing, unknown, or of another shape; or ``source`` is an adapter.
         """
-        if Capability.TRAINABLE not in self.capabilities:
-            raise EngineError(QUANTIZED)
         _refuse_adapter(adapter)
         if isinstance(source, Path):
             raise EngineError(f"{ONE_SET_OF_WEIGHTS} Send merged weights, or use the engine vllm.")

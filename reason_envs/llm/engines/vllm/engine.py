@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,12 +19,12 @@ from reason_envs.llm.chat import encode_prompt, response_text
 from reason_envs.llm.engine import (
     BASE_MODEL,
     Capability,
-    ContextLengthError,
     FinishReason,
     Generation,
     GenerationRequest,
     Sampling,
     TrainableEngine,
+    check_length,
     closed_error,
 )
 from reason_envs.llm.engines.vllm.options import VllmEngineConfig, vllm_arguments
@@ -80,32 +80,13 @@ class VllmEngine(TrainableEngine):
         """Return ``request.n`` samples. If the caller is cancelled, vLLM stops working on them."""
         return await self.thread.answer(self._generate(request))
 
-    async def pause(self, mode: Literal["wait", "keep", "abort"] = "wait") -> None:
-        """Hold back requests that arrive until `resume`. Those that run are completed, kept as they are, or aborted.
-
-        A sample that was kept continues with the weights that `load_weights` loads meanwhile.
-        """
-        await self.thread.answer(self.thread.call(self.thread.llm.pause_generation, mode=mode))
-
-    async def resume(self) -> None:
-        """Continue after `pause`."""
-        await self.thread.answer(self.thread.call(self.thread.llm.resume_generation))
-
     async def _generate(self, request: GenerationRequest) -> list[Generation]:
         prompt = encode_prompt(self.tokenizer, request.prompt)
-        self._check_length(len(prompt), request.sampling.max_tokens)
+        check_length(len(prompt), request.sampling.max_tokens, self.context_length)
         adapter = self._adapter(request.adapter)
         parameters = [_parameters(request.sampling, derive_seed(request.seed, i)) for i in range(request.n)]
         outputs = await asyncio.gather(*(self.thread.generate(prompt, p, adapter) for p in parameters))
         return [self._finish(output.outputs[0], request, prompt) for output in outputs]
-
-    def _check_length(self, prompt: int, response: int) -> None:
-        if prompt + response > self.context_length:
-            raise ContextLengthError(
-                f"A prompt of {prompt} tokens and max_tokens={response} exceed the engine's context length of "
-                f"{self.context_length}. Shorten the prompt, reduce max_tokens, or increase max_model_len if the model "
-                "supports it."
-            )
 
     def _adapter(self, name: str | None) -> Any:
         if name is None:
@@ -139,7 +120,7 @@ class VllmEngine(TrainableEngine):
 
         With a temperature other than 1, vLLM returns the whole distribution at each position, which is slow.
         """
-        self._check_length(len(token_ids), 1)
+        check_length(len(token_ids), 1, self.context_length)
         wanted = 0 if temperature == 1 else -1
         parameters = _final(temperature=0, max_tokens=1, prompt_logprobs=wanted, detokenize=False)
         output = await self.thread.answer(self.thread.generate(token_ids, parameters, self._adapter(adapter)))
@@ -166,18 +147,15 @@ class VllmEngine(TrainableEngine):
             self.thread.run(self._replace(partial(self._send, cast(source, self.dtype)), version))
 
     async def _replace(self, load: Callable[[], Awaitable[None]], version: int) -> None:
-        """Load weights between requests: unless `pause` was called, those that run end first, and new ones wait."""
+        """Load weights between requests: those that run end first, and new ones wait."""
         call, llm = self.thread.call, self.thread.llm
-        is_paused = await call(llm.is_paused)
-        if not is_paused:
-            await call(llm.pause_generation, mode="wait")  # forgets cached prefixes, too
+        await call(llm.pause_generation, mode="wait")  # forgets cached prefixes, too
         try:
             await load()
             await call(llm.update_weight_version, str(version))
             self.policy_version = version
         finally:
-            if not is_paused:
-                await call(llm.resume_generation)
+            await call(llm.resume_generation)
 
     async def _send(self, weights: Mapping[str, Tensor]) -> None:
         """Send full weights through memory that vLLM's workers share, by vLLM's protocol of weight transfer."""
