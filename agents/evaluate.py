@@ -38,7 +38,6 @@ from reason_envs.validation import Checked, check_choice, limited
 
 if TYPE_CHECKING:
     from agents.evaluation.evaluate_policy import Evaluation
-    from agents.policies.base import TrainablePolicy
     from agents.training.build import Run
 
 DOMAINS = {"single_turn_math": ("math", "code"), "workflow": ("math", "qa", "code"), "petting_code": ("code",)}
@@ -83,9 +82,8 @@ class EvaluateConfig(Checked):
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line."""
-    given = sys.argv[1:] if arguments is None else arguments
     with report_errors():
-        own, overrides = of_a_run(given)
+        own, overrides = of_a_run(sys.argv[1:] if arguments is None else arguments)
         evaluated, failed = asyncio.run(run_evaluation(parse_pairs(EvaluateConfig, own, __doc__ or ""), overrides))
         if failed:
             raise RunError(f"{', '.join(failed)} could not be evaluated (see above); {len(evaluated)} others were.")
@@ -104,13 +102,17 @@ async def run_evaluation(
     Returns:
         The evaluation of each benchmark by name (``""``: the held-out problems), and the errors of those that failed.
     """
+    from agents.policies.roles import RolePolicy
     from agents.training.build import load_run
 
     if config.output_file:
         _make_folder(Path(config.output_file))
     run = load_run(config.run, config.checkpoint, untrained=config.untrained, overrides=overrides)
     if config.swap_roles:
-        _swap(run.policy, config.swap_roles)
+        if not isinstance(run.policy, RolePolicy):
+            rule = "needs policy.sharing=lora_per_role or model_per_role; this run has one policy for all roles."
+            raise OptionError("swap_roles", config.swap_roles, rule)
+        run.policy.swap_roles(None if config.swap_roles is True else config.swap_roles)
     named = {name: benchmark_tasks(name) for name in config.benchmarks or ()} if sets is None else sets
     evaluated: dict[str, Evaluation] = {}
     failed: dict[str, str] = {}
@@ -173,15 +175,6 @@ def _subject(config: EvaluateConfig, run: Run, name: str, tasks: TaskSet) -> str
     reasons = "".join(f", {number:,} left out {why}" for why, number in tasks.left_out.items() if number)
     count = min(config.tasks, len(tasks))
     return f"{weights}{before}{swapped}: {count:,} problems of {name} x {config.samples}{reasons}"
-
-
-def _swap(policy: TrainablePolicy, roles: Any) -> None:
-    from agents.policies.roles import RolePolicy
-
-    if not isinstance(policy, RolePolicy):
-        rule = "needs a run with policy.sharing=lora_per_role or model_per_role; this run has one policy for all roles."
-        raise OptionError("swap_roles", roles, rule)
-    policy.swap_roles(None if roles is True else roles)
 
 
 def write_result(
