@@ -1,6 +1,6 @@
 """Data-parallel training: several processes play and differentiate shards, and all of them hold the same weights.
 
-``accelerate launch`` or ``torchrun`` starts the processes and sets the environment variables. Every process builds
+Ray, ``torchrun`` or ``accelerate launch`` starts the processes and sets the environment variables. Every process builds
 the whole run. Episodes and micro-batches are sharded, results are gathered, and gradients are summed, so that a step
 equals that of one process up to the order of additions. Only the process of rank 0 writes files.
 """
@@ -20,12 +20,7 @@ from reason_envs.errors import RunError, first_line
 T = TypeVar("T")
 
 
-SHARDED_MODELS = {
-    "ACCELERATE_USE_FSDP": "FSDP",
-    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
-    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
-    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism configuration",
-}
+SHARDED_MODELS = tuple(f"ACCELERATE_USE_{name}" for name in ("FSDP", "DEEPSPEED", "MEGATRON_LM", "PARALLELISM_CONFIG"))
 """Environment variables that ``accelerate launch`` sets if it is configured to split the model over processes."""
 TIMEOUT = timedelta(minutes=30)
 """Maximum time that a process waits for the others. Episodes of very different lengths are within it."""
@@ -41,12 +36,11 @@ def start() -> None:
     Raises:
         RunError: the launcher is configured to split the model over processes.
     """
-    for variable, name in SHARDED_MODELS.items():
+    for variable in SHARDED_MODELS:
         if os.environ.get(variable, "false").lower() in ("true", "1"):
             raise RunError(
-                f"accelerate is configured to split the model with {name} ({variable}={os.environ[variable]}), but a "
-                "run splits its model itself: start with `torchrun --nproc_per_node N` or `accelerate launch "
-                "--multi_gpu --num_processes N`, and set cluster.learner.shard=full."
+                f"accelerate is configured to split the model ({variable}={os.environ[variable]}), but a run splits "
+                "its model itself: start with `torchrun --nproc_per_node N`, and set cluster.learner.shard=full."
             )
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
         if torch.cuda.is_available():

@@ -22,6 +22,15 @@ class EnginePlacement(Checked):
 
 
 @dataclass
+class LearnerPlacement(ShardingConfig):
+    """Learners of a run, and their division of the model."""
+
+    gpus: int = limited(1, at_least=1)
+    """Number of learners that Ray starts, each with one GPU, or one CPU on a cluster without GPUs. The run's process is
+    the first one. 1: none is started; ``torchrun`` may have started several."""
+
+
+@dataclass
 class ClusterConfig(Checked):
     """Division of a run over processes and GPUs."""
 
@@ -33,8 +42,8 @@ class ClusterConfig(Checked):
     takes longer is replaced."""
     engine: EnginePlacement = field(default_factory=EnginePlacement)
     """Replicas of the engines that Ray places."""
-    learner: ShardingConfig = field(default_factory=ShardingConfig)
-    """Division of the learner."""
+    learner: LearnerPlacement = field(default_factory=LearnerPlacement)
+    """Learners, and their division of the model."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -42,3 +51,5 @@ class ClusterConfig(Checked):
             raise OptionError("address", self.address, f"must be {', '.join(ADDRESSES)}, HOST:PORT or ray://HOST:PORT.")
         if self.address is None and self.engine != EnginePlacement():
             raise OptionError("engine", self.engine, "needs cluster.address, such as local.")
+        if self.learner.gpus > 1 and (self.address is None or self.address.startswith("ray://")):
+            raise OptionError("learner.gpus", self.learner.gpus, "needs cluster.address, such as local or auto.")

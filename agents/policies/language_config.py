@@ -21,7 +21,7 @@ OVERLONG_PROMPTS = ("error", "filter")
 
 @dataclass
 class ShardingConfig(Checked):
-    """Division of a language policy's training over the processes that ``torchrun`` starts."""
+    """Division of a language policy's training over several processes."""
 
     shard: str = limited("none", one_of=SHARDS)
     """Place of weights, gradients and optimizer states: ``none`` (each process holds all of them), ``full`` (each holds

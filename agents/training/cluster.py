@@ -1,24 +1,35 @@
-"""Engines in processes that Ray places on one computer or several. No other module imports Ray."""
+"""Engines and learners in processes that Ray places on one computer or several. No other module imports Ray."""
 
 import asyncio
 import logging
 import os
 import socket
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
 from ray.exceptions import RayError, RayTaskError
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
+from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from agents.config.cluster import ClusterConfig
-from reason_envs.errors import OptionError, first_line
+from agents.config.schema import TrainConfig, options, typed
+from agents.distributed import LostProcessError
+from agents.training.folder import plain_config
+from reason_envs.errors import OptionError, RunError, first_line
 from reason_envs.llm import ENGINES, make_engine
 from reason_envs.llm.engine import Engine
 from reason_envs.llm.pool import EnginePool
 from reason_envs.llm.replica import LostReplicaError, Replica, ServedEngine
 
 CONNECT_SECONDS = 10.0
-"""Maximum time that the computer of an address may take to accept a connection."""
+"""Maximum time that a computer may take to accept a connection, or Ray to notice the end of a process."""
+WAIT_SECONDS = 60.0
+"""Maximum time that Ray may take to place all learners, and a learner to end after another one has ended."""
 
 
 class RayReplica(Replica):
@@ -53,6 +64,21 @@ class RayReplica(Replica):
     def close(self) -> None:
         """End the actor."""
         ray.kill(self._actor)
+
+
+class Learner:
+    """A learner in a Ray actor. The actor of rank 0 only holds a GPU for the run's own process."""
+
+    def place(self) -> tuple[str, str]:
+        """Return the address of the computer, and the GPUs that Ray gives to this actor."""
+        return ray.util.get_node_ip_address(), os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+    def run(self, variables: dict[str, str], folder: str, train: Callable[[Any], None], config: Any) -> None:
+        """Train as a rank that ``torchrun`` starts does, in the working folder of the run's process."""
+        os.chdir(folder)
+        os.environ.update(variables)
+        with suppress(SystemExit):  # a signal stopped the run
+            train(typed(config))
 
 
 class Cluster:
@@ -94,6 +120,34 @@ class Cluster:
         self._pools.append(EnginePool(start, replicas, ray.put))
         return self._pools[-1]
 
+    @contextmanager
+    def learners(self, train: Callable[[Any], None], config: TrainConfig) -> Iterator[None]:
+        """Start the learners of a run, which call ``train``. Inside, this process is rank 0 of them.
+
+        Raises:
+            OptionError: the cluster has too few GPUs.
+            RunError: another learner has ended.
+        """
+        group, actors = _place_learners(config)
+        (_, own), *others = _ranks(actors)
+        given = os.getcwd(), train, plain_config(config)
+        tasks = {actor.run.remote(rank, *given): int(rank["RANK"]) for actor, rank in others}
+        lost, is_over, before = Future[RunError](), threading.Event(), os.environ.copy()
+        threading.Thread(target=_watch, args=(group, tasks, lost, is_over), daemon=True).start()
+        os.environ.update(own)
+        try:
+            yield
+            ray.wait(list(tasks), num_returns=len(tasks), timeout=WAIT_SECONDS)
+        except (LostProcessError, RuntimeError) as error:  # PyTorch's own collectives raise the latter
+            with suppress(TimeoutError):
+                raise lost.result(CONNECT_SECONDS) from error
+            raise
+        finally:
+            is_over.set()
+            remove_placement_group(group)
+            os.environ.clear()
+            os.environ.update(before)
+
     def close(self) -> None:
         """End the replicas, and Ray if it was started here."""
         for pool in self._pools:
@@ -117,3 +171,52 @@ def _connect(address: str) -> bool:
         fix = "Run `ray start --head` there. If it uses a token, set RAY_AUTH_MODE=token."
         raise OptionError("cluster.address", address, f"does not answer ({first_line(error)}). {fix}") from error
     return True
+
+
+def _place_learners(config: TrainConfig) -> tuple[PlacementGroup, list[Any]]:
+    """Start an actor for each learner: the first on this computer, the others as close as possible."""
+    count, there = config.cluster.learner.gpus, ray.cluster_resources()
+    kind = "GPU" if there.get("GPU") and options(config.policy).get("device") != "cpu" else "CPU"
+    bundles = [{kind: 1.0} for _ in range(count)]
+    bundles[0][f"node:{ray.util.get_node_ip_address()}"] = 0.001
+    group = placement_group(bundles, strategy="PACK")
+    if count > there.get(kind, 0) or not group.wait(WAIT_SECONDS):
+        rule = f"needs as many free {kind}s, one of them on this computer. The cluster has {there.get(kind, 0):g}."
+        raise OptionError("cluster.learner.gpus", count, f"{rule} Lower it, or add computers.")
+    actor, needs = ray.remote(Learner), {"num_cpus": int(kind == "CPU"), "num_gpus": int(kind == "GPU")}
+    places = [PlacementGroupSchedulingStrategy(group, bundle) for bundle in range(count)]
+    return group, [actor.options(scheduling_strategy=place, **needs).remote() for place in places]
+
+
+def _ranks(actors: Sequence[Any]) -> list[tuple[Any, dict[str, str]]]:
+    """Return the actors by rank, each with the variables of its process. The ranks of a computer are neighbours."""
+    places = ray.get([actor.place.remote() for actor in actors])
+    hosts = [host for host, _ in places]
+    with socket.socket() as free:
+        free.bind(("", 0))
+        shared = {"MASTER_ADDR": hosts[0], "MASTER_PORT": str(free.getsockname()[1]), "WORLD_SIZE": str(len(actors))}
+    ranks: list[tuple[Any, dict[str, str]]] = []
+    for place in sorted(range(len(actors)), key=lambda place: (hosts[place] != hosts[0], hosts[place])):
+        own = {"CUDA_VISIBLE_DEVICES": places[place][1], "LOCAL_RANK": "0"}
+        own |= {"RANK": str(len(ranks)), "LOCAL_WORLD_SIZE": str(hosts.count(hosts[place]))}
+        ranks.append((actors[place], {**shared, **own}))
+    return ranks
+
+
+def _watch(group: PlacementGroup, tasks: dict[Any, int], lost: Future[RunError], is_over: threading.Event) -> None:
+    """Wait for the learners. If one fails, name it and end the others, and this process unless it ends by itself."""
+    waiting = list(tasks)
+    while waiting:
+        (task,), waiting = ray.wait(waiting)
+        try:
+            ray.get(task)
+        except RayError as error:
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            if isinstance(cause, LostProcessError):  # it waited for the one that failed
+                continue
+            lost.set_result(RunError(f"The learner of rank {tasks[task]} has ended: {first_line(cause)}"))
+            remove_placement_group(group)
+            if not is_over.wait(WAIT_SECONDS):  # nothing interrupts a collective on GPUs
+                print(f"error: {lost.result()}", file=sys.stderr, flush=True)
+                os._exit(2)
+            return

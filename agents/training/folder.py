@@ -28,9 +28,9 @@ OWNER = "owner.lock"
 MAY_DIFFER = (
     *("steps", "epochs", "max_minutes", "eval_every", "eval_tasks", "eval_samples", "eval_episodes", "save_every"),
     *("keep_last", "log_every", "wandb", "wandb_project", "wandb_run_name", "push_to_hub"),
-    *("output_dir", "resume", "init_from"),
+    *("output_dir", "resume", "init_from", "cluster"),
 )
-"""Options that can change when a run is resumed: its length, how often it records, and paths."""
+"""Options that can change when a run is resumed: its length, how often it records, paths, and processes."""
 LOGS = ("metrics.jsonl", "summary.log", "train.log")
 """Files to which a run appends."""
 CHECKPOINTS = "checkpoints"

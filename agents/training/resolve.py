@@ -163,7 +163,7 @@ def _check_processes(config: TrainConfig, *, writes_text: bool) -> None:
     places = {f"{name}.device": group.get("device") for name, group in groups.items()}
     places |= {f"placement.roles.{role}": device for role, device in (config.placement.roles or {}).items()}
     cluster = config.cluster
-    if cluster.address == "local" and distributed.size() > 1:
+    if cluster.address == "local" and distributed.size() > cluster.learner.gpus:
         raise OptionError("cluster.address", "local", "is one process: run `ray start --head` and use auto instead.")
     for key, device in places.items():
         if cluster.address is not None and str(device).startswith("cuda:"):

@@ -1,7 +1,9 @@
 """A training run from its configuration to its end."""
 
-from contextlib import nullcontext
+import os
+from contextlib import closing, nullcontext
 from dataclasses import replace
+from functools import partial
 
 from agents.config.schema import TrainConfig
 from reason_envs.errors import OptionError
@@ -32,8 +34,13 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
         ServedPolicy.refuse()
     if config.resume is not None:
         raise OptionError("resume", config.resume, "continues a run with its configuration: call agents.train.resume.")
+    if (learners := config.cluster.learner.gpus) > 1 and "RANK" not in os.environ:
+        _train_with_others(config, resuming=resuming, command=command)
+        return
     transformers_logging.disable_progress_bar()
     distributed.start()
+    if learners not in (1, distributed.size()):
+        raise OptionError("cluster.learner.gpus", learners, f"but {distributed.size()} processes run: leave it out.")
     plan = resolve(replace(config, output_dir=distributed.all_gather(config.output_dir)[0]))
     with owning(plan.folder) if distributed.rank() == 0 else nullcontext():
         check_start(plan, resuming=resuming)
@@ -46,9 +53,18 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
             interrupted = run_apart(trainer.train(), stop=trainer.stop.request)
         finally:
             run.close()
-    first = distributed.rank() == 0
-    distributed.stop()
-    if interrupted is not None and first:
+    if interrupted is not None and distributed.rank() == 0:
         print(f"Continue with: python -m agents.train resume={plan.folder}")
+    distributed.stop()
     if interrupted is not None:
         raise SystemExit(128 + interrupted)
+
+
+def _train_with_others(config: TrainConfig, *, resuming: bool, command: str | None) -> None:
+    """Train as the first of several learners, which Ray starts."""
+    from agents.training.build import connect
+
+    cluster = connect(config.cluster)
+    assert cluster is not None  # the options need an address
+    with closing(cluster), cluster.learners(partial(train, resuming=resuming), config):
+        train(config, resuming=resuming, command=command)

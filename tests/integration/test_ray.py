@@ -1,4 +1,4 @@
-"""Engines in Ray actors: runs equal to those in one process, lost replicas, and runs that are killed."""
+"""Engines and learners in Ray actors: runs equal to those without Ray, lost processes, and runs that are killed."""
 
 import asyncio
 import os
@@ -7,22 +7,27 @@ import subprocess
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 import torch
-from run_toys import OPTIONS, make_run, overrides, rows, train
+from ranks import in_ranks
+from run_toys import checkpoints, make_run, overrides, rows, train
 
 from agents.config.cluster import ClusterConfig, EnginePlacement
+from agents.config.compose import compose_config
 from agents.training.build import connect
 from reason_envs.errors import OptionError
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import GenerationRequest, Sampling
 
 ray = pytest.importorskip("ray")
-SMALL = {"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": "200000000", "RAY_memory_monitor_refresh_ms": "0"}
+SMALL = {
+    **{"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": "200000000", "RAY_memory_monitor_refresh_ms": "0"},
+    "RAY_worker_niceness": "0",
+}
 PROMPT = [{"role": "user", "content": "What is 4 + 5?"}]
+LEARNERS = ("cluster.address=local", "cluster.learner.gpus=2")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,9 +49,24 @@ def cluster(replicas):
     return connect(ClusterConfig("local", 120, EnginePlacement(replicas)))
 
 
-def replicas_below(process):
+def replicas_below(process, kind="ServedEngine"):
     """Return the processes of Ray actors that a process has started, directly or not."""
-    return [child for child in process.children(recursive=True) if "ServedEngine" in " ".join(child.cmdline())]
+    return [child for child in process.children(recursive=True) if kind in " ".join(child.cmdline())]
+
+
+def start(*options, **pipes):
+    """Start a run that starts its own Ray."""
+    command = [sys.executable, "-m", "agents.train", *map(str, options)]
+    return psutil.Popen(command, env={**os.environ, **SMALL}, text=True, **pipes)
+
+
+def wait_for_steps(run, folder, steps):
+    """Wait until a run has logged some steps."""
+    metrics, deadline = folder / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") > steps):
+        assert run.poll() is None, "the run ended too early"
+        assert time.monotonic() < deadline, "the run is too slow"
+        time.sleep(0.5)
 
 
 @pytest.mark.parametrize("replicas", [1, 2])
@@ -107,17 +127,51 @@ def test_ray_address_that_does_not_answer_is_refused(tiny_model, tmp_path):
 
 
 def test_ray_processes_end_with_a_run_that_is_killed(tiny_model, tmp_path):
-    long = [option for option in OPTIONS if not option.startswith("steps=")]
-    options = [f"policy.model={tiny_model}", f"output_dir={tmp_path / 'run'}", *long, "steps=100000"]
-    command = [sys.executable, "-m", "agents.train", *options, "cluster.address=local"]
-    run = psutil.Popen(command, env={**os.environ, **SMALL}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    metrics, deadline = Path(tmp_path / "run" / "metrics.jsonl"), time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_text().count("\n") > 2):
-        assert run.poll() is None, "the run ended too early"
-        assert time.monotonic() < deadline, "the run is too slow"
-        time.sleep(0.5)
+    options = overrides(tiny_model, tmp_path / "run", "steps=100000", "cluster.address=local")
+    run = start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_for_steps(run, tmp_path / "run", 2)
     actors = replicas_below(run)
     assert actors
     run.kill()
     run.wait()
     assert psutil.wait_procs(actors, timeout=60)[1] == []
+
+
+@pytest.mark.slow
+def test_ray_learners_equal_those_of_torchrun(tiny_model, tmp_path):
+    ray_run = start(*overrides(tiny_model, tmp_path / "ray", *LEARNERS), stdout=subprocess.PIPE)
+    output, _ = ray_run.communicate(timeout=300)
+    assert ray_run.returncode == 0, output
+    assert "in 2 processes" in output
+    code, output = in_ranks("train", *overrides(tiny_model, tmp_path / "torchrun"))
+    assert code == 0, output
+    assert rows(tmp_path / "ray") == rows(tmp_path / "torchrun")
+
+
+@pytest.mark.slow
+def test_ray_run_that_loses_a_learner_names_it_and_is_resumed(tiny_model, tmp_path):
+    folder = tmp_path / "run"
+    long = (*LEARNERS, "cluster.learner.shard=full", "steps=100000", "save_every=1")
+    run = start(*overrides(tiny_model, folder, *long), stderr=subprocess.PIPE)
+    wait_for_steps(run, folder, 2)
+    (learner,) = replicas_below(run, "Learner.run")
+    children = run.children(recursive=True)
+    learner.kill()
+    _, errors = run.communicate(timeout=120)
+    assert run.returncode == 2, errors
+    assert "error: The learner of rank 1 has ended: " in errors
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+    saved = int(checkpoints(folder)[-1].removeprefix("step_"))
+    resumed = start(f"resume={folder}", f"steps={saved + 1}", stderr=subprocess.PIPE)
+    _, errors = resumed.communicate(timeout=300)
+    assert resumed.returncode == 0, errors
+    assert rows(folder)[-1]["step"] == saved + 1
+
+
+def test_ray_refuses_more_learners_than_it_has_processors(tiny_model, tmp_path):
+    config = compose_config(overrides(tiny_model, tmp_path, "cluster.address=local", "cluster.learner.gpus=3"))
+    held = connect(config.cluster)
+    expected = r"^cluster\.learner\.gpus=3 needs as many free CPUs, one of them on this computer\. The cluster has 2\."
+    with pytest.raises(OptionError, match=expected), held.learners(print, config):
+        pass
+    held.close()

@@ -8,7 +8,7 @@ from run_toys import checkpoints, final_weights, make_run, rows, train
 
 from agents import distributed
 from agents.config.compose import compose_config
-from agents.training import build
+from agents.training import build, start
 from agents.training.resolve import resolve
 from reason_envs.errors import OptionError, RunError
 
@@ -87,6 +87,7 @@ def test_frozen_engines_of_an_environment_are_in_replicas(tiny_model, tmp_path, 
     [
         ("cluster.address=here", r"^cluster\.address='here' must be local, auto, HOST:PORT or ray://HOST:PORT"),
         ("cluster.engine.replicas=2", r"^cluster\.engine=.*replicas=2.* needs cluster\.address"),
+        ("cluster.learner.gpus=2", r"^cluster\.learner\.gpus=2 needs cluster\.address"),
         ("cluster.timeout_s=0", r"^cluster\.timeout_s=0\.0 must be above 0"),
     ],
 )
@@ -113,6 +114,19 @@ def test_several_learners_need_a_ray_that_runs_already(monkeypatch):
     resolve(compose_config(["cluster.address=auto"]))
     with pytest.raises(OptionError, match=r"^cluster\.address='local' is one process: run `ray start --head`"):
         resolve(compose_config(["cluster.address=local"]))
+
+
+def test_learners_of_ray_use_the_ray_that_they_belong_to(monkeypatch):
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    resolve(compose_config(["cluster.address=local", "cluster.learner.gpus=2"]))
+
+
+def test_learners_of_ray_and_those_of_a_launcher_are_refused(monkeypatch, tmp_path):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setattr(distributed, "start", lambda: None)
+    config = compose_config([f"output_dir={tmp_path}", "cluster.address=auto", "cluster.learner.gpus=2"])
+    with pytest.raises(OptionError, match=r"^cluster\.learner\.gpus=2 but 1 processes run"):
+        start.train(config)
 
 
 def test_address_needs_ray_before_anything_loads(tiny_model, tmp_path, monkeypatch):
