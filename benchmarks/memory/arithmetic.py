@@ -27,7 +27,7 @@ from benchmarks.memory.machine import Machine
 from reason_envs.errors import OptionError, RunError
 from reason_envs.llm.loading import model_path, resolve_dtype
 
-GIB, ALWAYS = 1 << 30, "always"
+GIB, ALWAYS, ENGINE = 1 << 30, "always", "engine"
 LIBRARIES_GIB = 0.65
 """Measured memory of the interpreter with its libraries; about that of CUDA on a GPU."""
 DRAWING_BYTES = 28
@@ -156,7 +156,7 @@ def plan_memory(config: TrainConfig, machine: Machine) -> Needs:
     """Return what a learner and its engine hold on one device: GiB of each part by phase, for a resolved configuration.
 
     The phases are ``always``, ``generating`` and ``updating``. States of a sharded learner are divided by the number of
-    GPUs.
+    GPUs. If Ray places the engine on another GPU, ``engine`` is what that GPU holds.
     """
     policy, algo, engine = config.policy, options(config.algo), options(config.engine)
     device = torch.device("cuda" if machine.gpus else "cpu")
@@ -180,8 +180,9 @@ def plan_memory(config: TrainConfig, machine: Machine) -> Needs:
         size /= engine.get("tensor_parallel_size", 1)
         rows = min(engine.get("max_batch_size") or engine["max_sequences"], max(decisions, config.eval_tasks))
         each = learner.cache_bytes() * size * length + DRAWING_BYTES * learner.config.vocab_size
-        always["engine: weights"] = copies * size * weights
         generating = {f"engine: {rows} samples of {length:,} tokens": rows * each}
+        if config.cluster.address is None:
+            always["engine: weights"] = copies * size * weights
     budget = max(machine.gib * GIB - sum(always.values()), 0) / 2 if machine.gpus else ACTIVATION_BYTES
     tokens = algo["micro_batch_tokens"] or min(MAXIMUM_TOKENS, budget / max(learner.kept_bytes(), 1))
     limits = [limit for limit in (decisions, algo["minibatch_size"], algo["micro_batch_size"]) if limit]
@@ -194,13 +195,19 @@ def plan_memory(config: TrainConfig, machine: Machine) -> Needs:
         layer = sum(weight.numel() for weight in learner.weights) / learner.config.num_hidden_layers
         updating["gathered layers"] = 6 * 2 * (largest + layer)
     found = {ALWAYS: always, GENERATING: generating, UPDATING: updating}
+    if config.cluster.address is not None and generating:
+        engines = 1 / min(config.cluster.engine.gpus or 1, 1)  # on one GPU
+        held = {"engine: weights": size * weights, **generating}
+        found[ENGINE] = {"libraries": LIBRARIES_GIB * GIB} | {what: engines * part for what, part in held.items()}
+        found[GENERATING] = {}
     return {phase: {what: size / GIB for what, size in each.items()} for phase, each in found.items()}
 
 
 def peak(needs: Needs) -> tuple[float, str]:
     """Return the largest sum of the parts of a phase in GiB, and the phase."""
     always = sum(needs[ALWAYS].values())
-    return max((always + sum(needs[phase].values()), phase) for phase in (GENERATING, UPDATING))
+    sums = [(always + sum(needs[phase].values()), phase) for phase in (GENERATING, UPDATING)]
+    return max(*sums, (sum(needs.get(ENGINE, {}).values()), ENGINE))
 
 
 def require_room(needs: Needs, config: TrainConfig, machine: Machine) -> None:
@@ -219,7 +226,8 @@ def require_room(needs: Needs, config: TrainConfig, machine: Machine) -> None:
             with suppress(OptionError):  # it contradicts other options
                 other = replace(config, **{group: replace(part, **{name: value})})
                 found.append((peak(plan_memory(other, machine))[0], f"{key}={str(value).lower()}"))
-    parts = ", ".join(f"{what} {part:.1f}" for what, part in {**needs[ALWAYS], **needs[phase]}.items())
+    held = {**({} if phase == ENGINE else needs[ALWAYS]), **needs[phase]}
+    parts = ", ".join(f"{what} {part:.1f}" for what, part in held.items())
     smaller = ", ".join(f"{less:.1f} with {text}" for less, text in sorted(found) if less < size)
     smaller = smaller or "as much with other options"
     raise RunError(

@@ -11,7 +11,8 @@ class Machine:
     """Options of ``python -m benchmarks.memory.plan``, besides those of ``python -m agents.train``."""
 
     gpus: int = 0
-    """Number of GPUs, each with a learner process; 0: the run computes on the processor."""
+    """Number of GPUs, each with a learner; 0: ``cluster.learner.gpus`` with ``cluster.address``, otherwise the run
+    computes on the processor."""
     memory_gb: float | None = None
     """Memory of each GPU, or of the computer if there are none, in GiB; null: what is free on this machine."""
     roles: int = 2

@@ -7,6 +7,7 @@ It takes the options of ``python -m agents.train``. Of the model only config.jso
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import compose_config
@@ -35,6 +36,8 @@ def plan(machine: Machine, overrides: Sequence[str]) -> None:
     from benchmarks.memory.arithmetic import peak, plan_memory, require_room
 
     run = resolve(compose_config(overrides))
+    if run.config.cluster.address is not None and not machine.gpus:
+        machine = replace(machine, gpus=run.config.cluster.learner.gpus)
     if not run.writes_text:
         raise RunError(f"policy={run.config.policy.name} is a small network: only language models are planned.")
     needs = plan_memory(run.config, machine)

@@ -21,9 +21,18 @@ SMALL = (
     *("steps=1", "epochs=null", "eval_every=0", "eval_set=null", "save_every=1", "wandb=false"),
     *("algo.tasks_per_step=2", "algo.samples_per_task=2", "algo.minibatch_size=null", "engine.device=cpu"),
     *("policy.device=cpu", "placement.generator=null", "placement.reward_model=null", "placement.policy=null"),
+    *("cluster.address=null", "cluster.learner={gpus: 1, shard: none}", "cluster.engine.gpus=null"),
 )
 TEXT = ("policy.model=embedded", "policy.max_tokens=24", "policy.dtype=float32", "policy.precision=float32")
+PLANNER = [
+    *("env.tasks=chain_sum", "env.solver={name: transformers, model: embedded, device: cpu}"),
+    *("env.solver_max_tokens=32", "policy.reference_device=cpu"),
+]
 OPTIONS = {
+    "cluster_grpo_7b_8gpu": ["env.tasks=chain_sum"],
+    "cluster_grpo_32b_6nodes": ["env.tasks=chain_sum"],
+    "cluster_petting_math_8gpu": ["env.tasks=chain_sum"],
+    "cluster_planner_solver_4gpu": PLANNER,
     "grpo_math_lora": ["env.tasks=chain_sum", "env.system_prompt=null"],
     "petting_code": ["env.tasks=one_line_code"],
     "petting_math": ["env.tasks=chain_sum"],
@@ -32,10 +41,7 @@ OPTIONS = {
         *("env.max_step_tokens=16", "reward_model.train=false", "reward_model.device=cpu"),
         "reward_model.dtype=float32",
     ],
-    "planner_solver_numinamath": [
-        *("env.tasks=chain_sum", "env.solver={name: transformers, model: embedded, device: cpu}"),
-        *("env.solver_max_tokens=32", "policy.reference_device=cpu"),
-    ],
+    "planner_solver_numinamath": PLANNER,
     "workflow_aflow": [
         *("env.tasks=workflow_problems", "env.executor_max_tokens=16", "env.aflow_config_path=null"),
         "env.aflow_executor_model=null",
