@@ -117,5 +117,5 @@ def _waiting() -> Iterator[None]:
     except RuntimeError as error:
         raise LostProcessError(
             f"The process of rank {rank()} waited for the other {size() - 1}, of which at least one has ended or does "
-            f"not answer ({first_line(error)}). Look at the first error of the others, then resume the run."
+            f"not answer ({first_line(error)}). Look at the errors and stacks of the others, then resume the run."
         ) from error

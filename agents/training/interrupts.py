@@ -51,9 +51,8 @@ class StopRequest:
         """Return whether to stop now: a signal arrived, or the time since the first call is up."""
         if self._started is None:
             self._started = time.monotonic()
-        if self.received() is not None:
-            return True
-        return any(distributed.all_gather(time.monotonic() - self._started >= self._limit))
+        is_late = time.monotonic() - self._started >= self._limit
+        return self.received() is not None or any(distributed.all_gather(is_late))
 
     def _remember(self, number: int, _: FrameType | None) -> None:
         self._number = number

@@ -1,5 +1,6 @@
 """The phases of a training step: how long each takes, and a helpful message when one runs out of memory."""
 
+import faulthandler
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from agents.config.schema import TrainConfig, options
-from agents.distributed import LostProcessError
+from agents.distributed import TIMEOUT, LostProcessError
 from agents.policies.activations import is_out_of_memory
 from reason_envs.errors import RunError
 
@@ -59,13 +60,19 @@ class StepClock:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Measure a phase, explain an out-of-memory error in it, and name it if another process is lost."""
+        """Measure a phase, explain an out-of-memory error in it, and name it if another process is lost.
+
+        A minute before others stop waiting, the stacks of all threads are written to standard error.
+        """
         started = time.monotonic()
+        faulthandler.dump_traceback_later(TIMEOUT.total_seconds() - 60, file=2)
         try:
             with explain_out_of_memory(name, self._config):
                 yield
         except LostProcessError as error:
             raise LostProcessError(f"Step {self._step}, {name}: {error}") from error
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         self._seconds[name] = time.monotonic() - started
 
     def metrics(self, tokens: int) -> dict[str, float]:
