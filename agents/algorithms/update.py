@@ -180,7 +180,7 @@ class PolicyUpdate:
             metrics = {**metrics, "approx_kl": masked_mean(kl, inputs.mask)}
         if "loss_tokens" not in metrics:
             metrics = {**metrics, "loss_tokens": float(inputs.mask.sum())}
-        return loss, {**metrics, **gap}
+        return loss, {name: float(value) for name, value in {**metrics, **gap}.items()}
 
     def _inputs(self, samples: list[Sample], counts: dict[str, Any]) -> tuple[LossInputs, Metrics]:
         """Run the forward pass and stack everything that the loss may use."""

@@ -98,6 +98,16 @@ def test_micro_batches_give_the_same_update(policy, aggregation, importance, cut
     assert parts == pytest.approx(whole, abs=1e-4)
 
 
+def test_metrics_of_a_loss_may_be_tensors(policy):
+    def with_tensor(inputs, config):
+        found, metrics = loss(inputs, config)
+        return found, {**metrics, "own": found.detach()}
+
+    update = make_update(policy)
+    update.loss = with_tensor
+    assert isinstance(update.run(off_policy_samples(policy), step=0)["own"], float)
+
+
 def test_minibatches_partition_the_samples(policy):
     update = make_update(policy, minibatch_size=3, epochs_per_batch=2)
     samples = [Sample(make_decision(seed=i)) for i in range(8)]
