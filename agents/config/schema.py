@@ -212,13 +212,12 @@ def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
 
 
 def _replaces(entry: dataclasses.Field[Any], value: Any) -> bool:
-    """Return whether a list, or a mapping with other keys, replaces the dataclass that is an option's default."""
+    """Return whether a list or mapping replaces an option's default: a mapping, or a dataclass without its keys."""
     default = default_of(entry)
-    if not dataclasses.is_dataclass(default) or entry.type is not Any:
+    own = getattr(default, "__dataclass_fields__", {})
+    if entry.type is not Any or not (own or isinstance(default, Mapping)):
         return False
-    return isinstance(value, list) or (
-        isinstance(value, Mapping) and not value.keys() <= default.__dataclass_fields__.keys()
-    )
+    return isinstance(value, list) or (isinstance(value, Mapping) and not (own and value.keys() <= own.keys()))
 
 
 def _instance(node: Any) -> Any:

@@ -119,6 +119,14 @@ def test_compose_replaces_tasks_or_changes_one_key(overrides, tasks):
     assert compose_config(overrides).env.tasks == tasks
 
 
+def test_compose_replaces_a_part_inside_an_environment_or_changes_one_key():
+    def solver(*overrides):
+        return compose_config(["env=planner_solver", *overrides]).env.solver
+
+    assert solver("env.solver={name: mine:engine, text: x}") == {"name": "mine:engine", "text": "x"}
+    assert solver("env.solver.model=m") == {"name": "transformers", "model": "m"}
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [
