@@ -29,8 +29,7 @@ class MetricsFile:
     def keep_until(self, step: float) -> None:
         """Continue an existing file from a checkpoint at ``step``.
 
-        Lines of later steps are deleted. A separate evaluation at the same step is deleted too, because the resumed
-        run repeats it.
+        Lines of later steps are deleted, and a separate evaluation at this step, because the resumed run repeats it.
         """
         rows = [row for row in read_rows(self.path) if _step(row) <= step]
         self.rows = [row for row in rows if _step(row) < step or {n.partition("/")[0] for n in row} - {"step", "eval"}]

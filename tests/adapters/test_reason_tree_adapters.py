@@ -59,7 +59,7 @@ def test_vector_makes_one_call_of_each_model_per_step(options):
         legal = infos["action_mask"]  # EXPAND, or BRANCH if the path has ended
         actions = np.where(legal[:, 0] == 1, 0, 1)
         _, _, _, _, infos = envs.step(actions)
-        assert (generator.calls, scores.calls) == (step, step)
+        assert (generator.calls, scores.batcher.calls) == (step, step)
         assert generator.requests == 64 * step
     assert infos["valid_action"].all()
 

@@ -34,7 +34,7 @@ def test_vec_env_makes_one_call_of_each_model_per_step():
     first = envs.environments[0]
     for step in range(1, 4):
         envs.step(np.full(64, EXPAND))
-        assert (first.grower.engine.batcher.calls, first.grower.reward_model.calls) == (step, step)
+        assert (first.grower.engine.batcher.calls, first.grower.reward_model.batcher.calls) == (step, step)
     assert first.grower.engine.batcher.requests == 192
 
 

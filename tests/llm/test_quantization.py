@@ -66,7 +66,7 @@ def test_load_model_quantizes_models_with_other_heads(tiny_model):
 def test_quantized_engine_refuses_new_weights(tiny_model, bits):
     engine = make_engine("transformers", model=tiny_model, device="cpu", **{bits: True})
     assert engine.capabilities == {"log_probs"}
-    with pytest.raises(ReasonEnvsError, match=r"quantized.*leave out load_in_8bit"):
+    with pytest.raises(ReasonEnvsError, match=r"Quantized weights.*leave out load_in_8bit"):
         engine.load_weights(engine.model.state_dict(), 1)
 
 

@@ -209,18 +209,15 @@ def test_value_head_of_a_role_learns_from_its_own_decisions_only(tiny_model, sha
         config = PPOConfig(minibatch_size=None, optimizer=OptimizerConfig(1e-2))
         ppo = PPO(config, policy, environment, problems(2), total_steps=3, seed=0)
         metrics = ppo.update([episode([replace(d) for d in decisions])], 0)
-        return {name: tensor.clone() for name, tensor in policy.state_tensors().items()}, metrics, policy
+        return {name: tensor.clone() for name, tensor in policy.state_tensors().items()}, metrics
 
-    alone, _, _ = after(mine)
-    together, metrics, policy = after([*others, *mine])
+    alone, _ = after(mine)
+    together, metrics = after([*others, *mine])
     assert all(torch.equal(alone[name], together[name]) for name in alone if name.startswith("scout/"))
     heads = [together[f"{role}/value_head.linear.weight"] for role in ROLES]
     assert all(head.any() for head in heads)
     assert not torch.equal(*heads)
     assert {f"{name}/{role}" for name in ("explained_variance", "value_loss") for role in ROLES} <= metrics.keys()
-    with torch.no_grad():
-        values = policy.evaluate([*others, *mine]).values
-        assert torch.allclose(values[7, :1], policy.roles["scout"].evaluate(mine[:1]).values[0, :1], atol=1e-5)
     fresh = role_policy(tiny_model, sharing)
     fresh.load_state_tensors(together)
     assert all(torch.equal(tensor, together[name]) for name, tensor in fresh.state_tensors().items())

@@ -13,9 +13,9 @@ from agents.config.compose import compose_config
 from agents.training.build import build
 from agents.training.resolve import resolve
 from reason_envs import registration
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm.adapter_views import AdapterView
-from reason_envs.llm.engine import BASE_MODEL, Capability, GenerationRequest
+from reason_envs.llm.engine import BASE_MODEL, Capability, GenerationRequest, Sampling
 from reason_envs.llm.engines.transformers.engine import TransformersEngine, TransformersEngineConfig
 from reason_envs.llm.engines.vllm.engine import CURRENT, VllmEngine
 
@@ -129,6 +129,7 @@ def test_the_base_is_read_without_any_adapter():
     assert engine._adapter(BASE_MODEL) is None
 
 
-def test_an_engine_without_adapters_has_no_model_under_them():
-    with pytest.raises(ReasonEnvsError, match=r"ScriptedEngine holds one set of weights.*separate engine"):
-        AdapterView(ScriptedEngine(""), BASE_MODEL)
+def test_an_engine_without_adapters_has_no_model_under_them(tiny_model):
+    view = AdapterView(TransformersEngine(model=tiny_model, device="cpu"), BASE_MODEL)
+    with pytest.raises(EngineError, match=r"holds one set of weights and no adapters\. Use the engine vllm"):
+        asyncio.run(view.generate(GenerationRequest(PROMPT, 0, Sampling(1))))

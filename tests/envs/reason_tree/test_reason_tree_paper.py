@@ -40,7 +40,7 @@ def test_first_expansion_draws_all_siblings_in_one_batch():
     tree = env.state.tree
     assert start.info["action_mask"].tolist() == [1, 0, 0, 0, 0]
     assert [node.text for node in tree.nodes[1:]] == ["a", "b", "c", "d"]
-    assert (env.grower.engine.batcher.calls, env.grower.reward_model.calls, tree.generator_calls) == (1, 1, 4)
+    assert (env.grower.engine.batcher.calls, env.grower.reward_model.batcher.calls, tree.generator_calls) == (1, 1, 4)
     assert (env.state.current, tree.nodes[0].children) == (1, [1, 2, 3, 4])
     assert first.rewards == {"searcher": pytest.approx(0.5 - 0.1)}
     assert first.info["action_mask"].tolist() == [1, 1, 0, 0, 0]

@@ -133,8 +133,10 @@ class TransformersEngine(TrainableEngine):
         """Replace the full weights (see `TrainableEngine.load_weights`).
 
         Raises:
-            EngineError: a tensor is missing, unknown, or of another shape; or ``source`` is an adapter.
+            EngineError: the tensors do not fit, ``source`` is an adapter, or the engine's weights are quantized.
         """
+        if Capability.TRAINABLE not in self.capabilities:
+            raise EngineError("Quantized weights cannot be replaced: leave out load_in_8bit and load_in_4bit to train.")
         _refuse_adapter(adapter)
         if isinstance(source, Path):
             raise EngineError(f"{ONE_SET_OF_WEIGHTS} Send merged weights, or use the engine vllm.")
