@@ -7,7 +7,7 @@ from typing import Any
 
 from agents.tracking.metrics_file import SHOWN
 from agents.tracking.run_record import read_record
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError, printable
 
 
 def tag(metric: str) -> str:
@@ -47,7 +47,7 @@ class Dashboards:
         if self._wandb is not None:
             import wandb
 
-            table = wandb.Table(columns=["step", "text"], data=[[step, text] for text in texts])
+            table = wandb.Table(columns=["step", "text"], data=[[step, printable(text)] for text in texts])
             self._wandb.log({"step": step, name: table})
 
     def close(self, *, failed: bool) -> None:
@@ -72,7 +72,7 @@ def _fenced(text: str) -> str:
     """Write a text as a code block of Markdown, with a fence longer than any in the text."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{text}\n{fence}"
+    return f"{fence}\n{printable(text)}\n{fence}"
 
 
 def _start_wandb(folder: Path) -> Any:

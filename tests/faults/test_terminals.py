@@ -39,7 +39,7 @@ def shown_by(actions, tmp_path, capsys):
     root = logging.getLogger()
     handlers, root.handlers = root.handlers, []  # as in a command
     try:
-        with Tracker(tmp_path / "run", 1, tensorboard=False) as tracker:
+        with Tracker(tmp_path / "run", 1) as tracker:
             actions(tracker)
     finally:
         root.handlers = handlers

@@ -34,6 +34,7 @@ OPTIONS = {
     "cluster_petting_math_8gpu": ["env.tasks=chain_sum"],
     "cluster_planner_solver_4gpu": PLANNER,
     "grpo_math_lora": ["env.tasks=chain_sum", "env.system_prompt=null"],
+    "grpo_math_lora_test": ["env.tasks=chain_sum"],
     "petting_code": ["env.tasks=one_line_code"],
     "petting_math": ["env.tasks=chain_sum"],
     "pgts_2x24gb": [
