@@ -481,7 +481,7 @@ def test_vllm_works_compiled_in_bfloat16(transformers, tmp_path):
         core.kill()
         with pytest.raises(EngineError, match=r"vLLM failed in generate: .*See its messages above"):
             ask(engine, Sampling(200))
-        with pytest.raises(EngineError, match="vLLM failed in is_paused"):
+        with pytest.raises(EngineError, match="vLLM failed in pause_generation"):
             engine.load_weights(transformers.model.state_dict(), 2)
     finally:
         engine.close()
