@@ -31,7 +31,7 @@ CASES = {
     "grpo": (GRPO, GRPOConfig, {"kl_coef": 0.1, "minibatch_size": 7}, {}, FULL),
     "grpo_lora": (GRPO, GRPOConfig, {"epochs_per_batch": 2}, LORA, FULL),
     "grpo_offload": (GRPO, GRPOConfig, {}, {"gradient_checkpointing": True}, ShardingConfig("hybrid", "all")),
-    "ppo": (PPO, PPOConfig, {"minibatch_size": 5, "value_learning_rate": 1e-2}, {}, FULL),
+    "ppo": (PPO, PPOConfig, {"minibatch_size": 7, "value_learning_rate": 1e-2}, {}, FULL),
     "models": (ATGRPO, ATGRPOConfig, {}, {"sharing": "model_per_role"}, FULL),
     "adapters": (ATGRPO, ATGRPOConfig, {"kl_coef": 0.1}, {"sharing": "lora_per_role", **LORA}, FULL),
 }
