@@ -88,7 +88,7 @@ def kill_children(text: str, world: World) -> None:
 def remove(pattern: str, world: World) -> None:
     """Remove parts of the run's folder, or all of it."""
     for path in world.folder.parent.glob(pattern):
-        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink()
+        shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def fill_disk(world: World) -> None:

@@ -113,5 +113,5 @@ def _exchange(address: SplitResult, data: bytes, limit: float, max_bytes: int) -
         stack.callback(watchdog.cancel)
         watchdog.start()
         connection.request("POST", address.path, data, {"Content-Type": "application/json"})
-        response = connection.getresponse()
+        response = stack.enter_context(closing(connection.getresponse()))
         return response.status, response.read(max_bytes)
