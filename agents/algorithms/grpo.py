@@ -34,7 +34,11 @@ class GRPO(Learner):
             returns = returns + overlong_penalty(longest, self.policy.max_tokens, self.config.overlong_cache)
         groups = [stream[0].decision.group_id for stream in streams]
         agents = [stream[0].decision.agent for stream in streams]
-        advantages = self._by_agent(returns, groups, agents)
+        config, advantages = self.config, torch.zeros(len(returns))
+        for name in dict.fromkeys(agents):  # one agent at a time, since agents may earn on different scales
+            mine = [i for i, agent in enumerate(agents) if agent == name]
+            own = [groups[i] for i in mine]
+            advantages[mine] = group_relative(returns[mine], own, config.scale, leave_one_out=config.leave_one_out)
         return with_advantages(streams, advantages), _without_signal(returns, groups, agents, streams)
 
     def advantage_groups(self, trajectories: Sequence[SampledTrajectory]) -> list[list[Sample]]:
@@ -45,15 +49,6 @@ class GRPO(Learner):
         """Check that ``overlong_cache`` is not longer than a response."""
         if self.config.overlong_cache is not None:
             overlong_penalty(torch.zeros(1), self.policy.max_tokens, self.config.overlong_cache)
-
-    def _by_agent(self, returns: Tensor, groups: Sequence[str], agents: Sequence[AgentId]) -> Tensor:
-        """Compare returns of one agent at a time, since agents may earn on different scales."""
-        config, values = self.config, torch.zeros(len(returns))
-        for name in dict.fromkeys(agents):
-            mine = [i for i, agent in enumerate(agents) if agent == name]
-            own = [groups[i] for i in mine]
-            values[mine] = group_relative(returns[mine], own, config.scale, leave_one_out=config.leave_one_out)
-        return values
 
 
 def _without_signal(

@@ -118,7 +118,9 @@ class PolicyUpdate:
                 continue
             parts = self._backward(contributing, self._counts(minibatch), address)
             computed += parts
-            stopped = self._too_far(parts)
+            target = self.config.target_kl
+            # As in SB3: the KL to the sampling weights is above 1.5 times ``target_kl``.
+            stopped = target is not None and combine_metrics([part for _, part in parts])["approx_kl"] > 1.5 * target
             if stopped:
                 self.optimizer.clear()
                 break
@@ -155,7 +157,13 @@ class PolicyUpdate:
                 self.optimizer.clear()
                 self._pass_size.halve(error, decisions, cuts)
         gathered = [part for each in distributed.all_gather(parts) for part in each]
-        self._check_finite([loss for loss, _ in gathered], address[0])
+        for loss, _ in gathered:
+            if not math.isfinite(loss):
+                self.optimizer.clear()
+                raise ReasonEnvsError(
+                    f"The loss is {loss} at step {address[0]}. The weights are unchanged and the last checkpoint is "
+                    "good. Lower algo.optimizer.learning_rate, or set policy.precision=float32."
+                )
         return gathered
 
     def _passes(
@@ -241,17 +249,3 @@ class PolicyUpdate:
             "denominator": tokens if self.config.aggregation == "token_mean" else float(len(samples)),
             "value_denominator": float(sum(len(s.returns) for s in samples if s.returns is not None)),
         }
-
-    def _too_far(self, parts: Sequence[tuple[float, Metrics]]) -> bool:
-        """Return whether the KL to the sampling weights is above 1.5 times ``target_kl`` (as in SB3)."""
-        target = self.config.target_kl
-        return target is not None and combine_metrics([part for _, part in parts])["approx_kl"] > 1.5 * target
-
-    def _check_finite(self, losses: list[float], step: int) -> None:
-        for loss in losses:
-            if not math.isfinite(loss):
-                self.optimizer.clear()
-                raise ReasonEnvsError(
-                    f"The loss is {loss} at step {step}. The weights are unchanged and the last checkpoint is good. "
-                    "Lower algo.optimizer.learning_rate, or set policy.precision=float32."
-                )

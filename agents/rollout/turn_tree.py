@@ -144,9 +144,5 @@ def _select(candidates: list[Joint], select: str, seed: int) -> int:
 
 def _spent(before: StepResult, others: Sequence[StepResult]) -> Counter[str]:
     """Count what the forks that do not continue spent in their one step."""
-    spent = {
-        name: sum(after.info.get(name, 0) - before.info.get(name, 0) for after in others)
-        for name in COUNTERS
-        if any(name in after.info for after in others)
-    }
-    return Counter(spent)
+    counted = [name for name in COUNTERS if any(name in after.info for after in others)]
+    return Counter({n: sum(after.info.get(n, 0) - before.info.get(n, 0) for after in others) for n in counted})
