@@ -52,7 +52,12 @@ class LanguagePolicy(TrainablePolicy):
         """Whether an adapter is trained instead of the full model."""
         self.device = resolve_device(config.device)
         self.tokenizer = load_tokenizer(config.model, config.template_options)
-        self.model = self._build(load_base(config, sharding) if base is None else base, seed)
+        self.model = load_base(config, sharding) if base is None else base
+        if config.gradient_checkpointing:
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        if self.uses_lora:
+            scale = (config.lora_rank, config.lora_alpha, config.lora_dropout)
+            self.model = add_adapter(self.model, config.adapter, *scale, seed, config.lora_target_modules)
         self.sampling = config.sampling()
         self.max_tokens = config.max_tokens
         self.engine: Engine | None = None
@@ -76,15 +81,6 @@ class LanguagePolicy(TrainablePolicy):
     def external_engine(self) -> bool:
         """Whether the engine is another program, whose log-probabilities differ by rounding."""
         return self.engine is not None and Capability.EXTERNAL_ENGINE in self.engine.capabilities
-
-    def _build(self, model: Any, seed: int) -> Any:
-        config = self.config
-        if config.gradient_checkpointing:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
-        if self.uses_lora:
-            scale = (config.lora_rank, config.lora_alpha, config.lora_dropout)
-            return add_adapter(model, config.adapter, *scale, seed, config.lora_target_modules)
-        return model
 
     def _scorer_of(self, model: Any, device: torch.device) -> Scorer:
         base = model.get_base_model() if self.uses_lora else model

@@ -52,7 +52,10 @@ def add_adapter(
                 f"policy.adapter={adapter!r} does not fit policy.model, or is damaged: {what} Use an adapter that was "
                 "trained on this model."
             ) from error
-    _check_targets(model, targets)
+    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    for target in targets:
+        if target.rpartition(".")[2] not in linear:
+            raise unknown_name("layer in policy.lora_target_modules", target, linear)
     excluded = None if targets else _EXCLUDED.get(model.config.model_type)
     layers: Any = {"target_modules": list(targets) or "all-linear", "exclude_modules": excluded}
     config = LoraConfig(r=rank, lora_alpha=alpha, lora_dropout=dropout, task_type="CAUSAL_LM", **layers)
@@ -64,13 +67,6 @@ def add_adapter(
             f"{type(model).__name__} cannot get an adapter on these layers: {first_line(error)} Set "
             "policy.lora_target_modules to other layers."
         ) from error
-
-
-def _check_targets(model: nn.Module, targets: Sequence[str]) -> None:
-    linear = {name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    for target in targets:
-        if target.rpartition(".")[2] not in linear:
-            raise unknown_name("layer in policy.lora_target_modules", target, linear)
 
 
 @torch.no_grad()
