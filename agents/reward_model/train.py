@@ -53,7 +53,13 @@ def train_reward_model(config: RewardModelConfig) -> Path:
     sampled = time.monotonic()
     further = [] if config.further_labels is None else read_labels(Path(config.further_labels))
     chosen = [*labels["train"], *further]
-    _check_classes(chosen)
+    right = {label >= 0.5 for solution in chosen for label in solution.labels}
+    if len(right) < 2:
+        kind, fix = ("right", "harder") if right == {True} else ("wrong", "easier")
+        raise RunError(
+            f"All steps of {len(chosen)} solutions are labelled {kind}, so no model can learn the difference: "
+            f"choose {fix} problems (tasks), or another generator (engine)."
+        )
     kept = config.labels_from or folder / "labels"
     try:
         config = replace(config, learning_rate=fine_tune(config, chosen, config.seed, folder))
@@ -67,17 +73,6 @@ def train_reward_model(config: RewardModelConfig) -> Path:
     (folder / "metrics.json").write_text(json.dumps(metrics, indent=2) + "\n")
     write_card(folder, config, metrics)
     return folder
-
-
-def _check_classes(solutions: Sequence[LabelledSolution]) -> None:
-    """Refuse labels that are all right or all wrong."""
-    right = {label >= 0.5 for solution in solutions for label in solution.labels}
-    if len(right) < 2:
-        kind, fix = ("right", "harder") if right == {True} else ("wrong", "easier")
-        raise RunError(
-            f"All steps of {len(solutions)} solutions are labelled {kind}, so no model can learn the difference: "
-            f"choose {fix} problems (tasks), or another generator (engine)."
-        )
 
 
 def labelled_solutions(config: RewardModelConfig, folder: Path) -> dict[str, list[LabelledSolution]]:

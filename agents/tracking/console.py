@@ -55,7 +55,9 @@ class Console:
             self._bar.update(step - self._bar.n)
         elif not self._shown_any or step % self._every == 0 or step == self.total_steps:
             self._shown_any = True
-            self.write(f"step {step}/{self.total_steps}  " + "  ".join([*_fields(row), *self._time_left(step)]))
+            left = self.total_steps - step
+            time_left = [f"{fmean(self._durations) * left:,.0f} s left"] if self._durations and left else []
+            self.write(f"step {step}/{self.total_steps}  " + "  ".join([*_fields(row), *time_left]))
 
     def status(self, text: str) -> None:
         """Show the current phase beside the bar."""
@@ -71,10 +73,6 @@ class Console:
         """Close the bar. It stays on the screen."""
         if self._bar is not None:
             self._bar.close()
-
-    def _time_left(self, step: int) -> list[str]:
-        left = self.total_steps - step
-        return [f"{fmean(self._durations) * left:,.0f} s left"] if self._durations and left else []
 
 
 def evaluation_text(row: Mapping[str, float | None]) -> str | None:

@@ -69,7 +69,12 @@ class Tracker:
         if self._file.rows:
             self._draw()
             if error is None:
-                table = f"{final_table(self._file.rows)}\nAll files are in {self.folder}. {_next_steps(self.folder)}"
+                path = shlex.quote(str(self.folder))
+                table = (
+                    f"{final_table(self._file.rows)}\nAll files are in {self.folder}. Next:\n"
+                    f"  python -m agents.report {path}\n  python -m agents.evaluate run={path}\n"
+                    f"  tensorboard --logdir {path}"
+                )
                 self._console.write(table)
                 _log.info("Final table\n%s", table)
         self._dashboards.close(failed=error is not None)
@@ -165,15 +170,6 @@ class NullTracker(nullcontext[None]):
         """Record nothing."""
 
     log = evaluation = sample = episodes = status = note = resume
-
-
-def _next_steps(folder: Path) -> str:
-    """Return the commands that show and evaluate a finished run."""
-    path = shlex.quote(str(folder))
-    return (
-        f"Next:\n  python -m agents.report {path}\n  python -m agents.evaluate run={path}\n"
-        f"  tensorboard --logdir {path}"
-    )
 
 
 def peak_memory_mb() -> float:

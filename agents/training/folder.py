@@ -149,21 +149,16 @@ def check_start(plan: RunPlan, *, resuming: bool = False) -> None:
         check_same_config(plan.config, checkpoint.latest(plan.folder / CHECKPOINTS))
     elif distributed.rank() == 0 and (plan.folder / CONFIG_FILE).exists():
         if checkpoint.exists(plan.folder / CHECKPOINTS) or any(row["step"] for row in read_rows(plan.folder / LOGS[0])):
-            raise output_dir_in_use(plan.folder)
+            trained = {path.name for path in (plan.folder / CHECKPOINTS).glob("step_*")} - {"step_0"}
+            empty = "" if trained else " No training step of it is saved, so nothing is lost."
+            raise RunError(
+                f"output_dir={plan.folder} holds a run already. Continue it with resume={plan.folder}, choose another "
+                f"output_dir, or delete the folder.{empty}"
+            )
         for name in (CONFIG_FILE, *LOGS):  # it was killed before its first checkpoint and its first step
             (plan.folder / name).unlink(missing_ok=True)
     if plan.config.push_to_hub and distributed.rank() == 0:
         hub.create_repository(plan.config.push_to_hub)
-
-
-def output_dir_in_use(folder: Path) -> RunError:
-    """Build the error for a new run in the folder of another one."""
-    trained = {path.name for path in (folder / CHECKPOINTS).glob("step_*")} - {"step_0"}
-    empty = "" if trained else " No training step of it is saved, so nothing is lost."
-    return RunError(
-        f"output_dir={folder} holds a run already. Continue it with resume={folder}, choose another output_dir, or "
-        f"delete the folder.{empty}"
-    )
 
 
 def open_folder(plan: RunPlan, total_steps: int, *, resuming: bool, command: str | None) -> Tracker | NullTracker:

@@ -29,7 +29,9 @@ def explain_out_of_memory(phase: str, config: TrainConfig) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         on_gpu = isinstance(error, torch.OutOfMemoryError)
-        sizes = _sizes(config)
+        groups = {name: options(getattr(config, name)) for name in ("policy", "algo", "engine", "reward_model", "env")}
+        found = {key: groups[key.partition(".")[0]].get(key.partition(".")[2]) for key in SIZES}
+        sizes = {key: value for key, value in found.items() if value is not None}
         given = ", ".join(f"{key}={value}" for key, value in sizes.items())
         fix = (
             "set policy.lora_rank=16, or use a smaller model"
@@ -40,13 +42,6 @@ def explain_out_of_memory(phase: str, config: TrainConfig) -> Iterator[None]:
             f"Out of {'GPU ' * on_gpu}memory while {phase} ({given}). Lower these sizes, {fix}. "
             f"PyTorch says: {str(error).splitlines()[0]}"
         ) from error
-
-
-def _sizes(config: TrainConfig) -> dict[str, object]:
-    """Return the sizes that a run has."""
-    parts = {group: options(getattr(config, group)) for group in ("policy", "algo", "engine", "reward_model", "env")}
-    found = {key: parts[key.partition(".")[0]].get(key.partition(".")[2]) for key in SIZES}
-    return {key: value for key, value in found.items() if value is not None}
 
 
 class StepClock:

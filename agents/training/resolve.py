@@ -143,9 +143,7 @@ def _follow_policy(config: TrainConfig) -> Any:
 def _check_models(config: TrainConfig, *, writes_text: bool) -> None:
     """Refuse options of the environment for models that the run's own groups describe."""
     env = options(config.env)
-    described = [name for name in ("engine", "reward_model") if name in env]
-    if writes_text:
-        described = [name for name in described if name != "engine"]
+    described = [name for name in ("engine", "reward_model") if name in env and not (writes_text and name == "engine")]
     for name in described:
         if changed(config.env, name):
             raise OptionError(f"env.{name}", env[name], f"is not used in a run: set {name}= instead.")

@@ -54,7 +54,12 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else {"__float__": repr(float(value))}
     if isinstance(value, Mapping):
-        return _encode_mapping(value, path, tensors)
+        for key in value:
+            if not isinstance(key, str | int):
+                raise RunError(f"The state has the key {key!r} at {path!r}: keys must be strings or integers.")
+        pairs = [(key, _encode(item, _join(path, key), tensors)) for key, item in value.items()]
+        plain = all(isinstance(key, str) and not key.startswith(_MARK) for key in value)
+        return dict(pairs) if plain else {"__items__": [list(pair) for pair in pairs]}
     if isinstance(value, list | tuple):
         items = [_encode(item, _join(path, i), tensors) for i, item in enumerate(value)]
         return items if isinstance(value, list) else {"__tuple__": items}
@@ -62,15 +67,6 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         f"The state contains a {type(value).__name__} at {path!r}: only tensors, numbers, strings, booleans, None, "
         "lists, tuples and mappings can be saved."
     )
-
-
-def _encode_mapping(value: Mapping[Any, Any], path: str, tensors: dict[str, Tensor]) -> Any:
-    for key in value:
-        if not isinstance(key, str | int):
-            raise RunError(f"The state has the key {key!r} at {path!r}: keys must be strings or integers.")
-    items = [(key, _encode(item, _join(path, key), tensors)) for key, item in value.items()]
-    plain = all(isinstance(key, str) and not key.startswith(_MARK) for key in value)
-    return dict(items) if plain else {"__items__": [list(item) for item in items]}
 
 
 def _join(path: str, key: str | int) -> str:
