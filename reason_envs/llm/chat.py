@@ -30,26 +30,13 @@ def encode_prompt(tokenizer: Any, prompt: list[Message] | list[int]) -> list[int
             "instruction-tuned model, or add a `chat_template` to its tokenizer_config.json."
         )
     try:
-        return _apply_template(tokenizer, prompt)
+        encoded = tokenizer.apply_chat_template(prompt, add_generation_prompt=True, tokenize=True, return_dict=True)
+        return list(encoded["input_ids"])
     except TemplateError as error:
-        merged = _without_system_role(prompt)
-        if merged is None:
+        if [message["role"] for message in prompt[:2]] != ["system", "user"]:
             raise EngineError(f"The model's chat template refuses the prompt: {error}. Change the prompt.") from error
-        return encode_prompt(tokenizer, merged)
-
-
-def _apply_template(tokenizer: Any, messages: list[Message]) -> list[int]:
-    encoded = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=True)
-    return list(encoded["input_ids"])
-
-
-def _without_system_role(messages: list[Any]) -> list[Message] | None:
-    """Return the messages with a leading system message put into the next user message; ``None`` without both."""
-    roles = [message["role"] for message in messages[:2]]
-    if roles != ["system", "user"]:
-        return None
-    system, user, *rest = messages
-    return [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest]
+        system, user, *rest = prompt
+        return encode_prompt(tokenizer, [{**user, "content": f"{system['content']}\n\n{user['content']}"}, *rest])
 
 
 def opens_thought(tokenizer: Any, prompt_ids: list[int] | tuple[int, ...]) -> bool:

@@ -159,7 +159,9 @@ def load_model(
 
     _check_attention(attention)
     loader = getattr(transformers, auto_class).from_pretrained
-    options = {**_dequantized(name), **options, "dtype": dtype, "output_loading_info": True}
+    options |= {"dtype": dtype, "output_loading_info": True}
+    if is_gguf(name):  # its weights become plain ones
+        options.setdefault("quantization_config", transformers.GgufConfig(dequantize=True))
     if attention != "auto":
         options["attn_implementation"] = attention
     if load_in_8bit or load_in_4bit:
@@ -240,27 +242,16 @@ def _quantization(dtype: torch.dtype, load_in_8bit: bool, load_in_4bit: bool) ->
     return {"quantization_config": config}
 
 
-def _source(path: str) -> tuple[str, dict[str, Any]]:
-    """Return the first argument of ``from_pretrained`` and the others that a GGUF file needs; none for other models."""
-    if not is_gguf(path):
-        return path, {}
-    if importlib.util.find_spec("gguf") is None:
-        raise OptionError("model", path, "is a GGUF file, which needs a package: `pip install 'reason-envs[gguf]'`.")
-    return str(Path(path).parent), {"gguf_file": Path(path).name}
-
-
-def _dequantized(name: str) -> dict[str, Any]:
-    """Return the arguments of ``from_pretrained`` that turn the weights of a GGUF file into plain ones."""
-    from transformers import GgufConfig
-
-    return {"quantization_config": GgufConfig(dequantize=True)} if is_gguf(name) else {}
-
-
 def _load(name: str, kind: str, loader: Any, **options: Any) -> Any:
-    path, more = _source(model_path(name))
+    path = model_path(name)
+    if is_gguf(path):
+        if importlib.util.find_spec("gguf") is None:
+            rule = "is a GGUF file, which needs a package: `pip install 'reason-envs[gguf]'`."
+            raise OptionError("model", path, rule)
+        path, options["gguf_file"] = str(Path(path).parent), Path(path).name
     try:
         with _loading:
-            return loader(path, **more, **options)
+            return loader(path, **options)
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, LookupError, RuntimeError, SafetensorError, struct.error) as error:

@@ -25,12 +25,6 @@ def arrays(weights: Mapping[str, Tensor]) -> dict[str, Any]:
     return {name: (flat[name].numpy(), tensor.dtype, tensor.shape) for name, tensor in weights.items()}
 
 
-def _tensors(weights: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors of `arrays`. They share its memory, which may be read-only."""
-    with warnings.catch_warnings(action="ignore"):
-        return {name: torch.from_numpy(a).view(dtype).view(shape) for name, (a, dtype, shape) in weights.items()}
-
-
 class LostReplicaError(EngineError):
     """A replica has died, or does not answer in time."""
 
@@ -65,7 +59,9 @@ class ServedEngine:
     async def load_weights(self, source: Mapping[str, Any], version: int, adapter: str | None) -> None:
         """Replace the full weights, or load an adapter from the contents of its files."""
         if not all(isinstance(content, bytes) for content in source.values()):
-            self._engine.load_weights(_tensors(source), version, adapter)
+            with warnings.catch_warnings(action="ignore"):  # tensors share the memory of `arrays`, perhaps read-only
+                tensors = {name: torch.from_numpy(a).view(kind).view(size) for name, (a, kind, size) in source.items()}
+            self._engine.load_weights(tensors, version, adapter)
             return
         with tempfile.TemporaryDirectory() as folder:
             for name, content in source.items():

@@ -104,7 +104,8 @@ def read_generations(body: Mapping[str, Any], usage: Usage, *, n: int, log_probs
             prompt_ids=_token_ids(choice.get("prompt_token_ids") or body.get("prompt_token_ids")),
             usage_tokens=None if choice.get("token_ids") else count,
             usage_prompt_tokens=usage.prompt_tokens,
-            stop_string=_stop_string(choice),
+            # Only vLLM reports it. For a stop token it reports a number.
+            stop_string=reason if isinstance(reason := choice.get("stop_reason"), str) else None,
         )
         for choice, text, score, count in zip(choices, texts, scores, counts, strict=True)
     ][:n]
@@ -162,12 +163,6 @@ def _finish_reason(choice: Mapping[str, Any]) -> FinishReason:
             "Check the server's log, or use another prompt or model.",
         )
     return reason
-
-
-def _stop_string(choice: Mapping[str, Any]) -> str | None:
-    """Return the stop string that vLLM reports. For a stop token it reports a number; other servers report nothing."""
-    reason = choice.get("stop_reason")
-    return reason if isinstance(reason, str) else None
 
 
 def malformed(cause: str, content: bytes) -> ServerFailure:

@@ -63,8 +63,16 @@ class RecordFile:
             )
         if self.path.is_file():
             self._load()
-        if source is not None:
-            self._set_source(source)
+        if source is None:
+            return
+        if not self.source:
+            self.source = source
+            self._append({"kind": self.kind, "source": source})
+        elif self.source != source:
+            raise EngineError(
+                f"The record {str(self.path)!r} was made with {self.source}, but the model is now {source}. Choose "
+                "another path, or use the same model."
+            )
 
     def __len__(self) -> int:
         return len(self._lines)
@@ -89,17 +97,6 @@ class RecordFile:
                 os.fsync(self._file)
                 os.close(self._file)
                 self._file = None
-
-    def _set_source(self, source: dict[str, Any]) -> None:
-        """Write the model that answers from now on. It must equal the one that answered before."""
-        if not self.source:
-            self.source = source
-            self._append({"kind": self.kind, "source": source})
-        elif self.source != source:
-            raise EngineError(
-                f"The record {str(self.path)!r} was made with {self.source}, but the model is now {source}. Choose "
-                "another path, or use the same model."
-            )
 
     def _load(self) -> None:
         *lines, rest = self.path.read_bytes().split(b"\n")

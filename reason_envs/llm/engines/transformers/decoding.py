@@ -1,5 +1,6 @@
 """Batched decoding in which the tokens of a row depend only on its seed and its prompt."""
 
+import functools
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class Decoder:
         self._cache_argument = _cache_argument(model)
         self._eos = eos
         self._embedder = Embedder(model, embedding_size) if embedding_size else None
-        self._stops: dict[tuple[str, ...], StopStrings] = {}
+        self._stop_strings = functools.cache(functools.partial(StopStrings, tokenizer))
 
     def decode(self, rows: list[Row], prompts: list[tuple[int, ...]], requests: Sequence[GenerationRequest]) -> None:
         """Sample until all rows have ended, given the prompts and requests of all. Tokens are added to the rows."""
@@ -98,11 +99,6 @@ class Decoder:
             positions = positions + 1
             mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
             logits = self.forward(tokens[:, None], mask, positions, cache)
-
-    def _stop_strings(self, stop: tuple[str, ...]) -> StopStrings:
-        if stop not in self._stops:
-            self._stops[stop] = StopStrings(self.tokenizer, stop)
-        return self._stops[stop]
 
     def _append(self, row: Row, token: int, log_prob: float, max_tokens: int, stop: StopStrings) -> None:
         """Add a sampled token to a row, and end the row if necessary. A row that has ended does not change."""

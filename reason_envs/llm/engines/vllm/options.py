@@ -110,7 +110,7 @@ def vllm_arguments(config: VllmEngineConfig, device: torch.device, dtype: torch.
         "weight_transfer_config": {"backend": TRANSFER},
         "disable_log_stats": True,
         **_memory(config, device),
-        **_device_ids(config, device),
+        **({"device_ids": [device.index + i for i in range(config.tensor_parallel_size)]} if device.index else {}),
         **_lora(config),
     }
 
@@ -122,12 +122,6 @@ def _memory(config: VllmEngineConfig, device: torch.device) -> dict[str, Any]:
     if gib is not None:
         return {"kv_cache_memory_bytes": int(gib * 2**30)}
     return {"gpu_memory_utilization": config.memory_fraction or GPU_MEMORY_FRACTION}
-
-
-def _device_ids(config: VllmEngineConfig, device: torch.device) -> dict[str, Any]:
-    if not device.index:
-        return {}
-    return {"device_ids": [device.index + i for i in range(config.tensor_parallel_size)]}
 
 
 def _lora(config: VllmEngineConfig) -> dict[str, Any]:
