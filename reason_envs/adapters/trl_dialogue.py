@@ -82,7 +82,9 @@ class Speaker:
         if dialogue.full:
             return
         new = continued(messages, dialogue.said)
-        token_ids = self._encode(self._after_response(new))
+        before: list[Message] = [{"role": "user", "content": "."}, {"role": "assistant", "content": MARK}]
+        # The text between the end of a response and the start of the next one.
+        token_ids = self._encode(self._write(before + new).rpartition(MARK)[2])
         if {dialogue.completion_ids[-1], token_ids[0]} <= self.ends:
             token_ids = token_ids[1:]  # the policy itself has ended its turn
         if len(token_ids) >= dialogue.left:
@@ -103,11 +105,6 @@ class Speaker:
             texts.append(self.tokenizer.decode(response, skip_special_tokens=True))
             dialogue.said.append({"role": "assistant", "content": texts[-1]})
         return texts
-
-    def _after_response(self, messages: list[Message]) -> str:
-        """Return the text between the end of a response and the start of the next one."""
-        before: list[Message] = [{"role": "user", "content": "."}, {"role": "assistant", "content": MARK}]
-        return self._write(before + messages).rpartition(MARK)[2]
 
     def _write(self, messages: list[Message]) -> str:
         return self.tokenizer.apply_chat_template(

@@ -156,7 +156,9 @@ def fork_programs(run: Callable[..., None], settings: dict[str, Any], server: so
         for fd in (*fds, process):
             os.close(fd)
         os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
-        server.send(struct.pack("!i", end_process(pid)))
+        with suppress(ProcessLookupError):  # kill its group, which it may not have created yet
+            os.killpg(pid, signal.SIGKILL)
+        server.send(struct.pack("!i", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])))
     os._exit(0)
 
 
@@ -199,13 +201,6 @@ def drain(fd: int, into: bytearray, enough: int) -> bool:
             return True
         into += piece
     return False
-
-
-def end_process(pid: int) -> int:
-    """Kill the group of a process that has ended, and return the exit code of the process."""
-    with suppress(ProcessLookupError):  # it may not have created its group yet
-        os.killpg(pid, signal.SIGKILL)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def handle(programs: socket.socket, data: bytes) -> dict[str, Any]:

@@ -202,15 +202,13 @@ class ReasonTree(TaskEnvironment):
 
     def _observed(self, valid: bool) -> tuple[Observation, dict[str, Any]]:
         """Return the observation and the ``info`` of every step."""
-        mask = self.action_masks()
-        info = {"task_id": self.task.id, "valid_action": valid, "action_mask": mask.astype(np.int8)}
+        mask, tree = self.action_masks(), self.state.tree
         size = self.grower.engine.embedding_size
-        observation = observe(self.state.tree, self.state.current, mask, self.config, size)
-        return observation, {**info, **self._metrics()}
-
-    def _metrics(self) -> dict[str, Any]:
-        tree = self.state.tree
-        return {
+        observation = observe(tree, self.state.current, mask, self.config, size)
+        return observation, {
+            "task_id": self.task.id,
+            "valid_action": valid,
+            "action_mask": mask.astype(np.int8),
             "generated_tokens": tree.generated_tokens,
             "generator_calls": tree.generator_calls,
             "cut_steps": tree.cut_steps,

@@ -107,7 +107,10 @@ class WorkflowExecution(TextEnvironment):
         state.outcome = outcome
         if outcome.verdict == "ok":
             state.grade = await self._grade(outcome, task, domain)
-        tier, cap = capped(state.grade.tier, self._caps(outcome, domain))
+        caps = {"repaired": self.config.repair_cap} if outcome.program.repairs else {}
+        if any(domain not in OPERATORS[call.name].domains for call in outcome.calls):
+            caps["misfit"] = self.config.misfit_cap
+        tier, cap = capped(state.grade.tier, caps)
         reward = await self._pay(tier, outcome, task)
         info = {**reward.info, **self._info(outcome), "earned": tier, "capped": cap or ""}
         return Reply(reward.value, info=info)
@@ -157,14 +160,6 @@ class WorkflowExecution(TextEnvironment):
             advice = "Tests that monty cannot run need env.sandbox=native."
             raise ReasonEnvsError(f"Task {task.id!r} cannot be graded: {error} {advice}") from error
         return code_tier(code, grade.share, outcome.grounded)
-
-    def _caps(self, outcome: Outcome, domain: str) -> dict[str, float]:
-        caps = {}
-        if outcome.program.repairs:
-            caps["repaired"] = self.config.repair_cap
-        if any(domain not in OPERATORS[call.name].domains for call in outcome.calls):
-            caps["misfit"] = self.config.misfit_cap
-        return caps
 
     async def _pay(self, tier: float, outcome: Outcome, task: Task) -> Reward:
         if self.reward is not None:

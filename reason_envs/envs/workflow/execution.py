@@ -117,13 +117,10 @@ def _record(call: CallView, asked: int, outcome: Outcome, problem: str) -> None:
         texts = [text for text in texts if any("".join(text.split()) in "".join(known.split()) for known in earlier)]
     fields = tuple(text for text in texts if "".join(text.split()) not in own)
     if fields:
-        outcome.grounded.append(OperatorOutput(fields, _without("\n".join(passed), [problem, *earlier])))
-
-
-def _without(text: str, known: Sequence[str]) -> str:
-    for part in sorted(known, key=len, reverse=True):
-        text = text.replace(part, " ")
-    return text
+        added = "\n".join(passed)
+        for known in sorted([problem, *earlier], key=len, reverse=True):
+            added = added.replace(known, " ")
+        outcome.grounded.append(OperatorOutput(fields, added))
 
 
 def _read_answer(outcome: Outcome, value: Any) -> None:
