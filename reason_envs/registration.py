@@ -68,11 +68,6 @@ ENVIRONMENTS = EnvironmentRegistry("environment", "reason_envs.environments", {}
 """Every environment; `register` adds one."""
 
 
-def _short_name(id: str) -> str:
-    base = re.sub(r"-v\d+$", "", id).rsplit("/", 1)[-1]
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", base).replace("-", "_").lower()
-
-
 def register(
     id: str,
     environment: type[Environment] | str,
@@ -102,8 +97,10 @@ def register(
     for path in (environment, config):
         if isinstance(path, str) and ":" not in path:
             raise ReasonEnvsError(f"Invalid import path {path!r}; expected 'package.module:Class'.")
+    base = re.sub(r"-v\d+$", "", id).rsplit("/", 1)[-1]
+    snake_case = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", base).replace("-", "_").lower()
     more = {"recommends": recommends or {}, "other_models": other_models or {}}
-    _add(EnvironmentEntry(environment, config, id=id, name=name or _short_name(id), **more))
+    _add(EnvironmentEntry(environment, config, id=id, name=name or snake_case, **more))
 
 
 def ids() -> list[str]:

@@ -76,11 +76,8 @@ class TaskSet(ABC):
     def ordered(self, position: int, seed: int) -> Task:
         """Return the task at ``position`` of endless shuffled epochs: a pure function of both numbers."""
         epoch, offset = divmod(position, len(self))
-        return self[int(self._permutation(epoch, seed)[offset])]
-
-    def _permutation(self, epoch: int, seed: int) -> np.ndarray:
         key = (epoch, seed, len(self))
         if self._cached_permutation is None or self._cached_permutation[0] != key:
             order = np.random.default_rng(derive_seed(seed, "epoch", epoch)).permutation(len(self))
             self._cached_permutation = (key, order)
-        return self._cached_permutation[1]
+        return self[int(self._cached_permutation[1][offset])]

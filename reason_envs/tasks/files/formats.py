@@ -103,9 +103,8 @@ def _gsm8k(fields: Fields, record: Record, place: str) -> _Answer:
 
 
 def _math(fields: Fields, record: Record, place: str) -> _Answer:
-    name = fields.answer_name(record)
-    if name is not None:
-        return _as_text(record[name], name, place), {name}, {}
+    if fields.answer_name(record) is not None:
+        return _plain(fields, record, place)
     solution = fields.solution or "solution"
     if not _present(record, [solution]):
         raise _no_answer(place, record, (*ANSWER_FIELDS, solution))

@@ -40,7 +40,13 @@ def sokoban(
         min_pushes: minimum number of pushes in the solution.
         max_pushes: maximum number of pushes in the solution.
     """
-    _check_sizes(rows, columns, boxes, walls, min_pushes, max_pushes)
+    within(SimpleNamespace(rows=rows, columns=columns), 5, 20, "rows", "columns")
+    within(SimpleNamespace(walls=walls), 0, 0.5, "walls")
+    cells = (rows - 2) * (columns - 2)
+    maximum = min(cells // 4, game.MAXIMUM_BOXES)
+    if not 1 <= boxes <= maximum:
+        raise OptionError("boxes", boxes, f"must lie in [1, {maximum}] for a room of {cells} cells.")
+    check_range(1, None, min_pushes=min_pushes, max_pushes=max_pushes)
 
     def draw(rng: Random) -> Problem:
         for _ in range(_TRIES):
@@ -54,16 +60,6 @@ def sokoban(
         )
 
     return draw
-
-
-def _check_sizes(rows: int, columns: int, boxes: int, walls: float, min_pushes: int, max_pushes: int) -> None:
-    within(SimpleNamespace(rows=rows, columns=columns), 5, 20, "rows", "columns")
-    within(SimpleNamespace(walls=walls), 0, 0.5, "walls")
-    cells = (rows - 2) * (columns - 2)
-    maximum = min(cells // 4, game.MAXIMUM_BOXES)
-    if not 1 <= boxes <= maximum:
-        raise OptionError("boxes", boxes, f"must lie in [1, {maximum}] for a room of {cells} cells.")
-    check_range(1, None, min_pushes=min_pushes, max_pushes=max_pushes)
 
 
 def boxoban(

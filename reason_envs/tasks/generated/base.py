@@ -45,14 +45,10 @@ class GeneratedTaskSet(TaskSet):
         """Generate task ``index``."""
         if not 0 <= index < self.size:
             raise IndexError(f"Task {index} of {self.name!r} is outside 0..{self.size - 1}.")
-        question, answer, metadata = self._first_in_split(index)
-        return Task(f"{self.name}/{self.split}/{self.seed}/{index}", question, answer, metadata)
-
-    def _first_in_split(self, index: int) -> Problem:
         for attempt in range(MAX_ATTEMPTS):
             problem = self._draw(derive_seed(self.seed, index, attempt) % self._addresses)
             if split_of(problem[0]) == self.split:
-                return problem
+                return Task(f"{self.name}/{self.split}/{self.seed}/{index}", *problem)
         raise ReasonEnvsError(
             f"None of {MAX_ATTEMPTS} tasks of {self.name!r} belongs to the {self.split} split: the options allow too "
             "few different tasks. Widen their ranges."
