@@ -46,7 +46,7 @@ class Optimizer:
         self._main = [p for p in self._parameters if id(p) not in ids]
         groups = [*_groups(self._main, config, self._rate), *_groups(self._value, config, rate)]
         self._peaks = [group["lr"] for group in groups]
-        fused = device_type == "cuda" or None
+        fused = device_type in {"cpu", "cuda"} or None
         self._adamw = torch.optim.AdamW(groups, lr=self._rate, betas=(0.9, config.beta2), fused=fused)
 
     @property

@@ -138,8 +138,8 @@ def test_load_state_dict_continues_bit_for_bit():
     assert all(torch.equal(a, b) for a, b in zip(through_parameters, copies, strict=True))
 
 
-@pytest.mark.parametrize(("device_type", "fused"), [("cpu", None), ("cuda", True)])
-def test_optimizer_is_fused_on_gpus_only(device_type, fused):
+@pytest.mark.parametrize(("device_type", "fused"), [("cpu", True), ("cuda", True), ("mps", None)])
+def test_optimizer_is_fused_where_pytorch_supports_it_everywhere(device_type, fused):
     parameter = nn.Parameter(torch.ones(2, 2))
     optimizer = Optimizer(OptimizerConfig(learning_rate=0.1), [parameter], 1, device_type=device_type)
     assert optimizer._adamw.defaults["fused"] is fused
