@@ -27,8 +27,10 @@ ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
     "MALLOC_TRIM_THRESHOLD_": "4294967296",
     "MALLOC_TOP_PAD_": "268435456",
+    "MALLOC_ARENA_MAX": "1",
 }
-"""Settings with which glibc keeps large buffers instead of returning them to the kernel after every operation."""
+"""Settings with which glibc keeps large buffers, in one place for all threads, instead of returning them to the kernel
+after every operation."""
 
 FIRST = (
     *("policy.model", "env", "env.tasks", "env.reward", "steps", "policy.max_tokens", "env.max_turns", "env.max_steps"),

@@ -1,6 +1,8 @@
 """Transfer of weights from a learner to an engine: strict copying, and a digest that both sides compute."""
 
+import ctypes
 import hashlib
+import sys
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -91,3 +93,9 @@ def _checksum(bits: Tensor) -> list[int]:
 def _some(names: Iterable[str]) -> str:
     names = list(names)
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") or "none"
+
+
+def return_free_memory() -> None:
+    """Return this process's freed memory to the system if the C library can (glibc); loading a model leaves much."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)

@@ -1,4 +1,8 @@
-"""Transfer of weights: strict copying, and a digest that depends on every bit."""
+"""Transfer of weights: strict copying, a digest that depends on every bit, and memory that loading has freed."""
+
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -6,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from agents.train import ALLOCATOR
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import weights
 from reason_envs.llm.weights import copy_weights, digest
@@ -82,3 +87,25 @@ def test_digest_covers_all_chunks_of_large_tensors(monkeypatch):
     tensor = torch.arange(10.0)
     assert digest({"w": tensor}) == digest({"w": tensor.clone()})
     assert digest({"w": tensor}) != digest({"w": tensor[[4, 5, 6, 7, 0, 1, 2, 3, 8, 9]]})
+
+
+FREES = """
+from pathlib import Path
+
+from reason_envs.llm.weights import return_free_memory
+
+resident = lambda: int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
+blocks = [b"x" * 2**20 for _ in range(300)]
+last = b"x" * 2**20
+del blocks
+before = resident()
+return_free_memory()
+print(before - resident())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc")
+def test_free_memory_goes_back_to_the_system_while_the_allocator_keeps_it():
+    environment = {**os.environ, **ALLOCATOR}
+    done = subprocess.run([sys.executable, "-c", FREES], env=environment, capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 250
