@@ -4,10 +4,12 @@
     python -m benchmarks.throughput.grpo_step                     # from the root of the repository; about 20 minutes
     python -m benchmarks.throughput.grpo_step --lengths natural --train full
     python -m benchmarks.throughput.grpo_step --model FOLDER --tasks 8 --max-tokens 48 --trl-micro-batches 64 16
+    python -m benchmarks.throughput.grpo_step --model FOLDER --tasks 8 --max-tokens 48 --dtypes float32 bfloat16
 
-Both sides use the same model in float32 (by default the embedded one), the same problems (by default 32) x 8 samples in
-every step, temperature 1, at most 128 new tokens (by default), one AdamW step at learning rate 0 (so that responses do
-not change), two threads, raised allocator thresholds of glibc, and a reward without cost (the parity of a checksum).
+Both sides use the same model (by default the embedded one) in the same data types (by default float32), the same
+problems (by default 32) x 8 samples in every step, temperature 1, at most 128 new tokens (by default), one AdamW step
+at learning rate 0 (so that responses do not change), two threads, raised allocator thresholds of glibc, and a reward
+without cost (the parity of a checksum).
 ``natural``: responses end where the model
 ends them. ``long``: a copy of the model very rarely ends a response, so every response has the maximum length.
 
@@ -102,7 +104,7 @@ def measure_ours(setting: Setting, steps: int) -> list[dict[str, float]]:
     from agents.training.resolve import resolve
     from agents.training.trainer import Trainer
 
-    watch, speed = Stopwatch(), matrix_speed()
+    watch, speed = Stopwatch(), matrix_speed(setting.dtype)
 
     class Watched(Trainer):
         async def prepare(self) -> None:
@@ -131,6 +133,7 @@ def measure_ours(setting: Setting, steps: int) -> list[dict[str, float]]:
             *("eval_every=0", "save_every=0", "algo.optimizer.learning_rate=0", "env.system_prompt=null"),
             *(f"algo.tasks_per_step={setting.tasks}", f"algo.samples_per_task={SAMPLES}"),
             *(f"policy.lora_rank={setting.lora_rank}", f"policy.max_tokens={setting.max_tokens}"),
+            *(f"policy.precision={setting.dtype}", f"engine.dtype={setting.dtype}"),
             "env.reward.name=benchmarks.throughput.grpo_step:parity_reward",
         ]
         asyncio.run(Watched(build(resolve(compose_config(overrides)))).train())
@@ -199,7 +202,7 @@ def main() -> None:
                 rows = turns(sides(arguments, setting), arguments.steps, folder)
                 results["rows"] += [{"lengths": lengths, "train": train, "side": s, "steps": rows[s]} for s in rows]
                 print(table(results["rows"][-len(rows) :], heading=len(results["rows"]) == len(rows)), flush=True)
-    ours = [row for row in results["rows"] if row["side"] == "ours"]
+    ours = [row for row in results["rows"] if row["side"].startswith("ours")]
     print(roofline_table(ours, SECTIONS))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(results) + "\n")
@@ -216,6 +219,7 @@ def parsed() -> argparse.Namespace:
     add("--tasks", type=int, default=TASKS, help="problems per step (default: %(default)s)")
     add("--max-tokens", type=int, default=MAX_TOKENS, help="maximum tokens per response (default: %(default)s)")
     add("--steps", type=int, default=STEPS, help="measured steps per process (default: %(default)s)")
+    add("--dtypes", nargs="+", choices=("float32", "bfloat16"), default=["float32"], help="data types of both sides")
     add("--trl-micro-batches", type=int, nargs="+", help="responses per micro-batch of TRL (default: all of a step)")
     add("--output", type=Path, default=Path("runs/grpo_step.json"), help="file for the results")
     add("--child", nargs=4, metavar=("SIDE", "SETTING", "STEPS", "FILE"), help=argparse.SUPPRESS)
@@ -223,11 +227,13 @@ def parsed() -> argparse.Namespace:
 
 
 def sides(arguments: argparse.Namespace, setting: Setting) -> dict[str, tuple[str, Setting]]:
-    """Return the sides to measure by label: TRL once for each size of its micro-batches."""
-    found = {"ours": ("ours", setting)}
-    for size in arguments.trl_micro_batches or [None]:
-        label = "trl" if size is None else f"trl, micro-batches of {size}"
-        found[label] = ("trl", replace(setting, micro_batch=size))
+    """Return the sides to measure by label: each in each data type, TRL also in each size of its micro-batches."""
+    found = {}
+    for dtype in arguments.dtypes:
+        found[f"ours, {dtype}"] = ("ours", replace(setting, dtype=dtype))
+        for size in arguments.trl_micro_batches or [None]:
+            label = f"trl, {dtype}" if size is None else f"trl, {dtype}, micro-batches of {size}"
+            found[label] = ("trl", replace(setting, micro_batch=size, dtype=dtype))
     return {label: each for label, each in found.items() if each[0] in arguments.sides}
 
 
@@ -260,7 +266,7 @@ def table(rows: list[dict[str, Any]], *, heading: bool) -> str:
     columns = (*columns, "against TRL")
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)] if heading else []
     whole = {row["side"]: statistics.median(step["step"] for step in row["steps"]) for row in rows}
-    peers = [seconds for side, seconds in whole.items() if side != "ours"]
+    peers = [seconds for side, seconds in whole.items() if not side.startswith("ours")]
     for row in rows:
         steps = row["steps"]
         parts = [statistics.median(step.get(section, 0.0) for step in steps) for section in SECTIONS]

@@ -19,9 +19,9 @@ SIZE = 2048
 REPEATS = 10
 
 
-def matrix_speed(dtype: torch.dtype = torch.float32) -> float:
+def matrix_speed(dtype: str) -> float:
     """Return the floating-point operations per second of the fastest of several large matrix products."""
-    left, right = torch.ones(SIZE, SIZE, dtype=dtype), torch.ones(SIZE, SIZE, dtype=dtype)
+    left, right = (torch.ones(SIZE, SIZE, dtype=getattr(torch, dtype)) for _ in range(2))
     fastest = float("inf")
     for _ in range(REPEATS):
         started = time.perf_counter()
@@ -53,12 +53,13 @@ def roofline_table(rows: Sequence[dict[str, Any]], sections: Sequence[str]) -> s
     """Return the shortest possible seconds and the fraction of the limit of each section, as a markdown table."""
     if not rows:
         return ""
-    columns = ("lengths", "train", "teraflop/s", *(part for s in sections for part in (f"{s}: limit (s)", "fraction")))
+    measured = (part for s in sections for part in (f"{s}: limit (s)", "fraction"))
+    columns = ("lengths", "train", "side", "teraflop/s", *measured)
     lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:
         limit = [statistics.median(step[f"limit of {s}"] for step in row["steps"]) for s in sections]
         fraction = [statistics.median(step[f"limit of {s}"] / step[s] for step in row["steps"]) for s in sections]
         cells = [f"{part:.2f}" for pair in zip(limit, fraction, strict=True) for part in pair]
         speed = statistics.median(step["teraflops"] for step in row["steps"])
-        lines.append(f"| {row['lengths']} | {row['train']} | {speed:.3f} | " + " | ".join(cells) + " |")
+        lines.append(f"| {row['lengths']} | {row['train']} | {row['side']} | {speed:.3f} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -40,6 +40,8 @@ class Setting:
     micro_batch: int | None = None
     """Number of responses per micro-batch of TRL; ``None``: all of a step. TRL pads every micro-batch to the step's
     longest response."""
+    dtype: str = "float32"
+    """Data type of generation and of forward passes. Trained weights are float32."""
 
 
 def trl_trainer(
@@ -51,7 +53,7 @@ def trl_trainer(
     learning_rate: float,
     seed: int = 0,
 ) -> Any:
-    """Build a trainer that takes one optimizer step per training step, in float32 on the CPU.
+    """Build a trainer that takes one optimizer step per training step, on the CPU.
 
     Args:
         setting: model and sizes.
@@ -101,7 +103,7 @@ def _config(setting: Setting, steps: int, folder: str, learning_rate: float, see
         temperature=1.0,
         loss_type="dapo",
         beta=0.0,
-        bf16=False,
+        bf16=setting.dtype == "bfloat16",
         gradient_checkpointing=False,
         use_cpu=True,
         logging_steps=1,
