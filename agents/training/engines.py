@@ -10,7 +10,6 @@ from reason_envs.core import AgentId
 from reason_envs.errors import EngineError, OptionError
 from reason_envs.llm.adapter_views import AdapterView
 from reason_envs.llm.engine import Capability, Engine, TrainableEngine
-from reason_envs.llm.weights import return_free_memory
 
 
 def policy_engines(
@@ -50,7 +49,6 @@ def connect_parts(policy: Any, engines: Mapping[AgentId, TrainableEngine], *, ma
         part.engine = engines[name]
         if may_share and not (part.uses_lora or part.sharding):
             engines[name].share_weights(part.export_weights())
-    return_free_memory()
 
 
 def _trainable(plan: RunPlan, engine: Engine) -> TrainableEngine:

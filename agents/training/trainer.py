@@ -23,6 +23,7 @@ from agents.training.saving import Progress, Saver, export
 from agents.training.weight_sync import PolicySync
 from agents.trajectory import Trajectory
 from reason_envs.errors import reading
+from reason_envs.llm.weights import return_free_memory
 
 POLL_SECONDS = 0.5
 """Seconds between two checks for a signal while episodes are played."""
@@ -140,6 +141,7 @@ class Trainer:
         if self.progress.step == 0:
             self.saver.save(self.progress)
             await self.evaluator.sampled_and_greedy(self.progress.step)
+        return_free_memory()
 
     async def _replay(self) -> None:
         """Play the episodes of the next step again if the run had sampled them with earlier weights."""
