@@ -156,7 +156,8 @@ def plan_memory(config: TrainConfig, machine: Machine) -> Needs:
     """Return what a learner and its engine hold on one device: GiB of each part by phase, for a resolved configuration.
 
     The phases are ``always``, ``generating`` and ``updating``. States of a sharded learner are divided by the number of
-    GPUs. If Ray places the engine on another GPU, ``engine`` is what that GPU holds.
+    GPUs. If Ray places the engine on another GPU, ``engine`` is what that GPU holds. An engine of this process that
+    computes in the data type of trained weights shares them.
     """
     policy, algo, engine = config.policy, options(config.algo), options(config.engine)
     device = torch.device("cuda" if machine.gpus else "cpu")
@@ -181,7 +182,8 @@ def plan_memory(config: TrainConfig, machine: Machine) -> Needs:
         rows = min(engine.get("max_batch_size") or engine["max_sequences"], max(decisions, config.eval_tasks))
         each = learner.cache_bytes() * size * length + DRAWING_BYTES * learner.config.vocab_size
         generating = {f"engine: {rows} samples of {length:,} tokens": rows * each}
-        if config.cluster.address is None:
+        apart = policy.lora_rank or config.pipeline.steps_ahead or parts > 1 or size != 1
+        if config.cluster.address is None and (apart or config.engine.name == "vllm"):
             always["engine: weights"] = copies * size * weights
     budget = max(machine.gib * GIB - sum(always.values()), 0) / 2 if machine.gpus else ACTIVATION_BYTES
     tokens = algo["micro_batch_tokens"] or min(MAXIMUM_TOKENS, budget / max(learner.kept_bytes(), 1))

@@ -41,8 +41,11 @@ def test_plan_counts_the_parts_of_a_configuration(folder):
     needs = plan_memory(configured(folder, "algo.micro_batch_size=2", "algo.kl_coef=0.1"), Machine(memory_gb=16))
     attention = WIDTH * WIDTH * 2 + WIDTH * WIDTH // 2 * 2
     weights = VOCABULARY * WIDTH + LAYERS * (attention + 3 * WIDTH * INNER + 2 * WIDTH) + WIDTH
-    for part in ("learner: weights", "learner: reference", "engine: weights"):
+    for part in ("learner: weights", "learner: reference"):
         assert needs[ALWAYS][part] == 4 * weights / GIB
+    assert "engine: weights" not in needs[ALWAYS]  # the engine samples with the learner's
+    coarse = plan_memory(configured(folder, "engine.dtype=bfloat16"), Machine(memory_gb=16))
+    assert coarse[ALWAYS]["engine: weights"] == 2 * weights / GIB
     assert needs[ALWAYS]["learner: states of Adam"] == 8 * weights / GIB
     assert needs[UPDATING]["gradients"] == 4 * weights / GIB
     keys = 64 * (2 * LAYERS * (WIDTH // 2) * 4 * 64 + 28 * VOCABULARY)
