@@ -77,9 +77,8 @@ def float32_attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, Tensor | None]:
     """Compute ``sdpa`` in float32: on a CPU, its backward pass takes about 20 times as long in bfloat16."""
-    if attention_mask is not None and attention_mask.is_floating_point():
-        attention_mask = attention_mask.float()
+    given: dict[str, Any] = {"query": query, "key": key, "value": value, "attention_mask": attention_mask, **options}
+    exact: Any = {k: v.float() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in given.items()}
     with torch.autocast(query.device.type, enabled=False):
-        given = (query.float(), key.float(), value.float(), attention_mask)
-        out, weights = sdpa_attention_forward(module, *given, **options)
+        out, weights = sdpa_attention_forward(module, **exact)
     return out.to(value.dtype), weights
