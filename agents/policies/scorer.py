@@ -6,15 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
 
+from agents.policies.attention import use_float32_gradients
 from agents.policies.hidden_states import ValueHead, token_states
 from agents.policies.log_probs import LogitsHead, token_log_probs
 from agents.policies.padding import Batch
-
-FLOAT32_ATTENTION = "sdpa_float32"
 
 
 class Scorer(nn.Module):
@@ -34,9 +30,7 @@ class Scorer(nn.Module):
         self.device = device
         self.precision = precision
         if device.type == "cpu" and precision != torch.float32 and model.config._attn_implementation == "sdpa":
-            AttentionInterface.register(FLOAT32_ATTENTION, float32_attention)
-            AttentionMaskInterface.register(FLOAT32_ATTENTION, sdpa_mask)
-            model.set_attn_implementation(FLOAT32_ATTENTION)
+            use_float32_gradients(model)
         self.share_prompts = True
         """Whether each prompt of a batch is computed once. Gradient checkpointing does not allow it."""
         self.value_head: ValueHead | None = None
@@ -71,14 +65,3 @@ def frozen_copy(model: nn.Module, place: torch.device, dtype: torch.dtype | None
     copies = {id(p): p.detach().to(place, dtype or p.dtype, copy=True) for p in model.parameters()}
     frozen = {key: nn.Parameter(weights, requires_grad=False) for key, weights in copies.items()}
     return copy.deepcopy(model, frozen).to(place).eval()
-
-
-def float32_attention(
-    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
-) -> tuple[Tensor, Tensor | None]:
-    """Compute ``sdpa`` in float32: on a CPU, its backward pass takes about 20 times as long in bfloat16."""
-    given: dict[str, Any] = {"query": query, "key": key, "value": value, "attention_mask": attention_mask, **options}
-    exact: Any = {k: v.float() if isinstance(v, Tensor) and v.is_floating_point() else v for k, v in given.items()}
-    with torch.autocast(query.device.type, enabled=False):
-        out, weights = sdpa_attention_forward(module, **exact)
-    return out.to(value.dtype), weights

@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from statistics import fmean
 from typing import cast
@@ -131,15 +132,18 @@ class WeightSync:
             Choice(answer.token_ids, None, sampling, answer.finish_reason, 0, prompt, answer.text)
             for prompt, (_, answer) in zip(prompts, sampled, strict=True)
         ]
-        gaps, other_gaps = [], [0.0]
-        for choice, (_, answer), in_batch in zip(choices, sampled, self._learner_scores(choices), strict=True):
+        gaps, other_gaps, rounded = [], [0.0], [0.0]
+        pairs = [self._learner_scores(choices[i : i + 2]) for i in range(0, len(choices), 2)]
+        batches = zip(self._learner_scores(choices), chain(*pairs), strict=True)
+        for choice, (_, answer), (in_batch, unpadded) in zip(choices, sampled, batches, strict=True):
             self._probes = [choice]
-            scores = await self._engine_scores()
-            gaps.append(_mean_gap(self._learner_scores(self._probes)[0], scores))
+            scores, alone = await self._engine_scores(), self._learner_scores(self._probes)[0]
+            gaps.append(_mean_gap(alone, scores))
+            rounded.append(_mean_gap(unpadded, alone))  # a batch of one prompt is not padded on the left
             other_gaps.append(_mean_gap(in_batch, scores))
             if answer.log_probs is not None:
                 other_gaps.append(_mean_gap(answer.log_probs, scores))
-        limit = max(self._limit / ROUNDING_FACTOR, self._rounding(gaps))  # gaps are 0 if both run the same code
+        limit = self._rounding([*gaps, *rounded])  # gaps are 0 if both run the same code
         if not all([*(gap <= self._limit for gap in gaps), *(gap <= limit for gap in other_gaps)]):  # false for NaN
             raise EngineError(
                 f"Learner and engine disagree about the log-probabilities of {self._policy.architecture}: "

@@ -56,7 +56,7 @@ ENCODERS = """
     bert bert-generation big_bird camembert data2vec-text electra ernie megatron-bert rembert roberta
     roberta-prelayernorm roc_bert roformer xlm xlm-roberta xlm-roberta-xl xmod
 """
-HALVES = "bart bigbird_pegasus blenderbot blenderbot-small marian mbart mvp pegasus plbart trocr"
+HALVES = "bart bigbird_pegasus blenderbot blenderbot-small marian mbart mvp pegasus plbart trocr whisper"
 SPARSE_KINDS = """
     axk1 axk2 deepseek_v32 dots1 glm4_moe_lite glm_moe_dsa hy_v3 hy_v4 laguna llama4_text longcat_flash mellum
     minimax_m2 minimax_m3_vl_text solar_open youtu
@@ -162,6 +162,27 @@ KINDS: dict[str, dict[str, Any]] = {
         "n_groups": 1,
     },
     "recurrent_gemma": {"lru_width": 32, "block_types": ["recurrent", "attention"], "attention_window_size": 32},
+    "zamba": {
+        **{"mamba_d_state": 8, "n_mamba_heads": 2, "mamba_dt_rank": 8, "attn_layer_period": 2, "attn_layer_offset": 1},
+        **{"use_mamba_kernels": False, "attention_hidden_size": 64, "attention_head_dim": 16, "num_key_value_heads": 4},
+        **{"num_hidden_layers": 6, "head_dim": None},
+    },
+    "dbrx": {
+        **{"d_model": 32, "n_heads": 4, "n_layers": 2, "max_seq_len": 512, "tie_word_embeddings": False},
+        **dict.fromkeys(["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "head_dim"]),
+        **dict.fromkeys(["num_key_value_heads", "max_position_embeddings"]),
+        "attn_config": {"kv_n_heads": 2, "clip_qkv": 8.0, "rope_theta": 10000.0},
+        "ffn_config": {
+            **{"ffn_hidden_size": 32, "moe_num_experts": 4, "moe_top_k": 2, "hidden_size": 32},
+            "ffn_act_fn": {"name": "silu"},
+        },
+    },
+    "git": {"vision_config": VISION},
+    "prophetnet": {
+        **{"num_decoder_layers": 2, "num_encoder_layers": 2, "decoder_ffn_dim": 64, "encoder_ffn_dim": 64},
+        **{"num_decoder_attention_heads": 4, "num_encoder_attention_heads": 4, "num_hidden_layers": None},
+        "num_attention_heads": None,
+    },
     "mamba": {"state_size": 8, "expand": 2},
     "mamba2": {"state_size": 8, "expand": 2, "num_heads": 8, "head_dim": 8, "n_groups": 1},
     "falcon_mamba": {"state_size": 8},
@@ -170,6 +191,7 @@ KINDS |= {
     "gemma3": _wrapped(
         "gemma3_text", WINDOW, vision_config={**VISION, "model_type": "siglip_vision_model"}, mm_tokens_per_image=4
     ),
+    "got_ocr2": _wrapped("qwen2", {}, vision_config={**VISION, "mlp_dim": 16, "output_channels": 16}),
     "gemma4": _wrapped("gemma4_text", KINDS["gemma4_text"]),
     "gemma4_unified": _wrapped("gemma4_unified_text", WINDOW),
     "llama4": _wrapped("llama4_text", SPARSE, vision_config={**VISION, "model_type": "llama4_vision_model"}),

@@ -117,23 +117,6 @@ def test_evaluate_in_lower_precision_is_close(tiny_model, policy, precision, tol
     assert all(p.grad is not None and p.grad.dtype == torch.float32 for p in coarse.parameters())
 
 
-@pytest.mark.parametrize("options", [{}, {"lora_rank": 4}])
-def test_evaluate_in_bfloat16_computes_attention_in_float32_on_a_cpu(tiny_model, monkeypatch, options):
-    seen = []
-    original = torch.nn.functional.scaled_dot_product_attention
-
-    def spy(query, key, value, **given):
-        out = original(query, key, value, **given)
-        seen.append({query.dtype, key.dtype, value.dtype, out.dtype})
-        return out
-
-    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
-    coarse = make_policy(tiny_model, precision="bfloat16", **options)
-    coarse.evaluate(mixed_decisions()).log_probs.sum().backward()
-    assert seen
-    assert all(dtypes == {torch.float32} for dtypes in seen)
-
-
 @pytest.mark.parametrize("options", [{"precision": "bfloat16"}, {"dtype": "bfloat16", "lora_rank": 4}])
 def test_evaluate_computes_the_head_in_float32(tiny_model, monkeypatch, options):
     seen = []

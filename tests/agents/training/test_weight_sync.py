@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 from agents.training import weight_changes
 from agents.training.weight_sync import WeightSync
 from agents.trajectory import Choice
+from benchmarks.parity.tiny_models import write_random_model
 from reason_envs.errors import EngineError, ReasonEnvsError
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import GenerationRequest, Sampling
@@ -263,18 +264,29 @@ def test_canary_refuses_a_model_that_both_sides_score_differently(tiny_model, ki
 class SamplingOtherwise(TransformersEngine):
     """Engine that samples with other log-probabilities than it scores with, as code that ignores padding does."""
 
+    shift = 0.15
+
     def generate_batch(self, requests):
         groups = super().generate_batch(requests)
         for generation in (each for group in groups for each in group):
-            generation.log_probs[:] = [value - 0.15 for value in generation.log_probs]
+            generation.log_probs[:] = [value - self.shift for value in generation.log_probs]
         return groups
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_canary_refuses_differences_that_rounding_does_not_explain(tiny_model, dtype):
+@pytest.mark.parametrize(("dtype", "shift"), [("float32", 0.001), ("float32", 0.15), ("bfloat16", 0.06)])
+def test_canary_refuses_differences_that_rounding_does_not_explain(tiny_model, dtype, shift):
     engine = SamplingOtherwise(model=tiny_model, device="cpu", dtype=dtype)
-    with pytest.raises(EngineError, match=r"0\.1\d in batches or between sampling and reading again"):
+    engine.shift = shift
+    with pytest.raises(EngineError, match=r"0\.[01]\d* in batches or between sampling and reading again"):
         asyncio.run(WeightSync(make_policy(tiny_model, dtype=dtype, precision=dtype), engine).canary())
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_canary_refuses_a_model_that_ignores_padding(tmp_path, dtype):
+    write_random_model("git", tmp_path)  # differs by 0.015 nats, which bfloat16 causes in other models
+    policy = make_policy(str(tmp_path), dtype=dtype, precision=dtype)
+    with pytest.raises(EngineError, match=r"GitForCausalLM: \S+ nats per token, and 0\.01\d in batches"):
+        asyncio.run(WeightSync(policy, TransformersEngine(model=str(tmp_path), device="cpu", dtype=dtype)).canary())
 
 
 @pytest.mark.parametrize(("scale", "shares"), [(0.01, [1.0]), (30.0, [1.0, 0.5, 0.25, 0.1])])
