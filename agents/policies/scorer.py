@@ -29,7 +29,8 @@ class Scorer(nn.Module):
         self.model = model
         self.device = device
         self.precision = precision
-        if device.type == "cpu" and precision != torch.float32 and model.config._attn_implementation == "sdpa":
+        exact = {precision, model.dtype} == {torch.float32}
+        if device.type == "cpu" and not exact and model.config._attn_implementation == "sdpa":
             use_float32_gradients(model)
         self.share_prompts = True
         """Whether each prompt of a batch is computed once. Gradient checkpointing does not allow it."""

@@ -53,9 +53,16 @@ def test_attention_is_sdpa_with_dropout_or_a_bias_of_positions(options):
     assert all(torch.equal(*pair) for pair in zip(found, plain, strict=True))
 
 
-@pytest.mark.parametrize(("precision", "name"), [("bfloat16", attention.NAME), ("float32", "sdpa")])
 @pytest.mark.parametrize("options", [{}, {"lora_rank": 4}, {"gradient_checkpointing": True}])
-def test_policies_use_it_in_lower_precision_only(tiny_model, monkeypatch, precision, name, options):
+@pytest.mark.parametrize(
+    ("types", "name"),
+    [
+        ({"precision": "bfloat16"}, attention.NAME),
+        ({"dtype": "bfloat16", "lora_rank": 4}, attention.NAME),
+        ({"precision": "float32"}, "sdpa"),
+    ],
+)
+def test_policies_use_it_in_lower_precision_only(tiny_model, monkeypatch, types, name, options):
     seen = []
     original = torch.nn.functional.scaled_dot_product_attention
 
@@ -64,11 +71,11 @@ def test_policies_use_it_in_lower_precision_only(tiny_model, monkeypatch, precis
         seen.append(out.dtype)
         return out
 
-    policy = make_policy(tiny_model, precision=precision, **options)
+    policy = make_policy(tiny_model, **{**types, **options})
     assert policy.model.config._attn_implementation == name
     with policy.training_mode(True):
         out = policy.evaluate(mixed_decisions())
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
     out.log_probs.sum().backward()
     assert all(parameter.grad is not None for parameter in policy.parameters())
-    assert (torch.float32 in seen) == (precision == "bfloat16" or "gradient_checkpointing" in options)
+    assert (torch.float32 in seen) == (name == attention.NAME or "gradient_checkpointing" in options)
