@@ -1,7 +1,7 @@
-"""Attention for training on a CPU in lower precision: its gradients are computed in float32.
+"""Attention for training in lower precision on a CPU: gradients are computed in float32.
 
-The backward pass of PyTorch's attention takes about 20 times as long in bfloat16 there. The forward pass stays as it
-is, so that learner and engine agree.
+On a CPU, the backward pass of PyTorch's attention takes about 20 times as long in bfloat16 as in float32. The forward
+pass is that of ``sdpa``, so that learner and engine agree.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ NAME = "sdpa_float32_gradients"
 
 
 class _Attention(torch.autograd.Function):
-    """Applies a function to query, key and value; the backward pass repeats it in float32."""
+    """Applies a function to query, key and value. The backward pass repeats it in float32."""
 
     @staticmethod
     def forward(ctx: Any, attend: Callable[..., Tensor], *given: Tensor) -> Tensor:
@@ -38,7 +38,11 @@ class _Attention(torch.autograd.Function):
 def attention(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, Tensor | None]:
-    """Compute the same as ``sdpa``. Gradients are in float32, except with dropout or a trained bias of positions."""
+    """Compute the same as ``sdpa``, with gradients in float32.
+
+    With dropout or a position bias, the gradients are those of ``sdpa``: a repetition would drop other elements, and a
+    position bias may need a gradient itself.
+    """
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         mask = attention_mask
@@ -52,7 +56,7 @@ def attention(
 
 
 def use_float32_gradients(model: Any) -> None:
-    """Switch a model that uses ``sdpa`` to this attention."""
+    """Switch a model from ``sdpa`` to `attention`."""
     AttentionInterface.register(NAME, attention)
     AttentionMaskInterface.register(NAME, sdpa_mask)
     model.set_attn_implementation(NAME)

@@ -21,7 +21,8 @@ class Scorer(nn.Module):
     Args:
         model: the language model. An adapter is a part of its layers, so it has no PEFT wrapper around it.
         device: the device that computes.
-        precision: data type of the decoder's forward pass. The heads compute in float32.
+        precision: data type of the decoder's forward pass. The heads compute in float32, and on a CPU the gradients of
+            attention, too: the model's attention is replaced for that.
     """
 
     def __init__(self, model: Any, device: torch.device, precision: torch.dtype) -> None:

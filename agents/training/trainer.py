@@ -141,7 +141,7 @@ class Trainer:
         if self.progress.step == 0:
             self.saver.save(self.progress)
             await self.evaluator.sampled_and_greedy(self.progress.step)
-        return_free_memory()
+        return_free_memory()  # loading and the canary have freed copies of the weights
 
     async def _replay(self) -> None:
         """Play the episodes of the next step again if the run had sampled them with earlier weights."""

@@ -96,6 +96,6 @@ def _some(names: Iterable[str]) -> str:
 
 
 def return_free_memory() -> None:
-    """Return this process's freed memory to the system if the C library can (glibc); loading a model leaves much."""
+    """Return the freed memory of this process to the system, if the C library can (glibc)."""
     if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
         trim(0)
