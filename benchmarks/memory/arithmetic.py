@@ -182,7 +182,7 @@ def plan_memory(config: TrainConfig, machine: Machine) -> Needs:
         rows = min(engine.get("max_batch_size") or engine["max_sequences"], max(decisions, config.eval_tasks))
         each = learner.cache_bytes() * size * length + DRAWING_BYTES * learner.config.vocab_size
         generating = {f"engine: {rows} samples of {length:,} tokens": rows * each}
-        apart = policy.lora_rank or config.pipeline.steps_ahead or parts > 1 or size != 1
+        apart = policy.uses_lora or config.pipeline.steps_ahead or parts > 1 or size != 1
         if config.cluster.address is None and (apart or config.engine.name == "vllm"):
             always["engine: weights"] = copies * size * weights
     budget = max(machine.gib * GIB - sum(always.values()), 0) / 2 if machine.gpus else ACTIVATION_BYTES
@@ -192,10 +192,8 @@ def plan_memory(config: TrainConfig, machine: Machine) -> Needs:
     prompts = rows if policy.gradient_checkpointing else math.ceil(rows / algo["samples_per_task"])
     activations = learner.pass_bytes(rows, prompts, policy.max_prompt_tokens, policy.max_tokens)
     updating = {"gradients": trained / parts, f"activations of {rows} x {length:,} tokens": activations}
-    if parts > 1:  # embedding and head, and two layers, in bfloat16 and with gradients in float32
-        largest = max(weight.numel() for weight in learner.weights)
-        layer = sum(weight.numel() for weight in learner.weights) / learner.config.num_hidden_layers
-        updating["gathered layers"] = 6 * 2 * (largest + layer)
+    if parts > 1:
+        updating["gathered layers"] = gathered_bytes(learner)
     found = {ALWAYS: always, GENERATING: generating, UPDATING: updating}
     if config.cluster.address is not None and generating:
         engines = 1 / min(config.cluster.engine.gpus or 1, 1)  # on one GPU
@@ -203,6 +201,16 @@ def plan_memory(config: TrainConfig, machine: Machine) -> Needs:
         found[ENGINE] = {"libraries": LIBRARIES_GIB * GIB} | {what: engines * part for what, part in held.items()}
         found[GENERATING] = {}
     return {phase: {what: size / GIB for what, size in each.items()} for phase, each in found.items()}
+
+
+def gathered_bytes(learner: LearnerMemory) -> float:
+    """Return the bytes of what sharded passes gather at a time.
+
+    These are embedding and head, and two layers, in bfloat16 and with gradients in float32.
+    """
+    largest = max(weight.numel() for weight in learner.weights)
+    layer = sum(weight.numel() for weight in learner.weights) / learner.config.num_hidden_layers
+    return 6 * 2 * (largest + layer)
 
 
 def peak(needs: Needs) -> tuple[float, str]:
