@@ -152,17 +152,22 @@ class LanguagePolicy(TrainablePolicy):
         return Evaluation(*(tensor.index_select(0, place).to(self.device) for tensor in rows))
 
     def activation_bytes(self) -> int:
-        """Return the bytes per token that a forward pass keeps, measured on one sequence; the head is not counted."""
+        """Return the bytes per token that a forward pass keeps, without the head: what a second sequence adds.
+
+        The first sequence also keeps what serves all tokens, such as copies of the weights in another data type.
+        """
         if self._activation_bytes is not None:
             return self._activation_bytes
         ids = [self.tokenizer.eos_token_id] * PROBE_TOKENS
-        scorer = self._scorer
+        scorer, kept = self._scorer, []
         choice = Choice(ids[: PROBE_TOKENS // 2], None, self.sampling, "stop", 0, ids[PROBE_TOKENS // 2 :], "")
-        batch = collate([Decision("", "", 0, choice, 0.0, "")], self.tokenizer.pad_token_id).to(scorer.model.device)
-        saved, generators = SavedBytes(scorer.parameters()), torch.random.fork_rng(devices=[])
-        with torch.enable_grad(), generators, self.training_mode(True), scorer.autocast(), saved:
-            token_states(scorer.model, batch, share_prompts=False)
-        return saved.total // PROBE_TOKENS
+        for rows in (1, 2):
+            batch = collate([Decision("", "", 0, choice, 0.0, "")] * rows, self.tokenizer.pad_token_id)
+            saved, generators = SavedBytes(scorer.parameters()), torch.random.fork_rng(devices=[])
+            with torch.enable_grad(), generators, self.training_mode(True), scorer.autocast(), saved:
+                token_states(scorer.model, batch.to(scorer.model.device), share_prompts=False)
+            kept.append(saved.total)
+        return (kept[1] - kept[0]) // PROBE_TOKENS
 
     def recompute_activations(self) -> bool:
         """Switch gradient checkpointing on; return whether it was off and the model supports it."""

@@ -118,10 +118,14 @@ class LearnerMemory:
         return sum(part.nbytes for layer in cache.layers for part in (layer.keys, layer.values))
 
     def _kept(self, layers: int) -> int:
-        with self._fake(layers) as (model, weights), (saved := SavedBytes(weights)), self._autocast():
-            # With a cache, transformers omits the mask, as for a real sequence without padding.
-            model.base_model(torch.zeros(1, PROBE_TOKENS, dtype=torch.long), use_cache=True)
-            return saved.total
+        kept = []
+        for rows in (1, 2):
+            with self._fake(layers) as (model, weights), (saved := SavedBytes(weights)), self._autocast():
+                # With a cache, transformers omits the mask, as for a real sequence without padding.
+                ids, places = torch.zeros(rows, PROBE_TOKENS, dtype=torch.long), torch.arange(PROBE_TOKENS)
+                model.base_model(ids, position_ids=places.repeat(rows, 1), use_cache=True)
+            kept.append(saved.total)
+        return kept[1] - kept[0]
 
     def _peak(self, layers: int, rows: int, prompts: int, prompt: int, response: int) -> int:
         with self._fake(layers) as (model, weights), UsedBytes([*weights, *model.buffers()]) as used:

@@ -121,3 +121,9 @@ def test_activation_bytes_of_a_language_model_grow_with_its_layers(tiny_model):
     config, measured = policy.model.config, policy.activation_bytes()
     floats = config.num_hidden_layers * (8 * config.hidden_size + 4 * config.intermediate_size)
     assert 0.5 < measured / (4 * floats) < 2.5
+
+
+def test_activation_bytes_contain_no_copies_of_the_weights(tiny_model, monkeypatch):
+    monkeypatch.setattr("agents.policies.language.PROBE_TOKENS", 4)  # per token, copies of all weights are many bytes
+    half, full = (make_policy(tiny_model, precision=precision) for precision in ("bfloat16", "float32"))
+    assert half.activation_bytes() < full.activation_bytes()
