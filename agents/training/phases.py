@@ -70,11 +70,14 @@ class StepClock:
             faulthandler.cancel_dump_traceback_later()
         self._seconds[name] = time.monotonic() - started
 
-    def metrics(self, tokens: int) -> dict[str, float]:
-        """Return the seconds since the start and per phase, and the tokens generated per second."""
+    def metrics(self, tokens: int, seconds: float) -> dict[str, float]:
+        """Return the seconds since the start and per phase, and the tokens that playing generated per second.
+
+        Playing the episodes took ``seconds``, perhaps before this step.
+        """
         return {
             "time/step": time.monotonic() - self._started,
-            "time/generate": self._seconds[GENERATING],
+            "time/generate": seconds,
             "time/update": self._seconds[UPDATING],
-            "time/tokens_per_second": tokens / self._seconds[GENERATING],
+            "time/tokens_per_second": tokens / seconds,
         }

@@ -1,6 +1,7 @@
 """The episodes of the training steps: played when a step needs them, or during the update of the step before."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 from agents.algorithms.learner import Learner
@@ -25,12 +26,16 @@ class Pipeline:
         self._saver = saver
         self._ahead = steps_ahead > 0
         self._total_steps = total_steps
-        self._playing: asyncio.Future[list[Trajectory]] | None = None
+        self._playing: asyncio.Future[tuple[list[Trajectory], float]] | None = None
 
-    def episodes(self, step: int) -> asyncio.Future[list[Trajectory]]:
-        """Return the episodes of a step, which may be complete already."""
+    def episodes(self, step: int) -> asyncio.Future[tuple[list[Trajectory], float]]:
+        """Return the episodes of a step, which may be complete already, and the seconds that playing them took."""
         playing, self._playing = self._playing, None
-        return playing or asyncio.ensure_future(self._learner.collect(step))
+        return playing or asyncio.ensure_future(self._timed(step))
+
+    async def _timed(self, step: int) -> tuple[list[Trajectory], float]:
+        started = time.monotonic()
+        return await self._learner.collect(step), time.monotonic() - started
 
     async def update(self, trajectories: Sequence[Trajectory], step: int) -> dict[str, float]:
         """Update the policy on the episodes of a step; return the metrics.

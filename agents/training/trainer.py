@@ -82,9 +82,10 @@ class Trainer:
         step = self.progress.step
         clock = StepClock(self.config, step)
         with clock.phase(GENERATING):
-            played = await self._collect(step)
-        if played is None:
+            collected = await self._collect(step)
+        if collected is None:
             return
+        played, seconds = collected
         trajectories = without_failures(played)
         metrics, sample = describe(trajectories), as_text(trajectories[0])
         with clock.phase(UPDATING):
@@ -93,10 +94,13 @@ class Trainer:
         self.progress.advance(tokens, metrics, sample, self.sync.watched(trajectories))
         with clock.phase(SENDING):
             gaps = await self._push()
-        await self._log({**gaps, **clock.metrics(tokens)})
+        await self._log({**gaps, **clock.metrics(tokens, seconds)})
 
-    async def _collect(self, step: int) -> list[Trajectory] | None:
-        """Collect episodes; ``None`` if a signal ended them between two decisions. Single decisions are completed."""
+    async def _collect(self, step: int) -> tuple[list[Trajectory], float] | None:
+        """Collect episodes, with their seconds.
+
+        ``None`` if a signal ended them between two decisions. Single decisions are completed.
+        """
         playing = self.pipeline.episodes(step)
         while not (await asyncio.wait([playing], timeout=POLL_SECONDS))[0]:
             if self.stop.pending() and self.run.environment.decisions_per_episode != 1:

@@ -4,6 +4,8 @@ import asyncio
 import os
 import signal
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 from run_toys import LORA, assert_same_run, make_run, rows, train
@@ -42,7 +44,7 @@ def test_run_ahead_equals_its_sequential_twin(whole, kind, tiny_model, tmp_path,
 
     def episodes(self, step):
         async def given():
-            return ahead[step] if step else await self._learner.collect(step)
+            return ahead[step] if step else await self._learner.collect(step), 1.0
 
         return asyncio.ensure_future(given())
 
@@ -58,6 +60,30 @@ def test_samples_are_one_step_old_and_weighed(whole, kind):
     assert [row["staleness"] for row in found] == [0, 1, 1, 1, 1]
     assert found[0]["sampler_kl"] == pytest.approx(0, abs=1e-6)
     assert all(row["sampler_kl"] > 1e-7 for row in found[1:])
+
+
+class SlowLearner:
+    """Plays for 0.05 seconds and updates for 0.1."""
+
+    async def collect(self, step):
+        await asyncio.sleep(0.05)
+        return []
+
+    def update(self, trajectories, step):
+        time.sleep(0.1)
+        return {}
+
+
+def test_episodes_that_were_played_ahead_tell_how_long_they_took():
+    async def second_step():
+        policy = SimpleNamespace(state_tensors=dict)
+        pipeline = Pipeline(SlowLearner(), policy, SimpleNamespace(), steps_ahead=1, total_steps=2)
+        await pipeline.episodes(0)
+        await pipeline.update([], 0)
+        return await pipeline.episodes(1)
+
+    _, seconds = asyncio.run(second_step())
+    assert seconds >= 0.05
 
 
 @pytest.mark.parametrize(
