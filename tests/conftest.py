@@ -25,11 +25,12 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """What collection creates is kept until the end, so that collecting garbage meanwhile is wasted time."""
+    """What collection creates is kept until the end, so that looking for garbage in it is wasted time, also later."""
     gc.disable()
     try:
         return (yield)
     finally:
+        gc.freeze()
         gc.enable()
 
 
