@@ -43,7 +43,7 @@ class Comparison:
     problems: int
     """Number of held-out problems."""
     fallbacks: tuple[str, ...] = ()
-    """Where the grader looks for an answer without a box."""
+    """Places where the grader looks for an answer without a box."""
     samples: int = 4
     """Samples per held-out problem."""
 
