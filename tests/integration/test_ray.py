@@ -11,6 +11,7 @@ import time
 import psutil
 import pytest
 import torch
+from doc_pages import ROOT, blocks
 from ranks import in_ranks
 from run_toys import checkpoints, make_run, overrides, rows, train
 
@@ -175,3 +176,13 @@ def test_ray_refuses_more_learners_than_it_has_processors(tiny_model, tmp_path):
     with pytest.raises(OptionError, match=expected), held.learners(print, config):
         pass
     held.close()
+
+
+@pytest.mark.parametrize("runners", [0, 1])
+def test_ray_rllib_trains_and_acts_within_the_action_mask(runners, capsys):
+    pytest.importorskip("ray.rllib.algorithms.ppo", reason="RLlib needs dm-tree, lz4, ormsgpack and scipy")
+    (block,) = (block for block in blocks(ROOT / "docs" / "other_libraries.md") if "ray.rllib" in block.code)
+    assert "num_env_runners=0" in block.code
+    code = block.code.replace("num_env_runners=0", f"num_env_runners={runners}")
+    exec(code, {"__name__": "__main__"})  # Ray sends classes of this module by value
+    assert capsys.readouterr().out.endswith(block.output)  # after what Ray prints
