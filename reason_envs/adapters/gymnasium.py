@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from copy import copy
 from dataclasses import replace
 from typing import Any, Self
 
@@ -15,22 +14,18 @@ from gymnasium.vector.utils import batch_space, concatenate, create_empty_array,
 
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.loop import run
+from reason_envs.adapters.synchronous import Options, SynchronousEnv, check_reset_options
 from reason_envs.batching import gather
 from reason_envs.core import Environment, StepResult, checked_reset, checked_step
-from reason_envs.errors import OptionError, ReasonEnvsError, printable, unknown_name
+from reason_envs.errors import ReasonEnvsError
 from reason_envs.validation import check_choice
 from reason_envs.vector import VectorEpisodes
-
-Options = dict[str, Any] | None
 
 
 class SharedArguments(dict):
     """Keyword arguments whose values are shared by deep copies, so that engines in a ``spec`` are not copied."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return copy(self)
-
-    def __copy__(self) -> Self:
         return type(self)(self)
 
 
@@ -49,7 +44,7 @@ class _SharingSpec:
         self._spec = value if value is None else replace(value, kwargs=SharedArguments(value.kwargs))
 
 
-class GymnasiumAdapter(_SharingSpec, gym.Env):
+class GymnasiumAdapter(_SharingSpec, SynchronousEnv, gym.Env):
     """An environment with Gymnasium's synchronous interface. Several agents are replaced by one `Controller`.
 
     The environment's ``render_messages`` and ``parse_action`` are available to language policies, and its
@@ -62,16 +57,12 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
         human: whether to print the episode after each reset and step, as ``render_mode="human"`` does.
     """
 
-    metadata = Environment.metadata
-
     def __init__(self, environment: Environment, *, strict: bool = False, human: bool = False) -> None:
-        self.environment = single_agent(environment)
+        super().__init__(single_agent(environment), human)
         (self.agent,) = self.environment.agents
         self.strict = strict
         self.invalid_actions = 0
         """Number of actions outside of the action space so far."""
-        self.metadata = {**environment.metadata, "render_modes": ["human", *environment.metadata["render_modes"]]}
-        self.render_mode = "human" if human else environment.render_mode
         self.observation_space = self.environment.observation_space(self.agent)
         self.action_space = self.environment.action_space(self.agent)
         self.render_messages = self.environment.render_messages
@@ -86,9 +77,10 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
 
     def reset(self, *, seed: int | None = None, options: Options = None) -> tuple[Any, dict[str, Any]]:
         """Start an episode; ``options={"task": ...}`` fixes the problem."""
-        super().reset(seed=seed)
-        _check_options(self.environment, options)
-        result = self._run(checked_reset(self.environment, seed=seed, options=options))
+        gym.Env.reset(self, seed=seed)
+        check_reset_options(self.environment, options)
+        result = self._wait(checked_reset(self.environment, seed=seed, options=options))
+        self._observation = seen(result, self.agent, None)
         return self._observation, result.info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -96,16 +88,9 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
         self.environment.check_started()
         if not self.action_space.contains(action):
             self._refuse(action)
-        result = self._run(checked_step(self.environment, {self.agent: action}))
+        result = self._wait(checked_step(self.environment, {self.agent: action}))
+        self._observation = seen(result, self.agent, self._observation)
         return self._observation, *outcome(result, self.agent), result.info
-
-    def render(self) -> Any:
-        """Render according to ``render_mode``; ``human`` prints the episode and returns ``None``."""
-        self.environment.check_started()
-        drawn = self.environment.render()
-        if self.render_mode != "human":
-            return drawn
-        return print(printable(str(drawn)))
 
     def _refuse(self, action: Any) -> None:
         rule = f"The action {action!r} ({type(action).__name__}) is not in the action space {self.action_space}"
@@ -114,17 +99,6 @@ class GymnasiumAdapter(_SharingSpec, gym.Env):
         self.invalid_actions += 1
         if self.invalid_actions == 1:
             gym.logger.warn(f"{rule}. It counts as an invalid action; strict=True makes it an error.")
-
-    def close(self) -> None:
-        """Close the environment and the models that it built. Models that were passed in stay open."""
-        self.environment.close()
-
-    def _run(self, move: Any) -> StepResult:
-        (result,) = run(gather(move))
-        self._observation = seen(result, self.agent, self._observation)
-        if self.render_mode == "human":
-            self.render()
-        return result
 
 
 class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
@@ -168,7 +142,7 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
             options: options of every environment, and ``reset_mask``, booleans [num_envs].
         """
         seeds = self._spread(seed)
-        _check_options(self.environments[0], options, "reset_mask")
+        check_reset_options(self.environments[0], options, "reset_mask")
         passed = dict(options or {})
         slots = self._masked(passed.pop("reset_mask", None))
         results = run(self.episodes.reset(slots, {s: seeds[s] for s in slots}, dict.fromkeys(slots, passed)))
@@ -182,21 +156,13 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
                 f"{len(moves)} actions for {self.num_envs} environments: give one action per environment."
             )
         stepped, started = run(self._move(moves))
-        ended = {s: r for s, r in stepped.items() if r.done and s in started}
         infos = self._merge({**stepped, **started})
-        if ended:
-            finals = {s: {"final_obs": self._see(s, r), "final_info": r.info} for s, r in ended.items()}
-            for slot, info in finals.items():
-                infos = self._add_info(infos, info, slot)
+        for slot, result in stepped.items():
+            if result.done and slot in started:
+                infos = self._add_info(infos, {"final_obs": self._see(slot, result), "final_info": result.info}, slot)
         outcomes = [outcome(stepped[s], self.agent) if s in stepped else (0.0, False, False) for s in moves]
-        rewards, terminated, truncated = zip(*outcomes, strict=True)
-        return (
-            self._collect({**stepped, **started}),
-            np.array(rewards, np.float64),
-            np.array(terminated, np.bool_),
-            np.array(truncated, np.bool_),
-            infos,
-        )
+        rewards, terminated, truncated = map(np.array, zip(*outcomes, strict=True))
+        return self._collect({**stepped, **started}), rewards, terminated, truncated, infos
 
     def render(self) -> tuple[Any, ...]:
         """Render every environment."""
@@ -251,15 +217,6 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
         return [int(slot) for slot in np.flatnonzero(mask)]
 
 
-def _check_options(environment: Environment, options: Any, *more: str) -> None:
-    """Refuse reset options that nothing reads."""
-    if not isinstance(options, Mapping | None):
-        raise OptionError("options", options, 'must be a dict, such as {"task": {"question": ..., "answer": ...}}.')
-    for key in options or {}:
-        if key not in (valid := (*environment.reset_options, *more)):
-            raise unknown_name("option of reset", key, valid, "Name further keys in the environment's reset_options.")
-
-
 def stacked(space: gym.Space, observations: Sequence[Any]) -> Any:
     """Return the observations of several environments as one batch."""
     empty: Any = create_empty_array(space, len(observations))
@@ -275,6 +232,6 @@ def outcome(result: StepResult, agent: str) -> tuple[float, bool, bool]:
     """Return an agent's reward and whether its episode terminated or was truncated."""
     return (
         float(result.rewards.get(agent, 0.0)),
-        result.terminated.get(agent, False),
-        result.truncated.get(agent, False),
+        bool(result.terminated.get(agent, False)),
+        bool(result.truncated.get(agent, False)),
     )

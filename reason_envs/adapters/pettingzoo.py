@@ -4,22 +4,19 @@ Agents are named ``role_0``, as PettingZoo recommends. Text observations become 
 AEC test rejects plain strings. ``environment.observe(agent)`` gives the observations of agents that do not act.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from gymnasium import Space
 from gymnasium.spaces import Dict, Text
 from pettingzoo import AECEnv, ParallelEnv
 
-from reason_envs.adapters.loop import run
-from reason_envs.batching import gather
+from reason_envs.adapters.synchronous import Options, SynchronousEnv, check_reset_options, make_core
 from reason_envs.core import AgentId, Environment, StepResult, checked_reset, checked_step
-from reason_envs.errors import ReasonEnvsError
-from reason_envs.registration import make_environment
-
-Options = dict[str, Any] | None
+from reason_envs.errors import ReasonEnvsError, unknown_name
 
 
-def parallel_env(name: str, **options: Any) -> "ParallelAdapter":
+def parallel_env(name: str, *, render_mode: str | None = None, **options: Any) -> "ParallelAdapter":
     """Build an environment for PettingZoo's parallel API.
 
     Every agent gets an observation at every step. ``infos[agent]["acts"]`` is true for the agents that act next, and
@@ -27,31 +24,31 @@ def parallel_env(name: str, **options: Any) -> "ParallelAdapter":
 
     Args:
         name: id or short name, such as ``"petting_plan_path"``.
-        options: ``render_mode`` and the environment's options.
+        render_mode: a render mode of the environment, or ``human``, which prints the episode after each step.
+        options: the environment's options.
     """
-    return ParallelAdapter(make_environment(name, **options))
+    return ParallelAdapter(*make_core(name, render_mode, options))
 
 
-def aec_env(name: str, **options: Any) -> "AECAdapter":
+def aec_env(name: str, *, render_mode: str | None = None, **options: Any) -> "AECAdapter":
     """Build an environment for PettingZoo's agent-environment-cycle API, with the arguments of `parallel_env`.
 
     ``agent_iter`` yields the agents that act.
     """
-    return AECAdapter(make_environment(name, **options))
+    return AECAdapter(*make_core(name, render_mode, options))
 
 
-class _SeatedEnv:
+class _SeatedEnv(SynchronousEnv):
     """An environment whose agents and spaces have PettingZoo names."""
 
-    def __init__(self, environment: Environment) -> None:
+    def __init__(self, environment: Environment, human: bool = False) -> None:
         if type(environment).observe is Environment.observe:
             raise ReasonEnvsError(
                 f"{type(environment).__name__} does not define observe(agent), which PettingZoo needs for agents that "
                 "do not act. Define it, or use gymnasium.make."
             )
-        self.environment = environment
-        self.metadata = {**environment.metadata, "name": type(environment).__name__}
-        self.render_mode = environment.render_mode
+        super().__init__(environment, human)
+        self.metadata["name"] = type(environment).__name__
         self._agent_of = {f"{agent}_0": agent for agent in environment.agents}
         self.possible_agents = list(self._agent_of)
         self.agents: list[str] = []
@@ -77,22 +74,11 @@ class _SeatedEnv:
         seen = self.environment.observe(self._agent_of[agent])
         return {"text": seen} if isinstance(seen, str) else seen
 
-    def render(self) -> Any:
-        """Render according to ``render_mode``."""
-        return self.environment.render()
-
-    def close(self) -> None:
-        """Close the environment and the sandbox that it built. A sandbox that was passed in stays open."""
-        self.environment.close()
-
-    def _start(self, seed: int | None, options: Options) -> StepResult:
-        (result,) = run(gather(checked_reset(self.environment, seed=seed, options=options)))
+    def _begin(self, seed: int | None, options: Options) -> StepResult:
+        ignored = options if isinstance(options, Mapping) else ()  # PettingZoo's own tests pass keys that nothing reads
+        check_reset_options(self.environment, options, *ignored)
         self.agents = list(self.possible_agents)
-        return result
-
-    def _move(self, actions: dict[AgentId, Any]) -> StepResult:
-        (result,) = run(gather(checked_step(self.environment, actions)))
-        return result
+        return self._wait(checked_reset(self.environment, seed=seed, options=options))
 
     def _rewards(self, result: StepResult) -> dict[str, float]:
         return {name: float(result.rewards.get(agent, 0.0)) for name, agent in self._agent_of.items()}
@@ -111,7 +97,7 @@ class ParallelAdapter(_SeatedEnv, ParallelEnv):
 
     def reset(self, seed: int | None = None, options: Options = None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start an episode; ``options={"task": ...}`` fixes the problem."""
-        infos = self._infos(self._start(seed, options))
+        infos = self._infos(self._begin(seed, options))
         return self._look(), infos
 
     def step(
@@ -121,7 +107,10 @@ class ParallelAdapter(_SeatedEnv, ParallelEnv):
         self.environment.check_started()
         if not self.agents:
             return {}, {}, {}, {}, {}
-        result = self._move({self._agent_of[name]: actions[name] for name in self._acting if name in actions})
+        if unknown := set(actions) - set(self.possible_agents):
+            raise unknown_name("agent", min(unknown), self.possible_agents)
+        acted = {self._agent_of[name]: actions[name] for name in self._acting if name in actions}
+        result = self._wait(checked_step(self.environment, acted))
         seen, infos = self._look(), self._infos(result)
         if result.done:
             self.agents = []
@@ -137,15 +126,15 @@ class AECAdapter(_SeatedEnv, AECEnv):
     Agents that act at the same time choose their actions one after the other. Then the environment is stepped.
     """
 
-    def __init__(self, environment: Environment) -> None:
-        super().__init__(environment)
+    def __init__(self, environment: Environment, human: bool = False) -> None:
+        super().__init__(environment, human)
         self.metadata["is_parallelizable"] = False
         self.agent_selection: str = self.possible_agents[0]
         self._chosen: dict[AgentId, Any] = {}
 
     def reset(self, seed: int | None = None, options: Options = None) -> None:
         """Start an episode; ``options={"task": ...}`` fixes the problem."""
-        result = self._start(seed, options)
+        result = self._begin(seed, options)
         self._cumulative_rewards = dict.fromkeys(self.agents, 0.0)
         self._take(result)
 
@@ -162,7 +151,7 @@ class AECAdapter(_SeatedEnv, AECEnv):
             self.agent_selection = self._acting[len(self._chosen)]
             self._clear_rewards()
             return
-        self._take(self._move(self._chosen))
+        self._take(self._wait(checked_step(self.environment, self._chosen)))
         self._accumulate_rewards()
         self._deads_step_first()
 

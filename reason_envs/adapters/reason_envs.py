@@ -6,6 +6,7 @@ from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import RenderCollection
 
 from reason_envs.adapters.gymnasium import GymnasiumAdapter, GymnasiumVectorAdapter
+from reason_envs.adapters.synchronous import make_core
 from reason_envs.registration import make_environment
 
 
@@ -17,10 +18,10 @@ def make_env(
     ``human`` prints the episode as text, ``MODE_list`` collects what ``MODE`` returns, and ``strict=True`` refuses
     actions outside of the action space.
     """
-    human = render_mode == "human"
-    mode = "ansi" if human else render_mode and render_mode.removesuffix("_list")
-    adapter = GymnasiumAdapter(make_environment(environment, render_mode=mode, **options), strict=strict, human=human)
-    return adapter if mode == render_mode or human else RenderCollection(adapter)
+    mode = render_mode and render_mode.removesuffix("_list")
+    core, human = make_core(environment, mode, options)
+    adapter = GymnasiumAdapter(core, strict=strict, human=human)
+    return adapter if mode == render_mode else RenderCollection(adapter)
 
 
 def make_vector_env(

@@ -12,6 +12,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvO
 from reason_envs.adapters.controller import single_agent
 from reason_envs.adapters.gymnasium import outcome, seen, stacked
 from reason_envs.adapters.loop import run
+from reason_envs.adapters.synchronous import check_reset_options
 from reason_envs.core import Environment, StepResult
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.vector import VectorEpisodes
@@ -58,6 +59,8 @@ class ReasonVecEnv(VecEnv):
 
     def reset(self) -> VecEnvObs:
         """Start an episode in every environment with the seeds of ``seed`` and the options of ``set_options``."""
+        for given in self._options:
+            check_reset_options(self.environments[0], given)
         seeds, options = dict(enumerate(self._seeds)), dict(enumerate(self._options))
         self._reset_seeds()
         self._reset_options()

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from petting_toys import NAMES, play, solver, start
-from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test
+from pettingzoo.test import api_test, parallel_api_test, parallel_seed_test, render_test
 
 import reason_envs
 from reason_envs import registration
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 
 
 def respond(env):
@@ -113,6 +113,30 @@ def test_options_tasks_and_rendering_reach_the_environment():
         assert env.environment.config.max_turns == 1
         assert "P.G" in env.render()
         env.close()
+
+
+def test_pettingzoo_render_test_passes_and_human_mode_prints_each_step(capsys):
+    render_test(lambda **options: reason_envs.aec_env("petting_plan_path", **options))
+    capsys.readouterr()
+    env = reason_envs.parallel_env("petting_plan_path", render_mode="human")
+    env.reset(seed=3)
+    env.step({"tool_0": "R"})
+    assert capsys.readouterr().out.count("turn ") == 2
+    assert env.render_mode in env.metadata["render_modes"]
+
+
+@pytest.mark.parametrize("make", [reason_envs.parallel_env, reason_envs.aec_env])
+@pytest.mark.parametrize("options", [["task"], "task", 3])
+def test_options_of_a_wrong_type_are_refused(make, options):
+    with pytest.raises(OptionError, match=r"^options=.* must be a dict"):
+        make("petting_plan_path").reset(options=options)
+
+
+def test_actions_of_unknown_agents_are_refused():
+    env = reason_envs.parallel_env("petting_math")
+    env.reset(seed=3)
+    with pytest.raises(ReasonEnvsError, match=r"Unknown agent 'tool'. Did you mean 'tool_0'"):
+        env.step({"tool": "x"})
 
 
 def test_a_missing_reset_raises_an_error():

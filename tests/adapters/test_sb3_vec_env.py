@@ -96,6 +96,9 @@ def test_options_fix_the_next_problem():
     assert [task.question for task in envs.get_attr("task")] == ["Mine?"] * 2
     envs.reset()
     assert "Mine?" not in [task.question for task in envs.get_attr("task")]
+    envs.set_options({"tsk": 1})
+    with pytest.raises(ReasonEnvsError, match=r"Unknown option of reset 'tsk'. Did you mean 'task'?"):
+        envs.reset()
 
 
 def test_images_are_tiled():
