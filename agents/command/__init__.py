@@ -23,5 +23,6 @@ def main() -> None:
     if name not in COMMANDS:
         near = "".join(f" Did you mean {found!r}?" for found in get_close_matches(name, COMMANDS, n=1))
         raise SystemExit(f"error: Unknown command {name!r}.{near} Valid: {', '.join(COMMANDS)}.")
+    sys.path.append("")  # module:name finds modules of the working folder, as with `python -m`
     sys.argv = [f"reason-envs {name}", *arguments]
     runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)

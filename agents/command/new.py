@@ -1,4 +1,4 @@
-"""Write a package with an environment, its tests and a README: ``reason-envs new NAME``."""
+"""Write a package with an environment, its tests and a README: reason-envs new NAME."""
 
 import sys
 from pathlib import Path

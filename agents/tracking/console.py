@@ -33,11 +33,8 @@ class Console:
         """Show the progress bar if standard output is a terminal."""
         if sys.stdout.isatty():
             form = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}"
-            # Terminals of some containers report 0 columns or 0 lines. tqdm would then show no bar.
-            columns, lines = os.get_terminal_size(sys.stdout.fileno())
-            fixed = {"ncols": columns or UNKNOWN_WIDTH, "nrows": 2}
-            size: dict[str, Any] = {"dynamic_ncols": True} if columns and lines else fixed
-            self._bar = tqdm(total=self.total_steps, file=sys.stdout, bar_format=form, **size)
+            # nrows: some containers' terminals report 0 lines, and tqdm would show no bar.
+            self._bar = tqdm(total=self.total_steps, file=sys.stdout, bar_format=form, ncols=_columns(), nrows=2)
 
     def begin_at(self, step: int) -> None:
         """Set the bar of a resumed run to ``step``."""
@@ -47,11 +44,13 @@ class Console:
 
     def step(self, step: int, row: Mapping[str, float | None]) -> None:
         """Show the metrics of a finished training step."""
-        duration = row.get("time/step")
-        if duration is not None:
+        if (duration := row.get("time/step")) is not None:
             self._durations = [*self._durations[1 - RECENT :], duration]
         if self._bar is not None:
-            self._bar.set_postfix_str("  ".join(_fields(row)), refresh=False)
+            self._bar.ncols, fields = _columns(), _fields(row)
+            while fields and len("  ".join(fields)) > self._bar.ncols - 33 - 2 * len(str(self.total_steps)):
+                fields.pop()  # tqdm would cut a number
+            self._bar.set_postfix_str("  ".join(fields), refresh=False)
             self._bar.update(step - self._bar.n)
         elif not self._shown_any or step % self._every == 0 or step == self.total_steps:
             self._shown_any = True
@@ -77,14 +76,18 @@ class Console:
 
 def evaluation_text(row: Mapping[str, float | None]) -> str | None:
     """Write the held-out metrics of a row on one line; return ``None`` if it has none."""
-    accuracy = row.get("eval/accuracy")
-    if accuracy is None:
+    if (accuracy := row.get("eval/accuracy")) is None:
         return None
     text = f"held-out after step {row['step']}: accuracy {accuracy:.1%}"
     low, high, greedy = (row.get(f"eval/{name}") for name in ("accuracy_low", "accuracy_high", "greedy_accuracy"))
     if low is not None and high is not None:
         text += f" [{low:.1%}, {high:.1%}]"
     return text if greedy is None else f"{text}, greedy {greedy:.1%}"
+
+
+def _columns() -> int:
+    """Return the width of the terminal."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns or UNKNOWN_WIDTH
 
 
 def _fields(row: Mapping[str, float | None]) -> list[str]:

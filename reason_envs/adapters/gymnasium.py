@@ -53,11 +53,11 @@ class GymnasiumAdapter(_SharingSpec, SynchronousEnv, gym.Env):
 
     Args:
         environment: the asynchronous environment.
-        strict: whether an action outside of the action space is an error; otherwise the first one gives a warning.
         human: whether to print the episode after each reset and step, as ``render_mode="human"`` does.
+        strict: whether an action outside of the action space is an error; otherwise the first one gives a warning.
     """
 
-    def __init__(self, environment: Environment, *, strict: bool = False, human: bool = False) -> None:
+    def __init__(self, environment: Environment, human: bool = False, *, strict: bool = False) -> None:
         super().__init__(single_agent(environment), human)
         (self.agent,) = self.environment.agents
         self.strict = strict

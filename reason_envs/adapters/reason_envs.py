@@ -19,8 +19,7 @@ def make_env(
     actions outside of the action space.
     """
     mode = render_mode and render_mode.removesuffix("_list")
-    core, human = make_core(environment, mode, options)
-    adapter = GymnasiumAdapter(core, strict=strict, human=human)
+    adapter = GymnasiumAdapter(*make_core(environment, mode, options), strict=strict)
     return adapter if mode == render_mode else RenderCollection(adapter)
 
 

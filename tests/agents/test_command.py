@@ -43,6 +43,14 @@ def test_new_package_passes_its_own_tests(tmp_path):
     assert "3 passed" in done.stdout
 
 
+def test_command_finds_modules_of_the_working_folder(tmp_path):
+    write_package("my_env", tmp_path)
+    code = "import sys; sys.path.remove(''); from agents.command import main; main()"  # as in a console script
+    check = [sys.executable, "-c", code, "check", "my_env.environment:MyEnv-v0"]
+    done = subprocess.run(check, cwd=tmp_path / "my_env", capture_output=True, text=True)
+    assert "checks that apply passed" in done.stdout, done.stderr
+
+
 def test_new_package_needs_a_free_name_of_python(tmp_path):
     for name in ("my-env", "MyEnv", "1st"):
         with pytest.raises(RunError, match="cannot name a package: use lower-case letters"):

@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.summary.writer import event_file_writer
 
 from agents.tracking import tracker as tracking
+from agents.tracking.console import Console
 from agents.tracking.dashboards import tag
 from agents.tracking.metrics_file import SHOWN
 from agents.tracking.run_record import read_record, record_start
@@ -317,6 +318,24 @@ def everything_shown(terminal):
             os.close(terminal)
             return shown.decode()
         shown += chunk
+
+
+@pytest.mark.parametrize(
+    ("columns", "end"), [(80, "left, reward +0.100  accuracy 25.0%"), (60, "left, reward +0.100"), (40, "left")]
+)
+def test_bar_leaves_out_metrics_that_do_not_fit(monkeypatch, columns, end):
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (40, columns))
+    with open(theirs, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        console = Console(1234)
+        console.open()
+        console.step(1234, metrics(1))
+        console.close()
+        monkeypatch.undo()
+    last = everything_shown(ours).split("\r")[-2].strip()
+    assert len(last) <= columns
+    assert last.endswith(end)
 
 
 def test_console_shows_a_bar_on_a_terminal(tmp_path):
