@@ -191,8 +191,7 @@ def write_result(
     """
     _make_folder(path)
     sets = {name: _record(evaluation) for name, evaluation in evaluated.items()}
-    errors = {name: {"error": error} for name, error in failed.items()}
-    found = sets.get("", {"benchmarks": {**sets, **errors}})
+    found = sets.get("", {"benchmarks": {**sets, **{name: {"error": error} for name, error in failed.items()}}})
     path.write_text(json.dumps({"config": asdict(config), "overrides": list(overrides), **found}, indent=1) + "\n")
 
 

@@ -119,8 +119,7 @@ class PPO(Learner):
 
 def _write(stream: Sequence[Sample], steps: Sequence[int], advantages: Tensor, returns: Tensor) -> None:
     """Cut a stream's row into its decisions; a decision of a single step has one advantage for all of its tokens."""
-    rest = len(advantages) - sum(steps)
-    cuts = [row.split([*steps, rest]) for row in (advantages, returns)]
+    cuts = [row.split([*steps, len(advantages) - sum(steps)]) for row in (advantages, returns)]
     for sample, advantage, target in zip(stream, *(cut[:-1] for cut in cuts), strict=True):
         sample.advantage, sample.returns = advantage.expand(len(sample.decision.choice.token_ids)), target
 

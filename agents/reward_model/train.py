@@ -193,6 +193,5 @@ def arithmetic_agreement(solutions: Sequence[LabelledSolution]) -> dict[str, flo
 def main() -> None:
     """Run the command line."""
     with report_errors():
-        config = parse_pairs(RewardModelConfig, sys.argv[1:], __doc__ or "")
-        folder = train_reward_model(config)
+        folder = train_reward_model(parse_pairs(RewardModelConfig, sys.argv[1:], __doc__ or ""))
         print((folder / CARD).read_text())

@@ -77,8 +77,7 @@ class MonteCarloTreeSearch(Checked):
                     statistics.close(node, tree.nodes[node].children)
             if 0 in statistics.closed:
                 break
-        leaves = [i for i in range(1, len(tree.nodes)) if finished(tree, grower, i)]
-        return submit(tree, grower, leaves, "maximum")
+        return submit(tree, grower, [i for i in range(1, len(tree.nodes)) if finished(tree, grower, i)], "maximum")
 
     async def _simulate(self, tree: Tree, grower: Grower, statistics: Statistics) -> list[int]:
         """Go down from the root until a step is drawn or no step can be drawn; return the path."""

@@ -38,8 +38,7 @@ async def check_prompts(policy: Any, environment: Environment, tasks: TaskSet) -
             "policy.overlong_prompts=filter leaves these tasks out if others remain."
         )
     left_out = {**tasks.left_out, f"with a prompt of more than {limit} tokens": len(problems) - len(fitting)}
-    kept = [problems[i] for i in fitting]
-    return ListTaskSet(tasks.name, tasks.split, kept, left_out, disjoint=tasks.disjoint)
+    return ListTaskSet(tasks.name, tasks.split, [problems[i] for i in fitting], left_out, disjoint=tasks.disjoint)
 
 
 async def _prompt_length(environment: Environment, policy: LanguagePolicy, task: Task) -> int:

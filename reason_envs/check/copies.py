@@ -76,8 +76,7 @@ async def _part(subject: Subject, environment: Environment, steps: int, quiet: s
 
 async def _side_by_side(subject: Subject, environment: Environment, steps: int) -> list[list[StepResult]]:
     *_, last = await subject.episode(environment, steps)
-    both = (environment, environment.fork())
-    return await gather(*(subject.go_on(one, last, first=steps) for one in both))
+    return await gather(*(subject.go_on(one, last, first=steps) for one in (environment, environment.fork())))
 
 
 def batching(subject: Subject) -> str:

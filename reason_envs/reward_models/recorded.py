@@ -67,5 +67,4 @@ def describe(reward_model: StepRewardModel) -> dict[str, Any]:
 
 
 def _key(request: StepScoreRequest) -> str:
-    asked = json.dumps([request.question, request.steps])
-    return hashlib.blake2b(asked.encode(), digest_size=16).hexdigest()
+    return hashlib.blake2b(json.dumps([request.question, request.steps]).encode(), digest_size=16).hexdigest()

@@ -151,5 +151,4 @@ class RandomReward(MathReward):
     async def __call__(self, response: str, task: Task, seed: int) -> Reward:
         """Flip the coin of the seed, independent of the response."""
         graded = await super().__call__(response, task, seed)
-        heads = derive_seed(seed, "reward") % 2 == 1
-        return Reward(self.correct if heads else self.wrong, graded.info)
+        return Reward(self.correct if derive_seed(seed, "reward") % 2 else self.wrong, graded.info)

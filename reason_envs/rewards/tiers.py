@@ -146,8 +146,7 @@ def relative_error(answer: str, gold: str) -> float:
 
 def _by_share(answer: str, share: float, steps: Sequence[tuple[float, float]]) -> TierGrade:
     tier = next((tier for minimum, tier in steps if share >= minimum), 0.0)
-    reason = "right" if tier == 1 else "partial" if tier else "wrong"
-    return TierGrade(tier, tier == 1, answer, share, reason)
+    return TierGrade(tier, tier == 1, answer, share, "right" if tier == 1 else "partial" if tier else "wrong")
 
 
 def _mentions(text: str, extracted: str) -> bool:

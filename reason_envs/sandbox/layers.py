@@ -100,8 +100,7 @@ def detect() -> Layers:
         seccomp = compile_filter()
     except (ImportError, RuntimeError, OSError) as error:
         why = f"{error}; {FIXES['seccomp']}"
-    version = ctypes.CDLL(None).syscall(LANDLOCK_CREATE, None, 0, 1)
-    return Layers(max(0, version), working_bubblewrap(), seccomp, why)
+    return Layers(max(0, ctypes.CDLL(None).syscall(LANDLOCK_CREATE, None, 0, 1)), working_bubblewrap(), seccomp, why)
 
 
 def compile_filter() -> str:

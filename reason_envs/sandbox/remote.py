@@ -30,6 +30,5 @@ def unwrap(program: Program, marker: str, stdout: str, stderr: str, seconds: flo
     printed, _, results = stdout.partition(marker)
     limit = program.limits.output_bytes
     if max(len(printed.encode()), len(results.encode())) > limit:
-        reason = f"more than {limit} bytes of output"
-        return Outcome("output", printed[:limit], stderr[-2000:], (), seconds, reason)
+        return Outcome("output", printed[:limit], stderr[-2000:], (), seconds, f"more than {limit} bytes of output")
     return finished(results, printed, stderr[-2000:], seconds, why_incomplete)

@@ -99,8 +99,7 @@ def first_samples(tasks: Sequence[Task], max_samples: int | None) -> list[Task]:
         return list(tasks)
     # The split uses the same hash without a salt, so the smallest hashes would all be in one split.
     ranks = [hashlib.blake2b(task.question.encode(), digest_size=8, salt=b"sample").digest() for task in tasks]
-    ranked = sorted(range(len(tasks)), key=lambda i: (ranks[i], i))
-    return [tasks[i] for i in sorted(ranked[:max_samples])]
+    return [tasks[i] for i in sorted(sorted(range(len(tasks)), key=lambda i: (ranks[i], i))[:max_samples])]
 
 
 def check_count(option: str, value: int) -> int:

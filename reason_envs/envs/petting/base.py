@@ -178,8 +178,7 @@ class Petting(TaskEnvironment):
     @property
     def turn(self) -> int:
         """Number of the current turn, from 1; after the end, of the last turn."""
-        decisions = self.state.decisions - self.state.done
-        return decisions // len(self.roles) + 1
+        return (self.state.decisions - self.state.done) // len(self.roles) + 1
 
     def render_messages(self, observation: str) -> list[Message]:
         """Convert an observation to a user message, after the system message of its role if there is one."""

@@ -161,8 +161,7 @@ def _answer(snapshot: Any, calls: dict[int, tuple[Any, ...]], cost: float) -> An
         elif snapshot.function_name == COST:
             snapshot = snapshot.resume({"return_value": cost})
         else:
-            unknown = NameError(f"name {snapshot.function_name!r} is not defined")
-            snapshot = snapshot.resume({"exception": unknown})
+            snapshot = snapshot.resume({"exception": NameError(f"name {snapshot.function_name!r} is not defined")})
 
 
 def _failed(error: Any, printed: _Printed) -> Suspension:

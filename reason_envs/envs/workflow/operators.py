@@ -72,8 +72,7 @@ class Operators:
         async def ask(template: str, **values: str) -> str:
             nonlocal asked
             asked += 1
-            prompt = fill(self.prompts.ask[template], **values)
-            return await budget.ask(self.executors[name], prompt, (number, asked))
+            return await budget.ask(self.executors[name], fill(self.prompts.ask[template], **values), (number, asked))
 
         return await self._methods[name](Call(fields, ask, task)), asked
 

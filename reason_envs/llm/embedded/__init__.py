@@ -25,6 +25,5 @@ def path(name: str = "base") -> Path:
     """
     folder = EMBEDDED_DIR / name
     if not (folder / "config.json").is_file():
-        shipped = [p.parent.name for p in EMBEDDED_DIR.glob("*/config.json")]
-        raise unknown_name("embedded model", name, shipped)
+        raise unknown_name("embedded model", name, [p.parent.name for p in EMBEDDED_DIR.glob("*/config.json")])
     return folder

@@ -81,7 +81,8 @@ def quick_verdict(gold: str, answer: str) -> QuickReason | None:
     gold_number, number = plain_number(gold), plain_number(answer)
     if gold_number is not None and number is not None and gold_number == number:
         return "equal"
-    if gold_number is not None and number is not None and not _is_rounded(gold, answer):
+    may_be_rounded = "." in gold + answer and ("/" in gold + answer or "frac" in gold + answer)  # 1/3 and 0.333333
+    if gold_number is not None and number is not None and not may_be_rounded:
         return "different"
     bases = _BASE.findall(answer)
     if bases and bases != _BASE.findall(gold):  # algebra would ignore them
@@ -94,11 +95,6 @@ def quick_verdict(gold: str, answer: str) -> QuickReason | None:
     if gold_word is not None:
         return "string_match" if _bare_word(_TEXT.sub(r"\1", answer)) == gold_word else "different"
     return None
-
-
-def _is_rounded(one: str, other: str) -> bool:
-    """Return whether one is a ratio and the other a decimal, which can be its rounded value: 1/3 and 0.333333."""
-    return "." in one + other and ("/" in one + other or "frac" in one + other)
 
 
 def _bare_word(text: str) -> str:

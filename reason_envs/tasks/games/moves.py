@@ -92,8 +92,7 @@ def read_moves(text: str, maximum: int) -> str | None:
     boxed = last_boxed(text)
     lines = [line for line in text.splitlines() if line.strip()]
     found = boxed if boxed is not None else lines[-1] if lines else ""
-    parts = [part for part in _SEPARATORS.split(found.upper()) if part]
-    moves = "".join(_WORDS.get(part, part) for part in parts)
+    moves = "".join(_WORDS.get(part, part) for part in _SEPARATORS.split(found.upper()) if part)
     return moves if 0 < len(moves) <= maximum and set(moves) <= set(MOVES) else None
 
 

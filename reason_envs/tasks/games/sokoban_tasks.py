@@ -101,8 +101,7 @@ def _solved_room(rng: Random, rows: int, columns: int, boxes: int, walls: float)
     inside = [(row, column) for row in range(1, rows - 1) for column in range(1, columns - 1)]
     border = {(row, column) for row in range(rows) for column in range(columns)} - set(inside)
     inner = set(rng.sample(inside, round(walls * len(inside))))
-    free = [cell for cell in inside if cell not in inner]
-    *goals, player = rng.sample(free, boxes + 1)
+    *goals, player = rng.sample([cell for cell in inside if cell not in inner], boxes + 1)
     return game.SokobanLevel(rows, columns, frozenset(border | inner), player, frozenset(goals), frozenset(goals))
 
 

@@ -30,8 +30,7 @@ def draw(rng: Random, min_facts: int, max_facts: int) -> Problem:
     facts = [_fact(rng, kind, name) for kind, name in zip(kinds, names, strict=True)]
     sentence, question, answer = rng.choice(facts)
     passage = " ".join(fact[0] for fact in facts)
-    metadata = {"domain": "qa", "context": passage, "fact": sentence}
-    return f"Passage: {passage}\nQuestion: {question}", answer, metadata
+    return f"Passage: {passage}\nQuestion: {question}", answer, {"domain": "qa", "context": passage, "fact": sentence}
 
 
 def _fact(rng: Random, kind: Sequence[str], name: str) -> list[str]:

@@ -62,8 +62,7 @@ def procedural(name: str, split: Split, **options: Any) -> GeneratedTaskSet:
     def draw(address: int) -> Problem:
         with _seeded_global_random(name, address):
             entry = dataset[address]
-        answer = "" if entry["answer"] is None else str(entry["answer"])
-        return entry["question"], answer, entry["metadata"]
+        return entry["question"], "" if entry["answer"] is None else str(entry["answer"]), entry["metadata"]
 
     return GeneratedTaskSet(name, split, draw, size, settings["seed"], addresses)
 

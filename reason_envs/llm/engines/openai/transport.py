@@ -45,8 +45,7 @@ def backoff(seed: int, attempt: int, first: float) -> float:
 
     The jitter keeps between half and all of it. Its seed makes waits the same in every run.
     """
-    draw = derive_seed(seed, "backoff", attempt) / 2**63
-    return min(first * 2**attempt, MAX_BACKOFF_S) * (0.5 + 0.5 * draw)
+    return min(first * 2**attempt, MAX_BACKOFF_S) * (0.5 + derive_seed(seed, "backoff", attempt) / 2**64)
 
 
 def retry_after(value: str | None) -> float:
