@@ -93,6 +93,8 @@ class Environment(ABC):
     """Discount factor that the rewards are designed for; other values are refused. ``None`` allows any value."""
     decisions_per_episode: int | None = None
     """Number of decisions in every episode, over all agents; ``None`` if episodes differ in length."""
+    graded_by: Any = None
+    """Reward whose ``info`` says if a response is ``correct``; ``None``: the environment says it by itself."""
     max_decisions: int = 1000
     """Number of decisions after which a rollout truncates an episode that has not ended; ``max_decisions`` of a run."""
     reset_options: tuple[str, ...] = ("task",)

@@ -9,6 +9,7 @@ Installed packages add parts without being imported by the user. An entry point 
 
 import argparse
 import importlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -70,7 +71,7 @@ def parse_options(pairs: Sequence[str]) -> dict[str, Any]:
             check_whole(pairs)
             raise ReasonEnvsError(f"Cannot read the option {pair!r}: write key=value, such as max_terms=4.")
     try:
-        parsed = OmegaConf.to_container(OmegaConf.from_dotlist(list(pairs)), resolve=True)
+        parsed = OmegaConf.to_container(OmegaConf.from_dotlist(list(pairs)))
     except (OmegaConfBaseException, YAMLError, ValueError, IndexError, RecursionError) as error:
         check_whole(pairs)
         raise ReasonEnvsError(f"Cannot read the options {' '.join(pairs)}: {error}") from error
@@ -109,8 +110,8 @@ def _load(point: EntryPoint) -> None:
 def _import_module(path: str) -> tuple[ModuleType, str]:
     """Import the module of ``"package.module:name"``. Returns the module and the name."""
     module, _, name = path.partition(":")
-    if not module or not name:
-        raise ReasonEnvsError(f"Invalid import path {path!r}; expected 'package.module:name'.")
+    if not name or not re.fullmatch(r"\w+(\.\w+)*(?<!\.py)", module):
+        raise ReasonEnvsError(f"Invalid import path {path!r}; expected 'package.module:name', without folders and .py.")
     try:
         return importlib.import_module(module), name
     except ModuleNotFoundError as error:

@@ -25,8 +25,8 @@ class VectorEpisodes:
     @classmethod
     def of(cls, environment: Environment, count: int) -> Self:
         """Use an environment, before its first reset, and ``count - 1`` forks of it."""
-        if count < 1:
-            raise OptionError("num_envs", count, "must be at least 1.")
+        if not hasattr(count, "__index__") or count < 1:
+            raise OptionError("num_envs", count, "must be at least 1 and a whole number.")
         return cls([environment, *(environment.fork() for _ in range(count - 1))])
 
     def __len__(self) -> int:

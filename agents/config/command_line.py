@@ -11,7 +11,7 @@ import shutil
 import signal
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache
@@ -180,14 +180,24 @@ def report_errors() -> Iterator[None]:
     raise SystemExit(2)
 
 
+def escaped(value: Any) -> Any:
+    """Escape ``${`` in texts, so that OmegaConf does not read it as a reference to another option."""
+    if isinstance(value, Mapping):
+        return {key: escaped(item) for key, item in value.items()}
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", value) if isinstance(value, str) else value
+    return [*map(escaped, value)] if isinstance(value, list | tuple) else text
+
+
 def quoted(text: str) -> str:
     """Write a text in the grammar of overrides."""
-    return '"' + re.sub(r"(\\*)(\"|$)", r"\1\1\2", text).replace('"', '\\"') + '"'
+    return '"' + re.sub(r"(\\*)(\"|$)", r"\1\1\2", escaped(text)).replace('"', '\\"') + '"'
 
 
 def bad_value(error: BaseException, otherwise: str) -> ReasonEnvsError:
     """Return the error for a value that OmegaConf or YAML refuse; ``otherwise`` names it if their error has no key."""
     reason = re.sub(".* ListConfig.*", "it must be a list, such as '[a, b]'", str(error).strip().splitlines()[0])
+    if "Interpolation" in reason:
+        reason += r""". To write ${ in a text, quote it and add a backslash, as in 'KEY="\${x}"'"""
     return ReasonEnvsError(f"Bad value of {refused_key(error) or otherwise}: {reason.rstrip('.')}.")
 
 

@@ -145,7 +145,7 @@ def _drop(config: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def _as_text(override: str) -> str:
-    """Quote a value that hydra cannot read, such as a sentence with commas. ``@file`` stands for the text of a file."""
+    """Quote a text that hydra would change, such as one with commas. ``@file`` stands for the text of a file."""
     key, _, value = override.partition("=")
     if value.startswith("@"):
         try:
@@ -153,8 +153,9 @@ def _as_text(override: str) -> str:
         except (OSError, UnicodeDecodeError) as error:
             rule = f"cannot be read ({error}): give the path of a text file after @."
             raise OptionError(key, value, rule) from error
+    literal = "${" in value and key != "output_dir" and not re.fullmatch(r"\$\{[^{}\s]*\}", value)
     with suppress(HydraException, ValueError):  # a number of too many digits
-        if not OverridesParser.create().parse_override(override).is_sweep_override():
+        if not literal and not OverridesParser.create().parse_override(override).is_sweep_override():
             return override
     return override if value.lstrip()[:1] in ("", "{", "[", '"', "'") else f"{key}={quoted(value)}"
 
@@ -235,8 +236,10 @@ def _unknown_key(key: str, overrides: Sequence[str]) -> ReasonEnvsError:
         return gone
     group, _, path = key.partition(".")
     if group not in GROUPS:
-        inner = {own for own in _paths(TrainConfig) if own.startswith(f"{group}.")}
-        return meant(key) or unknown_name("key", key, inner or {f.name for f in dataclasses.fields(TrainConfig)})
+        paths = list(_paths(TrainConfig))
+        inner = [path for path in paths if path.startswith(f"{group}.")] or [path for path in paths if "." not in path]
+        full = key if get_close_matches(key, inner) else next((o for o in overrides if o.startswith(f"{key}.")), key)
+        return meant(full.partition("=")[0]) or meant(key) or unknown_name("key", key, inner)
     names, config_of = GROUPS[group]
     chosen = dict(override.partition("=")[::2] for override in overrides).get(group)
     valid = {f"{group}.{path}" for path in _paths(config_of(_parts(overrides)[group]))}

@@ -10,6 +10,7 @@ from omegaconf import MISSING, OmegaConf
 from omegaconf.errors import OmegaConfBaseException, ValidationError
 
 from agents.config.cluster import ClusterConfig
+from agents.config.command_line import escaped
 from agents.config.renamed import renamed_key
 from agents.registry import ALGORITHMS, POLICIES
 from reason_envs import registration
@@ -205,7 +206,7 @@ def _merge(schema: type, raw: Mapping[str, Any], where: str) -> Any:
             raise renamed_key(path) or unknown_name(f"key of {where}", str(key), valid)
     replaced = {entry.name: raw[entry.name] for entry in fields(schema) if _replaces(entry, raw.get(entry.name))}
     try:
-        kept = {key: value for key, value in raw.items() if key not in replaced}
+        kept = {key: escaped(value) for key, value in raw.items() if key not in replaced}
         return dataclasses.replace(_instance(OmegaConf.unsafe_merge(OmegaConf.structured(schema), kept)), **replaced)
     except OmegaConfBaseException as error:
         raise ReasonEnvsError(f"Bad value in {where}: {str(error).splitlines()[0]}") from error

@@ -1,6 +1,7 @@
 """Evaluate a policy on held-out tasks: accuracy with a confidence interval, reward, tokens and lengths."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -9,10 +10,10 @@ import numpy as np
 from agents.evaluation.intervals import first_tasks, share_interval
 from agents.evaluation.vote import vote
 from agents.policies.base import Policy, TrainablePolicy
-from agents.rollout.episodes import grouped, play
+from agents.rollout.episodes import grouped, numbers, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import ReasonEnvsError, RewardError
 from reason_envs.llm.engine import Sampling
 from reason_envs.resources import read_table
 from reason_envs.tasks.base import Task, TaskSet
@@ -146,6 +147,16 @@ def summarise(trajectories: Sequence[Trajectory], samples: int, seed: int) -> Ev
         mean_reward_model_tokens=float(np.mean([t.metrics.get("reward_model_tokens", 0.0) for t in trajectories])),
         engine_failures=1 - len(trajectories) / played,
     )
+
+
+async def check_reports(environment: Environment, tasks: TaskSet | None) -> None:
+    """Check, before a policy is loaded, that the reward of an environment reports whether a response is correct."""
+    if tasks is None or environment.graded_by is None:
+        return
+    task = tasks.ordered(0, seed=0)
+    with suppress(RewardError):  # training counts it
+        graded = await environment.graded_by(task.answer, task, 0)
+        summarise([Trajectory(task.id, "", [], True, False, numbers(graded.info))], samples=1, seed=0)
 
 
 def _majority_share(rows: Sequence[Sequence[Trajectory]]) -> float | None:

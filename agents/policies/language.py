@@ -84,8 +84,7 @@ class LanguagePolicy(TrainablePolicy):
 
     def _scorer_of(self, model: Any, device: torch.device) -> Scorer:
         base = model.get_base_model() if self.uses_lora else model
-        precision = self.precision if device == self.device else torch.float32
-        return Scorer(base, device, precision)
+        return Scorer(base, device, self.precision if device == self.device else torch.float32)
 
     @property
     def architecture(self) -> str:
@@ -180,8 +179,7 @@ class LanguagePolicy(TrainablePolicy):
     def prepare_values(self) -> None:
         """Add the value head, unless a checkpoint has added it."""
         if self.value_head is None:
-            width = self.model.get_output_embeddings().weight.shape[1]
-            self._scorer.value_head = ValueHead(width).to(self.device)
+            self._scorer.value_head = ValueHead(self.model.get_output_embeddings().weight.shape[1]).to(self.device)
 
     def value_parameters(self) -> Iterator[nn.Parameter]:
         """Iterate over the value head's parameters."""

@@ -63,7 +63,7 @@ class LanguagePolicyConfig(Checked):
     """Rank of the matrices of a new LoRA adapter; 0 trains the full model."""
     lora_target_modules: list[str] = field(default_factory=list)
     """Names of the layers that get LoRA matrices, such as ``[q_proj, v_proj]``. Empty: all linear layers."""
-    lora_alpha: int = 32
+    lora_alpha: int = limited(32, at_least=1)
     """Scale of LoRA updates, which are multiplied by ``lora_alpha / lora_rank``."""
     lora_dropout: float = 0.0
     """Dropout rate before the LoRA matrices during updates."""
@@ -121,7 +121,7 @@ def _check_adapter(config: LanguagePolicyConfig) -> None:
         raise OptionError("lora_rank", config.lora_rank, rule)
     if not 0 <= config.lora_dropout < 1:
         raise OptionError("lora_dropout", config.lora_dropout, "must lie in [0, 1).")
-    for name, value in (("lora_dropout", config.lora_dropout), ("lora_target_modules", config.lora_target_modules)):
-        if value and not config.lora_rank:
+    for name, default in (("lora_alpha", 32), ("lora_dropout", 0.0), ("lora_target_modules", [])):
+        if (value := getattr(config, name)) != default and not config.lora_rank:
             rule = "needs lora_rank > 0: it applies to a new adapter; an existing one keeps its own."
             raise OptionError(name, value, rule)

@@ -14,6 +14,7 @@ from agents.algorithms.suited_rate import suited_rate
 from agents.config.cluster import ClusterConfig
 from agents.config.compose import compose_config
 from agents.config.schema import TrainConfig, options
+from agents.evaluation.evaluate_policy import check_reports
 from agents.policies.base import TrainablePolicy
 from agents.policies.roles import RolePolicy, language_parts
 from agents.policies.served import ServedPolicy
@@ -128,9 +129,7 @@ def _build(plan: RunPlan, cluster: Cluster | None) -> Run:
     if test_tasks is not None and config.eval_set is None and not test_tasks.disjoint:
         test_tasks = None  # they are trained on
     check_trained(plan.reward_model_training)
-    models: dict[str, Any] = {}
-    if plan.reward_model is not None:
-        models["reward_model"] = make_reward_model(plan.reward_model)
+    models: dict[str, Any] = {} if plan.reward_model is None else {"reward_model": make_reward_model(plan.reward_model)}
     frozen = None if plan.frozen_engine is None else make(plan.frozen_engine)
     if frozen is not None and "engine" in options(config.env):
         models["engine"] = frozen
@@ -144,6 +143,7 @@ def _build(plan: RunPlan, cluster: Cluster | None) -> Run:
         environment = make_environment(config.env.name, **{**options(config.env), **models, "tasks": train_tasks})
     environment.max_decisions = config.max_decisions
     run_apart(environment.check_servers())
+    run_apart(check_reports(environment, test_tasks))
     if "ansi" in environment.metadata["render_modes"]:
         environment.render_mode = "ansi"
     if plan.writes_text:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from reason_envs.errors import OptionError
 from reason_envs.resources import replace_file
+from reason_envs.tasks.base import Task
 
 if TYPE_CHECKING:
     import pandas
@@ -95,8 +96,8 @@ def fit(
         model: sets ``policy.model``: a folder, a name on the Hugging Face hub, or an embedded model. ``None``: the one
             that the environment recommends.
         tasks: problems: a name, a mapping with ``name`` and options, or records with a question and an answer in a
-            list, a ``datasets.Dataset`` or a ``pandas.DataFrame``. Records are written to ``tasks.jsonl`` in the run
-            folder. ``None``: the environment's default.
+            list, a ``datasets.Dataset``, a ``pandas.DataFrame`` or a ``TaskSet``. They are stored as ``tasks.jsonl`` in
+            the run folder. ``None``: the environment's default.
         reward: reward of the environment: a name, a function ``(response, task) -> float``, a mapping with ``name`` (or
             function) and options, or a list of these, whose mappings can have a ``weight``. ``None``: the environment's
             default.
@@ -125,11 +126,15 @@ def _stored(tasks: Any, folder: Path) -> Any:
         return tasks
     records = tasks.to_dict("records") if hasattr(tasks, "iterrows") else tasks
     records = list(records) if isinstance(records, Iterable) else [records]
+    records = [vars(record) if isinstance(record, Task) else record for record in records]
     if wrong := [record for record in records if not isinstance(record, Mapping)]:
-        rule = "must be a name, a mapping with 'name', or a list or Dataset of mappings with a question and an answer."
+        rule = (
+            "must be a name, mapping with name, a TaskSet, or a list or Dataset of mappings with a question and answer."
+        )
         raise OptionError("tasks", wrong[0], rule)
     path = folder / "tasks.jsonl"
-    replace_file(path, "".join(json.dumps(dict(record)) + "\n" for record in records))
+    plain = partial(json.dumps, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
+    replace_file(path, "".join(plain(dict(record)) + "\n" for record in records))
     return {"name": "json", "path": str(path)}
 
 
@@ -161,6 +166,8 @@ def _overrides(options: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
             if "name" in value:
                 yield f"{key}={value['name']}"
             yield from _overrides({k: v for k, v in value.items() if k != "name"}, f"{key}.")
+        elif key in GROUPS and not isinstance(value, str):
+            raise OptionError(key, value, "must be a name, or a mapping with 'name' and options.")
         else:
             yield f"{key}={_written(value) if key not in GROUPS else value}"
 

@@ -107,7 +107,7 @@ class LearnerMemory:
             model = AutoModelForCausalLM.from_config(shape, dtype=self.dtype)
             if policy.gradient_checkpointing:
                 model.gradient_checkpointing_enable({"use_reentrant": False})
-            scale = (policy.lora_rank, policy.lora_alpha, policy.lora_dropout)
+            scale = (policy.lora_rank, policy.lora_alpha or 32, policy.lora_dropout)
             if policy.lora_rank:
                 model = add_adapter(model, None, *scale, 0, policy.lora_target_modules)
             return model.train()

@@ -17,7 +17,7 @@ from reason_envs.adapters.loop import run
 from reason_envs.adapters.synchronous import Options, SynchronousEnv, check_reset_options
 from reason_envs.batching import gather
 from reason_envs.core import Environment, StepResult, checked_reset, checked_step
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.validation import check_choice
 from reason_envs.vector import VectorEpisodes
 
@@ -60,6 +60,8 @@ class GymnasiumAdapter(_SharingSpec, SynchronousEnv, gym.Env):
     def __init__(self, environment: Environment, human: bool = False, *, strict: bool = False) -> None:
         super().__init__(single_agent(environment), human)
         (self.agent,) = self.environment.agents
+        if not isinstance(strict, bool):
+            raise OptionError("strict", strict, "must be True or False.")
         self.strict = strict
         self.invalid_actions = 0
         """Number of actions outside of the action space so far."""
@@ -121,7 +123,7 @@ class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
         self.environments = self.episodes.environments
         """The environments, in order."""
         self.num_envs = num_envs
-        if isinstance(autoreset_mode, str):
+        if not isinstance(autoreset_mode, AutoresetMode):
             check_choice("autoreset_mode", autoreset_mode, [mode.value for mode in AutoresetMode])
         self.autoreset_mode = AutoresetMode(autoreset_mode)
         self.metadata = {**environment.metadata, "autoreset_mode": self.autoreset_mode}

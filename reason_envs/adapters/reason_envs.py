@@ -18,7 +18,7 @@ def make_env(
     ``human`` prints the episode as text, ``MODE_list`` collects what ``MODE`` returns, and ``strict=True`` refuses
     actions outside of the action space.
     """
-    mode = render_mode and render_mode.removesuffix("_list")
+    mode = render_mode and str(render_mode).removesuffix("_list")
     adapter = GymnasiumAdapter(*make_core(environment, mode, options), strict=strict)
     return adapter if mode == render_mode else RenderCollection(adapter)
 

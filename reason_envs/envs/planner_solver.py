@@ -105,7 +105,7 @@ class PlannerSolver(TextEnvironment):
         super().__init__(config, max_response_chars=config.max_guideline_chars)
         self.prompt = config.planner_prompt
         with mounted("reward"):
-            self.reward = build_reward(config.reward, SolverRewardConfig)
+            self.reward = self.graded_by = build_reward(config.reward, SolverRewardConfig)
         self.solver = self.own("solver", make_engine, config.solver)
 
     def start(self, seed: int, task: Task) -> PlannerSolverState:

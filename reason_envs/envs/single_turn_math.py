@@ -48,7 +48,7 @@ class SingleTurnMath(TextEnvironment):
         super().__init__(config, max_response_chars=config.max_response_chars)
         self.system_prompt = config.system_prompt
         with mounted("reward"):
-            self.reward = build_reward(config.reward)
+            self.reward = self.graded_by = build_reward(config.reward)
 
     @cached_property
     def _examples(self) -> list[Task]:

@@ -46,9 +46,10 @@ class TaskRegistry(Registry[TaskSet]):
 
     def unknown(self, name: str, others: Sequence[str] = ()) -> ReasonEnvsError:
         """Build the error for an unknown family. For a file it names the family that reads files."""
-        if Path(name).suffix:
+        path = name if Path(name).suffix else f"FILE.{name}" if name in ("csv", "jsonl", "parquet") else ""
+        if path:
             return ReasonEnvsError(
-                f"{name!r} is not a task family; for a file write {{name: json, path: {name}}}, with quotes in Python."
+                f"{name!r} is not a task family; for a file write {{name: json, path: {path}}}, with quotes in Python."
             )
         return super().unknown(name, others)
 

@@ -30,6 +30,10 @@ def math(**options):
     return lambda: gym.make("SingleTurnMath-v0", **options)
 
 
+def vector(**options):
+    return lambda: gym.make_vec("SingleTurnMath-v0", **options)
+
+
 def after_reset(make=gym.make, action=None, options=None, **more):
     """Return a function that resets an environment with options and takes an action."""
 
@@ -65,10 +69,17 @@ MISTAKES = {
     "unknown tasks": (lambda: make("gsm8"), "'gsm8'", "Did you mean 'gsm8k'"),
     "missing file": (lambda: make({"name": "json", "path": "no.jsonl"}), "no.jsonl", "does not exist in"),
     "file as a name": (lambda: make(__file__), "is not a task family", "write {name: json, path: "),
+    "format as a family": (
+        lambda: make({"name": "csv", "path": "a.csv"}),
+        "'csv'",
+        "write {name: json, path: FILE.csv}",
+    ),
     "unknown format": (lambda: make({"name": "json", "path": "a.xlsx"}), "a.xlsx", "must end in .jsonl"),
     "no answer": (task(question="1 + 1?"), "record 1", "answer"),
     "unknown reward": (lambda: make_reward("maths"), "'maths'", "Did you mean 'math'"),
     "reward without module": (run("env.reward=no_module:f"), "'no_module:f'", "add its folder to PYTHONPATH"),
+    "reward as a file": (run("env.reward=./mine.py:f"), "'./mine.py:f'", "without folders and .py"),
+    "reward with the ending of a file": (run("env.reward=mine.py:f"), "'mine.py:f'", "without folders and .py"),
     "reward with one parameter": (run("env.reward=os:getcwd"), "'os:getcwd'", "def brief(response, task)"),
     "option of a reward": (run("env.reward={name: math, corect: 2}"), "corect=2", "Did you mean 'correct'"),
     "weight": (run("env.reward=[{name: math, weight: high}]"), "0.weight='high'", "must be a finite number"),
@@ -88,6 +99,8 @@ MISTAKES = {
     "penalty of others": (run("algo.beta=0.04"), "'algo.beta'", "'algo.kl_coef'"),
     "data of others": (run("dataset=my.jsonl"), "'dataset'", "'env.tasks'"),
     "model of others": (run("model=models/mine"), "'model'", "'policy.model'"),
+    "keys of verl": (run("trainer.total_epochs=3"), "'trainer.total_epochs'", "mean 'epochs'"),
+    "rate of verl": (run("actor_rollout_ref.actor.optim.lr=1e-6"), "optim.lr'", "'algo.optimizer.learning_rate'"),
     "key inside a section": (run("cluster.processes=2"), "'cluster.processes'", "cluster.engine.replicas"),
     "short data type": (run("policy.dtype=bf16"), "policy.dtype='bf16'", "'bfloat16'"),
     "bits": (run("policy.precision=16"), "policy.precision='16'", "bfloat16"),
@@ -95,6 +108,7 @@ MISTAKES = {
     "text for a list": (run("policy.lora_target_modules=q_proj"), "lora_target_modules", "a list, such as '[a, b]'"),
     "group of one": (run("algo.samples_per_task=1"), "samples_per_task=1", "must be at least 2"),
     "adapters without a rank": (run("policy.sharing=lora_per_role"), "lora_rank=0", "set lora_rank or adapter"),
+    "other scale without an adapter": (run("policy.lora_alpha=64"), "lora_alpha=64", "needs lora_rank > 0"),
     "dropout without an adapter": (run("policy.lora_dropout=0.1"), "lora_dropout=0.1", "needs lora_rank > 0"),
     "no such engine": (run("engine=hf"), "'hf'", "Valid: openai, recorded, transformers, vllm"),
     "schedule of others": (run("algo.optimizer.schedule=cosine_with_warmup"), "'cosine_with", "mean 'cosine'"),
@@ -115,7 +129,18 @@ MISTAKES = {
     "option of a team": (math(max_turns=3), "max_turns=3", "Valid: examples, max_response_chars"),
     "model for an engine": (lambda: gym.make("PlannerSolver-v0", solver="gpt-4o"), "'gpt-4o'", "Valid: openai"),
     "address": (lambda: make_engine("openai", model="m", base_url="host:80"), "'host:80'", "such as http://"),
+    "strict as a text": (math(strict="yes"), "strict='yes'", "must be True or False"),
+    "render mode as a number": (math(render_mode=3), "render_mode='3'", "Valid: ansi"),
     "strict": (after_reset(action=3, strict=True), "The action 3 (int)", "without strict=True"),
+    "text for a number of environments": (vector(num_envs="4"), "num_envs='4'", "a whole number"),
+    "fraction of an environment": (vector(num_envs=2.5), "num_envs=2.5", "a whole number"),
+    "mode as a number": (vector(num_envs=2, autoreset_mode=1), "autoreset_mode=1", "Valid: NextStep, SameStep"),
+    "environment for fit": (
+        lambda: fit(env=object(), output_dir="unused"),
+        "env=<object",
+        "must be a name, or a mapping",
+    ),
+    "class of an algorithm": (lambda: fit(algo=dict, output_dir="unused"), "algo=<class 'dict'>", "must be a name"),
     "one action for two": (after_reset(gym.make_vec, ("4",), num_envs=2), "1 actions for 2", "one action per"),
     "text for a task": (after_reset(options={"task": "1 + 1?"}), "'1 + 1?'", "a mapping with question and answer"),
     "folder to resume": (lambda: read_config(Path("runs")), "runs", "config.yaml is missing. Check the path"),

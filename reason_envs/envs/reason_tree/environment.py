@@ -71,7 +71,7 @@ class ReasonTree(TaskEnvironment):
         config, actions = config or ReasonTreeConfig(), len(self.action_names)
         super().__init__(config, observation_space(config, actions, 0), Discrete(actions))
         with mounted("reward"):
-            self.reward = _final_reward(config.reward, config)
+            self.reward = self.graded_by = _final_reward(config.reward, config)
         engine = self.own("engine", make_engine, placed(config.engine, config.device))
         self._observation_space = observation_space(config, actions, engine.embedding_size)
         scorer = self.own("reward_model", make_reward_model, placed(config.reward_model, config.device))
@@ -203,8 +203,7 @@ class ReasonTree(TaskEnvironment):
     def _observed(self, valid: bool) -> tuple[Observation, dict[str, Any]]:
         """Return the observation and the ``info`` of every step."""
         mask, tree = self.action_masks(), self.state.tree
-        size = self.grower.engine.embedding_size
-        observation = observe(tree, self.state.current, mask, self.config, size)
+        observation = observe(tree, self.state.current, mask, self.config, self.grower.engine.embedding_size)
         return observation, {
             "task_id": self.task.id,
             "valid_action": valid,

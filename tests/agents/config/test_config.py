@@ -112,6 +112,7 @@ def test_compose_names_the_run_folder_by_the_time():
         (["env.tasks={name: a, x: 1}", "env.tasks.x=3", "env.tasks.y=4"], {"name": "a", "x": 3, "y": 4}),
         (["+experiment=grpo_math_lora", "env.tasks={name: json, path: p}"], {"name": "json", "path": "p"}),
         (["env.tasks=gcd", "env.tasks.size=5"], {"name": "gcd", "size": 5}),
+        (["+experiment=grpo_math_lora_test", "env.tasks.size=5"], {"name": "chain_sum", "size": 5}),
         (["env=petting_sudoku", "env.tasks=mine:family", "env.tasks.size=5"], {"name": "mine:family", "size": 5}),
     ],
 )
@@ -150,6 +151,7 @@ def test_compose_replaces_a_part_inside_an_environment_or_changes_one_key():
         ("env.reward.correct=one", "Bad value of env.reward.correct"),
         ("policy.gradient_checkpointing=perhaps", "Bad value of policy.gradient_checkpointing"),
         ("seed=${nothing}", "Bad value of seed: Interpolation key 'nothing' not found"),
+        ("env.system_prompt=${x}", r"""as in 'KEY="\${x}"'."""),
         ("nonsense", "Cannot read 'nonsense'"),
         ("env.system_prompt='a", "quote a value"),
         ("env.tasks={name:", "once, so that the shell keeps its spaces, as in 'env.tasks={name: ...}'."),

@@ -52,6 +52,8 @@ def test_unknown_keys_are_suggested_by_meaning(typed, meant):
             "50% $x$",
             "# no",
             "a:b, c",
+            "Costs ${seed}, or ${x}",
+            "a${seed}",
         )
     ],
 )
@@ -60,7 +62,7 @@ def test_texts_can_be_typed_as_they_are(text):
 
 
 def test_a_text_can_come_from_a_file(tmp_path):
-    text = 'Reason, step by step.\n"Then" give \\boxed{}: 100 %\n'
+    text = 'Reason, step by step.\n"Then" give \\boxed{}: 100 % ${seed}\n'
     (tmp_path / "prompt.txt").write_text(text)
     assert compose_config([f"env.system_prompt=@{tmp_path / 'prompt.txt'}"]).env.system_prompt == text
     with pytest.raises(ReasonEnvsError, match=r"env\.system_prompt='@missing\.txt' cannot be read \(.*No such file"):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import threading
+from datetime import date
 
+import numpy as np
 import pandas
 import pytest
 from datasets import Dataset
@@ -17,6 +20,7 @@ from agents.training.build import load_run
 from agents.training.fit import _overrides
 from agents.training.folder import read_config
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.tasks import make
 
 RECORDS = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(40)]
 SMALL = {"algo": {"tasks_per_step": 2, "samples_per_task": 2}, "eval_every": 0}
@@ -32,6 +36,10 @@ def small_fit(tiny_model, tmp_path):
         return fit(output_dir=tmp_path / name, **given)
 
     return small
+
+
+def task_set(records):
+    return make(records)
 
 
 def learned(result):
@@ -63,13 +71,21 @@ def test_fit_trains_in_a_running_event_loop_and_in_a_thread(small_fit):
     assert learned(results[0]) == learned(results[1]) == learned(small_fit("plain"))
 
 
-@pytest.mark.parametrize("form", [list, Dataset.from_list, pandas.DataFrame])
+@pytest.mark.parametrize("form", [list, Dataset.from_list, pandas.DataFrame, task_set])
 def test_fit_takes_records_as_tasks(small_fit, form, tmp_path):
     result = small_fit(tasks=form(RECORDS))
     assert len((tmp_path / "run" / "tasks.jsonl").read_text().splitlines()) == len(RECORDS)
     run = load_run(str(result.folder))
+    assert {task.answer for task in run.train_tasks} == {record["answer"] for record in RECORDS}
     assert {task.question for task in run.train_tasks} == {record["question"] for record in RECORDS}
     run.close()
+
+
+def test_fit_stores_numbers_of_numpy_and_dates(small_fit):
+    records = [{"question": "1 + 1?", "answer": np.int64(2), "bins": np.arange(2), "on": date(2026, 1, 2)}] * 4
+    stored = small_fit(tasks=records).folder / "tasks.jsonl"
+    expected = {"question": "1 + 1?", "answer": 2, "bins": [0, 1], "on": "2026-01-02"}
+    assert json.loads(stored.read_text().splitlines()[0]) == expected
 
 
 def test_fit_takes_a_reward_function(small_fit):
@@ -108,7 +124,20 @@ def test_result_evaluates_and_reports(small_fit):
 
 @pytest.mark.parametrize(
     "text",
-    ['say "yes"', "a, b: {c}", "\\boxed{}", "ends in \\", '\\"', "line\nbreak", "'", "null", "  x "],
+    [
+        'say "yes"',
+        "a, b: {c}",
+        "\\boxed{}",
+        "ends in \\",
+        '\\"',
+        "line\nbreak",
+        "'",
+        "null",
+        "  x ",
+        "${seed} and ${x}",
+        "\\${seed}",
+        "${",
+    ],
 )
 def test_fit_passes_texts_on_unchanged(text):
     options = {"env": {"name": "single_turn_math", "system_prompt": text}, "policy": {"stop": [text]}}
@@ -142,3 +171,19 @@ def test_fit_sets_options_in_groups_and_by_dotted_key():
 def test_fit_gives_the_errors_of_the_command(small_fit, options, message):
     with pytest.raises(ReasonEnvsError, match=message):
         small_fit(**options)
+
+
+def ungraded(response, task):
+    return 1.0, {"length": len(response)}
+
+
+def test_fit_refuses_a_reward_without_a_verdict_before_it_loads_a_model(tmp_path):
+    options = {"policy": {"model": str(tmp_path / "none")}, "tasks": TASKS, "output_dir": tmp_path / "run"}
+    message = r"does not report whether it was correct.*return \(value, \{'correct': bool\}\)"
+    for reward in (ungraded, [ungraded, shorter]):
+        with pytest.raises(ReasonEnvsError, match=message):
+            fit(reward=reward, **options)
+    with pytest.raises(ReasonEnvsError, match="this folder does not exist"):
+        fit(reward=ungraded, eval_every=0, **options)
+    with pytest.raises(ReasonEnvsError, match="this folder does not exist"):
+        fit(reward=[ungraded, "math"], **options)
