@@ -18,8 +18,6 @@ from importlib.resources import files
 from types import ModuleType
 from typing import Any, Generic, Self, TypeVar
 
-import yaml
-
 from reason_envs.errors import OWN_PART, ReasonEnvsError, unknown_name
 from reason_envs.resources import read_table
 from reason_envs.validation import Option, check_options, check_whole, options_of
@@ -131,7 +129,7 @@ def _public_names(module: ModuleType) -> list[str]:
 
 @cache
 def _tables(package: str) -> dict[str, dict[str, dict[str, Any]]]:
-    return yaml.safe_load((files(package) / "parts.yaml").read_text(encoding="utf-8"))
+    return read_table(str(files(package) / "parts.yaml"), "parts.yaml")
 
 
 @dataclass(frozen=True)

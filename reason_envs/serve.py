@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import contextlib
 import hmac
-import importlib.util
 import ipaddress
 import os
 import signal
@@ -18,7 +17,7 @@ from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm import ENGINES
 from reason_envs.registration import make_environment
 from reason_envs.registry import command_parser, parse_options
-from reason_envs.validation import at_least, within
+from reason_envs.validation import at_least, require, within
 
 TOKEN = "REASON_ENVS_TOKEN"
 """Environment variable with the token; an argument would be visible to every user of the machine."""
@@ -122,8 +121,7 @@ def _check(options: argparse.Namespace, token: str) -> None:
     """Raise before a model is loaded if a value is invalid, OpenEnv is missing or the server would be unprotected."""
     within(options, 0, 65535, "port")
     at_least(options, max_sessions=1, session_timeout=1)
-    if importlib.util.find_spec("openenv") is None:
-        raise ReasonEnvsError("Serving needs the package openenv: pip install 'reason-envs[openenv]'.")
+    require("Serving", "openenv")
     if not token and not _is_loopback(options.host):
         raise ReasonEnvsError(
             f"--host {options.host} allows other machines to run your models: set {TOKEN} to a secret that clients "

@@ -1,19 +1,32 @@
-"""Checks of options."""
+"""Checks of options, and of optional packages."""
 
 import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, field, is_dataclass
+from importlib import util
 from typing import Any, get_type_hints
 
 import numpy as np
 
 from reason_envs.errors import REQUIRED, OptionError, ReasonEnvsError, did_you_mean
+from reason_envs.resources import read_table
 
 PORT = r"[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d{2}|655[0-2]\d|6553[0-5]"
 HTTP_URL = re.compile(rf"(?i)https?://([\w.-]+|\[[\w:.%]+\])(:({PORT}))?(/[!-~]*)?")
 """Pattern of the addresses of servers."""
+EXTRAS: Mapping[str, Mapping[str, str]] = read_table(__file__, "extras.yaml")
+"""Modules that the library imports from each extra, with the names of their distributions."""
+
+
+def require(part: str, extra: str, otherwise: str = "") -> None:
+    """Raise a `ReasonEnvsError` if a package of the extra of a part is missing; ``otherwise`` ends the message."""
+    for module, package in EXTRAS[extra].items():
+        if getattr(util.find_spec(module), "origin", None) is None:  # a folder named like the package has no origin
+            pins = "" if extra in ("openenv", "verifiers", "vllm") else "-c constraints.txt "  # need others
+            fix = f"pip install 'reason-envs[{extra}]' (in a checkout: pip install {pins}-e '.[{extra}]'){otherwise}"
+            raise ReasonEnvsError(f"{part} needs {package}, which is not installed: {fix}.")
 
 
 @contextmanager

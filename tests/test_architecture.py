@@ -14,10 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = {
     "reason_envs": "errors views resources <- validation <- registry <- core batching loop_thread spaces "
     "<- tasks llm sandbox <- reward_models <- rewards <- envs <- vector registration <- adapters "
-    "<- serve check __init__",
+    "<- serve check command __init__",
     "agents": "trajectory masking distributed registry <- advantages losses policies tracking "
     "<- rollout <- algorithms evaluation <- search config <- reward_model report <- training "
-    "<- train evaluate frontier command __init__",
+    "<- train evaluate frontier __init__",
 }
 """Files and folders directly inside each package. Imports point to the left; each place is one room."""
 LAYERS = {

@@ -9,19 +9,14 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
+
+from reason_envs.validation import EXTRAS
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 OURS = {"reason_envs", "agents"}
-EXTRAS = {
-    "vllm": "vllm",
-    "wandb": "wandb",
-    "ray": "ray",
-    "bitsandbytes": "bitsandbytes",
-    "openenv": "openenv",
-    "starlette": "starlette",
-    "uvicorn": "uvicorn",
-    "verifiers": "verifiers",
-}
+OPTIONAL = {module: package for packages in EXTRAS.values() for module, package in packages.items()}
 """Optional packages: module and distribution."""
 
 
@@ -29,25 +24,37 @@ def name_of(requirement):
     return re.match(r"[\w.-]+", requirement)[0].lower().replace("_", "-")
 
 
+def names(requirements):
+    return {name_of(requirement) for requirement in requirements}
+
+
 def modules():
     for package in OURS:
         for path in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+                found = [a.name for a in node.names] if isinstance(node, ast.Import) else []
                 if isinstance(node, ast.ImportFrom):
-                    names = [node.module]
-                yield from (name.partition(".")[0] for name in names)
+                    found = [node.module]
+                yield from (name.partition(".")[0] for name in found)
 
 
 def test_every_import_is_declared():
-    optional = {name_of(r) for extra in PROJECT["optional-dependencies"].values() for r in extra}
-    declared = {name_of(requirement) for requirement in PROJECT["dependencies"]}
     installed = packages_distributions()
     imported = set(modules()) - OURS - set(sys.stdlib_module_names)
-    assert {"torch", "yaml", "omegaconf", "sympy"} <= imported
-    for module in sorted(imported):
+    assert {"torch", "yaml", "omegaconf", "sympy"} <= imported - OPTIONAL.keys()
+    for module in sorted(imported - OPTIONAL.keys()):
         found = {d.lower().replace("_", "-") for d in installed.get(module, [])}
-        if module in EXTRAS:
-            assert EXTRAS[module] in optional, module
-        else:
-            assert found & declared, f"{module}: declare one of {sorted(found)} in pyproject.toml"
+        assert found & names(PROJECT["dependencies"]), f"{module}: declare one of {sorted(found)} in pyproject.toml"
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_packages_of_an_extra_are_declared_in_it_alone(extra):
+    packages = set(EXTRAS[extra].values())
+    assert packages <= names(PROJECT["optional-dependencies"][extra])
+    assert packages.isdisjoint(names(PROJECT["dependencies"]))
+
+
+def test_training_includes_data_and_is_checked_whole():
+    declared = PROJECT["optional-dependencies"]["train"]
+    assert "reason-envs[data]" in declared
+    assert names(declared) - {"reason-envs", "accelerate"} == set(EXTRAS["train"].values())

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from reason_envs.validation import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 HEAVY = [
@@ -52,7 +55,7 @@ COMMANDS = [
     "agents.frontier",
     "agents.report",
     "agents.reward_model",
-    "agents.command.new",
+    "reason_envs.command.new",
     "reason_envs.tasks",
     "reason_envs.check",
     "reason_envs.serve",
@@ -70,6 +73,78 @@ def test_help_loads_no_heavy_package(command):
     assert len(done.stdout) > 70
     assert len(loaded) > 50
     assert loaded.isdisjoint(SLOW)
+
+
+PACKAGES = {module for packages in EXTRAS.values() for module in packages} - {"tqdm"}  # transformers needs tqdm
+BARE = f"""
+import sys
+from importlib.machinery import PathFinder
+
+
+class Bare(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name in {PACKAGES} else super().find_spec(name, path, target)
+
+
+sys.meta_path[sys.meta_path.index(PathFinder)] = Bare
+"""
+"""Startup of an interpreter in which the packages of all extras are missing."""
+EPISODES = """
+import gymnasium, reason_envs
+from reason_envs import registration
+for name in registration.ids():
+    env = gymnasium.make(name)
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    print(name)
+"""
+
+
+@pytest.fixture
+def bare(tmp_path):
+    """Run Python without the packages of the extras."""
+    (tmp_path / "sitecustomize.py").write_text(BARE)
+    path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+
+    def run(*arguments):
+        command = [sys.executable, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **path})
+
+    return run
+
+
+def test_environments_need_no_extra(bare):
+    done = bare("-c", EPISODES)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) >= 10
+
+
+NEEDED = (
+    "agents needs hydra-core, which is not installed: pip install 'reason-envs[train]' "
+    "(in a checkout: pip install -c constraints.txt -e '.[train]').\n"
+)
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.startswith("agents.")])
+def test_commands_of_agents_name_their_extra(bare, command):
+    done = bare("-m", command, "--help")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {NEEDED}")
+
+
+def test_agents_name_their_extra(bare):
+    done = bare("-c", "from agents import fit")
+    assert done.stderr.endswith(f"\nImportError: {NEEDED}")
+    script = "from reason_envs.command import main; main()"
+    assert bare("-c", script, "train").stderr == f"error: {NEEDED}"
+    assert bare("-c", script, "new", "my_env").returncode == 0
+
+
+def test_tables_name_their_extra(bare, tmp_path):
+    (tmp_path / "x.csv").write_text("question,answer\n1 + 1,2\n")
+    done = bare("-m", "reason_envs.tasks", "show", "json", "path=x.csv")
+    assert done.returncode == 2
+    assert "error: Reading x.csv needs datasets, which is not installed: pip install 'reason-envs[data]'" in done.stderr
 
 
 UNIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "termios", "uvloop"}

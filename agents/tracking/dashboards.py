@@ -8,6 +8,7 @@ from typing import Any
 from agents.tracking.metrics_file import SHOWN
 from agents.tracking.run_record import read_record
 from reason_envs.errors import ReasonEnvsError, printable
+from reason_envs.validation import require
 
 
 def tag(metric: str) -> str:
@@ -76,10 +77,8 @@ def _fenced(text: str) -> str:
 
 
 def _start_wandb(folder: Path) -> Any:
-    try:
-        import wandb
-    except ImportError as error:
-        raise ReasonEnvsError('wandb=true requires Weights & Biases: pip install "reason-envs[wandb]".') from error
+    require("wandb=true", "wandb")
+    import wandb
     from omegaconf import OmegaConf
 
     path = folder / "config.yaml"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from agents.training.reward_model_phase import check_trained
 from agents.training.weight_sync import PolicySync
 from reason_envs.adapters.loop import run_apart
 from reason_envs.core import AgentId, Environment
-from reason_envs.errors import OptionError, RunError
+from reason_envs.errors import RunError
 from reason_envs.llm import make_engine, placed
 from reason_envs.llm.adapter_views import AdapterView
 from reason_envs.llm.engine import BASE_MODEL, Engine
@@ -37,7 +36,7 @@ from reason_envs.reward_models.base import StepRewardModel, make_reward_model
 from reason_envs.sandbox import Sandbox
 from reason_envs.tasks import make as make_tasks
 from reason_envs.tasks.base import TaskSet
-from reason_envs.validation import mounted
+from reason_envs.validation import mounted, require
 
 if TYPE_CHECKING:
     from agents.training.cluster import Cluster
@@ -91,12 +90,11 @@ def connect(config: ClusterConfig) -> Cluster | None:
     """Connect to the address of ``cluster``. ``None`` if it has none.
 
     Raises:
-        OptionError: Ray is not installed, or does not answer at the address.
+        ReasonEnvsError: Ray is not installed, or does not answer at the address.
     """
     if config.address is None:
         return None
-    if importlib.util.find_spec("ray") is None:
-        raise OptionError("cluster.address", config.address, "needs Ray: `pip install 'reason-envs[cluster]'`.")
+    require(f"cluster.address={config.address}", "cluster")
     from agents.training.cluster import Cluster
 
     return Cluster(config)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
     from agents.evaluation.evaluate_policy import EvaluationResult
 
-
 NESTED = ("placement", "cluster", "cluster.engine", "cluster.learner", "algo.optimizer", "reward_model.training")
 """Options outside the groups that are mappings of options."""
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 
 from reason_envs.errors import OptionError, first_line
 from reason_envs.llm import embedded
-from reason_envs.validation import check_choice
+from reason_envs.validation import check_choice, require
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 _loading = threading.Lock()
@@ -233,9 +233,7 @@ def _quantization(dtype: torch.dtype, load_in_8bit: bool, load_in_4bit: bool) ->
 
     if load_in_8bit and load_in_4bit:
         raise OptionError("load_in_8bit", True, "excludes load_in_4bit=True: set only one of them.")
-    if importlib.util.find_spec("bitsandbytes") is None:
-        name = "load_in_8bit" if load_in_8bit else "load_in_4bit"
-        raise OptionError(name, True, "needs bitsandbytes: `pip install 'reason-envs[quantization]'`.")
+    require("load_in_8bit=True" if load_in_8bit else "load_in_4bit=True", "quantization")
     config = BitsAndBytesConfig(
         load_in_8bit=load_in_8bit, load_in_4bit=load_in_4bit, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
@@ -245,9 +243,7 @@ def _quantization(dtype: torch.dtype, load_in_8bit: bool, load_in_4bit: bool) ->
 def _load(name: str, kind: str, loader: Any, **options: Any) -> Any:
     path = model_path(name)
     if is_gguf(path):
-        if importlib.util.find_spec("gguf") is None:
-            rule = "is a GGUF file, which needs a package: `pip install 'reason-envs[gguf]'`."
-            raise OptionError("model", path, rule)
+        require(f"The GGUF file {path}", "gguf")
         path, options["gguf_file"] = str(Path(path).parent), Path(path).name
     try:
         with _loading:

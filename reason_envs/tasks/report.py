@@ -23,7 +23,7 @@ def stats(tasks: TaskSet) -> dict[str, str]:
         "left out (no answer)": str(tasks.left_out.get(NO_ANSWER, 0)),
         "duplicates": str(len(questions) - len(set(questions))),
         "question characters": _lengths([len(question) for question in questions]),
-        "question tokens": _token_lengths(questions) or "(the tokenizer of the embedded model is not installed)",
+        "question tokens": _token_lengths(questions),
         "answers": _counts(kinds),
         "sources": _counts(Counter(task.metadata["source"] for task in problems if "source" in task.metadata)),
     }
@@ -55,10 +55,8 @@ def _lengths(values: list[int]) -> str:
 
 
 def _token_lengths(questions: list[str]) -> str:
-    tokenizer_file = files("reason_envs") / "llm" / "embedded" / "base" / "tokenizer.json"
-    if not tokenizer_file.is_file():
-        return ""
     from tokenizers import Tokenizer
 
+    tokenizer_file = files("reason_envs") / "llm" / "embedded" / "base" / "tokenizer.json"
     tokenizer = Tokenizer.from_str(tokenizer_file.read_text(encoding="utf-8"))
     return _lengths([len(encoding.ids) for encoding in tokenizer.encode_batch(questions)])

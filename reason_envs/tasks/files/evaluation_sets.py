@@ -11,7 +11,6 @@ from reason_envs.tasks.files.records import SUFFIXES
 DATA_VARIABLE = "REASON_ENVS_DATA"
 """Environment variable with the folder of local copies. Without it, problems are downloaded from the hub."""
 
-
 BENCHMARKS: Mapping[str, Mapping[str, Any]] = read_table(__file__, "evaluation_sets.yaml")
 """Benchmarks by name. The file explains their entries."""
 

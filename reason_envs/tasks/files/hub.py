@@ -8,6 +8,7 @@ from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks.base import Split
 from reason_envs.tasks.files.formats import Fields, read_tasks, reader
 from reason_envs.tasks.task_list import ListTaskSet, MissingSplitError, split_tasks
+from reason_envs.validation import require
 
 
 def hub(
@@ -82,6 +83,7 @@ def choose_split(
 
 def load_hub(path: str, config: str | None) -> Mapping[str, Any]:
     """Load every split of a data set of the hub or of a local copy, by name."""
+    require(f"Loading the data set {path!r}", "data")
     import datasets
 
     folder = Path(path).expanduser()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reason_envs.errors import ReasonEnvsError, reading
+from reason_envs.validation import require
 
 TABLES = (".csv", ".parquet")
 SUFFIXES = (".jsonl", ".json", ".jsonl.gz", ".json.gz", *TABLES)
@@ -49,6 +50,7 @@ def read_records(path: Path) -> list[tuple[str, Record]]:
 
 def _table_as_lines(path: Path) -> str:
     """Return the rows of a table as lines of JSON. Values of a CSV file are texts."""
+    require(f"Reading {path.name}", "data")
     import pandas
 
     try:

@@ -169,7 +169,9 @@ def wandb_runs(monkeypatch):
     def table(columns, data):
         return types.SimpleNamespace(columns=columns, data=data)
 
-    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init, Table=table, Error=OSError))
+    spec = types.SimpleNamespace(origin="wandb")
+    module = types.SimpleNamespace(__spec__=spec, init=init, Table=table, Error=OSError)
+    monkeypatch.setitem(sys.modules, "wandb", module)
     return runs
 
 

@@ -10,7 +10,7 @@ from agents import distributed
 from agents.config.compose import compose_config
 from agents.training import build, start
 from agents.training.resolve import resolve
-from reason_envs.errors import OptionError, RunError
+from reason_envs.errors import OptionError, ReasonEnvsError, RunError
 
 OPTIONS = ("eval_every=0", "save_every=0", "policy.lora_rank=4")
 
@@ -131,5 +131,5 @@ def test_learners_of_ray_and_those_of_a_launcher_are_refused(monkeypatch, tmp_pa
 
 def test_address_needs_ray_before_anything_loads(tiny_model, tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(OptionError, match=r"^cluster\.address='auto' needs Ray: `pip install "):
+    with pytest.raises(ReasonEnvsError, match=r"^cluster\.address=auto needs ray, .*pip install "):
         make_run(tiny_model, tmp_path / "run", "cluster.address=auto")

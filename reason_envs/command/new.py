@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from string import Template
 
-from agents.config.command_line import report_errors
 from reason_envs.errors import RunError
 
 TEMPLATE = Path(__file__).with_name("template")
@@ -34,5 +33,7 @@ if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] in ("-h", "--help"):
         print(f"{__doc__}\nNAME is lower-case, such as my_env; it becomes a folder and the id MyEnv-v0.")
         raise SystemExit(len(sys.argv) != 2)
-    with report_errors():
+    try:
         print((write_package(sys.argv[1], Path()) / "README.md").read_text(encoding="utf-8"))
+    except (RunError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None
