@@ -243,7 +243,7 @@ def _quantization(dtype: torch.dtype, load_in_8bit: bool, load_in_4bit: bool) ->
 def _load(name: str, kind: str, loader: Any, **options: Any) -> Any:
     path = model_path(name)
     if is_gguf(path):
-        require(f"The GGUF file {path}", "gguf")
+        require(f"model={path}", "gguf")
         path, options["gguf_file"] = str(Path(path).parent), Path(path).name
     try:
         with _loading:
