@@ -29,7 +29,7 @@ from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from reason_envs.errors import OptionError, ReasonEnvsError
 
@@ -39,6 +39,10 @@ T = TypeVar("T")
 
 SETTLE_TICKS = 3
 """Turns of the event loop without a new call before calls outside a scope, and flushed calls, are answered."""
+
+
+BATCHERS: WeakSet[MicroBatcher[Any, Any]] = WeakSet()
+"""All batchers of the process."""
 
 
 class MicroBatcher(Generic[Request, Answer]):
@@ -63,6 +67,7 @@ class MicroBatcher(Generic[Request, Answer]):
         self._max_batch_size = max_batch_size
         self._lock = threading.Lock()
         self._loose: dict[asyncio.AbstractEventLoop, list[_Call]] = {}
+        BATCHERS.add(self)
 
     async def __call__(self, request: Request) -> Answer:
         """Wait for the batch of this request and return the answer."""

@@ -1,8 +1,6 @@
 """Checks of several copies of an environment: forks, and environments that call their models together."""
 
-import gc
-
-from reason_envs.batching import MicroBatcher, gather
+from reason_envs.batching import BATCHERS, gather
 from reason_envs.check.play import Subject, compare
 from reason_envs.check.results import CheckFailure, NotApplicable
 from reason_envs.core import Environment, StepResult, checked_reset
@@ -98,10 +96,11 @@ def batching(subject: Subject) -> str:
 def _calls(subject: Subject, count: int) -> tuple[int, int]:
     """Let ``count`` environments play the same episode together. Returns the calls and requests of all batchers."""
     episodes = VectorEpisodes.of(subject.build(), count)
-    earlier = _batchers()  # the references keep them alive in the meantime
+    # All of the process: an environment may hold its engine anywhere, and must not have a separate one.
+    earlier = list(BATCHERS)  # the references keep them alive in the meantime
     calls, requests = sum(batcher.calls for batcher in earlier), sum(batcher.requests for batcher in earlier)
     subject.run(_play(subject, episodes))
-    later = _batchers()
+    later = list(BATCHERS)
     return sum(batcher.calls for batcher in later) - calls, sum(batcher.requests for batcher in later) - requests
 
 
@@ -112,8 +111,3 @@ async def _play(subject: Subject, episodes: VectorEpisodes) -> None:
             break
         moves = {slot: subject.actions(episodes.environments[slot], results[slot], turn) for slot in episodes.live}
         results = await episodes.step(moves)
-
-
-def _batchers() -> list[MicroBatcher]:
-    # All of them: an environment may hold its engine anywhere, and must not have a separate one.
-    return [thing for thing in gc.get_objects() if type(thing) is MicroBatcher]
