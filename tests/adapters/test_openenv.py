@@ -18,8 +18,11 @@ import pytest
 from openenv_toys import serving, start
 from scripted_engine import ScriptedEngine
 
+from agents import fit
 from reason_envs import make_environment, serve
 from reason_envs.adapters.controller import single_agent
+from reason_envs.check import check_environment
+from reason_envs.errors import EngineError
 
 TESTS = Path(__file__).resolve().parents[1]
 needs_openenv = pytest.mark.skipif(
@@ -87,6 +90,46 @@ def test_example_of_the_documentation_runs(tree, capsys):
     block = re.search(r"^```python\n(.*?)^```", page.split("## OpenEnv")[1], re.MULTILINE | re.DOTALL)[1]
     exec(block.replace("http://127.0.0.1:8000", tree), {})
     assert re.fullmatch(r"-?\d\S* (True|False)\n", capsys.readouterr().out)
+
+
+@pytest.fixture(scope="module")
+def remote():
+    """The environment of the documentation that plays the episodes of a server, and its options."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TESTS / "data" / "their_parts" / "src")
+        with serving("petting_plan_path", "--option", "roles=single", "--option", "max_turns=2") as url:
+            yield "their_parts.remote:TheirRemote-v0", {"url": url, "action": "text", "observation": "messages"}
+
+
+@needs_openenv
+def test_environment_of_a_server_passes_the_checker(remote):
+    name, options = remote
+    results = check_environment(name, responses=(r"\boxed{U}",), **options)
+    assert [result for result in results if result.status == "FAIL"] == []
+
+
+@needs_openenv
+def test_environment_of_a_server_is_trained(remote, tmp_path):
+    name, options = remote
+    fit(
+        env={"name": name, **options},
+        steps=1,
+        output_dir=str(tmp_path / "run"),
+        **{"policy.max_tokens": 8, "algo.tasks_per_step": 2, "algo.samples_per_task": 4, "eval_tasks": 4},
+    )
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    (row,) = [row for row in map(json.loads, lines) if "loss" in row]
+    assert row["reward"] < 0
+    assert "engine_failures" not in row
+
+
+@needs_openenv
+def test_server_that_does_not_answer_is_named(remote):
+    name, options = remote
+    environment = make_environment(name, **{**options, "url": "http://127.0.0.1:9"})
+    for call in (environment.check_servers, lambda: environment.reset(seed=0)):
+        with pytest.raises(EngineError, match=r"127\.0\.0\.1:9.*Start the server"):
+            asyncio.run(call())
 
 
 @needs_openenv
