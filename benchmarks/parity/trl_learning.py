@@ -69,10 +69,10 @@ def comparison(model: str) -> Comparison:
 
 def options(what: Comparison) -> list[str]:
     """Return the options of `agents.train` for the model, prompts, grader and sizes of both sides."""
-    tasks = json.dumps(what.train)
+    tasks = ", ".join(f"{key}: {value}" for key, value in what.train.items())
     return [
         *(f"policy.model={what.setting.model}", f"policy.max_tokens={what.setting.max_tokens}"),
-        *(f"env.tasks={tasks}", "env.system_prompt=null", f"env.reward.fallbacks=[{','.join(what.fallbacks)}]"),
+        *(f"env.tasks={{{tasks}}}", "env.system_prompt=null", f"env.reward.fallbacks=[{','.join(what.fallbacks)}]"),
         *(f"algo.tasks_per_step={what.setting.tasks}", f"algo.samples_per_task={SAMPLES}"),
         *(f"algo.optimizer.learning_rate={what.rate}", f"steps={what.steps}", "eval_every=0", "save_every=0"),
     ]
