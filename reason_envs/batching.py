@@ -10,8 +10,6 @@ until no task can continue. It then answers all of them with one call of a funct
 scope wait for batchers, every batcher flushes. Calls are sorted by the place where they were made, so that batches are
 the same in every run. A task that waits for anything else (a sandbox, HTTP) counts as running and delays the flush.
 
-Two consequences:
-
 * A call outside any scope, or from a task that ``asyncio.gather`` or ``create_task`` started, is answered as soon as
   the event loop is idle and no batch runs, together with the calls that scopes flush in the meantime.
 * A task of a scope must not wait for another one through a semaphore or an event, because the flush would wait for
@@ -39,8 +37,6 @@ T = TypeVar("T")
 
 SETTLE_TICKS = 3
 """Turns of the event loop without a new call before calls outside a scope, and flushed calls, are answered."""
-
-
 BATCHERS: WeakSet[MicroBatcher[Any, Any]] = WeakSet()
 """All batchers of the process."""
 
@@ -71,8 +67,7 @@ class MicroBatcher(Generic[Request, Answer]):
 
     async def __call__(self, request: Request) -> Answer:
         """Wait for the batch of this request and return the answer."""
-        member = _current_member()
-        if member is not None:
+        if (member := _current_member()) is not None:
             return await member.scope.call(self, request, member.next_position())
         call = _Call(request, asyncio.get_running_loop().create_future(), ())
         self._hold([call])
@@ -99,8 +94,7 @@ class MicroBatcher(Generic[Request, Answer]):
 
     def _start(self, worker: _Worker, calls: Sequence[_Call]) -> None:
         """Call the function for the callers that still wait."""
-        waiting = [call for call in calls if not call.future.done()]
-        if waiting:
+        if waiting := [call for call in calls if not call.future.done()]:
             job = worker.start(partial(self._answers, waiting))
             for call in waiting:
                 call.job = job
@@ -153,12 +147,13 @@ async def gather(*coroutines: Coroutine[Any, Any, T], slots: Sequence[int] | Non
     numbers = list(range(len(coroutines)) if slots is None else slots)
     if len(numbers) != len(coroutines):
         raise ReasonEnvsError(f"{len(numbers)} slots for {len(coroutines)} coroutines: give one slot per coroutine.")
-    members = [_Member(scope, (*prefix, slot)) for slot in numbers]
     family = _Family(scope, parent, remaining=len(coroutines))
     scope.running += len(coroutines) - (parent is not None)
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [_start(group, c, member, family) for c, member in zip(coroutines, members, strict=True)]
+            tasks = [
+                _start(group, c, _Member(scope, (*prefix, n)), family) for c, n in zip(coroutines, numbers, strict=True)
+            ]
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from errors.exceptions[0].__cause__
     return [task.result() for task in tasks]
