@@ -128,13 +128,21 @@ def _stored(tasks: Any, folder: Path) -> Any:
     records = [vars(record) if isinstance(record, Task) else record for record in records]
     if wrong := [record for record in records if not isinstance(record, Mapping)]:
         rule = (
-            "must be a name, mapping with name, a TaskSet, or a list or Dataset of mappings with a question and answer."
+            "must be a name, a mapping with 'name', a TaskSet, or a list or Dataset of mappings with a question and an "
+            "answer."
         )
         raise OptionError("tasks", wrong[0], rule)
     path = folder / "tasks.jsonl"
-    plain = partial(json.dumps, default=lambda value: value.tolist() if hasattr(value, "tolist") else str(value))
-    replace_file(path, "".join(plain(dict(record)) + "\n" for record in records))
+    replace_file(path, "".join(json.dumps(dict(record), default=_plain) + "\n" for record in records))
     return {"name": "json", "path": str(path)}
+
+
+def _plain(value: Any) -> Any:
+    """Return an array or a date of a record as JSON can hold it."""
+    for method in ("tolist", "isoformat"):
+        if hasattr(value, method):
+            return getattr(value, method)()
+    raise OptionError("tasks", value, "cannot be stored: use texts, numbers, lists, mappings, arrays and dates.")
 
 
 def _by_name(reward: Any) -> Any:

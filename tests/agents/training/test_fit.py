@@ -19,7 +19,7 @@ from agents.train import train
 from agents.training.build import load_run
 from agents.training.fit import _overrides
 from agents.training.folder import read_config
-from reason_envs.errors import ReasonEnvsError
+from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.tasks import make
 
 RECORDS = [{"question": f"What is {n} + 1?", "answer": str(n + 1)} for n in range(40)]
@@ -79,6 +79,12 @@ def test_fit_takes_records_as_tasks(small_fit, form, tmp_path):
     assert {task.answer for task in run.train_tasks} == {record["answer"] for record in RECORDS}
     assert {task.question for task in run.train_tasks} == {record["question"] for record in RECORDS}
     run.close()
+
+
+def test_fit_refuses_records_that_cannot_be_stored(tmp_path):
+    records = [{"question": "1 + 1 =", "answer": "2", "source": object()}]
+    with pytest.raises(OptionError, match="cannot be stored"):
+        fit(env="single_turn_math", tasks=records, output_dir=str(tmp_path / "run"))
 
 
 def test_fit_stores_numbers_of_numpy_and_dates(small_fit):
