@@ -26,7 +26,7 @@ class SavedBytes(saved_tensors_hooks):
         if storage._cdata not in self._known:
             self._known.add(storage._cdata)
             self.total += storage.nbytes()
-        return tensor
+        return tensor.detach()  # a result that keeps itself would never be freed
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:

@@ -1,6 +1,7 @@
 """The size of passes: planned from the memory of activations, and halved when memory runs out."""
 
 import logging
+import weakref
 
 import pytest
 import torch
@@ -114,6 +115,15 @@ def test_saved_bytes_counts_activations_once_and_no_weights():
         hidden = inputs @ weight  # keeps the inputs
         (hidden * hidden).sum()  # keeps the product, twice
     assert saved.total == (inputs.numel() + hidden.numel()) * 4
+
+
+def test_counted_results_are_freed_with_their_last_reference():
+    inputs = torch.ones(4, requires_grad=True)
+    with SavedBytes([]):
+        result = inputs.exp()  # its backward pass needs the result itself
+    still_there = weakref.ref(result)
+    del result
+    assert still_there() is None
 
 
 def test_activation_bytes_of_a_language_model_grow_with_its_layers(tiny_model):
