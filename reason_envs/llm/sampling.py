@@ -59,16 +59,14 @@ class TokenSampler:
         Raises:
             EngineError: the logits of a row are not numbers.
         """
-        log_probs = torch.log_softmax(logits.float() / self._temperatures, dim=-1)
-        probs = log_probs.exp()
-        if self._cuts:
-            probs = _cut(probs, self._top_p, self._top_k)
-        cumulative = probs.double().cumsum(-1)
+        probs = torch.softmax(logits.float() / self._temperatures, dim=-1)
+        remaining = _cut(probs, self._top_p, self._top_k) if self._cuts else probs
+        cumulative = remaining.cumsum(-1, dtype=torch.float64)
         targets = torch.as_tensor(uniform, device=logits.device)[:, None] * cumulative[:, -1:]
         tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
         if self._any_greedy:
             tokens = torch.where(self._greedy, logits.argmax(-1), tokens)
-        chosen = log_probs.gather(-1, tokens[:, None]).squeeze(-1)
+        chosen = probs.gather(-1, tokens[:, None]).squeeze(-1).clamp(min=torch.finfo(torch.float32).tiny).log()
         if bool(chosen.isnan().any()):
             raise EngineError(
                 "The model's logits are NaN, so no token can be sampled: its weights or its activations overflow. Use "
