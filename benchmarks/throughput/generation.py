@@ -1,10 +1,11 @@
 """Generated tokens per second of our engines and ``transformers.generate``, with one model on one machine.
 
     python benchmarks/throughput/generation.py                        # the installed ones; install vLLM to include it
-    python benchmarks/throughput/generation.py model=FOLDER dtype=bfloat16
+    python benchmarks/throughput/generation.py model=FOLDER dtype=bfloat16 tokens=64 repeats=2
 
-All samples have 128 tokens at temperature 1, because a copy of the model uses a very rare token as the end of a
-response. Prompts are sums of the embedded model's task. The script prints a markdown table of medians.
+All samples have ``tokens`` tokens (128) at temperature 1, because a copy of the model uses a very rare token as the end
+of a response. Prompts are sums of the embedded model's task. The script prints a markdown table of medians of
+``repeats`` runs (5).
 """
 
 from __future__ import annotations
@@ -30,8 +31,6 @@ from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, 
 from reason_envs.tasks import make
 
 BATCHES = (1, 16, 64)
-MAX_TOKENS = 128
-REPEATS = 5
 ENDLESS = "<|spare_1|>"
 
 Generate = Callable[[list[list[dict[str, str]]], int], int]
@@ -52,12 +51,12 @@ def without_end(model: str, folder: Path) -> str:
     return str(folder)
 
 
-def engine_side(name: str, **options: Any) -> tuple[Generate, Callable[[], None]]:
+def engine_side(name: str, tokens: int, **options: Any) -> tuple[Generate, Callable[[], None]]:
     """Return a function that generates with one of our engines, and a function that closes it."""
     engine: Any = make_engine(name, **options)
 
     def generate(prompts: list[list[dict[str, str]]], seed: int) -> int:
-        requests = [GenerationRequest(p, seed + i, Sampling(MAX_TOKENS)) for i, p in enumerate(prompts)]
+        requests = [GenerationRequest(p, seed + i, Sampling(tokens)) for i, p in enumerate(prompts)]
         answers = asyncio.run(together([engine.generate(request) for request in requests]))
         return sum(len(sample.token_ids) for samples in answers for sample in samples)
 
@@ -69,7 +68,7 @@ async def together(answers: list[Any]) -> list[Any]:
     return await gather(*answers)
 
 
-def transformers_side(model: str, device: str, dtype: str) -> tuple[Generate, Callable[[], None]]:
+def transformers_side(model: str, device: str, dtype: str, tokens: int) -> tuple[Generate, Callable[[], None]]:
     """Return a function that generates with ``transformers.generate``, and a function that closes it."""
     where = resolve_device(device)
     tokenizer = load_tokenizer(model)
@@ -80,25 +79,25 @@ def transformers_side(model: str, device: str, dtype: str) -> tuple[Generate, Ca
         encoded = [encode_prompt(tokenizer, prompt) for prompt in prompts]
         batch = tokenizer.pad({"input_ids": encoded}, padding_side="left", return_tensors="pt").to(where)
         with torch.inference_mode():
-            out = loaded.generate(**batch, max_new_tokens=MAX_TOKENS, do_sample=True, temperature=1.0, top_k=0)
+            out = loaded.generate(**batch, max_new_tokens=tokens, do_sample=True, temperature=1.0, top_k=0)
         ended = (out[:, batch["input_ids"].shape[1] :] == tokenizer.eos_token_id).cumsum(1)
         return int((ended == 0).sum() + ended[:, -1].clamp(max=1).sum())
 
     return generate, lambda: None
 
 
-def sides(options: dict[str, Any]) -> Iterator[tuple[str, tuple[Generate, Callable[[], None]]]]:
+def sides(options: dict[str, Any], tokens: int) -> Iterator[tuple[str, tuple[Generate, Callable[[], None]]]]:
     """Yield each side with its name. Sides are built one after another, so that only one uses memory."""
-    yield "`engine=transformers`", engine_side("transformers", **options)
-    yield "`transformers.generate`", transformers_side(**options)
+    yield "`engine=transformers`", engine_side("transformers", tokens, **options)
+    yield "`transformers.generate`", transformers_side(**options, tokens=tokens)
     if importlib.util.find_spec("vllm") is not None:
-        yield "`engine=vllm`", engine_side("vllm", max_model_len=512, **options)
+        yield "`engine=vllm`", engine_side("vllm", tokens, max_model_len=512, **options)
 
 
-def speed(generate: Generate, prompts: list[list[dict[str, str]]]) -> float:
+def speed(generate: Generate, prompts: list[list[dict[str, str]]], repeats: int) -> float:
     """Return the median of the tokens per second over several runs, after one warm-up run."""
     speeds = []
-    for repeat in range(REPEATS + 1):
+    for repeat in range(repeats + 1):
         start = time.perf_counter()
         tokens = generate(prompts, 1000 * repeat)
         speeds.append(tokens / (time.perf_counter() - start))
@@ -110,23 +109,23 @@ def main() -> None:
     if "--help" in sys.argv:
         print(__doc__)
         return
-    options = {"model": "embedded", "device": "cpu", "dtype": "float32"}
+    options = {"model": "embedded", "device": "cpu", "dtype": "float32", "tokens": "128", "repeats": "5"}
     options.update(argument.split("=", 1) for argument in sys.argv[1:])
+    tokens, repeats = int(options.pop("tokens")), int(options.pop("repeats"))
     tasks = make("chain_sum")
     prompts = [[{"role": "user", "content": tasks.ordered(i, 0).question}] for i in range(max(BATCHES))]
     print("| tokens/s | " + " | ".join(f"batch {size}" for size in BATCHES) + " |")
     print("|---|" + "---|" * len(BATCHES))
     with tempfile.TemporaryDirectory() as folder:
-        print_rows(sides({**options, "model": without_end(options["model"], Path(folder))}), prompts)
+        model = without_end(options["model"], Path(folder))
+        print_rows(sides({**options, "model": model}, tokens), prompts, repeats)
     print(json.dumps({**options, "threads": torch.get_num_threads(), "torch": torch.__version__}))
 
 
-def print_rows(measured: Any, prompts: list[list[dict[str, str]]]) -> None:
+def print_rows(measured: Any, prompts: list[list[dict[str, str]]], repeats: int) -> None:
     for name, (generate, close) in measured:
-        print(
-            f"| {name} | " + " | ".join(f"{speed(generate, prompts[:size]):,.0f}" for size in BATCHES) + " |",
-            flush=True,
-        )
+        speeds = [f"{speed(generate, prompts[:size], repeats):,.0f}" for size in BATCHES]
+        print(f"| {name} | {' | '.join(speeds)} |", flush=True)
         close()
 
 
