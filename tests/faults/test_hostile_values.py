@@ -6,6 +6,7 @@ import asyncio
 import json
 import resource
 import time
+from functools import cache
 
 import pytest
 from hypothesis import given, settings
@@ -27,7 +28,9 @@ from reason_envs.sandbox.values import shown
 from reason_envs.tasks import Task
 
 SECONDS = 20.0
-"""Limit of an episode, which runs up to three programs with limits of 2 to 5 seconds each."""
+"""Limit of an episode, which runs up to three programs with limits of 0.5 to 2 seconds each."""
+SHORT = {"program_seconds": 0.5}
+"""Option of workflows that may be endless."""
 NINES = "9" * 400
 ANSWERS = [
     *(
@@ -116,15 +119,17 @@ class Thing:
 def sandbox(request):
     box = make_sandbox(request.param, workers=1)
     box.execute(Program("1", "", ("1",)))  # started
+    box.limits_for = lambda seconds=1.0: Limits(min(seconds, 1.0))
     yield box
     box.close()
 
 
 @pytest.fixture(autouse=True, scope="module")
 def short_algebra():
-    """Answers that take sympy long are given up after half a second instead of five."""
+    """Answers that take sympy long are given up after half a second instead of five, and compared once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(DEFAULT_POOL, "limit", 0.5)
+        patch.setattr(DEFAULT_POOL, "submit", cache(DEFAULT_POOL.submit))
         yield
 
 
@@ -212,7 +217,7 @@ def test_hostile_results_of_code_end_a_workflow_with_a_verdict(name, sandbox):
 def test_hostile_results_of_a_workflow_are_verdicts(name, task):
     body = "\n".join(f"{line}" for line in MAKERS.splitlines())
     for result in (f"({VALUES[name]}), 0", f"1, ({VALUES[name]})", f"({VALUES[name]})"):
-        end = run(make_env(), f"{body}\n{program('return ' + result)}", task=task)
+        end = run(make_env(**SHORT), f"{body}\n{program('return ' + result)}", task=task)
         assert end.rewards["writer"] == 0
 
 
@@ -221,9 +226,9 @@ def test_hostile_results_of_a_workflow_are_verdicts(name, task):
 def test_hostile_fields_of_operators_are_verdicts(name, field):
     fields = {"input": "problem", "instruction": "problem", field: VALUES[name]}
     call = ", ".join(f"{key}={value}" for key, value in fields.items())
-    run(make_env(), f"{MAKERS}\n{program(f'a = await self.custom({call})' + chr(10) + RETURN)}", task=MATH)
+    run(make_env(**SHORT), f"{MAKERS}\n{program(f'a = await self.custom({call})' + chr(10) + RETURN)}", task=MATH)
     loops = f'await self.t(problem=problem, solution="x", entry_point="f", test_loop={VALUES[name]})\nreturn "x", 0'
-    run(make_env(), f"{MAKERS}\n{program(loops, 't=Test')}", task=CODE)
+    run(make_env(**SHORT), f"{MAKERS}\n{program(loops, 't=Test')}", task=CODE)
 
 
 @pytest.mark.parametrize("name", VALUES)

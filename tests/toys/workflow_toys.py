@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from functools import cache
 
 from scripted_engine import ScriptedEngine
 
 from reason_envs.batching import gather
 from reason_envs.envs.workflow.config import WorkflowConfig
 from reason_envs.envs.workflow.environment import WorkflowExecution
+from reason_envs.envs.workflow.interpreter import Interpreter
 from reason_envs.tasks.base import Task
 from reason_envs.tasks.task_list import ListTaskSet
 
@@ -56,9 +58,17 @@ RETURN = 'return a["response"], self.llm.get_usage_summary()["total_cost"]'
 SIMPLE = program(ASK + RETURN)
 
 
+@cache
+def interpreter(seconds):
+    """Return the interpreter that all environments with a time limit share, because its first check is slow."""
+    return Interpreter(seconds)
+
+
 def make_env(script=r"20 + 7 = 27\n\boxed{27}", **options):
     engine = script if hasattr(script, "generate") else ScriptedEngine(script)
-    return WorkflowExecution(WorkflowConfig(**{"tasks": TASKS, "engine": engine, **options}))
+    environment = WorkflowExecution(WorkflowConfig(**{"tasks": TASKS, "engine": engine, **options}))
+    environment.interpreter = interpreter(environment.config.program_seconds)
+    return environment
 
 
 async def play_one(env, task, text, seed=0):
