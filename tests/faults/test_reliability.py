@@ -61,7 +61,9 @@ EVENTS = ("the clock is set back a day", "train.log is removed", "checkpoints ar
 @pytest.fixture(scope="module")
 def outcomes():
     """Return what the harnesses report, run in another process because they fork."""
-    code = "import json, agents.train, agents.training.trainer\nfrom benchmarks.reliability import chaos, kills\n"
+    code = "import json, agents.train, agents.training.trainer\n"
+    code += "import matplotlib.pyplot, peft, reasoning_gym, torch_geometric  # each run is a fork\n"
+    code += "from benchmarks.reliability import chaos, kills\n"
     code += f"together = lambda world: [chaos.EVENTS[name].happens(world) for name in {EVENTS}]\n"
     code += "chaos.EVENTS['together'] = chaos.Event(together)\n"
     code += "print(json.dumps([kills.family('reason_tree, ppo', 2, 1), chaos.chaos('together')]))"

@@ -60,7 +60,11 @@ def _rank(number, port, what, arguments):
 
 def main(what, *arguments):
     """Fork the ranks; return the first status that is not 0."""
-    import sharded_toys  # noqa: F401  (before the fork)
+    # Before the fork: what each rank would import again, some of it late.
+    import bitsandbytes  # noqa: F401  (peft imports it, which takes longest)
+    import peft  # noqa: F401
+    import reasoning_gym  # noqa: F401
+    import sharded_toys  # noqa: F401
 
     from agents import train  # noqa: F401
     from agents.training import trainer  # noqa: F401
