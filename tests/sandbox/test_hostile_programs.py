@@ -16,6 +16,7 @@ from hostile_world import SECRET, open_world, reached
 from reason_envs.sandbox import Limits, Program, make_sandbox
 from reason_envs.sandbox.layers import detect
 
+pytestmark = pytest.mark.slow
 PROGRAMS = {**hostile_programs.PROGRAMS, **hostile_classes.PROGRAMS}
 LIMITS = Limits(seconds=2.0, memory_mb=256)
 LATE = 10.0
