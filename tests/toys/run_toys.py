@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import dataclasses
+import functools
 import json
 
 import torch
@@ -35,9 +38,21 @@ def overrides(model, folder, *more):
     return [f"policy.model={model}", f"output_dir={folder}", *OPTIONS, *more]
 
 
+@functools.cache
+def _composed(*arguments):
+    return compose_config(arguments)
+
+
+def composed(arguments):
+    """Return the configuration of a command line. Runs that differ in their folder only are composed once."""
+    folders = [argument for argument in arguments if argument.startswith("output_dir=")]
+    config = copy.deepcopy(_composed(*(argument for argument in arguments if argument not in folders)))
+    return dataclasses.replace(config, output_dir=folders[-1].partition("=")[2]) if folders else config
+
+
 def make_trainer(arguments, *, resuming=False):
     """Build what `agents.train` builds for a command line."""
-    plan = resolve(compose_config(arguments))
+    plan = resolve(composed(arguments))
     check_start(plan, resuming=resuming)
     return Trainer(build(plan), resuming=resuming)
 
