@@ -11,7 +11,6 @@ from agents.config.schema import TrainConfig, options
 from agents.distributed import TIMEOUT, LostProcessError
 from agents.policies.activations import is_out_of_memory
 from reason_envs.errors import RunError
-from reason_envs.llm.weights import return_free_memory
 
 SIZES = (
     *("policy.model", "policy.max_tokens", "algo.micro_batch_tokens", "engine.model", "engine.max_batch_size"),
@@ -69,7 +68,6 @@ class StepClock:
             raise LostProcessError(f"Step {self._step}, {name}: {error}") from error
         finally:
             faulthandler.cancel_dump_traceback_later()
-        return_free_memory()  # the next phase needs blocks of other sizes
         self._seconds[name] = time.monotonic() - started
 
     def metrics(self, tokens: int, seconds: float) -> dict[str, float]:
