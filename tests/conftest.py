@@ -54,7 +54,7 @@ def _nothing_left_open():
     """What a test module forgets to close is its own error, not that of the test during which it is collected."""
     yield
     gc.collect()
-    gc.freeze()  # what is left belongs to imported modules, mostly
+    gc.freeze()  # what is left belongs to imported modules and to fixtures of the session
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -66,7 +66,8 @@ class TokenSampler:
         tokens = torch.searchsorted(cumulative, targets, right=True).squeeze(-1).clamp(max=logits.shape[-1] - 1)
         if self._any_greedy:
             tokens = torch.where(self._greedy, logits.argmax(-1), tokens)
-        chosen = probs.gather(-1, tokens[:, None]).squeeze(-1).clamp(min=torch.finfo(torch.float32).tiny).log()
+        sampled = probs.gather(-1, tokens[:, None]).squeeze(-1)
+        chosen = sampled.clamp(min=torch.finfo(torch.float32).tiny).log()  # rounding may choose a probability of 0
         if bool(chosen.isnan().any()):
             raise EngineError(
                 "The model's logits are NaN, so no token can be sampled: its weights or its activations overflow. Use "
