@@ -168,8 +168,9 @@ def _connect(address: str) -> bool:
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init(address, logging_level=logging.ERROR, **options)
     except (OSError, ValueError, RuntimeError) as error:
+        cause = str(error).rstrip().rpartition("\n")[2]  # Ray's client puts it below a traceback
         fix = "Run `ray start --head` there. If it uses a token, set RAY_AUTH_MODE=token."
-        raise OptionError("cluster.address", address, f"does not answer ({first_line(error)}). {fix}") from error
+        raise OptionError("cluster.address", address, f"does not answer ({cause}). {fix}") from error
     return True
 
 

@@ -127,6 +127,16 @@ def test_ray_address_that_does_not_answer_is_refused(tiny_model, tmp_path):
         assert len(ended.stderr.strip().splitlines()) <= 2
 
 
+def test_ray_address_that_fails_is_refused_with_the_cause(monkeypatch):
+    def fail(*_, **__):
+        raise ConnectionAbortedError("Initialization failure from server:\nTraceback:\nRuntimeError: no server.\n")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", fail)
+    with pytest.raises(OptionError, match=r"^cluster\.address='auto' does not answer \(RuntimeError: no server\.\)"):
+        connect(ClusterConfig("auto"))
+
+
 def test_ray_processes_end_with_a_run_that_is_killed(tiny_model, tmp_path):
     options = overrides(tiny_model, tmp_path / "run", "steps=100000", "cluster.address=local")
     run = start(*options, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
