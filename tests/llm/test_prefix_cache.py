@@ -75,13 +75,14 @@ def test_prefix_cache_leaves_one_token_to_read(engine, widths):
     assert {width for _, width in widths} == {1}
 
 
-def test_prefix_cache_allows_tokens_between(engine, widths):
+@pytest.mark.parametrize("between", [4, 100])
+def test_prefix_cache_allows_tokens_between(engine, widths, between):
     ids = prompt(12)
     ((first,),) = engine.generate_batch([asked(ids, 1)])
-    longer = ids + first.token_ids + prompt(4, seed=7)
+    longer = ids + first.token_ids + prompt(between, seed=7)
     widths.clear()
     ((kept,),) = engine.generate_batch([asked(longer, 2, first.prefix_cache)])
-    assert widths[0] == (1, 4)
+    assert widths[0] == (1, between)
     assert_equal([kept], engine.generate_batch([asked(longer, 2, keep=False)])[0])
 
 

@@ -11,7 +11,7 @@ from transformers.cache_utils import DynamicLayer
 class GrowingLayer(DynamicLayer):
     """A dynamic layer that writes new tokens into spare room instead of copying all tokens at each step.
 
-    If the room is full, ``spare`` positions are added.
+    If the room is too small, it grows, with ``spare`` positions for later tokens.
     """
 
     def __init__(self, spare: int) -> None:
@@ -29,15 +29,15 @@ class GrowingLayer(DynamicLayer):
         end = start + key_states.shape[-2]
         if self._room is None or end > self._room[0].shape[-2]:
             keys, values = self._filled()
-            self._room = self._grown(keys), self._grown(values)
+            self._room = self._grown(keys, end), self._grown(values, end)
         self._room[0][:, :, start:end] = key_states
         self._room[1][:, :, start:end] = value_states
         self.keys, self.values = self._room[0][:, :, :end], self._room[1][:, :, :end]
         return self.keys, self.values
 
-    def _grown(self, tensor: Tensor) -> Tensor:
+    def _grown(self, tensor: Tensor, end: int) -> Tensor:
         rows, heads, length, width = tensor.shape
-        room = tensor.new_empty(rows, heads, length + self._spare, width)
+        room = tensor.new_empty(rows, heads, end + self._spare, width)
         room[:, :, :length] = tensor
         return room
 
