@@ -38,14 +38,9 @@ class Prefix:
             part = part.parent
         return parts[::-1]
 
-    @property
-    def is_complete(self) -> bool:
-        """Whether the states of all parts are still in memory."""
-        return all(part.states is not None for part in self.chain())
-
 
 class PrefixStore:
-    """Creates the prefixes of one model, and frees the oldest ones between batches if they exceed a limit in bytes.
+    """Creates the prefixes of one model. Above a limit in bytes, it frees between batches those unused for longest.
 
     A prefix exists as long as something refers to it. Therefore the reuse of a prefix depends on the history of its
     owner alone.
@@ -56,58 +51,64 @@ class PrefixStore:
         self.held_bytes = 0
         """Memory of all prefixes in bytes."""
         # Layers that discard tokens (sliding windows, recurrent states) cannot be cut at a token.
-        self._is_supported = all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
-        self._living: OrderedDict[int, weakref.ref[Prefix]] = OrderedDict()
+        is_supported = all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
+        self.enabled = is_supported and limit_bytes > 0
+        """Whether the model supports prefixes and the limit is above 0."""
+        self._living: OrderedDict[int, tuple[weakref.ref[Prefix], int]] = OrderedDict()
         # Owners drop prefixes in the event loop's thread. Reentrant, because any allocation may collect garbage.
         self._lock = threading.RLock()
-
-    @property
-    def enabled(self) -> bool:
-        """Whether the model supports prefixes and the limit is above 0."""
-        return self._is_supported and self.limit_bytes > 0
 
     def add(self, parent: Prefix | None, states: Tensor) -> Prefix:
         """Create a prefix from the keys and values of the tokens after ``parent``."""
         start = 0 if parent is None else parent.length
         prefix = Prefix(parent, start + states.shape[-2], states)
-        key, size = id(prefix), states.nbytes
         with self._lock:
-            self._living[key] = weakref.ref(prefix)
-            self.held_bytes += size
-        weakref.finalize(prefix, self._forget, key, size)
+            self._living[id(prefix)] = weakref.ref(prefix), states.nbytes
+            self.held_bytes += states.nbytes
+            self._use(prefix.chain())
+        weakref.finalize(prefix, self._forget, id(prefix))
         return prefix
 
     def usable(self, prefix: Prefix | None, prompt_tokens: int) -> Prefix | None:
-        """Return a prefix if this store created it, it is in memory, and it leaves a prompt token to read."""
-        if prefix is None or prefix.length >= prompt_tokens:
-            return None
-        is_ours = self._living.get(id(prefix), lambda: None)() is prefix
-        return prefix if is_ours and prefix.is_complete else None
+        """Return the longest part of a prefix that this store holds, and that leaves a prompt token to read."""
+        held: list[Prefix] = []
+        with self._lock:
+            for part in [] if prefix is None else prefix.chain():
+                if part.length >= prompt_tokens or id(part) not in self._living:
+                    break
+                held.append(part)
+            self._use(held)
+        return held[-1] if held else None
+
+    def _use(self, parts: list[Prefix]) -> None:
+        """Let the parts of a prefix be freed after all others, and the first ones, which others share, at the end."""
+        for part in reversed(parts):
+            if id(part) in self._living:
+                self._living.move_to_end(id(part))
 
     def trim(self) -> None:
-        """Free the oldest prefixes above the limit. Call it between batches: a running batch relies on its prefixes."""
+        """Free prefixes above the limit. Call it between batches: a running batch relies on its prefixes."""
         with self._lock:
             while self.held_bytes > self.limit_bytes:
-                self._free_oldest()
+                self._free_least_recent()
 
     def clear(self) -> None:
         """Free all prefixes, because the weights have changed."""
         with self._lock:
             while self._living:
-                self._free_oldest()
+                self._free_least_recent()
 
-    def _free_oldest(self) -> None:
-        _, reference = self._living.popitem(last=False)
-        prefix = reference()
-        if prefix is not None and prefix.states is not None:
-            self.held_bytes -= prefix.states.nbytes
+    def _free_least_recent(self) -> None:
+        reference, size = self._living.popitem(last=False)[1]
+        self.held_bytes -= size
+        if (prefix := reference()) is not None:
             prefix.states = None
 
-    def _forget(self, key: int, size: int) -> None:
+    def _forget(self, key: int) -> None:
         """Subtract the memory of a prefix without references, unless it was freed before."""
         with self._lock:
-            if self._living.pop(key, None) is not None:
-                self.held_bytes -= size
+            _, size = self._living.pop(key, (None, 0))
+            self.held_bytes -= size
 
 
 @dataclass

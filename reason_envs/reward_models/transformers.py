@@ -159,10 +159,11 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
         return rows
 
     def _usable(self, cache: Any, token_ids: tuple[int, ...]) -> CachedSteps | None:
-        """Return the cache of a row's first tokens if it is valid for that row and still in memory."""
+        """Return the part of the cache of a row's first tokens that is valid for that row and still in memory."""
         if not isinstance(cache, CachedSteps) or token_ids[: len(cache.token_ids)] != cache.token_ids:
             return None
-        return cache if self.reader.store.usable(cache.prefix, len(token_ids)) is not None else None
+        prefix = self.reader.store.usable(cache.prefix, len(token_ids))
+        return None if prefix is None else replace(cache, token_ids=token_ids[: prefix.length], prefix=prefix)
 
     def _scores(self, rows: Sequence[EncodedSteps], reads: Mapping[tuple[int, ...], Row]) -> StepScores:
         scores = [reads[row.token_ids].scores[end] for row in rows for end in row.ends]

@@ -100,7 +100,7 @@ def test_load_weights_clears_the_prefix_cache(engine, widths):
     request = asked(ids + first.token_ids, 2, first.prefix_cache)
     assert_equal(engine.generate_batch([request])[0], engine.generate_batch([asked(request.prompt, 2, keep=False)])[0])
     assert widths[0] == (1, 11 + len(first.token_ids))
-    assert not first.prefix_cache.is_complete
+    assert first.prefix_cache.states is None
 
 
 def test_prefix_cache_of_another_engine_is_not_used(engine, tiny_model):
@@ -116,7 +116,7 @@ def test_prefix_cache_memory_is_limited_and_freed(engine):
     engine.prefixes.limit_bytes = size
     ((other,),) = engine.generate_batch([asked(prompt(12, seed=1), 2)])
     assert engine.prefixes.held_bytes <= size
-    assert not one.prefix_cache.is_complete
+    assert one.prefix_cache.states is None
     assert_equal(
         engine.generate_batch([asked(prompt(12) + one.token_ids, 3, one.prefix_cache)])[0],
         engine.generate_batch([asked(prompt(12) + one.token_ids, 3, keep=False)])[0],
@@ -124,6 +124,35 @@ def test_prefix_cache_memory_is_limited_and_freed(engine):
     del one, other
     gc.collect()
     assert engine.prefixes.held_bytes == 0
+
+
+def test_prefix_store_frees_unused_leaves_before_the_root_that_all_need():
+    store = PrefixStore(Qwen3Config(num_hidden_layers=2), 1 << 20)
+    root = store.add(None, torch.zeros(4, 2, 8, 4))
+    leaves = [store.add(root, torch.zeros(4, 2, 3, 4)) for _ in range(3)]
+    below = store.add(leaves[0], torch.zeros(4, 2, 2, 4))
+    assert store.usable(leaves[1], 100) is leaves[1]
+    store.limit_bytes = sum(part.states.nbytes for part in (root, leaves[1], leaves[0]))
+    store.trim()  # `leaves[2]` and `below` were used before `leaves[1]`
+    assert store.held_bytes == store.limit_bytes
+    assert [store.usable(prefix, 100) for prefix in (leaves[1], leaves[2], below)] == [leaves[1], root, leaves[0]]
+    assert store.usable(leaves[0], 10) is root  # it leaves no token to read
+    store.limit_bytes = 0
+    store.trim()
+    assert [store.usable(prefix, 100) for prefix in (root, *leaves, below)] == [None] * 5
+
+
+def test_prefix_cache_reads_a_path_from_the_part_that_is_left(engine, widths):
+    ids = prompt(12)
+    ((first,),) = engine.generate_batch([asked(ids, 1)])
+    engine.prefixes.limit_bytes = engine.prefixes.held_bytes - 1
+    engine.prefixes.trim()
+    assert first.prefix_cache.states is None
+    longer = ids + first.token_ids + prompt(4, seed=7)
+    widths.clear()
+    ((kept,),) = engine.generate_batch([asked(longer, 2, first.prefix_cache)])
+    assert widths[0] == (1, len(longer) - 12)  # all tokens but those of the prompt, and the last one
+    assert_equal([kept], engine.generate_batch([asked(longer, 2, keep=False)])[0])
 
 
 @pytest.mark.parametrize("limit", [0.3, 0.6])

@@ -73,6 +73,21 @@ def test_step_prefix_cache_is_not_freed_during_a_batch():
     assert model.reader.store.held_bytes <= model.reader.store.limit_bytes
 
 
+def test_step_prefix_cache_reads_a_solution_from_the_part_that_is_left():
+    model = make_reward_model("transformers", device="cpu")
+    (first,) = scored(model, kept(STEPS[:1]))
+    (second,) = scored(model, kept(STEPS[:2], first.prefix_cache))
+    model.reader.store.limit_bytes = model.reader.store.held_bytes - 1
+    model.reader.store.trim()
+    assert second.prefix_cache.prefix.states is None
+    before = model.scored_tokens
+    (third,) = scored(model, kept(STEPS, second.prefix_cache))
+    (alone,) = plain(model, STEPS)
+    assert third.scores == pytest.approx(alone.scores, abs=1e-5)
+    read = model.scored_tokens - before
+    assert len(third.prefix_cache.token_ids) < read < 2 * len(third.prefix_cache.token_ids)
+
+
 def test_step_prefix_cache_is_kept_only_on_request(model):
     assert plain(model, STEPS)[0].prefix_cache is None
     forgetful = make_reward_model("transformers", device="cpu", prefix_cache_mb=0)
