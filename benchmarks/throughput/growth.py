@@ -119,13 +119,13 @@ def trained(axis: Axis, size: int, folder: Path) -> Row:
 def grown(size: int) -> Row:
     """Grow trees; return the seconds, MiB and tokens."""
     from agents.config.compose import compose_config
-    from agents.policies.walks import RandomLegal
     from agents.rollout.episodes import grouped, play
     from agents.training.build import build
     from agents.training.resolve import resolve
+    from benchmarks.throughput.prefix_memory import Growing
 
-    class Growing(RandomLegal):
-        """Adds nodes while it can. The graph policy reads each observation, and its choice is not used."""
+    class Watched(Growing):
+        """Lets the graph policy read each observation, without using its choice."""
 
         def observe(self, environment: Any, observation: Any) -> Any:
             return super().observe(environment, observation), graph.observe(environment, observation)
@@ -135,16 +135,11 @@ def grown(size: int) -> Row:
             await graph.act(graphs, seeds, agents=agents)
             return await super().act(names, seeds, agents=agents)
 
-        def choose(self, names: list[str], seed: int) -> int:
-            adding = [name if name in ("EXPAND", "BRANCH") else "" for name in names]
-            going = [name if name == "BACKTRACK" else "" for name in names]
-            return super().choose(next(each for each in (adding, going, names) if any(each)), seed)
-
     limits = (f"env.max_nodes={size}", f"env.max_steps={4 * size}", "env.max_branch=64")
     run = build(resolve(compose_config(["env=reason_tree", "algo=ppo", *limits])))
     graph, tasks = run.policy, [run.environment.tasks[i] for i in range(TREES)]
     start = time.perf_counter()
-    played = asyncio.run(play(run.environment, Growing(), grouped(tasks, 1, seed=0)))
+    played = asyncio.run(play(run.environment, Watched(), grouped(tasks, 1, seed=0)))
     seconds = time.perf_counter() - start
     assert all(len(trajectory.decisions) >= size - 1 for trajectory in played), "the trees did not grow"
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
