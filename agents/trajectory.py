@@ -57,7 +57,7 @@ class Decision:
     """Name of the group of the decision. The rollout writes it, and estimators compare the decisions of a group."""
     on_path: bool = True
     """Whether the episode continued from this decision. False for the other candidates of a turn."""
-    observation: Any = None
+    observation: Any = field(default=None, repr=False)
     """Input of the policy, as ``Policy.observe`` returned it."""
 
     @property
@@ -84,13 +84,13 @@ class Trajectory:
     """Whether a limit ended the episode."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Numbers from the environment's last info, such as ``correct``."""
-    final_observations: dict[AgentId, Any] = field(default_factory=dict)
+    final_observations: dict[AgentId, Any] = field(default_factory=dict, repr=False)
     """The next input of each agent that a limit truncated; its value is bootstrapped there."""
     rendered: str = ""
     """The end of the episode as text; empty if the environment does not render text."""
     facts: dict[str, str] = field(default_factory=dict)
     """Texts from the ``info`` of the last step, such as ``extracted`` or ``verdict``, by name."""
-    view: EpisodeView | None = None
+    view: EpisodeView | None = field(default=None, repr=False)
     """Everything to show of the episode besides its dialogue. ``None``: there is only the dialogue."""
     overlong_prompts: int = 0
     """Number of turns that were skipped because the prompt was too long."""

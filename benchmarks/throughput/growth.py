@@ -4,9 +4,9 @@
     python -m benchmarks.throughput.growth --report    # measure nothing, make table and plot from the rows
 
 Each point is a process with one thread, which takes 3 training steps of the embedded model and keeps the median of the
-last 2. Trees are grown without training: 8 at once, by actions drawn from those that add nodes, while the graph policy
-reads every observation. A curve is fitted by ``fixed + factor * size ** exponent`` with the least relative error. An
-exponent of 1 means that twice the size costs twice as much.
+last 2. Trees are grown without training, 8 at once: a simulated generator, whose steps all differ, a real reward model
+and the graph policy, whose choices are replaced by actions that add nodes. A curve is fitted by ``fixed + factor *
+size ** exponent`` with the least relative error. An exponent of 1 means that twice the size costs twice as much.
 """
 
 from __future__ import annotations
@@ -123,11 +123,14 @@ def grown(size: int) -> Row:
     from agents.training.build import build
     from agents.training.resolve import resolve
     from benchmarks.throughput.prefix_memory import Growing
+    from benchmarks.throughput.turns import KINDS, SimulatedEngine
+    from reason_envs import make_environment
 
     class Watched(Growing):
         """Lets the graph policy read each observation, without using its choice."""
 
         def observe(self, environment: Any, observation: Any) -> Any:
+            nodes[environment] = int(observation["node_mask"].sum())
             return super().observe(environment, observation), graph.observe(environment, observation)
 
         async def act(self, observations: Any, seeds: Any, sampling: Any = None, *, agents: Any = ()) -> Any:
@@ -135,13 +138,19 @@ def grown(size: int) -> Row:
             await graph.act(graphs, seeds, agents=agents)
             return await super().act(names, seeds, agents=agents)
 
-    limits = (f"env.max_nodes={size}", f"env.max_steps={4 * size}", "env.max_branch=64")
-    run = build(resolve(compose_config(["env=reason_tree", "algo=ppo", *limits])))
-    graph, tasks = run.policy, [run.environment.tasks[i] for i in range(TREES)]
+    limits = {"max_nodes": size, "max_steps": 4 * size, "max_branch": 1000}
+    engine = SimulatedEngine(KINDS["tree"], seconds_per_token=0.0, lockstep=True)
+    environment = make_environment("reason_tree", engine=engine, **limits)
+    environment.max_decisions = 4 * size
+    words = [f"env.{key}={value}" for key, value in limits.items()]
+    run = build(resolve(compose_config(["env=reason_tree", "algo=ppo", *words])))
+    nodes: dict[Any, int] = {}
+    graph, tasks = run.policy, [environment.tasks[i] for i in range(TREES)]
     start = time.perf_counter()
-    played = asyncio.run(play(run.environment, Watched(), grouped(tasks, 1, seed=0)))
+    played = asyncio.run(play(environment, Watched(), grouped(tasks, 1, seed=0)))
     seconds = time.perf_counter() - start
-    assert all(len(trajectory.decisions) >= size - 1 for trajectory in played), "the trees did not grow"
+    if min(nodes.values()) < size - 1:  # the last node ends the episode
+        raise RuntimeError(f"a tree has {min(nodes.values())} nodes instead of {size}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"seconds": seconds, "mib": peak, "tokens": sum(each.generated_tokens for each in played)}
 

@@ -34,3 +34,12 @@ def test_streams_contain_each_agents_decisions_on_the_path():
 def test_stream_return_sums_the_path():
     assert TRAJECTORY.stream_return("solver") == 3.0
     assert TRAJECTORY.stream_return("tester") == 0.25
+
+
+def test_trajectories_are_printed_without_observations():
+    """`asyncio.run` formats the result of its task when it ends."""
+    seen = decision("solver", 0, 1.0)
+    seen.observation = ["a large observation"]
+    shown = repr(Trajectory("task", "episode", [seen], True, False, final_observations={"solver": seen.observation}))
+    assert "group_id='solver'" in shown
+    assert "observation" not in shown
