@@ -42,6 +42,10 @@ class Comparison:
     """Tasks of the evaluation, from the test split."""
     problems: int
     """Number of held-out problems."""
+    wrong: float = -1.0
+    """Reward of a wrong answer. A right one earns 1."""
+    no_answer: float = -0.5
+    """Reward of a response without an answer."""
     fallbacks: tuple[str, ...] = ()
     """Places where the grader looks for an answer without a box."""
     samples: int = 4
@@ -54,11 +58,13 @@ DIGITS = {**SUMS, "min_terms": 2, "max_terms": 2}
 SMOLLM2 = Comparison(
     Setting(tasks=8, max_tokens=16, micro_batch=16),
     20,
-    2e-5,
+    1e-5,
     {**DIGITS, "max_digits": 1},
     {**DIGITS, "min_digits": 2},
     256,
-    ("last_number",),
+    wrong=0.0,
+    no_answer=0.0,
+    fallbacks=("last_number",),
 )
 
 
@@ -73,6 +79,7 @@ def options(what: Comparison) -> list[str]:
     return [
         *(f"policy.model={what.setting.model}", f"policy.max_tokens={what.setting.max_tokens}"),
         *(f"env.tasks={{{tasks}}}", "env.system_prompt=null", f"env.reward.fallbacks=[{','.join(what.fallbacks)}]"),
+        *(f"env.reward.wrong={what.wrong}", f"env.reward.no_answer={what.no_answer}"),
         *(f"algo.tasks_per_step={what.setting.tasks}", f"algo.samples_per_task={SAMPLES}"),
         *(f"algo.optimizer.learning_rate={what.rate}", f"steps={what.steps}", "eval_every=0", "save_every=0"),
     ]
@@ -92,7 +99,8 @@ def train_trl(what: Comparison, seed: int, folder: Path) -> None:
     from reason_envs.rewards import MathReward, grade_math
     from reason_envs.tasks import make
 
-    problems, reward, correct = make(what.train), MathReward(), []
+    problems, correct = make(what.train), []
+    reward = MathReward(wrong=what.wrong, no_answer=what.no_answer)
 
     def pay(response: str, answer: str) -> float:
         grade = grade_math(response, answer, what.fallbacks)

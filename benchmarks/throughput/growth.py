@@ -38,6 +38,10 @@ SAMPLES = (8, 16, 32, 64, 128, 256, 512)
 TREES = 8
 """Number of trees that grow at once."""
 GRPO = ("algo=grpo", "algo.samples_per_task=8")
+TASKS = "algo.tasks_per_step=SIZE"
+COINS = "env.reward.name=random"
+"""Random rewards, so that almost every group has a gradient."""
+ENDLESS = "policy.model=ENDLESS"
 TEAM = ("env=petting_plan_path", "algo=at_grpo")
 Row = dict[str, Any]
 
@@ -61,16 +65,19 @@ class Axis:
 
 
 AXES: dict[str, Axis] = {
-    "math: samples": Axis(SAMPLES, ("env=single_turn_math", *GRPO, "algo.tasks_per_step=SIZE"), 8),
-    "planner-solver: samples": Axis(SAMPLES, ("env=planner_solver", *GRPO, "algo.tasks_per_step=SIZE"), 8),
-    "workflow: samples": Axis(SAMPLES, ("env=workflow", *GRPO, "algo.tasks_per_step=SIZE"), 8),
-    "team: samples": Axis(SAMPLES, (*TEAM, "algo.tasks_per_step=SIZE"), 4),
-    "tree: episodes": Axis(SAMPLES, ("env=reason_tree", "algo=ppo", "algo.tasks_per_step=SIZE")),
+    "math: samples": Axis(SAMPLES, ("env=single_turn_math", *GRPO, TASKS, COINS), 8),
+    "planner-solver: samples": Axis(SAMPLES, ("env=planner_solver", *GRPO, TASKS, COINS), 8),
+    "workflow: samples": Axis(SAMPLES, ("env=workflow", *GRPO, TASKS, "env.reward=random"), 8),
+    "team: samples": Axis(SAMPLES, (*TEAM, TASKS), 4),
+    "tree: episodes": Axis(SAMPLES, ("env=reason_tree", "algo=ppo", TASKS)),
     "math: tokens per response": Axis(
         (32, 64, 128, 256, 512, 1024, 2048),
-        ("env=single_turn_math", *GRPO, "algo.tasks_per_step=1", "policy.max_tokens=SIZE", "policy.model=ENDLESS"),
+        ("env=single_turn_math", *GRPO, "algo.tasks_per_step=1", COINS, "policy.max_tokens=SIZE", ENDLESS),
     ),
-    "team: turns": Axis((2, 4, 8, 16, 32), (*TEAM, "algo.tasks_per_step=2", "env.max_turns=SIZE")),
+    "team: turns": Axis(
+        (2, 4, 8, 16, 32),
+        (*TEAM, "algo.tasks_per_step=2", "env.max_turns=SIZE", "policy.max_tokens=16", ENDLESS),
+    ),
     "tree: nodes": Axis((16, 32, 64, 128, 256, 512, 1024), ()),
 }
 
@@ -95,7 +102,7 @@ def endless_model(folder: Path) -> Path:
 
 def trained(axis: Axis, size: int, folder: Path) -> Row:
     """Train in a process; return the seconds, MiB and tokens of a step."""
-    if "policy.model=ENDLESS" in axis.options:
+    if ENDLESS in axis.options:
         endless_model(folder / "model")
     fixed = ("seed=0", "steps=3", "eval_every=0", "save_every=0", "algo.optimizer.learning_rate=1e-9")
     command = [
@@ -167,7 +174,7 @@ def fit(sizes: Sequence[float], costs: Sequence[float]) -> tuple[float, float, f
     """Return fixed cost, factor and exponent of the curve with the least relative error. None of them is negative."""
     x, y = np.array(sizes, float), np.array(costs)
     best = (np.inf, (0.0, 0.0, 0.0))
-    for exponent in np.arange(0.5, 2.51, 0.01):
+    for exponent in np.arange(0.1, 2.51, 0.01):
         terms = np.stack([np.ones_like(x), (x / x[-1]) ** exponent], axis=1) / y[:, None]
         solution = np.linalg.lstsq(terms, np.ones_like(y), rcond=None)[0]
         if solution[0] < 0:
