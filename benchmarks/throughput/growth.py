@@ -82,38 +82,35 @@ AXES: dict[str, Axis] = {
 }
 
 
-def endless_model(folder: Path) -> Path:
+def endless_model(folder: Path) -> None:
     """Save the embedded model with a logit of 0 for the token that ends responses, so that it is hardly ever drawn."""
     import torch
 
     from reason_envs.llm.loading import load_model, load_tokenizer
 
-    model, tokenizer = (
-        load_model("embedded", device=torch.device("cpu"), dtype=torch.float32),
-        load_tokenizer("embedded"),
-    )
+    model = load_model("embedded", device=torch.device("cpu"), dtype=torch.float32)
+    tokenizer = load_tokenizer("embedded")
     with torch.no_grad():
         model.get_input_embeddings().weight[tokenizer.eos_token_id] = 0
     model.config.max_position_embeddings = 4096
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    return folder
 
 
 def trained(axis: Axis, size: int, folder: Path) -> Row:
     """Train in a process; return the seconds, MiB and tokens of a step."""
     if ENDLESS in axis.options:
         endless_model(folder / "model")
-    fixed = ("seed=0", "steps=3", "eval_every=0", "save_every=0", "algo.optimizer.learning_rate=1e-9")
-    command = [
-        sys.executable,
-        "-m",
-        "agents.train",
+    fixed = (
         f"output_dir={folder}/run",
-        *fixed,
-        *axis.at(size, folder / "model"),
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        "seed=0",
+        "steps=3",
+        "eval_every=0",
+        "save_every=0",
+        "algo.optimizer.learning_rate=1e-9",
+    )
+    options = axis.at(size, folder / "model")
+    subprocess.run([sys.executable, "-m", "agents.train", *fixed, *options], check=True, stdout=subprocess.DEVNULL)
     rows = [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()][1:]
     tokens = np.diff([row["tokens"] for row in rows])
     return {

@@ -1,12 +1,14 @@
-"""The fit of costs to sizes finds known curves, and every curve has valid options."""
+"""The fit of costs to sizes finds known curves, every curve has valid options, and the page states the raw rows."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from agents.config.compose import compose_config
-from benchmarks.throughput.growth import AXES, fit
+from benchmarks.throughput.growth import AXES, ROWS, fit, table
 
+RESULTS = Path(__file__).parents[2] / "benchmarks/RESULTS.md"
 SIZES = (8, 16, 32, 64, 128, 256, 512)
 
 
@@ -29,3 +31,11 @@ def test_options_of_curves_are_valid(name):
     axis = AXES[name]
     assert axis.at(64, Path("model"))[0] == axis.options[0]
     compose_config([option for option in axis.at(64, Path("model")) if not option.startswith("policy.model=")])
+
+
+def test_page_shows_the_table_of_the_rows():
+    rows = [json.loads(line) for line in ROWS.read_text("utf-8").splitlines()]
+    assert {(row["axis"], row["size"]) for row in rows} == {
+        (n, size) for n, axis in AXES.items() for size in axis.sizes
+    }
+    assert "\n".join(table(rows)) in RESULTS.read_text("utf-8")
