@@ -40,7 +40,7 @@ class Prefix:
 
 
 class PrefixStore:
-    """Creates the prefixes of one model. Above a limit in bytes, it frees between batches those unused for longest.
+    """Creates the prefixes of one model. Between batches it frees the least recently used ones above a limit in bytes.
 
     A prefix exists as long as something refers to it. Therefore the reuse of a prefix depends on the history of its
     owner alone.
