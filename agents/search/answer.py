@@ -28,13 +28,13 @@ class Answer:
     """Answer that a search submits for a problem, and its cost."""
 
     response: str
-    """Text for the grader. It states no answer if no candidate was finished."""
+    """Text for the grader."""
     answer: str | None
-    """Answer that the response states. ``None`` if no candidate was finished."""
+    """Answer that the response states. ``None`` if it states none."""
     value: float
     """Value of the response by the reward model."""
     candidates: int
-    """Number of finished candidates."""
+    """Number of candidates: solutions that state an answer."""
     generated_tokens: int
     """Number of generated tokens, including discarded and repeated steps."""
     reward_model_tokens: int
@@ -75,13 +75,17 @@ def choose(
     return Answer(chosen.response, chosen.answer, chosen.value, len(candidates), **costs)
 
 
-def submit(tree: Tree, grower: Grower, leaves: Sequence[int], select: str) -> Answer:
+async def submit(tree: Tree, grower: Grower, leaves: Sequence[int], select: str) -> Answer:
     """Select one of the finished leaves, which are given in the order of their draws, once for each draw.
 
-    If no leaf is finished, the response is the path with the highest value.
+    If no leaf is finished, the unfinished path with the highest value is completed greedily.
     """
-    nodes = [(leaf, tree.nodes[leaf]) for leaf in leaves]
-    candidates = [Candidate(grower.response(tree, i), grower.answer(n.text) or "", n.value) for i, n in nodes]
-    best = max(range(len(tree.nodes)), key=lambda i: (i > 0, tree.nodes[i].value))
+    ends = {leaf: grower.response(tree, leaf) for leaf in leaves}
+    if not ends:
+        order = [(not node.terminal, not node.children, node.value) for node in tree.nodes]
+        best = order.index(max(order))
+        ends = {best: await grower.complete(tree, best)}
+    found = [(ends[i], grower.answer(ends[i]), tree.nodes[i].value) for i in leaves or ends]
+    candidates = [Candidate(text, answer, value) for text, answer, value in found if answer is not None]
     costs = {"nodes": len(tree.nodes), **{name: getattr(tree, name) for name in COSTS if name != "nodes"}}
-    return choose(candidates, select, (grower.response(tree, best), tree.nodes[best].value), costs)
+    return choose(candidates, select, (found[0][0], found[0][2]), costs)

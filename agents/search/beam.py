@@ -35,7 +35,7 @@ class LevelSearch(Checked, ABC):
             levels = [[child for _, child in zip(beam, children, strict=False) if child is not None] for beam in beams]
             leaves += [child for level in levels for child in level if finished(tree, grower, child)]
             beams = [self._continued(tree, grower, level, len(leaves)) for level in levels]
-        return submit(tree, grower, leaves, self.select)
+        return await submit(tree, grower, leaves, self.select)
 
     def _first_beams(self) -> list[list[int]]:
         """Return the parents of the first draws: one list per beam. Each beam is pruned separately."""

@@ -77,7 +77,9 @@ class MonteCarloTreeSearch(Checked):
                     statistics.close(node, tree.nodes[node].children)
             if 0 in statistics.closed:
                 break
-        return submit(tree, grower, [i for i in range(1, len(tree.nodes)) if finished(tree, grower, i)], "maximum")
+        return await submit(
+            tree, grower, [i for i in range(1, len(tree.nodes)) if finished(tree, grower, i)], "maximum"
+        )
 
     async def _simulate(self, tree: Tree, grower: Grower, statistics: Statistics) -> list[int]:
         """Go down from the root until a step is drawn or no step can be drawn; return the path."""

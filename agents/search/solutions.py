@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from agents.search.answer import SELECTIONS, Answer, Candidate, choose
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.grower import Grower
 from reason_envs.envs.reason_tree.tree import AGGREGATIONS, Tree
-from reason_envs.llm.engine import GenerationRequest, Sampling, greedy
+from reason_envs.llm.engine import GenerationRequest, greedy
 from reason_envs.reward_models.base import StepScoreRequest
 from reason_envs.validation import Checked, limited
 
@@ -37,11 +37,7 @@ async def sample_solutions(tree: Tree, grower: Grower, n: int, *, is_greedy: boo
 
     Solutions may be as long as ``max_depth`` full steps, if the context allows.
     """
-    config = grower.config
-    longest = config.max_depth * config.max_step_tokens
-    if grower.context_length is not None:
-        longest = min(longest, grower.context_length - len(tree.prompt))
-    sampling = Sampling(longest, config.temperature, config.top_p)
+    sampling = grower.to_the_end(tree)
     seed = derive_seed(tree.seed, "solutions")
     request = GenerationRequest(tree.prompt, seed, greedy(sampling) if is_greedy else sampling, n)
     samples = await grower.engine.generate(request)
@@ -57,8 +53,7 @@ async def score_solutions(tree: Tree, grower: Grower, solutions: Sequence[Soluti
     scored = dict(zip(distinct, await gather(*map(grower.reward_model.score, requests)), strict=True))
     tokens = dict(zip(distinct, map(grower.reward_model.count_tokens, requests), strict=True))
     return [
-        Solution(s.text, s.steps, s.answer, s.tokens, tuple(scored[s.steps].scores), tokens.pop(s.steps, None))
-        for s in solutions
+        replace(s, scores=tuple(scored[s.steps].scores), scored_tokens=tokens.pop(s.steps, None)) for s in solutions
     ]
 
 

@@ -22,7 +22,7 @@ DEPTH = 4
 BRANCH = 5
 
 
-def known_tree(write, *, seeds=(SEED,), solutions=(), **limits):
+def known_tree(write, *, seeds=(SEED,), solutions=(), rest="and on", **limits):
     """Return a grower whose generator writes ``write(address, draw)`` below the node at an address.
 
     A step such as ``0.9 so`` has the score 0.9. A step without a box ends with the separator.
@@ -31,6 +31,7 @@ def known_tree(write, *, seeds=(SEED,), solutions=(), **limits):
         write: text of a step by the address of its parent and the number of the draw.
         seeds: seeds of the trees.
         solutions: whole solutions, in order.
+        rest: text of the most likely continuation of every path.
         limits: options of `GrowthConfig`.
     """
     texts = {}
@@ -43,7 +44,7 @@ def known_tree(write, *, seeds=(SEED,), solutions=(), **limits):
 
     def script(request, sample_seed):
         if request.seed not in texts:
-            return whole[sample_seed]
+            return whole.get(sample_seed, rest) if request.sampling.temperature == 0 else whole[sample_seed]
         text = write(*texts[request.seed])
         return text if "boxed" in text else text + "\n"
 

@@ -1,7 +1,9 @@
 """Growth of a tree: the generator samples a step, the reward model scores it."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from reason_envs.batching import gather
@@ -11,7 +13,7 @@ from reason_envs.envs.reason_tree.steps import StepRule, draw_step
 from reason_envs.envs.reason_tree.tree import Tree, new_tree
 from reason_envs.errors import ReasonEnvsError
 from reason_envs.llm.chat import THOUGHT, encode_prompt, opens_thought
-from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling
+from reason_envs.llm.engine import Engine, Generation, GenerationRequest, Sampling, greedy
 from reason_envs.reward_models.base import StepRewardModel, StepScoreRequest
 from reason_envs.rewards.math.extract import extract_answer
 from reason_envs.tasks.text import without_thoughts
@@ -46,7 +48,7 @@ class Grower:
         tree = new_tree(question, prompt, seed, self.config.aggregation)
         if self._tokenizer is not None and opens_thought(self._tokenizer, prompt):
             tree.nodes[0].unfinished = THOUGHT
-        if not self._fits(tree, 0):
+        if self._room(tree, 0) < self.config.max_step_tokens:
             raise ReasonEnvsError(
                 f"A prompt of {len(prompt)} tokens and max_step_tokens={self.config.max_step_tokens} exceed the "
                 f"generator's {self.context_length} positions: shorten the problem or lower max_step_tokens."
@@ -62,7 +64,7 @@ class Grower:
             and node.depth < config.max_depth
             and len(tree.nodes) < config.max_nodes
             and len(node.children) < config.max_branch
-            and self._fits(tree, index)
+            and self._room(tree, index) >= config.max_step_tokens
             and self.engine.can_answer(self._seed(tree, index))
         )
 
@@ -141,6 +143,22 @@ class Grower:
             reward_model_prefix_cache=scored_steps.prefix_cache,
         )
 
+    def to_the_end(self, tree: Tree, index: int = 0) -> Sampling:
+        """Return the sampling of a whole text after a node: at most ``max_depth`` full steps, if they fit."""
+        longest = min(self.config.max_depth * self.config.max_step_tokens, self._room(tree, index))
+        return replace(self.sampling, max_tokens=int(longest), stop=())
+
+    async def complete(self, tree: Tree, index: int) -> str:
+        """Return the text of a path with its most likely continuation, whose tokens count. An ended path stays."""
+        path, node, request = self.response(tree, index), tree.nodes[index], self.request(tree, index)
+        if node.terminal or node.closed or self._room(tree, index) < 1:
+            return path
+        seed, sampling = derive_seed(request.seed, "complete"), greedy(self.to_the_end(tree, index))
+        (rest,) = await self.engine.generate(replace(request, seed=seed, sampling=sampling))
+        tree.generator_calls += 1
+        tree.generated_tokens += rest.generated_tokens
+        return path + self.rule.separator * bool(path and not node.unfinished) + rest.text
+
     def answer(self, text: str) -> str | None:
         """Return the answer in a step; ``None`` if it has none."""
         return extract_answer(text, self.config.fallbacks)
@@ -153,12 +171,10 @@ class Grower:
     def _seed(self, tree: Tree, index: int) -> int:
         return derive_seed(tree.seed, "step", *tree.address(index), tree.nodes[index].draw_count)
 
-    def _fits(self, tree: Tree, index: int) -> bool:
-        """Whether another step fits into the generator's context."""
-        if self.context_length is None:
-            return True
+    def _room(self, tree: Tree, index: int) -> float:
+        """Return the number of tokens that fit into the generator's context after a node."""
         used = len(tree.prompt) + sum(len(tree.nodes[i].token_ids) for i in tree.path(index))
-        return used + self.config.max_step_tokens <= self.context_length
+        return math.inf if self.context_length is None else self.context_length - used
 
     def _check_tokens(self, tree: Tree, generation: Generation) -> None:
         if generation.generated_tokens and not (generation.token_ids and isinstance(tree.prompt[0], int)):

@@ -12,11 +12,14 @@ from agents.search import METHODS, make_method
 from agents.search.answer import Candidate, selected
 from agents.search.beam import BeamSearch, DiverseSearch
 from agents.search.mcts import MonteCarloTreeSearch, Statistics
+from agents.search.plans import Searching
 from agents.search.rebase import Rebase, allocate
+from agents.search.results import solve_all
 from agents.search.solutions import BestOfN, ChainOfThought, SelfConsistency
 from reason_envs.core import derive_seed
 from reason_envs.envs.reason_tree.grower import draw_steps
 from reason_envs.errors import ReasonEnvsError
+from reason_envs.registration import make_environment
 
 EIGHT = tuple(range(8))
 
@@ -182,13 +185,54 @@ def test_beam_keeps_finished_steps_in_their_places():
     assert len(tree.nodes) == 5
 
 
-@pytest.mark.parametrize("method", [BeamSearch(4, 2), DiverseSearch(4, 2), Rebase(4), MonteCarloTreeSearch(12)])
-def test_search_without_a_finished_path_submits_no_answer(method):
-    grower = known_tree(lambda address, draw: f"0.{9 - draw} on")
+UNFINISHED = pytest.mark.parametrize(
+    "method", [BeamSearch(4, 2), DiverseSearch(4, 2), Rebase(4), MonteCarloTreeSearch(12)]
+)
+
+
+@UNFINISHED
+def test_search_completes_its_best_unfinished_path(method):
+    grower = known_tree(lambda address, draw: f"0.{9 - draw} on", rest="so \\boxed{7}")
     answer, tree = search(method, grower)
-    assert (answer.answer, answer.candidates) == (None, 0)
-    assert answer.value == max(node.value for node in tree.nodes[1:])
+    leaves = [i for i, node in enumerate(tree.nodes) if not node.children]
+    best = max(leaves, key=lambda i: tree.nodes[i].value)
+    assert (answer.answer, answer.candidates, answer.value) == ("7", 1, tree.nodes[best].value)
+    assert answer.response == "\n".join([*tree.steps(best), "so \\boxed{7}"])
+    assert answer.generated_tokens == grower.engine.generated_tokens
+    assert answer.generated_tokens == sum(node.tokens for node in tree.nodes) + len("so \\boxed{7}")
     assert max(node.depth for node in tree.nodes) <= DEPTH
+
+
+@UNFINISHED
+def test_search_whose_completion_states_nothing_submits_no_answer(method):
+    answer, _ = search(method, known_tree(lambda address, draw: f"0.{9 - draw} on"))
+    assert (answer.answer, answer.candidates) == (None, 0)
+    assert answer.response.endswith("and on")
+
+
+def test_completion_continues_a_step_that_was_cut_without_a_separator():
+    grower = known_tree(lambda address, draw: "0.9 " + "x" * 70, rest="so \\boxed{7}")
+    answer, tree = search(MonteCarloTreeSearch(1), grower)
+    assert answer.response == tree.nodes[1].text + "so \\boxed{7}"
+
+
+def test_completion_leaves_a_text_that_the_generator_ended():
+    grower = known_tree(lambda address, draw: "0.9 so \\boxed{}", rest="so \\boxed{7}")
+    tree = start(grower)
+    child = asyncio.run(grower.grow(tree, 0))
+    assert tree.nodes[child].terminal
+    assert asyncio.run(grower.complete(tree, child)) == tree.nodes[child].text
+    assert tree.generator_calls == 1
+
+
+@pytest.mark.parametrize(("method", "budget"), [("mcts", {"budget": 2}), ("rebase", {"width": 2})])
+def test_completion_of_a_real_generator_ends_with_an_answer(method, budget):
+    environment = make_environment("reason_tree", engine="transformers", reward_model="random", max_depth=1)
+    solved, _ = asyncio.run(
+        solve_all(environment, Searching(make_method(method, **budget)), list(environment.tasks)[:8], 0)
+    )
+    assert all(each.answer.answer is not None for each in solved)
+    assert {each.answer.generator_calls for each in solved} <= {2, 3}
 
 
 @pytest.mark.parametrize("method", [BeamSearch(4, 2), DiverseSearch(4, 2), Rebase(4), MonteCarloTreeSearch(64)])
