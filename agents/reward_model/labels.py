@@ -9,6 +9,7 @@ import json
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,8 @@ class _Solution:
     seed: int
     texts: tuple[str, ...] = ()
     tokens: Prefix = ()
+    caches: tuple[Any, ...] = ()
+    """The generator's cached state after each step, from which later requests continue."""
     ended: bool = False
     finished: bool = False
 
@@ -130,10 +133,8 @@ async def _sample(engine: Engine, tasks: Sequence[Task], config: SamplingConfig,
     ]
     for depth in range(config.max_depth):
         live = [i for i, row in enumerate(rows) if not row.ended]
-        requests = [
-            GenerationRequest([*rows[i].prompt, *_joined(rows[i].tokens)], derive_seed(rows[i].seed, depth), sampling)
-            for i in live
-        ]
+        seeds = [derive_seed(rows[i].seed, depth) for i in live]
+        requests = [_request(rows[i], depth, s, sampling, keep=True) for i, s in zip(live, seeds, strict=True)]
         drawn = await _generate(engine, requests, f"step {depth + 1} of the solutions", rule)
         for i, generation in zip(live, drawn, strict=True):
             rows[i] = _extended(rows[i], generation, config)
@@ -154,6 +155,7 @@ def _extended(row: _Solution, generation: Generation, config: SamplingConfig) ->
         prompt=generation.prompt_ids if not row.texts else row.prompt,
         texts=(*row.texts, text),
         tokens=(*row.tokens, tuple(generation.token_ids)),
+        caches=(*row.caches, generation.prefix_cache),
         ended=is_last or has_answer,
         finished=has_answer or (is_last and generation.finish_reason != "length"),
     )
@@ -194,10 +196,9 @@ class _Rollouts:
         """Sample one completion from the step at ``depth`` of each solution, and count those that reach the answer."""
         sampling = Sampling(self.config.max_rollout_tokens, self.config.temperature, top_p=self.config.top_p)
         requests = []
-        for solution in solutions:
-            tokens = _joined(solution.tokens[:depth])
-            seed = derive_seed(self.seed, "rollout", solution.task.id, *tokens, number)
-            requests.append(GenerationRequest([*solution.prompt, *tokens], seed, sampling))
+        for s in solutions:
+            seed = derive_seed(self.seed, "rollout", s.task.id, *chain(*s.tokens[:depth]), number)
+            requests.append(_request(s, depth, seed, sampling))
         drawn = await _generate(self.engine, requests, f"rollout {number + 1} of step {depth}", StepRule("\n"))
         pairs = [(g.text, s.task.answer) for s, g in zip(solutions, drawn, strict=True)]
         grades = grade_math_batch(pairs, self.config.fallbacks)
@@ -211,8 +212,11 @@ class _Rollouts:
         return (*(count / self.config.rollouts for count in before), float(right))
 
 
-def _joined(tokens: Prefix) -> list[int]:
-    return [token for step in tokens for token in step]
+def _request(row: _Solution, depth: int, seed: int, sampling: Sampling, *, keep: bool = False) -> GenerationRequest:
+    """Return the request for a continuation of the first ``depth`` steps of a solution."""
+    cache = row.caches[depth - 1] if depth else None
+    prompt = [*row.prompt, *chain(*row.tokens[:depth])]
+    return GenerationRequest(prompt, seed, sampling, keep_prefix=keep, prefix_cache=cache)
 
 
 async def _generate(engine: Engine, requests: list[GenerationRequest], what: str, rule: StepRule) -> list[Generation]:

@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -56,6 +57,30 @@ def test_hard_labels_stop_at_the_first_success_and_soft_labels_do_not():
     assert engines["soft"].batcher.requests - solutions == 3 * 4
     assert 4 + 1 <= engines["hard"].batcher.requests - solutions <= 4 + 4
     assert engines["solution"].batcher.calls == 2  # all first steps, all second ones
+
+
+class CacheEngine(ScriptedEngine):
+    """Keeps the tokens of a path as its cache, and records from which cache each request continues."""
+
+    def __init__(self, script):
+        super().__init__(script)
+        self.continued = []
+
+    def generate_batch(self, requests):
+        self.continued += [(request.prompt, request.prefix_cache) for request in requests]
+        return [
+            [replace(each, prefix_cache=[*each.prompt_ids, *each.token_ids] * request.keep_prefix) for each in answers]
+            for request, answers in zip(requests, super().generate_batch(requests), strict=True)
+        ]
+
+
+def test_steps_and_rollouts_continue_from_the_kept_states_of_their_paths():
+    engine = CacheEngine(script)
+    labels_of("soft", engine=engine, rollouts=4)
+    later = [(prompt, cache) for prompt, cache in engine.continued if isinstance(prompt[0], int)]
+    assert len(later) > 12
+    assert all(cache == prompt for prompt, cache in later)
+    assert all(cache is None for prompt, cache in engine.continued if not isinstance(prompt[0], int))
 
 
 def test_labels_of_a_problem_do_not_depend_on_other_problems():
