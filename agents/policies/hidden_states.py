@@ -42,7 +42,8 @@ def after_shared_prompts(model: Any, batch: Batch, prompts: Tensor, which: Tenso
     first = before[:, -1:].index_select(0, which)
     if batch.response_mask.shape[1] == 1:
         return first
-    cache.batch_select_indices(which)
+    for layer in cache.layers:  # the gradients of keys[which], which transformers uses, depend on the timing of threads
+        layer.keys, layer.values = layer.keys.index_select(0, which), layer.values.index_select(0, which)
     after = decoder_of(model)(
         input_ids=batch.input_ids[:, width:-1],
         attention_mask=batch.attention_mask[:, :-1],

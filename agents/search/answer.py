@@ -82,8 +82,7 @@ async def submit(tree: Tree, grower: Grower, leaves: Sequence[int], select: str)
     """
     ends = {leaf: grower.response(tree, leaf) for leaf in leaves}
     if not ends:
-        order = [(not node.terminal, not node.children, node.value) for node in tree.nodes]
-        best = order.index(max(order))
+        best, _ = max(enumerate(tree.nodes), key=lambda n: (not n[1].terminal, not n[1].children, n[1].value))
         ends = {best: await grower.complete(tree, best)}
     found = [(ends[i], grower.answer(ends[i]), tree.nodes[i].value) for i in leaves or ends]
     candidates = [Candidate(text, answer, value) for text, answer, value in found if answer is not None]

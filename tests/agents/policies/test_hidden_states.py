@@ -47,6 +47,24 @@ def test_shared_prompts_give_the_values_and_gradients_of_separate_ones(policy):
         assert torch.allclose(ours, theirs, atol=5e-5)
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_gradients_of_shared_prompts_do_not_depend_on_threads(policy, two_threads):
+    batch = collate(grouped(prompts=(90,), responses=[4] * 127), 0)
+    found = set()
+    for _ in range(30):
+        loss = token_states(policy.model, batch, share_prompts=True).square().sum()
+        gradients = torch.autograd.grad(loss, [p for p in policy.model.parameters() if p.requires_grad])
+        found.add(b"".join(g.numpy().tobytes() for g in gradients))
+    assert len(found) == 1
+
+
 def test_shared_prompts_accept_responses_of_one_token(policy):
     decisions = grouped(responses=(1,), prompts=(4, 7))
     out = policy.evaluate(decisions)
