@@ -31,7 +31,7 @@ def decoder_of(model: Any) -> Any:
 
 def after_shared_prompts(model: Any, batch: Batch, prompts: Tensor, which: Tensor) -> Tensor:
     """Compute the rows ``prompts`` once, then each response from the keys and values of its prompt (``which``)."""
-    cache = DynamicCache(config=model.config)
+    cache: Any = DynamicCache(config=model.config)
     width, keeping = batch.prompt_width, {"past_key_values": cache, "use_cache": True}
     before = decoder_of(model)(
         input_ids=batch.input_ids[prompts, :width],
