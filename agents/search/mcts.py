@@ -77,9 +77,8 @@ class MonteCarloTreeSearch(Checked):
                     statistics.close(node, tree.nodes[node].children)
             if 0 in statistics.closed:
                 break
-        return await submit(
-            tree, grower, [i for i in range(1, len(tree.nodes)) if finished(tree, grower, i)], "maximum"
-        )
+        leaves = [i for i in range(1, len(tree.nodes)) if finished(tree, grower, i)]
+        return await submit(tree, grower, leaves, "maximum")
 
     async def _simulate(self, tree: Tree, grower: Grower, statistics: Statistics) -> list[int]:
         """Go down from the root until a step is drawn or no step can be drawn; return the path."""

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_toys import BRANCH, DEPTH, known_tree, search, start, texts
 
+from agents.evaluation.intervals import first_tasks
 from agents.search import METHODS, make_method
 from agents.search.answer import Candidate, selected
 from agents.search.beam import BeamSearch, DiverseSearch
@@ -225,14 +226,14 @@ def test_completion_leaves_a_text_that_the_generator_ended():
     assert tree.generator_calls == 1
 
 
-@pytest.mark.parametrize(("method", "budget"), [("mcts", {"budget": 2}), ("rebase", {"width": 2})])
+@pytest.mark.parametrize(("method", "budget"), [("mcts", {"budget": 1}), ("rebase", {"width": 1})])
 def test_completion_of_a_real_generator_ends_with_an_answer(method, budget):
     environment = make_environment("reason_tree", engine="transformers", reward_model="random", max_depth=1)
     solved, _ = asyncio.run(
-        solve_all(environment, Searching(make_method(method, **budget)), list(environment.tasks)[:8], 0)
+        solve_all(environment, Searching(make_method(method, **budget)), first_tasks(environment.tasks, 32), 0)
     )
     assert all(each.answer.answer is not None for each in solved)
-    assert {each.answer.generator_calls for each in solved} <= {2, 3}
+    assert {each.answer.generator_calls for each in solved} == {1, 2}  # a step, and a completion where it is no answer
 
 
 @pytest.mark.parametrize("method", [BeamSearch(4, 2), DiverseSearch(4, 2), Rebase(4), MonteCarloTreeSearch(64)])
