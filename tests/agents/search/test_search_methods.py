@@ -233,7 +233,7 @@ def test_completion_of_a_real_generator_ends_with_an_answer(method, budget):
         solve_all(environment, Searching(make_method(method, **budget)), first_tasks(environment.tasks, 32), 0)
     )
     assert all(each.answer.answer is not None for each in solved)
-    assert {each.answer.generator_calls for each in solved} == {1, 2}  # a step, and a completion where it is no answer
+    assert {each.answer.generator_calls for each in solved} == {1, 2}  # a step, and a completion if it states no answer
 
 
 @pytest.mark.parametrize("method", [BeamSearch(4, 2), DiverseSearch(4, 2), Rebase(4), MonteCarloTreeSearch(64)])
