@@ -66,7 +66,9 @@ def aggregate(
         totals = totals / mask.bool().sum(dim=-1).clamp(min=1)
     elif horizon is not None:
         totals = totals / horizon
-    return totals.sum() / _positive(count)
+    if isinstance(count, Tensor):  # if the count is 0, so is the total
+        return totals.sum() / torch.where(count > 0, count, 1)
+    return totals.sum() / (count or 1.0)
 
 
 def kl_estimate(log_probs: Tensor, ref_log_probs: Tensor, kind: str = "k3", clamp: float | None = None) -> Tensor:
@@ -220,11 +222,6 @@ def overlong_penalty(lengths: Tensor, max_length: int, cache: int) -> Tensor:
     if not 0 < cache <= max_length:
         raise ReasonEnvsError(f"cache={cache} must lie between 1 and max_length={max_length}.")
     return ((max_length - cache - lengths.to(torch.get_default_dtype())) / cache).clamp(-1.0, 0.0)
-
-
-def _positive(count: float | Tensor) -> float | Tensor:
-    # If the count is 0, so is the total.
-    return torch.where(count > 0, count, 1) if isinstance(count, Tensor) else count or 1.0
 
 
 def _bounded_exp(log_ratio: Tensor) -> Tensor:

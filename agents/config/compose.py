@@ -89,7 +89,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
 def composed(overrides: Sequence[str]) -> DictConfig:
     """Compose the options of a run like `compose_config`, but do not validate their values."""
     _check_unsplit(overrides)
-    overrides = [_as_text(_short_name(override)) for override in overrides]
+    overrides = [_as_text(override) for override in overrides]
     register_schemas(overrides)
     for override in overrides:
         group, equals, value = override.partition("=")
@@ -126,12 +126,6 @@ def _check_unsplit(overrides: Sequence[str]) -> None:
         )
 
 
-def _short_name(override: str) -> str:
-    """Write an environment's Gymnasium id as its short name."""
-    key, _, value = override.partition("=")
-    return f"env={registration.ENVIRONMENTS[value].name}" if key == "env" and value in registration.ids() else override
-
-
 def _drop(config: DictConfig, overrides: Sequence[str]) -> None:
     """Remove options of a preset that a part chosen on the command line does not have, and say so."""
     dropped = drop_foreign_options(config, swapped_groups(overrides))
@@ -145,8 +139,10 @@ def _drop(config: DictConfig, overrides: Sequence[str]) -> None:
 
 
 def _as_text(override: str) -> str:
-    """Quote a text that hydra would change, such as one with commas. ``@file`` stands for the text of a file."""
+    """Quote a text that hydra would change, read the file of ``@file``, and shorten an environment's Gymnasium id."""
     key, _, value = override.partition("=")
+    if key == "env" and value in registration.ids():
+        return f"env={registration.ENVIRONMENTS[value].name}"
     if value.startswith("@"):
         try:
             return f"{key}={quoted(Path(value[1:]).expanduser().read_text(encoding='utf-8'))}"

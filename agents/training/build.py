@@ -76,6 +76,11 @@ class Run:
             )
         return self.test_tasks
 
+    @property
+    def reread_tokens(self) -> int:
+        """Number of tokens that the models have read again, because kept prefixes were freed."""
+        return sum(part.reread_tokens for part in (*self.engines, self.reward_model) if part is not None)
+
     def close(self) -> None:
         """Free the models."""
         self.environment.close()

@@ -80,7 +80,7 @@ class Trainer:
     async def train_step(self) -> None:
         """Run one training step."""
         step = self.progress.step
-        clock = StepClock(self.config, step)
+        clock, reread = StepClock(self.config, step), self.run.reread_tokens
         with clock.phase(GENERATING):
             collected = await self._collect(step)
         if collected is None:
@@ -94,6 +94,7 @@ class Trainer:
         self.progress.advance(tokens, metrics, sample, self.sync.watched(trajectories))
         with clock.phase(SENDING):
             gaps = await self._push()
+        gaps["time/reread_tokens"] = self.run.reread_tokens - reread
         await self._log({**gaps, **clock.metrics(tokens, seconds)})
 
     async def _collect(self, step: int) -> tuple[list[Trajectory], float] | None:

@@ -155,6 +155,8 @@ class Engine(ABC):
     """Whether a request joins those that run already. Otherwise, requests that wait at the same time run together."""
     model_name: str = ""
     """Name of the model in records and model cards. Empty: the name of the class is used."""
+    reread_tokens: int = 0
+    """Number of prompt tokens that were read again since the engine was built, because kept prefixes were freed."""
 
     @abstractmethod
     async def generate(self, request: GenerationRequest) -> list[Generation]:

@@ -7,6 +7,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -50,6 +51,8 @@ class PrefixStore:
         self.limit_bytes = limit_bytes
         self.held_bytes = 0
         """Memory of all prefixes in bytes."""
+        self.reread_tokens = 0
+        """Number of tokens that had to be read again, because their prefixes had been freed."""
         # Layers that discard tokens (sliding windows, recurrent states) cannot be cut at a token.
         is_supported = all(type(layer) is DynamicLayer for layer in DynamicCache(config=config).layers)
         self.enabled = is_supported and limit_bytes > 0
@@ -71,13 +74,11 @@ class PrefixStore:
 
     def usable(self, prefix: Prefix | None, prompt_tokens: int) -> Prefix | None:
         """Return the longest part of a prefix that this store holds, and that leaves a prompt token to read."""
-        held: list[Prefix] = []
         with self._lock:
-            for part in [] if prefix is None else prefix.chain():
-                if part.length >= prompt_tokens or id(part) not in self._living:
-                    break
-                held.append(part)
+            parts = [part for part in ([] if prefix is None else prefix.chain()) if part.length < prompt_tokens]
+            held = list(takewhile(lambda part: id(part) in self._living, parts))
             self._use(held)
+            self.reread_tokens += sum(part.length - _length(part.parent) for part in parts[len(held) :])
         return held[-1] if held else None
 
     def _use(self, parts: list[Prefix]) -> None:
@@ -86,16 +87,10 @@ class PrefixStore:
             if id(part) in self._living:
                 self._living.move_to_end(id(part))
 
-    def trim(self) -> None:
-        """Free prefixes above the limit. Call it between batches: a running batch relies on its prefixes."""
+    def trim(self, limit_bytes: int | None = None) -> None:
+        """Free prefixes above the limit, or all with 0, between batches: a running batch relies on its prefixes."""
         with self._lock:
-            while self.held_bytes > self.limit_bytes:
-                self._free_least_recent()
-
-    def clear(self) -> None:
-        """Free all prefixes, because the weights have changed."""
-        with self._lock:
-            while self._living:
+            while self.held_bytes > (self.limit_bytes if limit_bytes is None else limit_bytes):
                 self._free_least_recent()
 
     def _free_least_recent(self) -> None:

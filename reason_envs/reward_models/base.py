@@ -54,6 +54,8 @@ class StepRewardModel(ABC):
     """Name of the model in records. Empty: the name of the class is used."""
     scored_tokens: int = 0
     """Number of tokens read since the model was built."""
+    reread_tokens: int = 0
+    """Number of those that were read again, because kept prefixes were freed."""
 
     @abstractmethod
     async def score(self, request: StepScoreRequest) -> StepScores:

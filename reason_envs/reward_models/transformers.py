@@ -129,6 +129,7 @@ class TransformersStepRewardModel(BatchedStepRewardModel):
                     read.keep_prefix = True
                     read.prefix_cache = read.prefix_cache or self._usable(request.prefix_cache, row.token_ids)
         self.reader.read(list(reads.values()))
+        self.reread_tokens = self.reader.store.reread_tokens
         self.scored_tokens += sum(len(read.token_ids) - read.cached_tokens for read in reads.values())
         return [self._scores(encoded[request], reads) for request in requests]
 

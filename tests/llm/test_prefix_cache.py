@@ -135,10 +135,11 @@ def test_prefix_store_frees_unused_leaves_before_the_root_that_all_need():
     store.limit_bytes = sum(part.states.nbytes for part in (root, leaves[1], leaves[0]))
     store.trim()  # `leaves[2]` and `below` were used before `leaves[1]`
     assert store.held_bytes == store.limit_bytes
+    assert store.reread_tokens == 0
     assert [store.usable(prefix, 100) for prefix in (leaves[1], leaves[2], below)] == [leaves[1], root, leaves[0]]
+    assert store.reread_tokens == 3 + 2
     assert store.usable(leaves[0], 10) is root  # it leaves no token to read
-    store.limit_bytes = 0
-    store.trim()
+    store.trim(0)
     assert [store.usable(prefix, 100) for prefix in (root, *leaves, below)] == [None] * 5
 
 
@@ -152,6 +153,7 @@ def test_prefix_cache_reads_a_path_from_the_part_that_is_left(engine, widths):
     widths.clear()
     ((kept,),) = engine.generate_batch([asked(longer, 2, first.prefix_cache)])
     assert widths[0] == (1, len(longer) - 12)  # all tokens but those of the prompt, and the last one
+    assert engine.reread_tokens == len(first.token_ids)
     assert_equal([kept], engine.generate_batch([asked(longer, 2, keep=False)])[0])
 
 

@@ -86,6 +86,7 @@ def test_step_prefix_cache_reads_a_solution_from_the_part_that_is_left():
     assert third.scores == pytest.approx(alone.scores, abs=1e-5)
     read = model.scored_tokens - before
     assert len(third.prefix_cache.token_ids) < read < 2 * len(third.prefix_cache.token_ids)
+    assert 0 < model.reread_tokens < read
 
 
 def test_step_prefix_cache_is_kept_only_on_request(model):

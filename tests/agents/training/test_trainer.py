@@ -91,7 +91,14 @@ def test_run_logs_the_documented_metrics(whole):
         assert evaluated == [0, 2, 5]
         assert "eval/greedy_accuracy" in table[0].keys() & table[5].keys()
         timed = json.loads((folder / "metrics.jsonl").read_text().splitlines()[1])
-        assert {"time/step", "time/generate", "time/update", "time/tokens_per_second", "memory/peak_mb"} <= timed.keys()
+        assert {
+            "time/step",
+            "time/generate",
+            "time/update",
+            "time/tokens_per_second",
+            "time/reread_tokens",
+            "memory/peak_mb",
+        } <= timed.keys()
         assert any(row["grad_norm"] > 0 for row in table[1:5]), kind
     assert any(row["kl"] > 0 for row in rows(whole["lora"])[1:5])
 

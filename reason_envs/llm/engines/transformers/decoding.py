@@ -153,9 +153,9 @@ class Decoder:
         if not (self.prefixes.enabled and any(requests[row.request].keep_prefix for row in rows)):
             return None
         cached: dict[int, Prefix | None] = {}
-        for row in rows:
-            given = self.prefixes.usable(requests[row.request].prefix_cache, len(prompts[row.prompt]))
-            cached[row.prompt] = cached.get(row.prompt) or given
+        given = {(row.prompt, id(kept := requests[row.request].prefix_cache)): kept for row in rows}
+        for (prompt, _), prefix in given.items():
+            cached[prompt] = cached.get(prompt) or self.prefixes.usable(prefix, len(prompts[prompt]))
         return cached
 
     def _keep(self, rows: list[Row | None], cache: Any, start: int) -> None:

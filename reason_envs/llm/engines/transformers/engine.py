@@ -106,6 +106,7 @@ class TransformersEngine(TrainableEngine):
             chunk = [rows[r] for r in order[start : start + self.config.max_batch_size]]
             self.decoder.decode(chunk, prompt_ids, requests)
             self.prefixes.trim()
+        self.reread_tokens = self.prefixes.reread_tokens
         answers: list[list[Generation]] = [[] for _ in requests]
         for row in rows:
             answers[row.request].append(self._finish(row, requests[row.request], prompt_ids[row.prompt]))
@@ -141,7 +142,7 @@ class TransformersEngine(TrainableEngine):
         if isinstance(source, Path):
             raise EngineError(f"{ONE_SET_OF_WEIGHTS} Send merged weights, or use the engine vllm.")
         copy_weights(self.model, source)
-        self.prefixes.clear()
+        self.prefixes.trim(0)
         self.policy_version = version
 
     def share_weights(self, source: Mapping[str, Tensor]) -> None:
