@@ -16,7 +16,7 @@ from hostile_world import SECRET, open_world, reached
 from reason_envs.sandbox import Limits, Program, make_sandbox
 from reason_envs.sandbox.layers import detect
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("hostile programs")]  # one process runs them all once
 PROGRAMS = {**hostile_programs.PROGRAMS, **hostile_classes.PROGRAMS}
 LIMITS = Limits(seconds=2.0, memory_mb=256)
 LATE = 10.0
