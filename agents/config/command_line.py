@@ -195,9 +195,10 @@ def quoted(text: str) -> str:
 
 def bad_value(error: BaseException, otherwise: str) -> ReasonEnvsError:
     """Return the error for a value that OmegaConf or YAML refuse; ``otherwise`` names it if their error has no key."""
-    reason = re.sub(".* ListConfig.*", "it must be a list, such as '[a, b]'", str(error).strip().splitlines()[0])
-    if "Interpolation" in reason:
-        reason += r""". To write ${ in a text, quote it and add a backslash, as in 'KEY="\${x}"'"""
+    is_mapping = re.search(r"merge[\s\S]*object_type=(?!list)", str(error))
+    kind = "mapping, such as '{a: 1}'" if is_mapping else "list, such as '[a, b]'"
+    reason = re.sub(".* ListConfig.*", f"it must be a {kind}", str(error).strip().splitlines()[0])
+    reason += r""". To write ${ in a text, quote it and add a backslash, as in 'KEY="\${x}"'""" * ("Interpol" in reason)
     return ReasonEnvsError(f"Bad value of {refused_key(error) or otherwise}: {reason.rstrip('.')}.")
 
 

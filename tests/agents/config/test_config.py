@@ -149,6 +149,12 @@ def test_compose_replaces_a_part_inside_an_environment_or_changes_one_key():
         ("+experiment=grpo_math", "Unknown experiment 'grpo_math'. Did you mean 'grpo_math_lora'"),
         ("steps=many", "Bad value of steps: Value 'many' of type 'str' could not be converted to Integer"),
         ("env.reward.correct=one", "Bad value of env.reward.correct"),
+        (
+            "env.reward.fallbacks=last_number",
+            "Bad value of env.reward.fallbacks: it must be a list, such as '[a, b]'",
+        ),
+        ("env.reward.fallbacks={a: 1}", "Bad value of env.reward.fallbacks: it must be a list"),
+        ("env.tasks=[chain_sum, gsm8k]", "Bad value of env.tasks: it must be a mapping, such as '{a: 1}'"),
         ("policy.gradient_checkpointing=perhaps", "Bad value of policy.gradient_checkpointing"),
         ("seed=${nothing}", "Bad value of seed: Interpolation key 'nothing' not found"),
         ("env.system_prompt=${x}", r"""as in 'KEY="\${x}"'."""),
