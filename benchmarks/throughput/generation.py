@@ -2,10 +2,11 @@
 
     python benchmarks/throughput/generation.py                        # the installed ones; install vLLM to include it
     python benchmarks/throughput/generation.py model=FOLDER dtype=bfloat16 tokens=64 repeats=2
+    pip install --no-deps xllamacpp && python benchmarks/throughput/generation.py model=FOLDER gguf=FILE tokens=64
 
 All samples have ``tokens`` tokens (128) at temperature 1, because a copy of the model uses a very rare token as the end
-of a response. Prompts are sums of the embedded model's task. The script prints a markdown table of medians of
-``repeats`` runs (5).
+of a response. Prompts are sums of the embedded model's task. ``gguf`` adds llama.cpp's server with a quantised file of
+the model, which ``engine=openai`` asks. The script prints a markdown table of medians of ``repeats`` runs (5).
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import json
+import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +30,7 @@ from reason_envs.batching import gather
 from reason_envs.llm import make_engine
 from reason_envs.llm.chat import encode_prompt
 from reason_envs.llm.engine import GenerationRequest, Sampling
+from reason_envs.llm.engines.openai.engine import OpenAIEngine
 from reason_envs.llm.loading import load_model, load_tokenizer, resolve_device, resolve_dtype
 from reason_envs.tasks import make
 
@@ -86,10 +90,46 @@ def transformers_side(model: str, device: str, dtype: str, tokens: int) -> tuple
     return generate, lambda: None
 
 
-def sides(options: dict[str, Any], tokens: int) -> Iterator[tuple[str, tuple[Generate, Callable[[], None]]]]:
+LLAMA_CPP = """
+import sys, threading
+import xllamacpp
+
+options = xllamacpp.CommonParams()
+options.model.path, options.port, options.hostnames = sys.argv[1], int(sys.argv[2]), ["127.0.0.1"]
+options.n_ctx, options.n_parallel, options.kv_unified = 16384, 64, True
+options.cpuparams.n_threads = options.cpuparams_batch.n_threads = int(sys.argv[3])
+server = xllamacpp.Server(options)
+threading.Event().wait()
+"""
+"""Program of llama.cpp's server."""
+
+
+def llama_cpp_side(file: str, tokens: int) -> tuple[Generate, Callable[[], None]]:
+    """Start llama.cpp's server; return a function that generates with it, and a function that ends it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", LLAMA_CPP, file, str(port), str(torch.get_num_threads())]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    options: dict[str, Any] = {"model": "gguf", "base_url": f"http://127.0.0.1:{port}/v1", "request_log_probs": False}
+    engine = OpenAIEngine(**options, extra_body={"ignore_eos": True}, max_concurrency=max(BATCHES), max_retries=20)
+    asyncio.run(engine.check_server())
+
+    def generate(prompts: list[list[dict[str, str]]], seed: int) -> int:
+        before = engine.generated_tokens
+        requests = [GenerationRequest(p, seed + i, Sampling(tokens)) for i, p in enumerate(prompts)]
+        asyncio.run(together([engine.generate(request) for request in requests]))
+        return engine.generated_tokens - before
+
+    return generate, server.kill
+
+
+def sides(options: dict[str, Any], tokens: int, gguf: str) -> Iterator[tuple[str, tuple[Generate, Callable[[], None]]]]:
     """Yield each side with its name. Sides are built one after another, so that only one uses memory."""
     yield "`engine=transformers`", engine_side("transformers", tokens, **options)
     yield "`transformers.generate`", transformers_side(**options, tokens=tokens)
+    if gguf:
+        yield "llama.cpp, quantised", llama_cpp_side(gguf, tokens)
     if importlib.util.find_spec("vllm") is not None:
         yield "`engine=vllm`", engine_side("vllm", tokens, max_model_len=512, **options)
 
@@ -109,16 +149,16 @@ def main() -> None:
     if "--help" in sys.argv:
         print(__doc__)
         return
-    options = {"model": "embedded", "device": "cpu", "dtype": "float32", "tokens": "128", "repeats": "5"}
+    options = {"model": "embedded", "device": "cpu", "dtype": "float32", "tokens": "128", "repeats": "5", "gguf": ""}
     options.update(argument.split("=", 1) for argument in sys.argv[1:])
-    tokens, repeats = int(options.pop("tokens")), int(options.pop("repeats"))
+    tokens, repeats, gguf = int(options.pop("tokens")), int(options.pop("repeats")), options.pop("gguf")
     tasks = make("chain_sum")
     prompts = [[{"role": "user", "content": tasks.ordered(i, 0).question}] for i in range(max(BATCHES))]
     print("| tokens/s | " + " | ".join(f"batch {size}" for size in BATCHES) + " |")
     print("|---|" + "---|" * len(BATCHES))
     with tempfile.TemporaryDirectory() as folder:
         model = without_end(options["model"], Path(folder))
-        print_rows(sides({**options, "model": model}, tokens), prompts, repeats)
+        print_rows(sides({**options, "model": model}, tokens, gguf), prompts, repeats)
     print(json.dumps({**options, "threads": torch.get_num_threads(), "torch": torch.__version__}))
 
 
