@@ -198,7 +198,8 @@ def bad_value(error: BaseException, otherwise: str) -> ReasonEnvsError:
     is_mapping = re.search(r"merge[\s\S]*object_type=(?!list)", str(error))
     kind = "mapping, such as '{a: 1}'" if is_mapping else "list, such as '[a, b]'"
     reason = re.sub(".* ListConfig.*", f"it must be a {kind}", str(error).strip().splitlines()[0])
-    reason += r""". To write ${ in a text, quote it and add a backslash, as in 'KEY="\${x}"'""" * ("Interpol" in reason)
+    if "Interpolation" in reason:
+        reason += r""". To write ${ in a text, quote it and add a backslash, as in 'KEY="\${x}"'"""
     return ReasonEnvsError(f"Bad value of {refused_key(error) or otherwise}: {reason.rstrip('.')}.")
 
 

@@ -88,16 +88,13 @@ class PrefixStore:
                 self._living.move_to_end(id(part))
 
     def trim(self, limit_bytes: int | None = None) -> None:
-        """Free prefixes above the limit, or all with 0, between batches: a running batch relies on its prefixes."""
+        """Free prefixes above the limit (0: all). Call it between batches: a running batch relies on its prefixes."""
         with self._lock:
             while self.held_bytes > (self.limit_bytes if limit_bytes is None else limit_bytes):
-                self._free_least_recent()
-
-    def _free_least_recent(self) -> None:
-        reference, size = self._living.popitem(last=False)[1]
-        self.held_bytes -= size
-        if (prefix := reference()) is not None:
-            prefix.states = None
+                reference, size = self._living.popitem(last=False)[1]
+                self.held_bytes -= size
+                if (prefix := reference()) is not None:
+                    prefix.states = None
 
     def _forget(self, key: int) -> None:
         """Subtract the memory of a prefix without references, unless it was freed before."""
