@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +29,7 @@ import matplotlib.pyplot as plt
 from agents.config.command_line import report_errors
 from agents.evaluation.intervals import first_tasks, share_interval
 from agents.evaluation.vote import vote
+from benchmarks.real.raw_rows import Row, append, read
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
 from reason_envs.llm import make_engine
@@ -52,18 +52,16 @@ SUBSETS = 1000
 MAJORITY = "majority vote"
 CEILING = "any right (ceiling)"
 ROWS = FOLDER / "rows.jsonl"
-Row = dict[str, Any]
-"""A problem: ``id``, its ``greedy`` solution and its sampled ``solutions``, each [answer or null, right, tokens]."""
 
 
 def graded(generation: Generation, task: Task) -> list[Any]:
-    """Return answer, correctness and number of tokens of a solution. The last number counts if there is no box."""
+    """Return answer (its last number if it has no box), correctness and number of tokens of a solution."""
     grade = grade_math(generation.text, task.answer, ("last_number",))
     return [grade.extracted, grade.correct, generation.generated_tokens]
 
 
 async def solved(engine: Engine, task: Task) -> Row:
-    """Sample and grade the solutions of a problem."""
+    """Return the row of a problem: its greedy solution and the sampled ones, each as `graded` returns it."""
     prompt = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": f"{task.question}\n{REQUEST}"}]
     request = GenerationRequest(prompt, derive_seed(0, "solutions", task.question), SAMPLING, n=SAMPLES)
     single = replace(request, sampling=greedy(SAMPLING), n=1)
@@ -76,22 +74,18 @@ def sample(model: str, data: str, problems: int, file: Path) -> None:
     done = {row["id"] for row in read(file)}
     tasks = first_tasks(make({"name": "gsm8k", "path": f"{data}/gsm8k"}, "test"), problems)
     missing = [task for task in tasks if task.id not in done]
+    if not missing:
+        return
     engine = make_engine("transformers", model=model, dtype="bfloat16")
     for start in range(0, len(missing), TOGETHER):
         rows = asyncio.run(_solved(engine, missing[start : start + TOGETHER]))
-        with file.open("a", encoding="utf-8") as out:
-            out.writelines(json.dumps(row) + "\n" for row in rows)
+        append(file, rows)
         print(f"{len(done) + start + len(rows)} of {len(tasks)} problems", flush=True)
     engine.close()
 
 
 async def _solved(engine: Engine, tasks: Sequence[Task]) -> Sequence[Row]:
     return await gather(*(solved(engine, task) for task in tasks))
-
-
-def read(file: Path) -> list[Row]:
-    """Return the raw rows, none if there is no file."""
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
 
 
 def majority(solutions: Sequence[Sequence[Any]]) -> bool:
@@ -133,8 +127,8 @@ def points(rows: Sequence[Row]) -> Iterator[Point]:
     yield Point("greedy", 1, np.array([float(each[1]) for each in greedily]), float(np.mean([e[2] for e in greedily])))
     tokens = float(np.mean([[solution[2] for solution in row["solutions"]] for row in rows]))
     for size in SIZES:
-        majority, ceiling = np.array([voted(row, size) for row in rows]).T
-        yield Point(MAJORITY, size, majority, size * tokens)
+        votes, ceiling = np.array([voted(row, size) for row in rows]).T
+        yield Point(MAJORITY, size, votes, size * tokens)
         if size > 1:
             yield Point(CEILING, size, ceiling, size * tokens)
 

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from agents.config.command_line import report_errors
 from agents.evaluation.intervals import first_tasks, share_interval
+from benchmarks.real.raw_rows import Row, append, read
 from reason_envs import make_environment
 from reason_envs.batching import gather
 from reason_envs.core import Environment, checked_reset, checked_step, derive_seed
@@ -82,7 +81,6 @@ PROGRAMS = {"humaneval": CODE, "mbpp": CODE, "gsm8k": MATH, "hotpotqa": QUESTION
 """Operators, statements, and output field with the result, of each program by data set."""
 PROBLEMS = {"humaneval": 64, "mbpp": 64, "gsm8k": 48, "hotpotqa": 32}
 """Number of problems of each data set."""
-Row = dict[str, Any]
 
 
 def program(data_set: str, name: str) -> str:
@@ -123,24 +121,18 @@ def sample(model: str, data_set: str, data: str, file: Path) -> None:
     done = {(row["program"], row["id"]) for row in read(file)}
     tasks = first_tasks(make(benchmark_tasks(data_set, Path(data)), "test"), PROBLEMS[data_set])
     missing = [(name, task) for name in PROGRAMS[data_set] for task in tasks if (name, task.id) not in done]
-    env = environment(model, data_set, data) if missing else None
+    if not missing:
+        return
+    env = environment(model, data_set, data)
     for start in range(0, len(missing), TOGETHER):
-        assert env is not None
         rows = asyncio.run(_solved(env, data_set, missing[start : start + TOGETHER]))
-        with file.open("a", encoding="utf-8") as out:
-            out.writelines(json.dumps(row) + "\n" for row in rows)
+        append(file, rows)
         print(f"{data_set}: {start + len(rows)} of {len(missing)} missing workflows", flush=True)
-    if env is not None:
-        env.close()
+    env.close()
 
 
 async def _solved(env: Environment, data_set: str, wanted: Sequence[tuple[str, Task]]) -> Sequence[Row]:
     return await gather(*(solved(env.fork(), task, name, program(data_set, name)) for name, task in wanted))
-
-
-def read(file: Path) -> list[Row]:
-    """Return the raw rows, none if there is no file."""
-    return [json.loads(line) for line in file.read_text("utf-8").splitlines()] if file.exists() else []
 
 
 def table(folder: Path) -> Iterator[str]:

@@ -121,7 +121,12 @@ def llama_cpp_side(file: str, tokens: int) -> tuple[Generate, Callable[[], None]
         asyncio.run(together([engine.generate(request) for request in requests]))
         return engine.generated_tokens - before
 
-    return generate, server.kill
+    def close() -> None:
+        engine.close()
+        server.kill()
+        server.wait()
+
+    return generate, close
 
 
 def sides(options: dict[str, Any], tokens: int, gguf: str) -> Iterator[tuple[str, tuple[Generate, Callable[[], None]]]]:

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from benchmarks.real.gsm8k_solutions import FOLDER, ROWS, SAMPLES, majority, points, read, table, voted
+from benchmarks.real.gsm8k_solutions import FOLDER, ROWS, SAMPLES, majority, points, table, voted
+from benchmarks.real.raw_rows import read
 
 RIGHT, WRONG, OTHER, SILENT = ["4", True, 10], ["5", False, 10], ["6", False, 10], [None, False, 10]
 

@@ -1,12 +1,12 @@
 """The comparison of hand-written workflows: its programs run, and its table has the numbers of the raw rows."""
 
 import asyncio
-import json
 
 import pytest
 from scripted_engine import ScriptedEngine
 from workflow_toys import CODE, MATH, QA, make_env
 
+from benchmarks.real.raw_rows import append
 from benchmarks.real.workflows import PROGRAMS, program, solved, table
 
 TASKS = {"humaneval": CODE, "mbpp": CODE, "gsm8k": MATH, "hotpotqa": QA}
@@ -32,7 +32,7 @@ def test_programs_run_without_repairs_and_answer(data_set, name):
 def test_table_counts_the_problems_of_each_workflow(tmp_path):
     kept = {"score": 1.0, "verdict": "ok", "executor_calls": 1, "generated_tokens": 20}
     rows = [{"id": str(i), "program": "one call", "correct": i < 3, **kept} for i in range(4)]
-    (tmp_path / "mbpp.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    append(tmp_path / "mbpp.jsonl", rows)
     heading, _, line = table(tmp_path)
     assert heading.startswith("| data set | workflow | problems | right |")
     assert line.startswith("| mbpp | one call | 4 | 75.0% | ")
