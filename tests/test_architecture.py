@@ -17,7 +17,7 @@ ORDER = {
     "<- serve check command __init__",
     "agents": "trajectory masking distributed registry <- advantages losses policies tracking "
     "<- rollout <- algorithms evaluation <- search config <- reward_model report <- training "
-    "<- train evaluate frontier __init__",
+    "<- train evaluate frontier plan __init__",
 }
 """Files and folders directly inside each package. Imports point to the left; each place is one room."""
 LAYERS = {
@@ -163,7 +163,7 @@ def test_every_file_and_folder_has_a_layer():
 def test_agents_is_small_from_above():
     edges = imports_between_rooms("agents")
     assert len(edges.keys() - {"__init__"}) <= 20
-    assert sum(map(len, edges.values())) <= 55
+    assert sum(map(len, edges.values())) <= 56
     assert longest_chain(edges) <= 8
 
 

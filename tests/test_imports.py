@@ -53,6 +53,7 @@ COMMANDS = [
     "agents.train",
     "agents.evaluate",
     "agents.frontier",
+    "agents.plan",
     "agents.report",
     "agents.reward_model",
     "reason_envs.command.new",

@@ -22,18 +22,15 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
     from transformers.utils import logging as transformers_logging
 
     from agents import distributed
-    from agents.policies.served import ServedPolicy, ServedPolicyConfig
     from agents.training.build import build, connect
     from agents.training.folder import check_start, owning
+    from agents.training.memory import check_room
     from agents.training.resolve import resolve
     from agents.training.reward_model_phase import train_first
     from agents.training.trainer import Trainer
     from reason_envs.adapters.loop import run_apart
 
-    if isinstance(config.policy, ServedPolicyConfig):
-        ServedPolicy.refuse()
-    if config.resume is not None:
-        raise OptionError("resume", config.resume, "continues a run with its configuration: call agents.train.resume.")
+    _check_trainable(config)
     if (learners := config.cluster.learner.gpus) > 1 and "RANK" not in os.environ:
         _train_with_others(config, resuming=resuming, command=command)
         return
@@ -44,6 +41,7 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
     plan = resolve(replace(config, output_dir=distributed.all_gather(config.output_dir)[0]))
     with owning(plan.folder) if distributed.rank() == 0 else nullcontext():
         check_start(plan, resuming=resuming)
+        check_room(plan)
         cluster = connect(plan.config.cluster)
         if plan.reward_model_training is not None and not resuming:
             train_first(plan.reward_model_training)
@@ -58,6 +56,15 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
     distributed.stop()
     if interrupted is not None:
         raise SystemExit(128 + interrupted)
+
+
+def _check_trainable(config: TrainConfig) -> None:
+    from agents.policies.served import ServedPolicy, ServedPolicyConfig
+
+    if isinstance(config.policy, ServedPolicyConfig):
+        ServedPolicy.refuse()
+    if config.resume is not None:
+        raise OptionError("resume", config.resume, "continues a run with its configuration: call agents.train.resume.")
 
 
 def _train_with_others(config: TrainConfig, *, resuming: bool, command: str | None) -> None:

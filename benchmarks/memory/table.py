@@ -14,9 +14,9 @@ import tempfile
 from pathlib import Path
 
 from agents.config.compose import compose_config
+from agents.config.machine import Machine
+from agents.training.memory import peak, plan_memory
 from agents.training.resolve import resolve
-from benchmarks.memory.arithmetic import peak, plan_memory
-from benchmarks.memory.machine import Machine
 
 SHAPES = {
     "1.5B": (1536, 8960, 28, 12, 2),

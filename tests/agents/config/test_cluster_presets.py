@@ -3,9 +3,9 @@
 import pytest
 
 from agents.config.compose import CONF_DIR, compose_config
+from agents.config.machine import Machine
+from agents.training.memory import peak, plan_memory
 from agents.training.resolve import resolve
-from benchmarks.memory.arithmetic import peak, plan_memory
-from benchmarks.memory.machine import Machine
 from benchmarks.memory.table import SHAPES, folder_of
 
 PRESETS = {

@@ -1,4 +1,4 @@
-"""The memory that a run needs, computed from the configuration of its model: nothing is loaded or computed."""
+"""The memory that a run needs, computed from the configuration of its model. Nothing is loaded or computed."""
 
 import math
 import weakref
@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_iter
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from agents.algorithms.pass_size import ACTIVATION_BYTES, MAXIMUM_TOKENS
+from agents.config.machine import Machine
 from agents.config.schema import TrainConfig, options
 from agents.policies.activations import SavedBytes
 from agents.policies.hidden_states import after_shared_prompts, token_states
@@ -23,7 +24,7 @@ from agents.policies.log_probs import LogitsHead, token_log_probs
 from agents.policies.lora import add_adapter
 from agents.policies.padding import Batch
 from agents.training.phases import GENERATING, UPDATING
-from benchmarks.memory.machine import Machine
+from agents.training.resolve import RunPlan
 from reason_envs.errors import OptionError, RunError
 from reason_envs.llm.loading import model_path, resolve_dtype
 
@@ -246,5 +247,19 @@ def require_room(needs: Needs, config: TrainConfig, machine: Machine) -> None:
     smaller = smaller or "as much with other options"
     raise RunError(
         f"The run needs {size:.1f} GiB while {phase} ({parts}), but {gib:.1f} GiB are there. It needs {smaller}. More "
-        "GPUs (plan.gpus) with cluster.learner.shard=full, shorter responses, or a smaller model need less, too."
+        "GPUs with cluster.learner.shard=full, shorter responses, or a smaller model need less, too."
     )
+
+
+def check_room(plan: RunPlan) -> None:
+    """Check that a run with ``cluster.address`` fits into the memory that is free on this computer or on its GPU.
+
+    Raises:
+        RunError: see `require_room`.
+    """
+    config = plan.config
+    if config.cluster.address is None or not plan.writes_text:
+        return
+    computes_on_gpu = torch.cuda.is_available() and config.policy.device != "cpu"
+    machine = Machine(gpus=config.cluster.learner.gpus if computes_on_gpu else 0)
+    require_room(plan_memory(config, machine), config, machine)

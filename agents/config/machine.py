@@ -8,7 +8,7 @@ from reason_envs.validation import above, at_least
 
 @dataclass
 class Machine:
-    """Options of ``python -m benchmarks.memory.plan``, besides those of ``python -m agents.train``."""
+    """Options of ``python -m agents.plan``, besides those of ``python -m agents.train``."""
 
     gpus: int = 0
     """Number of GPUs, each with a learner; 0: ``cluster.learner.gpus`` with ``cluster.address``, otherwise the run

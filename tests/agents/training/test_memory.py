@@ -7,13 +7,13 @@ import pytest
 import torch
 from language_toys import make_decision, make_policy
 
+from agents import plan as command
 from agents.config.compose import compose_config
+from agents.config.machine import Machine
+from agents.training import build, memory, start
+from agents.training.memory import ALWAYS, GIB, LearnerMemory, UsedBytes, peak, plan_memory, require_room
 from agents.training.phases import GENERATING, UPDATING
 from agents.training.resolve import resolve
-from benchmarks.memory import arithmetic
-from benchmarks.memory import plan as command
-from benchmarks.memory.arithmetic import ALWAYS, GIB, LearnerMemory, UsedBytes, peak, plan_memory, require_room
-from benchmarks.memory.machine import Machine
 from reason_envs.errors import RunError
 
 WIDTH, INNER, LAYERS, VOCABULARY = 256, 512, 4, 2048
@@ -83,7 +83,7 @@ def few_needs(config, machine):
 
 
 def test_refusal_shows_the_arithmetic_and_the_most_helpful_option_first(folder, monkeypatch):
-    monkeypatch.setattr(arithmetic, "plan_memory", few_needs)
+    monkeypatch.setattr(memory, "plan_memory", few_needs)
     config, machine = configured(folder), Machine(memory_gb=1.5)
     assert peak(few_needs(config, machine)) == (4, UPDATING)
     with pytest.raises(RunError) as refused:
@@ -94,7 +94,7 @@ def test_refusal_shows_the_arithmetic_and_the_most_helpful_option_first(folder, 
 
 
 def test_command_prints_a_table_of_80_columns_and_refuses(folder, capsys, monkeypatch):
-    monkeypatch.setattr(arithmetic, "SMALLER", {})
+    monkeypatch.setattr(memory, "SMALLER", {})
     with pytest.raises(SystemExit):
         command.main([f"policy.model={folder}", "plan.memory_gb=0.5", "policy.max_tokens=32"])
     captured = capsys.readouterr()
@@ -103,3 +103,11 @@ def test_command_prints_a_table_of_80_columns_and_refuses(folder, capsys, monkey
     assert "of 0.5 GiB" in lines[-1]
     assert max(map(len, lines)) <= 80
     assert "The run needs" in captured.err
+
+
+def test_clustered_run_that_does_not_fit_is_refused_before_ray_starts(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Machine, "gib", 0.1)
+    monkeypatch.setattr(build, "connect", lambda config: pytest.fail("it connected"))
+    options = ["cluster.address=local", f"policy.model={folder}", f"output_dir={tmp_path / 'run'}"]
+    with pytest.raises(RunError, match=r"^The run needs .* but 0\.1 GiB are there"):
+        start.train(compose_config(options))

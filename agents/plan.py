@@ -1,4 +1,4 @@
-"""Plan the memory of a run: ``python -m benchmarks.memory.plan [KEY=VALUE ...]``, from the root of the repository.
+"""Plan the memory of a run: ``python -m agents.plan [KEY=VALUE ...]``.
 
 It takes the options of ``python -m agents.train``. Of the model only config.json is read. Prompts count with
 ``policy.max_prompt_tokens``, responses with ``policy.max_tokens``. ``plan.NAME=VALUE`` describes the machine, as in
@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import compose_config
-from benchmarks.memory.machine import Machine
+from agents.config.machine import Machine
 from reason_envs.errors import RunError
 from reason_envs.validation import mounted
 
@@ -32,8 +32,8 @@ def plan(machine: Machine, overrides: Sequence[str]) -> None:
     Raises:
         RunError: the run does not fit.
     """
+    from agents.training.memory import peak, plan_memory, require_room
     from agents.training.resolve import resolve
-    from benchmarks.memory.arithmetic import peak, plan_memory, require_room
 
     run = resolve(compose_config(overrides))
     if run.config.cluster.address is not None and not machine.gpus:
