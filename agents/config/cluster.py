@@ -45,11 +45,17 @@ class ClusterConfig(Checked):
     learner: LearnerPlacement = field(default_factory=LearnerPlacement)
     """Learners, and their division of the model."""
 
+    workers: int = limited(0, at_least=0)
+    """Number of Ray actors that run programs, one at a time each, for each sandbox of the environment. They are spread
+    over the computers. 0: programs run on the learner's computer."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.address not in (None, *ADDRESSES) and not re.search(r":\d+$", str(self.address)):
             raise OptionError("address", self.address, f"must be {', '.join(ADDRESSES)}, HOST:PORT or ray://HOST:PORT.")
         if self.address is None and self.engine != EnginePlacement():
             raise OptionError("engine", self.engine, "needs cluster.address, such as local.")
+        if self.address is None and self.workers:
+            raise OptionError("workers", self.workers, "needs cluster.address, such as local.")
         if self.learner.gpus > 1 and (self.address is None or self.address.startswith("ray://")):
             raise OptionError("learner.gpus", self.learner.gpus, "needs cluster.address, such as local or auto.")

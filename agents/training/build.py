@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -142,7 +143,7 @@ def _build(plan: RunPlan, cluster: Cluster | None) -> Run:
     if plan.base_model_options:  # the environment needs the policy's engine
         engines = policy_engines(plan, [""], make)
         models |= {name: AdapterView(engines[""], BASE_MODEL) for name in plan.base_model_options}
-    with mounted("env"):
+    with mounted("env"), nullcontext() if cluster is None else cluster.sandboxes():
         environment = make_environment(config.env.name, **{**options(config.env), **models, "tasks": train_tasks})
     environment.max_decisions = config.max_decisions
     run_apart(environment.check_servers())

@@ -1,4 +1,4 @@
-"""Engines and learners in processes that Ray places on one computer or several. No other module imports Ray."""
+"""Engines, learners and sandboxes in processes that Ray places on one computer or several: the only use of Ray."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import ray
@@ -25,6 +26,7 @@ from reason_envs.llm import ENGINES, make_engine
 from reason_envs.llm.engine import Engine
 from reason_envs.llm.pool import EnginePool
 from reason_envs.llm.replica import LostReplicaError, Replica, ServedEngine
+from reason_envs.sandbox import BUILDER, SANDBOXES, Outcome, Program, Sandbox, make_sandbox
 
 CONNECT_SECONDS = 10.0
 """Maximum time that a computer may take to accept a connection, or Ray to notice the end of a process."""
@@ -64,6 +66,63 @@ class RayReplica(Replica):
     def close(self) -> None:
         """End the actor."""
         ray.kill(self._actor)
+
+
+class Programs:
+    """A sandbox in a Ray actor."""
+
+    def __init__(self, build: Callable[[], Sandbox]) -> None:
+        self._sandbox = build()
+
+    def run(self, program: Program) -> Outcome:
+        """Run a program."""
+        return self._sandbox.execute(program)
+
+
+class RaySandbox(Sandbox):
+    """Runs programs in ``workers`` Ray actors, one at a time in each. A lost actor is replaced and repeats its program.
+
+    Args:
+        inner: a sandbox as in each actor. It runs no program.
+        build: builds the sandbox of an actor, there.
+        workers: number of actors.
+        timeout_s: maximum time that an actor may take to start and to run a program, in seconds.
+    """
+
+    def __init__(self, inner: Sandbox, build: Callable[[], Sandbox], workers: int, timeout_s: float) -> None:
+        self._inner, self._build, self._timeout = inner, build, timeout_s
+        self._waiting: list[Any] = []
+        super().__init__(workers, inner.output_bytes)
+
+    @property
+    def summary(self) -> str:
+        """Number of the actors, and the sandbox in each."""
+        return f"{self.workers} Ray actors, each with {self._inner.summary}"
+
+    def execute(self, program: Program) -> Outcome:
+        """Run a program in an actor that waits, or in a new one."""
+        lasting = {"max_restarts": -1, "max_task_retries": 2, "scheduling_strategy": "SPREAD"}
+        with self._lock:
+            if not self._waiting:
+                self._waiting.append(ray.remote(Programs).options(num_cpus=0, **lasting).remote(self._build))
+            actor = self._waiting.pop()
+        try:
+            return ray.get(actor.run.remote(program), timeout=self._timeout)
+        except RayTaskError as error:  # the sandbox raised it
+            raise error.cause from error
+        except RayError as error:
+            ray.kill(actor, no_restart=False)
+            return Outcome("killed", reason=f"The process that ran it was lost: {first_line(error)}")
+        finally:
+            with self._lock:
+                self._waiting.append(actor)
+
+    def close(self) -> None:
+        """Wait for the running programs, and end the actors. A later program starts new ones."""
+        super().close()
+        for actor in self._waiting if ray.is_initialized() else ():  # otherwise they have ended with Ray
+            ray.kill(actor)
+        self._waiting = []
 
 
 class Learner:
@@ -119,6 +178,22 @@ class Cluster:
 
         self._pools.append(EnginePool(start, replicas, ray.put))
         return self._pools[-1]
+
+    @contextmanager
+    def sandboxes(self) -> Iterator[None]:
+        """Let the sandboxes that are built inside run their programs in ``workers`` Ray actors, if there are any."""
+
+        def build(spec: Any, **options: Any) -> Sandbox:
+            inner, workers = SANDBOXES.make(spec, **options), self._config.workers
+            if not workers or inner is spec:
+                return inner
+            return RaySandbox(inner, partial(make_sandbox, spec, **options), workers, self._config.timeout_s)
+
+        before = BUILDER.set(build)
+        try:
+            yield
+        finally:
+            BUILDER.reset(before)
 
     @contextmanager
     def learners(self, train: Callable[[Any], None], config: TrainConfig) -> Iterator[None]:

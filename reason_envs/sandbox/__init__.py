@@ -5,7 +5,8 @@ May import the registry, resources and errors only.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from reason_envs.registry import Part, Registry
@@ -18,6 +19,8 @@ SANDBOXES: Registry[Sandbox] = Registry(
     "sandbox", "reason_envs.sandboxes", Part.built_in("reason_envs", "reason_envs.sandboxes"), Sandbox
 )
 """Sandboxes by name; ``SANDBOXES.register(name, sandbox, config)`` adds one."""
+BUILDER: ContextVar[Callable[..., Sandbox]] = ContextVar("builder", default=SANDBOXES.make)
+"""The function behind `make_sandbox`. A cluster sets another one, so that programs run on its computers."""
 
 
 def make_sandbox(spec: Sandbox | str | Mapping[str, Any], **options: Any) -> Sandbox:
@@ -28,7 +31,7 @@ def make_sandbox(spec: Sandbox | str | Mapping[str, Any], **options: Any) -> San
             ``Sandbox``, which is returned as it is.
         options: fields of its configuration.
     """
-    return SANDBOXES.make(spec, **options)
+    return BUILDER.get()(spec, **options)
 
 
 __all__ = ["SANDBOXES", "Limits", "Opaque", "Outcome", "Program", "Raised", "Sandbox", "literal", "make_sandbox"]

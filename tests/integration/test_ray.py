@@ -7,13 +7,14 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 import torch
 from doc_pages import ROOT, blocks
 from ranks import in_ranks
-from run_toys import checkpoints, make_run, overrides, rows, train
+from run_toys import OPTIONS, checkpoints, make_run, make_trainer, overrides, rows, train
 
 from agents.config.cluster import ClusterConfig, EnginePlacement
 from agents.config.compose import compose_config
@@ -21,6 +22,7 @@ from agents.training.build import connect
 from reason_envs.errors import OptionError
 from reason_envs.llm import make_engine
 from reason_envs.llm.engine import GenerationRequest, Sampling
+from reason_envs.sandbox import Limits, Program, make_sandbox
 
 ray = pytest.importorskip("ray")
 SMALL = {
@@ -52,7 +54,8 @@ def cluster(replicas):
 
 def replicas_below(process, kind="ServedEngine"):
     """Return the processes of Ray actors that a process has started, directly or not."""
-    return [child for child in process.children(recursive=True) if kind in " ".join(child.cmdline())]
+    alive = [each for each in process.children(recursive=True) if each.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in alive if kind in " ".join(child.cmdline())]
 
 
 def start(*options, **pipes):
@@ -102,6 +105,54 @@ def test_ray_replicas_that_are_killed_or_hang_in_a_batch_give_the_same_tokens(ti
     assert psutil.wait_procs(victims, timeout=20)[1] == []
     assert len(replicas_below(psutil.Process())) == 2
     held.close()
+
+
+@pytest.mark.parametrize("name", ["monty", "native"])
+def test_ray_programs_have_the_outcomes_of_the_same_sandbox_here(name):
+    sources = ["print(6 * 7)", "x = 3", "1 / 0", "while True: pass"]
+    programs = [Program(source, expressions=("x",), limits=Limits(seconds=1)) for source in sources]
+    held = connect(ClusterConfig("local", 60, workers=2))
+    with held.sandboxes():
+        sandbox = make_sandbox({"name": name, "output_bytes": 1000})
+    here = make_sandbox(name, output_bytes=1000)
+    for program in programs * 2:
+        there, expected = sandbox.execute(program), here.execute(program)
+        parts = [(each.status, each.stdout, each.values, each.reason.partition(":")[0]) for each in (there, expected)]
+        assert parts[0] == parts[1]
+    assert len(replicas_below(psutil.Process(), "Programs")) == 1
+    assert sandbox.summary == f"2 Ray actors, each with {here.summary}"
+    sandbox.close()
+    here.close()
+    held.close()
+
+
+def test_ray_actor_that_is_killed_runs_its_program_again():
+    held = connect(ClusterConfig("local", 60, workers=2))
+    with held.sandboxes():
+        sandbox = make_sandbox("monty")
+    assert sandbox.execute(Program("print(1)")).stdout == "1\n"
+    (process,) = replicas_below(psutil.Process(), "Programs")
+    slow = Program("for i in range(30000000): pass\nprint(2)", limits=Limits(seconds=60))
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(sandbox.execute, slow)
+        time.sleep(0.5)
+        process.kill()
+        assert running.result().stdout == "2\n"
+    sandbox.close()
+    held.close()
+    gone = replicas_below(psutil.Process(), "Programs")
+    assert psutil.wait_procs(gone, timeout=20)[1] == []
+
+
+def test_ray_actors_run_the_programs_of_a_run(tiny_model, tmp_path):
+    short = ("env.max_turns=1", *(option for option in OPTIONS if not option.startswith("env.reward")))
+    options = ("env=petting_math", f"policy.model={tiny_model}", "cluster.address=local", *short)
+    train(make_trainer([*options, f"output_dir={tmp_path / 'here'}"]))
+    trainer = make_trainer([*options, f"output_dir={tmp_path / 'there'}", "cluster.workers=2"])
+    train(trainer)
+    assert replicas_below(psutil.Process(), "Programs")
+    trainer.run.close()
+    assert rows(tmp_path / "there") == rows(tmp_path / "here")
 
 
 def test_ray_errors_of_the_engine_name_the_option(tiny_model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 
 import torch
 
@@ -121,6 +122,10 @@ class ToyCluster:
 
         self.pools.append(EnginePool(start, self.replicas))
         return self.pools[-1]
+
+    @contextmanager
+    def sandboxes(self):
+        yield
 
     def close(self):
         self.is_closed = True

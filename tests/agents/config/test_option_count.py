@@ -7,7 +7,7 @@ from agents.evaluate import EvaluateConfig
 from agents.frontier import FrontierConfig
 from agents.reward_model.train import RewardModelConfig
 
-MAXIMUM = 267
+MAXIMUM = 268
 """Distinct options of all commands and parts. A new option should replace another one."""
 
 
