@@ -184,7 +184,8 @@ def plan_memory(config: TrainConfig, machine: Machine) -> Needs:
     if config.engine.name in ("transformers", "vllm"):
         size = resolve_dtype(engine["dtype"], device).itemsize / learner.dtype.itemsize
         size /= engine.get("tensor_parallel_size", 1)
-        rows = min(engine.get("max_batch_size") or engine["max_sequences"], max(decisions, config.eval_tasks))
+        evaluated = config.eval_tasks * config.eval_samples if config.eval_every else 0
+        rows = min(engine.get("max_batch_size") or engine["max_sequences"], max(decisions, evaluated))
         each = learner.cache_bytes() * size * length + DRAWING_BYTES * learner.config.vocab_size
         generating = {f"engine: {rows} samples of {length:,} tokens": rows * each}
         apart = policy.uses_lora or config.pipeline.steps_ahead or parts > 1 or size != 1

@@ -52,6 +52,13 @@ def test_plan_counts_the_parts_of_a_configuration(folder):
     assert needs[GENERATING] == {"engine: 64 samples of 64 tokens": keys / GIB}
 
 
+@pytest.mark.parametrize(("options", "samples"), [(["eval_every=0"], 64), (["eval_samples=2"], 128), ([], 70)])
+def test_plan_counts_the_samples_of_the_larger_of_training_and_evaluation(folder, options, samples):
+    held = ["eval_tasks=70"] if not options else ["eval_tasks=64"]
+    needs = plan_memory(configured(folder, *held, *options, "algo.micro_batch_size=2"), Machine(memory_gb=16))
+    assert list(needs[GENERATING]) == [f"engine: {samples} samples of 64 tokens"]
+
+
 def test_plan_divides_states_among_gpus(folder):
     config = configured(folder, "cluster.learner.shard=full", "policy.lora_rank=8", "algo.micro_batch_size=1")
     needs = plan_memory(config, Machine(4, 8))
