@@ -17,7 +17,6 @@ from agents.algorithms.sample import Sample, masked_mean, stack, stack_advantage
 from agents.losses import LEVELS, combine_metrics, importance_correction, kl_estimate
 from agents.masking import spread
 from agents.policies.base import TrainablePolicy
-from agents.policies.padding import deal
 from agents.policies.seeding import seeded
 from agents.trajectory import Decision
 from reason_envs.core import derive_seed
@@ -78,15 +77,14 @@ class PolicyUpdate:
         If the weights are sharded, all processes run the same number of passes: one that lacks a pass evaluates its
         shortest decision with weight 0.
         """
-        for turn in deal(list(enumerate(cuts)), distributed.size())[distributed.rank()]:
-            if turn is not None:
-                yield turn
-            elif self.policy.is_sharded:
-                lengths = self.policy.lengths(decisions)
-                out = self.policy.evaluate([decisions[lengths.index(min(lengths))]])
-                if torch.is_grad_enabled():
-                    total = out.log_probs.sum() + (0.0 if out.values is None else out.values.sum())
-                    self.optimizer.backward(0.0 * total)
+        turns = distributed.shard(list(enumerate(cuts)))
+        yield from turns
+        if self.policy.is_sharded and len(turns) * distributed.size() < len(cuts):
+            lengths = self.policy.lengths(decisions)
+            out = self.policy.evaluate([decisions[lengths.index(min(lengths))]])
+            if torch.is_grad_enabled():
+                total = out.log_probs.sum() + (0.0 if out.values is None else out.values.sum())
+                self.optimizer.backward(0.0 * total)
 
     def _rows(self, decisions: Sequence[Decision], indices: Sequence[int]) -> list[tuple[Tensor, Tensor | None]]:
         out = self.policy.evaluate([decisions[i] for i in indices])

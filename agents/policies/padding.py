@@ -2,7 +2,7 @@
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -10,7 +10,6 @@ from torch import Tensor
 from agents.trajectory import Decision
 from reason_envs.errors import ReasonEnvsError
 
-T = TypeVar("T")
 MINIMUM_LENGTH_RATIO = 0.6
 """Minimum length of an item relative to the longest of its pass. A shorter item starts a new pass with less padding."""
 
@@ -134,12 +133,6 @@ def micro_batches(
             open_pass = filled
         passes.append(open_pass)
     return passes
-
-
-def deal(passes: Sequence[T], ranks: int) -> list[list[T | None]]:
-    """Deal passes to processes in turn, so that all have the same number; ``None`` fills up the last turn."""
-    filled = [*passes, *[None] * (-len(passes) % ranks)]
-    return [filled[rank::ranks] for rank in range(ranks)]
 
 
 def _bands(lengths: Sequence[int]) -> list[list[int]]:

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.policies.padding import MINIMUM_LENGTH_RATIO, collate, deal, micro_batches, pad
+from agents.policies.padding import MINIMUM_LENGTH_RATIO, collate, micro_batches, pad
 from agents.trajectory import Choice, Decision
 from reason_envs.errors import ReasonEnvsError
 
@@ -52,18 +52,6 @@ def test_micro_batches_keep_items_of_a_prompt_together():
     lengths, prompts = [10, 9, 9, 8, 8, 7], "abbaab"
     assert micro_batches(lengths, prompts, max_tokens=30) == [[0, 3, 4], [1, 2, 5]]
     assert micro_batches(lengths, prompts, max_tokens=60) == [[0, 1, 2, 3, 4, 5]]
-
-
-@given(st.lists(st.integers(1, 40), max_size=30), st.integers(40, 120), st.integers(1, 5))
-def test_deal_gives_every_process_the_same_number_of_passes(lengths, max_tokens, ranks):
-    cuts = micro_batches(lengths, [0] * len(lengths), max_tokens)
-    dealt = deal(cuts, ranks)
-    assert len(dealt) == ranks
-    assert {len(turns) for turns in dealt} == {-(-len(cuts) // ranks)}
-    filled = [cut for turns in dealt for cut in turns if cut is not None]
-    assert sorted(i for cut in filled for i in cut) == list(range(len(lengths)))
-    assert all(len(cut) * max(lengths[i] for i in cut) <= max_tokens for cut in filled)
-    assert all(None not in turns[:-1] for turns in dealt)
 
 
 def test_micro_batches_refuse_an_item_that_is_too_long():
