@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from agents.trajectory import Decision
 from reason_envs.errors import ReasonEnvsError
@@ -84,12 +85,8 @@ def collate(decisions: Sequence[Decision], pad_id: int) -> Batch:
 
 def pad(sequences: Sequence[Sequence[int]], value: int, *, side: Literal["left", "right"]) -> Tensor:
     """Stack one or more integer sequences into [B, longest], padded with ``value`` on one side."""
-    width = max(len(s) for s in sequences)
-    padded = torch.full((len(sequences), width), value, dtype=torch.long)
-    for row, sequence in zip(padded, sequences, strict=True):
-        start = width - len(sequence) if side == "left" else 0
-        row[start : start + len(sequence)] = torch.tensor(sequence, dtype=torch.long)
-    return padded
+    rows = [torch.tensor(sequence, dtype=torch.long) for sequence in sequences]
+    return pad_sequence(rows, batch_first=True, padding_value=value, padding_side=side)
 
 
 def micro_batches(
