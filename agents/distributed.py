@@ -98,11 +98,9 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     flat = torch.cat([p.grad.reshape(-1) for p in parameters if p.grad is not None])
     with _waiting():
         dist.all_reduce(flat)
-    offset = 0
-    for parameter in parameters:
+    for parameter, part in zip(parameters, flat.split([p.numel() for p in parameters]), strict=True):
         assert parameter.grad is not None
-        parameter.grad.copy_(flat[offset : offset + parameter.numel()].view_as(parameter))
-        offset += parameter.numel()
+        parameter.grad.copy_(part.view_as(parameter))
 
 
 @contextmanager
