@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from agents.policies.base import Evaluation, TrainablePolicy, sampling_temperatures
 from agents.policies.seeding import seeded
@@ -70,8 +71,7 @@ class ActorCritic(nn.Module, ABC):
 class NetworkPolicy(TrainablePolicy):
     """Samples actions from a network's masked distribution, and trains the network.
 
-    A subclass must set ``config_class`` and ``kind`` and implement ``shape_of``, ``build``, ``observe`` and
-    ``collate``.
+    A subclass must set ``config_class`` and ``kind`` and implement ``shape_of``, ``build`` and ``observe``.
 
     Args:
         config: the options, with a field ``device``.
@@ -116,9 +116,10 @@ class NetworkPolicy(TrainablePolicy):
     def observe(self, environment: Environment, observation: Any) -> Arrays:
         """Convert an observation into the arrays that decisions store."""
 
-    @abstractmethod
     def collate(self, observations: Sequence[Arrays]) -> dict[str, Tensor]:
-        """Stack stored arrays into the network's input, which includes ``action_mask``."""
+        """Stack stored arrays into the network's input, which includes ``action_mask``; shorter ones end with zeros."""
+        rows = {name: [torch.from_numpy(arrays[name]) for arrays in observations] for name in observations[0]}
+        return {name: pad_sequence(parts, batch_first=True).to(self.device) for name, parts in rows.items()}
 
     def lengths(self, decisions: Sequence[Decision]) -> list[int]:
         """Return the cost of each decision in ``evaluate``; by default 1, since an observation is one row."""

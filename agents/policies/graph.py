@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
@@ -204,32 +203,6 @@ class GraphPolicy(NetworkPolicy):
         sizes = {"nodes": nodes * self.shape.features, "parents": nodes, "depths": nodes, "node_mask": nodes}
         return {key: observation[key][: sizes.get(key)].copy() for key in KEYS}
 
-    def collate(self, observations: Sequence[Arrays]) -> dict[str, Tensor]:
-        """Stack trees of different sizes."""
-        return collate(observations, self.device)
-
     def lengths(self, decisions: Sequence[Decision]) -> list[int]:
         """Return the number of nodes in each decision's tree."""
         return [len(d.observation["node_mask"]) for d in decisions]
-
-
-def collate(observations: Sequence[Arrays], device: torch.device) -> dict[str, Tensor]:
-    """Stack trees of different sizes, padded to the largest, into the network's input."""
-    counts = np.array([len(o["node_mask"]) for o in observations])
-    mask = np.arange(counts.max()) < counts[:, None]
-
-    def padded(key: str, empty: float = 0.0) -> np.ndarray:
-        values = np.concatenate([o[key] for o in observations]).reshape(counts.sum(), -1)
-        rows = np.full((*mask.shape, values.shape[-1]), empty, np.float32)
-        rows[mask] = values
-        return rows.reshape(len(rows), -1)
-
-    arrays = {
-        "nodes": padded("nodes"),
-        "parents": padded("parents", empty=-1.0),
-        "depths": padded("depths"),
-        "node_mask": mask.astype(np.float32),
-        "current": np.stack([o["current"] for o in observations]),
-        "action_mask": np.stack([o["action_mask"] for o in observations]),
-    }
-    return {key: torch.from_numpy(array).to(device) for key, array in arrays.items()}

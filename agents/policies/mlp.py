@@ -1,12 +1,11 @@
 """A multi-layer perceptron as a policy: it reads flattened observations of a fixed size and chooses one action."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import torch
 from gymnasium import Space, spaces
 from torch import Tensor, nn
 
@@ -101,13 +100,7 @@ class MLPPolicy(NetworkPolicy):
         else:
             mask = environment.action_masks()
         flat = np.asarray(spaces.flatten(self._space, observation), np.float32)
-        return {FLAT: flat, MASK: np.asarray(mask, np.float32)}
-
-    def collate(self, observations: Sequence[Arrays]) -> dict[str, Tensor]:
-        """Stack stored arrays."""
-        return {
-            key: torch.from_numpy(np.stack([o[key] for o in observations])).to(self.device) for key in ("flat", MASK)
-        }
+        return {FLAT: flat, MASK: np.array(mask, np.float32)}
 
 
 def _fixed_size(space: Space) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import torch
 from tree_toys import make_tree
 
-from agents.policies.graph import GraphPolicy, GraphPolicyConfig, collate
+from agents.policies.graph import GraphPolicy, GraphPolicyConfig
 from agents.trajectory import Choice, Decision
 from reason_envs.envs.reason_tree.config import GrowthConfig
 from reason_envs.envs.reason_tree.observation import observe
@@ -46,7 +48,7 @@ def trees(policy, count, seed=0, **options):
 
 
 def batched(observations):
-    return collate(observations, CPU)
+    return GraphPolicy.collate(SimpleNamespace(device=CPU), observations)
 
 
 def make_decision(observation, action=0, temperature=1.0):
