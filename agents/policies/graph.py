@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gymnasium import Space, spaces
+from gymnasium import spaces
 from torch import Tensor, nn
 
 from agents.policies.actor_critic import ActorCritic, Arrays, NetworkPolicy
@@ -38,20 +38,6 @@ class TreeShape:
     """Number of actions."""
     max_depth: int
     """Maximum depth of a node."""
-
-    @classmethod
-    def of(cls, space: Space, environment: str = "this one") -> "TreeShape":
-        """Return the shape of an observation space.
-
-        Raises:
-            ReasonEnvsError: the observations are not trees.
-        """
-        if not isinstance(space, spaces.Dict) or any(key not in space.spaces for key in KEYS):
-            raise no_tree(environment, "text" if isinstance(space, spaces.Text) else str(space))
-        sizes = {key: spaces.flatdim(space[key]) for key in KEYS}
-        depths = space["depths"]
-        assert isinstance(depths, spaces.Box)
-        return cls(sizes["nodes"] // sizes["node_mask"], sizes["action_mask"], int(depths.high.max()))
 
 
 @dataclass(frozen=True)
@@ -188,8 +174,17 @@ class GraphPolicy(NetworkPolicy):
     kind = "graph"
 
     def shape_of(self, environment: Environment) -> TreeShape:
-        """Return the shape of the trees in the observation space."""
-        return TreeShape.of(environment.observation_space(environment.agents[0]), type(environment).__name__)
+        """Return the shape of the trees in the observation space.
+
+        Raises:
+            ReasonEnvsError: the observations are not trees.
+        """
+        space: Any = environment.observation_space(environment.agents[0])
+        if not isinstance(space, spaces.Dict) or any(key not in space.spaces for key in KEYS):
+            raise no_tree(type(environment).__name__, "text" if isinstance(space, spaces.Text) else str(space))
+        sizes = {key: spaces.flatdim(space[key]) for key in KEYS}
+        depth = int(space["depths"].high.max())  # type: ignore[attr-defined]
+        return TreeShape(sizes["nodes"] // sizes["node_mask"], sizes["action_mask"], depth)
 
     def build(self) -> GPSNetwork:
         """Return a new network for trees of this shape."""

@@ -27,26 +27,6 @@ class ArrayShape:
     actions: int
     """Number of actions."""
 
-    @classmethod
-    def of(cls, observation: Space, action: Space) -> "ArrayShape":
-        """Return the shape of the spaces.
-
-        Raises:
-            ReasonEnvsError: observations do not have a fixed size, or actions are not numbered from 0.
-        """
-        if not _fixed_size(observation):
-            shown = "text" if isinstance(observation, spaces.Text) else observation
-            raise ReasonEnvsError(
-                f"policy=mlp needs observations of a fixed size (Box, Discrete, MultiDiscrete, MultiBinary, or a Dict "
-                f"of these), not {shown}: use policy=language."
-            )
-        if not isinstance(action, spaces.Discrete) or action.start != 0:
-            raise ReasonEnvsError(
-                f"policy=mlp needs a Discrete action space that starts at 0, not {action}: number the actions from 0, "
-                "or use policy=language."
-            )
-        return cls(spaces.flatdim(observation), int(action.n))
-
 
 class MLPNetwork(ActorCritic):
     """Hidden layers with tanh, followed by actor and critic."""
@@ -80,14 +60,29 @@ class MLPPolicy(NetworkPolicy):
     kind = "mlp"
 
     def shape_of(self, environment: Environment) -> ArrayShape:
-        """Return the shape of the spaces, which must be equal for all agents."""
+        """Return the shape of the spaces, which must be equal for all agents.
+
+        Raises:
+            ReasonEnvsError: observations do not have a fixed size, or actions are not numbered from 0.
+        """
         found = [(environment.observation_space(a), environment.action_space(a)) for a in environment.agents]
         if any(pair != found[0] for pair in found):
             raise ReasonEnvsError(
                 f"policy=mlp plays all agents with one network, so their spaces must be equal: {found}."
             )
-        self._space = found[0][0]
-        return ArrayShape.of(*found[0])
+        self._space, action = found[0]
+        if not _fixed_size(self._space):
+            shown = "text" if isinstance(self._space, spaces.Text) else self._space
+            raise ReasonEnvsError(
+                f"policy=mlp needs observations of a fixed size (Box, Discrete, MultiDiscrete, MultiBinary, or a Dict "
+                f"of these), not {shown}: use policy=language."
+            )
+        if not isinstance(action, spaces.Discrete) or action.start != 0:
+            raise ReasonEnvsError(
+                f"policy=mlp needs a Discrete action space that starts at 0, not {action}: number the actions from 0, "
+                "or use policy=language."
+            )
+        return ArrayShape(spaces.flatdim(self._space), int(action.n))
 
     def build(self) -> MLPNetwork:
         """Return a new network for observations of this shape."""

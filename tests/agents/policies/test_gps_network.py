@@ -11,6 +11,7 @@ from tree_toys import make_tree
 from agents.policies.actor_critic import ILLEGAL
 from agents.policies.graph import (
     STEP_PROBABILITY,
+    GraphPolicy,
     GraphPolicyConfig,
     TreeShape,
     build_forest,
@@ -250,4 +251,5 @@ def test_network_refuses_wrong_options(options, message):
 
 def test_tree_shape_is_read_from_the_observation_space():
     env = make_tree(max_depth=7, max_nodes=30)
-    assert TreeShape.of(env.observation_space("searcher")) == TreeShape(len(FEATURES), 4, 7)
+    policy = GraphPolicy(GraphPolicyConfig(device="cpu"), environment=env)
+    assert policy.shape == TreeShape(len(FEATURES), 4, 7)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from value_toys import SignalConfig, Signals
 from agents.algorithms.optimizer import OptimizerConfig
 from agents.algorithms.ppo import PPOConfig
 from agents.config.compose import compose_config
-from agents.policies.mlp import ArrayShape, MLPPolicy, MLPPolicyConfig
+from agents.policies.mlp import MLPPolicy, MLPPolicyConfig
 from agents.registry import ALGORITHMS
 from agents.rollout import episodes as rollout
 from agents.rollout.episodes import grouped
@@ -151,13 +152,18 @@ def test_from_pretrained_restores_an_mlp_policy(tmp_path):
         make_policy(env, width=8).load_state_tensors(policy.state_tensors())
 
 
+def spaced(observation, action):
+    """Return what a policy reads of an environment with these spaces."""
+    return SimpleNamespace(agents=("a",), observation_space=lambda _: observation, action_space=lambda _: action)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
         (lambda: make_policy(Toy()), r"observations of a fixed size .*not text.*use policy=language"),
-        (lambda: ArrayShape.of(Dict({"a": Text(3)}), Discrete(2)), "observations of a fixed size"),
-        (lambda: ArrayShape.of(Box(0, 1, (2,)), Box(0, 1, (2,))), r"Discrete action space .* not Box"),
-        (lambda: ArrayShape.of(Box(0, 1, (2,)), Discrete(2, start=1)), "number the actions from 0"),
+        (lambda: make_policy(spaced(Dict({"a": Text(3)}), Discrete(2))), "observations of a fixed size"),
+        (lambda: make_policy(spaced(Box(0, 1, (2,)), Box(0, 1, (2,)))), r"Discrete action space .* not Box"),
+        (lambda: make_policy(spaced(Box(0, 1, (2,)), Discrete(2, start=1))), "number the actions from 0"),
         (lambda: MLPPolicyConfig(layers=0), "layers=0"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scripted_engine import ScriptedEngine
 
-from agents.policies.graph import TreeShape
+from agents.policies.graph import GraphPolicy, GraphPolicyConfig
 from reason_envs import make_environment
 from reason_envs.batching import gather
 from reason_envs.core import derive_seed
@@ -71,10 +71,15 @@ def test_record_replays_embeddings_exactly(tiny_model, tmp_path):
     assert [s.embedding for s in again] == [s.embedding for s in live] != [None, None]
 
 
+def features(environment):
+    """Return the number of features per node that a graph policy reads."""
+    return GraphPolicy(GraphPolicyConfig(device="cpu"), environment=environment).shape.features
+
+
 def test_tree_shows_the_embedding_of_each_step(engine):
     environment = make_environment("reason_tree", engine=engine, reward_model="transformers", max_nodes=6)
     space = environment.observation_space("searcher")
-    assert TreeShape.of(space).features == len(FEATURES) + SIZE
+    assert features(environment) == len(FEATURES) + SIZE
 
     async def play():
         await environment.reset(seed=1)
@@ -92,4 +97,4 @@ def test_tree_shows_the_embedding_of_each_step(engine):
 
 def test_tree_of_an_engine_without_embeddings_has_the_usual_features():
     environment = make_environment("reason_tree", engine=ScriptedEngine("1"), reward_model="transformers")
-    assert TreeShape.of(environment.observation_space("searcher")).features == len(FEATURES)
+    assert features(environment) == len(FEATURES)
