@@ -3,7 +3,7 @@
 import copy
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -71,7 +71,7 @@ class ActorCritic(nn.Module, ABC):
 class NetworkPolicy(TrainablePolicy):
     """Samples actions from a network's masked distribution, and trains the network.
 
-    A subclass must set ``config_class`` and ``kind`` and implement ``shape_of``, ``build`` and ``observe``.
+    A subclass must set ``config_class``, ``network_class`` and ``kind`` and implement ``shape_of`` and ``observe``.
 
     Args:
         config: the options, with a field ``device``.
@@ -86,6 +86,8 @@ class NetworkPolicy(TrainablePolicy):
     max_tokens = 1
     config_class: type
     """The dataclass of the options."""
+    network_class: Callable[[Any, Any], ActorCritic]
+    """The class of the network, which is made from the shape and the options."""
     kind: str
     """Name that keys the initial weights together with the seed."""
 
@@ -97,7 +99,7 @@ class NetworkPolicy(TrainablePolicy):
         self.action_names = environment.action_names or tuple(map(str, range(self.shape.actions)))
         with seeded(derive_seed(seed, self.kind), torch.device("cpu")):
             # Kept in training mode: it has no dropout, and attention's evaluation kernel rounds differently.
-            self.network: ActorCritic = self.build().to(self.device)
+            self.network = self.network_class(self.shape, config).to(self.device)
         self._reference: nn.Module = self.network
         self._evaluating: nn.Module = self.network
         self.batcher = MicroBatcher(self._act, max_batch_size=MAX_ROWS)
@@ -107,10 +109,6 @@ class NetworkPolicy(TrainablePolicy):
     @abstractmethod
     def shape_of(self, environment: Environment) -> Any:
         """Return the sizes that the network needs, a dataclass with a field ``actions`` (their number)."""
-
-    @abstractmethod
-    def build(self) -> ActorCritic:
-        """Return a new network."""
 
     @abstractmethod
     def observe(self, environment: Environment, observation: Any) -> Arrays:

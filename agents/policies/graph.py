@@ -171,6 +171,7 @@ class GraphPolicy(NetworkPolicy):
 
     config: GraphPolicyConfig
     config_class = GraphPolicyConfig
+    network_class = GPSNetwork
     kind = "graph"
 
     def shape_of(self, environment: Environment) -> TreeShape:
@@ -185,10 +186,6 @@ class GraphPolicy(NetworkPolicy):
         sizes = {key: spaces.flatdim(space[key]) for key in KEYS}
         depth = int(space["depths"].high.max())  # type: ignore[attr-defined]
         return TreeShape(sizes["nodes"] // sizes["node_mask"], sizes["action_mask"], depth)
-
-    def build(self) -> GPSNetwork:
-        """Return a new network for trees of this shape."""
-        return GPSNetwork(self.shape, self.config)
 
     def observe(self, environment: Environment, observation: Any) -> Arrays:
         """Remove the padding from an observation, so that stored decisions are small."""

@@ -57,6 +57,7 @@ class MLPPolicy(NetworkPolicy):
 
     config: MLPPolicyConfig
     config_class = MLPPolicyConfig
+    network_class = MLPNetwork
     kind = "mlp"
 
     def shape_of(self, environment: Environment) -> ArrayShape:
@@ -83,10 +84,6 @@ class MLPPolicy(NetworkPolicy):
                 "or use policy=language."
             )
         return ArrayShape(spaces.flatdim(self._space), int(action.n))
-
-    def build(self) -> MLPNetwork:
-        """Return a new network for observations of this shape."""
-        return MLPNetwork(self.shape, self.config)
 
     def observe(self, environment: Environment, observation: Any) -> Arrays:
         """Flatten an observation, and add the mask of legal actions."""
