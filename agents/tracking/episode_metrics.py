@@ -7,7 +7,7 @@ import numpy as np
 from agents.trajectory import Trajectory
 
 RENAMED_METRICS = {"correct": "accuracy", "no_answer": "frac_no_answer"}
-"""Metrics of an environment that a run logs under another name, and that name."""
+"""Metrics of an environment that a run logs under another name than ``episode/NAME``, and that name."""
 
 
 def describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:
@@ -20,7 +20,6 @@ def describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:
         "reward": float(np.mean([t.total_reward for t in trajectories])),
         "episode_length": float(np.mean([t.length for t in trajectories])),
         "frac_cut_off": float(np.mean([t.truncated for t in trajectories])),
-        **_environment_metrics(trajectories),
         **_agent_metrics(trajectories),
     }
     written = [d for d in decisions if d.choice.generated_tokens]
@@ -31,19 +30,10 @@ def describe(trajectories: Sequence[Trajectory]) -> dict[str, float]:
     log_probs = [p for d in decisions for p in d.choice.log_probs or []]
     if log_probs:
         metrics["entropy"] = -float(np.mean(log_probs))
-    for source, name in RENAMED_METRICS.items():
-        values = [t.metrics[source] for t in trajectories if source in t.metrics]
-        if values:
-            metrics[name] = float(np.mean(values))
+    for name in dict.fromkeys(name for t in trajectories for name in t.metrics if name != "episode_length"):
+        values = [t.metrics[name] for t in trajectories if name in t.metrics]
+        metrics[RENAMED_METRICS.get(name, f"episode/{name}")] = float(np.mean(values))
     return metrics
-
-
-def _environment_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
-    """Return the means of the other numbers that the environment reports at the end of an episode."""
-    named = (*RENAMED_METRICS, "episode_length")
-    names = {name: None for t in trajectories for name in t.metrics if name not in named}
-    values = {name: [t.metrics[name] for t in trajectories if name in t.metrics] for name in names}
-    return {f"episode/{name}": float(np.mean(found)) for name, found in values.items()}
 
 
 def _agent_metrics(trajectories: Sequence[Trajectory]) -> dict[str, float]:
