@@ -13,9 +13,9 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import of_a_run
@@ -26,9 +26,6 @@ from reason_envs.envs.reason_tree.environment import ReasonTree
 from reason_envs.errors import RunError
 from reason_envs.resources import replace_file
 from reason_envs.validation import Checked, limited
-
-if TYPE_CHECKING:
-    from agents.training.build import Run
 
 ONE_VALUE = ("run", "checkpoint", "tasks", "seed", "output_file")
 """Options that take one value. All others take a value or a list."""
@@ -78,12 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with report_errors():
         own, of_the_run = of_a_run(sys.argv[1:] if arguments is None else arguments)
         config = parse_pairs(FrontierConfig, [_as_list(argument) for argument in own], __doc__ or "")
-        chosen = _chosen(config)
-        run = _load(config, of_the_run)
-        try:
-            evaluated = _evaluate(run, chosen, config)
-        finally:
-            run.close()
+        evaluated = _evaluated(_chosen(config), config, of_the_run)
         if config.output_file:
             content = {"config": asdict(config), "run": of_the_run, "methods": [record(*each) for each in evaluated]}
             replace_file(Path(config.output_file), json.dumps(content) + "\n")
@@ -109,30 +101,30 @@ def _chosen(config: FrontierConfig) -> list[Plan]:
     return chosen
 
 
-def _load(config: FrontierConfig, overrides: Sequence[str]) -> Run:
-    """Load the run that is given, or build one from its options alone."""
+def _evaluated(
+    chosen: Sequence[Plan], config: FrontierConfig, overrides: Sequence[str]
+) -> list[tuple[MethodResult, list[Solved]]]:
+    """Solve the held-out problems with every method, and print one row of the table after each.
+
+    The environment and the policy are those of the run that is given, or of one built from its options alone.
+    """
     from agents.training.build import load_run
 
-    run = load_run(config.run, config.checkpoint, overrides=overrides)
-    if not isinstance(run.environment, ReasonTree):
-        raise RunError(
-            f"method= searches the tree of env=reason_tree, but the environment is {run.plan.config.env.name}: set "
-            "env=reason_tree, or evaluate the policy of a run with python -m agents.evaluate."
-        )
-    return run
-
-
-def _evaluate(run: Run, chosen: Sequence[Plan], config: FrontierConfig) -> list[tuple[MethodResult, list[Solved]]]:
-    """Solve the held-out problems with every method, and print one row of the table after each."""
-    assert isinstance(run.environment, ReasonTree)  # checked by _load
-    tasks = first_tasks(run.held_out(), config.tasks)
     evaluated: list[tuple[MethodResult, list[Solved]]] = []
-    for plan in chosen:
-        solved, seconds = asyncio.run(solve_all(run.environment, plan.solver(run.policy), tasks, config.seed))
-        result = summarise(plan.family, plan.label, solved, seconds, config.seed)
-        rows = table([result]).splitlines()
-        print("\n".join(rows[-1:] if evaluated else rows), flush=True)
-        evaluated.append((result, solved))
+    with closing(load_run(config.run, config.checkpoint, overrides=overrides)) as run:
+        if not isinstance(run.environment, ReasonTree):
+            raise RunError(
+                "method= searches the tree of env=reason_tree, but the environment is "
+                f"{run.plan.config.env.name}: set env=reason_tree, or evaluate the policy of a run with python -m "
+                "agents.evaluate."
+            )
+        tasks = first_tasks(run.held_out(), config.tasks)
+        for plan in chosen:
+            solved, seconds = asyncio.run(solve_all(run.environment, plan.solver(run.policy), tasks, config.seed))
+            result = summarise(plan.family, plan.label, solved, seconds, config.seed)
+            rows = table([result]).splitlines()
+            print("\n".join(rows[-1:] if evaluated else rows), flush=True)
+            evaluated.append((result, solved))
     return evaluated
 
 
