@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -58,13 +59,10 @@ class Result:
         from agents.training.build import load_run
         from reason_envs.adapters.loop import run_apart
 
-        run = load_run(str(self.folder))
-        try:
+        with closing(load_run(str(self.folder))) as run:
             evaluate = partial(evaluate_tasks, run.environment, run.policy, run.held_out())
             played = evaluate(maximum=tasks, samples=samples, temperature=temperature, seed=seed)
             return run_apart(played).result
-        finally:
-            run.close()
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the run's HTML page and return its path; ``None``: ``report.html`` in the run folder."""

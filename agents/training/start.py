@@ -45,12 +45,9 @@ def train(config: TrainConfig, *, resuming: bool = False, command: str | None = 
         cluster = connect(plan.config.cluster)
         if plan.reward_model_training is not None and not resuming:
             train_first(plan.reward_model_training)
-        run = build(plan, cluster)
-        try:
+        with closing(build(plan, cluster)) as run:
             trainer = Trainer(run, resuming=resuming, command=command)
             interrupted = run_apart(trainer.train(), stop=trainer.stop.request)
-        finally:
-            run.close()
     if interrupted is not None and distributed.rank() == 0:
         print(f"Continue with: python -m agents.train resume={plan.folder}")
     distributed.stop()
