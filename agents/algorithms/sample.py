@@ -68,13 +68,6 @@ def with_advantages(groups: Sequence[Sequence[Sample]], advantages: Tensor) -> l
     return [sample for group in groups for sample in group]
 
 
-def stack_advantages(samples: Sequence[Sample], like: Tensor) -> Tensor:
-    """Stack advantages: [B] if each sample has one number, [B, T] if each has one number per token."""
-    if isinstance(samples[0].advantage, Tensor):
-        return stack([torch.as_tensor(s.advantage) for s in samples], like)
-    return torch.tensor([s.advantage for s in samples]).to(like)
-
-
 def stack(rows: Sequence[Tensor | None], like: Tensor) -> Tensor:
     """Stack rows of different lengths into the shape and on the device of ``like``, padded with zeros."""
     stacked = torch.zeros(like.shape, dtype=like.dtype)

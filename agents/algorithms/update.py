@@ -13,9 +13,8 @@ from agents.algorithms.config import LearnerConfig
 from agents.algorithms.optimizer import Optimizer
 from agents.algorithms.pass_size import PassSize
 from agents.algorithms.policy_loss import LossInputs
-from agents.algorithms.sample import Sample, masked_mean, stack, stack_advantages
+from agents.algorithms.sample import Sample, masked_mean, stack
 from agents.losses import LEVELS, combine_metrics, importance_correction, kl_estimate
-from agents.masking import spread
 from agents.policies.base import TrainablePolicy
 from agents.policies.seeding import seeded
 from agents.trajectory import Decision
@@ -202,11 +201,12 @@ class PolicyUpdate:
                 "returns": stack([s.returns for s in samples], new),
                 "value_mask": stack(ones, new).bool(),
             }
+        advantages = [torch.as_tensor(s.advantage).expand(len(s.decision.choice.token_ids)) for s in samples]
         correction, gap = self._correction(samples, old, out.mask)
         inputs = LossInputs(
             log_probs=new,
             old_log_probs=old,
-            advantages=spread(stack_advantages(samples, new), out.mask, "advantages"),
+            advantages=stack(advantages, new),
             mask=out.mask,
             entropy=out.entropy,
             reference_log_probs=None if reference is None else stack([s.reference_log_probs for s in samples], new),
