@@ -70,11 +70,6 @@ def full_tensor(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def local_part(tensor: Tensor) -> Tensor:
-    """Return the rows that this process holds. They share the memory of the sharded tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
 def full_tensors(tensors: Mapping[str, Tensor], *, keep: bool = True) -> dict[str, Tensor]:
     """Gather sharded tensors one at a time, to the CPU; other tensors are returned as they are.
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from agents.policies.base import TrainablePolicy
-from agents.policies.sharding import local_part
 from reason_envs.core import derive_seed
 
 ROW_SCALE = 0.1
@@ -22,7 +22,8 @@ def changed_weights(policy: TrainablePolicy, share: float) -> Iterator[None]:
     try:
         with torch.no_grad():
             for name, parameter in policy.named_parameters():
-                _change(name, local_part(parameter), share)
+                rows = parameter.to_local() if isinstance(parameter, DTensor) else parameter  # they share memory
+                _change(name, rows, share)
         yield
     finally:
         with torch.no_grad():
