@@ -12,7 +12,7 @@ from agents.algorithms.optimizer import Optimizer
 from agents.algorithms.policy_loss import LossInputs, penalties, policy_loss
 from agents.algorithms.sample import Sample, SampledTrajectory
 from agents.algorithms.update import PolicyUpdate
-from agents.algorithms.update_per_role import RoleOptimizer, RoleUpdate
+from agents.algorithms.update_per_role import RoleUpdate
 from agents.losses import kl_estimate
 from agents.policies.base import TrainablePolicy
 from agents.rollout.episodes import EpisodeSpec, grouped, play
@@ -65,7 +65,7 @@ class Learner(ABC):
         self.policy_update = RoleUpdate(roles) if roles else self._update_of(policy)
 
     @property
-    def optimizer(self) -> Optimizer | RoleOptimizer:
+    def optimizer(self) -> Optimizer | RoleUpdate:
         """The optimizer of the policy, or the optimizers of its roles."""
         return self.policy_update.optimizer
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from agents.algorithms.optimizer import Optimizer
 from agents.algorithms.sample import Sample
 from agents.algorithms.update import PolicyUpdate
 from agents.losses import MAXIMA
@@ -18,33 +17,29 @@ COMBINED: dict[str, Callable[[list[float]], float]] = {"loss_tokens": sum, **dic
 """How a metric of all roles follows from the metrics of each role, where it is not their mean."""
 
 
-class RoleOptimizer:
-    """The optimizers of all roles. Gradients are clipped for each role separately."""
+class RoleUpdate:
+    """Updates each role on its own decisions: its weights change as if no other role were trained.
 
-    def __init__(self, optimizers: Mapping[AgentId, Optimizer]) -> None:
-        self._optimizers = optimizers
+    It holds the optimizers of all roles. Gradients are clipped for each role separately.
+    """
+
+    def __init__(self, updates: Mapping[AgentId, PolicyUpdate]) -> None:
+        self._updates = updates
+        self.optimizer = self  # checkpoints store its state
 
     @property
     def steps(self) -> int:
         """Number of optimizer steps of all roles together."""
-        return sum(optimizer.steps for optimizer in self._optimizers.values())
+        return sum(update.optimizer.steps for update in self._updates.values())
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of each role's optimizer."""
-        return {role: optimizer.state_dict() for role, optimizer in self._optimizers.items()}
+        return {role: update.optimizer.state_dict() for role, update in self._updates.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the result of ``state_dict``."""
-        for role, optimizer in self._optimizers.items():
-            optimizer.load_state_dict(state[role])
-
-
-class RoleUpdate:
-    """Updates each role on its own decisions: its weights change as if no other role were trained."""
-
-    def __init__(self, updates: Mapping[AgentId, PolicyUpdate]) -> None:
-        self._updates = updates
-        self.optimizer = RoleOptimizer({role: update.optimizer for role, update in updates.items()})
+        for role, update in self._updates.items():
+            update.optimizer.load_state_dict(state[role])
 
     def evaluate(
         self, decisions: Sequence[Decision], micro_batch_size: int | None = None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from agents import distributed
 from agents.algorithms.optimizer import Optimizer
-from agents.algorithms.update_per_role import RoleOptimizer
+from agents.algorithms.update_per_role import RoleUpdate
 from agents.policies.base import TrainablePolicy
 from agents.policies.sharding import full_tensors
 from agents.tracking import hub
@@ -71,7 +71,7 @@ class Progress:
 class Saver:
     """Writes and restores a run's checkpoints; if several processes train, the first one writes."""
 
-    def __init__(self, plan: RunPlan, policy: TrainablePolicy, optimizer: Optimizer | RoleOptimizer) -> None:
+    def __init__(self, plan: RunPlan, policy: TrainablePolicy, optimizer: Optimizer | RoleUpdate) -> None:
         self._plan = plan
         self._config = plain_config(plan.config)
         self._policy = policy
