@@ -93,7 +93,25 @@ class LanguagePolicyConfig(Checked):
 
         super().__post_init__()
         one_of(self, precision=("auto", *DTYPES), dtype=("auto", *DTYPES))
-        _check_adapter(self)
+        if self.sharing != "shared" and self.uses_lora != (self.sharing == "lora_per_role"):
+            raise OptionError(
+                "sharing",
+                self.sharing,
+                f"does not fit lora_rank={self.lora_rank} and adapter={self.adapter!r}: lora_per_role trains one "
+                "adapter per role (set lora_rank or adapter), model_per_role all weights of each role (set neither).",
+            )
+        if self.dtype == "float16" and not self.uses_lora:
+            rule = "has too little range for trained weights: set dtype=float32 and precision=float16, or use LoRA."
+            raise OptionError("dtype", self.dtype, rule)
+        if self.adapter and self.lora_rank:
+            rule = f"cannot be combined with adapter={self.adapter!r}: set a rank for a new one, or a folder."
+            raise OptionError("lora_rank", self.lora_rank, rule)
+        if not 0 <= self.lora_dropout < 1:
+            raise OptionError("lora_dropout", self.lora_dropout, "must lie in [0, 1).")
+        for name, default in (("lora_alpha", 32), ("lora_dropout", 0.0), ("lora_target_modules", [])):
+            if (value := getattr(self, name)) != default and not self.lora_rank:
+                rule = "needs lora_rank > 0: it applies to a new adapter; an existing one keeps its own."
+                raise OptionError(name, value, rule)
 
     @property
     def uses_lora(self) -> bool:
@@ -103,25 +121,3 @@ class LanguagePolicyConfig(Checked):
     def sampling(self) -> Sampling:
         """Return the sampling parameters of training episodes."""
         return Sampling(self.max_tokens, self.temperature, self.top_p, self.top_k, tuple(self.stop))
-
-
-def _check_adapter(config: LanguagePolicyConfig) -> None:
-    if config.sharing != "shared" and config.uses_lora != (config.sharing == "lora_per_role"):
-        raise OptionError(
-            "sharing",
-            config.sharing,
-            f"does not fit lora_rank={config.lora_rank} and adapter={config.adapter!r}: lora_per_role trains one "
-            "adapter per role (set lora_rank or adapter), model_per_role all weights of each role (set neither).",
-        )
-    if config.dtype == "float16" and not config.uses_lora:
-        rule = "has too little range for trained weights: set dtype=float32 and precision=float16, or use LoRA."
-        raise OptionError("dtype", config.dtype, rule)
-    if config.adapter and config.lora_rank:
-        rule = f"cannot be combined with adapter={config.adapter!r}: set a rank for a new one, or a folder."
-        raise OptionError("lora_rank", config.lora_rank, rule)
-    if not 0 <= config.lora_dropout < 1:
-        raise OptionError("lora_dropout", config.lora_dropout, "must lie in [0, 1).")
-    for name, default in (("lora_alpha", 32), ("lora_dropout", 0.0), ("lora_target_modules", [])):
-        if (value := getattr(config, name)) != default and not config.lora_rank:
-            rule = "needs lora_rank > 0: it applies to a new adapter; an existing one keeps its own."
-            raise OptionError(name, value, rule)
