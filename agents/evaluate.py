@@ -106,7 +106,11 @@ async def run_evaluation(
     from agents.training.build import load_run
 
     if config.output_file:
-        _make_folder(Path(config.output_file))
+        try:
+            Path(config.output_file).parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            rule = f"cannot be written: {error}. Choose another path."
+            raise OptionError("output_file", config.output_file, rule) from error
     run = load_run(config.run, config.checkpoint, untrained=config.untrained, overrides=overrides)
     if config.swap_roles:
         if not isinstance(run.policy, RolePolicy):
@@ -116,7 +120,7 @@ async def run_evaluation(
     named = {name: benchmark_tasks(name) for name in config.benchmarks or ()} if sets is None else sets
     evaluated: dict[str, Evaluation] = {}
     failed: dict[str, str] = {}
-    try:
+    with closing(run):
         for name, source in (named or {"": None}).items():
             try:
                 evaluated[name] = await _evaluate(run, name, source, config)
@@ -127,8 +131,6 @@ async def run_evaluation(
                 print(f"{name}: not evaluated: {error}", file=sys.stderr)
             if config.output_file:
                 write_result(Path(config.output_file), config, evaluated, failed, overrides)
-    finally:
-        run.close()
     return evaluated, failed
 
 
@@ -189,7 +191,7 @@ def write_result(
     Evaluations and errors are by the name of the benchmark. An evaluation with an empty name is not below
     ``benchmarks``.
     """
-    _make_folder(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     sets = {name: _record(evaluation) for name, evaluation in evaluated.items()}
     found = sets.get("", {"benchmarks": {**sets, **{name: {"error": error} for name, error in failed.items()}}})
     path.write_text(json.dumps({"config": asdict(config), "overrides": list(overrides), **found}, indent=1) + "\n")
@@ -212,13 +214,6 @@ def _record(evaluation: Evaluation) -> dict[str, Any]:
         for t in evaluation.trajectories
     ]
     return {"result": asdict(evaluation.result), "answers": answers}
-
-
-def _make_folder(path: Path) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OptionError("output_file", str(path), f"cannot be written: {error}. Choose another path.") from error
 
 
 if __name__ == "__main__":
