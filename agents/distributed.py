@@ -71,8 +71,6 @@ def shard(items: Sequence[T], block: int = 1) -> list[T]:
 
 def unshard(mine: Sequence[T], total: int, block: int = 1) -> list[T]:
     """Gather one result per item of ``shard`` from every process, in the order of the ``total`` items."""
-    if size() == 1:
-        return list(mine)
     queues = [iter(part) for part in all_gather(list(mine))]
     return [next(queues[i // block % size()]) for i in range(total)]
 

@@ -53,11 +53,6 @@ class RolePolicy(TrainablePolicy):
         first = next(iter(self.roles.values()))
         self.device, self.sampling, self.max_tokens = first.device, first.sampling, first.max_tokens
 
-    @property
-    def external_engine(self) -> bool:
-        """Whether any role's engine is another program."""
-        return any(role.external_engine for role in self.roles.values())
-
     def swap_roles(self, role_map: Mapping[AgentId, AgentId] | None = None) -> None:
         """Let roles act with the weights of other roles; ``None``: each role acts with those of the next one.
 

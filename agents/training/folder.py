@@ -172,7 +172,6 @@ def open_folder(plan: RunPlan, total_steps: int, *, resuming: bool, command: str
     if distributed.rank() > 0:
         return NullTracker()
     config, folder = plan.config, plan.folder
-    folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, config)
     record_start(folder, command, resuming=resuming)
     try:
