@@ -6,8 +6,6 @@ from reason_envs.core import Environment
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.validation import Checked, limited, one_of
 
-SCHEDULES = ("constant", "linear", "cosine")
-
 
 @dataclass
 class TemperatureSchedule(Checked):
@@ -34,7 +32,7 @@ class OptimizerConfig(Checked):
     learning_rate: float | None = limited(5e-5, at_least=0)
     """Peak learning rate. The default suits the embedded models. Null, the default of runs that train another model:
     1e-5 for 135 million parameters, falling with the square root of their number, and ten times as much with LoRA."""
-    schedule: str = limited("constant", one_of=SCHEDULES)
+    schedule: str = limited("constant", one_of=("constant", "linear", "cosine"))
     """Learning rate after the warm-up: ``constant``, or ``linear`` or ``cosine`` decay to 0 at the last step."""
     warmup_steps: int = limited(0, at_least=0)
     """Number of training steps of linear warm-up."""

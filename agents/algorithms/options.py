@@ -6,9 +6,6 @@ from agents.algorithms.config import LearnerConfig, OptimizerConfig
 from reason_envs.errors import OptionError, ReasonEnvsError
 from reason_envs.validation import Checked, limited, one_of
 
-SELECTIONS = ("best", "sample", "first")
-"""Candidate that an episode continues from: the one with the best reward, a random one, or the first."""
-
 
 @dataclass
 class GRPOConfig(LearnerConfig):
@@ -41,7 +38,7 @@ class ATGRPOConfig(GRPOConfig):
     scale: str = "batch"
     """Divisor of the advantages: the sample standard deviation of all rewards of the agent in the training step
     (``batch``), that of the group (``std``), or ``none``."""
-    select: str = limited("best", one_of=SELECTIONS)
+    select: str = limited("best", one_of=("best", "sample", "first"))
     """Candidate that an episode continues from: the ``best`` by reward, a random one (``sample``), or the ``first``."""
 
 

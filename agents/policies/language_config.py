@@ -7,26 +7,15 @@ from reason_envs.errors import OptionError
 from reason_envs.llm.engine import Sampling
 from reason_envs.validation import Checked, limited, one_of
 
-SHARING = ("shared", "lora_per_role", "model_per_role")
-"""How the roles of a multi-agent environment share weights."""
-REFERENCE_DEVICES = ("policy", "cpu", "offload")
-"""Where a frozen copy of the model can be kept."""
-SHARDS = ("none", "full", "hybrid")
-"""How the processes of a run hold the weights of a language policy."""
-OFFLOADS = ("none", "all")
-"""What a sharded learner keeps in the computer's memory."""
-OVERLONG_PROMPTS = ("error", "filter")
-"""How a run treats tasks with prompts that are too long."""
-
 
 @dataclass
 class ShardingConfig(Checked):
     """Division of a language policy's training over several processes."""
 
-    shard: str = limited("none", one_of=SHARDS)
+    shard: str = limited("none", one_of=("none", "full", "hybrid"))
     """Place of weights, gradients and optimizer states: ``none`` (each process holds all of them), ``full`` (each holds
     a part), or ``hybrid`` (each node holds all of them, and each of its processes a part)."""
-    offload: str = limited("none", one_of=OFFLOADS)
+    offload: str = limited("none", one_of=("none", "all"))
     """Tensors that wait in the computer's memory until they are needed: ``none``, or ``all`` (weights, gradients and
     optimizer states; the optimizer computes on the CPU)."""
 
@@ -42,7 +31,7 @@ class LanguagePolicyConfig(Checked):
 
     model: str = "embedded"
     """Model to train: ``embedded`` (it ships with the package), a folder, or a name on the Hugging Face hub."""
-    sharing: str = limited("shared", one_of=SHARING)
+    sharing: str = limited("shared", one_of=("shared", "lora_per_role", "model_per_role"))
     """Sharing of weights between the roles of a multi-agent environment: ``shared`` (one model plays all roles, and the
     prompt names the role), ``lora_per_role`` (one adapter per role) or ``model_per_role`` (one model per role)."""
     template_options: dict[str, Any] = field(default_factory=dict)
@@ -69,7 +58,7 @@ class LanguagePolicyConfig(Checked):
     """Dropout rate before the LoRA matrices during updates."""
     adapter: str | None = None
     """Folder of a LoRA adapter to continue training, with its rank, scale, dropout and layers; ``None``: none."""
-    reference_device: str = limited("policy", one_of=REFERENCE_DEVICES)
+    reference_device: str = limited("policy", one_of=("policy", "cpu", "offload"))
     """Place of the reference, a frozen copy of the model: ``policy`` (the policy's device), ``cpu`` (it also
     computes there), or ``offload`` (in the computer's memory; it computes on the policy's device)."""
     max_tokens: int = limited(128, at_least=1)
@@ -84,7 +73,7 @@ class LanguagePolicyConfig(Checked):
     """Strings that end a response."""
     max_prompt_tokens: int = 1024
     """Maximum number of tokens per prompt."""
-    overlong_prompts: str = limited("error", one_of=OVERLONG_PROMPTS)
+    overlong_prompts: str = limited("error", one_of=("error", "filter"))
     """Handling of tasks whose prompt is too long: ``error`` stops it before training, ``filter`` leaves the
     tasks out and reports their number."""
 

@@ -29,8 +29,6 @@ from reason_envs.validation import limited
 
 _log = logging.getLogger(__name__)
 
-LABELLINGS = ("hard", "soft", "solution")
-"""Ways to label the steps of a solution."""
 MINIMUM_SHARE = 0.2
 """Minimum share of the steps that should have either label."""
 CHUNK = 1024
@@ -47,7 +45,7 @@ class SamplingConfig(StepConfig):
     """Number of solutions to sample per problem. Equal solutions are kept once."""
     system_prompt: str | None = None
     """Text of a system message before the problem; null: no system message."""
-    labels: str = limited("hard", one_of=LABELLINGS)
+    labels: str = limited("hard", one_of=("hard", "soft", "solution"))
     """Way to label steps: ``hard``, ``soft`` or ``solution``. ``hard``: a step is right if any completion from it, and
     from each step before it, reaches the answer. ``soft``: the share of completions that reach it. ``solution``: every
     step gets the grade of the whole solution, without rollouts."""
