@@ -85,7 +85,7 @@ class WeightSync:
             EngineError: the model does not run, learner and engine compute different log-probabilities for it, or the
                 engine did not take all weights.
         """
-        with self._naming_architecture():
+        try:
             self.send(version=0)
             gaps = await self._calibrate()
             before = await self._engine_scores()
@@ -96,6 +96,14 @@ class WeightSync:
                     gap = _mean_gap(self._learner_scores(self._probes)[0], changed)
                 if (effect := _mean_gap(changed, before)) <= 1.0:
                     break
+        except (ReasonEnvsError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # of the model's own code
+            raise EngineError(
+                f"{self._policy.architecture} cannot be trained with {type(self._engine).__name__} "
+                f"({type(error).__name__}: {first_line(error)}). Use another model, another engine, or, for a LoRA "
+                "adapter, other layers (policy.lora_target_modules) or another adapter."
+            ) from error
         limit = min(self._limit, max(self._rounding(gaps), CANARY_LIMIT * effect + max(gaps)))
         if changed == before or not gap <= limit:
             raise EngineError(
@@ -107,20 +115,6 @@ class WeightSync:
         await self.push(version=0)
         if await self._engine_scores() != before:
             raise EngineError("Weight canary: restored weights give other scores than before. Use another engine.")
-
-    @contextmanager
-    def _naming_architecture(self) -> Iterator[None]:
-        """Name the model if its own code fails."""
-        try:
-            yield
-        except (ReasonEnvsError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            raise EngineError(
-                f"{self._policy.architecture} cannot be trained with {type(self._engine).__name__} "
-                f"({type(error).__name__}: {first_line(error)}). Use another model, another engine, or, for a LoRA "
-                "adapter, other layers (policy.lora_target_modules) or another adapter."
-            ) from error
 
     async def _calibrate(self) -> list[float]:
         """Sample probes in one batch, and return how far learner and engine differ for each at equal weights."""
