@@ -92,7 +92,14 @@ class SB3PPO:
         total_steps: int,
         seed: int,
     ) -> None:
-        _check(config, policy, environment)
+        if not isinstance(policy, NetworkPolicy):
+            raise ReasonEnvsError(
+                f"algo=sb3_... cannot train {type(policy).__name__}: use policy=graph (trees) or policy=mlp (other "
+                "arrays of a fixed size). For text use algo=ppo, algo=grpo or algo=at_grpo."
+            )
+        check_discount(config.gamma, environment)
+        if distributed.size() > 1:
+            raise ReasonEnvsError("Stable-Baselines3 trains in one process: start it without accelerate launch.")
         self.config = config
         self.policy = policy
         self.seed = seed
@@ -194,17 +201,6 @@ class SB3MaskablePPO(SB3PPO):
     """Runs ``sb3_contrib.MaskablePPO``, which gives illegal actions probability 0."""
 
     algorithm = MaskablePPO
-
-
-def _check(config: SB3PPOConfig, policy: Any, environment: Environment) -> None:
-    if not isinstance(policy, NetworkPolicy):
-        raise ReasonEnvsError(
-            f"algo=sb3_... cannot train {type(policy).__name__}: use policy=graph (trees) or policy=mlp (other arrays "
-            "of a fixed size). For text use algo=ppo, algo=grpo or algo=at_grpo."
-        )
-    check_discount(config.gamma, environment)
-    if distributed.size() > 1:
-        raise ReasonEnvsError("Stable-Baselines3 trains in one process: start it without accelerate launch.")
 
 
 @contextmanager
