@@ -147,13 +147,24 @@ async def gather(*coroutines: Coroutine[Any, Any, T], slots: Sequence[int] | Non
     numbers = list(range(len(coroutines)) if slots is None else slots)
     if len(numbers) != len(coroutines):
         raise ReasonEnvsError(f"{len(numbers)} slots for {len(coroutines)} coroutines: give one slot per coroutine.")
-    family = _Family(scope, parent, remaining=len(coroutines))
+    left, tasks = len(coroutines), []
+
+    def ended(_: asyncio.Task) -> None:
+        nonlocal left
+        left -= 1
+        if left or parent is None:  # when the last one ends, the waiting parent runs again
+            scope.stop_one()
+
     scope.running += len(coroutines) - (parent is not None)
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                _start(group, c, _Member(scope, (*prefix, n)), family) for c, n in zip(coroutines, numbers, strict=True)
-            ]
+            for coroutine, number in zip(coroutines, numbers, strict=True):
+                context, member = copy_context(), _Member(scope, (*prefix, number))
+                context.run(_MEMBER.set, member)
+                member.task = group.create_task(coroutine, context=context)
+                # A callback, because a task that is cancelled before its first step does not reach its own `finally`.
+                member.task.add_done_callback(ended)
+                tasks.append(member.task)
     except BaseExceptionGroup as errors:
         raise errors.exceptions[0] from errors.exceptions[0].__cause__
     return [task.result() for task in tasks]
@@ -261,20 +272,6 @@ class _Member:
         return (*self.path, self.count)
 
 
-@dataclass(eq=False)
-class _Family:
-    """The tasks of one `gather`. When the last one ends, the waiting parent runs again."""
-
-    scope: _Scope
-    parent: _Member | None
-    remaining: int
-
-    def child_ended(self, _: asyncio.Task) -> None:
-        self.remaining -= 1
-        if self.remaining or self.parent is None:
-            self.scope.stop_one()
-
-
 _CALLS: ContextVar[Sequence[_Call]] = ContextVar("reason_envs_batch_calls", default=())
 _MEMBER: ContextVar[_Member | None] = ContextVar("reason_envs_batch_member", default=None)
 
@@ -289,12 +286,3 @@ def outermost_slot() -> tuple[object, int] | None:
     """Return what the calls inside one coroutine of the outermost `gather` share. ``None`` outside of any scope."""
     member = _current_member()
     return None if member is None else (member.scope, member.path[0])
-
-
-def _start(group: asyncio.TaskGroup, coroutine: Coroutine, member: _Member, family: _Family) -> asyncio.Task:
-    context = copy_context()
-    context.run(_MEMBER.set, member)
-    member.task = group.create_task(coroutine, context=context)
-    # A callback, because a task that is cancelled before its first step does not reach a `finally` inside it.
-    member.task.add_done_callback(family.child_ended)
-    return member.task
