@@ -119,7 +119,7 @@ def engine_options(name: str) -> list[str]:
 
 def _check(options: argparse.Namespace, token: str) -> None:
     """Raise before a model is loaded if a value is invalid, OpenEnv is missing or the server would be unprotected."""
-    within(options, 0, 65535, "port")
+    within(options, port=(0, 65535))
     at_least(options, max_sessions=1, session_timeout=1)
     require("Serving", "openenv")
     if not token and not _is_loopback(options.host):

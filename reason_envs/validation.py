@@ -1,10 +1,12 @@
 """Checks of options, and of optional packages."""
 
 import inspect
+import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import MISSING, Field, field, is_dataclass
+from functools import partial
 from importlib import util
 from typing import Any, get_type_hints
 
@@ -40,40 +42,32 @@ def mounted(prefix: str) -> Iterator[None]:
         raise error.under(prefix) from error.__cause__
 
 
-def at_least(config: Any, **minimum: float) -> None:
-    """Check that options of a dataclass are not below their minimum, given by name. ``None`` passes.
-
-    Raises:
-        OptionError: an option is below its minimum, or is not a number (NaN).
-    """
-    for name, smallest in minimum.items():
+def _check_each(holds: Callable[[Any, Any], bool], rule: str, config: Any, **limits: Any) -> None:
+    """Raise an `OptionError` if an option that is not ``None`` breaks the rule with its limit, given by name."""
+    for name, limit in limits.items():
         value = getattr(config, name)
-        if value is not None and not value >= smallest:
-            raise OptionError(name, value, f"must be at least {smallest}.")
+        if value is not None and not holds(value, limit):
+            raise OptionError(name, value, rule.format(limit))
 
 
-def above(config: Any, **limit: float) -> None:
-    """Check that options exceed a limit. ``None`` passes.
+at_least = partial(_check_each, operator.ge, "must be at least {}.")
+"""Checks that options of a dataclass are not below their minimum, given by name. ``None`` passes.
 
-    Raises:
-        OptionError: an option is at or below its limit, or is not a number (NaN).
-    """
-    for name, largest in limit.items():
-        value = getattr(config, name)
-        if value is not None and not value > largest:
-            raise OptionError(name, value, f"must be above {largest}.")
+Raises:
+    OptionError: an option is below its minimum, or is not a number (NaN).
+"""
+above = partial(_check_each, operator.gt, "must be above {}.")
+"""Checks that options exceed a limit, given by name. ``None`` passes.
 
+Raises:
+    OptionError: an option is at or below its limit, or is not a number (NaN).
+"""
+within = partial(_check_each, lambda value, ends: ends[0] <= value <= ends[1], "must lie in [{0[0]}, {0[1]}].")
+"""Checks that options lie between two ends, ``(low, high)``, given by name. ``None`` passes.
 
-def within(config: Any, low: float, high: float, *names: str) -> None:
-    """Check that options lie in ``[low, high]``. ``None`` passes.
-
-    Raises:
-        OptionError: an option lies outside.
-    """
-    for name in names:
-        value = getattr(config, name)
-        if value is not None and not low <= value <= high:
-            raise OptionError(name, value, f"must lie in [{low}, {high}].")
+Raises:
+    OptionError: an option lies outside.
+"""
 
 
 def one_of(config: Any, **choices: Iterable[str]) -> None:
@@ -100,13 +94,10 @@ class Checked:
             known |= {name: f.metadata for name, f in vars(owner).get("__dataclass_fields__", {}).items() if f.metadata}
         for name, limits in known.items():
             for kind, limit in limits.items():
-                if kind == "within":
-                    within(self, *limit, name)
-                else:
-                    _RULES[kind](self, **{name: limit})
+                _RULES[kind](self, **{name: limit})
 
 
-_RULES: dict[str, Callable[..., None]] = {"at_least": at_least, "above": above, "one_of": one_of}
+_RULES: dict[str, Callable[..., None]] = {"at_least": at_least, "above": above, "within": within, "one_of": one_of}
 
 
 def check_choice(option: str, value: Any, valid: Iterable[str]) -> None:

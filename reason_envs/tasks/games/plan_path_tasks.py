@@ -27,8 +27,8 @@ def plan_path(*, rows: int = 5, columns: int = 5, walls: float = 0.22, min_dista
         walls: share of cells that are walls, from 0 to 0.5.
         min_distance: minimum number of moves from start to goal.
     """
-    within(SimpleNamespace(rows=rows, columns=columns), 2, MAXIMUM_SIDE, "rows", "columns")
-    within(SimpleNamespace(walls=walls), 0, 0.5, "walls")
+    given = SimpleNamespace(rows=rows, columns=columns, walls=walls)
+    within(given, rows=(2, MAXIMUM_SIDE), columns=(2, MAXIMUM_SIDE), walls=(0, 0.5))
     if not 1 <= min_distance <= rows + columns - 2:
         rule = f"must lie in [1, {rows + columns - 2}] for a grid of {rows} x {columns}."
         raise OptionError("min_distance", min_distance, rule)

@@ -40,8 +40,8 @@ def sokoban(
         min_pushes: minimum number of pushes in the solution.
         max_pushes: maximum number of pushes in the solution.
     """
-    within(SimpleNamespace(rows=rows, columns=columns), 5, 20, "rows", "columns")
-    within(SimpleNamespace(walls=walls), 0, 0.5, "walls")
+    given = SimpleNamespace(rows=rows, columns=columns, walls=walls)
+    within(given, rows=(5, 20), columns=(5, 20), walls=(0, 0.5))
     cells = (rows - 2) * (columns - 2)
     maximum = min(cells // 4, game.MAXIMUM_BOXES)
     if not 1 <= boxes <= maximum:
