@@ -20,7 +20,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from time import monotonic
-from typing import Any
+from typing import Any, BinaryIO
 
 PR_SET_PDEATHSIG, PR_SET_SECCOMP, PR_SET_NO_NEW_PRIVS = 1, 22, 38
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 444, 445, 446
@@ -218,20 +218,12 @@ def handle(programs: socket.socket, data: bytes) -> dict[str, Any]:
     return {**reply, "exit": struct.unpack("!i", programs.recv(4))[0]}
 
 
-def receive(connection: socket.socket) -> bytes:
+def receive(requests: BinaryIO) -> bytes:
     """Return the next line. The server ends when the socket is closed."""
-    data = bytearray()
-    while not data.endswith(b"\n"):
-        piece = connection.recv(1 << 20)
-        if not piece:
-            os._exit(0)
-        data += piece
-    return bytes(data)
-
-
-def send(connection: socket.socket, message: Any) -> None:
-    """Send a line."""
-    connection.sendall(json.dumps(message).encode() + b"\n")
+    line = requests.readline()
+    if not line.endswith(b"\n"):
+        os._exit(0)
+    return line
 
 
 def find_library(ours: str, here: str) -> None:
@@ -245,8 +237,8 @@ def find_library(ours: str, here: str) -> None:
 
 def serve(run: Callable[..., None]) -> None:
     """Receive the settings, then answer requests until the socket on standard input is closed."""
-    connection = socket.socket(fileno=os.dup(0))
-    settings = json.loads(receive(connection))
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(0), "w")
+    settings = json.loads(receive(requests))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
     os.environ.clear()
     os.chdir("/")
@@ -261,11 +253,11 @@ def serve(run: Callable[..., None]) -> None:
     ours, theirs = socket.socketpair()
     if os.fork() == 0:
         os.dup2(theirs.fileno(), 0)
-        for end in (connection, ours):
+        for end in (requests, replies, ours):
             end.close()
         fork_programs(run, settings, theirs)
     theirs.close()
     signal.signal(signal.SIGCHLD, lambda *_: os._exit(1))  # without that process the server is of no use
-    send(connection, "ready")
+    print(json.dumps("ready"), file=replies, flush=True)
     while True:
-        send(connection, handle(ours, receive(connection)))
+        print(json.dumps(handle(ours, receive(requests))), file=replies, flush=True)
