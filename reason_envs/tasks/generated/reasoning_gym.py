@@ -45,38 +45,36 @@ _HASH_ORDERED = {"isomorphic_strings", "polynomial_multiplication", "ransom_note
 """Datasets that iterate over sets of strings, whose order differs between Python processes."""
 
 
-def procedural(name: str, split: Split, **options: Any) -> GeneratedTaskSet:
-    """Build the task set of a dataset; `option_defaults` returns its options."""
-    settings = {**option_defaults(name), **options}
-    size = checked_size(split, settings["size"], settings["seed"], settings["max_samples"])
-    if name in _HASH_ORDERED and sys.flags.hash_randomization:
-        warnings.warn(
-            f"Tasks of {name!r} depend on the order of Python's string sets: set PYTHONHASHSEED=0 for the same tasks "
-            "in every process.",
-            stacklevel=3,
-        )
-    config = {**FAMILY_DEFAULTS.get(name, {}), **{k: v for k, v in options.items() if k not in _COMMON_OPTIONS}}
-    addresses = _address_count(name, config)
-    dataset = _create(name, config, addresses)
-
-    def draw(address: int) -> Problem:
-        with _seeded_global_random(name, address):
-            entry = dataset[address]
-        return entry["question"], "" if entry["answer"] is None else str(entry["answer"]), entry["metadata"]
-
-    return GeneratedTaskSet(name, split, draw, size, settings["seed"], addresses)
-
-
 def family(name: str) -> Callable[..., GeneratedTaskSet]:
     """Return a function ``(split, **options)`` that builds the tasks of a dataset. Its signature has the options."""
+    defaults = option_defaults(name)
 
     def build(split: Split, **options: Any) -> GeneratedTaskSet:
-        return procedural(name, split, **options)
+        settings = {**defaults, **options}
+        size = checked_size(split, settings["size"], settings["seed"], settings["max_samples"])
+        if name in _HASH_ORDERED and sys.flags.hash_randomization:
+            warnings.warn(
+                f"Tasks of {name!r} depend on the order of Python's string sets: set PYTHONHASHSEED=0 for the same "
+                "tasks in every process.",
+                stacklevel=2,
+            )
+        config = {**FAMILY_DEFAULTS.get(name, {}), **{k: v for k, v in options.items() if k not in _COMMON_OPTIONS}}
+        addresses = _address_count(name, config)
+        dataset = _create(name, config, addresses)
+
+        def draw(address: int) -> Problem:
+            with _seeded_global_random(name, address):
+                entry = dataset[address]
+            return entry["question"], "" if entry["answer"] is None else str(entry["answer"]), entry["metadata"]
+
+        return GeneratedTaskSet(name, split, draw, size, settings["seed"], addresses)
 
     kinds = inspect.Parameter
-    options = [kinds(option, kinds.KEYWORD_ONLY, default=default) for option, default in option_defaults(name).items()]
-    build.__signature__ = inspect.Signature([kinds("split", kinds.POSITIONAL_OR_KEYWORD), *options])  # type: ignore[attr-defined]
-    build.__doc__ = summary(name)
+    parameters = [kinds(option, kinds.KEYWORD_ONLY, default=default) for option, default in defaults.items()]
+    build.__signature__ = inspect.Signature([kinds("split", kinds.POSITIONAL_OR_KEYWORD), *parameters])  # type: ignore[attr-defined]
+    dataset_class = DATASETS[name][0]
+    description = (dataset_class.__doc__ or "").strip().split("\n")[0]
+    build.__doc__ = f"{dataset_class.__module__.split('.')[1]}: {description}"
     return build
 
 
@@ -88,14 +86,6 @@ def option_defaults(name: str) -> dict[str, Any]:
     """
     fields = {field.name: default_of(field) for field in dataclasses.fields(DATASETS[name][1])}
     return {**fields, **FAMILY_DEFAULTS.get(name, {}), **_COMMON_OPTIONS}
-
-
-def summary(name: str) -> str:
-    """Return the category of a dataset and the first line of its description."""
-    dataset_class = DATASETS[name][0]
-    parts = dataset_class.__module__.split(".")
-    description = (dataset_class.__doc__ or "").strip().split("\n")[0]
-    return f"{parts[1]}: {description}"
 
 
 def _address_count(name: str, config: Mapping[str, Any]) -> int:
