@@ -72,7 +72,7 @@ class MontySandbox(Sandbox):
                 return run.finish(session)
         except MontyCrashedError as error:
             ended: Status = "timeout" if monotonic() - run.start > seconds else "killed"
-            return run.outcome(ended if _status(error) == "error" else _status(error), str(error)[:300])
+            return run.outcome(ended if status_of(error) == "error" else status_of(error), str(error)[:300])
         finally:
             if run.watchdog:
                 run.watchdog.cancel()
@@ -129,7 +129,7 @@ class _Run:
                 if self.over is None:
                     self.values.append(self.evaluate(session, expression))
         except _ERRORS as error:
-            return self.over or self.outcome(_status(error), _describe(error))
+            return self.over or self.outcome(status_of(error), _describe(error))
         return self.over or self.outcome("ok", "")
 
     def definitions(self) -> str:
@@ -153,7 +153,7 @@ class _Run:
         try:
             encoded = encode_value(self.feed(session, f"{GUARD}((\n{expression}\n))"))
         except _ERRORS as error:
-            if _status(error) != "error":
+            if status_of(error) != "error":
                 raise
             limit = self.program.limits.output_bytes
             if str(error.exception()) == too_large(limit):
@@ -197,7 +197,8 @@ def _interpreter() -> str | None:
     return os.environ.get("MONTY_BIN") or next((str(file.locate()) for file in files if file.stem == "monty"), None)
 
 
-def _status(error: Any) -> Status:
+def status_of(error: Any) -> Status:
+    """Return the status of a program that raised this error of the interpreter."""
     kind = type(error.exception())
     if kind is TimeoutError and "time limit exceeded" in str(error):
         return "timeout"

@@ -15,7 +15,7 @@ import pydantic_monty as monty
 from reason_envs.envs.workflow.operator_signatures import CALL, COST, MAX_VALUE_BYTES, prelude, stubs
 from reason_envs.rewards.code.async_cache import AsyncCache
 from reason_envs.sandbox.base import SandboxConfig
-from reason_envs.sandbox.monty import GUARD, MontySandbox, too_large
+from reason_envs.sandbox.monty import GUARD, MontySandbox, status_of, too_large
 
 MAX_PRINTED_CHARS = 2**20
 """Maximum number of characters that a program may print between two suspensions."""
@@ -78,11 +78,27 @@ class Interpreter(MontySandbox):
 
     async def start(self, source: str, arguments: Mapping[str, str]) -> Suspension:
         """Run a program and call its workflow with arguments, up to the first suspension."""
-        return await self._in_thread(self._start, source, arguments)
+        call = f"{GUARD}(await Workflow('workflow', None, 'dataset')({', '.join(arguments)}))"
+
+        def start(session: Any, printed: _Printed) -> Any:
+            session.feed_run(prelude())
+            snapshot = session.feed_start(source, print_callback=printed)
+            snapshot = _answer(snapshot, {}, 0.0)  # a program may build its operators at module level
+            if not isinstance(snapshot, monty.MontyComplete):
+                return snapshot
+            return session.feed_start(call, inputs=dict(arguments), print_callback=printed)
+
+        return await self._in_thread(self._run, start, {}, 0.0)
 
     async def resume(self, at: Suspension, answers: Mapping[int, Any], cost: float) -> Suspension:
         """Resume a program with the answers to all calls that it waits for; exceptions are raised in the program."""
-        return await self._in_thread(self._resume, at, answers, cost)
+        kinds = {n: "exception" if isinstance(a, Exception) else "return_value" for n, a in answers.items()}
+
+        def resume(session: Any, printed: _Printed) -> Any:
+            snapshot = session.load_snapshot(at.state, print_callback=printed)
+            return snapshot.resume({number: {kinds[number]: answer} for number, answer in answers.items()})
+
+        return await self._in_thread(self._run, resume, dict(at.waiting), cost)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.wrap_future(self._executor.submit(function, *arguments))
@@ -103,27 +119,6 @@ class Interpreter(MontySandbox):
         except monty.MontyError:
             return ""  # the types are right; an error of the definitions appears in the run
         return ""
-
-    def _start(self, source: str, arguments: Mapping[str, str]) -> Suspension:
-        call = f"{GUARD}(await Workflow('workflow', None, 'dataset')({', '.join(arguments)}))"
-
-        def start(session: Any, printed: _Printed) -> Any:
-            session.feed_run(prelude())
-            snapshot = session.feed_start(source, print_callback=printed)
-            snapshot = _answer(snapshot, {}, 0.0)  # a program may build its operators at module level
-            if not isinstance(snapshot, monty.MontyComplete):
-                return snapshot
-            return session.feed_start(call, inputs=dict(arguments), print_callback=printed)
-
-        return self._run(start, {}, 0.0)
-
-    def _resume(self, at: Suspension, answers: Mapping[int, Any], cost: float) -> Suspension:
-        def resume(session: Any, printed: _Printed) -> Any:
-            snapshot = session.load_snapshot(at.state, print_callback=printed)
-            kinds = {n: "exception" if isinstance(a, Exception) else "return_value" for n, a in answers.items()}
-            return snapshot.resume({number: {kinds[number]: answer} for number, answer in answers.items()})
-
-        return self._run(resume, dict(at.waiting), cost)
 
     def _run(self, enter: Callable[[Any, _Printed], Any], calls: dict[int, tuple[Any, ...]], cost: float) -> Suspension:
         """Run in a new session until the program waits or ends."""
@@ -169,16 +164,10 @@ def _failed(error: Any, printed: _Printed) -> Suspension:
     text = f"{type(inner).__name__}: {inner}"[:MAX_ERROR_CHARS]
     if isinstance(error, monty.MontyRuntimeError | monty.MontySyntaxError) and (frames := error.traceback()):
         text = f"line {frames[-1].line}: {text}"
+    verdict = "syntax_error" if isinstance(inner, SyntaxError) else "runtime_error"
+    verdict = {"timeout": "endless", "memory": "memory"}.get(status_of(error), verdict)
     if printed.over or str(inner) == too_large(MAX_VALUE_BYTES):
         verdict = "output"
-    elif isinstance(inner, TimeoutError) and "time limit exceeded" in str(error):
-        verdict = "endless"
-    elif isinstance(inner, MemoryError):
-        verdict = "memory"
-    elif isinstance(inner, SyntaxError):
-        verdict = "syntax_error"
-    else:
-        verdict = "runtime_error"
     return Suspension(verdict=verdict, error=text)
 
 
