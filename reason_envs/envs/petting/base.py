@@ -142,7 +142,10 @@ class Petting(TaskEnvironment):
         team = self.value(state.game) - before
         if state.done and not self.solved(state.game):
             team -= self.failure_penalty()
-        local = result.local + self._gain(role, result.contribution_value)
+        local = result.local
+        if (contribution := result.contribution_value) is not None:
+            local += contribution - state.contribution_values.get(role, 0.0)
+            state.contribution_values[role] = contribution
         info = {
             "role": role,
             "valid_action": result.valid,
@@ -263,14 +266,6 @@ class Petting(TaskEnvironment):
         self.state.counts["out_of_turn_actions"] += sum(agent != actor for agent in actions)
         self.state.entries.append(Entry(role, text.strip(), result.outcome[:MAX_OUTCOME_CHARS], self.state.game))
         return result
-
-    def _gain(self, role: str, contribution_value: float | None) -> float:
-        """Return the change of a role's contribution value."""
-        if contribution_value is None:
-            return 0.0
-        before = self.state.contribution_values.get(role, 0.0)
-        self.state.contribution_values[role] = contribution_value
-        return contribution_value - before
 
     def _metrics(self) -> dict[str, Any]:
         state = self.state
