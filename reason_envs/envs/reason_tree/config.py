@@ -86,8 +86,3 @@ class ReasonTreeConfig(GrowthConfig, TaskConfig):
     seed_scope: str = limited("episode", one_of=("episode", "task"))
     """Seed of the generator's draws: that of the ``episode``, or of the ``task``. With ``task``, all episodes of a
     problem explore the same tree, as the recorded engine requires."""
-
-    @property
-    def step_limit(self) -> int:
-        """Number of actions after which an episode is truncated."""
-        return 4 * self.max_depth if self.max_steps is None else self.max_steps

@@ -102,7 +102,8 @@ class ReasonTree(TaskEnvironment):
         self.state.visit_history.append((self.state.current, len(self.state.tree.nodes)))
         reward = self.config.value_weight * (self._value() - before) - self.config.step_penalty
         reward -= self._costs[int(action)] if valid else self.config.illegal_penalty
-        self.state.done = self.state.answered or self.state.steps >= self.config.step_limit
+        limit = self.config.max_steps or 4 * self.config.max_depth
+        self.state.done = self.state.answered or self.state.steps >= limit
         return await self._end(reward, valid) if self.state.done else self._continue({SEARCHER: reward}, valid)
 
     def fork(self, seed: int | None = None) -> Self:

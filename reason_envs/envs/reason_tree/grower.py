@@ -192,25 +192,19 @@ async def draw_steps(tree: Tree, grower: Grower, parents: Sequence[int]) -> list
         The new child of each parent; equal draws give the same child. ``None`` if the limits of the tree or the
         generator allow no further step. Each draw counts as a new node.
     """
-    allowed = _allowed(tree, grower, parents)
-    generations = await gather(*(grower.draw(tree, parents[place]) for place in allowed))
-    drawn = {
-        place: generation for place, generation in zip(allowed, generations, strict=True) if generation is not None
-    }
-    return await _attach(tree, grower, parents, drawn)
-
-
-def _allowed(tree: Tree, grower: Grower, parents: Sequence[int]) -> list[int]:
-    """Return the positions in ``parents`` for which the limits allow a draw."""
     room = grower.config.max_nodes - len(tree.nodes)
     asked: Counter[int] = Counter()
-    allowed: list[int] = []
+    allowed: list[int] = []  # positions in `parents`
     for place, parent in enumerate(parents):
         places_left = grower.config.max_branch - len(tree.nodes[parent].children)
         if len(allowed) < room and asked[parent] < places_left and grower.may_grow(tree, parent):
             asked[parent] += 1
             allowed.append(place)
-    return allowed
+    generations = await gather(*(grower.draw(tree, parents[place]) for place in allowed))
+    drawn = {
+        place: generation for place, generation in zip(allowed, generations, strict=True) if generation is not None
+    }
+    return await _attach(tree, grower, parents, drawn)
 
 
 async def _attach(tree: Tree, grower: Grower, parents: Sequence[int], drawn: dict[int, Generation]) -> list[int | None]:
