@@ -12,22 +12,22 @@ CELLS = "#.PG*BXcrw"
 clue, a right digit and a wrong one."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class NodeView:
-    """One step of a tree."""
+    """One step of a tree. The root is the problem."""
 
     parent: int
     """Index of the parent node; -1 for the root."""
     text: str
-    """Text of the step."""
+    """Text of the step without its separator."""
     score: float
-    """Score by the step reward model, in [0, 1]."""
+    """Score of the step reward model: probability that the step is right, from 0 to 1."""
     value: float
     """Aggregated scores of the path from the root to this node."""
     log_prob: float
-    """Mean log-probability of the tokens, in nats."""
+    """Mean log-probability of the tokens, in nats; 0 if the engine returns none."""
     tokens: int
-    """Number of tokens generated for the step."""
+    """Number of tokens generated for the step, those of merged duplicates included."""
     terminal: bool
     """Whether no step may follow."""
 

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from reason_envs.views import NodeView
+
 AGGREGATIONS: dict[str, tuple[float, Callable[[float, float], float]]] = {
     "product": (1.0, operator.mul),
     "min": (1.0, min),
@@ -16,24 +18,12 @@ AGGREGATIONS: dict[str, tuple[float, Callable[[float, float], float]]] = {
 and the step's score."""
 
 
-@dataclass(slots=True)
-class Node:
-    """One reasoning step. The root is the problem."""
+@dataclass(slots=True, kw_only=True)
+class Node(NodeView):
+    """One reasoning step with everything that the growth of its tree needs."""
 
-    parent: int
-    """Index of the parent; -1 for the root."""
-    text: str
-    """Text of the step without its separator."""
     token_ids: list[int]
     """Token ids of the step, those of its separator included."""
-    log_prob: float
-    """Mean log-probability of the tokens, in nats; 0 if the engine returns none."""
-    tokens: int
-    """Number of tokens generated for the step, those of merged duplicates included."""
-    score: float
-    """Score of the step reward model: probability that the step is right, from 0 to 1."""
-    value: float
-    """Aggregated scores of the path from the root to this node."""
     depth: int
     """Number of steps from the root."""
     sibling: int
@@ -134,5 +124,5 @@ class Tree:
 def new_tree(question: str, prompt: list[Any], seed: int, aggregation: str) -> Tree:
     """Return a tree without steps."""
     root_value = AGGREGATIONS[aggregation][0]
-    root = Node(-1, question, [], log_prob=0.0, tokens=0, score=1.0, value=root_value, depth=0, sibling=0)
+    root = Node(-1, question, 1.0, root_value, log_prob=0.0, tokens=0, token_ids=[], depth=0, sibling=0)
     return Tree(question, [root], seed, aggregation, prompt)
