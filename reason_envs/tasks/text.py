@@ -1,5 +1,6 @@
 """Pure functions that find answers in written solutions."""
 
+import ast
 import re
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?P<bare>(?:[-+\d\\(.]|[A-Za-z]\b)(?:[^\s${}]|\{[^{}]*\})*))")
@@ -51,6 +52,15 @@ def without_thoughts(text: str) -> str:
 def is_blank(answer: str) -> bool:
     r"""Return whether an answer has only white space and LaTeX that prints nothing, such as ``$ $`` or ``\boxed{}``."""
     return _BLANK.fullmatch(answer) is not None
+
+
+def is_python(text: str) -> bool:
+    """Return whether a text is a program that Python can parse."""
+    try:
+        compile(text, "<response>", "exec", flags=ast.PyCF_ONLY_AST)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
 
 
 def after_hashes(text: str) -> str | None:

@@ -1,22 +1,13 @@
 """Extraction of the code from a response: lines are read and fences are paired."""
 
-import ast
 import re
 from typing import Any
 
-from reason_envs.tasks.text import without_thoughts
+from reason_envs.tasks.text import is_python, without_thoughts
 
 _FENCE = re.compile(r"(?P<lead>.*?)(?<![`~])(?P<fence>`{3,}+|~{3,}+)(?P<info>[^`~]*)")
 _MARGIN = re.compile(r"[\s>]*(?:(?:[-*+]|\d+[.)])\s+)?")
 _PYTHON = re.compile(r"[\s{.]*i?py(?:thon)?(?![a-z])", re.IGNORECASE)
-
-
-def _is_python(lines: list[str]) -> bool:
-    try:
-        compile("\n".join(lines), "<response>", "exec", flags=ast.PyCF_ONLY_AST)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
 
 
 def extract_code(response: str) -> str:
@@ -49,7 +40,7 @@ def extract_code(response: str) -> str:
         return response
     code = max(reversed(blocks), key=lambda block: block["rank"])
     if len(blocks) == 1 and code["rank"] == 1 and not code["closed"]:
-        before = lines[: len(lines) - len(code["lines"]) - 1]
-        if not "".join(code["lines"]).strip() or (_is_python(before) and not _is_python(code["lines"])):
+        before, after = lines[: len(lines) - len(code["lines"]) - 1], "\n".join(code["lines"])
+        if not after.strip() or (is_python("\n".join(before)) and not is_python(after)):
             code["lines"] = before  # a closing fence: the opening one is in the prompt
     return "".join(f"{line}\n" for line in code["lines"])

@@ -17,7 +17,7 @@ from typing import Any
 from reason_envs.errors import ReasonEnvsError, reading, unknown_name
 from reason_envs.tasks.base import Task
 from reason_envs.tasks.files.records import Record
-from reason_envs.tasks.text import after_hashes, is_blank, last_boxed, normalise_number, strip_calculations
+from reason_envs.tasks.text import after_hashes, is_blank, is_python, last_boxed, normalise_number, strip_calculations
 
 QUESTION_FIELDS = ("question", "problem", "input")
 ANSWER_FIELDS = ("ground_truth", "answer", "target", "final_answer")
@@ -210,7 +210,7 @@ def humaneval(record: Record, place: str) -> Parts:
     prompt, name = _text(record, "prompt", place), _text(record, "entry_point", place)
     _text(record, "test", place)
     examples = [f"assert {call} == {value}" for call, value in _DOCTEST.findall(prompt) if call.startswith(f"{name}(")]
-    metadata = {"tests": dict(record), "entry_point": name, "public_tests": [e for e in examples if _parses(e)]}
+    metadata = {"tests": dict(record), "entry_point": name, "public_tests": [e for e in examples if is_python(e)]}
     return prompt, prompt + record.get("canonical_solution", ""), {"domain": "code", **metadata}
 
 
@@ -221,7 +221,7 @@ def mbpp(record: Record, place: str) -> Parts:
     if not isinstance(text, str) or not isinstance(tests, list) or not tests:
         raise ReasonEnvsError(f"{place}: an MBPP record needs 'prompt' or 'text', and 'test_list'. {_has(record)}")
     code = _text(record, "code", place)
-    if not _parses(code):
+    if not is_python(code):
         raise ReasonEnvsError(f"{place}: the field 'code' is not valid Python. Fix or remove the record.")
     functions = [node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
     tested = [name for name in functions if re.search(rf"\b{re.escape(name)}\(", tests[0])]
@@ -248,11 +248,3 @@ def _paragraphs(context: Any) -> str:
     if isinstance(context, Mapping):  # on the hub: a list of titles and a list of sentences
         context = list(zip(context["title"], context["sentences"], strict=True))
     return "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in context)
-
-
-def _parses(code: str) -> bool:
-    try:
-        ast.parse(code)
-    except (SyntaxError, MemoryError):  # MemoryError: nested too deeply
-        return False
-    return True
