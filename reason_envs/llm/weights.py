@@ -77,17 +77,12 @@ def combined(fingerprints: Mapping[str, str]) -> str:
 def fingerprint(name: str, tensor: Tensor) -> str:
     """Return name, shape, data type and a position-weighted checksum of the bits, computed on the tensor's device."""
     bits = tensor.detach().contiguous().view(-1).view(_INTEGER_OF_SIZE[tensor.element_size()])
-    return f"{name}{tuple(tensor.shape)}{tensor.dtype}{_checksum(bits)}"
-
-
-def _checksum(bits: Tensor) -> list[int]:
-    """Return two wrapping 64-bit sums per chunk; the second is weighted by position, so it detects swapped values."""
-    sums = []
+    sums = []  # two wrapping 64-bit sums per chunk; the second is weighted by position, so it detects swapped values
     for start in range(0, bits.numel(), _CHUNK):
         chunk = bits[start : start + _CHUNK].to(torch.int64)
         weights = torch.arange(1, chunk.numel() + 1, device=bits.device) * 2654435761
         sums += [int(chunk.sum()), int((chunk * weights).sum())]
-    return sums
+    return f"{name}{tuple(tensor.shape)}{tensor.dtype}{sums}"
 
 
 def _some(names: Iterable[str]) -> str:
