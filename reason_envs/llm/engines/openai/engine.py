@@ -128,8 +128,8 @@ class OpenAIEngine(Engine):
         def read(body: dict[str, Any]) -> list[Generation] | None:
             usage = read_usage(body)
             with self._lock:  # before the other checks: discarded responses are counted as well
-                self.generated_tokens += usage.completion_tokens
-                self.prompt_tokens += usage.prompt_tokens
+                self.prompt_tokens += usage[0]
+                self.generated_tokens += usage[1]
             if "timings" in body and not is_llama_cpp:
                 return None
             return read_generations(body, usage, n=n, log_probs=self.config.request_log_probs)

@@ -39,16 +39,6 @@ class ServerFailure(Exception):
         return f"{self.cause.replace(secret, '***')}{quoted}. {self.fix}"
 
 
-@dataclass(frozen=True)
-class Usage:
-    """Number of tokens of a response, all choices together."""
-
-    prompt_tokens: int
-    """Number of prompt tokens."""
-    completion_tokens: int
-    """Number of sampled tokens."""
-
-
 def decode(content: bytes, read: Callable[[dict[str, Any]], T]) -> T:
     """Parse the body of a response, and read it. If that is not possible, it is a failure that can be retried."""
     cause = "is not complete JSON"
@@ -62,8 +52,8 @@ def decode(content: bytes, read: Callable[[dict[str, Any]], T]) -> T:
         raise malformed("is nested too deeply", b"") from None
 
 
-def read_usage(body: Mapping[str, Any]) -> Usage:
-    """Return the token counts of a response.
+def read_usage(body: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the number of prompt tokens and of sampled tokens of a response, all choices together.
 
     Raises:
         ServerFailure: the response has no token counts.
@@ -74,13 +64,13 @@ def read_usage(body: Mapping[str, Any]) -> Usage:
         case {"prompt_tokens": int(prompt), "completion_tokens": int(completion)}:
             if not (0 <= prompt <= MAX_TOKENS and 0 <= completion <= MAX_TOKENS):
                 raise malformed("has impossible token counts", json.dumps(body).encode())
-            return Usage(prompt, completion)
+            return prompt, completion
     raise ServerFailure(
         "the response has no token counts (`usage`), so its cost is unknown", "Use a server that reports usage."
     )
 
 
-def read_generations(body: Mapping[str, Any], usage: Usage, *, n: int, log_probs: bool) -> list[Generation]:
+def read_generations(body: Mapping[str, Any], usage: tuple[int, int], *, n: int, log_probs: bool) -> list[Generation]:
     """Convert the choices of a response to at most ``n`` generations.
 
     Token ids are taken from the response if the server returns them (``return_token_ids`` of vLLM). Otherwise the
@@ -93,7 +83,8 @@ def read_generations(body: Mapping[str, Any], usage: Usage, *, n: int, log_probs
     texts = [_text(choice) for choice in choices]
     scores = [_log_probs(choice) if log_probs else None for choice in choices]
     lengths = [len(text if score is None else score) for text, score in zip(texts, scores, strict=True)]
-    counts = share(usage.completion_tokens, lengths)
+    prompt_tokens, completion_tokens = usage
+    counts = share(completion_tokens, lengths)
     return [
         Generation(
             text=text,
@@ -103,7 +94,7 @@ def read_generations(body: Mapping[str, Any], usage: Usage, *, n: int, log_probs
             policy_version=0,
             prompt_ids=_token_ids(choice.get("prompt_token_ids") or body.get("prompt_token_ids")),
             usage_tokens=None if choice.get("token_ids") else count,
-            usage_prompt_tokens=usage.prompt_tokens,
+            usage_prompt_tokens=prompt_tokens,
             # Only vLLM reports it. For a stop token it reports a number.
             stop_string=reason if isinstance(reason := choice.get("stop_reason"), str) else None,
         )
