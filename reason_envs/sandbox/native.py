@@ -99,7 +99,9 @@ def _outcome(reply: dict[str, Any], program: Program) -> Outcome:
     stdout, stderr, seconds = reply["stdout"], reply["stderr"][-2000:], reply["seconds"]
     code = reply["exit"]
     complete_lines = reply["results"][: reply["results"].rfind("\n") + 1]
-    ending = finished(complete_lines, stdout, stderr, seconds, f"it ended with {_exit(code)} before its results")
+    names = {number.value: number.name for number in signal.Signals}
+    end = f"signal {names.get(-code, -code)}" if code < 0 else f"exit status {code}"
+    ending = finished(complete_lines, stdout, stderr, seconds, f"it ended with {end} before its results")
     if reply["ended"] == "output":
         reason = f"more than {program.limits.output_bytes} bytes of output"
         return Outcome("output", stdout, stderr, ending.values, seconds, reason)
@@ -107,11 +109,6 @@ def _outcome(reply: dict[str, Any], program: Program) -> Outcome:
         reason = f"more than {program.limits.seconds:g} seconds"
         return Outcome("timeout", stdout, stderr, ending.values, seconds, reason)
     return ending
-
-
-def _exit(code: int) -> str:
-    names = {number.value: number.name for number in signal.Signals}
-    return f"signal {names.get(-code, -code)}" if code < 0 else f"exit status {code}"
 
 
 class _Server(ServerProcess):
