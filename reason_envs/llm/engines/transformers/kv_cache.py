@@ -28,33 +28,23 @@ class GrowingLayer(DynamicLayer):
         start = self.get_seq_length()
         end = start + key_states.shape[-2]
         if self._room is None or end > self._room[0].shape[-2]:
-            keys, values = self._filled()
-            self._room = self._grown(keys, end), self._grown(values, end)
+            self._room = self._grown(self.keys, end), self._grown(self.values, end)
         self._room[0][:, :, start:end] = key_states
         self._room[1][:, :, start:end] = value_states
         self.keys, self.values = self._room[0][:, :, :end], self._room[1][:, :, :end]
         return self.keys, self.values
 
-    def _grown(self, tensor: Tensor, end: int) -> Tensor:
+    def _grown(self, tensor: Tensor | None, end: int) -> Tensor:
+        assert tensor is not None
         rows, heads, length, width = tensor.shape
         room = tensor.new_empty(rows, heads, end + self._spare, width)
         room[:, :, :length] = tensor
         return room
 
-    def batch_select_indices(self, indices: Tensor) -> None:
+    def reorder_cache(self, beam_idx: torch.LongTensor) -> None:
         """Keep or repeat rows by index, [M]."""
-        keys, values = self._filled()
-        self.keys, self.values = keys.index_select(0, indices), values.index_select(0, indices)
+        super().reorder_cache(beam_idx)
         self._room = None
-
-    def reorder_cache(self, beam_idx: Tensor) -> None:
-        """Keep or repeat rows by index, [M]."""
-        self.batch_select_indices(beam_idx)
-
-    def _filled(self) -> tuple[Tensor, Tensor]:
-        assert self.keys is not None
-        assert self.values is not None
-        return self.keys, self.values
 
 
 def decoding_cache(config: PretrainedConfig, spare: int) -> DynamicCache:
