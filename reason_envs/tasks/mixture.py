@@ -68,10 +68,17 @@ def mixture(
     """
     if not isinstance(parts, Mapping) or not parts:
         raise OptionError("parts", parts, "must map names to ratios, such as {'chain_sum': 3, 'gcd': 1}.")
-    ratios = {label: _ratio(label, part) for label, part in parts.items()}
-    total = math.fsum(ratios.values())
+    specs = {label: dict(part) if isinstance(part, Mapping) else {"ratio": part} for label, part in parts.items()}
+    ratios = {label: spec.pop("ratio", None) for label, spec in specs.items()}
+    for label, ratio in ratios.items():
+        number = isinstance(ratio, int | float) and not isinstance(ratio, bool)
+        if not number or not math.isfinite(ratio) or ratio <= 0:
+            raise OptionError(f"parts.{label}", parts[label], "needs a ratio above 0.")
+    total, sets = math.fsum(ratios.values()), {}
     shares = {label: ratio / total for label, ratio in ratios.items()}
-    sets = {label: _part(label, part, split) for label, part in parts.items()}
+    for label, spec in specs.items():
+        with mounted(f"parts.{label}"):
+            sets[label] = make({"name": label, **spec}, split)
     whole = min(math.floor(len(tasks) / shares[label] + 1e-9) for label, tasks in sets.items())
     count = max(1, whole) if size is None else check_count("size", size)
     if max_samples is not None:
@@ -112,20 +119,6 @@ def _left_out(parts: Mapping[str, TaskSet], counts: Mapping[str, int]) -> dict[s
     }
     inner = {f"of {label} {why}": n for label, part in parts.items() for why, n in part.left_out.items() if n}
     return {**inner, **reasons}
-
-
-def _ratio(label: str, part: float | Mapping[str, Any]) -> float:
-    ratio = part.get("ratio") if isinstance(part, Mapping) else part
-    valid = isinstance(ratio, int | float) and not isinstance(ratio, bool) and math.isfinite(ratio) and ratio > 0
-    if not valid:
-        raise OptionError(f"parts.{label}", part, "needs a ratio above 0.")
-    return float(ratio)  # type: ignore[arg-type]  # checked above
-
-
-def _part(label: str, part: float | Mapping[str, Any], split: Split) -> TaskSet:
-    options = dict(part) if isinstance(part, Mapping) else {}
-    with mounted(f"parts.{label}"):
-        return make({"name": label, **{key: value for key, value in options.items() if key != "ratio"}}, split)
 
 
 def workflow_problems(
