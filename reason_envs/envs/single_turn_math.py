@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 from reason_envs.core import AgentId, Message, derive_seed
@@ -52,12 +53,23 @@ class SingleTurnMath(TextEnvironment):
 
     @cached_property
     def _examples(self) -> list[Task]:
-        """One more solved problem than needed, since a problem is not shown before itself."""
-        return worked_examples(self.config.tasks, self.config.examples + 1) if self.config.examples else []
+        """Problems of the train split with a worked solution: one more than needed, since none is shown before itself.
+
+        Raises:
+            OptionError: there are too few.
+        """
+        train, count = make(self.config.tasks, "train"), self.config.examples + 1
+        tasks = (train.ordered(position, seed=0) for position in range(len(train)))
+        found = list(islice((task for task in tasks if task.metadata.get("solution")), count))
+        if len(found) < count:
+            rule = f"needs {count} problems with a solution, but the train split of {train.name} has {len(found)}"
+            raise OptionError("examples", self.config.examples, f"{rule}: set examples=0.")
+        return found
 
     def render_messages(self, observation: str) -> list[Message]:
         """Return the solved examples as earlier turns, and then the problem."""
-        others = [task for task in self._examples if task.question != observation]
+        examples = self._examples if self.config.examples else []
+        others = [task for task in examples if task.question != observation]
         turns = [turn for task in others[: self.config.examples] for turn in _solved(task)]
         *head, problem = super().render_messages(observation)
         return [*head, *turns, problem]
@@ -66,26 +78,6 @@ class SingleTurnMath(TextEnvironment):
         """Grade the response and end the episode."""
         reward = await self.reward(response, self.task, derive_seed(self.state.seed, SOLVER, 0, 0))
         return Reply(reward.value, info=reward.info)
-
-
-def worked_examples(tasks: Any, count: int) -> list[Task]:
-    """Return ``count`` problems of the train split of ``tasks`` that have a worked solution, the same in every call.
-
-    Raises:
-        OptionError: there are too few.
-    """
-    train = make(tasks, "train")
-    found: list[Task] = []
-    for position in range(len(train)):
-        task = train.ordered(position, seed=0)
-        if task.metadata.get("solution"):
-            found.append(task)
-        if len(found) == count:
-            return found
-    rule = (
-        f"needs {count} problems with a solution, but the train split of {train.name} has {len(found)}: set examples=0."
-    )
-    raise OptionError("examples", count - 1, rule)
 
 
 def _solved(task: Task) -> list[Message]:
