@@ -224,21 +224,19 @@ class TextEnvironment(TaskEnvironment):
 
 
 def choose_task(tasks: TaskSet, seed: int, options: Mapping[str, Any] | None) -> Task:
-    """Return ``options["task"]`` if it is given, else the task that the episode's seed draws."""
-    given = (options or {}).get("task")
-    return tasks.sample(seed) if given is None else as_task(given)
+    """Return ``options["task"]`` if it is given, else the task that the episode's seed draws.
 
-
-def as_task(value: Task | Mapping[str, Any]) -> Task:
-    """Convert a mapping with ``question`` and ``answer``, both text, to a task.
-
-    ``metadata`` and ``id`` are optional; the default ``id`` is a hash of the question.
+    A mapping with ``question`` and ``answer``, both text, becomes a task. Its ``metadata`` and ``id`` are optional; the
+    default ``id`` is a hash of the question.
     """
-    if isinstance(value, Task):
-        return value
-    if not isinstance(value, Mapping):
-        raise ReasonEnvsError(f"options['task'] must be a Task or a mapping with question and answer, not {value!r}.")
+    given = (options or {}).get("task")
+    if given is None:
+        return tasks.sample(seed)
+    if isinstance(given, Task):
+        return given
+    if not isinstance(given, Mapping):
+        raise ReasonEnvsError(f"options['task'] must be a Task or a mapping with question and answer, not {given!r}.")
     with mounted("options['task']"):
-        check_options("a task", {**value, "id": "", "metadata": {}}, options_of(Task))
-    digest = hashlib.blake2b(value["question"].encode(), digest_size=8).hexdigest()
-    return Task(**{"id": f"given/{digest}", **value})
+        check_options("a task", {**given, "id": "", "metadata": {}}, options_of(Task))
+    digest = hashlib.blake2b(given["question"].encode(), digest_size=8).hexdigest()
+    return Task(**{"id": f"given/{digest}", **given})
