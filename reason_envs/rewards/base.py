@@ -63,8 +63,14 @@ def _explained(call: Callable[..., Any]) -> Callable[..., Any]:
             frame = traceback.extract_tb(error.__traceback__)[-1]
             what = f"{type(error).__name__}: {first_line(error)} ({frame.filename}:{frame.lineno})"
             raise RewardError(f"The {name} raised {what}{_asked(task, response)}.") from error
+        value, info = (result.value, result.info) if isinstance(result, Reward) else (result, {})
+        if isinstance(result, tuple) and len(result) == 2:
+            value, info = result
         try:
-            return _checked(result)
+            number = float(value)
+            if isinstance(value, str | bytes) or not math.isfinite(number) or not isinstance(info, dict):
+                raise ValueError
+            return Reward(number, info)
         except (TypeError, ValueError, RuntimeError):  # RuntimeError: a tensor of several numbers
             raise ReasonEnvsError(
                 f"The {name} returned {repr(result)[:200]} ({type(result).__name__}){_asked(task, response)}; it must "
@@ -76,16 +82,6 @@ def _explained(call: Callable[..., Any]) -> Callable[..., Any]:
 
 def _asked(task: Task, response: str) -> str:
     return f" for task {task.id!r} and the response {response[:200]!r}"
-
-
-def _checked(result: Any) -> Reward:
-    """Convert the result of a reward; raise a `ValueError`, `TypeError` or `RuntimeError` if it is invalid."""
-    value, info = (result.value, result.info) if isinstance(result, Reward) else (result, {})
-    if isinstance(result, tuple) and len(result) == 2:
-        value, info = result
-    if isinstance(value, str | bytes) or not math.isfinite(number := float(value)) or not isinstance(info, dict):
-        raise ValueError
-    return Reward(number, info)
 
 
 def name_of(function: Any) -> str:
