@@ -87,22 +87,19 @@ def load_plugins(group: str) -> None:
     _loaded.add(group)  # before the calls: registering looks names up
     try:
         for point in entry_points(group=group):
-            if point not in _loaded:
-                _load(point)
-                _loaded.add(point)
+            if point in _loaded:
+                continue
+            try:
+                point.load()()
+            except (ImportError, AttributeError, ReasonEnvsError) as error:
+                raise ReasonEnvsError(
+                    f"The plugin {point.name!r} ({point.value}, group {point.group}) cannot be loaded: "
+                    f"{str(error).rstrip('.')}. Fix or uninstall that package."
+                ) from error
+            _loaded.add(point)
     except BaseException:
         _loaded.discard(group)
         raise
-
-
-def _load(point: EntryPoint) -> None:
-    try:
-        point.load()()
-    except (ImportError, AttributeError, ReasonEnvsError) as error:
-        raise ReasonEnvsError(
-            f"The plugin {point.name!r} ({point.value}, group {point.group}) cannot be loaded: "
-            f"{str(error).rstrip('.')}. Fix or uninstall that package."
-        ) from error
 
 
 def _import_module(path: str) -> tuple[ModuleType, str]:
