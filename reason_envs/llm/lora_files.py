@@ -30,20 +30,16 @@ def check_adapter(folder: Path, shapes: Mapping[str, torch.Size], max_rank: int)
         )
     with safe_open(folder / ADAPTER_WEIGHTS, "pt") as file:
         for name in file.keys():  # noqa: SIM118  (not a mapping)
-            _check_matrix(name, torch.Size(file.get_slice(name).get_shape()), shapes, rank)
-
-
-def _check_matrix(name: str, shape: torch.Size, shapes: Mapping[str, torch.Size], rank: int) -> None:
-    module, _, matrix = name.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
-    base = shapes.get(f"{module}.weight")
-    if base is None or matrix not in ("lora_A", "lora_B"):
-        raise EngineError(
-            f"The adapter's tensor {name} is not a LoRA matrix of the engine's model. Learner and engine must load "
-            "the same model."
-        )
-    expected = (rank, base[1]) if matrix == "lora_A" else (base[0], rank)
-    if tuple(shape) != expected:
-        raise EngineError(
-            f"The adapter's tensor {name} has shape {tuple(shape)}; the engine's model requires {expected} at rank "
-            f"{rank}. Learner and engine must load the same model."
-        )
+            module, _, matrix = name.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
+            base, shape = shapes.get(f"{module}.weight"), tuple(file.get_slice(name).get_shape())
+            if base is None or matrix not in ("lora_A", "lora_B"):
+                raise EngineError(
+                    f"The adapter's tensor {name} is not a LoRA matrix of the engine's model. Learner and engine must "
+                    "load the same model."
+                )
+            expected = (rank, base[1]) if matrix == "lora_A" else (base[0], rank)
+            if shape != expected:
+                raise EngineError(
+                    f"The adapter's tensor {name} has shape {shape}; the engine's model requires {expected} at rank "
+                    f"{rank}. Learner and engine must load the same model."
+                )
