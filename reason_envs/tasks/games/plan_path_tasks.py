@@ -32,22 +32,22 @@ def plan_path(*, rows: int = 5, columns: int = 5, walls: float = 0.22, min_dista
     if not 1 <= min_distance <= rows + columns - 2:
         rule = f"must lie in [1, {rows + columns - 2}] for a grid of {rows} x {columns}."
         raise OptionError("min_distance", min_distance, rule)
-    return lambda rng: _draw(rng, rows, columns, walls, min_distance)
-
-
-def _draw(rng: Random, rows: int, columns: int, walls: float, min_distance: int) -> Problem:
     cells = [(row, column) for row in range(rows) for column in range(columns)]
-    for _ in range(_TRIES):
-        blocked = frozenset(rng.sample(cells, round(walls * len(cells))))
-        free = [cell for cell in cells if cell not in blocked]
-        start = rng.choice(free)
-        reached = paths(start, frozenset(free))
-        far: list[Cell] = [cell for cell in free if len(reached.get(cell, "")) >= min_distance]
-        if far:
-            goal = rng.choice(far)
-            grid = game.PathGrid(rows, columns, blocked, start, goal)
-            return grid.draw(), reached[goal], {"distance": len(reached[goal])}
-    raise ReasonEnvsError(
-        f"None of {_TRIES} grids of {rows} x {columns} with walls={walls} has two cells that are {min_distance} moves "
-        "apart: take fewer walls, a larger grid or a smaller min_distance."
-    )
+
+    def draw(rng: Random) -> Problem:
+        for _ in range(_TRIES):
+            blocked = frozenset(rng.sample(cells, round(walls * len(cells))))
+            free = [cell for cell in cells if cell not in blocked]
+            start = rng.choice(free)
+            reached = paths(start, frozenset(free))
+            far: list[Cell] = [cell for cell in free if len(reached.get(cell, "")) >= min_distance]
+            if far:
+                goal = rng.choice(far)
+                grid = game.PathGrid(rows, columns, blocked, start, goal)
+                return grid.draw(), reached[goal], {"distance": len(reached[goal])}
+        raise ReasonEnvsError(
+            f"None of {_TRIES} grids of {rows} x {columns} with walls={walls} has two cells that are {min_distance} "
+            "moves apart: take fewer walls, a larger grid or a smaller min_distance."
+        )
+
+    return draw
