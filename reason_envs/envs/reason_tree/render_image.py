@@ -57,16 +57,13 @@ class _Rows:
         bottom = self.y[self.current] + self.height / 2
         self.axes.axhspan(bottom - self.height, bottom, color=BAND, zorder=0)
         for index in range(1, len(self.tree.nodes)):
-            self._draw_edge(index)
+            parent, chosen = self.tree.nodes[index].parent, index in self.on_path
+            width, colour, order = (3.0, PATH, 2) if chosen else (1.0, LINE, 1)
+            x, y = [self.x[parent], self.x[parent], self.x[index]], [self.y[parent], self.y[index], self.y[index]]
+            self.axes.plot(x, y, color=colour, linewidth=width, zorder=order, solid_joinstyle="round")
         self._draw_nodes()
         for index in range(len(self.tree.nodes)):
             self._write(index)
-
-    def _draw_edge(self, index: int) -> None:
-        parent, chosen = self.tree.nodes[index].parent, index in self.on_path
-        width, colour, order = (3.0, PATH, 2) if chosen else (1.0, LINE, 1)
-        x, y = [self.x[parent], self.x[parent], self.x[index]], [self.y[parent], self.y[index], self.y[index]]
-        self.axes.plot(x, y, color=colour, linewidth=width, zorder=order, solid_joinstyle="round")
 
     def _draw_nodes(self) -> None:
         for marker, ends in (("o", False), ("s", True)):
