@@ -179,7 +179,8 @@ class Environment(ABC):
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the options and the episode. Unpickling builds engines, reward models and tasks anew."""
         episode = {name: vars(self)[name] for name in _EPISODE if name in vars(self)}
-        return _rebuilt, (type(self), self._built_from(), episode)
+        argument = self._built_from()
+        return type(self), () if argument is None else (argument,), episode
 
     def _built_from(self) -> Any:
         """Return the argument of the constructor; ``None``: it takes none."""
@@ -233,12 +234,6 @@ class Environment(ABC):
 
 
 _EPISODE = ("state", "render_mode", "_base_seed", "_episode")
-
-
-def _rebuilt(kind: type[Environment], argument: Any, episode: dict[str, Any]) -> Environment:
-    environment = kind() if argument is None else kind(argument)  # type: ignore[call-arg]
-    vars(environment).update(episode)
-    return environment
 
 
 class ResultError(ReasonEnvsError):
