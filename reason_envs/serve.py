@@ -98,8 +98,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit status."""
     options = command_parser(__file__, "serve.yaml").parse_args(arguments)
     token = os.environ.get(TOKEN, "")
-    try:
-        _check(options, token)
+    try:  # a wrong value, a missing package or an unprotected server is found before a model is loaded
+        within(options, port=(0, 65535))
+        at_least(options, max_sessions=1, session_timeout=1)
+        require("Serving", "openenv")
+        if not token and not _is_loopback(options.host):
+            raise ReasonEnvsError(
+                f"--host {options.host} allows other machines to run your models: set {TOKEN} to a secret that clients "
+                "send as 'Authorization: Bearer SECRET', or use --host 127.0.0.1."
+            )
         with _bind(options.host, options.port) as listener:
             engine = engine_options(options.engine) if options.engine else []
             environment = make_environment(options.environment, **parse_options([*engine, *options.option]))
@@ -115,18 +122,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def engine_options(name: str) -> list[str]:
     """Convert ``--engine`` to options: the name of an engine, or a model for the transformers engine."""
     return [f"engine.name={name}"] if name in ENGINES.names() else ["engine.name=transformers", f"engine.model={name}"]
-
-
-def _check(options: argparse.Namespace, token: str) -> None:
-    """Raise before a model is loaded if a value is invalid, OpenEnv is missing or the server would be unprotected."""
-    within(options, port=(0, 65535))
-    at_least(options, max_sessions=1, session_timeout=1)
-    require("Serving", "openenv")
-    if not token and not _is_loopback(options.host):
-        raise ReasonEnvsError(
-            f"--host {options.host} allows other machines to run your models: set {TOKEN} to a secret that clients "
-            "send as 'Authorization: Bearer SECRET', or use --host 127.0.0.1."
-        )
 
 
 def _is_loopback(host: str) -> bool:
