@@ -89,18 +89,17 @@ class GymnasiumAdapter(_SharingSpec, SynchronousEnv, gym.Env):
         """Take one step. An invalid action raises an error only if the environment is ``strict``."""
         self.environment.check_started()
         if not self.action_space.contains(action):
-            self._refuse(action)
+            rule = f"The action {action!r} ({type(action).__name__}) is not in the action space {self.action_space}"
+            if self.strict:
+                raise ReasonEnvsError(
+                    f"{rule}: choose one of its actions, or make the environment without strict=True."
+                )
+            self.invalid_actions += 1
+            if self.invalid_actions == 1:
+                gym.logger.warn(f"{rule}. It counts as an invalid action; strict=True makes it an error.")
         result = self._wait(checked_step(self.environment, {self.agent: action}))
         self._observation = seen(result, self.agent, self._observation)
         return self._observation, *outcome(result, self.agent), result.info
-
-    def _refuse(self, action: Any) -> None:
-        rule = f"The action {action!r} ({type(action).__name__}) is not in the action space {self.action_space}"
-        if self.strict:
-            raise ReasonEnvsError(f"{rule}: choose one of its actions, or make the environment without strict=True.")
-        self.invalid_actions += 1
-        if self.invalid_actions == 1:
-            gym.logger.warn(f"{rule}. It counts as an invalid action; strict=True makes it an error.")
 
 
 class GymnasiumVectorAdapter(_SharingSpec, VectorEnv):
