@@ -62,7 +62,11 @@ class RecordFile:
                 "the model that should answer."
             )
         if self.path.is_file():
-            self._load()
+            *lines, rest = self.path.read_bytes().split(b"\n")
+            if rest:
+                _log.warning("%s: the last line is incomplete and is ignored.", self.path)
+            for number, line in enumerate(lines, start=1):
+                self._read(line, number)
         if source is None:
             return
         if not self.source:
@@ -97,13 +101,6 @@ class RecordFile:
                 os.fsync(self._file)
                 os.close(self._file)
                 self._file = None
-
-    def _load(self) -> None:
-        *lines, rest = self.path.read_bytes().split(b"\n")
-        if rest:
-            _log.warning("%s: the last line is incomplete and is ignored.", self.path)
-        for number, line in enumerate(lines, start=1):
-            self._read(line, number)
 
     def _read(self, line: bytes, number: int) -> None:
         try:
