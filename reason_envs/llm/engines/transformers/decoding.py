@@ -61,7 +61,13 @@ class Decoder:
         self.tokenizer = tokenizer
         self.prefixes = prefixes
         self.device = model.device
-        self._cache_argument = _cache_argument(model)
+        accepted = inspect.signature(model.forward).parameters.keys() & {"past_key_values", "cache_params"}
+        if not accepted:
+            raise EngineError(
+                f"{type(model).__name__} does not accept a cache of transformers, so engine=transformers cannot sample "
+                "from it: use another model or another engine, such as engine=vllm."
+            )
+        self._cache_argument = "past_key_values" if "past_key_values" in accepted else "cache_params"
         self._eos = eos
         self._embedder = Embedder(model, embedding_size) if embedding_size else None
         self._stop_strings = functools.cache(functools.partial(StopStrings, tokenizer))
@@ -178,14 +184,3 @@ class Decoder:
             **{self._cache_argument: cache},
         )
         return out.logits[:, -1]
-
-
-def _cache_argument(model: Any) -> str:
-    """Return the name under which a model accepts a cache."""
-    for name in ("past_key_values", "cache_params"):
-        if name in inspect.signature(model.forward).parameters:
-            return name
-    raise EngineError(
-        f"{type(model).__name__} does not accept a cache of transformers, so engine=transformers cannot sample from "
-        "it: use another model or another engine, such as engine=vllm."
-    )
