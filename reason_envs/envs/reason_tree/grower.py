@@ -204,11 +204,7 @@ async def draw_steps(tree: Tree, grower: Grower, parents: Sequence[int]) -> list
     drawn = {
         place: generation for place, generation in zip(allowed, generations, strict=True) if generation is not None
     }
-    return await _attach(tree, grower, parents, drawn)
-
-
-async def _attach(tree: Tree, grower: Grower, parents: Sequence[int], drawn: dict[int, Generation]) -> list[int | None]:
-    """Add the steps. Equal steps are scored once, and all their tokens are counted in one node."""
+    # Equal steps are scored once, and all their tokens are counted in one node.
     first: dict[tuple[int, str], int] = {}
     for place, generation in drawn.items():
         first.setdefault((parents[place], generation.text.strip()), place)
