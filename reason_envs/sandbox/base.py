@@ -11,6 +11,7 @@ import weakref
 from abc import ABC, abstractmethod
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any, Literal
 
@@ -208,18 +209,13 @@ class WorkerThreads:
 _pools: weakref.WeakSet[WorkerThreads] = weakref.WeakSet()
 
 
-def _after_fork_in_child() -> None:
+def _call_all(method: str) -> None:
     for pool in list(_pools):
-        pool._start_over()
+        getattr(pool, method)()
 
 
-def _close_all() -> None:
-    for pool in list(_pools):
-        pool.close()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(_close_all)
+os.register_at_fork(after_in_child=partial(_call_all, "_start_over"))
+atexit.register(_call_all, "close")
 
 
 class Sandbox(WorkerThreads, ABC):
