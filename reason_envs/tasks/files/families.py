@@ -98,15 +98,13 @@ def locate(path: Source, split: Split, suffixes: tuple[str, ...] = SUFFIXES) -> 
             raise MissingSplitError(f"path has {', '.join(map(repr, path)) or 'no split'} only: add {split!r}: FILE.")
         return Path(path[split]).expanduser(), True
     place = Path(path).expanduser()
-    return (_in_folder(place, split, suffixes), True) if place.is_dir() else (place, False)
-
-
-def _in_folder(folder: Path, split: Split, suffixes: tuple[str, ...]) -> Path:
+    if not place.is_dir():
+        return place, False
     for suffix in suffixes:
-        if (folder / f"{split}{suffix}").is_file():
-            return folder / f"{split}{suffix}"
-    found = ", ".join(sorted(item.name for item in folder.iterdir())) or "no files"
+        if (place / f"{split}{suffix}").is_file():
+            return place / f"{split}{suffix}", True
+    found = ", ".join(sorted(item.name for item in place.iterdir())) or "no files"
     raise MissingSplitError(
-        f"The folder {folder} has no {split} split ({' or '.join(split + suffix for suffix in suffixes)}). It contains "
+        f"The folder {place} has no {split} split ({' or '.join(split + suffix for suffix in suffixes)}). It contains "
         f"{found}. To use one file whole, or to hold out a part of it, set path to that file."
     )

@@ -182,7 +182,10 @@ def _has(record: Record) -> str:
 def hotpotqa(record: Record, place: str) -> Parts:
     """Read HotpotQA. The context, a list of (title, sentences), is put before the question if there is one."""
     question, answer = _text(record, "question", place), _text(record, "answer", place)
-    context = _paragraphs(record.get("context"))
+    paragraphs = record.get("context") or []
+    if isinstance(paragraphs, Mapping):  # on the hub: a list of titles and a list of sentences
+        paragraphs = zip(paragraphs["title"], paragraphs["sentences"], strict=True)
+    context = "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in paragraphs)
     used = ("question", "answer", "context", "supporting_facts")
     rest = {key: value for key, value in record.items() if key not in used}
     metadata = {"domain": "qa", "answers": [answer], **rest}
@@ -240,11 +243,3 @@ def _text(record: Record, name: str, place: str) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ReasonEnvsError(f"{place}: the field {name!r} is missing or is not text. {_has(record)}")
     return value if name in ("prompt", "test", "code") else value.strip()
-
-
-def _paragraphs(context: Any) -> str:
-    if not context:
-        return ""
-    if isinstance(context, Mapping):  # on the hub: a list of titles and a list of sentences
-        context = list(zip(context["title"], context["sentences"], strict=True))
-    return "\n".join(f"{title}: {''.join(sentences).strip()}" for title, sentences in context)

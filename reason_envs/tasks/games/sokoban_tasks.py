@@ -86,15 +86,13 @@ def boxoban(
 def _read_levels(file: Path) -> list[Task]:
     content = read_text(file, ("",)).replace("\r\n", "\n")
     texts = [text.strip("\n") for text in _TITLE.split(content) if text.strip()]
-    unique = dict.fromkeys(_read_level(text, f"{file}, level {number}") for number, text in enumerate(texts, start=1))
+    unique: dict[str, None] = {}
+    for number, text in enumerate(texts, start=1):
+        try:
+            unique[game.read(text).draw()] = None
+        except ReasonEnvsError as error:
+            raise ReasonEnvsError(f"{file}, level {number}: {error}") from error
     return [Task(f"boxoban/{file.stem}/{i}", level, "", {"boxes": level.count("$")}) for i, level in enumerate(unique)]
-
-
-def _read_level(text: str, place: str) -> str:
-    try:
-        return game.read(text).draw()
-    except ReasonEnvsError as error:
-        raise ReasonEnvsError(f"{place}: {error}") from error
 
 
 def _solved_room(rng: Random, rows: int, columns: int, boxes: int, walls: float) -> game.SokobanLevel:
