@@ -1,6 +1,5 @@
 """Questions about a passage of simple facts: reading comprehension with words that a tiny model knows."""
 
-from collections.abc import Sequence
 from random import Random
 
 from reason_envs.resources import read_table
@@ -26,15 +25,11 @@ def fact_qa(*, min_facts: int = 3, max_facts: int = 4) -> Draw:
 def draw(rng: Random, min_facts: int, max_facts: int) -> Problem:
     """Draw a passage and a question. ``metadata["fact"]`` is the sentence that has the answer."""
     kinds = rng.sample(KINDS, rng.randint(min_facts, max_facts))
-    names = rng.sample(WORDS["name"], len(kinds))
-    facts = [_fact(rng, kind, name) for kind, name in zip(kinds, names, strict=True)]
+    facts = []  # a sentence, its question and its answer, filled with words
+    for kind, name in zip(kinds, rng.sample(WORDS["name"], len(kinds)), strict=True):
+        words = {group: rng.choice(choices) for group, choices in WORDS.items()}
+        words |= {"name": name, "number": str(rng.randint(2, 99))}
+        facts.append([text.format(**words) for text in kind])
     sentence, question, answer = rng.choice(facts)
     passage = " ".join(fact[0] for fact in facts)
     return f"Passage: {passage}\nQuestion: {question}", answer, {"domain": "qa", "context": passage, "fact": sentence}
-
-
-def _fact(rng: Random, kind: Sequence[str], name: str) -> list[str]:
-    """Fill a sentence, its question and its answer with words."""
-    words = {group: rng.choice(choices) for group, choices in WORDS.items()}
-    words |= {"name": name, "number": str(rng.randint(2, 99))}
-    return [text.format(**words) for text in kind]
