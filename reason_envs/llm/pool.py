@@ -118,7 +118,11 @@ class EnginePool(TrainableEngine):
         live = await self._live()
         shares: dict[_Seat, list[int]] = {}
         for place, call in enumerate(calls):
-            seat = self._seat(call, live)
+            scope, slot = call.episode or (call, 0)
+            homes = self._homes.setdefault(scope, {})
+            if homes.get(slot) not in live:
+                homes[slot] = min(live, key=lambda seat: seat.tokens)
+            seat = homes[slot]
             seat.tokens += call.tokens
             shares.setdefault(seat, []).append(place)
         asked = [self._generate(seat, [calls[place] for place in places]) for seat, places in shares.items()]
@@ -126,13 +130,6 @@ class EnginePool(TrainableEngine):
         for places, part in zip(shares.values(), await asyncio.gather(*asked), strict=True):
             answers |= zip(places, part, strict=True)
         return [answers[place] for place in range(len(calls))]
-
-    def _seat(self, call: _Call, live: Sequence[_Seat]) -> _Seat:
-        scope, slot = call.episode or (call, 0)
-        homes = self._homes.setdefault(scope, {})
-        if homes.get(slot) not in live:
-            homes[slot] = min(live, key=lambda seat: seat.tokens)
-        return homes[slot]
 
     async def _generate(self, seat: _Seat, calls: Sequence[_Call]) -> list[list[Generation]]:
         try:
