@@ -173,7 +173,14 @@ class Transport:
             allowed = wait <= MAX_RETRY_AFTER_S
             raise ServerFailure(cause, f"If it persists, {fix}.", quote=text, retry=allowed, wait=wait)
         too_long = any(words in text.lower() for words in CONTEXT_WORDS)
-        raise ServerFailure(cause, TOO_LONG if too_long else _advice(status, text), quote=text, too_long=too_long)
+        fix = "The server refuses this request: correct extra_body or the sampling parameters that it names."
+        if too_long:
+            fix = TOO_LONG
+        elif status < 400:
+            fix = "The server redirects the request: set base_url to the address to which it redirects."
+        elif "max_completion_tokens" in text.lower():
+            fix = "Set max_tokens_field=max_completion_tokens."
+        raise ServerFailure(cause, fix, quote=text, too_long=too_long)
 
     async def _not_found(self, client: openai.AsyncOpenAI, model: str) -> ServerFailure:
         try:
@@ -245,12 +252,3 @@ async def _keep(client: openai.AsyncOpenAI) -> AsyncGenerator[None, None]:
         yield
     finally:
         await client.close()
-
-
-def _advice(status: int, text: str) -> str:
-    """Return the fix for a request that the server refuses."""
-    if status < 400:
-        return "The server redirects the request: set base_url to the address to which it redirects."
-    if "max_completion_tokens" in text.lower():
-        return "Set max_tokens_field=max_completion_tokens."
-    return "The server refuses this request: correct extra_body or the sampling parameters that it names."
