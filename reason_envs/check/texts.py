@@ -7,7 +7,7 @@ from gymnasium.spaces import Discrete, Text
 from reason_envs.check.episodes import check_finite, reports_invalid, take
 from reason_envs.check.play import INVALID, RESPONSES, Subject
 from reason_envs.check.results import CheckFailure, NotApplicable
-from reason_envs.core import Environment, checked_reset, checked_step
+from reason_envs.core import checked_reset, checked_step
 
 LONG = 100_000
 """Number of characters of a very long text."""
@@ -42,7 +42,13 @@ def round_trip(subject: Subject) -> str:
                 f"parse_action converts the response {text[:60]!r} to {action!r}, which is not in {space}."
             )
     if isinstance(space, Discrete):
-        return _names(environment, space)
+        names = environment.action_names
+        texts = list(names) if names else [str(space.start + i) for i in range(space.n)]
+        for i, text in enumerate(texts, start=int(space.start)):
+            found = environment.parse_action(text)
+            if found != i:
+                raise CheckFailure(f"parse_action converts {text!r}, the name of action {i}, to {found!r}.")
+        return f"{len(texts)} actions by {'name' if names else 'number'}"
     if not isinstance(space, Text):
         if subject.responses:
             return f"{len(subject.responses)} responses become actions"
@@ -84,13 +90,3 @@ def _check_messages(written: Any) -> None:
         is_complete = isinstance(message, dict) and message.keys() == {"role", "content"}
         if not is_complete or message["role"] not in ROLES or not isinstance(message["content"], str):
             raise CheckFailure(f"render_messages returned the invalid message {str(message)[:60]!r}.")
-
-
-def _names(environment: Environment, space: Discrete) -> str:
-    names = environment.action_names
-    texts = list(names) if names else [str(space.start + i) for i in range(space.n)]
-    for i, text in enumerate(texts, start=int(space.start)):
-        found = environment.parse_action(text)
-        if found != i:
-            raise CheckFailure(f"parse_action converts {text!r}, the name of action {i}, to {found!r}.")
-    return f"{len(texts)} actions by {'name' if names else 'number'}"
