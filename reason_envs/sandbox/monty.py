@@ -96,7 +96,11 @@ class MontySandbox(Sandbox):
                     "or use another sandbox."
                 )
             if self._monty is None:
-                pool = Monty(binary_path=_interpreter(), max_processes=self.workers, feed_duration_limit_grace=GRACE)
+                # The interpreter is in its package, which may be installed outside of this environment.
+                files = distribution("pydantic-monty-runtime").files or ()
+                own = next((str(file.locate()) for file in files if file.stem == "monty"), None)
+                path = os.environ.get("MONTY_BIN") or own
+                pool = Monty(binary_path=path, max_processes=self.workers, feed_duration_limit_grace=GRACE)
                 self._monty = pool.__enter__()
             return self._monty
 
@@ -189,12 +193,6 @@ class _Run:
 
 def _end_of_input() -> None:
     raise EOFError("EOF when reading a line")
-
-
-def _interpreter() -> str | None:
-    """Return the path of the interpreter in its package, which may be installed outside of this environment."""
-    files = distribution("pydantic-monty-runtime").files or ()
-    return os.environ.get("MONTY_BIN") or next((str(file.locate()) for file in files if file.stem == "monty"), None)
 
 
 def status_of(error: Any) -> Status:
