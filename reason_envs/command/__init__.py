@@ -5,8 +5,8 @@ It imports a command when it runs it.
 
 import runpy
 import sys
-from difflib import get_close_matches
 
+from reason_envs.errors import unknown_name
 from reason_envs.resources import read_table
 
 COMMANDS = read_table(__file__, "commands.yaml")
@@ -21,8 +21,7 @@ def main() -> None:
         print(f"usage: reason-envs COMMAND [ARGUMENT ...]\n\n{rows}\n\nreason-envs COMMAND --help shows its options.")
         return
     if name not in COMMANDS:
-        near = "".join(f" Did you mean {found!r}?" for found in get_close_matches(name, COMMANDS, n=1))
-        raise SystemExit(f"error: Unknown command {name!r}.{near} Valid: {', '.join(COMMANDS)}.")
+        raise SystemExit(f"error: {unknown_name('command', name, COMMANDS)}")
     sys.path.append("")  # module:name finds modules of the working folder, as with `python -m`
     sys.argv = ["-m", *arguments]  # as `python -m` does; the module then sees its own path
     runpy.run_module(COMMANDS[name][0], run_name="__main__", alter_sys=True)
