@@ -50,14 +50,11 @@ def backoff(seed: int, attempt: int, first: float) -> float:
 
 def retry_after(value: str | None) -> float:
     """Return the seconds of a ``Retry-After`` header (a number or a date); 0 if it is missing or invalid."""
-    try:
+    with suppress(ValueError):
         return max(0.0, float(value or 0))
-    except ValueError:
-        date = email.utils.parsedate_tz(value)
-    try:
-        return max(email.utils.mktime_tz(date) - time.time(), 0.0) if date else 0.0
-    except (ValueError, OverflowError):  # an impossible date
-        return 0.0
+    with suppress(ValueError, OverflowError):
+        return max(0.0, email.utils.parsedate_to_datetime(str(value)).timestamp() - time.time())
+    return 0.0
 
 
 async def _body(request: Any) -> bytes:
