@@ -127,19 +127,14 @@ class RecordFile:
         return EngineError(f"{self.path}: line {number} is not a line of a record ({reason}). Correct or delete it.")
 
     def _append(self, entry: dict[str, Any]) -> bytes:
-        if self._file is None:
-            self._file = self._open()
+        if self._file is None:  # an incomplete last line is removed, and a new file gets the version
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+            complete = self.path.read_bytes().rfind(b"\n") + 1
+            os.ftruncate(file, complete)
+            if not complete:
+                os.write(file, json.dumps({"record": VERSION}).encode() + b"\n")
+            self._file = file
         line = json.dumps(entry, ensure_ascii=False).encode()
         os.write(self._file, line + b"\n")
         return line
-
-    def _open(self) -> int:
-        """Open the file for appending. Remove an incomplete last line, and write the version to a new file."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        content = self.path.read_bytes()
-        complete = content.rfind(b"\n") + 1
-        os.ftruncate(file, complete)
-        if not complete:
-            os.write(file, json.dumps({"record": VERSION}).encode() + b"\n")
-        return file
