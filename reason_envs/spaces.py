@@ -32,8 +32,7 @@ class UnicodeText(Text):
         return f"UnicodeText({self.max_length}, min_length={self.min_length})"
 
     def __eq__(self, other: object, /) -> bool:
-        mine = (self.min_length, self.max_length)
-        return isinstance(other, UnicodeText) and mine == (other.min_length, other.max_length)
+        return isinstance(other, UnicodeText) and super().__eq__(other)
 
 
 @create_shared_memory.register(UnicodeText)
