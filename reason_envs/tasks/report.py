@@ -14,8 +14,12 @@ _TESTS = ("tests", "test_list", "entry_point", "inputs")
 
 def stats(tasks: TaskSet) -> dict[str, str]:
     """Read a complete task set and return its statistics as text, by label. Lengths are those of the questions."""
+    from tokenizers import Tokenizer
+
     problems = list(tasks)
     questions = [task.question for task in problems]
+    tokenizer_file = files("reason_envs") / "llm" / "embedded" / "base" / "tokenizer.json"
+    tokenizer = Tokenizer.from_str(tokenizer_file.read_text(encoding="utf-8"))
     programs = {task.id for task in problems if task.answer and any(name in task.metadata for name in _TESTS)}
     kinds = Counter("program" if task.id in programs else answer_kind(task.answer) for task in problems)
     return {
@@ -23,7 +27,7 @@ def stats(tasks: TaskSet) -> dict[str, str]:
         "left out (no answer)": str(tasks.left_out.get(NO_ANSWER, 0)),
         "duplicates": str(len(questions) - len(set(questions))),
         "question characters": _lengths([len(question) for question in questions]),
-        "question tokens": _token_lengths(questions),
+        "question tokens": _lengths([len(encoding.ids) for encoding in tokenizer.encode_batch(questions)]),
         "answers": _counts(kinds),
         "sources": _counts(Counter(task.metadata["source"] for task in problems if "source" in task.metadata)),
     }
@@ -52,11 +56,3 @@ def _counts(found: Counter[str]) -> str:
 
 def _lengths(values: list[int]) -> str:
     return f"mean {fmean(values):.1f}, median {median(values):g}, maximum {max(values)}"
-
-
-def _token_lengths(questions: list[str]) -> str:
-    from tokenizers import Tokenizer
-
-    tokenizer_file = files("reason_envs") / "llm" / "embedded" / "base" / "tokenizer.json"
-    tokenizer = Tokenizer.from_str(tokenizer_file.read_text(encoding="utf-8"))
-    return _lengths([len(encoding.ids) for encoding in tokenizer.encode_batch(questions)])
