@@ -4,7 +4,7 @@ import inspect
 import operator
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, Field, field, is_dataclass
 from functools import partial
 from importlib import util
@@ -137,23 +137,17 @@ def options_of(target: Any, positional: int = 0) -> dict[str, Option]:
         target: the dataclass, class, function or other callable.
         positional: number of leading parameters to leave out.
     """
-    types = _annotations(target)
-    parameters = [
-        p for p in inspect.signature(target).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    return {p.name: p.replace(annotation=types.get(p.name, Any)) for p in parameters[positional:]}
-
-
-def _annotations(target: Any) -> dict[str, Any]:
-    """Return resolved annotations; empty if some have names that only a type checker imports."""
     if inspect.isclass(target):
         owner = target if is_dataclass(target) else target.__init__
     else:
         owner = target if inspect.isroutine(target) else type(target).__call__
-    try:
-        return get_type_hints(owner)
-    except NameError:
-        return {}
+    types: dict[str, Any] = {}
+    with suppress(NameError):  # some annotations have names that only a type checker imports
+        types = get_type_hints(owner)
+    parameters = [
+        p for p in inspect.signature(target).parameters.values() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    return {p.name: p.replace(annotation=types.get(p.name, Any)) for p in parameters[positional:]}
 
 
 def check_options(owner: str, given: Mapping[str, Any], valid: Mapping[str, Option], hint: str = "") -> None:
