@@ -136,7 +136,13 @@ def _prompt(player: Environment, result: StepResult, seed: int) -> Prompt:
 
 def _begin(player: Environment, prompts: Sequence[Prompt]) -> VectorEpisodes:
     """Start the episodes of prompts and check that they begin with these prompts."""
-    seeds = [_seed(prompt) for prompt in prompts]
+    for prompt in prompts:
+        if not isinstance(prompt, list) or not prompt or prompt[0].get("seed") is None:
+            raise ReasonEnvsError(
+                f"The prompt {prompt!r} does not contain the seed of an episode: train on "
+                "reason_envs.adapters.trl.prompt_dataset(environment, count)."
+            )
+    seeds = [prompt[0]["seed"] for prompt in prompts]
     episodes = VectorEpisodes([player.fork() for _ in prompts])
     results = run(episodes.reset(seeds=dict(enumerate(seeds))))
     for i, prompt in enumerate(prompts):
@@ -146,15 +152,6 @@ def _begin(player: Environment, prompts: Sequence[Prompt]) -> VectorEpisodes:
                 "build the data set and the trainer from one environment, with the same options."
             )
     return episodes
-
-
-def _seed(prompt: Any) -> int:
-    if not isinstance(prompt, list) or not prompt or prompt[0].get("seed") is None:
-        raise ReasonEnvsError(
-            f"The prompt {prompt!r} does not contain the seed of an episode: train on "
-            "reason_envs.adapters.trl.prompt_dataset(environment, count)."
-        )
-    return prompt[0]["seed"]
 
 
 def _several_turns(environment: Environment) -> ReasonEnvsError:
