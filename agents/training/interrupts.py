@@ -25,9 +25,7 @@ class StopRequest:
     def __enter__(self) -> Self:
         """Take over SIGINT and SIGTERM, which only the main thread can do. In other threads they keep their meaning."""
         ours = threading.current_thread() is threading.main_thread()
-        self._previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM) if ours}
-        for number in self._previous:
-            signal.signal(number, self._remember)
+        self._previous = {s: signal.signal(s, self._remember) for s in (signal.SIGINT, signal.SIGTERM) if ours}
         return self
 
     def __exit__(self, *_: object) -> None:
