@@ -23,18 +23,14 @@ def changed_weights(policy: TrainablePolicy, share: float) -> Iterator[None]:
         with torch.no_grad():
             for name, parameter in policy.named_parameters():
                 rows = parameter.to_local() if isinstance(parameter, DTensor) else parameter  # they share memory
-                _change(name, rows, share)
+                in_adapter = ".lora_" in name
+                shape = rows.shape if in_adapter else [*rows.shape[:1], *[1] * (rows.ndim - 1)]
+                generator = torch.Generator(rows.device).manual_seed(derive_seed(0, "canary", name))
+                noise = share * torch.randn(shape, generator=generator, device=rows.device).to(rows.dtype)
+                # Some matrices of an adapter are zero at first.
+                rows += ADAPTER_SCALE / shape[-1] ** 0.5 * noise if in_adapter else ROW_SCALE * noise * rows
         yield
     finally:
         with torch.no_grad():
             for name, parameter in policy.named_parameters():
                 parameter.copy_(before[name])
-
-
-def _change(name: str, parameter: torch.Tensor, share: float) -> None:
-    in_adapter = ".lora_" in name
-    shape = parameter.shape if in_adapter else [*parameter.shape[:1], *[1] * (parameter.ndim - 1)]
-    generator = torch.Generator(parameter.device).manual_seed(derive_seed(0, "canary", name))
-    noise = share * torch.randn(shape, generator=generator, device=parameter.device).to(parameter.dtype)
-    # Some matrices of an adapter are zero at first.
-    parameter += ADAPTER_SCALE / shape[-1] ** 0.5 * noise if in_adapter else ROW_SCALE * noise * parameter
