@@ -71,7 +71,9 @@ class MonteCarloTreeSearch(Checked):
         statistics = Statistics(self.c_puct / self.branch)
         for _ in range(self.budget):
             path = await self._simulate(tree, grower, statistics)
-            statistics.back_up(path, self._value(tree, grower, path[-1]))
+            end = tree.nodes[path[-1]]
+            may_go_on = not end.terminal and end.depth < grower.config.max_depth
+            statistics.back_up(path, end.value if may_go_on or finished(tree, grower, path[-1]) else 0.0)
             for node in reversed(path):
                 if not self._may_draw(tree, grower, node):
                     statistics.close(node, tree.nodes[node].children)
@@ -98,8 +100,3 @@ class MonteCarloTreeSearch(Checked):
 
     def _may_draw(self, tree: Tree, grower: Grower, node: int) -> bool:
         return tree.nodes[node].draw_count < self.branch and grower.may_grow(tree, node)
-
-    def _value(self, tree: Tree, grower: Grower, index: int) -> float:
-        node = tree.nodes[index]
-        at_end = node.terminal or node.depth >= grower.config.max_depth
-        return 0.0 if at_end and not finished(tree, grower, index) else node.value
