@@ -69,7 +69,9 @@ class PPO(Learner):
             metrics[f"explained_variance{suffix}"] = _explained(values[valid], returns[valid])
             metrics[f"advantage_std{suffix}"] = float(advantages[valid].std(correction=0))
             if self.config.normalise_advantages:
-                advantages = torch.where(valid, _normalised(advantages, valid), advantages)
+                own = advantages[valid]
+                centred = advantages - own.mean() if _vary(own) else torch.zeros_like(advantages)
+                advantages = torch.where(valid, centred / (own.std(correction=0) + 1e-8), advantages)
         for stream, mine, row, targets in zip(streams, steps, advantages, returns, strict=True):
             _write(stream, [len(value) for value, _ in mine], row, targets)
         return [sample for stream in streams for sample in stream], metrics
@@ -122,13 +124,6 @@ def _write(stream: Sequence[Sample], steps: Sequence[int], advantages: Tensor, r
     cuts = [row.split([*steps, len(advantages) - sum(steps)]) for row in (advantages, returns)]
     for sample, advantage, target in zip(stream, *(cut[:-1] for cut in cuts), strict=True):
         sample.advantage, sample.returns = advantage.expand(len(sample.decision.choice.token_ids)), target
-
-
-def _normalised(advantages: Tensor, mask: Tensor) -> Tensor:
-    valid = advantages[mask]
-    if not _vary(valid):
-        return torch.zeros_like(advantages)
-    return torch.where(mask, (advantages - valid.mean()) / (valid.std(correction=0) + 1e-8), 0.0)
 
 
 def _explained(values: Tensor, returns: Tensor) -> float:
