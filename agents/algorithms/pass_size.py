@@ -35,7 +35,11 @@ class PassSize:
         if not decisions:
             return []
         if self._tokens is None:
-            self._tokens = self._planned()
+            per_token, device = self._policy.activation_bytes(), self._policy.device
+            budget = ACTIVATION_BYTES
+            if device.type == "cuda":
+                budget = min(distributed.all_gather(torch.cuda.mem_get_info(device)[0])) // 2
+            self._tokens = min(MAXIMUM_TOKENS, budget // per_token) if per_token else MAXIMUM_TOKENS
         lengths = self._policy.lengths(decisions)
         prompts = [tuple(decision.choice.prompt_ids) for decision in decisions]
         limit = max(self._tokens, min(max(lengths), self._given or max(lengths)))
@@ -63,10 +67,3 @@ class PassSize:
             "does not change the loss. Set %s to start so.",
             *(largest, change, option),
         )
-
-    def _planned(self) -> int:
-        per_token = self._policy.activation_bytes()
-        budget, device = ACTIVATION_BYTES, self._policy.device
-        if device.type == "cuda":
-            budget = min(distributed.all_gather(torch.cuda.mem_get_info(device)[0])) // 2
-        return min(MAXIMUM_TOKENS, budget // per_token) if per_token else MAXIMUM_TOKENS
