@@ -16,8 +16,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +25,7 @@ from tqdm import tqdm
 from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import of_a_run
 from agents.config.schema import options
+from agents.evaluation.intervals import first_tasks
 from reason_envs.core import Environment
 from reason_envs.envs.single_turn_math import SingleTurnMath, SingleTurnMathConfig
 from reason_envs.errors import OptionError, ReasonEnvsError, RunError
@@ -136,19 +136,22 @@ async def run_evaluation(
 
 async def _evaluate(run: Run, name: str, source: Any, config: EvaluateConfig) -> Evaluation:
     """Evaluate on a benchmark, or on the held-out problems of the run, and print the metrics."""
-    from agents.evaluation.evaluate_policy import evaluate_tasks, format_result
+    from agents.evaluation.evaluate_policy import Evaluation, evaluate_policy, format_result
     from agents.training.prompt_limits import check_prompts
 
     sandbox = make_sandbox("native")  # it starts with its first program
     environment = run.environment if not name else _environment(run, name, source, sandbox)
     tasks = await check_prompts(run.policy, environment, make_tasks(source, "test") if name else run.held_out())
     print(_subject(config, run, name or tasks.name, tasks), flush=True)
-    bar = tqdm(total=min(config.tasks, len(tasks)) * config.samples, unit=" episodes", disable=None)
-    evaluate = partial(evaluate_tasks, environment, run.policy, tasks, maximum=config.tasks, samples=config.samples)
+    chosen, sampling = first_tasks(tasks, config.tasks), run.policy.sampling
+    if config.temperature is not None:
+        sampling = replace(sampling, temperature=config.temperature)
+    given: dict[str, Any] = {"samples": config.samples, "seed": config.seed, "sampling": sampling}
+    bar = tqdm(total=len(chosen) * config.samples, unit=" episodes", disable=None)
     with bar, closing(sandbox):
-        evaluation = await evaluate(seed=config.seed, temperature=config.temperature, finished=bar.update)
-    print(format_result(evaluation.result), flush=True)
-    return evaluation
+        result, played = await evaluate_policy(environment, run.policy, chosen, finished=bar.update, **given)
+    print(format_result(result), flush=True)
+    return Evaluation(result, chosen, played)
 
 
 def _environment(run: Run, name: str, source: Any, sandbox: Sandbox) -> Environment:

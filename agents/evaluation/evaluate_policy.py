@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
-from agents.evaluation.intervals import first_tasks, share_interval
+from agents.evaluation.intervals import share_interval
 from agents.evaluation.vote import vote
-from agents.policies.base import Policy, TrainablePolicy
+from agents.policies.base import Policy
 from agents.rollout.episodes import grouped, numbers, play
 from agents.trajectory import Trajectory
 from reason_envs.core import Environment, derive_seed
@@ -66,30 +66,6 @@ class Evaluation:
     """Problems that were evaluated."""
     trajectories: list[Trajectory]
     """Episodes, ``result.samples`` in a row for each problem."""
-
-
-async def evaluate_tasks(
-    environment: Environment,
-    policy: TrainablePolicy,
-    tasks: TaskSet,
-    *,
-    maximum: int,
-    samples: int,
-    seed: int,
-    temperature: float | None = None,
-    finished: Callable[[], Any] = lambda: None,
-) -> Evaluation:
-    """Evaluate a policy on at most ``maximum`` problems of a task set, as `evaluate_policy` does.
-
-    Every evaluation takes the same problems of a larger set. ``temperature=0`` is greedy decoding; ``None``: the
-    policy's own temperature.
-    """
-    sampling = policy.sampling if temperature is None else replace(policy.sampling, temperature=temperature)
-    chosen = first_tasks(tasks, maximum)
-    result, trajectories = await evaluate_policy(
-        environment, policy, chosen, samples=samples, seed=seed, sampling=sampling, finished=finished
-    )
-    return Evaluation(result, chosen, trajectories)
 
 
 async def evaluate_policy(

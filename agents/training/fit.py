@@ -7,8 +7,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,14 +54,16 @@ class Result:
             temperature: sampling temperature; 0 is greedy decoding. ``None``: the temperature of the training.
             seed: seed of all random draws.
         """
-        from agents.evaluation.evaluate_policy import evaluate_tasks
+        from agents.evaluation.evaluate_policy import evaluate_policy
+        from agents.evaluation.intervals import first_tasks
         from agents.training.build import load_run
         from reason_envs.adapters.loop import run_apart
 
         with closing(load_run(str(self.folder))) as run:
-            evaluate = partial(evaluate_tasks, run.environment, run.policy, run.held_out())
-            played = evaluate(maximum=tasks, samples=samples, temperature=temperature, seed=seed)
-            return run_apart(played).result
+            policy, chosen = run.policy, first_tasks(run.held_out(), tasks)
+            sampling = policy.sampling if temperature is None else replace(policy.sampling, temperature=temperature)
+            options: dict[str, Any] = {"samples": samples, "seed": seed, "sampling": sampling}
+            return run_apart(evaluate_policy(run.environment, policy, chosen, **options))[0]
 
     def report(self, path: str | Path | None = None) -> Path:
         """Write the run's HTML page and return its path; ``None``: ``report.html`` in the run folder."""
