@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
+from agents.config.cluster import Machine
 from agents.config.command_line import parse_pairs, report_errors
 from agents.config.compose import compose_config
-from agents.config.machine import Machine
 from reason_envs.errors import RunError
 from reason_envs.validation import mounted
 

@@ -1,7 +1,8 @@
-"""Options of ``cluster``."""
+"""Options of ``cluster``, and the machine that the memory of a run is planned for."""
 
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from agents.policies.language_config import ShardingConfig
 from reason_envs.errors import OptionError
@@ -59,3 +60,26 @@ class ClusterConfig(Checked):
             raise OptionError("workers", self.workers, "needs cluster.address, such as local.")
         if self.learner.gpus > 1 and (self.address is None or self.address.startswith("ray://")):
             raise OptionError("learner.gpus", self.learner.gpus, "needs cluster.address, such as local or auto.")
+
+
+@dataclass
+class Machine(Checked):
+    """Options of ``python -m agents.plan``, besides those of ``python -m agents.train``."""
+
+    gpus: int = limited(0, at_least=0)
+    """Number of GPUs, each with a learner; 0: ``cluster.learner.gpus`` with ``cluster.address``, otherwise the run
+    computes on the processor."""
+    memory_gb: float | None = limited(None, above=0)
+    """Memory of each GPU, or of the computer if there are none, in GiB; null: what is free on this machine."""
+    roles: int = limited(2, at_least=1)
+    """Number of roles with separate weights, if ``policy.sharing`` separates them."""
+
+    @property
+    def gib(self) -> float:
+        """Memory in GiB, measured if it was not given."""
+        if self.memory_gb is None and self.gpus:
+            import torch
+
+            return torch.cuda.mem_get_info()[0] / 2**30
+        free = Path("/proc/meminfo")
+        return self.memory_gb or int(free.read_text().partition("MemAvailable:")[2].split()[0]) / 2**20

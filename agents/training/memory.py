@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_iter
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from agents.algorithms.pass_size import ACTIVATION_BYTES, MAXIMUM_TOKENS
-from agents.config.machine import Machine
+from agents.config.cluster import Machine
 from agents.config.schema import TrainConfig, options
 from agents.policies.activations import SavedBytes
 from agents.policies.hidden_states import after_shared_prompts, token_states

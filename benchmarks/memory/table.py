@@ -13,8 +13,8 @@ import json
 import tempfile
 from pathlib import Path
 
+from agents.config.cluster import Machine
 from agents.config.compose import compose_config
-from agents.config.machine import Machine
 from agents.training.memory import peak, plan_memory
 from agents.training.resolve import resolve
 

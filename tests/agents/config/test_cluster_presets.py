@@ -2,8 +2,8 @@
 
 import pytest
 
+from agents.config.cluster import Machine
 from agents.config.compose import CONF_DIR, compose_config
-from agents.config.machine import Machine
 from agents.training.memory import peak, plan_memory
 from agents.training.resolve import resolve
 from benchmarks.memory.table import SHAPES, folder_of

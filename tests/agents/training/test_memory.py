@@ -8,8 +8,8 @@ import torch
 from language_toys import make_decision, make_policy
 
 from agents import plan as command
+from agents.config.cluster import Machine
 from agents.config.compose import compose_config
-from agents.config.machine import Machine
 from agents.training import build, memory, start
 from agents.training.memory import ALWAYS, GIB, LearnerMemory, UsedBytes, peak, plan_memory, require_room
 from agents.training.phases import GENERATING, UPDATING
