@@ -47,8 +47,8 @@ class ClusterConfig(Checked):
     """Learners, and their division of the model."""
 
     workers: int = limited(0, at_least=0)
-    """Number of Ray actors that run programs, one at a time each, for each sandbox of the environment. They are spread
-    over the computers. 0: programs run on the learner's computer."""
+    """Number of programs that each sandbox of the environment runs at the same time, in processes that Ray spreads over
+    the computers. 0: programs run on the learner's computer."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

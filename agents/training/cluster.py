@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
-from functools import partial
 from typing import Any
 
 import ray
@@ -68,61 +67,47 @@ class RayReplica(Replica):
         ray.kill(self._actor)
 
 
-class Programs:
-    """A sandbox in a Ray actor."""
+def run_program(spec: Any, options: dict[str, Any], program: Program) -> Outcome:
+    """Run a program in a sandbox of this process, which is built for the first one."""
+    key = repr((spec, options))
+    sandbox = _sandboxes.get(key) or _sandboxes.setdefault(key, make_sandbox(spec, **options))
+    return sandbox.execute(program)
 
-    def __init__(self, build: Callable[[], Sandbox]) -> None:
-        self._sandbox = build()
 
-    def run(self, program: Program) -> Outcome:
-        """Run a program."""
-        return self._sandbox.execute(program)
+_sandboxes: dict[str, Sandbox] = {}
+"""Sandboxes of a process that runs programs, by their options."""
 
 
 class RaySandbox(Sandbox):
-    """Runs programs in ``workers`` Ray actors, one at a time in each. A lost actor is replaced and repeats its program.
+    """Runs at most ``workers`` programs at the same time, in processes of Ray. A lost process repeats its program.
 
     Args:
-        inner: a sandbox as in each actor. It runs no program.
-        build: builds the sandbox of an actor, there.
-        workers: number of actors.
-        timeout_s: maximum time that an actor may take to start and to run a program, in seconds.
+        inner: a sandbox as in each process. It runs no program.
+        given: arguments of `make_sandbox` there.
+        workers: maximum number of programs at the same time.
+        timeout_s: maximum time that a process may take to start and to run a program, in seconds.
     """
 
-    def __init__(self, inner: Sandbox, build: Callable[[], Sandbox], workers: int, timeout_s: float) -> None:
-        self._inner, self._build, self._timeout = inner, build, timeout_s
-        self._waiting: list[Any] = []
+    def __init__(self, inner: Sandbox, given: tuple[Any, dict[str, Any]], workers: int, timeout_s: float) -> None:
         super().__init__(workers, inner.output_bytes)
+        self._inner, self._given, self._timeout = inner, given, timeout_s
 
     @property
     def summary(self) -> str:
-        """Number of the actors, and the sandbox in each."""
-        return f"{self.workers} Ray actors, each with {self._inner.summary}"
+        """Number of programs at the same time, and the sandbox of each."""
+        return f"{self.workers} processes of Ray, each with {self._inner.summary}"
 
     def execute(self, program: Program) -> Outcome:
-        """Run a program in an actor that waits, or in a new one."""
-        lasting = {"max_restarts": -1, "max_task_retries": 2, "scheduling_strategy": "SPREAD"}
-        with self._lock:
-            if not self._waiting:
-                self._waiting.append(ray.remote(Programs).options(num_cpus=0, **lasting).remote(self._build))
-            actor = self._waiting.pop()
+        """Run a program in a process of Ray."""
+        task = ray.remote(run_program).options(num_cpus=0, max_retries=2, scheduling_strategy="SPREAD")
+        reference = task.remote(*self._given, program)
         try:
-            return ray.get(actor.run.remote(program), timeout=self._timeout)
+            return ray.get(reference, timeout=self._timeout)
         except RayTaskError as error:  # the sandbox raised it
             raise error.cause from error
         except RayError as error:
-            ray.kill(actor, no_restart=False)
+            ray.cancel(reference, force=True)
             return Outcome("killed", reason=f"The process that ran it was lost: {first_line(error)}")
-        finally:
-            with self._lock:
-                self._waiting.append(actor)
-
-    def close(self) -> None:
-        """Wait for the running programs, and end the actors. A later program starts new ones."""
-        super().close()
-        for actor in self._waiting if ray.is_initialized() else ():  # otherwise they have ended with Ray
-            ray.kill(actor)
-        self._waiting = []
 
 
 class Learner:
@@ -181,13 +166,13 @@ class Cluster:
 
     @contextmanager
     def sandboxes(self) -> Iterator[None]:
-        """Let the sandboxes that are built inside run their programs in ``workers`` Ray actors, if there are any."""
+        """Let the sandboxes that are built inside run their programs in ``workers`` processes of Ray, if any."""
 
         def build(spec: Any, **options: Any) -> Sandbox:
             inner, workers = SANDBOXES.make(spec, **options), self._config.workers
             if not workers or inner is spec:
                 return inner
-            return RaySandbox(inner, partial(make_sandbox, spec, **options), workers, self._config.timeout_s)
+            return RaySandbox(inner, (spec, options), workers, self._config.timeout_s)
 
         before = BUILDER.set(build)
         try:

@@ -119,38 +119,34 @@ def test_ray_programs_have_the_outcomes_of_the_same_sandbox_here(name):
         there, expected = sandbox.execute(program), here.execute(program)
         parts = [(each.status, each.stdout, each.values, each.reason.partition(":")[0]) for each in (there, expected)]
         assert parts[0] == parts[1]
-    assert len(replicas_below(psutil.Process(), "Programs")) == 1
-    assert sandbox.summary == f"2 Ray actors, each with {here.summary}"
+    assert sandbox.summary == f"2 processes of Ray, each with {here.summary}"
     sandbox.close()
     here.close()
     held.close()
 
 
-def test_ray_actor_that_is_killed_runs_its_program_again():
+def test_ray_repeats_the_program_of_a_process_that_is_killed():
     held = connect(ClusterConfig("local", 60, workers=2))
     with held.sandboxes():
         sandbox = make_sandbox("monty")
-    assert sandbox.execute(Program("print(1)")).stdout == "1\n"
-    (process,) = replicas_below(psutil.Process(), "Programs")
     slow = Program("for i in range(30000000): pass\nprint(2)", limits=Limits(seconds=60))
     with ThreadPoolExecutor() as threads:
-        running = threads.submit(sandbox.execute, slow)
-        time.sleep(0.5)
-        process.kill()
+        running, deadline = threads.submit(sandbox.execute, slow), time.monotonic() + 30
+        while not (found := replicas_below(psutil.Process(), "run_program")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        found[0].kill()
         assert running.result().stdout == "2\n"
     sandbox.close()
     held.close()
-    gone = replicas_below(psutil.Process(), "Programs")
-    assert psutil.wait_procs(gone, timeout=20)[1] == []
 
 
-def test_ray_actors_run_the_programs_of_a_run(tiny_model, tmp_path):
+def test_ray_runs_the_programs_of_a_run(tiny_model, tmp_path):
     short = ("env.max_turns=1", *(option for option in OPTIONS if not option.startswith("env.reward")))
     options = ("env=petting_math", f"policy.model={tiny_model}", "cluster.address=local", *short)
     train(make_trainer([*options, f"output_dir={tmp_path / 'here'}"]))
     trainer = make_trainer([*options, f"output_dir={tmp_path / 'there'}", "cluster.workers=2"])
     train(trainer)
-    assert replicas_below(psutil.Process(), "Programs")
+    assert trainer.run.environment.sandbox.summary.startswith("2 processes of Ray, each with monty")
     trainer.run.close()
     assert rows(tmp_path / "there") == rows(tmp_path / "here")
 
