@@ -55,7 +55,9 @@ def prepare(response: str) -> Prepared:
     try:
         return _prepare(code, extract_code(graph[2]) if graph and graph[2] else "")
     except (SyntaxError, ValueError) as error:
-        return Prepared(verdict="syntax_error", error=_describe(error))
+        where = f"line {error.lineno}: " if isinstance(error, SyntaxError) and error.lineno else ""
+        what = error.msg if isinstance(error, SyntaxError) else str(error)
+        return Prepared(verdict="syntax_error", error=f"{where}{what}")
     except (RecursionError, MemoryError):
         return Prepared(verdict="syntax_error", error="The program is nested too deeply.")
 
@@ -182,8 +184,3 @@ def _add_operators(workflow: ast.ClassDef) -> Iterator[str]:
     place = 1 if start.body and isinstance(start.body[0], ast.Expr) and ast.get_docstring(start) else 0
     start.body[place:place] = [ast.parse(line).body[0] for line in lines]
     yield from (f"initialisation of {name}" for name in missing)
-
-
-def _describe(error: SyntaxError | ValueError) -> str:
-    where = f"line {error.lineno}: " if isinstance(error, SyntaxError) and error.lineno else ""
-    return f"{where}{error.msg if isinstance(error, SyntaxError) else error}"
